@@ -1,0 +1,120 @@
+"""An axis of the family: a set of named values, each a frozen dataclass, spelled as text or JSON.
+
+`categorical:atoms=51,v_min=-10` on the command line and `{"name": "categorical", "atoms": 51, ...}`
+in a manifest are the same value. Parts from outside the package are handed to the readers as
+`extra`; there is no global registry to mutate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+from qhat.errors import UsageError, near_miss
+
+
+class AxisValue:
+    """Base of everything that a recipe composes. Subclasses are frozen dataclasses with a `name`."""
+
+    axis: ClassVar[str]
+    name: ClassVar[str]
+
+    def validate(self) -> None:
+        """Raise `UsageError` when a field has no meaning."""
+
+
+V = TypeVar("V", bound=AxisValue)
+
+
+def spell(value: AxisValue) -> str:
+    """Write a value as the command line reads it; fields at their defaults are left out."""
+    changed = [
+        f"{field.name}={_write(getattr(value, field.name))}"
+        for field in dataclasses.fields(value)  # pyright: ignore[reportArgumentType]
+        if getattr(value, field.name) != field.default
+    ]
+    return value.name + (":" + ",".join(changed) if changed else "")
+
+
+def parse(text: str, known: Iterable[type[V]]) -> V:
+    """Read `name` or `name:key=value,key=value`.
+
+    Raises:
+        UsageError: unknown name or key, or a value of the wrong type.
+    """
+    name, _, rest = text.partition(":")
+    pairs = [part.partition("=") for part in rest.split(",") if part]
+    return _build(name, {key.strip(): raw for key, _, raw in pairs}, known)
+
+
+def to_json(value: AxisValue) -> dict[str, Any]:
+    """Write a value with all its fields, for a manifest."""
+    return {"name": value.name, **dataclasses.asdict(value)}  # pyright: ignore[reportArgumentType]
+
+
+def from_json(data: Mapping[str, Any], known: Iterable[type[V]]) -> V:
+    """Read what `to_json` wrote. Raises `UsageError` as `parse` does."""
+    if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
+        raise UsageError(f"{data!r} is not a named part of a recipe; expected an object with a name.")
+    fields = {key: item for key, item in data.items() if key != "name"}
+    return _build(data["name"], fields, known)
+
+
+def _build(name: str, fields: Mapping[str, Any], known: Iterable[type[V]]) -> V:
+    by_name = {kind.name: kind for kind in known}
+    if name not in by_name:
+        axis = next(iter(by_name.values())).axis
+        raise UsageError(
+            f"{axis} '{name}' is not known; expected one of {', '.join(by_name)}."
+            + near_miss(name, by_name)
+        )
+    kind = by_name[name]
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]  # pyright: ignore[reportArgumentType]
+    for key in fields:
+        if key not in names:
+            raise UsageError(
+                f"{kind.axis} '{name}' has no setting '{key}'; it has {', '.join(names) or 'none'}."
+                + near_miss(key, names)
+            )
+    values = {key: _read(raw, hints[key], f"{name}:{key}") for key, raw in fields.items()}
+    value = kind(**values)
+    value.validate()
+    return value
+
+
+def _write(item: Any) -> str:
+    if isinstance(item, tuple):
+        return "x".join(str(part) for part in item)
+    return str(item).lower() if isinstance(item, bool) else str(item)
+
+
+def _read(raw: Any, hint: Any, where: str) -> Any:
+    """Read one field. Text comes from the command line, everything else from JSON."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if raw is None or (isinstance(raw, str) and raw.lower() == "none"):
+        if type(None) in options:
+            return None
+        raise UsageError(f"{where} is none; expected {_expected(hint)}.")
+    hint = next(option for option in options if option is not type(None))
+    if typing.get_origin(hint) is tuple:
+        parts = raw.split("x") if isinstance(raw, str) else raw
+        return tuple(_read(part, typing.get_args(hint)[0], where) for part in parts)
+    try:
+        if hint is bool:
+            return raw if isinstance(raw, bool) else {"true": True, "false": False}[raw.lower()]
+        if isinstance(raw, bool):
+            raise TypeError
+        if hint is int and isinstance(raw, float) and raw != int(raw):
+            raise TypeError
+        return hint(raw)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UsageError(f"{where} is {raw!r}; expected {_expected(hint)}.") from None
+
+
+def _expected(hint: Any) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return words.get(hint, str(hint))

@@ -1,0 +1,1 @@
+"""Environments: a batch of E, behind one contract."""

@@ -1,0 +1,56 @@
+"""What an environment is to the engine: a batch, stepped by pure functions."""
+
+import abc
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Bool, Float, Int
+
+from qhat.actions import Actions
+
+
+class Timestep(eqx.Module):
+    """What one step of E environments brought. Adapters hide every autoreset convention behind it."""
+
+    observation: Array
+    """`[E, ...]`, the observation to act on next (after a reset where the episode ended)."""
+    reward: Float[Array, "E"]
+    terminated: Bool[Array, "E"]
+    """The task ended here: nothing follows, its value is 0."""
+    truncated: Bool[Array, "E"]
+    """A time limit cut the episode here: the future still has value."""
+    successor: Array
+    """`[E, ...]`, the true successor of the acted-on observation, also where the episode ended."""
+    real: Bool[Array, "E"]
+    """False where the row is a reset and no transition."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What a composition needs to know of an environment."""
+
+    id: str
+    backend: str
+    shape: tuple[int, ...]
+    """Shape of one observation."""
+    dtype: str
+    """Observations are stored and kept as this dtype until they reach the network."""
+    actions: Actions
+    reference: str | None = None
+    """Gymnasium id of the reference implementation, if there is one."""
+
+
+class Environment(abc.ABC):
+    """E environments of one kind whose step compiles into the training loop."""
+
+    spec: Spec
+    num_envs: int
+
+    @abc.abstractmethod
+    def reset(self, key: Array) -> tuple[Any, Array]:
+        """Return the state of E fresh environments and their observations `[E, ...]`."""
+
+    @abc.abstractmethod
+    def step(self, state: Any, action: Int[Array, "E F"], key: Array) -> tuple[Any, Timestep]:
+        """Step all E environments; one that ends starts anew."""

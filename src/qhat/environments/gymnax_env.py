@@ -1,0 +1,72 @@
+"""Adapter for gymnax: environments written in JAX, reset on the same step as they end."""
+
+import importlib
+import importlib.util
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from qhat.actions import Actions
+from qhat.environments.base import Environment, Spec, Timestep
+from qhat.environments.catalogue import Entry
+
+
+class GymnaxEnvironment(Environment):
+    """E copies of a gymnax environment."""
+
+    def __init__(self, entry: Entry, num_envs: int):
+        _defer("seaborn", "matplotlib.pyplot")
+        gymnax: Any = importlib.import_module("gymnax")
+        self._env, self._params = gymnax.make(entry.id)
+        space = self._env.observation_space(self._params)
+        self.num_envs = num_envs
+        self.spec = Spec(
+            id=entry.id,
+            backend="gymnax",
+            shape=tuple(space.shape),
+            # MinAtar's channels are zeros and ones, whatever dtype they come as.
+            dtype="bool" if entry.id.endswith("-MinAtar") else "float32",
+            actions=Actions((int(self._env.action_space(self._params).n),)),
+            reference=entry.reference,
+        )
+
+    def reset(self, key: Array) -> tuple[Any, Array]:
+        keys = jax.random.split(key, self.num_envs)
+        observation, state = jax.vmap(self._env.reset, in_axes=(0, None))(keys, self._params)
+        # A constant leaf (time = 0) must have the type that a step gives it: the loop carries it.
+        state = jax.tree.map(lambda leaf: jnp.asarray(leaf), state)
+        return state, self._as_spec(observation)
+
+    def step(self, state: Any, action: Int[Array, "E F"], key: Array) -> tuple[Any, Timestep]:
+        keys = jax.random.split(key, self.num_envs)
+        observation, state, reward, terminated, truncated, info = jax.vmap(
+            self._env.step, in_axes=(0, 0, 0, None)
+        )(keys, state, action[:, 0], self._params)
+        return state, Timestep(
+            observation=self._as_spec(observation),
+            reward=reward.astype(jnp.float32),
+            terminated=terminated.astype(bool),
+            truncated=truncated.astype(bool) & ~terminated.astype(bool),
+            successor=self._as_spec(info["final_observation"]),
+            real=jnp.ones(self.num_envs, bool),
+        )
+
+    def _as_spec(self, observation: Array) -> Array:
+        return observation.astype(self.spec.dtype)
+
+
+def _defer(*modules: str) -> None:
+    """Let the plotting libraries that gymnax imports load when they are used: two seconds saved."""
+    for name in modules:
+        if name in sys.modules:
+            continue
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            continue
+        spec.loader = importlib.util.LazyLoader(spec.loader)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)

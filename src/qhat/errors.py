@@ -1,0 +1,32 @@
+"""Errors are sentences: the value, what was expected, the near miss, the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class QhatError(Exception):
+    """A failure that qhat foresaw. The command line prints it and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(QhatError, ValueError):
+    """A bad value from the caller: nothing was changed, and the sentence says what to type."""
+
+    exit_code = 2
+
+
+def near_miss(value: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` when something known is close to `value`, else an empty string."""
+    names = list(known)
+    folded = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(value.lower(), folded, n=1, cutoff=0.6)
+    return f" Did you mean '{folded[close[0]]}'?" if close else ""
+
+
+def require(condition: bool, sentence: str) -> None:
+    """Raise `UsageError(sentence)` unless `condition` holds."""
+    if not condition:
+        raise UsageError(sentence)

@@ -1,0 +1,108 @@
+"""The axis `explore`: how the action that is executed departs from the greedy one."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
+from qhat._lazy import Array, Bool, Float, Int, jax, jnp
+from qhat.actions import Actions
+from qhat.axis import AxisValue
+from qhat.errors import require
+
+
+class Explore(AxisValue, abc.ABC):
+    """How the behaviour policy explores. State is a pytree of arrays, one row per environment."""
+
+    axis: ClassVar[str] = "explore"
+
+    @abc.abstractmethod
+    def init(self, num_envs: int, actions: Actions) -> Any:
+        """Return the exploration state before the first step."""
+
+    @abc.abstractmethod
+    def epsilon(self, step: Int[Array, ""]) -> Float[Array, ""]:
+        """Return the share of steps that explore at environment step `step`."""
+
+    @abc.abstractmethod
+    def choose(
+        self,
+        state: Any,
+        greedy: Int[Array, "E F"],
+        key: Array,
+        step: Int[Array, ""],
+        actions: Actions,
+    ) -> tuple[Any, Int[Array, "E F"]]:
+        """Return the new state and the actions to execute."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EpsilonGreedy(Explore):
+    """ε-greedy (Watkins 1989), with ε a line over *environment steps* and a hold for real motors.
+
+    ε is the expected share of steps that explore whatever `hold` is: an exploratory action that is
+    held for k steps begins with probability ε / (ε + k(1 − ε)).
+    """
+
+    name: ClassVar[str] = "epsilon"
+
+    start: float = 1.0
+    """ε at step 0."""
+    end: float = 0.05
+    """ε from step `steps` on."""
+    steps: int = 10_000
+    """Environment steps over which ε falls from `start` to `end`."""
+    hold: int = 1
+    """Steps for which an exploratory action is repeated; more than 1 spares motors."""
+
+    def validate(self) -> None:
+        for word, value in (("start", self.start), ("end", self.end)):
+            require(0.0 <= value <= 1.0, f"epsilon:{word} is {value}; expected a share within [0, 1].")
+        require(self.steps >= 0, f"epsilon:steps is {self.steps}; expected 0 or more steps.")
+        require(self.hold >= 1, f"epsilon:hold is {self.hold}; expected 1 or more steps.")
+
+    def init(self, num_envs: int, actions: Actions) -> Any:
+        held = jnp.zeros((num_envs, actions.factors), jnp.int32)
+        return (held, jnp.zeros(num_envs, jnp.int32)) if self.hold > 1 else ()
+
+    def epsilon(self, step: Int[Array, ""]) -> Float[Array, ""]:
+        fraction = jnp.clip(step / max(self.steps, 1), 0.0, 1.0) if self.steps else 1.0
+        return jnp.asarray(self.start + fraction * (self.end - self.start), jnp.float32)
+
+    def choose(
+        self,
+        state: Any,
+        greedy: Int[Array, "E F"],
+        key: Array,
+        step: Int[Array, ""],
+        actions: Actions,
+    ) -> tuple[Any, Int[Array, "E F"]]:
+        bits = jax.random.bits(key, (greedy.shape[0], 1 + actions.factors))
+        epsilon = self.epsilon(step)
+        begins = _uniform(bits[:, 0]) < epsilon / (epsilon + self.hold * (1.0 - epsilon))
+        drawn = (bits[:, 1:] % jnp.asarray(actions.choices, jnp.uint32)).astype(jnp.int32)
+        if self.hold == 1:
+            return state, jnp.where(begins[:, None], drawn, greedy)
+        return self._hold(state, greedy, begins, drawn)
+
+    def _hold(
+        self,
+        state: Any,
+        greedy: Int[Array, "E F"],
+        begins: Bool[Array, "E"],
+        drawn: Int[Array, "E F"],
+    ) -> tuple[Any, Int[Array, "E F"]]:
+        held, remaining = state
+        holding = remaining > 0
+        held = jnp.where((begins & ~holding)[:, None], drawn, held)
+        remaining = jnp.where(holding, remaining - 1, jnp.where(begins, self.hold - 1, 0))
+        return (held, remaining), jnp.where((holding | begins)[:, None], held, greedy)
+
+
+def _uniform(bits: Array) -> Float[Array, "..."]:
+    """Map 32 random bits to [0, 1): the top 24 bits, as many as a float32 holds exactly."""
+    return (bits >> 8).astype(jnp.float32) * 2.0**-24
+
+
+EXPLORES: tuple[type[Explore], ...] = (EpsilonGreedy,)

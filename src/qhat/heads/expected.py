@@ -1,0 +1,54 @@
+"""The classic head: one number per choice, the expected return."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+from qhat._lazy import Array, Float, Int, jnp, optax
+from qhat.errors import require
+from qhat.heads.base import Head
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected(Head):
+    """Q(s, a) itself, by the Huber loss (Mnih et al. 2015) or the squared error."""
+
+    name: ClassVar[str] = "expected"
+
+    delta: float | None = 1.0
+    """|TD error| beyond which the loss is linear; `none` is the squared error ½·TD²."""
+
+    def validate(self) -> None:
+        require(
+            self.delta is None or self.delta > 0,
+            f"expected:delta is {self.delta}; expected more than 0, or none for the squared error.",
+        )
+
+    @property
+    def outputs(self) -> int:
+        return 1
+
+    def mean(self, z: Float[Array, "F C K"]) -> Float[Array, "F C"]:
+        return z[..., 0]
+
+    def predict(self, z: Float[Array, "F C K"], action: Int[Array, "F"]) -> Any:
+        # A sum over a one-hot is a cheaper gradient than a scatter.
+        chosen = action[:, None] == jnp.arange(z.shape[1])
+        return jnp.mean(jnp.sum(jnp.where(chosen, z[..., 0], 0.0), axis=1))
+
+    def backup(
+        self,
+        reward: Float[Array, ""],
+        discount: Float[Array, ""],
+        z: Float[Array, "F C K"],
+        policy: Float[Array, "F C"],
+        shift: Float[Array, "F C"],
+    ) -> Any:
+        return reward + discount * jnp.mean(jnp.sum(policy * (z[..., 0] + shift), axis=1))
+
+    def loss(self, prediction: Any, target: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        error = prediction - target
+        if self.delta is None:
+            return 0.5 * error**2, error
+        return optax.losses.huber_loss(error, delta=self.delta), error

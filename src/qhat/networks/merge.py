@@ -1,0 +1,57 @@
+"""The axis `merge`: how hidden features become one output per choice."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import ClassVar
+
+from qhat._lazy import Array, Float, jnp
+from qhat.axis import AxisValue
+
+
+class Merge(AxisValue, abc.ABC):
+    """Names the network's streams and merges their outputs, for any K."""
+
+    axis: ClassVar[str] = "merge"
+
+    @abc.abstractmethod
+    def streams(self, choices: int) -> dict[str, int]:
+        """Return the outputs (per factor) that each stream has, by the stream's name."""
+
+    @abc.abstractmethod
+    def merge(self, streams: dict[str, Float[Array, "F _ K"]]) -> Float[Array, "F C K"]:
+        """Merge the streams' outputs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain(Merge):
+    """The outputs are Z(s, a) themselves."""
+
+    name: ClassVar[str] = "plain"
+
+    def streams(self, choices: int) -> dict[str, int]:
+        return {"q": choices}
+
+    def merge(self, streams: dict[str, Float[Array, "F _ K"]]) -> Float[Array, "F C K"]:
+        return streams["q"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dueling(Merge):
+    """Z = V(s) + A(s, a) − mean_a A(s, a) (Wang et al. 2016, arXiv:1511.06581, eq. 9).
+
+    The last hidden layer belongs to the streams: value and advantage have one each.
+    """
+
+    name: ClassVar[str] = "dueling"
+
+    def streams(self, choices: int) -> dict[str, int]:
+        return {"value": 1, "advantage": choices}
+
+    def merge(self, streams: dict[str, Float[Array, "F _ K"]]) -> Float[Array, "F C K"]:
+        advantage = streams["advantage"]
+        return streams["value"] + advantage - jnp.mean(advantage, axis=1, keepdims=True)
+
+
+MERGES: tuple[type[Merge], ...] = (Plain, Dueling)

@@ -1,0 +1,169 @@
+"""A recipe: one value per axis, and the numbers that go with it. An algorithm is a `Recipe`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from qhat.axis import AxisValue, from_json, to_json
+from qhat.errors import UsageError, require
+from qhat.exploration import EXPLORES, EpsilonGreedy, Explore
+from qhat.heads import HEADS, Expected, Head
+from qhat.networks.dense import LAYERS, Dense, Layer
+from qhat.networks.merge import MERGES, Merge, Plain
+from qhat.networks.torso import MLP, TORSOS, Torso
+from qhat.policies import POLICIES, Greedy, Policy
+from qhat.replay.samplers import SAMPLERS, Sampler, Uniform
+from qhat.targets import TARGETS, Hard, Target
+
+AXES: dict[str, tuple[type[AxisValue], ...]] = {
+    "head": HEADS,
+    "policy": POLICIES,
+    "merge": MERGES,
+    "dense": LAYERS,
+    "torso": TORSOS,
+    "sampler": SAMPLERS,
+    "explore": EXPLORES,
+    "target": TARGETS,
+}
+"""The axes whose values are parts, with the parts that qhat ships."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """An algorithm as a value: G = R⁽ⁿ⁾ + d · Σ_a' π(a'|s') Z̄(s', a'), and how it is fitted."""
+
+    head: Head = Expected()
+    """How a return is represented."""
+    policy: Policy = Greedy()
+    """How a' is chosen in the backup."""
+    merge: Merge = Plain()
+    """How features become outputs: plain, or dueling (value + advantage)."""
+    dense: Layer = Dense()
+    """What a fully connected layer is."""
+    torso: Torso = MLP()
+    """From an observation to features."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers after the torso."""
+    n_step: int = 1
+    """Rewards summed before bootstrapping (fewer at an episode's end)."""
+    sampler: Sampler = Uniform()
+    """Which stored transitions a batch is made of."""
+    explore: Explore = EpsilonGreedy()
+    """How the executed action departs from the greedy one."""
+    target: Target = Hard()
+    """How the target network follows."""
+    gamma: float = 0.99
+    """γ, the discount per environment step."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    adam_epsilon: float = 1e-8
+    """Adam's ε."""
+    max_gradient_norm: float | None = None
+    """Gradients are scaled down to this global norm; none is no clipping."""
+    batch_size: int = 32
+    """Transitions per gradient update."""
+    replay_ratio: float = 1.0
+    """Gradient updates per environment step."""
+    replay_capacity: int = 100_000
+    """Rows of replay per seed, over all environments. An episode of L steps takes L + 1 rows."""
+    learning_starts: int = 1_000
+    """Environment steps before the first update."""
+    num_envs: int = 1
+    """Environments stepped together, per seed."""
+    paper: str = ""
+    """Link to the paper that the composition is from."""
+
+    @property
+    def updates_per_iteration(self) -> int:
+        """Gradient updates after each (vectorised) step; 0 when updates are rarer than steps."""
+        return int(round(self.num_envs * self.replay_ratio)) if self._dense_updates else 0
+
+    @property
+    def iterations_per_update(self) -> int:
+        """(Vectorised) steps between updates; 1 when every step is followed by one."""
+        return 1 if self._dense_updates else int(round(1 / (self.num_envs * self.replay_ratio)))
+
+    @property
+    def _dense_updates(self) -> bool:
+        return self.num_envs * self.replay_ratio >= 1
+
+    def validate(self) -> Recipe:
+        """Return self, or raise `UsageError` with the sentence for the first meaningless setting."""
+        for axis in AXES:
+            getattr(self, axis).validate()
+        at_least_1 = ("n_step", "batch_size", "replay_capacity", "num_envs")
+        for name in at_least_1:
+            value = getattr(self, name)
+            require(value >= 1, f"{_flag(name)} is {value}; expected a whole number of 1 or more.")
+        require(
+            self.learning_starts >= 0,
+            f"--learning-starts is {self.learning_starts}; expected 0 or more steps.",
+        )
+        require(
+            all(width >= 1 for width in self.hidden),
+            f"--hidden is {self.hidden}; expected positive widths, for example --hidden 64 64.",
+        )
+        require(0 <= self.gamma <= 1, f"--gamma is {self.gamma}; expected a discount within [0, 1].")
+        for name in ("learning_rate", "adam_epsilon", "replay_ratio", "max_gradient_norm"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"{_flag(name)} is {value}; expected more than 0.")
+        self._validate_replay()
+        return self
+
+    def _validate_replay(self) -> None:
+        require(
+            self.batch_size <= self.replay_capacity,
+            f"--batch-size is {self.batch_size}, but replay holds only {self.replay_capacity} rows;"
+            " expected a batch no larger than --replay-capacity.",
+        )
+        rows = self.replay_capacity // self.num_envs
+        require(
+            rows >= self.n_step + 2,
+            f"--replay-capacity {self.replay_capacity} leaves {rows} rows for each of"
+            f" {self.num_envs} environments; expected at least n_step + 2 = {self.n_step + 2}.",
+        )
+        updates = self.num_envs * self.replay_ratio
+        whole = updates if updates >= 1 else 1 / updates
+        require(
+            abs(whole - round(whole)) < 1e-6,
+            f"--replay-ratio {self.replay_ratio} with --num-envs {self.num_envs} asks for {updates:g}"
+            " updates per vectorised step; expected a whole number of updates per step, or of steps"
+            " per update.",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the recipe with every default spelled out."""
+        written = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for axis in AXES:
+            written[axis] = to_json(written[axis])
+        return {**written, "hidden": list(self.hidden)}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any], extra: Iterable[type[AxisValue]] = ()) -> Recipe:
+        """Read what `to_json` wrote. `extra` are parts from outside the package.
+
+        Raises:
+            UsageError: unknown fields or parts, or settings that have no meaning.
+        """
+        if not isinstance(data, Mapping):
+            raise UsageError(f"A recipe is {data!r}; expected an object.")
+        fields = {field.name: field for field in dataclasses.fields(Recipe)}
+        if unknown := [name for name in data if name not in fields]:
+            raise UsageError(f"A recipe has no field '{unknown[0]}'; was it made by another version?")
+        values = dict(data)
+        for axis, shipped in AXES.items():
+            if axis in values:
+                kinds = (*shipped, *(kind for kind in extra if kind.axis == axis))
+                values[axis] = from_json(values[axis], kinds)
+        if "hidden" in values:
+            values["hidden"] = tuple(values["hidden"])
+        try:
+            return Recipe(**values).validate()
+        except TypeError:
+            raise UsageError("A recipe has a field of the wrong type.") from None
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

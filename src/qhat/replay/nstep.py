@@ -1,0 +1,38 @@
+"""The n-step transition: a view over stored single steps, built when a batch is drawn."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+# What a row of the ring holds.
+NOTHING, CONTINUES, TERMINATED, TRUNCATED = 0, 1, 2, 3
+
+
+class Window(eqx.Module):
+    """An n-step view from one start."""
+
+    reward: Float[Array, ""]
+    """R⁽ⁿ⁾ = Σ_{j<k} γʲ r_j, over the k ≤ n steps before the episode's end."""
+    discount: Float[Array, ""]
+    """γᵏ, or 0 where the episode *terminated*; a time limit does not make it 0."""
+    length: Int[Array, ""]
+    """k, the number of rewards summed: the successor is the observation k rows on."""
+    complete: Bool[Array, ""]
+    """Whether all k steps are stored already; an incomplete start may not be learned from."""
+
+
+def n_step(kinds: UInt8[Array, "n"], rewards: Float[Array, "n"], gamma: float) -> Window:
+    """Sum the rewards of up to n steps from one start, stopping at the episode's end.
+
+    Sutton & Barto 2018, eq. 7.1; Hessel et al. 2018 (arXiv:1710.02298), §"Multi-step learning".
+    """
+    inside = jnp.bool_(True)
+    reward, discount = jnp.float32(0.0), jnp.float32(1.0)
+    length, complete = jnp.int32(0), jnp.bool_(True)
+    for j in range(kinds.shape[0]):
+        complete &= ~inside | (kinds[j] != NOTHING)
+        reward += jnp.where(inside, gamma**j * rewards[j], 0.0)
+        discount *= jnp.where(inside, jnp.where(kinds[j] == TERMINATED, 0.0, gamma), 1.0)
+        length += inside
+        inside &= kinds[j] == CONTINUES
+    return Window(reward, discount, length, complete)

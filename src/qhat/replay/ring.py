@@ -1,0 +1,192 @@
+"""Replay: one ring of single steps per environment, each observation stored once.
+
+An episode of L steps takes L + 1 rows: its L acted-on observations, then its true last observation
+in a row that is no start. The successor of a start is therefore always a later row of the same
+episode, whatever the environment's autoreset does, and never the next episode's first observation.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED, Window, n_step
+from qhat.replay.samplers import Sampler
+
+REDRAWS = 64
+
+
+class Step(eqx.Module):
+    """One environment step of E environments."""
+
+    observation: Array
+    """`[E, ...]`, what was acted on."""
+    action: Int[Array, "E F"]
+    reward: Float[Array, "E"]
+    successor: Array
+    """`[E, ...]`, the true next observation, also at an episode's end."""
+    terminated: Bool[Array, "E"]
+    truncated: Bool[Array, "E"]
+    real: Bool[Array, "E"]
+    """False for a row that is no transition (an autoreset); it is not stored."""
+
+
+class Transition(eqx.Module):
+    """A batch of n-step transitions, all that the learner sees."""
+
+    observation: Array
+    """`[B, ...]`"""
+    action: Int[Array, "B F"]
+    reward: Float[Array, "B"]
+    """R⁽ⁿ⁾, in the environment's units."""
+    discount: Float[Array, "B"]
+    """d = γᵏ·(1 − terminated)."""
+    successor: Array
+    """`[B, ...]`, the observation k steps on."""
+
+
+class Ring(eqx.Module):
+    """E rings of `rows` rows, flattened to `[E·rows, ...]`. A value."""
+
+    observation: Array
+    action: Array
+    reward: Float[Array, "N"]
+    kind: UInt8[Array, "N"]
+    """NOTHING, CONTINUES, TERMINATED or TRUNCATED: what the step in this row led to."""
+    cursor: Int[Array, "E"]
+    """Row that the next step of each environment goes to."""
+    filled: Int[Array, "E"]
+    """Rows in use of each environment."""
+    rows: int = eqx.field(static=True)
+
+    @staticmethod
+    def empty(num_envs: int, rows: int, shape: tuple[int, ...], dtype: Any, factors: int) -> "Ring":
+        """Allocate `num_envs` rings. Observations keep their own `dtype`."""
+        size = num_envs * rows
+        return Ring(
+            observation=jnp.zeros((size, *shape), dtype),
+            action=jnp.zeros((size, factors), jnp.int32),
+            reward=jnp.zeros(size, jnp.float32),
+            kind=jnp.zeros(size, jnp.uint8),
+            cursor=jnp.zeros(num_envs, jnp.int32),
+            filled=jnp.zeros(num_envs, jnp.int32),
+            rows=rows,
+        )
+
+    @property
+    def size(self) -> int:
+        """Number of slots of all environments."""
+        return self.cursor.shape[0] * self.rows
+
+    def _slots(self, row: Int[Array, "E"]) -> Int[Array, "E"]:
+        return jnp.arange(row.shape[0]) * self.rows + row % self.rows
+
+
+def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, "2E"], Bool[Array, "2E"]]:
+    """Append one step per environment.
+
+    Returns:
+        the ring, the slots that were written, and which of them are starts.
+    """
+    ended = step.terminated | step.truncated
+    kind = jnp.where(step.terminated, TERMINATED, jnp.where(step.truncated, TRUNCATED, CONTINUES))
+    start, after = ring._slots(ring.cursor), ring._slots(ring.cursor + 1)
+    both = jnp.concatenate([start, after])
+    slots = jnp.where(jnp.tile(step.real, 2), both, ring.size)
+    kinds = jnp.concatenate([kind, jnp.full_like(kind, NOTHING)]).astype(jnp.uint8)
+    advance = step.real * (1 + ended)
+    observations = jnp.concatenate([step.observation, step.successor])
+    ring = Ring(
+        observation=ring.observation.at[slots].set(
+            observations.astype(ring.observation.dtype), mode="drop"
+        ),
+        action=ring.action.at[slots[: start.size]].set(step.action, mode="drop"),
+        reward=ring.reward.at[slots[: start.size]].set(step.reward, mode="drop"),
+        kind=ring.kind.at[slots].set(kinds, mode="drop"),
+        cursor=(ring.cursor + advance) % ring.rows,
+        filled=jnp.minimum(ring.filled + advance, ring.rows),
+        rows=ring.rows,
+    )
+    return ring, slots, kinds != NOTHING
+
+
+def cut(ring: Ring) -> Ring:
+    """End every open episode as truncated: the next step does not continue the last one."""
+    last = ring._slots(ring.cursor - 1)
+    is_open = ring.kind[last] == CONTINUES
+    return Ring(
+        observation=ring.observation,
+        action=ring.action,
+        reward=ring.reward,
+        kind=ring.kind.at[jnp.where(is_open, last, ring.size)].set(TRUNCATED, mode="drop"),
+        cursor=(ring.cursor + is_open) % ring.rows,
+        filled=jnp.minimum(ring.filled + is_open, ring.rows),
+        rows=ring.rows,
+    )
+
+
+def view(ring: Ring, slots: Int[Array, "B"], n: int, gamma: float) -> Window:
+    """Build the n-step window of every start. Fields have shape `[B]`."""
+    rows = _ahead(ring, slots[:, None], jnp.arange(n))
+    return jax.vmap(n_step, in_axes=(0, 0, None))(ring.kind[rows], ring.reward[rows], gamma)
+
+
+def sample(
+    ring: Ring,
+    sampler: Sampler,
+    state: Any,
+    key: Array,
+    step: Int[Array, ""],
+    *,
+    batch: int,
+    n: int,
+    gamma: float,
+) -> tuple[Transition, Int[Array, "B"], Float[Array, "B"]]:
+    """Draw n-step transitions whose windows are complete.
+
+    A draw that is incomplete, or no start, is drawn again, which leaves the sampler's
+    probabilities of the others in proportion. At most `REDRAWS` times: whatever is still unusable
+    (a ring that holds almost nothing) gets weight 0 and a slot out of range.
+
+    Returns:
+        transitions, their slots, and their importance weights.
+    """
+
+    def draw(key: Array) -> tuple[Array, Array]:
+        return sampler.draw(state, key, batch, ring.filled, ring.rows)
+
+    def again(carry: tuple) -> tuple:
+        tries, key, slots, relative, window = carry
+        key, draw_key = jax.random.split(key)
+        new_slots, new_relative = draw(draw_key)
+        slots = jnp.where(window.complete, slots, new_slots)
+        relative = jnp.where(window.complete, relative, new_relative)
+        return tries + 1, key, slots, relative, view(ring, slots, n, gamma)
+
+    def unusable(carry: tuple) -> Bool[Array, ""]:
+        return (carry[0] < REDRAWS) & ~jnp.all(carry[-1].complete)
+
+    slots, relative = draw(key)
+    carry = (0, key, slots, relative, view(ring, slots, n, gamma))
+    _, _, slots, relative, window = jax.lax.while_loop(unusable, again, carry)
+    transition = Transition(
+        observation=ring.observation[slots],
+        action=ring.action[slots],
+        reward=window.reward,
+        discount=window.discount,
+        successor=ring.observation[_ahead(ring, slots, window.length)],
+    )
+    weights = sampler.weights(jnp.where(window.complete, relative, jnp.inf), step)
+    return (
+        transition,
+        jnp.where(window.complete, slots, ring.size),
+        jnp.where(window.complete, weights, 0.0),
+    )
+
+
+def _ahead(ring: Ring, slots: Int[Array, "..."], steps: Int[Array, "..."]) -> Int[Array, "..."]:
+    """The slot `steps` rows on, round the ring of the same environment."""
+    first = slots // ring.rows * ring.rows
+    return first + (slots - first + steps) % ring.rows

@@ -1,0 +1,160 @@
+"""One iteration of training: store → learn → act, a pure function of a state and a timestep."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from qhat.actions import Actions
+from qhat.environments.base import Timestep
+from qhat.learner import Learner, LearnerState, Metrics
+from qhat.recipe import Recipe
+from qhat.replay import ring as replay
+from qhat.training.state import Clock, Episodes, Log, SeedState
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The pure functions of one training run, for one seed. Holds no arrays; knows no algorithm."""
+
+    recipe: Recipe
+    learner: Learner
+    shape: tuple[int, ...]
+    dtype: str
+    actions: Actions
+
+    @staticmethod
+    def of(recipe: Recipe, shape: tuple[int, ...], dtype: str, actions: Actions) -> "Program":
+        """Compose the program of a recipe on given spaces."""
+        return Program(recipe, Learner.of(recipe, shape, actions), shape, dtype, actions)
+
+    def init(self, key: Array, observation: Array, environment: object) -> SeedState:
+        """Return the state of a fresh seed that is about to act on `observation`."""
+        recipe, E = self.recipe, self.recipe.num_envs
+        keys = split(key, "parameters", "run", "first_action")
+        ring = replay.Ring.empty(
+            E, recipe.replay_capacity // E, self.shape, self.dtype, self.actions.factors
+        )
+        seed = SeedState(
+            key=keys["run"],
+            learner=self.learner.init(keys["parameters"]),
+            ring=ring,
+            sampler=recipe.sampler.init(ring.size),
+            exploration=recipe.explore.init(E, self.actions),
+            observation=observation,
+            action=jnp.zeros((E, self.actions.factors), jnp.int32),
+            environment=environment,
+            episodes=Episodes(jnp.zeros(E), jnp.zeros(E, jnp.int32)),
+        )
+        return self.act(seed, observation, keys["first_action"], jnp.int32(0))
+
+    def iterate(
+        self, clock: Clock, seed: SeedState, timestep: Timestep, keys: dict[str, Array]
+    ) -> tuple[SeedState, Log]:
+        """Store what `seed.action` led to, learn if it is time, choose the next action."""
+        steps = clock.iterations * self.recipe.num_envs
+        seed = self.store(seed, timestep)
+        learner, sampler, metrics = jax.lax.cond(
+            self.is_learning(clock),
+            lambda: self.learn(seed, keys["learn"], steps, clock.updates),
+            lambda: (seed.learner, seed.sampler, _no_metrics()),
+        )
+        seed = dataclasses.replace(seed, learner=learner, sampler=sampler)
+        seed, log = _score(seed, timestep, metrics)
+        return self.act(seed, timestep.observation, keys["act"], steps), log
+
+    def tick(self, clock: Clock) -> Clock:
+        """Advance the clock by the iteration that `iterate` did."""
+        done = jnp.where(self.is_learning(clock), max(self.recipe.updates_per_iteration, 1), 0)
+        return Clock(clock.iterations + 1, clock.updates + done)
+
+    def is_learning(self, clock: Clock) -> Bool[Array, ""]:
+        """Whether the iteration that begins at `clock` updates the network."""
+        done = clock.iterations + 1
+        due = done % self.recipe.iterations_per_update == 0
+        starts = max(self.recipe.learning_starts, self.recipe.batch_size)
+        return due & (done * self.recipe.num_envs >= starts)
+
+    def store(self, seed: SeedState, timestep: Timestep) -> SeedState:
+        """Append the transitions to replay."""
+        step = replay.Step(
+            observation=seed.observation,
+            action=seed.action,
+            reward=timestep.reward,
+            successor=timestep.successor,
+            terminated=timestep.terminated,
+            truncated=timestep.truncated,
+            real=timestep.real,
+        )
+        ring, slots, starts = replay.store(seed.ring, step)
+        sampler = self.recipe.sampler.store(seed.sampler, slots, starts)
+        return dataclasses.replace(seed, ring=ring, sampler=sampler)
+
+    def learn(
+        self, seed: SeedState, key: Array, steps: Int[Array, ""], updates: Int[Array, ""]
+    ) -> tuple[LearnerState, object, Metrics]:
+        """Do the iteration's gradient updates; `updates` were done before."""
+        count = max(self.recipe.updates_per_iteration, 1)
+        if count == 1:
+            return self.update(seed, key, steps, updates + 1)
+
+        def body(index: Array, carry: tuple) -> tuple:
+            learner, sampler, _ = carry
+            now = dataclasses.replace(seed, learner=learner, sampler=sampler)
+            return self.update(now, jax.random.fold_in(key, index), steps, updates + 1 + index)
+
+        return jax.lax.fori_loop(0, count, body, (seed.learner, seed.sampler, _no_metrics()))
+
+    def update(
+        self, seed: SeedState, key: Array, steps: Int[Array, ""], number: Int[Array, ""]
+    ) -> tuple[LearnerState, object, Metrics]:
+        """Sample a batch, do gradient update `number` (from 1), return errors to the sampler."""
+        recipe = self.recipe
+        keys = split(key, "sample", "noise")
+        batch, slots, weights = replay.sample(
+            seed.ring,
+            recipe.sampler,
+            seed.sampler,
+            keys["sample"],
+            steps,
+            batch=recipe.batch_size,
+            n=recipe.n_step,
+            gamma=recipe.gamma,
+        )
+        learner, errors, metrics = self.learner.update(
+            seed.learner, batch, weights, keys["noise"], number
+        )
+        return learner, recipe.sampler.update(seed.sampler, slots, errors), metrics
+
+    def act(
+        self, seed: SeedState, observation: Array, key: Array, steps: Int[Array, ""]
+    ) -> SeedState:
+        """Choose the next action for `observation`, exploring."""
+        keys = split(key, "explore", "noise")
+        greedy = self.learner.greedy(seed.learner.online, observation, keys["noise"])
+        exploration, action = self.recipe.explore.choose(
+            seed.exploration, greedy, keys["explore"], steps, self.actions
+        )
+        return dataclasses.replace(
+            seed, observation=observation, action=action, exploration=exploration
+        )
+
+
+def split(key: Array, *names: str) -> dict[str, Array]:
+    """Split a key by name: no use of randomness can take another's."""
+    return dict(zip(names, jax.random.split(key, len(names)), strict=True))
+
+
+def _score(seed: SeedState, timestep: Timestep, metrics: Metrics) -> tuple[SeedState, Log]:
+    """Add the step to the running episodes; report those that ended."""
+    returns = seed.episodes.returns + jnp.where(timestep.real, timestep.reward, 0.0)
+    lengths = seed.episodes.lengths + timestep.real
+    ended = (timestep.terminated | timestep.truncated) & timestep.real
+    log = Log(ended, returns, lengths, metrics)
+    running = Episodes(jnp.where(ended, 0.0, returns), jnp.where(ended, 0, lengths))
+    return dataclasses.replace(seed, episodes=running), log
+
+
+def _no_metrics() -> Metrics:
+    return Metrics(*(jnp.float32(jnp.nan) for _ in dataclasses.fields(Metrics)))

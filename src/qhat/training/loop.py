@@ -1,0 +1,93 @@
+"""The compiled loop: environment step + iteration, for S seeds at once. It knows no algorithm."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array
+
+from qhat.environments.base import Environment
+from qhat.training.iteration import Program, split
+from qhat.training.state import Clock, Log, SeedState, TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    """Runs a program in a compiled environment."""
+
+    program: Program
+    environment: Environment
+    devices: int = 1
+    """Devices that the seeds are spread over; it divides the number of seeds."""
+
+    def init(self, keys: Array) -> TrainState:
+        """Return a fresh state for the seeds of `keys` `[S]`: own weights, keys, environments."""
+
+        def one(key: Array) -> SeedState:
+            keys = split(key, "environment", "seed")
+            state, observation = self.environment.reset(keys["environment"])
+            return self.program.init(keys["seed"], observation, state)
+
+        seeds = jax.jit(jax.vmap(one))(keys)
+        return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
+
+    def compile(self, longest: int) -> Callable[[TrainState, int], tuple[TrainState, Log]]:
+        """Return a function that does up to `longest` iterations in one call.
+
+        The returned log has leaves `[S, longest, ...]`; rows beyond the iterations done are zero.
+        How a run is cut into calls does not change its result. The state is donated.
+        """
+
+        def chunk(clock: Clock, seeds: SeedState, count: Array) -> tuple[SeedState, Log]:
+            one_seed = next(iter(jax.tree.leaves(seeds))).shape[0] == 1
+            if one_seed:
+                squeezed = jax.tree.map(lambda leaf: leaf[0], seeds)
+                out = self._run(clock, squeezed, count, longest)
+                return jax.tree.map(lambda leaf: leaf[None], out)
+            return jax.vmap(self._run, in_axes=(None, 0, None, None))(clock, seeds, count, longest)
+
+        if self.devices > 1:
+            mesh = Mesh(jax.local_devices()[: self.devices], ("seeds",))
+            whole, sharded = PartitionSpec(), PartitionSpec("seeds")
+            chunk = jax.shard_map(
+                chunk,
+                mesh=mesh,
+                in_specs=(whole, sharded, whole),
+                out_specs=sharded,
+                check_vma=False,
+            )
+
+        def run(state: TrainState, count: Array) -> tuple[TrainState, Log]:
+            seeds, log = chunk(state.clock, state.seeds, count)
+            return TrainState(self._advance(state.clock, count), seeds), log
+
+        compiled = jax.jit(run, donate_argnums=0)
+        return lambda state, count: compiled(state, jnp.int32(count))
+
+    def _run(
+        self, clock: Clock, seed: SeedState, count: Array, longest: int
+    ) -> tuple[SeedState, Log]:
+        """Do `count` iterations of one seed."""
+
+        def body(index: Array, carry: tuple[Clock, SeedState, Log]) -> tuple:
+            clock, seed, logs = carry
+            seed, log = self._step(clock, seed)
+            logs = jax.tree.map(lambda all_, one: all_.at[index].set(one), logs, log)
+            return self.program.tick(clock), seed, logs
+
+        shapes = jax.eval_shape(self._step, clock, seed)[1]
+        logs = jax.tree.map(lambda leaf: jnp.zeros((longest, *leaf.shape), leaf.dtype), shapes)
+        _, seed, logs = jax.lax.fori_loop(0, count, body, (clock, seed, logs))
+        return seed, logs
+
+    def _step(self, clock: Clock, seed: SeedState) -> tuple[SeedState, Log]:
+        now = jax.random.fold_in(seed.key, clock.iterations)
+        keys = split(now, "environment", "learn", "act")
+        state, timestep = self.environment.step(seed.environment, seed.action, keys["environment"])
+        seed = dataclasses.replace(seed, environment=state)
+        return self.program.iterate(clock, seed, timestep, keys)
+
+    def _advance(self, clock: Clock, count: Array) -> Clock:
+        return jax.lax.fori_loop(0, count, lambda _, now: self.program.tick(now), clock)

@@ -1,0 +1,63 @@
+"""The state of training: one pytree. Saving it is saving the run."""
+
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float, Int
+
+from qhat.learner import LearnerState, Metrics
+from qhat.replay.ring import Ring
+
+
+class Clock(eqx.Module):
+    """Counters that all seeds share: schedules read them, and they are never batched."""
+
+    iterations: Int[Array, ""]
+    """Vectorised environment steps done."""
+    updates: Int[Array, ""]
+    """Gradient updates done."""
+
+
+class Episodes(eqx.Module):
+    """Score of the running episode of every environment."""
+
+    returns: Float[Array, "E"]
+    lengths: Int[Array, "E"]
+
+
+class SeedState(eqx.Module):
+    """Everything that belongs to one seed."""
+
+    key: Array
+    """Root of this seed's randomness; every use is derived from it, a name and the clock."""
+    learner: LearnerState
+    ring: Ring
+    sampler: Any
+    exploration: Any
+    observation: Array
+    """`[E, ...]`, what `action` was chosen for."""
+    action: Int[Array, "E F"]
+    """Chosen, not yet executed."""
+    environment: Any
+    """The compiled environment's own state; `None` on a host loop."""
+    episodes: Episodes
+
+
+class TrainState(eqx.Module):
+    """S seeds and their clock."""
+
+    clock: Clock
+    seeds: SeedState
+    """Every leaf has a leading axis S."""
+
+
+class Log(eqx.Module):
+    """What one iteration of one seed reports."""
+
+    ended: Array
+    """`[E]`, whether an episode ended."""
+    returns: Float[Array, "E"]
+    """Its undiscounted return, where one ended."""
+    lengths: Int[Array, "E"]
+    metrics: Metrics
+    """NaN where no update was made."""
