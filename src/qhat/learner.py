@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from qhat.actions import Actions
@@ -60,7 +61,7 @@ class Learner:
     def init(self, key: Array) -> LearnerState:
         """Draw θ; θ⁻ = θ."""
         online = self.network.init(key)
-        return LearnerState(online, jax.tree.map(jnp.copy, online), self._optimiser.init(online))
+        return LearnerState(online, jax.tree.map(jnp.copy, online), self._optimiser.init(ravel_pytree(online)[0]))
 
     def q_values(
         self, parameters: Any, observation: Array, key: Array | None = None
@@ -89,16 +90,23 @@ class Learner:
             the new state, the error of every transition (for its priority), and metrics.
         """
 
+        recipe = self.recipe
+
         def objective(online: Any) -> tuple[Float[Array, ""], tuple[Array, Array]]:
             regress = jax.vmap(self._regress, in_axes=(None, None, 0, None))
             losses, errors, q = regress(online, state.target, batch, key)
             return jnp.mean(weights * losses), (errors, q)
 
         (loss, (errors, q)), gradient = jax.value_and_grad(objective, has_aux=True)(state.online)
-        change, optimiser = self._optimiser.update(gradient, state.optimiser, state.online)
-        online = optax.apply_updates(state.online, change)
-        target = self.recipe.target.follow(state.target, online, updates)
-        metrics = Metrics(loss, jnp.mean(q), optax.tree.norm(gradient))
+        # One flat vector: a small network's optimiser is otherwise dozens of tiny operations.
+        flat, unravel = ravel_pytree(gradient)
+        norm = jnp.sqrt(jnp.dot(flat, flat))
+        if recipe.max_gradient_norm is not None:
+            flat *= jnp.minimum(1.0, recipe.max_gradient_norm / (norm + 1e-12))
+        change, optimiser = self._optimiser.update(flat, state.optimiser)
+        online = optax.apply_updates(state.online, unravel(change))
+        target = recipe.target.follow(state.target, online, updates)
+        metrics = Metrics(loss, jnp.mean(q), norm)
         return LearnerState(online, target, optimiser), errors, metrics
 
     def _regress(
@@ -124,9 +132,4 @@ class Learner:
 
     @property
     def _optimiser(self) -> optax.GradientTransformation:
-        recipe = self.recipe
-        steps = [optax.adam(recipe.learning_rate, eps=recipe.adam_epsilon)]
-        if recipe.max_gradient_norm is not None:
-            steps.insert(0, optax.clip_by_global_norm(recipe.max_gradient_norm))
-        # One flat vector: a small network's optimiser is otherwise dozens of tiny operations.
-        return optax.flatten(optax.chain(*steps))
+        return optax.adam(self.recipe.learning_rate, eps=self.recipe.adam_epsilon)

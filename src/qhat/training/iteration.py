@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
 from qhat.actions import Actions
 from qhat.environments.base import Timestep
@@ -55,26 +55,21 @@ class Program:
         """Store what `seed.action` led to, learn if it is time, choose the next action."""
         steps = clock.iterations * self.recipe.num_envs
         seed = self.store(seed, timestep)
-        learner, sampler, metrics = jax.lax.cond(
-            self.is_learning(clock),
-            lambda: self.learn(seed, keys["learn"], steps, clock.updates),
-            lambda: (seed.learner, seed.sampler, _no_metrics()),
-        )
-        seed = dataclasses.replace(seed, learner=learner, sampler=sampler)
+        seed, metrics = self.learn(seed, keys["learn"], steps, clock)
         seed, log = _score(seed, timestep, metrics)
         return self.act(seed, timestep.observation, keys["act"], steps), log
 
     def tick(self, clock: Clock) -> Clock:
         """Advance the clock by the iteration that `iterate` did."""
-        done = jnp.where(self.is_learning(clock), max(self.recipe.updates_per_iteration, 1), 0)
-        return Clock(clock.iterations + 1, clock.updates + done)
+        return Clock(clock.iterations + 1, clock.updates + self.updates_due(clock))
 
-    def is_learning(self, clock: Clock) -> Bool[Array, ""]:
-        """Whether the iteration that begins at `clock` updates the network."""
+    def updates_due(self, clock: Clock) -> Int[Array, ""]:
+        """Number of gradient updates in the iteration that begins at `clock`."""
         done = clock.iterations + 1
         due = done % self.recipe.iterations_per_update == 0
         starts = max(self.recipe.learning_starts, self.recipe.batch_size)
-        return due & (done * self.recipe.num_envs >= starts)
+        ready = done * self.recipe.num_envs >= starts
+        return jnp.where(due & ready, max(self.recipe.updates_per_iteration, 1), 0)
 
     def store(self, seed: SeedState, timestep: Timestep) -> SeedState:
         """Append the transitions to replay."""
@@ -92,19 +87,20 @@ class Program:
         return dataclasses.replace(seed, ring=ring, sampler=sampler)
 
     def learn(
-        self, seed: SeedState, key: Array, steps: Int[Array, ""], updates: Int[Array, ""]
-    ) -> tuple[LearnerState, object, Metrics]:
-        """Do the iteration's gradient updates; `updates` were done before."""
-        count = max(self.recipe.updates_per_iteration, 1)
-        if count == 1:
-            return self.update(seed, key, steps, updates + 1)
+        self, seed: SeedState, key: Array, steps: Int[Array, ""], clock: Clock
+    ) -> tuple[SeedState, Metrics]:
+        """Do the gradient updates that are due, none or more, each on a batch of its own."""
 
         def body(index: Array, carry: tuple) -> tuple:
             learner, sampler, _ = carry
             now = dataclasses.replace(seed, learner=learner, sampler=sampler)
-            return self.update(now, jax.random.fold_in(key, index), steps, updates + 1 + index)
+            return self.update(now, jax.random.fold_in(key, index), steps, clock.updates + 1 + index)
 
-        return jax.lax.fori_loop(0, count, body, (seed.learner, seed.sampler, _no_metrics()))
+        # A loop of 0 or more turns, not a `cond`: XLA updates its carry in place, where a
+        # conditional copies a million priorities.
+        carry = (seed.learner, seed.sampler, _no_metrics())
+        learner, sampler, metrics = jax.lax.fori_loop(0, self.updates_due(clock), body, carry)
+        return dataclasses.replace(seed, learner=learner, sampler=sampler), metrics
 
     def update(
         self, seed: SeedState, key: Array, steps: Int[Array, ""], number: Int[Array, ""]

@@ -74,7 +74,11 @@ class Loop:
         def body(index: Array, carry: tuple[Clock, SeedState, Log]) -> tuple:
             clock, seed, logs = carry
             seed, log = self._step(clock, seed)
-            logs = jax.tree.map(lambda all_, one: all_.at[index].set(one), logs, log)
+            logs = jax.tree.map(
+                lambda all_, one: jax.lax.dynamic_update_index_in_dim(all_, one, index, 0),
+                logs,
+                log,
+            )
             return self.program.tick(clock), seed, logs
 
         shapes = jax.eval_shape(self._step, clock, seed)[1]
