@@ -1,0 +1,50 @@
+"""qhat: deep Q-networks for robots and discrete control. Importing it imports no JAX."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from qhat._version import __version__
+
+if TYPE_CHECKING:
+    from qhat import recipes
+    from qhat.agent import Agent
+    from qhat.config import TrainConfig
+    from qhat.errors import QhatError, UsageError
+    from qhat.experiment import train
+    from qhat.recipe import Recipe
+    from qhat.run import Run, evaluate
+
+_HOMES = {
+    "Agent": "qhat.agent",
+    "QhatError": "qhat.errors",
+    "Recipe": "qhat.recipe",
+    "Run": "qhat.run",
+    "TrainConfig": "qhat.config",
+    "UsageError": "qhat.errors",
+    "evaluate": "qhat.run",
+    "train": "qhat.experiment",
+}
+
+__all__ = [
+    "Agent",
+    "QhatError",
+    "Recipe",
+    "Run",
+    "TrainConfig",
+    "UsageError",
+    "__version__",
+    "evaluate",
+    "recipes",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name == "recipes":
+        return importlib.import_module("qhat.recipes")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'qhat' has no attribute '{name}'")

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import tyro
+
 from qhat.axis import AxisValue, from_json, to_json
 from qhat.errors import UsageError, require
 from qhat.exploration import EXPLORES, EpsilonGreedy, Explore
@@ -72,7 +74,7 @@ class Recipe:
     """Environment steps before the first update."""
     num_envs: int = 1
     """Environments stepped together, per seed."""
-    paper: str = ""
+    paper: tyro.conf.Suppress[str] = ""
     """Link to the paper that the composition is from."""
 
     @property

@@ -17,6 +17,9 @@ dqn = Recipe(paper="https://doi.org/10.1038/nature14236")
 
 double_dqn = replace(dqn, policy=Double(), paper="https://arxiv.org/abs/1509.06461")
 
+DEFAULT = "double_dqn"
+"""The recipe of `qhat train` unless another is named: what we would recommend to a friend."""
+
 RECIPES: Mapping[str, Recipe] = MappingProxyType({"dqn": dqn, "double_dqn": double_dqn})
 
 

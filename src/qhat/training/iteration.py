@@ -1,6 +1,7 @@
 """One iteration of training: store → learn → act, a pure function of a state and a timestep."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -93,8 +94,9 @@ class Program:
 
         def body(index: Array, carry: tuple) -> tuple:
             learner, sampler, _ = carry
-            now = dataclasses.replace(seed, learner=learner, sampler=sampler)
-            return self.update(now, jax.random.fold_in(key, index), steps, clock.updates + 1 + index)
+            number = clock.updates + 1 + index
+            turn_key = jax.random.fold_in(key, index)
+            return self.update(learner, seed.ring, sampler, turn_key, steps, number)
 
         # A loop of 0 or more turns, not a `cond`: XLA updates its carry in place, where a
         # conditional copies a million priorities.
@@ -103,15 +105,21 @@ class Program:
         return dataclasses.replace(seed, learner=learner, sampler=sampler), metrics
 
     def update(
-        self, seed: SeedState, key: Array, steps: Int[Array, ""], number: Int[Array, ""]
-    ) -> tuple[LearnerState, object, Metrics]:
+        self,
+        learner: LearnerState,
+        ring: replay.Ring,
+        sampler: Any,
+        key: Array,
+        steps: Int[Array, ""],
+        number: Int[Array, ""],
+    ) -> tuple[LearnerState, Any, Metrics]:
         """Sample a batch, do gradient update `number` (from 1), return errors to the sampler."""
         recipe = self.recipe
         keys = split(key, "sample", "noise")
         batch, slots, weights = replay.sample(
-            seed.ring,
+            ring,
             recipe.sampler,
-            seed.sampler,
+            sampler,
             keys["sample"],
             steps,
             batch=recipe.batch_size,
@@ -119,9 +127,9 @@ class Program:
             gamma=recipe.gamma,
         )
         learner, errors, metrics = self.learner.update(
-            seed.learner, batch, weights, keys["noise"], number
+            learner, batch, weights, keys["noise"], number
         )
-        return learner, recipe.sampler.update(seed.sampler, slots, errors), metrics
+        return learner, recipe.sampler.update(sampler, slots, errors), metrics
 
     def act(
         self, seed: SeedState, observation: Array, key: Array, steps: Int[Array, ""]

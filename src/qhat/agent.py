@@ -1,0 +1,371 @@
+"""`Agent`: act, remember, replay, for people who own their loop (a robot, a ROS callback).
+
+A thin holder of the same state and the same compiled functions as the training loop.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qhat import recipes
+from qhat.actions import Actions
+from qhat.errors import UsageError, require
+from qhat.memory import nbytes, require_memory
+from qhat.recipe import Recipe
+from qhat.replay import ring as replay
+from qhat.training import checkpoint
+from qhat.training.iteration import Program, split
+from qhat.training.state import SeedState
+
+BLOCK = 32
+"""Transitions that go from the queue to replay in one compiled call."""
+
+
+class Agent:
+    """A Q-learning agent for one environment that the caller steps.
+
+    `act` and `remember` never wait for `replay`: `replay` (and the other learning verbs) may run in
+    a thread of their own while a control loop calls the first two.
+
+    Args:
+        observation: number of features, a shape, or a Gymnasium `Box`.
+        actions: number of actions, or a Gymnasium `Discrete`.
+        recipe: name of a recipe, or a `Recipe`.
+        seed: of the weights and of all randomness.
+        settings: fields of `Recipe` to change, for example `gamma=0.98`.
+    """
+
+    def __init__(
+        self,
+        observation: Any,
+        actions: Any,
+        recipe: str | Recipe = recipes.DEFAULT,
+        *,
+        seed: int = 0,
+        **settings: Any,
+    ):
+        shape, dtype = _observation(observation)
+        composed = recipes.get(recipe) if isinstance(recipe, str) else recipe
+        composed = dataclasses.replace(composed, **_known(settings), num_envs=1).validate()
+        self.recipe = composed
+        self.program = Program.of(composed, shape, dtype, _actions(actions))
+        key = jax.random.key(seed)
+        self._require_memory(jax.eval_shape(self._fresh, key))
+        self._adopt(jax.jit(self._fresh)(key), steps=0, updates=0)
+
+    @property
+    def steps(self) -> int:
+        """Transitions remembered so far; ε and β follow it."""
+        return self._steps
+
+    @property
+    def updates(self) -> int:
+        """Gradient updates done so far."""
+        return self._updates
+
+    @property
+    def epsilon(self) -> float:
+        """ε, the share of actions that explore now."""
+        return float(self.recipe.explore.epsilon(jnp.int32(self._steps)))
+
+    def warmup(self) -> None:
+        """Compile everything before the robot moves; changes nothing."""
+        observation = np.zeros(self.program.shape, self.program.dtype)
+        jax.block_until_ready(self._act(*self._act_arguments(observation)))
+        jax.block_until_ready(self._q(self._acting, observation))
+        with self._learning_lock:
+            # Nothing but padding is stored, and `cut` and `learn` work on copies.
+            self._store_block([], observation)
+            seed = jax.tree.map(jnp.copy, self._seed)
+            jax.block_until_ready(self._cut(seed.ring))
+            counts = (jnp.int32(0), jnp.int32(0))
+            copied = (seed.sampler, self._seed.learner, self._seed.ring, self._seed.key)
+            jax.block_until_ready(self._learn(*copied, *counts))
+
+    def act(self, observation: Any, explore: bool = True) -> int:
+        """Return the action for `observation`; the greedy one unless `explore`."""
+        observation = self._checked(observation, "observation")
+        if not explore:
+            return int(np.argmax(self._q(self._acting, observation)[0]))
+        with self._acting_lock:
+            arguments = self._act_arguments(observation)
+            self._acts += 1
+            self._exploration, action = self._act(*arguments)
+        return int(action)
+
+    def q_values(self, observation: Any) -> np.ndarray:
+        """Return Q(s, ·), `[actions]`."""
+        return np.asarray(self._q(self._acting, self._checked(observation, "observation"))[0])
+
+    def remember(
+        self,
+        observation: Any,
+        action: int,
+        reward: float,
+        next_observation: Any,
+        terminated: bool,
+        truncated: bool = False,
+    ) -> None:
+        """Store one transition.
+
+        Args:
+            terminated: the task ended: `next_observation` has no value.
+            truncated: a time limit or the operator ended the episode: it still has.
+
+        Raises:
+            UsageError: a NaN, a wrong shape or an action that does not exist; nothing is stored.
+        """
+        before = self._checked(observation, "observation")
+        after = self._checked(next_observation, "next_observation")
+        choices = self.program.actions.width
+        require(
+            int(action) == action and 0 <= int(action) < choices,
+            f"action is {action!r}; expected a whole number from 0 to {choices - 1}.",
+        )
+        require(bool(np.isfinite(reward)), f"reward is {reward!r}; expected a finite number.")
+        with self._queue_lock:
+            follows = self._open is not None and np.array_equal(self._open, before)
+            entry = (before, int(action), float(reward), after, bool(terminated), bool(truncated))
+            self._queue.append((entry, not follows and self._open is not None))
+            self._open = None if terminated or truncated else after
+            self._steps += 1
+
+    def replay(self) -> dict[str, float] | None:
+        """Do one gradient update on a batch from replay.
+
+        Returns:
+            loss, mean Q and gradient norm; None while replay holds less than a batch, or less than
+            `learning_starts` steps.
+        """
+        with self._learning_lock:
+            self._drain()
+            waiting = max(self.recipe.batch_size, self.recipe.learning_starts)
+            if self._steps < waiting:
+                return None
+            seed, counts = self._seed, (jnp.int32(self._steps), jnp.int32(self._updates))
+            learner, sampler, metrics = self._learn(
+                seed.sampler, seed.learner, seed.ring, seed.key, *counts
+            )
+            self._seed = dataclasses.replace(seed, learner=learner, sampler=sampler)
+            self._updates += 1
+            self._acting = self._seed.learner.online
+            return {name: float(value) for name, value in vars(metrics).items()}
+
+    def update_target_network(self) -> None:
+        """Copy θ to θ⁻ now; the recipe's `target` does it in `replay` by itself as well."""
+        with self._learning_lock:
+            learner = dataclasses.replace(
+                self._seed.learner, target=jax.tree.map(jnp.copy, self._seed.learner.online)
+            )
+            self._seed = dataclasses.replace(self._seed, learner=learner)
+
+    def save(self, path: str | Path, *, replay: bool = True) -> None:
+        """Save everything that learning goes on from; without replay when it is too large."""
+        with self._learning_lock, self._acting_lock, self._queue_lock:
+            self._drain_locked()
+            seed = dataclasses.replace(self._seed, exploration=self._exploration)
+            trees: dict[str, Any] = {"learner": seed.learner, "rest": _rest(seed)}
+            if replay:
+                trees["replay"] = (seed.ring, seed.sampler)
+            about = {
+                "recipe": self.recipe.to_json(),
+                "observation": {"shape": list(self.program.shape), "dtype": self.program.dtype},
+                "actions": list(self.program.actions.choices),
+                "steps": self._steps,
+                "updates": self._updates,
+                "acts": self._acts,
+                "open": self._open is not None,
+                "replay": replay,
+            }
+            if self._open is not None:
+                trees["open"] = {"observation": self._open}
+            checkpoint.write(Path(path), trees, about)
+
+    @staticmethod
+    def load(path: str | Path, parts: tuple[type, ...] = ()) -> Agent:
+        """Load what `save` wrote: training goes on as if it had not stopped.
+
+        Args:
+            parts: classes of the recipe's parts from outside the package.
+
+        Raises:
+            UsageError: no checkpoint, a damaged or a foreign one.
+        """
+        folder = Path(path)
+        about = checkpoint.read_manifest(folder)
+        try:
+            shape, dtype = tuple(about["observation"]["shape"]), about["observation"]["dtype"]
+            counts = (int(about["steps"]), int(about["updates"]), int(about["acts"]))
+            recipe = Recipe.from_json(about["recipe"], parts)
+            agent = Agent((shape, dtype), Actions(tuple(about["actions"])), recipe)
+        except (KeyError, TypeError):
+            raise UsageError(f"'{folder}' is not a saved agent: its manifest lacks fields.") from None
+        agent._restore(folder, about, counts)
+        return agent
+
+    def _restore(self, folder: Path, about: dict[str, Any], counts: tuple[int, int, int]) -> None:
+        seed = self._seed
+        learner = checkpoint.read_tree(folder, "learner", seed.learner)
+        rest = checkpoint.read_tree(folder, "rest", _rest(seed))
+        ring, sampler = seed.ring, seed.sampler
+        if about.get("replay"):
+            ring, sampler = checkpoint.read_tree(folder, "replay", (ring, sampler))
+        seed = dataclasses.replace(
+            seed, learner=learner, ring=ring, sampler=sampler, **rest
+        )
+        self._adopt(jax.tree.map(jnp.asarray, seed), counts[0], counts[1])
+        self._acts = counts[2]
+        if about.get("open"):
+            like = {"observation": jax.ShapeDtypeStruct(self.program.shape, self.program.dtype)}
+            self._open = checkpoint.read_tree(folder, "open", like)["observation"]
+
+    def _adopt(self, seed: SeedState, steps: int, updates: int) -> None:
+        """Take `seed` as the state, and make the compiled functions."""
+        self._seed, self._steps, self._updates, self._acts = seed, steps, updates, 0
+        self._acting = seed.learner.online
+        self._exploration = seed.exploration
+        self._queue: deque = deque()
+        self._open: np.ndarray | None = None
+        self._learning_lock = threading.RLock()
+        self._acting_lock = threading.Lock()
+        self._queue_lock = threading.RLock()
+        self._act = jax.jit(self._pure_act)
+        self._q = jax.jit(self.program.learner.q_values)
+        # Replay is updated in place (donated); the learner's weights are not: `act` reads them.
+        self._learn = jax.jit(self._pure_learn, donate_argnums=0)
+        self._store = jax.jit(self._pure_store, donate_argnums=(0, 1))
+        self._cut = jax.jit(replay.cut, donate_argnums=0)
+
+    def _fresh(self, key: jax.Array) -> SeedState:
+        observation = jnp.zeros((1, *self.program.shape), self.program.dtype)
+        return self.program.init(key, observation, None)
+
+    def _act_arguments(self, observation: np.ndarray) -> tuple:
+        counts = (jnp.int32(self._acts), jnp.int32(self._steps))
+        return self._acting, self._exploration, self._seed.key, observation[None], *counts
+
+    def _pure_act(
+        self, online: Any, exploration: Any, key: Any, observation: Any, acts: Any, steps: Any
+    ) -> tuple[Any, Any]:
+        keys = split(jax.random.fold_in(key, acts), "explore", "noise", "learn")
+        greedy = self.program.learner.greedy(online, observation, keys["noise"])
+        exploration, action = self.recipe.explore.choose(
+            exploration, greedy, keys["explore"], steps, self.program.actions
+        )
+        return exploration, action[0, 0]
+
+    def _pure_learn(
+        self, sampler: Any, learner: Any, ring: Any, key: Any, steps: Any, updates: Any
+    ) -> tuple[Any, Any, Any]:
+        keys = split(jax.random.fold_in(key, updates), "explore", "noise", "learn")
+        return self.program.update(learner, ring, sampler, keys["learn"], steps, updates + 1)
+
+    def _pure_store(self, ring: Any, sampler: Any, steps: replay.Step) -> tuple[Any, Any]:
+        """Store a block of `[BLOCK, 1, ...]` steps, of which padding is not real."""
+
+        def one(carry: tuple, step: replay.Step) -> tuple:
+            ring, slots, starts = replay.store(carry[0], step)
+            return (ring, self.recipe.sampler.store(carry[1], slots, starts)), None
+
+        return jax.lax.scan(one, (ring, sampler), steps)[0]
+
+    def _store_block(self, block: list[tuple], filler: np.ndarray) -> None:
+        ring, sampler = self._store(
+            self._seed.ring, self._seed.sampler, self._padded(block, filler)
+        )
+        self._seed = dataclasses.replace(self._seed, ring=ring, sampler=sampler)
+
+    def _drain(self) -> None:
+        with self._queue_lock:
+            self._drain_locked()
+
+    def _drain_locked(self) -> None:
+        """Move the queue to replay, in blocks that begin where an episode was cut."""
+        while self._queue:
+            if self._queue[0][1]:
+                self._seed = dataclasses.replace(self._seed, ring=self._cut(self._seed.ring))
+            block = [self._queue.popleft()[0]]
+            while self._queue and len(block) < BLOCK and not self._queue[0][1]:
+                block.append(self._queue.popleft()[0])
+            self._store_block(block, block[0][0])
+
+    def _padded(self, block: list[tuple], filler: np.ndarray) -> replay.Step:
+        empty = (filler, 0, 0.0, filler, False, False)
+        rows = [*block, *[empty] * (BLOCK - len(block))]
+        before, action, reward, after, terminated, truncated = zip(*rows, strict=True)
+        return replay.Step(
+            observation=np.stack(before)[:, None],
+            action=np.asarray(action, np.int32)[:, None, None],
+            reward=np.asarray(reward, np.float32)[:, None],
+            successor=np.stack(after)[:, None],
+            terminated=np.asarray(terminated)[:, None],
+            truncated=(np.asarray(truncated) & ~np.asarray(terminated))[:, None],
+            real=(np.arange(BLOCK) < len(block))[:, None],
+        )
+
+    def _checked(self, observation: Any, name: str) -> np.ndarray:
+        value = np.array(observation, dtype=self.program.dtype)
+        require(
+            value.shape == self.program.shape,
+            f"{name} has shape {value.shape}; expected {self.program.shape}.",
+        )
+        if not np.isfinite(value).all():
+            where = np.argwhere(~np.isfinite(value))[0]
+            raise UsageError(
+                f"{name} is {value[tuple(where)]} at index {tuple(map(int, where))}; expected finite"
+                " numbers. Nothing was stored."
+            )
+        return value
+
+    def _require_memory(self, shape: Any) -> None:
+        what = f"An agent with replay_capacity {self.recipe.replay_capacity}"
+        require_memory(nbytes(shape), what, "expected less: lower replay_capacity")
+
+
+def _rest(seed: SeedState) -> dict[str, Any]:
+    return {"key": seed.key, "exploration": seed.exploration}
+
+
+def _known(settings: dict[str, Any]) -> dict[str, Any]:
+    from qhat.errors import near_miss
+
+    names = [field.name for field in dataclasses.fields(Recipe) if field.name != "num_envs"]
+    for name in settings:
+        require(name in names, f"Agent has no setting '{name}'." + near_miss(name, names))
+    return settings
+
+
+def _observation(observation: Any) -> tuple[tuple[int, ...], str]:
+    """Read a size, a shape, a (shape, dtype) pair, or a Box."""
+    dtype: Any = getattr(observation, "dtype", None) or "float32"
+    shape = getattr(observation, "shape", observation)
+    if isinstance(shape, tuple) and len(shape) == 2 and isinstance(shape[0], tuple):
+        shape, dtype = shape
+    if isinstance(shape, int):
+        shape = (shape,)
+    if not isinstance(shape, tuple) or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise UsageError(
+            f"observation is {observation!r}; expected a size, a shape or a Gymnasium Box."
+        )
+    name = np.dtype(dtype).name
+    return shape, "float32" if name == "float64" else name
+
+
+def _actions(actions: Any) -> Actions:
+    """Read a number of actions, or a Discrete space."""
+    if isinstance(actions, Actions):
+        return actions
+    count = getattr(actions, "n", actions)
+    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
+        raise UsageError(
+            f"actions is {actions!r}; expected a number of actions or a Gymnasium Discrete space."
+        )
+    return Actions((int(count),))

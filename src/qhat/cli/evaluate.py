@@ -1,0 +1,70 @@
+"""`qhat evaluate RUN`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from qhat.cli.parsing import read
+from qhat.environments.catalogue import find
+from qhat.errors import require
+from qhat.runs.folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Score a run: the greedy policy of every seed in fresh episodes.
+
+    The episodes are Gymnasium's own where the environment has a reference there.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder."""
+    episodes: int = 100
+    """Episodes per seed."""
+    checkpoint: Literal["best", "last"] = "best"
+    """Which weights of each seed."""
+    env: str | None = None
+    """Another environment with the same spaces; none is the run's own."""
+    seed: int = 1_000_000
+    """Seed of the first episode."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object on stdout."""
+
+
+def run(words: Sequence[str]) -> int:
+    """Parse, check, evaluate, print."""
+    told = read(Evaluate, words, "evaluate")
+    require(told.episodes >= 1, f"--episodes is {told.episodes}; expected 1 or more.")
+    require(told.seed >= 0, f"--seed is {told.seed}; expected 0 or more.")
+    entry = find(told.env or RunFolder.open(told.run).read_config()["env"])
+
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    with console.status(f"playing {told.episodes} episodes per seed"):
+        from qhat import runtime
+
+        runtime.prepare(1)
+        from qhat.run import Run
+
+        score = Run.open(told.run).evaluate(told.episodes, told.checkpoint, told.seed, told.env)
+    if told.json:
+        print(json.dumps(score.to_json()))
+        return 0
+    judge = f"Gymnasium's {entry.reference}" if entry.reference else f"{entry.backend}'s {entry.id}"
+    interval = "needs two seeds or more"
+    if score.ci95 is not None:
+        interval = f"{score.ci95[0]:.1f} to {score.ci95[1]:.1f}"
+    print(f"{told.run}  ({told.checkpoint} weights, {judge})")
+    print(f"  return     {score.mean_return:.1f} ± {score.std_return:.1f} (over all episodes)")
+    print(f"  IQM        {score.iqm:.1f}   95% interval: {interval}")
+    print(f"  per seed   {', '.join(f'{value:.1f}' for value in score.per_seed)}")
+    print(f"  episodes   {score.episodes} per seed, greedy, fresh")
+    print(f"\nnext:\n  qhat plot {told.run}")
+    return 0

@@ -1,0 +1,57 @@
+"""`qhat`: words to functions. Nothing slow is imported before the words make sense."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from qhat._version import __version__
+from qhat.errors import QhatError, UsageError, near_miss
+
+COMMANDS = {
+    "train": "train an agent and leave a run folder",
+    "evaluate": "score a run in fresh episodes of the reference environment",
+    "plot": "draw a run's learning curve",
+    "recipes": "list the algorithms, as values on the axes",
+    "envs": "list the environments",
+}
+
+USAGE = """\
+qhat {version}: deep Q-networks for robots and discrete control, in seconds.
+
+usage: qhat COMMAND [options]        (qhat COMMAND --help explains a command)
+
+{commands}
+
+start with:  qhat train CartPole-v1
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 bad usage, 1 a failure, 130/143 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        sys.exit(_dispatch(words))
+    except QhatError as error:
+        print(f"qhat: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        listing = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
+        print(USAGE.format(version=__version__, commands=listing), end="")
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"qhat {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        raise UsageError(
+            f"Command '{words[0]}' is not known; expected one of {', '.join(COMMANDS)}."
+            + near_miss(words[0], COMMANDS)
+        )
+    command = importlib.import_module(f"qhat.cli.{words[0]}")
+    return command.run(words[1:])

@@ -1,0 +1,63 @@
+"""How the command line reads dataclasses: tyro, with axis values spelled `name:key=value`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from qhat.axis import AxisValue, parse, spell
+from qhat.errors import UsageError
+from qhat.recipe import AXES
+
+T = TypeVar("T")
+
+
+def read(kind: type[T], words: Sequence[str], command: str, default: T | None = None) -> T:
+    """Parse `words` into a `kind`; defaults and help come from the dataclass.
+
+    Exits with status 2 and a message where the words do not parse, with 0 after `--help`.
+    """
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(_axis_rule)
+    with registry:
+        return tyro.cli(
+            kind,
+            prog=f"qhat {command}",
+            args=list(words),
+            default=default,  # pyright: ignore[reportArgumentType]
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+
+
+def _axis_rule(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+    """Read and write values of an axis."""
+    kind = info.type
+    if not (isinstance(kind, type) and issubclass(kind, AxisValue)):
+        return None
+    known = AXES[kind.axis]
+
+    def read_value(words: list[str]) -> AxisValue:
+        try:
+            return parse(words[0], known)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{" + ",".join(value.name for value in known) + "}[:KEY=VALUE,...]",
+        instance_from_str=read_value,
+        is_instance=lambda value: isinstance(value, kind),
+        str_from_instance=lambda value: [spell(value)],
+    )
+
+
+def value_of(words: Sequence[str], flag: str) -> str | None:
+    """Return the word after `flag` (or behind `flag=`), before anything is parsed."""
+    for index, word in enumerate(words):
+        if word == flag and index + 1 < len(words):
+            return words[index + 1]
+        if word.startswith(flag + "="):
+            return word.partition("=")[2]
+    return None

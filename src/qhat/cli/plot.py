@@ -1,0 +1,37 @@
+"""`qhat plot RUN`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from qhat.cli.parsing import read
+from qhat.report.plot import plot_progress, read_run
+from qhat.runs.folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """Draw a run's progress: scores, their moving average, and the last 100 as a histogram."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder."""
+    out: Path | None = None
+    """Where to; PNG, SVG or PDF by its ending. None is progress.png in the run folder."""
+
+
+def run(words: Sequence[str]) -> int:
+    """Parse, read, draw, say where."""
+    told = read(Plot, words, "plot")
+    folder = RunFolder.open(told.run)
+    config = folder.read_config()
+    episodes, evaluations = read_run(folder.path)
+    out = told.out or folder.figure
+    title = f"{config['env']} · {config.get('recipe_name', 'recipe')} · {len(episodes)} seed(s)"
+    plot_progress(episodes, evaluations, title, out)
+    print(out)
+    return 0

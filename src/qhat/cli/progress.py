@@ -1,0 +1,85 @@
+"""What a person sees while a run goes on, and at its end."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from qhat.cli.train import _Stop
+from qhat.config import TrainConfig
+from qhat.environments.catalogue import Entry
+
+
+def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float) -> dict[str, Any]:
+    """Train with a live progress line on stderr; return what `--json` prints."""
+    console = Console(stderr=True, highlight=False)
+    console.print(
+        f"[bold]{config.env}[/] ({entry.backend}) · recipe [bold]{config.recipe_name}[/] ·"
+        f" {config.seeds} seed{'s' * (config.seeds > 1)} × {config.steps:,} steps"
+    )
+    with console.status("starting JAX and compiling"):
+        from qhat import experiment
+
+    bar = Progress(
+        TextColumn("{task.percentage:3.0f}%"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[words]}"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=False,
+    )
+    interrupted = False
+    with bar:
+        task = bar.add_task("train", total=config.steps, words="compiling (a few seconds, once)")
+
+        def tell(now: experiment.Progress) -> None:
+            bar.update(task, completed=min(now.step, now.steps), words=_words(now))
+
+        try:
+            run = experiment.train(config.env, config, progress=tell, should_stop=stop)
+        except experiment.Interrupted as stopped:
+            run, interrupted = stopped.run, True
+    seconds = time.perf_counter() - started
+    outcome = {
+        "run": str(run.folder.path),
+        "env": config.env,
+        "recipe": config.recipe_name,
+        "interrupted": interrupted,
+        "seconds": round(seconds, 2),
+        **run.summary(),
+    }
+    _close(console, config, outcome)
+    return outcome
+
+
+def _words(now: Any) -> str:
+    def number(value: float) -> str:
+        return "–" if math.isnan(value) else f"{value:.1f}"
+
+    return (
+        f"step {now.step:,}/{now.steps:,} · score {number(now.score)} · greedy"
+        f" {number(now.evaluation)} · ε {now.epsilon:.2f} · {now.steps_per_second:,.0f} steps/s"
+    )
+
+
+def _close(console: Console, config: TrainConfig, outcome: dict[str, Any]) -> None:
+    """Print how it went, and the next commands to type."""
+    folder = outcome["run"]
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    best = outcome["best_score"]
+    shown = f"{sum(best) / len(best):.1f}" if best and all(map(math.isfinite, best)) else "–"
+    table.add_row("best greedy score", f"{shown} (the run's own choice of checkpoint, so optimistic)")
+    table.add_row("steps", f"{outcome['step']:,} of {config.steps:,} per seed")
+    table.add_row("wall time", f"{outcome['seconds']:.1f} s, start-up and compilation included")
+    table.add_row("saved in", folder)
+    console.print(table)
+    console.print("\nnext:")
+    if outcome["interrupted"]:
+        console.print(f"  qhat train --resume --run-dir {folder}   # go on")
+    console.print(f"  qhat evaluate {folder}   # an honest score, in fresh episodes", soft_wrap=True)
+    console.print(f"  qhat plot {folder}       # the learning curve", soft_wrap=True)

@@ -1,0 +1,95 @@
+"""`qhat train ENV`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from qhat import recipes
+from qhat.cli.parsing import read, value_of
+from qhat.config import TrainConfig
+from qhat.environments.catalogue import find
+from qhat.errors import UsageError
+from qhat.recipe import Recipe
+from qhat.runs.folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(TrainConfig):
+    """Train an agent with Q-learning and leave a run folder.
+
+    The defaults shown are those of the recipe that --recipe names.
+    """
+
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object on stdout; progress goes to stderr."""
+
+
+def run(words: Sequence[str]) -> int:
+    """Parse, check everything that can be checked at once, then import JAX and train."""
+    started = time.perf_counter()
+    told = read(Train, words, "train", default=_defaults(words))
+    fields = dataclasses.fields(TrainConfig)
+    config = TrainConfig(**{field.name: getattr(told, field.name) for field in fields})
+    config.validate()
+    entry = find(config.env)
+    if not config.resume:
+        RunFolder.require_unused(config.run_dir)
+    for path in (config.init_from, config.run_dir if config.resume else None):
+        if path is not None:
+            RunFolder.open(path)
+
+    stop = _Stop()
+    from qhat.cli.progress import show_training
+
+    outcome = show_training(config, entry, stop, started)
+    if told.json:
+        print(json.dumps(outcome))
+    return stop.exit_code
+
+
+class _Stop:
+    """Remembers a first SIGINT or SIGTERM; the second one ends the process at once."""
+
+    def __init__(self):
+        self.signal: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._hear)
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+    def _hear(self, number: int, _frame: Any) -> None:
+        self.signal = number
+        print("\nStopping after a checkpoint; once more to leave at once.", file=sys.stderr)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.signal is None else 128 + self.signal
+
+
+def _defaults(words: Sequence[str]) -> Train:
+    """Return the defaults that `--recipe`, or the run that is resumed, stand for."""
+    env: Any = tyro.MISSING
+    if "--resume" in words and (folder := value_of(words, "--run-dir")):
+        written = RunFolder.open(Path(folder)).read_config()
+        names = {field.name for field in dataclasses.fields(TrainConfig)}
+        kept = {key: value for key, value in written.items() if key in names and value is not None}
+        kept |= {"recipe": Recipe.from_json(written["recipe"]), "run_dir": Path(folder)}
+        kept.pop("init_from", None)
+        try:
+            return Train(**{**kept, "env": written["env"], "resume": True})
+        except TypeError:
+            raise UsageError(f"'{folder}/config.json' is damaged: fields are missing.") from None
+    name = value_of(words, "--recipe") or recipes.DEFAULT
+    return Train(env=env, recipe_name=name, recipe=recipes.get(name))

@@ -1,0 +1,75 @@
+"""What `qhat train` is told: every default once, documented; the command line is made from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from qhat.errors import require
+from qhat.recipe import Recipe
+from qhat.recipes import DEFAULT, get
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """One training run."""
+
+    env: tyro.conf.Positional[str]
+    """Environment id; `qhat envs` lists them."""
+    recipe_name: Annotated[str, tyro.conf.arg(name="recipe")] = DEFAULT
+    """Name of the recipe that the settings began from."""
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=lambda: get(DEFAULT)
+    )
+    """The algorithm, resolved."""
+    steps: int = 50_000
+    """Environment steps per seed."""
+    max_seconds: float | None = None
+    """Stop after this many seconds, with a checkpoint; none is no limit."""
+    seeds: int = 1
+    """Independent seeds trained at once, each with its own weights, keys and environments."""
+    seed: int = 0
+    """Number of the first seed; seed k of a run is the same whatever runs beside it."""
+    eval_every: int = 2_500
+    """Environment steps between the run's own evaluations (greedy, fresh episodes)."""
+    eval_episodes: int = 20
+    """Episodes per seed of each such evaluation; the best checkpoint is chosen by them."""
+    save_every: int = 50_000
+    """Environment steps between checkpoints; there is always one at the end."""
+    run_dir: Path | None = None
+    """Run folder; none makes runs/<env>/<recipe>/<date-time>."""
+    resume: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Go on from the last checkpoint of --run-dir."""
+    init_from: Path | None = None
+    """Run whose best weights the seeds start from."""
+
+    def validate(self) -> TrainConfig:
+        """Return self, or raise `UsageError` for the first value that has no meaning."""
+        for name in ("steps", "seeds", "eval_every", "eval_episodes", "save_every"):
+            value = getattr(self, name)
+            flag = "--" + name.replace("_", "-")
+            require(value >= 1, f"{flag} is {value}; expected a whole number of 1 or more.")
+        require(0 <= self.seed < 2**31, f"--seed is {self.seed}; expected 0 to 2147483647.")
+        require(
+            self.max_seconds is None or self.max_seconds > 0,
+            f"--max-seconds is {self.max_seconds}; expected more than 0.",
+        )
+        require(
+            not self.resume or self.run_dir is not None,
+            "--resume needs --run-dir, the folder of the run to go on with.",
+        )
+        self.recipe.validate()
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the configuration with every default spelled out."""
+        written = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            **written,
+            "recipe": self.recipe.to_json(),
+            "run_dir": None,
+            "init_from": str(self.init_from) if self.init_from else None,
+        }

@@ -1,0 +1,293 @@
+"""A training run from its configuration to its folder: train, evaluate itself, save."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qhat import runtime
+from qhat.config import TrainConfig
+from qhat.environments.base import Environment, Spec
+from qhat.environments.make import make
+from qhat.errors import UsageError
+from qhat.evaluation import compiled_returns
+from qhat.memory import nbytes, require_memory
+from qhat.run import Run, load_best, spec_to_json
+from qhat.runs.folder import RunFolder
+from qhat.training import checkpoint
+from qhat.training.iteration import Program
+from qhat.training.loop import Loop
+from qhat.training.state import Log, TrainState
+
+LONGEST_CALL = 2_500
+"""Iterations in one compiled call: progress is told, and a signal heard, this often."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a run tells while it goes on."""
+
+    step: int
+    steps: int
+    seconds: float
+    score: float
+    """Mean return of the latest training episodes, over all seeds; NaN before the first."""
+    evaluation: float
+    """Mean over seeds of the run's own latest evaluation; NaN before the first."""
+    epsilon: float
+    loss: float
+    steps_per_second: float
+    """Environment steps of all seeds together."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and stopped after writing a checkpoint."""
+
+    def __init__(self, run: Run):
+        super().__init__(f"stopped; '{run.folder.path}' can be resumed")
+        self.run = run
+
+
+def train(
+    env: str | Environment,
+    config: TrainConfig | None = None,
+    *,
+    progress: Callable[[Progress], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Run:
+    """Train, and leave a run folder.
+
+    Args:
+        env: an id, or an environment of one's own with `config.recipe.num_envs` copies.
+        config: defaults of `qhat train` unless given; its `env` is overridden by `env`.
+        progress: called a few times a second at most.
+        should_stop: asked between compiled calls; when true the run saves and stops.
+
+    Raises:
+        UsageError: a value without meaning; nothing was written.
+        Interrupted: `should_stop` was true.
+    """
+    env_id = env if isinstance(env, str) else env.spec.id
+    config = dataclasses.replace(config or TrainConfig(env_id), env=env_id).validate()
+    runtime.prepare(runtime.devices_for(config.seeds))
+    environment = env if isinstance(env, Environment) else make(env_id, config.recipe.num_envs)
+    return _Session(config, environment).run(progress, should_stop)
+
+
+class _Session:
+    """One call of `train`: what is fixed, and the run as it goes."""
+
+    def __init__(self, config: TrainConfig, environment: Environment):
+        spec, recipe = environment.spec, config.recipe
+        self.config, self.environment, self.spec = config, environment, spec
+        self.program = Program.of(recipe, spec.shape, spec.dtype, spec.actions)
+        self.devices = _dividing(config.seeds, len(jax.local_devices()))
+        self.loop = Loop(self.program, environment, self.devices)
+        self.keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
+        self._forecast()
+        self.folder, self.state, self.best = self._begin()
+        self.started = time.perf_counter()
+        self.score = self.evaluation = math.nan
+
+    def _forecast(self) -> None:
+        shape = jax.eval_shape(self.loop.init, self.keys)
+        require_memory(
+            nbytes(shape),
+            f"Training {self.config.seeds} seed(s) with --replay-capacity"
+            f" {self.config.recipe.replay_capacity}",
+            "expected less: lower --replay-capacity or --seeds",
+        )
+
+    def _begin(self) -> tuple[RunFolder, TrainState, dict[str, Any]]:
+        """Return the folder, the state to go on from, and the best weights so far."""
+        config, S = self.config, self.config.seeds
+        if config.resume:
+            assert config.run_dir is not None
+            return self._resume(RunFolder.open(config.run_dir))
+        state = self.loop.init(self.keys)
+        if config.init_from is not None:
+            state = self._warm_start(state, config.init_from)
+        folder = RunFolder.create(config.run_dir, config.env, config.recipe_name)
+        folder.describe({**config.to_json(), "spec": spec_to_json(self.spec)})
+        folder.start_tables()
+        weights = jax.tree.map(np.asarray, state.seeds.learner.online)
+        return folder, state, {
+            "weights": weights,
+            "score": np.full(S, -np.inf),
+            "step": np.zeros(S, np.int64),
+        }
+
+    def _resume(self, folder: RunFolder) -> tuple[RunFolder, TrainState, dict[str, Any]]:
+        written = folder.read_config()
+        wanted = {**self.config.to_json(), "spec": spec_to_json(self.spec)}
+        for name in ("env", "recipe", "seeds", "seed", "spec"):
+            if written.get(name) != wanted[name]:
+                raise UsageError(
+                    f"Run '{folder.path}' was trained with another {name}; resuming takes the run's own"
+                    " settings, with only --steps changed."
+                )
+        last = folder.last()
+        shape = jax.eval_shape(self.loop.init, self.keys)
+        weights = shape.seeds.learner.online
+        S = self.config.seeds
+        best_shape = {
+            "weights": weights,
+            "score": jax.ShapeDtypeStruct((S,), np.float64),
+            "step": jax.ShapeDtypeStruct((S,), np.int64),
+        }
+        state = checkpoint.read_tree(last, "state", shape)
+        best = checkpoint.read_tree(last, "best", best_shape)
+        folder.rewind(int(state.clock.iterations) * self.config.recipe.num_envs)
+        return folder, jax.tree.map(jnp.asarray, state), best
+
+    def _warm_start(self, state: TrainState, source: Path) -> TrainState:
+        parameters = load_best(RunFolder.open(source), like=state.seeds.learner.online)
+        learner = dataclasses.replace(
+            state.seeds.learner, online=parameters, target=jax.tree.map(jnp.copy, parameters)
+        )
+        seeds = dataclasses.replace(state.seeds, learner=learner)
+        return TrainState(state.clock, seeds)
+
+    def run(
+        self, progress: Callable[[Progress], None], should_stop: Callable[[], bool]
+    ) -> Run:
+        """Train in compiled calls that end at evaluations and checkpoints."""
+        config, E = self.config, self.config.recipe.num_envs
+        end = math.ceil(config.steps / E)
+        marks = [max(1, every // E) for every in (config.eval_every, config.save_every)]
+        advance = self.loop.compile(min(LONGEST_CALL, *marks, end))
+        judge_env = self.environment if self.environment.num_envs == config.eval_episodes else None
+        judge = compiled_returns(
+            self.program.learner, judge_env or make(config.env, config.eval_episodes)
+        )
+        at = int(self.state.clock.iterations)
+        stopped = False
+        while at < end and not stopped:
+            count = min(LONGEST_CALL, end - at, *(mark - at % mark for mark in marks))
+            began = time.perf_counter()
+            self.state, log = advance(self.state, count)
+            log = jax.tree.map(lambda leaf: np.asarray(leaf)[:, :count], log)
+            at += count
+            rate = count * E * config.seeds / (time.perf_counter() - began)
+            loss = self._write(at, count, log, rate)
+            if at % marks[0] == 0 or at == end:
+                self._evaluate(at, judge)
+            elapsed = time.perf_counter() - self.started
+            stopped = should_stop() or (
+                config.max_seconds is not None and elapsed >= config.max_seconds
+            )
+            if at % marks[1] == 0 or at == end or stopped:
+                self._save(at * E)
+            progress(self._progress(at * E, elapsed, loss, rate))
+        run = Run(self.folder, self.program, self.spec)
+        if stopped and should_stop():
+            raise Interrupted(run)
+        return run
+
+    def _write(self, at: int, count: int, log: Log, rate: float) -> float:
+        """Add a call's episodes and metrics to metrics.csv; return the mean loss."""
+        E, first = self.config.recipe.num_envs, at - count
+        epsilon = float(self.config.recipe.explore.epsilon(jnp.int32(at * E)))
+        rows: list[dict[str, Any]] = []
+        scores = []
+        for seed, turn, env in np.argwhere(log.ended):
+            score = float(log.returns[seed, turn, env])
+            scores.append(score)
+            step = int((first + turn + 1) * E)
+            length = int(log.lengths[seed, turn, env])
+            rows.append(
+                {"kind": "episode", "seed_index": seed, "step": step, "score": score, "length": length}
+            )
+        means = {
+            name: _mean_of_finite(np.asarray(getattr(log.metrics, name)))
+            for name in ("loss", "q", "gradient_norm")
+        }
+        for seed in range(self.config.seeds):
+            row = {name: f"{means[name][seed]:.6g}" for name in means}
+            row |= {"epsilon": f"{epsilon:.4g}", "steps_per_second": f"{rate:.0f}"}
+            rows.append({"kind": "progress", "seed_index": seed, "step": at * E, **row})
+        self.folder.append(self.folder.metrics, rows)
+        if scores:
+            self.score = float(np.mean(scores[-100:]))
+        self.epsilon = epsilon
+        return float(np.mean(means["loss"]))
+
+    def _evaluate(self, at: int, judge: Callable[[Any, Any], np.ndarray]) -> None:
+        """Play fresh greedy episodes; keep each seed's best weights."""
+        online = self.state.seeds.learner.online
+        # Not the training's keys: seeds are numbered from 0, so no seed has this one.
+        key = jax.random.fold_in(jax.random.key(2**31 + self.config.seed), at)
+        returns = judge(online, key)
+        step = at * self.config.recipe.num_envs
+        self.evaluation = float(returns.mean())
+        rows = [
+            {
+                "step": step,
+                "seed_index": seed,
+                "mean_return": float(row.mean()),
+                "std_return": float(row.std()),
+                "episodes": row.size,
+            }
+            for seed, row in enumerate(returns)
+        ]
+        self.folder.append(self.folder.evaluations, rows)
+        # Of equals the latest: it has seen most.
+        better = returns.mean(axis=1) >= self.best["score"]
+        self.best["score"] = np.where(better, returns.mean(axis=1), self.best["score"])
+        self.best["step"] = np.where(better, step, self.best["step"])
+        self.best["weights"] = jax.tree.map(
+            lambda old, new: np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old),
+            self.best["weights"],
+            jax.tree.map(np.asarray, online),
+        )
+
+    def _save(self, step: int) -> None:
+        """Write the checkpoint of `step`, the best weights, and move `last`."""
+        about = {
+            "step": step,
+            "env": self.config.env,
+            "recipe": self.config.recipe.to_json(),
+            "best_score": [float(score) for score in self.best["score"]],
+            "best_step": [int(at) for at in self.best["step"]],
+        }
+        target = self.folder.checkpoints / str(step)
+        weights = self.state.seeds.learner.online
+        trees = {"state": self.state, "best": self.best, "weights": weights}
+        checkpoint.write(target, trees, about)
+        checkpoint.write(self.folder.best, {"weights": self.best["weights"]}, about)
+        self.folder.set_last(step)
+        for old in self.folder.checkpoints.iterdir():
+            if old.name != str(step):
+                checkpoint.remove(old)
+
+    def _progress(self, step: int, elapsed: float, loss: float, rate: float) -> Progress:
+        return Progress(
+            step=step,
+            steps=self.config.steps,
+            seconds=elapsed,
+            score=self.score,
+            evaluation=self.evaluation,
+            epsilon=self.epsilon,
+            loss=loss,
+            steps_per_second=rate,
+        )
+
+
+def _dividing(seeds: int, devices: int) -> int:
+    """The most devices, at most `devices`, that share `seeds` evenly."""
+    return max(count for count in range(1, devices + 1) if seeds % count == 0)
+
+
+def _mean_of_finite(values: np.ndarray) -> np.ndarray:
+    """Mean over iterations `[S, N] → [S]`, of those that made an update; NaN where none did."""
+    finite = np.isfinite(values)
+    total = np.where(finite, values, 0.0).sum(axis=1)
+    return np.where(finite.any(axis=1), total / np.maximum(finite.sum(axis=1), 1), np.nan)

@@ -1,0 +1,299 @@
+"""The figure of one run: how the score grew, and how it is spread at the end.
+
+Matplotlib is imported inside the functions, so that importing this module costs nothing, and is
+used through `Figure` alone: no pyplot, no window, no global state.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qhat.errors import UsageError, require
+from qhat.statistics import iqm, stratified_bootstrap_ci
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FORMATS = (".png", ".svg", ".pdf")
+
+# Blue and orange are told apart without colour vision. They also differ in lightness, line style
+# and markers, which is what is left in black and white.
+_TRAINING = "#0b3c5d"
+_EVALUATION = "#d55e00"
+_RAW = "#9db4c6"
+_DASHED = (0, (4, 1.5))
+_TAIL = 100  # episodes per seed in the histogram: the textbook's "last 100 episodes"
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """The training episodes of one seed, in the order of `step`. Every field is `[E]`.
+
+    Attributes:
+        step: Environment steps that this seed had taken when the episode ended.
+        score: Undiscounted return of the episode, in the environment's unit of reward.
+        length: Environment steps in the episode.
+    """
+
+    step: np.ndarray
+    score: np.ndarray
+    length: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """Greedy evaluations during a run; T may be 0.
+
+    Attributes:
+        step: `[T]`, environment steps per seed at each evaluation.
+        score: `[S, T]`, mean undiscounted return of each seed's greedy policy.
+    """
+
+    step: np.ndarray
+    score: np.ndarray
+
+
+def read_run(folder: str | Path) -> tuple[list[Episodes], Evaluations]:
+    """Read the episodes and the evaluations of a run folder, which may still be training.
+
+    Args:
+        folder: A run folder with `metrics.csv` and `eval.csv`.
+
+    Returns:
+        One `Episodes` per seed that has finished an episode, by seed index; and the evaluations
+        that every evaluated seed has completed.
+
+    Raises:
+        UsageError: If a file is missing or malformed, or if no episode has ended yet.
+    """
+    folder = Path(folder)
+    for name in ("metrics.csv", "eval.csv"):
+        require(
+            (folder / name).is_file(),
+            f"'{folder}' has no {name}, expected a run folder, as 'qhat train' writes it.",
+        )
+
+    by_seed: dict[int, list[tuple[float, ...]]] = {}
+    columns = ("seed_index", "step", "score", "length")
+    for seed, *episode in _rows(folder / "metrics.csv", columns, kind="episode"):
+        by_seed.setdefault(int(seed), []).append(tuple(episode))
+    require(
+        bool(by_seed),
+        f"'{folder}' has no finished episode in metrics.csv yet, expected at least one.",
+    )
+    episodes = []
+    for _, rows in sorted(by_seed.items()):
+        table = np.array(rows)
+        table = table[np.argsort(table[:, 0], kind="stable")]
+        episodes.append(Episodes(step=table[:, 0], score=table[:, 1], length=table[:, 2]))
+
+    at: dict[float, dict[int, float]] = {}
+    for step, seed, score in _rows(folder / "eval.csv", ("step", "seed_index", "mean_return")):
+        at.setdefault(step, {})[int(seed)] = score
+    seeds = sorted({seed for scores in at.values() for seed in scores})
+    # The seeds are written one after the other: the newest evaluation may not have them all yet.
+    steps = sorted(step for step, scores in at.items() if len(scores) == len(seeds))
+    score = np.array([[at[step][seed] for step in steps] for seed in seeds])
+    return episodes, Evaluations(
+        step=np.array(steps, dtype=np.float64), score=score.reshape(len(seeds), len(steps))
+    )
+
+
+def plot_progress(
+    episodes: Sequence[Episodes],
+    evaluations: Evaluations,
+    title: str,
+    out: str | Path,
+    window: int = 100,
+) -> Path:
+    """Draw a run's learning curve and the spread of its last scores, and write the figure.
+
+    Args:
+        episodes: One per seed, each with at least one episode.
+        evaluations: The greedy evaluations; with none, that curve is left out.
+        title: Printed above the figure.
+        out: The file to write; its suffix (.png, .svg or .pdf) chooses the format.
+        window: Episodes in the trailing moving average; the first episodes average what there is.
+
+    Returns:
+        The path written.
+
+    Raises:
+        UsageError: If the suffix is unknown, the window is not positive or an episode is missing.
+    """
+    out = Path(out)
+    require(
+        out.suffix.lower() in FORMATS,
+        f"'{out}' ends in '{out.suffix}', expected a file that ends in .png, .svg or .pdf.",
+    )
+    require(window >= 1, f"window is {window} episodes, expected 1 or more.")
+    require(
+        len(episodes) > 0 and all(seed.score.size for seed in episodes),
+        "There is nothing to plot: expected at least one finished episode for each seed.",
+    )
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), dpi=150, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    # The legend has a row of its own, below: inside the axes it would hide some run's curve.
+    curve, spread = figure.subplots(1, 2, width_ratios=(2.1, 1))
+    _draw_curve(curve, episodes, evaluations, window)
+    _draw_spread(spread, episodes)
+    figure.suptitle(title, fontsize=13, fontweight="bold")
+    handles, labels = curve.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, format=out.suffix.lower()[1:])
+    return out
+
+
+def _draw_curve(
+    axes: Axes, episodes: Sequence[Episodes], evaluations: Evaluations, window: int
+) -> None:
+    """Draw training scores and greedy evaluations against environment steps."""
+    from matplotlib.ticker import EngFormatter
+
+    several = len(episodes) > 1
+    averages = [_moving_average(seed.score, window) for seed in episodes]
+    # One picture inside an SVG or PDF rather than a shape per episode keeps those files small.
+    axes.scatter(
+        np.concatenate([seed.step for seed in episodes]),
+        np.concatenate([seed.score for seed in episodes]),
+        s=5, color=_RAW, alpha=0.35, linewidths=0, rasterized=True, label="training episode",
+    )  # fmt: skip
+    bold = {"color": _TRAINING, "linewidth": 2.4, "zorder": 4}
+    thin = {"color": _TRAINING, "linewidth": 0.8, "alpha": 0.55, "zorder": 3}
+    name = f"training, mean of {window} episodes"
+    for index, (seed, average) in enumerate(zip(episodes, averages, strict=True)):
+        label = (f"{name}, each seed" if several else name) if index == 0 else None
+        axes.plot(seed.step, average, label=label, **(thin if several else bold))
+    if several:
+        # Episodes end at other steps in each seed: they meet where every seed has an average.
+        first = max(seed.step[0] for seed in episodes)
+        last = max(first, min(seed.step[-1] for seed in episodes))
+        grid = np.linspace(first, last, 500)
+        pairs = zip(episodes, averages, strict=True)
+        curves = np.stack([np.interp(grid, seed.step, average) for seed, average in pairs])
+        axes.plot(grid, iqm(curves, axis=0), label=f"IQM of {len(episodes)} seeds", **bold)
+    if evaluations.step.size:
+        _draw_evaluations(axes, evaluations)
+
+    axes.set_xlabel("Environment steps per seed" if several else "Environment steps")
+    axes.set_ylabel("Score (undiscounted return per episode)")
+    axes.set_title("Learning curve", fontsize=11, loc="left")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlim(left=0)
+    axes.grid(color="0.9", linewidth=0.7)
+    _tidy(axes)
+
+
+def _draw_evaluations(axes: Axes, evaluations: Evaluations) -> None:
+    """Draw the IQM of the greedy evaluations, with its 95% band where there are several seeds."""
+    label = "greedy evaluation"
+    if len(evaluations.score) > 1:
+        label = "greedy evaluation, IQM and 95% interval"
+        pointwise = partial(iqm, axis=0)  # each evaluation is a column with its own interval
+        low, high = stratified_bootstrap_ci(evaluations.score, pointwise)
+        # Drawn edges keep the band visible on a printer that drops the light fill.
+        axes.fill_between(
+            evaluations.step, low, high, facecolor=(_EVALUATION, 0.18),
+            edgecolor=(_EVALUATION, 0.6), linewidth=0.6, zorder=2,
+        )  # fmt: skip
+    # About 20 markers, however many evaluations there are.
+    axes.plot(
+        evaluations.step, iqm(evaluations.score, axis=0), color=_EVALUATION, linestyle=_DASHED,
+        linewidth=1.6, marker="o", markersize=5, markerfacecolor="white", markeredgewidth=1.3,
+        markevery=max(1, math.ceil(evaluations.step.size / 20)), zorder=5, label=label,
+    )  # fmt: skip
+
+
+def _draw_spread(axes: Axes, episodes: Sequence[Episodes]) -> None:
+    """Draw the histogram of the last scores of all seeds, with their mean."""
+    from matplotlib.ticker import MaxNLocator
+
+    last = np.concatenate([seed.score[-_TAIL:] for seed in episodes])
+    mean = float(last.mean())
+    axes.hist(last, bins=_bins(last), color=_RAW, edgecolor=_TRAINING, linewidth=0.7)
+    axes.axvline(mean, color=_EVALUATION, linewidth=2, linestyle=_DASHED)
+    # Room above the bars, so that the label never lies on one; and it grows towards the middle.
+    axes.set_ylim(top=axes.get_ylim()[1] * 1.1)
+    left, right = axes.get_xlim()
+    beyond = mean > (left + right) / 2
+    axes.annotate(
+        f"mean {_short(mean)}", (mean, 1), xycoords=("data", "axes fraction"),
+        xytext=(-6 if beyond else 6, -4), textcoords="offset points", va="top",
+        ha="right" if beyond else "left", color=_EVALUATION, fontweight="bold",
+    )  # fmt: skip
+    count = min(_TAIL, max(seed.score.size for seed in episodes))
+    each = f" of each of {len(episodes)} seeds" if len(episodes) > 1 else ""
+    axes.set_title(f"Last {count} training episodes{each}", fontsize=11, loc="left")
+    axes.set_xlabel("Score (undiscounted return per episode)")
+    axes.set_ylabel("Number of episodes")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _tidy(axes)
+
+
+def _bins(scores: np.ndarray) -> list[float]:
+    """Return the histogram's bin edges: one bin per whole score where few are, otherwise 20."""
+    low, high = float(scores.min()), float(scores.max())
+    if high - low <= 20 and np.all(scores == np.round(scores)):
+        return (np.arange(low, high + 2) - 0.5).tolist()
+    return np.histogram_bin_edges(scores, bins=20).tolist()
+
+
+def _moving_average(scores: np.ndarray, window: int) -> np.ndarray:
+    """Return at each episode the mean of the last `window` scores, or of those there are."""
+    total = np.concatenate([[0.0], np.cumsum(scores, dtype=np.float64)])
+    end = np.arange(1, len(scores) + 1)
+    start = np.maximum(end - window, 0)
+    return (total[end] - total[start]) / (end - start)
+
+
+def _short(value: float) -> str:
+    """Return a score as text with about four significant digits."""
+    return f"{value:.1f}" if 10 <= abs(value) < 1e5 else f"{value:.3g}"
+
+
+def _tidy(axes: Axes) -> None:
+    """Leave only the two spines that carry a scale, and put the grid behind the data."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+
+
+def _rows(
+    file: Path, columns: tuple[str, ...], kind: str | None = None
+) -> Iterator[tuple[float, ...]]:
+    """Yield the named columns of a CSV file as finite numbers, of the rows of one kind if given."""
+    with file.open(encoding="utf-8", newline="") as stream:
+        # A line without its end is being written: even if it parses, a number may be cut short.
+        lines = csv.reader(line for line in stream if line.endswith("\n"))
+        header = next(lines, [])
+        wanted = columns if kind is None else ("kind", *columns)
+        missing = [name for name in wanted if name not in header]
+        require(not missing, f"'{file}' has no column '{', '.join(missing)}' in its first line.")
+        places = [header.index(name) for name in columns]
+        for row in lines:
+            if not row or (kind is not None and row[header.index("kind")] != kind):
+                continue
+            try:
+                values = tuple(float(row[place]) for place in places)
+            except (ValueError, IndexError):
+                values = (math.nan,)
+            if not all(map(math.isfinite, values)):
+                raise UsageError(
+                    f"'{file}' line {lines.line_num} is '{','.join(row)}', "
+                    f"expected finite numbers for {', '.join(columns)}."
+                )
+            yield values

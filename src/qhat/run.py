@@ -1,0 +1,143 @@
+"""A finished (or interrupted) run: its weights, and its score in fresh episodes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qhat.actions import Actions
+from qhat.environments.base import Spec
+from qhat.environments.make import make
+from qhat.errors import UsageError
+from qhat.evaluation import compiled_returns, reference_returns
+from qhat.recipe import Recipe
+from qhat.runs.folder import RunFolder
+from qhat.statistics import Score
+from qhat.training import checkpoint
+from qhat.training.iteration import Program
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run folder and what was trained in it."""
+
+    folder: RunFolder
+    program: Program
+    spec: Spec
+
+    @staticmethod
+    def open(path: Path | str) -> Run:
+        """Open a run folder. Raises `UsageError` when it is missing, damaged or foreign."""
+        folder = RunFolder.open(Path(path))
+        config = folder.read_config()
+        recipe, spec = Recipe.from_json(config["recipe"]), spec_from_json(config["spec"])
+        return Run(folder, Program.of(recipe, spec.shape, spec.dtype, spec.actions), spec)
+
+    def weights(self, which: str = "best") -> Any:
+        """Return the online weights of all seeds, leaves `[S, ...]`: `best` or `last`."""
+        source = self.folder.best if which == "best" else self.folder.last()
+        return checkpoint.read_tree(source, "weights", self._like(source))
+
+    def evaluate(
+        self, episodes: int = 100, which: str = "best", seed: int = 1_000_000, env: str | None = None
+    ) -> Score:
+        """Play fresh greedy episodes with every seed's policy, in the reference where there is one.
+
+        Args:
+            episodes: per seed.
+            which: `best` (chosen by the run's own evaluations) or `last`.
+            seed: of the first episode; seed i's episodes are numbered on from seed + i·episodes.
+            env: another environment id with the same spaces.
+        """
+        weights = self.weights(which)
+        env_id = env or self.spec.id
+        probe = make(env_id, episodes)
+        if (probe.spec.shape, probe.spec.actions) != (self.spec.shape, self.spec.actions):
+            raise UsageError(
+                f"'{env_id}' has observations {probe.spec.shape} and actions"
+                f" {probe.spec.actions.choices}; the policy takes {self.spec.shape} and"
+                f" {self.spec.actions.choices}."
+            )
+        learner = self.program.learner
+        if probe.spec.reference is None:
+            returns = compiled_returns(learner, probe)(weights, jax.random.key(seed))
+            return Score.of(env_id, returns)
+        seeds = jax.tree.leaves(weights)[0].shape[0]
+        rows = []
+        for index in range(seeds):
+            own = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf[i]), weights)
+            first = seed + index * episodes
+            rows.append(reference_returns(learner, own, probe.spec.reference, episodes, first))
+        return Score.of(env_id, np.stack(rows))
+
+    def summary(self) -> dict[str, Any]:
+        """Return the last checkpoint's step, and each seed's best own evaluation and its step."""
+        about = checkpoint.read_manifest(self.folder.last())
+        return {name: about.get(name) for name in ("step", "best_score", "best_step")}
+
+    def weights_sha256(self, which: str = "last") -> str:
+        """Hash of the weights' values, for comparing runs."""
+        digest = hashlib.sha256()
+        for name, value in sorted(checkpoint.flatten(self.weights(which)).items()):
+            digest.update(name.encode() + value.tobytes())
+        return digest.hexdigest()
+
+    def _like(self, source: Path) -> Any:
+        scores = checkpoint.read_manifest(source).get("best_score")
+        if not isinstance(scores, list) or not scores:
+            raise UsageError(f"'{source}' is damaged: its manifest does not list the seeds.")
+        one = jax.eval_shape(self.program.learner.network.init, jax.random.key(0))
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((len(scores), *leaf.shape), leaf.dtype), one
+        )
+
+
+def load_best(folder: RunFolder, like: Any) -> Any:
+    """Return a run's best weights, spread over the seeds of `like`.
+
+    Raises:
+        UsageError: the run's composition is another one.
+    """
+    weights = Run.open(folder.path).weights("best")
+    S = jax.tree.leaves(like)[0].shape[0]
+    have = jax.tree.leaves(weights)[0].shape[0]
+    spread = jax.tree.map(lambda leaf: jnp.asarray(leaf)[jnp.arange(S) % have], weights)
+    if jax.tree.map(jnp.shape, spread) != jax.tree.map(jnp.shape, like):
+        raise UsageError(f"The weights of '{folder.path}' are of another composition.")
+    return spread
+
+
+def spec_to_json(spec: Spec) -> dict[str, Any]:
+    """Write an environment's spec."""
+    return {
+        **dataclasses.asdict(spec),
+        "shape": list(spec.shape),
+        "actions": list(spec.actions.choices),
+    }
+
+
+def spec_from_json(data: Any) -> Spec:
+    """Read what `spec_to_json` wrote. Raises `UsageError` when it is damaged."""
+    try:
+        return Spec(
+            id=str(data["id"]),
+            backend=str(data["backend"]),
+            shape=tuple(int(size) for size in data["shape"]),
+            dtype=np.dtype(data["dtype"]).name,
+            actions=Actions(tuple(int(count) for count in data["actions"])),
+            reference=data["reference"],
+        )
+    except (KeyError, TypeError, ValueError):
+        raise UsageError("The run's config.json is damaged: its spec cannot be read.") from None
+
+
+def evaluate(run: Run | Path | str, episodes: int = 100, **options: Any) -> Score:
+    """Score a run, or the run in a folder, in fresh episodes; see `Run.evaluate`."""
+    opened = run if isinstance(run, Run) else Run.open(run)
+    return opened.evaluate(episodes, **options)

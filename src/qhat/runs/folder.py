@@ -1,0 +1,162 @@
+"""The run folder: everything about a run, in files that people and programs can read."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from qhat.errors import UsageError
+
+METRICS = (
+    "kind",
+    "seed_index",
+    "step",
+    "score",
+    "length",
+    "epsilon",
+    "loss",
+    "q",
+    "gradient_norm",
+    "steps_per_second",
+)
+EVALUATIONS = ("step", "seed_index", "mean_return", "std_return", "episodes")
+
+
+class RunFolder:
+    """Paths of a run, and the writing of its tables."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.config = path / "config.json"
+        self.metrics = path / "metrics.csv"
+        self.evaluations = path / "eval.csv"
+        self.checkpoints = path / "checkpoints"
+        self.best = path / "best"
+        self.figure = path / "progress.png"
+
+    @staticmethod
+    def create(path: Path | None, env: str, recipe: str) -> RunFolder:
+        """Make a new run folder.
+
+        Raises:
+            UsageError: the folder holds something already, or cannot be made.
+        """
+        RunFolder.require_unused(path)
+        if path is None:
+            now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+            path = _unused(Path("runs") / env / recipe / now)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"Run folder '{path}' cannot be made: {error.strerror}.") from None
+        return RunFolder(path)
+
+    @staticmethod
+    def require_unused(path: Path | None) -> None:
+        """Raise `UsageError` when there is something at `path` already."""
+        if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(
+                f"Run folder '{path}' exists already; expected a new one. Add --resume to go on with"
+                " that run, or name another --run-dir."
+            )
+
+    @staticmethod
+    def open(path: Path) -> RunFolder:
+        """Open an existing run. Raises `UsageError` when there is none."""
+        run = RunFolder(path)
+        if not path.is_dir():
+            raise UsageError(f"There is no run folder '{path}'.")
+        if not run.config.exists():
+            raise UsageError(f"'{path}' is no run folder: it has no config.json.")
+        return run
+
+    def read_config(self) -> dict[str, Any]:
+        """Return config.json. Raises `UsageError` when it is damaged."""
+        try:
+            config = json.loads(self.config.read_text())
+        except (OSError, ValueError):
+            raise UsageError(f"'{self.config}' cannot be read as JSON: the run is damaged.") from None
+        if not isinstance(config, dict) or not {"env", "recipe", "spec"} <= set(config):
+            raise UsageError(f"'{self.config}' is not a run's configuration: fields are missing.")
+        return config
+
+    def describe(self, config: Mapping[str, Any]) -> None:
+        """Write config.json, command.txt and system.json."""
+        write_text(self.config, json.dumps(config, indent=2) + "\n")
+        command = ["qhat", *sys.argv[1:]] if "qhat" in Path(sys.argv[0]).name else sys.argv
+        write_text(self.path / "command.txt", shlex.join(command) + "\n")
+        write_text(self.path / "system.json", json.dumps(_system(), indent=2) + "\n")
+
+    def start_tables(self) -> None:
+        """Write the headers of metrics.csv and eval.csv."""
+        write_text(self.metrics, ",".join(METRICS) + "\n")
+        write_text(self.evaluations, ",".join(EVALUATIONS) + "\n")
+
+    def append(self, table: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append rows to metrics.csv or eval.csv."""
+        fields = METRICS if table == self.metrics else EVALUATIONS
+        with table.open("a", newline="") as file:
+            csv.DictWriter(file, fields, lineterminator="\n").writerows(rows)
+
+    def rewind(self, step: int) -> None:
+        """Drop table rows later than `step`: a resumed run writes them again."""
+        for table in (self.metrics, self.evaluations):
+            with table.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            kept = [row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) <= step]
+            fields = METRICS if table == self.metrics else EVALUATIONS
+            lines = [",".join(fields)]
+            lines += [",".join(row.get(field) or "" for field in fields) for row in kept]
+            write_text(table, "\n".join(lines) + "\n")
+
+    def last(self) -> Path:
+        """Return the last whole checkpoint. Raises `UsageError` when there is none."""
+        try:
+            name = (self.path / "last").read_text().strip()
+        except OSError:
+            raise UsageError(f"Run '{self.path}' has no checkpoint yet.") from None
+        if not name.isdigit():
+            raise UsageError(f"'{self.path / 'last'}' is damaged: {name!r} is no checkpoint's name.")
+        return self.checkpoints / name
+
+    def set_last(self, step: int) -> None:
+        """Point `last` to the checkpoint of `step`."""
+        write_text(self.path / "last", f"{step}\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file by renaming, so that a reader never sees half of it."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(text)
+    os.replace(new, path)
+
+
+def _unused(path: Path) -> Path:
+    """Two runs begun in one second get folders of their own."""
+    candidate, number = path, 1
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}_{number}")
+    return candidate
+
+
+def _system() -> dict[str, Any]:
+    import importlib.metadata
+
+    packages = ("qhat", "jax", "jaxlib", "numpy", "optax", "equinox", "gymnax", "gymnasium")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }

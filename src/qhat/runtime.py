@@ -1,0 +1,29 @@
+"""Settings of JAX that suit small networks, made once, before JAX touches a device."""
+
+from __future__ import annotations
+
+import os
+
+SINGLE_THREADED_EIGEN = "--xla_cpu_multi_thread_eigen=false"
+
+
+def prepare(devices: int) -> None:
+    """Ask JAX for `devices` CPU devices and for one thread per small matrix product.
+
+    Where JAX is already initialised (a notebook), its devices stay as they are. Call it from a
+    program's entry, not on import.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_multi_thread_eigen" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {SINGLE_THREADED_EIGEN}".strip()
+    import jax
+
+    try:
+        jax.config.update("jax_num_cpu_devices", max(1, devices))
+    except RuntimeError:
+        return  # The backend is up already: seeds go over the devices that it has.
+
+
+def devices_for(seeds: int) -> int:
+    """Return how many CPU devices to ask for: one per seed, at most one per core."""
+    return max(1, min(seeds, os.cpu_count() or 1))

@@ -1,0 +1,151 @@
+"""Checkpoints: a pytree as safetensors beside a JSON manifest. Loading is data only, never code."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from qhat.errors import UsageError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+def write(folder: Path, trees: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Write each tree to `<name>.safetensors` and `about` to the manifest, all or nothing.
+
+    Everything goes to a folder beside the target first and is renamed when it is whole and on
+    disk, so a kill leaves the old checkpoint or the new one.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = folder.with_name(folder.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    hashes = {}
+    for name, tree in trees.items():
+        path = new / f"{name}.safetensors"
+        save_file(flatten(tree), path)
+        hashes[path.name] = _sha256(path)
+        _to_disk(path)
+    manifest = new / MANIFEST
+    manifest.write_text(json.dumps({"format": FORMAT, "sha256": hashes, **about}, indent=2) + "\n")
+    _to_disk(manifest)
+    if folder.exists():
+        old = folder.with_name(folder.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old)
+    else:
+        new.rename(folder)
+    _to_disk(folder.parent)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read a checkpoint's manifest.
+
+    Raises:
+        UsageError: the folder is no checkpoint of qhat's, or of another format.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UsageError(f"'{folder}' is no qhat checkpoint: it has no {MANIFEST}.") from None
+    except (OSError, ValueError):
+        raise UsageError(f"'{path}' cannot be read as JSON: the checkpoint is damaged.") from None
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise UsageError(f"'{path}' is not a qhat manifest: it names no format.")
+    if manifest["format"] != FORMAT:
+        raise UsageError(
+            f"'{folder}' has checkpoint format {manifest['format']!r}; this qhat reads {FORMAT}."
+        )
+    return manifest
+
+
+def read_tree(folder: Path, name: str, like: Any) -> Any:
+    """Read the tree `name` into the structure, shapes and dtypes of `like`.
+
+    Args:
+        like: a tree of arrays or of `jax.ShapeDtypeStruct`s.
+
+    Raises:
+        UsageError: damaged, missing or foreign data; nothing else was touched.
+    """
+    path = folder / f"{name}.safetensors"
+    expected = read_manifest(folder).get("sha256", {})
+    try:
+        if not isinstance(expected, dict) or expected.get(path.name) != _sha256(path):
+            raise UsageError(f"'{path}' is damaged: its SHA-256 is not the manifest's.")
+        with safe_open(path, framework="numpy") as file:
+            return _unflatten(file, like, path)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"'{path}' cannot be read: {error}.") from None
+
+
+def flatten(tree: Any) -> dict[str, np.ndarray]:
+    """Name every leaf by its path. Random keys become their words."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {_name(path): np.asarray(_words(leaf), order="C") for path, leaf in leaves}
+
+
+def _unflatten(file: Any, like: Any, path: Path) -> Any:
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    names = set(file.keys())
+    wanted = [_name(where) for where, _ in leaves]
+    if set(wanted) != names:
+        odd = sorted(set(wanted) ^ names)[0]
+        verb = "lacks" if odd in wanted else "has an unexpected"
+        raise UsageError(f"'{path}' is of another composition: it {verb} tensor '{odd}'.")
+    values = []
+    for name, (_, leaf) in zip(wanted, leaves, strict=True):
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        shape = (*leaf.shape, 2) if is_key else tuple(leaf.shape)
+        dtype = np.dtype(np.uint32) if is_key else np.dtype(leaf.dtype)
+        part = file.get_slice(name)
+        if tuple(part.get_shape()) != shape:
+            raise UsageError(
+                f"'{path}' is of another composition: tensor '{name}' has shape"
+                f" {tuple(part.get_shape())}, expected {shape}."
+            )
+        value = file.get_tensor(name)
+        if value.dtype != dtype:
+            raise UsageError(f"'{path}': tensor '{name}' is {value.dtype}; expected {dtype}.")
+        values.append(jax.random.wrap_key_data(value) if is_key else value)
+    return jax.tree_util.tree_unflatten(structure, values)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _words(leaf: Any) -> np.ndarray:
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    return np.asarray(leaf)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(folder: Path) -> None:
+    """Remove a checkpoint, or what a kill left of one."""
+    shutil.rmtree(folder, ignore_errors=True)
