@@ -21,7 +21,7 @@ from qhat.errors import UsageError
 from qhat.evaluation import compiled_returns
 from qhat.memory import nbytes, require_memory
 from qhat.run import Run, load_best, spec_to_json
-from qhat.runs.folder import RunFolder
+from qhat.runs.folder import RunFolder, write_text
 from qhat.training import checkpoint
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop
@@ -188,6 +188,7 @@ class _Session:
                 self._save(at * E)
             progress(self._progress(at * E, elapsed, loss, rate))
         run = Run(self.folder, self.program, self.spec)
+        write_text(self.folder.path / "README.md", _card(run, config))
         if stopped and should_stop():
             raise Interrupted(run)
         return run
@@ -279,6 +280,35 @@ class _Session:
             loss=loss,
             steps_per_second=rate,
         )
+
+
+def _card(run: Run, config: TrainConfig) -> str:
+    """The run's card: what was trained, how well, and the next command to type."""
+    summary, folder = run.summary(), run.folder.path
+    rows = [
+        f"| {config.seed + index} | {score:.1f} | {step:,} |"
+        for index, (score, step) in enumerate(
+            zip(summary["best_score"], summary["best_step"], strict=True)
+        )
+    ]
+    return "\n".join(
+        [
+            f"# {config.env}, recipe {config.recipe_name}",
+            "",
+            f"{config.seeds} seed(s), {summary['step']:,} of {config.steps:,} environment steps each.",
+            "",
+            "| seed | best greedy score, by the run's own evaluations | at step |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "Those scores chose the checkpoint, so they are optimistic; for an honest one:",
+            "",
+            f"    qhat evaluate {folder}",
+            f"    qhat plot {folder}",
+            f"    qhat train {config.env} --resume --run-dir {folder} --steps {2 * config.steps}",
+            "",
+        ]
+    )
 
 
 def _dividing(seeds: int, devices: int) -> int:

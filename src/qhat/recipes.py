@@ -7,20 +7,72 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from qhat.errors import UsageError, near_miss
+from qhat.exploration import EpsilonGreedy
+from qhat.heads import Expected
 from qhat.networks.merge import Dueling
 from qhat.policies import Double
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
-from qhat.targets import Soft
+from qhat.targets import Hard, Soft
 
 dqn = Recipe(paper="https://doi.org/10.1038/nature14236")
-
 double_dqn = replace(dqn, policy=Double(), paper="https://arxiv.org/abs/1509.06461")
+dueling_dqn = replace(dqn, merge=Dueling(), paper="https://arxiv.org/abs/1511.06581")
+per_dqn = replace(
+    dqn, policy=Double(), sampler=Prioritised(), paper="https://arxiv.org/abs/1511.05952"
+)
+nstep_dqn = replace(dqn, n_step=3, paper="https://arxiv.org/abs/1710.02298")
 
-DEFAULT = "double_dqn"
-"""The recipe of `qhat train` unless another is named: what we would recommend to a friend."""
+# The textbook chapter's agents: its settings (squared error, batch 32, gradient norm 1) on the
+# right algorithm. Its target network is copied every 1000 updates, as the chapter meant to.
+_chapter = Recipe(
+    head=Expected(delta=None),
+    target=Hard(every=1000),
+    explore=EpsilonGreedy(start=1.0, end=0.01, steps=10_000),
+    learning_starts=32,
+)
+chapter_dqn = _chapter
+chapter_double = replace(_chapter, policy=Double(), max_gradient_norm=1.0)
+chapter_dueling = replace(_chapter, merge=Dueling())
+chapter_rainbow = replace(chapter_double, merge=Dueling())
+chapter_per = replace(chapter_double, sampler=Prioritised())
+chapter_rainbow_per = replace(chapter_rainbow, sampler=Prioritised())
 
-RECIPES: Mapping[str, Recipe] = MappingProxyType({"dqn": dqn, "double_dqn": double_dqn})
+# What we would recommend to a friend; why each part is there: docs/results/cartpole.md.
+qhat = Recipe(
+    policy=Double(),
+    n_step=10,
+    target=Soft(tau=0.01),
+    explore=EpsilonGreedy(start=1.0, end=0.1, steps=5_000),
+    batch_size=64,
+    replay_ratio=0.5,
+    adam_epsilon=1e-4,
+    max_gradient_norm=1.0,
+)
+
+# The chapter's Rainbow (Double + dueling + PER) with the settings above.
+rainbow_lite = replace(qhat, merge=Dueling(), sampler=Prioritised())
+
+DEFAULT = "qhat"
+"""The recipe of `qhat train` unless another is named."""
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        "qhat": qhat,
+        "rainbow_lite": rainbow_lite,
+        "dqn": dqn,
+        "double_dqn": double_dqn,
+        "dueling_dqn": dueling_dqn,
+        "per_dqn": per_dqn,
+        "nstep_dqn": nstep_dqn,
+        "chapter_dqn": chapter_dqn,
+        "chapter_double": chapter_double,
+        "chapter_dueling": chapter_dueling,
+        "chapter_rainbow": chapter_rainbow,
+        "chapter_per": chapter_per,
+        "chapter_rainbow_per": chapter_rainbow_per,
+    }
+)
 
 
 def get(name: str) -> Recipe:

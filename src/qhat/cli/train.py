@@ -88,7 +88,7 @@ def _defaults(words: Sequence[str]) -> Train:
         kept |= {"recipe": Recipe.from_json(written["recipe"]), "run_dir": Path(folder)}
         kept.pop("init_from", None)
         try:
-            return Train(**{**kept, "env": written["env"], "resume": True})
+            return Train(**{**kept, "env": written["env"], "resume": False})
         except TypeError:
             raise UsageError(f"'{folder}/config.json' is damaged: fields are missing.") from None
     name = value_of(words, "--recipe") or recipes.DEFAULT

@@ -84,7 +84,7 @@ class Ring(eqx.Module):
         return jnp.arange(row.shape[0]) * self.rows + row % self.rows
 
 
-def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, "2E"], Bool[Array, "2E"]]:
+def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, "M"], Bool[Array, "M"]]:
     """Append one step per environment.
 
     Returns:

@@ -52,7 +52,7 @@ class RunFolder:
         RunFolder.require_unused(path)
         if path is None:
             now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-            path = _unused(Path("runs") / env / recipe / now)
+            path = unused(Path("runs") / env / recipe / now)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -139,7 +139,7 @@ def write_text(path: Path, text: str) -> None:
     os.replace(new, path)
 
 
-def _unused(path: Path) -> Path:
+def unused(path: Path) -> Path:
     """Two runs begun in one second get folders of their own."""
     candidate, number = path, 1
     while candidate.exists():

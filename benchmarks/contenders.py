@@ -1,0 +1,145 @@
+"""Who takes part in which measurement: each contender is one command."""
+
+from dataclasses import dataclass
+
+QUICK, FULL = 0, 1
+"""Which of two sizes of the same measurement."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One system in one part of the benchmark."""
+
+    part: str
+    name: str
+    label: str
+    script: str
+    """Relative to this folder. It prints one JSON object on its last line."""
+    arguments: tuple[str, ...]
+    size: tuple[str, int, int]
+    """The flag that says how much to measure, with its quick and its full value."""
+    group: str = ""
+    """Contenders of one group are one system under other settings; the best one stands for it."""
+    seeded: bool = False
+    """Whether round r is told `--seed r`."""
+
+    @property
+    def peer(self) -> bool:
+        """Whether it runs in the peers' environment and not in qhat's."""
+        return self.script.startswith("peers/")
+
+    def command(self, size: int, turn: int) -> list[str]:
+        """Return the script's arguments for round `turn`."""
+        seed = ["--seed", str(turn)] if self.seeded else []
+        return [*self.arguments, self.size[0], str(self.size[1 + size]), *seed]
+
+
+def _threads(
+    part: str,
+    name: str,
+    label: str,
+    script: str,
+    arguments: tuple[str, ...],
+    size: tuple[str, int, int],
+    seeded: bool = False,
+) -> list[Contender]:
+    """A PyTorch peer with 1 and with 2 threads: which one is faster depends on the machine."""
+    return [
+        Contender(
+            part,
+            f"{name}-t{threads}",
+            f"{label}, {threads} thread{'s' * (threads > 1)}",
+            script,
+            (*arguments, "--threads", str(threads)),
+            size,
+            group=name,
+            seeded=seeded,
+        )
+        for threads in (1, 2)
+    ]
+
+
+def _qhat(name: str, label: str, variant: str, seeds: int = 1) -> Contender:
+    arguments = ("--variant", variant, "--seeds", str(seeds))
+    size = ("--steps", 2_000, 50_000)
+    return Contender("throughput", name, label, "qhat_throughput.py", arguments, size)
+
+
+_STEPS = ("--steps", 500, 6_000)
+_CHAPTER = "peers/chapter_throughput.py"
+_TRAIN = ("--steps", 3_000, 50_000)
+
+THROUGHPUT = [
+    *_threads(
+        "throughput",
+        "sb3",
+        "Stable-Baselines3 DQN (with clip)",
+        "peers/sb3_throughput.py",
+        (),
+        _STEPS,
+    ),
+    *_threads(
+        "throughput",
+        "chapter-rainbow",
+        'the chapter\'s "RainbowDQN" (Double, dueling, clip)',
+        _CHAPTER,
+        ("--agent", "rainbow"),
+        _STEPS,
+    ),
+    *_threads(
+        "throughput",
+        "chapter-per",
+        'the chapter\'s "PERDQNAgent" (Double, PER, clip)',
+        _CHAPTER,
+        ("--agent", "per"),
+        _STEPS,
+    ),
+    _qhat("qhat-dqn", "qhat DQN", "dqn"),
+    _qhat("qhat-double", "qhat Double, clip", "double"),
+    _qhat("qhat-per", "qhat DQN, PER", "per"),
+    _qhat("qhat-chapter-rainbow", "qhat Double, dueling, clip", "chapter-rainbow"),
+    _qhat("qhat-chapter-per", "qhat Double, PER, clip", "chapter-per"),
+    _qhat("qhat-dqn-8", "qhat DQN, 8 seeds in sum", "dqn", 8),
+    _qhat("qhat-per-8", "qhat DQN, PER, 8 seeds in sum", "per", 8),
+]
+
+
+def _replay(
+    name: str, label: str, script: str, quick: int, full: int, *arguments: str
+) -> Contender:
+    return Contender("replay", name, label, script, arguments, ("--iterations", quick, full))
+
+
+REPLAY = [
+    _replay("cpprb", "cpprb, full sample", "peers/replay_cpprb.py", 500, 10_000),
+    _replay("tianshou", "tianshou, tree alone", "peers/replay_tianshou.py", 500, 10_000),
+    _replay(
+        "chapter-replay", "the chapter's memory, full sample", "peers/replay_chapter.py", 50, 1_000
+    ),
+    _replay("qhat-tree", "qhat, tree alone", "replay.py", 500, 20_000, "--what", "tree"),
+    _replay("qhat-replay", "qhat, full sample", "replay.py", 500, 20_000, "--what", "full"),
+]
+
+TIME_TO_SCORE = [
+    *_threads(
+        "time-to-score",
+        "sb3-zoo",
+        "Stable-Baselines3 DQN, rl-zoo's settings",
+        "peers/sb3_time_to_score.py",
+        (),
+        _TRAIN,
+        seeded=True,
+    ),
+    Contender(
+        "time-to-score",
+        "qhat-train",
+        "qhat train, its defaults",
+        "time_to_score.py",
+        (),
+        _TRAIN,
+        seeded=True,
+    ),
+]
+
+CONTENDERS = (*THROUGHPUT, *REPLAY, *TIME_TO_SCORE)
+PARTS = ("throughput", "replay", "time-to-score")

@@ -1,0 +1,179 @@
+"""From measurements to tables, on the terminal and in Markdown."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table as RichTable
+
+from contenders import Contender
+
+Results = dict[str, list[dict | None]]
+"""Of every contender by name, what each round measured; `None` where it failed."""
+
+BEST = " (best)"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table of text."""
+
+    title: str
+    note: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def rich(self) -> RichTable:
+        """Return it for the terminal."""
+        table = RichTable(title=self.title)
+        for index, column in enumerate(self.columns):
+            table.add_column(column, justify="right" if index else "left")
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        """Return it as a section of Markdown."""
+        rule = "|---|" + "---:|" * (len(self.columns) - 1)
+        lines = ["| " + " | ".join(row) + " |" for row in (self.columns, *self.rows)]
+        return "\n".join([f"## {self.title}", "", self.note, "", lines[0], rule, *lines[1:]])
+
+
+def throughput(chosen: Sequence[Contender], results: Results) -> Table:
+    """Steps per second, and how many times SB3's that is."""
+
+    def speed(measured: dict) -> float:
+        return measured["steps"] / measured["seconds"]
+
+    best = _best(chosen, results, speed, max)
+    rows = [
+        (
+            contender.label + BEST * (best.get(contender.group) == contender.name),
+            *_spread(results[contender.name], speed, 0),
+            _ratio(results, contender.name, best.get("sb3"), speed),
+        )
+        for contender in chosen
+    ]
+    return Table(
+        "Training throughput",
+        "CartPole-v1, one environment (per seed), one gradient step per environment step, batch 32,"
+        " two layers of 64, Adam 1e-3, replay of 100,000. Imports, compilation and the first 1,500"
+        " steps are not timed. Each system steps its own environment: Gymnasium's for the peers,"
+        " gymnax's inside the compiled loop for qhat. The chapter's algorithms are measured in a"
+        " transcription that does the same operations per step.",
+        ("system", "steps/s", "lowest–highest", "× SB3"),
+        rows,
+    )
+
+
+def replay(chosen: Sequence[Contender], results: Results) -> Table:
+    """Microseconds per sample + update, and how many times as fast as cpprb that is."""
+    rows = []
+    for contender in chosen:
+        row = [contender.label]
+        for batch in ("32", "256"):
+            time = _microseconds(batch)
+            row += _spread(results[contender.name], time, 0)
+            row += [_ratio(results, "cpprb", contender.name, time)]
+        rows.append(tuple(row))
+    return Table(
+        "Prioritised replay",
+        "Sample + priority update in microseconds, 1,000,000 slots, observations of 4 float32."
+        " A full sample gathers the transitions and computes weights; the tree alone does neither,"
+        " and is to be compared with the tree alone. qhat runs inside one compiled loop, as it"
+        " does in training; the others are called from Python, as they are in training.",
+        (
+            "system",
+            "batch 32, µs",
+            "lowest–highest",
+            "× as fast as cpprb",
+            "batch 256, µs",
+            "lowest–highest",
+            "× as fast as cpprb",
+        ),
+        rows,
+    )
+
+
+def time_to_score(chosen: Sequence[Contender], results: Results) -> Table:
+    """Seconds from a cold start to the end of training, and the score of each seed."""
+
+    def seconds(measured: dict) -> float:
+        return measured["seconds"]
+
+    best = _best(chosen, results, seconds, min)
+    rows = [
+        (
+            contender.label + BEST * (best.get(contender.group) == contender.name),
+            *_spread(results[contender.name], seconds, 1),
+            _ratio(results, best.get("sb3-zoo"), contender.name, seconds),
+            ", ".join(
+                f"{one['mean_return']:.1f}" if one else "–" for one in results[contender.name]
+            ),
+        )
+        for contender in chosen
+    ]
+    return Table(
+        "From nothing to a score",
+        "CartPole-v1, 50,000 environment steps, another seed in each round: wall-clock of a cold"
+        " process, imports and compilation with an empty cache included. Then, untimed, the mean"
+        " return of 100 greedy episodes (500 is the most there is).",
+        ("system", "seconds", "lowest–highest", "× as fast as SB3", "return of each seed"),
+        rows,
+    )
+
+
+TABLES: dict[str, Callable[[Sequence[Contender], Results], Table]] = {
+    "throughput": throughput,
+    "replay": replay,
+    "time-to-score": time_to_score,
+}
+
+
+def _microseconds(batch: str) -> Callable[[dict], float]:
+    return lambda measured: measured["microseconds"][batch]
+
+
+def _values(measured: list[dict | None], value: Callable[[dict], float]) -> list[float]:
+    return [value(one) for one in measured if one]
+
+
+def _best(
+    chosen: Sequence[Contender],
+    results: Results,
+    value: Callable[[dict], float],
+    better: Callable[..., str],
+) -> dict[str, str]:
+    """Of every group, the contender with the best median."""
+    medians = {
+        contender: statistics.median(values)
+        for contender in chosen
+        if contender.group and (values := _values(results[contender.name], value))
+    }
+    groups = {contender.group for contender in medians}
+    return {
+        group: better(
+            (contender.name for contender in medians if contender.group == group),
+            key={contender.name: median for contender, median in medians.items()}.__getitem__,
+        )
+        for group in groups
+    }
+
+
+def _spread(
+    measured: list[dict | None], value: Callable[[dict], float], digits: int
+) -> tuple[str, str]:
+    values = _values(measured, value)
+    if not values:
+        return "failed", "–"
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:,.{digits}f}", f"{low:,.{digits}f}–{high:,.{digits}f}"
+
+
+def _ratio(
+    results: Results, above: str | None, below: str | None, value: Callable[[dict], float]
+) -> str:
+    """Median of the ratios within each round, where both ran side by side."""
+    pairs = zip(results.get(above or "", []), results.get(below or "", []), strict=False)
+    ratios = [value(one) / value(other) for one, other in pairs if one and other]
+    return f"{statistics.median(ratios):.2g}" if ratios else "–"

@@ -1,0 +1,5 @@
+"""`python -m qhat` is `qhat`."""
+
+from qhat.cli.main import main
+
+main()

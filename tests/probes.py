@@ -1,0 +1,87 @@
+"""Probe environments: five tasks in one, each with a Q-function that a pencil can find.
+
+One compiled batch holds them all; the observation says which task it is.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from qhat.actions import Actions
+from qhat.environments.base import Environment, Spec, Timestep
+
+KINDS = 5
+ONE_STEP, TWO_STEPS, ACTION, SIGN_AND_ACTION, TRUNCATION = range(KINDS)
+LIMIT = 3
+
+
+class Probes(Environment):
+    """Environment i is of kind i modulo 5. State: steps so far, and a random sign.
+
+    - ONE_STEP: reward 1, terminates. Q = 1.
+    - TWO_STEPS: reward 0, then 1, terminates. Q = γ, then 1.
+    - ACTION: action 0 earns 1, action 1 earns −1, terminates.
+    - SIGN_AND_ACTION: the action must agree with the sign that is seen: 1 or −1, terminates.
+    - TRUNCATION: reward 1 for ever, one state, cut every 3 steps. Q = 1 / (1 − γ).
+    """
+
+    def __init__(self, num_envs: int = KINDS):
+        self.num_envs = num_envs
+        self.spec = Spec("probes", "test", (KINDS + 2,), "float32", Actions((2,)))
+        self._kind = jnp.arange(num_envs) % KINDS
+
+    def reset(self, key: Array) -> tuple[tuple[Array, Array], Array]:
+        state = (jnp.zeros(self.num_envs, jnp.int32), self._signs(key))
+        return state, self._observe(*state)
+
+    def step(
+        self, state: tuple[Array, Array], action: Int[Array, "E F"], key: Array
+    ) -> tuple[tuple[Array, Array], Timestep]:
+        time, sign = state
+        chosen = action[:, 0]
+        agrees = jnp.where((chosen == 1) == (sign > 0), 1.0, -1.0)
+        reward = jnp.select(
+            [self._kind == TWO_STEPS, self._kind == ACTION, self._kind == SIGN_AND_ACTION],
+            [(time == 1) * 1.0, 1.0 - 2.0 * chosen, agrees],
+            1.0,
+        )
+        time = time + 1
+        terminated = jnp.where(self._kind == TWO_STEPS, time == 2, self._kind != TRUNCATION)
+        truncated = (self._kind == TRUNCATION) & (time == LIMIT)
+        successor = self._observe(time, sign)
+        ended = terminated | truncated
+        state = jnp.where(ended, 0, time), jnp.where(ended, self._signs(key), sign)
+        return state, Timestep(
+            observation=self._observe(*state),
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            successor=successor,
+            real=jnp.ones(self.num_envs, bool),
+        )
+
+    def _signs(self, key: Array) -> Array:
+        return jax.random.rademacher(key, (self.num_envs,), jnp.float32)
+
+    def _observe(self, time: Array, sign: Array) -> Array:
+        second = (self._kind == TWO_STEPS) & (time == 1)
+        shown = jnp.where(self._kind == SIGN_AND_ACTION, sign, 0.0)
+        return jnp.column_stack([jax.nn.one_hot(self._kind, KINDS), second * 1.0, shown])
+
+
+def expected_q(gamma: float) -> tuple[Array, Array]:
+    """Return observations `[7, 7]` and their optimal action values `[7, 2]`."""
+
+    def see(kind: int, second: float = 0.0, sign: float = 0.0) -> Array:
+        return jnp.concatenate([jax.nn.one_hot(kind, KINDS), jnp.array([second, sign])])
+
+    rows = [
+        (see(ONE_STEP), (1.0, 1.0)),
+        (see(TWO_STEPS), (gamma, gamma)),
+        (see(TWO_STEPS, second=1.0), (1.0, 1.0)),
+        (see(ACTION), (1.0, -1.0)),
+        (see(SIGN_AND_ACTION, sign=1.0), (-1.0, 1.0)),
+        (see(SIGN_AND_ACTION, sign=-1.0), (1.0, -1.0)),
+        (see(TRUNCATION), (1 / (1 - gamma), 1 / (1 - gamma))),
+    ]
+    return jnp.stack([row[0] for row in rows]), jnp.array([row[1] for row in rows])

@@ -1,0 +1,252 @@
+"""`Agent`: the chapter's verbs, right where the chapter's are wrong.
+
+Protects against state lost on load, a NaN in replay, an update that differs from the compiled
+loop's, and a control thread that learning can disturb.
+"""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qhat.agent import Agent
+from qhat.errors import UsageError
+from qhat.exploration import EpsilonGreedy
+from qhat.recipes import RECIPES
+from qhat.replay import ring as replay
+from qhat.targets import Hard
+
+
+def small(recipe: str = "double_dqn", seed: int = 0, **settings) -> Agent:
+    defaults = {"hidden": (16,), "replay_capacity": 500, "learning_starts": 40, "batch_size": 16}
+    return Agent(4, 2, recipe, seed=seed, **{**defaults, **settings})
+
+
+def feed(agent: Agent, steps: int, seed: int = 0) -> None:
+    """Random episodes with terminations and truncations."""
+    rng = np.random.default_rng(seed)
+    observation = rng.normal(size=4).astype(np.float32)
+    for _ in range(steps):
+        after = rng.normal(size=4).astype(np.float32)
+        ends = rng.random()
+        agent.remember(observation, int(rng.integers(2)), rng.normal(), after, ends < 0.1, ends > 0.9)
+        observation = rng.normal(size=4).astype(np.float32) if not 0.1 <= ends <= 0.9 else after
+
+
+def test_replay_waits_for_a_batch_and_then_learns() -> None:
+    agent = small()
+    feed(agent, 39)
+    assert agent.replay() is None
+    feed(agent, 1)
+    metrics = agent.replay()
+    assert metrics is not None
+    assert set(metrics) == {"loss", "q", "gradient_norm"}
+    assert agent.updates == 1
+
+
+@pytest.mark.parametrize("recipe", ["qhat", "chapter_rainbow_per"])
+def test_loading_goes_on_as_if_nothing_had_happened(tmp_path: Path, recipe: str) -> None:
+    """Optimiser, target, ε, β, replay, priorities and randomness all come back."""
+    agent = small(recipe, explore=EpsilonGreedy(1.0, 0.1, 200, hold=3))
+    feed(agent, 120)
+    for _ in range(5):
+        agent.replay()
+    agent.act(np.zeros(4))
+    agent.save(tmp_path / "agent")
+    loaded = Agent.load(tmp_path / "agent")
+    assert (loaded.steps, loaded.updates, loaded.epsilon) == (120, 5, agent.epsilon)
+    for each in (agent, loaded):
+        feed(each, 30, seed=7)
+    for _ in range(4):
+        assert agent.replay() == loaded.replay()
+    observations = np.random.default_rng(1).normal(size=(20, 4))
+    assert [agent.act(o) for o in observations] == [loaded.act(o) for o in observations]
+    np.testing.assert_array_equal(agent.q_values(observations[0]), loaded.q_values(observations[0]))
+
+
+def test_saving_without_replay_keeps_the_rest(tmp_path: Path) -> None:
+    agent = small()
+    feed(agent, 60)
+    agent.replay()
+    agent.save(tmp_path / "agent", replay=False)
+    loaded = Agent.load(tmp_path / "agent")
+    np.testing.assert_array_equal(agent.q_values(np.ones(4)), loaded.q_values(np.ones(4)))
+    assert not (tmp_path / "agent" / "replay.safetensors").exists()
+
+
+def test_a_save_replaces_the_older_one(tmp_path: Path) -> None:
+    agent = small()
+    agent.save(tmp_path / "agent")
+    feed(agent, 50)
+    agent.save(tmp_path / "agent")
+    assert Agent.load(tmp_path / "agent").steps == 50
+    assert [path.name for path in tmp_path.iterdir()] == ["agent"]
+
+
+def test_agent_and_loop_make_the_same_update_from_the_same_batch() -> None:
+    """`replay()` is the compiled loop's own function on the same state."""
+    agent = small("per_dqn")
+    feed(agent, 100)
+    agent._drain()
+    seed = jax.tree.map(jnp.copy, agent._seed)
+    key = jax.random.split(jax.random.fold_in(seed.key, 0), 3)[2]
+    learner, _, metrics = agent.program.update(
+        seed.learner, seed.ring, seed.sampler, key, jnp.int32(100), jnp.int32(1)
+    )
+    reported = agent.replay()
+    assert reported is not None
+    assert reported["loss"] == pytest.approx(float(metrics.loss), rel=1e-5)
+    for ours, theirs in zip(
+        jax.tree.leaves(agent._seed.learner.online), jax.tree.leaves(learner.online), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"observation": np.array([0, np.nan, 0, 0])}, "nan at index (1,)"),
+        ({"next_observation": np.array([0, 0, np.inf, 0])}, "inf at index (2,)"),
+        ({"reward": float("nan")}, "reward is nan"),
+        ({"action": 2}, "expected a whole number from 0 to 1"),
+        ({"observation": np.zeros(3)}, "shape (3,); expected (4,)"),
+    ],
+)
+def test_bad_memories_are_refused_and_nothing_is_stored(change: dict, words: str) -> None:
+    agent = small()
+    good = {
+        "observation": np.zeros(4),
+        "action": 0,
+        "reward": 0.0,
+        "next_observation": np.zeros(4),
+        "terminated": False,
+    }
+    with pytest.raises(UsageError, match="expected") as refusal:
+        agent.remember(**{**good, **change})
+    assert words in str(refusal.value)
+    agent._drain()
+    assert agent.steps == 0
+    assert int(agent._seed.ring.filled[0]) == 0
+
+
+def test_a_jump_in_the_observations_ends_the_episode_before_it() -> None:
+    """A robot that is carried back to its start: no n-step return crosses the jump."""
+    agent = small("nstep_dqn")
+    for index in range(5):
+        agent.remember(np.full(4, index), 0, 1.0, np.full(4, index + 1), False)
+    agent.remember(np.full(4, 50.0), 0, 1.0, np.full(4, 51.0), False)
+    agent._drain()
+    ring = agent._seed.ring
+    window = replay.view(ring, jnp.array([4]), 3, 0.99)
+    assert int(window.length[0]) == 1
+    assert float(window.discount[0]) == pytest.approx(0.99)
+    np.testing.assert_array_equal(ring.observation[5], np.full(4, 5.0))
+
+
+def test_target_network_follows_by_itself_and_on_demand() -> None:
+    agent = small(target=Hard(every=1000))
+    feed(agent, 60)
+    agent.replay()
+    learner = agent._seed.learner
+    assert not _equal(learner.online, learner.target)
+    agent.update_target_network()
+    assert _equal(agent._seed.learner.online, agent._seed.learner.target)
+
+
+def test_warmup_changes_nothing() -> None:
+    warm, cold = small(), small()
+    warm.warmup()
+    for agent in (warm, cold):
+        feed(agent, 60)
+    assert warm.replay() == cold.replay()
+    assert warm.act(np.ones(4)) == cold.act(np.ones(4))
+
+
+def test_seed_decides_everything() -> None:
+    first, again, other = small(seed=1), small(seed=1), small(seed=2)
+    np.testing.assert_array_equal(first.q_values(np.ones(4)), again.q_values(np.ones(4)))
+    assert not np.array_equal(first.q_values(np.ones(4)), other.q_values(np.ones(4)))
+
+
+def test_learning_runs_off_the_control_thread() -> None:
+    agent = small()
+    feed(agent, 100)
+    agent.warmup()
+    failures: list[BaseException] = []
+
+    def learn() -> None:
+        try:
+            for _ in range(100):
+                agent.replay()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=learn)
+    thread.start()
+    feed(agent, 200, seed=3)
+    actions = [agent.act(np.ones(4)) for _ in range(100)]
+    thread.join()
+    assert not failures
+    assert agent.updates == 100
+    assert set(actions) <= {0, 1}
+
+
+@pytest.mark.parametrize("spaces", [("x", 2), (4, 0), (4, 2.5), ((0,), 2)])
+def test_spaces_without_meaning_are_refused(spaces: tuple) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        Agent(*spaces)
+
+
+def test_unknown_settings_and_recipes_name_the_near_miss() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'gamma'"):
+        small(gama=0.9)
+    with pytest.raises(UsageError, match="Did you mean 'double_dqn'"):
+        Agent(4, 2, "dubble_dqn")
+
+
+def test_more_replay_than_memory_is_refused_with_the_figure() -> None:
+    with pytest.raises(UsageError, match=r"needs \d+\.\d GiB"):
+        Agent((84, 84, 4), 4, replay_capacity=200_000_000)
+
+
+def test_agent_learns_cartpole_in_a_loop_of_ones_own() -> None:
+    """The chapter's loop, in Gymnasium, with the chapter's verbs."""
+    environment = gymnasium.make("CartPole-v1")
+    agent = Agent(environment.observation_space, environment.action_space, RECIPES["qhat"], seed=1)
+    scores = []
+    while agent.steps < 12_000:
+        observation, _ = environment.reset(seed=len(scores))
+        score, over = 0.0, False
+        while not over:
+            action = agent.act(observation)
+            after, reward, terminated, truncated, _ = environment.step(action)
+            agent.remember(observation, action, float(reward), after, terminated, truncated)
+            if agent.steps % 2 == 0:
+                agent.replay()
+            observation, score, over = after, score + float(reward), terminated or truncated
+        scores.append(score)
+    environment.close()
+    assert np.mean(scores[-20:]) > 3 * np.mean(scores[:20])
+
+
+def test_replay_of_one_episode_gives_back_its_transitions() -> None:
+    agent = small("dqn", batch_size=8, learning_starts=8)
+    feed(agent, 20)
+    agent._drain()
+    recipe = replace(agent.recipe, n_step=1)
+    batch, _, weights = replay.sample(
+        agent._seed.ring, recipe.sampler, agent._seed.sampler, jax.random.key(0), jnp.int32(0),
+        batch=64, n=1, gamma=0.99,
+    )  # fmt: skip
+    assert set(np.unique(batch.discount)) <= {0.0, np.float32(0.99)}
+    np.testing.assert_array_equal(weights, 1.0)
+
+
+def _equal(left: object, right: object) -> bool:
+    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    return all(np.array_equal(one, other) for one, other in pairs)
