@@ -11,8 +11,6 @@ from contenders import Contender
 Results = dict[str, list[dict | None]]
 """Of every contender by name, what each round measured; `None` where it failed."""
 
-BEST = " (best)"
-
 
 @dataclass(frozen=True)
 class Table:
@@ -48,8 +46,8 @@ def throughput(chosen: Sequence[Contender], results: Results) -> Table:
     best = _best(chosen, results, speed, max)
     rows = [
         (
-            contender.label + BEST * (best.get(contender.group) == contender.name),
-            *_spread(results[contender.name], speed, 0),
+            _label(contender, chosen, best),
+            _spread(results[contender.name], speed, 0),
             _ratio(results, contender.name, best.get("sb3"), speed),
         )
         for contender in chosen
@@ -61,7 +59,7 @@ def throughput(chosen: Sequence[Contender], results: Results) -> Table:
         " steps are not timed. Each system steps its own environment: Gymnasium's for the peers,"
         " gymnax's inside the compiled loop for qhat. The chapter's algorithms are measured in a"
         " transcription that does the same operations per step.",
-        ("system", "steps/s", "lowest–highest", "× SB3"),
+        ("system", "steps/s", "× SB3"),
         rows,
     )
 
@@ -73,8 +71,10 @@ def replay(chosen: Sequence[Contender], results: Results) -> Table:
         row = [contender.label]
         for batch in ("32", "256"):
             time = _microseconds(batch)
-            row += _spread(results[contender.name], time, 0)
-            row += [_ratio(results, "cpprb", contender.name, time)]
+            row += [
+                _spread(results[contender.name], time, 0),
+                _ratio(results, "cpprb", contender.name, time),
+            ]
         rows.append(tuple(row))
     return Table(
         "Prioritised replay",
@@ -82,15 +82,7 @@ def replay(chosen: Sequence[Contender], results: Results) -> Table:
         " A full sample gathers the transitions and computes weights; the tree alone does neither,"
         " and is to be compared with the tree alone. qhat runs inside one compiled loop, as it"
         " does in training; the others are called from Python, as they are in training.",
-        (
-            "system",
-            "batch 32, µs",
-            "lowest–highest",
-            "× as fast as cpprb",
-            "batch 256, µs",
-            "lowest–highest",
-            "× as fast as cpprb",
-        ),
+        ("system", "batch 32, µs", "× cpprb's speed", "batch 256, µs", "× cpprb's speed"),
         rows,
     )
 
@@ -104,8 +96,8 @@ def time_to_score(chosen: Sequence[Contender], results: Results) -> Table:
     best = _best(chosen, results, seconds, min)
     rows = [
         (
-            contender.label + BEST * (best.get(contender.group) == contender.name),
-            *_spread(results[contender.name], seconds, 1),
+            _label(contender, chosen, best),
+            _spread(results[contender.name], seconds, 1),
             _ratio(results, best.get("sb3-zoo"), contender.name, seconds),
             ", ".join(
                 f"{one['mean_return']:.1f}" if one else "–" for one in results[contender.name]
@@ -118,7 +110,7 @@ def time_to_score(chosen: Sequence[Contender], results: Results) -> Table:
         "CartPole-v1, 50,000 environment steps, another seed in each round: wall-clock of a cold"
         " process, imports and compilation with an empty cache included. Then, untimed, the mean"
         " return of 100 greedy episodes (500 is the most there is).",
-        ("system", "seconds", "lowest–highest", "× as fast as SB3", "return of each seed"),
+        ("system", "seconds", "× SB3's speed", "return of each seed"),
         rows,
     )
 
@@ -128,6 +120,13 @@ TABLES: dict[str, Callable[[Sequence[Contender], Results], Table]] = {
     "replay": replay,
     "time-to-score": time_to_score,
 }
+
+
+def _label(contender: Contender, chosen: Sequence[Contender], best: dict[str, str]) -> str:
+    """Write the label; mark the best of a group where there is a choice."""
+    rivals = sum(other.group == contender.group for other in chosen)
+    is_best = rivals > 1 and best.get(contender.group) == contender.name
+    return contender.label + " (best)" * is_best
 
 
 def _microseconds(batch: str) -> Callable[[dict], float]:
@@ -160,14 +159,13 @@ def _best(
     }
 
 
-def _spread(
-    measured: list[dict | None], value: Callable[[dict], float], digits: int
-) -> tuple[str, str]:
+def _spread(measured: list[dict | None], value: Callable[[dict], float], digits: int) -> str:
+    """Write the median, and the lowest and highest where there are several."""
     values = _values(measured, value)
     if not values:
-        return "failed", "–"
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:,.{digits}f}", f"{low:,.{digits}f}–{high:,.{digits}f}"
+        return "failed"
+    low, middle, high = (f"{of(values):,.{digits}f}" for of in (min, statistics.median, max))
+    return f"{middle} ({low}–{high})" if len(values) > 1 else middle
 
 
 def _ratio(

@@ -28,7 +28,7 @@ def drawn_slots(sampler: Sampler, state, filled: jax.Array, batch: int, times: i
 init = jax.jit(lambda sampler: sampler.init(CAPACITY), static_argnums=0)
 store = jax.jit(lambda sampler, *rest: sampler.store(*rest), static_argnums=0)
 update = jax.jit(lambda sampler, *rest: sampler.update(*rest), static_argnums=0)
-weigh = jax.jit(lambda sampler, *rest: weigh(sampler, *rest), static_argnums=0)
+weigh = jax.jit(lambda sampler, *rest: sampler.weights(*rest), static_argnums=0)
 
 
 def prioritised_by(sampler: Prioritised, errors: np.ndarray):

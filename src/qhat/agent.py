@@ -268,14 +268,14 @@ class Agent:
         keys = split(jax.random.fold_in(key, updates), "explore", "noise", "learn")
         return self.program.update(learner, ring, sampler, keys["learn"], steps, updates + 1)
 
-    def _pure_store(self, ring: Any, sampler: Any, steps: replay.Step) -> tuple[Any, Any]:
-        """Store a block of `[BLOCK, 1, ...]` steps, of which padding is not real."""
+    def _pure_store(self, ring: Any, sampler: Any, fields: tuple) -> tuple[Any, Any]:
+        """Store a block of steps, given by their fields `[BLOCK, 1, ...]`; padding is not real."""
 
-        def one(carry: tuple, step: replay.Step) -> tuple:
-            ring, slots, starts = replay.store(carry[0], step)
+        def one(carry: tuple, row: tuple) -> tuple:
+            ring, slots, starts = replay.store(carry[0], replay.Step(*row))
             return (ring, self.recipe.sampler.store(carry[1], slots, starts)), None
 
-        return jax.lax.scan(one, (ring, sampler), steps)[0]
+        return jax.lax.scan(one, (ring, sampler), fields)[0]
 
     def _store_block(self, block: list[tuple], filler: np.ndarray) -> None:
         ring, sampler = self._store(
@@ -297,18 +297,19 @@ class Agent:
                 block.append(self._queue.popleft()[0])
             self._store_block(block, block[0][0])
 
-    def _padded(self, block: list[tuple], filler: np.ndarray) -> replay.Step:
+    def _padded(self, block: list[tuple], filler: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the fields of a `replay.Step` for a block that is filled up with padding."""
         empty = (filler, 0, 0.0, filler, False, False)
         rows = [*block, *[empty] * (BLOCK - len(block))]
         before, action, reward, after, terminated, truncated = zip(*rows, strict=True)
-        return replay.Step(
-            observation=np.stack(before)[:, None],
-            action=np.asarray(action, np.int32)[:, None, None],
-            reward=np.asarray(reward, np.float32)[:, None],
-            successor=np.stack(after)[:, None],
-            terminated=np.asarray(terminated)[:, None],
-            truncated=(np.asarray(truncated) & ~np.asarray(terminated))[:, None],
-            real=(np.arange(BLOCK) < len(block))[:, None],
+        return (
+            np.stack(before)[:, None],
+            np.asarray(action, np.int32)[:, None, None],
+            np.asarray(reward, np.float32)[:, None],
+            np.stack(after)[:, None],
+            np.asarray(terminated)[:, None],
+            (np.asarray(truncated) & ~np.asarray(terminated))[:, None],
+            (np.arange(BLOCK) < len(block))[:, None],
         )
 
     def _checked(self, observation: Any, name: str) -> np.ndarray:
