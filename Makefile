@@ -7,7 +7,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 .PHONY: help setup demo test check format bench clean
 
 help:
-	@echo "make demo    train a Rainbow agent on CartPole, evaluate it, plot it"
+	@echo "make demo    train the chapter's Rainbow on CartPole, evaluate it, plot it"
 	@echo "make test    run the tests"
 	@echo "make check   lint and types"
 	@echo "make format  put the code into the project's format"

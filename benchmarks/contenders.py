@@ -104,18 +104,14 @@ THROUGHPUT = [
 ]
 
 
-def _replay(
-    name: str, label: str, script: str, quick: int, full: int, *arguments: str
-) -> Contender:
+def _replay(name: str, label: str, script: str, quick: int, full: int, *arguments: str) -> Contender:
     return Contender("replay", name, label, script, arguments, ("--iterations", quick, full))
 
 
 REPLAY = [
     _replay("cpprb", "cpprb, full sample", "peers/replay_cpprb.py", 500, 10_000),
     _replay("tianshou", "tianshou, tree alone", "peers/replay_tianshou.py", 500, 10_000),
-    _replay(
-        "chapter-replay", "the chapter's memory, full sample", "peers/replay_chapter.py", 50, 1_000
-    ),
+    _replay("chapter-replay", "the chapter's memory, full sample", "peers/replay_chapter.py", 50, 1_000),
     _replay("qhat-tree", "qhat, tree alone", "replay.py", 500, 20_000, "--what", "tree"),
     _replay("qhat-replay", "qhat, full sample", "replay.py", 500, 20_000, "--what", "full"),
 ]

@@ -34,9 +34,7 @@ def versions(python: Path | str, *packages: str) -> dict[str, str]:
         "print(json.dumps({'Python': platform.python_version(),"
         " **{name: m.version(name) for name in sys.argv[1:]}}))"
     )
-    done = subprocess.run(
-        [str(python), "-c", code, *packages], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([str(python), "-c", code, *packages], check=True, capture_output=True, text=True)
     return json.loads(done.stdout)
 
 

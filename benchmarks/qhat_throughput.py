@@ -75,9 +75,7 @@ def main() -> None:
     prepare(devices)
     print(
         json.dumps(
-            measure(
-                VARIANTS[options.variant], options.seeds, devices, options.warmup, options.steps
-            )
+            measure(VARIANTS[options.variant], options.seeds, devices, options.warmup, options.steps)
         )
     )
 

@@ -30,15 +30,11 @@ def choose(only: Sequence[str]) -> list[Contender]:
     """Return the contenders whose part, group or name is in `only`; all, where it is empty."""
     known = {*PARTS, *(c.name for c in CONTENDERS), *(c.group for c in CONTENDERS if c.group)}
     if unknown := [name for name in only if name not in known]:
-        raise SystemExit(
-            f"--only {unknown[0]} is not known; expected one of {', '.join(sorted(known))}."
-        )
+        raise SystemExit(f"--only {unknown[0]} is not known; expected one of {', '.join(sorted(known))}.")
     return [c for c in CONTENDERS if not only or {c.part, c.group, c.name} & set(only)]
 
 
-def run_one(
-    contender: Contender, peers: Path, size: int, turn: int, console: Console
-) -> dict | None:
+def run_one(contender: Contender, peers: Path, size: int, turn: int, console: Console) -> dict | None:
     """Run one contender once. Returns what it measured, or `None` (said on stderr) if it failed."""
     python = str(peers) if contender.peer else sys.executable
     command = [python, str(HERE / contender.script), *contender.command(size, turn)]
@@ -57,9 +53,7 @@ def run_one(
     return measured
 
 
-def run_all(
-    chosen: list[Contender], peers: Path, size: int, rounds: int, console: Console
-) -> Results:
+def run_all(chosen: list[Contender], peers: Path, size: int, rounds: int, console: Console) -> Results:
     """Run every contender `rounds` times, part by part, in alternating order."""
     results: Results = {contender.name: [] for contender in chosen}
     for part in PARTS:
@@ -94,9 +88,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="one short round, to see that everything runs"
-    )
+    parser.add_argument("--quick", action="store_true", help="one short round, to see that everything runs")
     parser.add_argument(
         "--only",
         action="append",
@@ -130,7 +122,7 @@ def main() -> int:
         "load before the start": peers_environment.load(),
         "date": datetime.date.today().isoformat(),
         "command": _command(options.quick, options.only),
-        "rounds": str(rounds),
+        "rounds": "1, cut short: these figures mean nothing" if options.quick else str(rounds),
         "qhat's environment": _list(peers_environment.versions(sys.executable, *OURS)),
     }
     if needs_peers:

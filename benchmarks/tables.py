@@ -99,9 +99,7 @@ def time_to_score(chosen: Sequence[Contender], results: Results) -> Table:
             _label(contender, chosen, best),
             _spread(results[contender.name], seconds, 1),
             _ratio(results, best.get("sb3-zoo"), contender.name, seconds),
-            ", ".join(
-                f"{one['mean_return']:.1f}" if one else "–" for one in results[contender.name]
-            ),
+            ", ".join(f"{one['mean_return']:.1f}" if one else "–" for one in results[contender.name]),
         )
         for contender in chosen
     ]
@@ -168,10 +166,11 @@ def _spread(measured: list[dict | None], value: Callable[[dict], float], digits:
     return f"{middle} ({low}–{high})" if len(values) > 1 else middle
 
 
-def _ratio(
-    results: Results, above: str | None, below: str | None, value: Callable[[dict], float]
-) -> str:
+def _ratio(results: Results, above: str | None, below: str | None, value: Callable[[dict], float]) -> str:
     """Median of the ratios within each round, where both ran side by side."""
     pairs = zip(results.get(above or "", []), results.get(below or "", []), strict=False)
     ratios = [value(one) / value(other) for one, other in pairs if one and other]
-    return f"{statistics.median(ratios):.2g}" if ratios else "–"
+    if not ratios:
+        return "–"
+    ratio = statistics.median(ratios)
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2f}"

@@ -20,9 +20,7 @@ def qhat(*arguments: str, environment: dict[str, str]) -> dict[str, Any]:
     """Run the `qhat` beside this Python and return the JSON object that it prints."""
     program = shutil.which("qhat", path=str(Path(sys.executable).parent))
     if program is None:
-        raise SystemExit(
-            "There is no `qhat` beside this Python; expected `make setup` to install it."
-        )
+        raise SystemExit("There is no `qhat` beside this Python; expected `make setup` to install it.")
     done = subprocess.run([program, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SystemExit(f"`qhat {' '.join(arguments)}` ended with status {done.returncode}.")
@@ -41,9 +39,7 @@ def measure(seed: int, steps: int, episodes: int) -> dict[str, Any]:
             environment=environment,
         )
         seconds = time.perf_counter() - start
-        scores = qhat(
-            "evaluate", run, "--episodes", str(episodes), "--json", environment=environment
-        )
+        scores = qhat("evaluate", run, "--episodes", str(episodes), "--json", environment=environment)
     return {
         "seconds": seconds,
         "mean_return": scores["mean_return"],

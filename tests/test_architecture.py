@@ -106,9 +106,7 @@ def test_the_import_reader_sees_lazy_and_relative_imports(tmp_path: Path, monkey
 def test_names_load_without_jax(module: str):
     heavy = "{'jax', 'equinox', 'optax', 'gymnasium', 'gymnax', 'matplotlib'}"
     code = f"import sys, {module}; print(sorted({heavy} & sys.modules.keys()))"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 

@@ -111,9 +111,7 @@ DIFFERENCES = [
 
 
 @pytest.mark.parametrize(("one", "other", "fields"), DIFFERENCES)
-def test_named_recipes_differ_in_what_their_names_say(
-    one: str, other: str, fields: set[str]
-) -> None:
+def test_named_recipes_differ_in_what_their_names_say(one: str, other: str, fields: set[str]) -> None:
     left, right = recipes.get(one), recipes.get(other)
     names = {field.name for field in dataclasses.fields(Recipe)} - {"paper"}
     assert {name for name in names if getattr(left, name) != getattr(right, name)} == fields
@@ -151,9 +149,7 @@ def test_a_failed_save_leaves_the_older_one(tmp_path: Path, monkeypatch) -> None
     with pytest.raises(OSError, match="disk full"):
         checkpoint.write(tmp_path / "c", {"weights": {"w": tree["w"] + 1}}, {"step": 2})
     assert checkpoint.read_manifest(tmp_path / "c")["step"] == 1
-    np.testing.assert_array_equal(
-        checkpoint.read_tree(tmp_path / "c", "weights", tree)["w"], tree["w"]
-    )
+    np.testing.assert_array_equal(checkpoint.read_tree(tmp_path / "c", "weights", tree)["w"], tree["w"])
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:

@@ -44,7 +44,10 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("train", "Breakout"), "Did you mean 'Breakout-MinAtar'?"),
         (("train", "CartPole-v1", "--recipe", "doubledqn"), "Did you mean 'double_dqn'?"),
         (("train", "Pendulum-v1"), "continuous actions"),
-        (("train", "CartPole-v1", "--batch-size", "64", "--replay-capacity", "32"), "is 64, but replay"),
+        (
+            ("train", "CartPole-v1", "--batch-size", "64", "--replay-capacity", "32"),
+            "is 64, but replay",
+        ),
         (("train", "CartPole-v1", "--steps", "-5"), "--steps is -5"),
         (("train", "CartPole-v1", "--n-step", "0"), "--n-step is 0"),
         (("train", "CartPole-v1", "--sampler", "prioritised:alpha=1.5"), "alpha is 1.5"),

@@ -38,9 +38,7 @@ def _place(entry_id: str, gym_env, state) -> None:
     elif entry_id == "MountainCar-v0":
         inner.state = np.array([one.position, one.velocity])
     else:
-        inner.state = np.array(
-            [one.joint_angle1, one.joint_angle2, one.velocity_1, one.velocity_2]
-        )
+        inner.state = np.array([one.joint_angle1, one.joint_angle2, one.velocity_1, one.velocity_2])
 
 
 @pytest.mark.parametrize("entry_id", ["CartPole-v1", "MountainCar-v0", "Acrobot-v1"])
@@ -68,6 +66,7 @@ def test_a_time_limit_truncates_and_shows_the_true_last_observation(entry_id: st
     state, observation = environment.reset(jax.random.key(0))
     step = jax.jit(environment.step)
     before = observation
+    turn, now = -1, None
     for turn in range(limit):
         if entry_id == "CartPole-v1":  # a hand-made balancing rule
             lean = before[0, 2] + 0.3 * before[0, 3] + 0.02 * before[0, 0] + 0.05 * before[0, 1]
@@ -79,6 +78,7 @@ def test_a_time_limit_truncates_and_shows_the_true_last_observation(entry_id: st
             break
         before = now.observation
     assert turn == limit - 1
+    assert now is not None
     assert bool(now.truncated[0])
     assert not bool(now.terminated[0])
     assert float(jnp.abs(now.successor - before).max()) < 0.5

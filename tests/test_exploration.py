@@ -5,6 +5,7 @@ always return their end value, and seeds that all explore alike.
 """
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import jax
@@ -23,14 +24,15 @@ from qhat.training.state import Clock
 GREEDY = -1
 """Stands for the greedy action, so that whatever is executed instead can be told."""
 
+# Most of the time here is compilation.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
-def run(
-    explore: EpsilonGreedy, actions: Actions, num_envs: int, steps: int, seed: int = 0
-) -> np.ndarray:
+
+def run(explore: EpsilonGreedy, actions: Actions, num_envs: int, steps: int, seed: int = 0) -> np.ndarray:
     """Executed actions `[steps, E, F]`, with the schedule at its end."""
     greedy = jnp.full((num_envs, actions.factors), GREEDY, jnp.int32)
 
-    @jax.jit
+    @quick_jit
     def scan(key: jax.Array) -> jax.Array:
         def body(state: Any, key: jax.Array) -> tuple[Any, jax.Array]:
             return explore.choose(state, greedy, key, jnp.int32(10**6), actions)
@@ -90,7 +92,7 @@ def steps_asked(num_envs: int, replay_ratio: float) -> list[int]:
     shapes = jax.eval_shape(lambda: program.init(key, observation, None))
     seed = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    @jax.jit
+    @quick_jit
     def iterate(clock: Clock) -> tuple[Clock, jax.Array]:
         after, _ = program.iterate(clock, seed, timestep, {"learn": key, "act": key})
         return program.tick(clock), after.exploration
@@ -168,6 +170,6 @@ def test_seeds_of_one_training_run_differ():
     program = Program.of(recipe, (2,), "float32", Actions((10,)))
     observation = jnp.ones((32, 2))
     keys = jax.random.split(jax.random.key(0), 3)
-    seeds = jax.jit(jax.vmap(lambda key: program.init(key, observation, None)))(keys)
+    seeds = quick_jit(jax.vmap(lambda key: program.init(key, observation, None)))(keys)
     for leaf in (seeds.action, *jax.tree.leaves(seeds.learner.online)):
         assert len(np.unique(np.asarray(leaf).reshape(3, -1), axis=0)) == 3

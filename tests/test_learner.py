@@ -37,11 +37,14 @@ RECIPE = Recipe(hidden=(8, 8), learning_rate=1e-2)
 NUMBERS = st.floats(-100, 100, width=32)
 Q_VALUES = arrays(np.float32, (1, CHOICES), elements=NUMBERS)
 
+# Most of the time here is compilation.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
 
 @functools.cache
 def compiled(recipe: Recipe, choices: tuple[int, ...] = (CHOICES,)) -> tuple[Learner, Any]:
     learner = Learner.of(recipe, SHAPE, Actions(choices))
-    return learner, jax.jit(learner.update)
+    return learner, quick_jit(learner.update)
 
 
 def apart(learner: Learner, seed: int = 0) -> LearnerState:
@@ -86,9 +89,7 @@ def td_errors(q, action, reward, discount, q_target, q_online):
     """Our TD errors and rlax's, for one example: (greedy, double)."""
     head, ours = Expected(), []
     for policy, q_select in ((Greedy(), q_target), (Double(), q_online)):
-        goal = head.backup(
-            reward, discount, q_target[..., None], *policy.probabilities(q_target, q_select)
-        )
+        goal = head.backup(reward, discount, q_target[..., None], *policy.probabilities(q_target, q_select))
         ours.append(goal - head.predict(q[..., None], action[None]))
     greedy = rlax.q_learning(q[0], action, reward, discount, q_target[0])
     double = rlax.double_q_learning(q[0], action, reward, discount, q_target[0], q_online[0])
@@ -96,9 +97,7 @@ def td_errors(q, action, reward, discount, q_target, q_online):
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    Q_VALUES, st.integers(0, CHOICES - 1), NUMBERS, st.floats(0, 1, width=32), Q_VALUES, Q_VALUES
-)
+@given(Q_VALUES, st.integers(0, CHOICES - 1), NUMBERS, st.floats(0, 1, width=32), Q_VALUES, Q_VALUES)
 def test_targets_are_rlaxs(q, action, reward, discount, q_target, q_online):
     ours, theirs = td_errors(
         jnp.asarray(q),
@@ -201,9 +200,7 @@ def test_importance_weights_scale_the_gradient(delta: float | None):
     weights = np.random.default_rng(0).uniform(0, 1, BATCH)
     single = [gradient(step(recipe, batch, np.eye(BATCH)[row])[0]) for row in range(BATCH)]
     expected = sum(weight * one for weight, one in zip(weights, single, strict=True))
-    np.testing.assert_allclose(
-        gradient(step(recipe, batch, weights)[0]), expected, rtol=1e-3, atol=1e-5
-    )
+    np.testing.assert_allclose(gradient(step(recipe, batch, weights)[0]), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_a_weight_of_zero_keeps_a_transition_out():

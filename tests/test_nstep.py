@@ -21,20 +21,23 @@ from qhat.replay.samplers import Prioritised, Sampler, Uniform
 
 GAMMA = 0.9
 SAMPLERS = [Uniform(), Prioritised(alpha=0.7)]
+# Most of the time here is compilation.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+store = quick_jit(replay.store)
+cut = quick_jit(replay.cut)
+store_priority = quick_jit(lambda sampler, *rest: sampler.store(*rest), static_argnums=0)
+update_priority = quick_jit(lambda sampler, *rest: sampler.update(*rest), static_argnums=0)
 
-store = jax.jit(replay.store)
-cut = jax.jit(replay.cut)
-store_priority = jax.jit(lambda sampler, *rest: sampler.store(*rest), static_argnums=0)
-update_priority = jax.jit(lambda sampler, *rest: sampler.update(*rest), static_argnums=0)
 
-
-@functools.partial(jax.jit, static_argnums=(1, 4, 5))
-def sample(ring, sampler, state, key, batch: int, n: int):
+def draw_batch(ring, sampler, state, key, batch: int, n: int):
     step = jnp.int32(0)
     return replay.sample(ring, sampler, state, key, step, batch=batch, n=n, gamma=GAMMA)
 
 
-@functools.partial(jax.jit, static_argnums=1)
+sample = quick_jit(draw_batch, static_argnums=(1, 4, 5))
+
+
+@functools.partial(quick_jit, static_argnums=1)
 def view_all(ring, n: int):
     slots = jnp.arange(ring.size)
     window = replay.view(ring, slots, n, GAMMA)
@@ -88,9 +91,7 @@ class World:
             self.reset_due[env] = False
             return Move(self._new(), action, 1e6, self.now[env], True, True), False
         fate = self.random.random()
-        move = Move(
-            self.now[env], action, self.random.normal(), self._new(), fate < 0.15, 0.1 < fate < 0.3
-        )
+        move = Move(self.now[env], action, self.random.normal(), self._new(), fate < 0.15, 0.1 < fate < 0.3)
         self.episodes[env][-1].append(move)
         self.now[env] = move.successor
         if move.terminated or move.truncated:
@@ -238,7 +239,11 @@ def test_draws_keep_the_samplers_proportions_among_complete_starts(n: int, sampl
         newest = jnp.where(~complete & (ring.kind != NOTHING), jnp.arange(ring.size), ring.size)
         state = update_priority(sampler, state, newest, jnp.full(ring.size, 20.0))
     keys = jax.random.split(jax.random.key(0), 1000)
-    draw = jax.jit(lambda keys: jax.lax.map(lambda k: sample(ring, sampler, state, k, 16, n), keys))
+
+    @quick_jit
+    def draw(keys: jax.Array) -> tuple:
+        return jax.lax.map(lambda key: draw_batch(ring, sampler, state, key, 16, n), keys)
+
     _, slots, weights = draw(keys)
 
     usable = np.asarray(view_all(ring, n)[0].complete)
@@ -260,17 +265,13 @@ def test_a_ring_without_a_complete_start_gives_weight_0_and_no_slot(sampler: Sam
         np.testing.assert_array_equal(weights, np.zeros(4))
         np.testing.assert_array_equal(slots, np.full(4, ring.size))
         step = world.step()
-        step = dataclasses.replace(
-            step, terminated=jnp.zeros(1, bool), truncated=jnp.zeros(1, bool)
-        )
+        step = dataclasses.replace(step, terminated=jnp.zeros(1, bool), truncated=jnp.zeros(1, bool))
         ring, written, starts = store(ring, step)
         state = store_priority(sampler, state, written, starts)
 
 
 @pytest.mark.parametrize(("terminated", "discount"), [(True, 0.0), (False, GAMMA**2)])
-def test_a_time_limit_keeps_the_discount_and_the_true_last_observation(
-    terminated: bool, discount: float
-):
+def test_a_time_limit_keeps_the_discount_and_the_true_last_observation(terminated: bool, discount: float):
     ring = empty(1, 8)
     for index in range(3):
         ends = index == 1

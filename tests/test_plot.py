@@ -88,9 +88,7 @@ def test_one_episode_and_no_evaluation_still_make_a_figure(tmp_path: Path) -> No
         assert plot_progress(seeds, none, "one", tmp_path / "one.png").stat().st_size > 5_000
 
 
-@pytest.mark.parametrize(
-    ("suffix", "magic"), [("svg", b"<?xml"), ("pdf", b"%PDF"), ("PNG", b"\x89P")]
-)
+@pytest.mark.parametrize(("suffix", "magic"), [("svg", b"<?xml"), ("pdf", b"%PDF"), ("PNG", b"\x89P")])
 def test_the_suffix_chooses_the_format(tmp_path: Path, suffix: str, magic: bytes) -> None:
     out = plot_progress(*read_run(make_run(tmp_path, 2, 5_000)), "t", tmp_path / f"plot.{suffix}")
     assert out.read_bytes().startswith(magic)

@@ -10,12 +10,12 @@ import jax
 import numpy as np
 import pytest
 
+from probes import KINDS, Probes, expected_q
 from qhat.exploration import EpsilonGreedy
 from qhat.recipes import RECIPES
 from qhat.targets import Hard, Soft
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop
-from probes import KINDS, Probes, expected_q
 
 GAMMA = 0.9
 

@@ -4,6 +4,8 @@ Others shipped α applied twice, β that never anneals, weights that exceed 1, r
 new transitions that wait for ever to be replayed.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,20 +17,22 @@ from qhat.replay.samplers import Prioritised, Sampler, Uniform
 ROWS, ENVS = 10, 3
 CAPACITY = ROWS * ENVS
 
+# Most of the time here is compilation.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
 
 def drawn_slots(sampler: Sampler, state, filled: jax.Array, batch: int, times: int) -> np.ndarray:
-    @jax.jit
+    @quick_jit
     def draw(keys: jax.Array) -> jax.Array:
         return jax.lax.map(lambda key: sampler.draw(state, key, batch, filled, ROWS)[0], keys)
 
     return np.asarray(draw(jax.random.split(jax.random.key(0), times))).ravel()
 
 
-# Compiled whole: one by one, the operations would take longer to compile than all the rest.
-init = jax.jit(lambda sampler: sampler.init(CAPACITY), static_argnums=0)
-store = jax.jit(lambda sampler, *rest: sampler.store(*rest), static_argnums=0)
-update = jax.jit(lambda sampler, *rest: sampler.update(*rest), static_argnums=0)
-weigh = jax.jit(lambda sampler, *rest: sampler.weights(*rest), static_argnums=0)
+init = quick_jit(lambda sampler: sampler.init(CAPACITY), static_argnums=0)
+store = quick_jit(lambda sampler, *rest: sampler.store(*rest), static_argnums=0)
+update = quick_jit(lambda sampler, *rest: sampler.update(*rest), static_argnums=0)
+weigh = quick_jit(lambda sampler, *rest: sampler.weights(*rest), static_argnums=0)
 
 
 def prioritised_by(sampler: Prioritised, errors: np.ndarray):
@@ -89,9 +93,7 @@ def test_one_prioritised_draw_is_as_spread_as_a_free_one(errors: np.ndarray):
     assert stats.chisquare(counts, share / share.sum() * counts.sum()).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(
-    ("step", "beta"), [(0, 0.4), (250, 0.55), (500, 0.7), (1000, 1.0), (5000, 1.0)]
-)
+@pytest.mark.parametrize(("step", "beta"), [(0, 0.4), (250, 0.55), (500, 0.7), (1000, 1.0), (5000, 1.0)])
 def test_weights_are_the_papers_with_beta_annealed_to_1(step: int, beta: float):
     sampler = Prioritised(beta=0.4, steps=1000)
     relative = np.random.default_rng(step).uniform(0.01, 20, 32)
@@ -137,9 +139,7 @@ def test_no_start_and_no_slot_get_no_priority():
     tree, largest = store(sampler, init(sampler), slots, starts)
     np.testing.assert_array_equal(np.flatnonzero(tree.leaves), [4])
 
-    tree, largest = update(
-        sampler, (tree, largest), jnp.array([4, CAPACITY]), jnp.array([0.5, 99.0])
-    )
+    tree, largest = update(sampler, (tree, largest), jnp.array([4, CAPACITY]), jnp.array([0.5, 99.0]))
     assert largest == 1.0
     np.testing.assert_allclose(tree.total(), (0.5 + sampler.epsilon) ** sampler.alpha, rtol=1e-5)
 

@@ -4,6 +4,8 @@ Others shipped trees that fail when the capacity is no power of two, that draw i
 zero, or whose root drifts away from the sum of its leaves.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,17 +14,23 @@ from scipy import stats
 
 from qhat.replay.sumtree import SumTree
 
-AROUND_POWERS = {2**k + d for k in range(1, 13) for d in (-1, 0, 1)}
+AROUND_POWERS = {2**k + d for k in (6, 7, 8, 10, 12) for d in (-1, 0, 1)}
 CAPACITIES = sorted({*range(1, 34), 100, 1000, *AROUND_POWERS})
 EDGES = np.array([0.0, np.nextafter(np.float32(1), np.float32(0))], np.float32)
 
+# Most of the time here is compilation.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
-@jax.jit
+
+@quick_jit
 def set_then_draw(
     tree: SumTree, slots: jax.Array, priorities: jax.Array, fractions: jax.Array
 ) -> tuple[SumTree, tuple[jax.Array, jax.Array, jax.Array]]:
     tree = tree.set(slots, priorities)
     return tree, tree.draw(fractions)
+
+
+set_ = quick_jit(SumTree.set)
 
 
 def naive_search(priorities: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -68,7 +76,7 @@ def test_random_sets_and_draws_agree_with_a_naive_search(capacity: int):
         assert different.mean() < 0.1, "more than float near-ties differ"
 
 
-@pytest.mark.parametrize("capacity", [1, 2, 15, 16, 17, 31, 33, 100, 255, 257, 1000, 4095, 4097])
+@pytest.mark.parametrize("capacity", [1, 16, 17, 100, 257, 4097])
 def test_draws_are_exact_for_whole_priorities(capacity: int):
     random = np.random.default_rng(capacity)
     priorities = random.integers(0, 5, capacity).astype(np.float32)
@@ -120,15 +128,13 @@ def test_zero_priority_is_never_drawn_at_the_edges():
         # Boundaries between slots, and their neighbours: where rounding may go wrong.
         ends = np.minimum(ends.astype(np.float32), EDGES[1])
         fractions = np.concatenate([EDGES, ends, np.nextafter(ends, np.float32(0))])
-        _, (drawn, _, _) = set_then_draw(
-            SumTree(capacity), np.arange(capacity), priorities, fractions
-        )
+        _, (drawn, _, _) = set_then_draw(SumTree(capacity), np.arange(capacity), priorities, fractions)
         assert np.all(priorities[np.asarray(drawn)] > 0)
 
 
 def test_slots_out_of_range_change_nothing():
-    tree = SumTree(20).set(jnp.arange(20), jnp.ones(20))
-    after = tree.set(jnp.array([-1, -20, 20, 31, 32, 10**9]), jnp.full(6, 9.0))
+    tree = set_(SumTree(20), jnp.arange(20), jnp.ones(20))
+    after = set_(tree, jnp.array([-1, -20, 20, 31, 32, 10**9]), jnp.full(6, 9.0))
     for before_level, after_level in zip(tree.levels, after.levels, strict=True):
         np.testing.assert_array_equal(before_level, after_level)
 
@@ -142,14 +148,10 @@ def test_the_root_does_not_drift_in_a_million_updates():
             slot_key, size_key = jax.random.split(jax.random.fold_in(key, index))
             slots = jax.random.randint(slot_key, (batch,), 0, capacity)
             # Twelve orders of magnitude: what makes a running difference drift.
-            return tree.set(
-                slots, 10.0 ** jax.random.uniform(size_key, (batch,), minval=-6, maxval=6)
-            )
+            return tree.set(slots, 10.0 ** jax.random.uniform(size_key, (batch,), minval=-6, maxval=6))
 
         tree = jax.lax.fori_loop(0, rounds, body, SumTree(capacity))
-        return tree.set(
-            jnp.arange(capacity), jnp.where(jnp.arange(capacity) < 990, 1e-3, tree.leaves)
-        )
+        return tree.set(jnp.arange(capacity), jnp.where(jnp.arange(capacity) < 990, 1e-3, tree.leaves))
 
     tree = churn(jax.random.key(0))
     exact = np.asarray(tree.leaves).sum(dtype=np.float64)
@@ -157,5 +159,5 @@ def test_the_root_does_not_drift_in_a_million_updates():
     for lower, upper in zip(tree.levels[:-1], tree.levels[1:], strict=True):
         sums = np.asarray(lower, np.float64).reshape(-1, 16).sum(axis=1)
         np.testing.assert_allclose(upper[: sums.size], sums, rtol=1e-6)
-    emptied = tree.set(jnp.arange(capacity), jnp.zeros(capacity))
+    emptied = set_(tree, jnp.arange(capacity), jnp.zeros(capacity))
     assert emptied.total() == 0.0

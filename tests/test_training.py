@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -105,9 +106,7 @@ def test_clock_counts_updates_and_target_follows_updates_not_episodes() -> None:
     assert int(state.clock.updates) == 51  # every second step from step 50 on
     gap = [
         np.abs(online - target).max()
-        for online, target in zip(
-            weights(state), jax.tree.leaves(state.seeds.learner.target), strict=True
-        )
+        for online, target in zip(weights(state), jax.tree.leaves(state.seeds.learner.target), strict=True)
     ]
     assert 0 < max(gap) < 0.1
 
@@ -163,7 +162,9 @@ def _table(path: Path) -> list[tuple]:
     return [tuple(value for key, value in row.items() if key != "steps_per_second") for row in rows]
 
 
-def test_resuming_with_more_steps_goes_on_and_with_other_settings_is_refused(tmp_path: Path) -> None:
+def test_resuming_with_more_steps_goes_on_and_with_other_settings_is_refused(
+    tmp_path: Path,
+) -> None:
     train("CartPole-v1", _config(tmp_path / "run", steps=300))
     more = train("CartPole-v1", _config(tmp_path / "run", steps=500, resume=True))
     assert more.summary()["step"] == 500
@@ -174,7 +175,7 @@ def test_resuming_with_more_steps_goes_on_and_with_other_settings_is_refused(tmp
 
 def test_epsilon_follows_environment_steps() -> None:
     explore = EpsilonGreedy(1.0, 0.1, 1_000)
-    assert [round(float(explore.epsilon(np.int32(at))), 3) for at in (0, 500, 1_000, 9_999)] == [
+    assert [round(float(explore.epsilon(jnp.int32(at))), 3) for at in (0, 500, 1_000, 9_999)] == [
         1.0, 0.55, 0.1, 0.1,
     ]  # fmt: skip
 

@@ -51,9 +51,7 @@ def main() -> None:
     for _ in range(options.steps):
         next(steps)
     seconds = time.perf_counter() - start
-    print(
-        json.dumps({"steps": options.steps, "updates": agent.updates - updates, "seconds": seconds})
-    )
+    print(json.dumps({"steps": options.steps, "updates": agent.updates - updates, "seconds": seconds}))
 
 
 if __name__ == "__main__":

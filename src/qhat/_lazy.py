@@ -30,10 +30,9 @@ else:
             setattr(self, attribute, value)
             return value
 
-    jax = _OnFirstUse("jax")
-    jnp = _OnFirstUse("jax.numpy")
-    optax = _OnFirstUse("optax")
+    for _name, _module in (("jax", "jax"), ("jnp", "jax.numpy"), ("optax", "optax")):
+        globals()[_name] = _OnFirstUse(_module)
     # Annotations are strings in the modules that import these; nothing evaluates them without JAX.
-    Array = Bool = Float = Int = UInt32 = Any
+    globals().update(dict.fromkeys(("Array", "Bool", "Float", "Int", "UInt32"), Any))
 
 __all__ = ["Array", "Bool", "Float", "Int", "UInt32", "jax", "jnp", "optax"]

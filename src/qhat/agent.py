@@ -127,10 +127,10 @@ class Agent:
         after = self._checked(next_observation, "next_observation")
         choices = self.program.actions.width
         require(
-            int(action) == action and 0 <= int(action) < choices,
+            _is_number(action) and int(action) == action and 0 <= int(action) < choices,
             f"action is {action!r}; expected a whole number from 0 to {choices - 1}.",
         )
-        require(bool(np.isfinite(reward)), f"reward is {reward!r}; expected a finite number.")
+        require(_is_number(reward), f"reward is {reward!r}; expected a finite number.")
         with self._queue_lock:
             follows = self._open is not None and np.array_equal(self._open, before)
             entry = (before, int(action), float(reward), after, bool(terminated), bool(truncated))
@@ -170,7 +170,7 @@ class Agent:
     def save(self, path: str | Path, *, replay: bool = True) -> None:
         """Save everything that learning goes on from; without replay when it is too large."""
         with self._learning_lock, self._acting_lock, self._queue_lock:
-            self._drain_locked()
+            self._drain()
             seed = dataclasses.replace(self._seed, exploration=self._exploration)
             trees: dict[str, Any] = {"learner": seed.learner, "rest": _rest(seed)}
             if replay:
@@ -218,9 +218,7 @@ class Agent:
         ring, sampler = seed.ring, seed.sampler
         if about.get("replay"):
             ring, sampler = checkpoint.read_tree(folder, "replay", (ring, sampler))
-        seed = dataclasses.replace(
-            seed, learner=learner, ring=ring, sampler=sampler, **rest
-        )
+        seed = dataclasses.replace(seed, learner=learner, ring=ring, sampler=sampler, **rest)
         self._adopt(jax.tree.map(jnp.asarray, seed), counts[0], counts[1])
         self._acts = counts[2]
         if about.get("open"):
@@ -278,23 +276,19 @@ class Agent:
         return jax.lax.scan(one, (ring, sampler), fields)[0]
 
     def _store_block(self, block: list[tuple], filler: np.ndarray) -> None:
-        ring, sampler = self._store(
-            self._seed.ring, self._seed.sampler, self._padded(block, filler)
-        )
+        ring, sampler = self._store(self._seed.ring, self._seed.sampler, self._padded(block, filler))
         self._seed = dataclasses.replace(self._seed, ring=ring, sampler=sampler)
 
     def _drain(self) -> None:
-        with self._queue_lock:
-            self._drain_locked()
-
-    def _drain_locked(self) -> None:
         """Move the queue to replay, in blocks that begin where an episode was cut."""
-        while self._queue:
-            if self._queue[0][1]:
+        with self._queue_lock:
+            waiting, self._queue = self._queue, deque()
+        while waiting:
+            if waiting[0][1]:
                 self._seed = dataclasses.replace(self._seed, ring=self._cut(self._seed.ring))
-            block = [self._queue.popleft()[0]]
-            while self._queue and len(block) < BLOCK and not self._queue[0][1]:
-                block.append(self._queue.popleft()[0])
+            block = [waiting.popleft()[0]]
+            while waiting and len(block) < BLOCK and not waiting[0][1]:
+                block.append(waiting.popleft()[0])
             self._store_block(block, block[0][0])
 
     def _padded(self, block: list[tuple], filler: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -331,6 +325,14 @@ class Agent:
         require_memory(nbytes(shape), what, "expected less: lower replay_capacity")
 
 
+def _is_number(value: Any) -> bool:
+    """Whether `value` is one finite number."""
+    try:
+        return bool(np.isfinite(value))
+    except (TypeError, ValueError):
+        return False
+
+
 def _rest(seed: SeedState) -> dict[str, Any]:
     return {"key": seed.key, "exploration": seed.exploration}
 
@@ -353,9 +355,7 @@ def _observation(observation: Any) -> tuple[tuple[int, ...], str]:
     if isinstance(shape, int):
         shape = (shape,)
     if not isinstance(shape, tuple) or not all(isinstance(n, int) and n > 0 for n in shape):
-        raise UsageError(
-            f"observation is {observation!r}; expected a size, a shape or a Gymnasium Box."
-        )
+        raise UsageError(f"observation is {observation!r}; expected a size, a shape or a Gymnasium Box.")
     name = np.dtype(dtype).name
     return shape, "float32" if name == "float64" else name
 

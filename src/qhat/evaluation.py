@@ -15,9 +15,7 @@ from qhat.environments.base import Environment
 from qhat.learner import Learner
 
 
-def compiled_returns(
-    learner: Learner, environment: Environment
-) -> Callable[[Any, Array], np.ndarray]:
+def compiled_returns(learner: Learner, environment: Environment) -> Callable[[Any, Array], np.ndarray]:
     """Return a function from parameters `[S, ...]` and a key to episode returns `[S, E]`.
 
     Every one of the environment's E copies plays one whole episode, in one compiled call.

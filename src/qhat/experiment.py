@@ -15,7 +15,7 @@ import numpy as np
 
 from qhat import runtime
 from qhat.config import TrainConfig
-from qhat.environments.base import Environment, Spec
+from qhat.environments.base import Environment
 from qhat.environments.make import make
 from qhat.errors import UsageError
 from qhat.evaluation import compiled_returns
@@ -48,7 +48,7 @@ class Progress:
     """Environment steps of all seeds together."""
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 - it is no error
     """The run was asked to stop, and stopped after writing a checkpoint."""
 
     def __init__(self, run: Run):
@@ -119,11 +119,15 @@ class _Session:
         folder.describe({**config.to_json(), "spec": spec_to_json(self.spec)})
         folder.start_tables()
         weights = jax.tree.map(np.asarray, state.seeds.learner.online)
-        return folder, state, {
-            "weights": weights,
-            "score": np.full(S, -np.inf),
-            "step": np.zeros(S, np.int64),
-        }
+        return (
+            folder,
+            state,
+            {
+                "weights": weights,
+                "score": np.full(S, -np.inf),
+                "step": np.zeros(S, np.int64),
+            },
+        )
 
     def _resume(self, folder: RunFolder) -> tuple[RunFolder, TrainState, dict[str, Any]]:
         written = folder.read_config()
@@ -156,34 +160,28 @@ class _Session:
         seeds = dataclasses.replace(state.seeds, learner=learner)
         return TrainState(state.clock, seeds)
 
-    def run(
-        self, progress: Callable[[Progress], None], should_stop: Callable[[], bool]
-    ) -> Run:
+    def run(self, progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Run:
         """Train in compiled calls that end at evaluations and checkpoints."""
         config, E = self.config, self.config.recipe.num_envs
         end = math.ceil(config.steps / E)
         marks = [max(1, every // E) for every in (config.eval_every, config.save_every)]
         advance = self.loop.compile(min(LONGEST_CALL, *marks, end))
         judge_env = self.environment if self.environment.num_envs == config.eval_episodes else None
-        judge = compiled_returns(
-            self.program.learner, judge_env or make(config.env, config.eval_episodes)
-        )
+        judge = compiled_returns(self.program.learner, judge_env or make(config.env, config.eval_episodes))
         at = int(self.state.clock.iterations)
         stopped = False
         while at < end and not stopped:
             count = min(LONGEST_CALL, end - at, *(mark - at % mark for mark in marks))
             began = time.perf_counter()
             self.state, log = advance(self.state, count)
-            log = jax.tree.map(lambda leaf: np.asarray(leaf)[:, :count], log)
+            log = _done(log, count)
             at += count
             rate = count * E * config.seeds / (time.perf_counter() - began)
             loss = self._write(at, count, log, rate)
             if at % marks[0] == 0 or at == end:
                 self._evaluate(at, judge)
             elapsed = time.perf_counter() - self.started
-            stopped = should_stop() or (
-                config.max_seconds is not None and elapsed >= config.max_seconds
-            )
+            stopped = should_stop() or (config.max_seconds is not None and elapsed >= config.max_seconds)
             if at % marks[1] == 0 or at == end or stopped:
                 self._save(at * E)
             progress(self._progress(at * E, elapsed, loss, rate))
@@ -205,7 +203,13 @@ class _Session:
             step = int((first + turn + 1) * E)
             length = int(log.lengths[seed, turn, env])
             rows.append(
-                {"kind": "episode", "seed_index": seed, "step": step, "score": score, "length": length}
+                {
+                    "kind": "episode",
+                    "seed_index": seed,
+                    "step": step,
+                    "score": score,
+                    "length": length,
+                }
             )
         means = {
             name: _mean_of_finite(np.asarray(getattr(log.metrics, name)))
@@ -287,9 +291,7 @@ def _card(run: Run, config: TrainConfig) -> str:
     summary, folder = run.summary(), run.folder.path
     rows = [
         f"| {config.seed + index} | {score:.1f} | {step:,} |"
-        for index, (score, step) in enumerate(
-            zip(summary["best_score"], summary["best_step"], strict=True)
-        )
+        for index, (score, step) in enumerate(zip(summary["best_score"], summary["best_step"], strict=True))
     ]
     return "\n".join(
         [
@@ -314,6 +316,11 @@ def _card(run: Run, config: TrainConfig) -> str:
 def _dividing(seeds: int, devices: int) -> int:
     """The most devices, at most `devices`, that share `seeds` evenly."""
     return max(count for count in range(1, devices + 1) if seeds % count == 0)
+
+
+def _done(log: Log, count: int) -> Log:
+    """The rows of a call's log that its `count` iterations wrote."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:, :count], log)
 
 
 def _mean_of_finite(values: np.ndarray) -> np.ndarray:

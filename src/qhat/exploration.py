@@ -90,7 +90,7 @@ class EpsilonGreedy(Explore):
         self,
         state: Any,
         greedy: Int[Array, "E F"],
-        begins: Bool[Array, "E"],
+        begins: Bool[Array, E],
         drawn: Int[Array, "E F"],
     ) -> tuple[Any, Int[Array, "E F"]]:
         held, remaining = state
@@ -100,7 +100,7 @@ class EpsilonGreedy(Explore):
         return (held, remaining), jnp.where((holding | begins)[:, None], held, greedy)
 
 
-def _uniform(bits: Array) -> Float[Array, "..."]:
+def _uniform(bits: Array) -> Float[Array, ...]:
     """Map 32 random bits to [0, 1): the top 24 bits, as many as a float32 holds exactly."""
     return (bits >> 8).astype(jnp.float32) * 2.0**-24
 

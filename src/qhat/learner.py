@@ -61,7 +61,9 @@ class Learner:
     def init(self, key: Array) -> LearnerState:
         """Draw θ; θ⁻ = θ."""
         online = self.network.init(key)
-        return LearnerState(online, jax.tree.map(jnp.copy, online), self._optimiser.init(ravel_pytree(online)[0]))
+        return LearnerState(
+            online, jax.tree.map(jnp.copy, online), self._optimiser.init(ravel_pytree(online)[0])
+        )
 
     def q_values(
         self, parameters: Any, observation: Array, key: Array | None = None
@@ -69,9 +71,7 @@ class Learner:
         """Return Q_f(s, ·; θ) for one observation, without noise unless `key` is given."""
         return self.recipe.head.mean(self.network.apply(parameters, observation, key))
 
-    def greedy(
-        self, parameters: Any, observations: Array, key: Array | None = None
-    ) -> Int[Array, "E F"]:
+    def greedy(self, parameters: Any, observations: Array, key: Array | None = None) -> Int[Array, "E F"]:
         """Return argmax_a Q(s, a; θ) for each of a batch of observations."""
         q = jax.vmap(self.q_values, in_axes=(None, 0, None))(parameters, observations, key)
         return jnp.argmax(q, axis=-1).astype(jnp.int32)

@@ -13,8 +13,7 @@ def nbytes(tree: Any) -> int:
     """Bytes of a tree of arrays or of `jax.ShapeDtypeStruct`s."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "shape")]
     return sum(
-        int(np.prod(leaf.shape, dtype=np.int64)) * getattr(leaf.dtype, "itemsize", 8)
-        for leaf in leaves
+        int(np.prod(leaf.shape, dtype=np.int64)) * getattr(leaf.dtype, "itemsize", 8) for leaf in leaves
     )
 
 

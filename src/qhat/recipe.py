@@ -80,12 +80,12 @@ class Recipe:
     @property
     def updates_per_iteration(self) -> int:
         """Gradient updates after each (vectorised) step; 0 when updates are rarer than steps."""
-        return int(round(self.num_envs * self.replay_ratio)) if self._dense_updates else 0
+        return round(self.num_envs * self.replay_ratio) if self._dense_updates else 0
 
     @property
     def iterations_per_update(self) -> int:
         """(Vectorised) steps between updates; 1 when every step is followed by one."""
-        return 1 if self._dense_updates else int(round(1 / (self.num_envs * self.replay_ratio)))
+        return 1 if self._dense_updates else round(1 / (self.num_envs * self.replay_ratio))
 
     @property
     def _dense_updates(self) -> bool:

@@ -18,9 +18,7 @@ from qhat.targets import Hard, Soft
 dqn = Recipe(paper="https://doi.org/10.1038/nature14236")
 double_dqn = replace(dqn, policy=Double(), paper="https://arxiv.org/abs/1509.06461")
 dueling_dqn = replace(dqn, merge=Dueling(), paper="https://arxiv.org/abs/1511.06581")
-per_dqn = replace(
-    dqn, policy=Double(), sampler=Prioritised(), paper="https://arxiv.org/abs/1511.05952"
-)
+per_dqn = replace(dqn, policy=Double(), sampler=Prioritised(), paper="https://arxiv.org/abs/1511.05952")
 nstep_dqn = replace(dqn, n_step=3, paper="https://arxiv.org/abs/1710.02298")
 
 # The textbook chapter's agents: its settings (squared error, batch 32, gradient norm 1) on the

@@ -45,7 +45,11 @@ class Run:
         return checkpoint.read_tree(source, "weights", self._like(source))
 
     def evaluate(
-        self, episodes: int = 100, which: str = "best", seed: int = 1_000_000, env: str | None = None
+        self,
+        episodes: int = 100,
+        which: str = "best",
+        seed: int = 1_000_000,
+        env: str | None = None,
     ) -> Score:
         """Play fresh greedy episodes with every seed's policy, in the reference where there is one.
 
@@ -93,9 +97,7 @@ class Run:
         if not isinstance(scores, list) or not scores:
             raise UsageError(f"'{source}' is damaged: its manifest does not list the seeds.")
         one = jax.eval_shape(self.program.learner.network.init, jax.random.key(0))
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((len(scores), *leaf.shape), leaf.dtype), one
-        )
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(scores), *leaf.shape), leaf.dtype), one)
 
 
 def load_best(folder: RunFolder, like: Any) -> Any:

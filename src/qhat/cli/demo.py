@@ -1,4 +1,4 @@
-"""`make demo`: train a Rainbow agent on CartPole, score it honestly, plot it, say what to type next."""
+"""`make demo`: train the chapter's Rainbow on CartPole, score it honestly, draw its curve."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat._lazy import Array, Float, jax, jnp
+from qhat._lazy import Array, Float, jax
 from qhat.axis import AxisValue
 
 
@@ -20,9 +20,7 @@ class Layer(AxisValue, abc.ABC):
         """Return the parameters of a layer."""
 
     @abc.abstractmethod
-    def apply(
-        self, parameters: dict[str, Array], x: Float[Array, "I"], key: Array | None
-    ) -> Float[Array, "O"]:
+    def apply(self, parameters: dict[str, Array], x: Float[Array, I], key: Array | None) -> Float[Array, O]:
         """Apply the layer to one example. `key` is its own noise, `None` means no noise."""
 
 
@@ -40,9 +38,7 @@ class Dense(Layer):
             "bias": jax.random.uniform(bias_key, (outputs,), minval=-bound, maxval=bound),
         }
 
-    def apply(
-        self, parameters: dict[str, Any], x: Float[Array, "I"], key: Array | None
-    ) -> Float[Array, "O"]:
+    def apply(self, parameters: dict[str, Any], x: Float[Array, I], key: Array | None) -> Float[Array, O]:
         return parameters["weight"] @ x + parameters["bias"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 from qhat._lazy import Array, Float, jax
@@ -30,7 +31,7 @@ class Network:
     def init(self, key: Array) -> dict[str, Any]:
         """Draw the parameters θ."""
         sizes = [self.torso.features(self.shape), *self.hidden[:-1]]
-        layers = list(zip(sizes[:-1], sizes[1:], strict=True))
+        layers = list(itertools.pairwise(sizes))
         torso_key, *keys = jax.random.split(key, 1 + len(layers) + 2 * len(self._streams()))
         parameters: dict[str, Any] = {}
         if torso := self.torso.init(torso_key, self.shape):
@@ -42,9 +43,7 @@ class Network:
             if self.hidden:
                 last = self.hidden[-1]
                 parameters[f"{name}_hidden"] = self.dense.init(keys.pop(), sizes[-1], last)
-            parameters[name] = self.dense.init(
-                keys.pop(), last, self.factors * width * self.outputs
-            )
+            parameters[name] = self.dense.init(keys.pop(), last, self.factors * width * self.outputs)
         return parameters
 
     def apply(

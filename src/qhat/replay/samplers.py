@@ -21,13 +21,13 @@ class Sampler(AxisValue, abc.ABC):
         """Return the sampler's state for a ring of `capacity` slots."""
 
     @abc.abstractmethod
-    def store(self, state: Any, slots: Int[Array, "M"], starts: Bool[Array, "M"]) -> Any:
+    def store(self, state: Any, slots: Int[Array, M], starts: Bool[Array, M]) -> Any:
         """Note that `slots` were written. Those that are no start may not be drawn again."""
 
     @abc.abstractmethod
     def draw(
-        self, state: Any, key: Array, batch: int, filled: Int[Array, "E"], rows: int
-    ) -> tuple[Int[Array, "B"], Float[Array, "B"]]:
+        self, state: Any, key: Array, batch: int, filled: Int[Array, E], rows: int
+    ) -> tuple[Int[Array, B], Float[Array, B]]:
         """Draw `batch` slots with replacement.
 
         Args:
@@ -38,11 +38,11 @@ class Sampler(AxisValue, abc.ABC):
         """
 
     @abc.abstractmethod
-    def weights(self, relative: Float[Array, "B"], step: Int[Array, ""]) -> Float[Array, "B"]:
+    def weights(self, relative: Float[Array, B], step: Int[Array, ""]) -> Float[Array, B]:
         """Return importance weights, at most 1, for `relative` probabilities at env step `step`."""
 
     @abc.abstractmethod
-    def update(self, state: Any, slots: Int[Array, "B"], error: Float[Array, "B"]) -> Any:
+    def update(self, state: Any, slots: Int[Array, B], error: Float[Array, B]) -> Any:
         """Take in the TD errors of a batch. Slots out of range are dropped."""
 
 
@@ -55,26 +55,26 @@ class Uniform(Sampler):
     def init(self, capacity: int) -> Any:
         return ()
 
-    def store(self, state: Any, slots: Int[Array, "M"], starts: Bool[Array, "M"]) -> Any:
+    def store(self, state: Any, slots: Int[Array, M], starts: Bool[Array, M]) -> Any:
         return state
 
     def draw(
-        self, state: Any, key: Array, batch: int, filled: Int[Array, "E"], rows: int
-    ) -> tuple[Int[Array, "B"], Float[Array, "B"]]:
+        self, state: Any, key: Array, batch: int, filled: Int[Array, E], rows: int
+    ) -> tuple[Int[Array, B], Float[Array, B]]:
         # The remainder of 32 random bits favours low slots by less than rows / 2³².
         ends = jnp.cumsum(filled)
-        place = (
-            jax.random.bits(key, (batch,)) % jnp.maximum(ends[-1], 1).astype(jnp.uint32)
-        ).astype(jnp.int32)
+        place = (jax.random.bits(key, (batch,)) % jnp.maximum(ends[-1], 1).astype(jnp.uint32)).astype(
+            jnp.int32
+        )
         if filled.shape[0] == 1:
             return place, jnp.ones(batch)
         env = jnp.sum(place[:, None] >= ends, axis=1)
         return env * rows + place - (ends - filled)[env], jnp.ones(batch)
 
-    def weights(self, relative: Float[Array, "B"], step: Int[Array, ""]) -> Float[Array, "B"]:
+    def weights(self, relative: Float[Array, B], step: Int[Array, ""]) -> Float[Array, B]:
         return jnp.ones_like(relative)
 
-    def update(self, state: Any, slots: Int[Array, "B"], error: Float[Array, "B"]) -> Any:
+    def update(self, state: Any, slots: Int[Array, B], error: Float[Array, B]) -> Any:
         return state
 
 
@@ -93,7 +93,7 @@ class Prioritised(Sampler):
     """α, how much priorities count: 0 is uniform, 1 proportional."""
     beta: float = 0.4
     """β at step 0, how much of the bias is corrected."""
-    steps: int = 100_000
+    steps: int = 50_000
     """Environment steps until β is 1."""
     epsilon: float = 1e-6
     """ε, keeps every priority above zero."""
@@ -101,7 +101,8 @@ class Prioritised(Sampler):
     def validate(self) -> None:
         for word, value in (("alpha", self.alpha), ("beta", self.beta)):
             require(
-                0.0 <= value <= 1.0, f"prioritised:{word} is {value}; expected a number within [0, 1]."
+                0.0 <= value <= 1.0,
+                f"prioritised:{word} is {value}; expected a number within [0, 1].",
             )
         require(self.steps >= 0, f"prioritised:steps is {self.steps}; expected 0 or more steps.")
         require(self.epsilon > 0, f"prioritised:epsilon is {self.epsilon}; expected more than 0.")
@@ -111,26 +112,26 @@ class Prioritised(Sampler):
 
         return SumTree(capacity), jnp.float32(1.0)
 
-    def store(self, state: Any, slots: Int[Array, "M"], starts: Bool[Array, "M"]) -> Any:
+    def store(self, state: Any, slots: Int[Array, M], starts: Bool[Array, M]) -> Any:
         tree, largest = state
         return tree.set(slots, jnp.where(starts, largest, 0.0)), largest
 
     def draw(
-        self, state: Any, key: Array, batch: int, filled: Int[Array, "E"], rows: int
-    ) -> tuple[Int[Array, "B"], Float[Array, "B"]]:
+        self, state: Any, key: Array, batch: int, filled: Int[Array, E], rows: int
+    ) -> tuple[Int[Array, B], Float[Array, B]]:
         tree, _ = state
         # Stratified: one draw from each of `batch` equal shares of the total (appendix B.2.1).
         strata = jnp.arange(batch) + jax.random.uniform(key, (batch,))
         slots, priority, total = tree.draw(strata / batch)
         return slots, jnp.sum(filled) * priority / total
 
-    def weights(self, relative: Float[Array, "B"], step: Int[Array, ""]) -> Float[Array, "B"]:
+    def weights(self, relative: Float[Array, B], step: Int[Array, ""]) -> Float[Array, B]:
         fraction = jnp.clip(step / self.steps, 0.0, 1.0) if self.steps else 1.0
         beta = self.beta + fraction * (1.0 - self.beta)
         # Divide before raising: the largest weight belongs to the least likely draw.
         return (jnp.min(relative) / relative) ** beta
 
-    def update(self, state: Any, slots: Int[Array, "B"], error: Float[Array, "B"]) -> Any:
+    def update(self, state: Any, slots: Int[Array, B], error: Float[Array, B]) -> Any:
         tree, largest = state
         priority = (jnp.abs(error) + self.epsilon) ** self.alpha
         used = jnp.where(slots < tree.capacity, priority, 0.0)

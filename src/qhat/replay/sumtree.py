@@ -89,7 +89,9 @@ def _descend(
     upto = jnp.dot(children, jnp.triu(jnp.ones((width, width))), precision=jax.lax.Precision.HIGHEST)
     order = jnp.arange(width)
     rank = jnp.where(upto > point[:, None], 2 * width - order, order + 1)
-    child = jnp.argmax(jnp.where(children > 0, rank, 0), axis=1).astype(jnp.int32)
+    # The largest rank names its child; XLA's argmax is slow on CPU.
+    best = jnp.max(jnp.where(children > 0, rank, 0), axis=1)
+    child = jnp.clip(jnp.where(best > width, 2 * width - best, best - 1), 0).astype(jnp.int32)
     chosen = order == child[:, None]
     priority = jnp.sum(jnp.where(chosen, children, 0.0), axis=1)
     return child, jnp.sum(jnp.where(chosen, upto, 0.0), axis=1) - priority, priority

@@ -151,17 +151,13 @@ def plot_progress(
     _draw_spread(spread, episodes)
     figure.suptitle(title, fontsize=13, fontweight="bold")
     handles, labels = curve.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9
-    )
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, format=out.suffix.lower()[1:])
     return out
 
 
-def _draw_curve(
-    axes: Axes, episodes: Sequence[Episodes], evaluations: Evaluations, window: int
-) -> None:
+def _draw_curve(axes: Axes, episodes: Sequence[Episodes], evaluations: Evaluations, window: int) -> None:
     """Draw training scores and greedy evaluations against environment steps."""
     from matplotlib.ticker import EngFormatter
 
@@ -272,9 +268,7 @@ def _tidy(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _rows(
-    file: Path, columns: tuple[str, ...], kind: str | None = None
-) -> Iterator[tuple[float, ...]]:
+def _rows(file: Path, columns: tuple[str, ...], kind: str | None = None) -> Iterator[tuple[float, ...]]:
     """Yield the named columns of a CSV file as finite numbers, of the rows of one kind if given."""
     with file.open(encoding="utf-8", newline="") as stream:
         # A line without its end is being written: even if it parses, a number may be cut short.

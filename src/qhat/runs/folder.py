@@ -104,7 +104,8 @@ class RunFolder:
         """Append rows to metrics.csv or eval.csv."""
         fields = METRICS if table == self.metrics else EVALUATIONS
         with table.open("a", newline="") as file:
-            csv.DictWriter(file, fields, lineterminator="\n").writerows(rows)
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerows([row.get(field, "") for field in fields] for row in rows)
 
     def rewind(self, step: int) -> None:
         """Drop table rows later than `step`: a resumed run writes them again."""

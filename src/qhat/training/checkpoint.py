@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -26,6 +27,7 @@ def write(folder: Path, trees: Mapping[str, Any], about: Mapping[str, Any]) -> N
     disk, so a kill leaves the old checkpoint or the new one.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _settle(folder)
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
@@ -39,8 +41,7 @@ def write(folder: Path, trees: Mapping[str, Any], about: Mapping[str, Any]) -> N
     manifest.write_text(json.dumps({"format": FORMAT, "sha256": hashes, **about}, indent=2) + "\n")
     _to_disk(manifest)
     if folder.exists():
-        old = folder.with_name(folder.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
+        old = _older(folder)
         folder.rename(old)
         new.rename(folder)
         shutil.rmtree(old)
@@ -55,6 +56,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         UsageError: the folder is no checkpoint of qhat's, or of another format.
     """
+    _settle(folder)
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text())
@@ -107,7 +109,7 @@ def _unflatten(file: Any, like: Any, path: Path) -> Any:
         raise UsageError(f"'{path}' is of another composition: it {verb} tensor '{odd}'.")
     values = []
     for name, (_, leaf) in zip(wanted, leaves, strict=True):
-        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         shape = (*leaf.shape, 2) if is_key else tuple(leaf.shape)
         dtype = np.dtype(np.uint32) if is_key else np.dtype(leaf.dtype)
         part = file.get_slice(name)
@@ -128,9 +130,21 @@ def _name(path: Any) -> str:
 
 
 def _words(leaf: Any) -> np.ndarray:
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     return np.asarray(leaf)
+
+
+def _older(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".old")
+
+
+def _settle(folder: Path) -> None:
+    """Mend what a kill between the two renames of `write` left: the older one is whole."""
+    old = _older(folder)
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _sha256(path: Path) -> str:

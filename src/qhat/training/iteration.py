@@ -126,23 +126,17 @@ class Program:
             n=recipe.n_step,
             gamma=recipe.gamma,
         )
-        learner, errors, metrics = self.learner.update(
-            learner, batch, weights, keys["noise"], number
-        )
+        learner, errors, metrics = self.learner.update(learner, batch, weights, keys["noise"], number)
         return learner, recipe.sampler.update(sampler, slots, errors), metrics
 
-    def act(
-        self, seed: SeedState, observation: Array, key: Array, steps: Int[Array, ""]
-    ) -> SeedState:
+    def act(self, seed: SeedState, observation: Array, key: Array, steps: Int[Array, ""]) -> SeedState:
         """Choose the next action for `observation`, exploring."""
         keys = split(key, "explore", "noise")
         greedy = self.learner.greedy(seed.learner.online, observation, keys["noise"])
         exploration, action = self.recipe.explore.choose(
             seed.exploration, greedy, keys["explore"], steps, self.actions
         )
-        return dataclasses.replace(
-            seed, observation=observation, action=action, exploration=exploration
-        )
+        return dataclasses.replace(seed, observation=observation, action=action, exploration=exploration)
 
 
 def split(key: Array, *names: str) -> dict[str, Array]:

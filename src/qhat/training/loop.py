@@ -66,9 +66,7 @@ class Loop:
         compiled = jax.jit(run, donate_argnums=0)
         return lambda state, count: compiled(state, jnp.int32(count))
 
-    def _run(
-        self, clock: Clock, seed: SeedState, count: Array, longest: int
-    ) -> tuple[SeedState, Log]:
+    def _run(self, clock: Clock, seed: SeedState, count: Array, longest: int) -> tuple[SeedState, Log]:
         """Do `count` iterations of one seed."""
 
         def body(index: Array, carry: tuple[Clock, SeedState, Log]) -> tuple:
