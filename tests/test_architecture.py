@@ -20,7 +20,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("replay",),
     ("heads", "policies", "targets"),
     ("networks",),
-    ("recipe", "recipes", "config"),
+    ("recipe", "recipes", "config", "arguments"),
     ("learner",),
     ("training",),
     ("agent",),

@@ -17,6 +17,7 @@ import numpy as np
 
 from qhat import recipes
 from qhat.actions import Actions
+from qhat.arguments import is_number, known_settings, read_actions, read_observation
 from qhat.errors import UsageError, require
 from qhat.memory import nbytes, require_memory
 from qhat.recipe import Recipe
@@ -52,11 +53,11 @@ class Agent:
         seed: int = 0,
         **settings: Any,
     ):
-        shape, dtype = _observation(observation)
+        shape, dtype = read_observation(observation)
         composed = recipes.get(recipe) if isinstance(recipe, str) else recipe
-        composed = dataclasses.replace(composed, **_known(settings), num_envs=1).validate()
+        composed = dataclasses.replace(composed, **known_settings(settings), num_envs=1).validate()
         self.recipe = composed
-        self.program = Program.of(composed, shape, dtype, _actions(actions))
+        self.program = Program.of(composed, shape, dtype, read_actions(actions))
         key = jax.random.key(seed)
         self._require_memory(jax.eval_shape(self._fresh, key))
         self._adopt(jax.jit(self._fresh)(key), steps=0, updates=0)
@@ -127,10 +128,10 @@ class Agent:
         after = self._checked(next_observation, "next_observation")
         choices = self.program.actions.width
         require(
-            _is_number(action) and int(action) == action and 0 <= int(action) < choices,
+            is_number(action) and int(action) == action and 0 <= int(action) < choices,
             f"action is {action!r}; expected a whole number from 0 to {choices - 1}.",
         )
-        require(_is_number(reward), f"reward is {reward!r}; expected a finite number.")
+        require(is_number(reward), f"reward is {reward!r}; expected a finite number.")
         with self._queue_lock:
             follows = self._open is not None and np.array_equal(self._open, before)
             entry = (before, int(action), float(reward), after, bool(terminated), bool(truncated))
@@ -325,48 +326,5 @@ class Agent:
         require_memory(nbytes(shape), what, "expected less: lower replay_capacity")
 
 
-def _is_number(value: Any) -> bool:
-    """Whether `value` is one finite number."""
-    try:
-        return bool(np.isfinite(value))
-    except (TypeError, ValueError):
-        return False
-
-
 def _rest(seed: SeedState) -> dict[str, Any]:
     return {"key": seed.key, "exploration": seed.exploration}
-
-
-def _known(settings: dict[str, Any]) -> dict[str, Any]:
-    from qhat.errors import near_miss
-
-    names = [field.name for field in dataclasses.fields(Recipe) if field.name != "num_envs"]
-    for name in settings:
-        require(name in names, f"Agent has no setting '{name}'." + near_miss(name, names))
-    return settings
-
-
-def _observation(observation: Any) -> tuple[tuple[int, ...], str]:
-    """Read a size, a shape, a (shape, dtype) pair, or a Box."""
-    dtype: Any = getattr(observation, "dtype", None) or "float32"
-    shape = getattr(observation, "shape", observation)
-    if isinstance(shape, tuple) and len(shape) == 2 and isinstance(shape[0], tuple):
-        shape, dtype = shape
-    if isinstance(shape, int):
-        shape = (shape,)
-    if not isinstance(shape, tuple) or not all(isinstance(n, int) and n > 0 for n in shape):
-        raise UsageError(f"observation is {observation!r}; expected a size, a shape or a Gymnasium Box.")
-    name = np.dtype(dtype).name
-    return shape, "float32" if name == "float64" else name
-
-
-def _actions(actions: Any) -> Actions:
-    """Read a number of actions, or a Discrete space."""
-    if isinstance(actions, Actions):
-        return actions
-    count = getattr(actions, "n", actions)
-    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
-        raise UsageError(
-            f"actions is {actions!r}; expected a number of actions or a Gymnasium Discrete space."
-        )
-    return Actions((int(count),))

@@ -111,7 +111,7 @@ def _read(raw: Any, hint: Any, where: str) -> Any:
         if hint is int and isinstance(raw, float) and raw != int(raw):
             raise TypeError
         return hint(raw)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise UsageError(f"{where} is {raw!r}; expected {_expected(hint)}.") from None
 
 

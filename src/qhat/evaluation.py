@@ -58,8 +58,9 @@ def reference_returns(
     """
     greedy = jax.jit(learner.greedy)
     environments = gymnasium.make_vec(env_id, num_envs=episodes, vectorization_mode="sync")
+    seeds = list(range(seed, seed + episodes))
     try:
-        observation, _ = environments.reset(seed=list(range(seed, seed + episodes)))
+        observation, _ = environments.reset(seed=seeds)  # pyright: ignore[reportArgumentType]
         returns, finished = np.zeros(episodes), np.zeros(episodes, bool)
         while not finished.all():
             action = np.asarray(greedy(parameters, observation))[:, 0]

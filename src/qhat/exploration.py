@@ -90,7 +90,7 @@ class EpsilonGreedy(Explore):
         self,
         state: Any,
         greedy: Int[Array, "E F"],
-        begins: Bool[Array, E],
+        begins: Bool[Array, " E"],
         drawn: Int[Array, "E F"],
     ) -> tuple[Any, Int[Array, "E F"]]:
         held, remaining = state

@@ -80,10 +80,10 @@ class Learner:
         self,
         state: LearnerState,
         batch: Transition,
-        weights: Float[Array, "B"],
+        weights: Float[Array, " B"],
         key: Array,
         updates: Int[Array, ""],
-    ) -> tuple[LearnerState, Float[Array, "B"], Metrics]:
+    ) -> tuple[LearnerState, Float[Array, " B"], Metrics]:
         """Do gradient update number `updates` (from 1).
 
         Returns:
@@ -104,7 +104,7 @@ class Learner:
         if recipe.max_gradient_norm is not None:
             flat *= jnp.minimum(1.0, recipe.max_gradient_norm / (norm + 1e-12))
         change, optimiser = self._optimiser.update(flat, state.optimiser)
-        online = optax.apply_updates(state.online, unravel(change))
+        online = optax.apply_updates(state.online, unravel(jnp.asarray(change)))
         target = recipe.target.follow(state.target, online, updates)
         metrics = Metrics(loss, jnp.mean(q), norm)
         return LearnerState(online, target, optimiser), errors, metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -98,19 +99,24 @@ class Recipe:
         at_least_1 = ("n_step", "batch_size", "replay_capacity", "num_envs")
         for name in at_least_1:
             value = getattr(self, name)
-            require(value >= 1, f"{_flag(name)} is {value}; expected a whole number of 1 or more.")
+            require(_whole(value, 1), f"{_flag(name)} is {value}; expected a whole number of 1 or more.")
         require(
-            self.learning_starts >= 0,
+            _whole(self.learning_starts, 0),
             f"--learning-starts is {self.learning_starts}; expected 0 or more steps.",
         )
         require(
-            all(width >= 1 for width in self.hidden),
+            isinstance(self.hidden, tuple) and all(_whole(width, 1) for width in self.hidden),
             f"--hidden is {self.hidden}; expected positive widths, for example --hidden 64 64.",
         )
-        require(0 <= self.gamma <= 1, f"--gamma is {self.gamma}; expected a discount within [0, 1].")
+        require(
+            _number(self.gamma) and 0 <= self.gamma <= 1,
+            f"--gamma is {self.gamma}; expected a discount within [0, 1].",
+        )
         for name in ("learning_rate", "adam_epsilon", "replay_ratio", "max_gradient_norm"):
             value = getattr(self, name)
-            require(value is None or value > 0, f"{_flag(name)} is {value}; expected more than 0.")
+            may_be_none = name == "max_gradient_norm" and value is None
+            good = may_be_none or _positive(value)
+            require(good, f"{_flag(name)} is {value}; expected more than 0.")
         self._validate_replay()
         return self
 
@@ -159,12 +165,25 @@ class Recipe:
             if axis in values:
                 kinds = (*shipped, *(kind for kind in extra if kind.axis == axis))
                 values[axis] = from_json(values[axis], kinds)
-        if "hidden" in values:
+        if isinstance(values.get("hidden"), list):
             values["hidden"] = tuple(values["hidden"])
         try:
             return Recipe(**values).validate()
         except TypeError:
             raise UsageError("A recipe has a field of the wrong type.") from None
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number(value: Any) -> bool:
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    return good and math.isfinite(value)
+
+
+def _positive(value: Any) -> bool:
+    return _number(value) and value > 0
 
 
 def _flag(name: str) -> str:

@@ -26,7 +26,7 @@ def read(kind: type[T], words: Sequence[str], command: str, default: T | None = 
             kind,
             prog=f"qhat {command}",
             args=list(words),
-            default=default,  # pyright: ignore[reportArgumentType]
+            default=tyro.MISSING if default is None else default,  # pyright: ignore[reportArgumentType]
             config=(tyro.conf.OmitArgPrefixes,),
         )
 

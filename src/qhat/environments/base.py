@@ -15,14 +15,14 @@ class Timestep(eqx.Module):
 
     observation: Array
     """`[E, ...]`, the observation to act on next (after a reset where the episode ended)."""
-    reward: Float[Array, "E"]
-    terminated: Bool[Array, "E"]
+    reward: Float[Array, " E"]
+    terminated: Bool[Array, " E"]
     """The task ended here: nothing follows, its value is 0."""
-    truncated: Bool[Array, "E"]
+    truncated: Bool[Array, " E"]
     """A time limit cut the episode here: the future still has value."""
     successor: Array
     """`[E, ...]`, the true successor of the acted-on observation, also where the episode ended."""
-    real: Bool[Array, "E"]
+    real: Bool[Array, " E"]
     """False where the row is a reset and no transition."""
 
 

@@ -27,7 +27,7 @@ class Head(AxisValue, abc.ABC):
         """Return Q_f(s, a_f), the expected return of each choice."""
 
     @abc.abstractmethod
-    def predict(self, z: Float[Array, "F C K"], action: Int[Array, F]) -> Any:
+    def predict(self, z: Float[Array, "F C K"], action: Int[Array, " F"]) -> Any:
         """Return the joint prediction for `action`: factors merged."""
 
     @abc.abstractmethod

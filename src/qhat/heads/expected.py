@@ -32,7 +32,7 @@ class Expected(Head):
     def mean(self, z: Float[Array, "F C K"]) -> Float[Array, "F C"]:
         return z[..., 0]
 
-    def predict(self, z: Float[Array, "F C K"], action: Int[Array, F]) -> Any:
+    def predict(self, z: Float[Array, "F C K"], action: Int[Array, " F"]) -> Any:
         # A sum over a one-hot is a cheaper gradient than a scatter.
         chosen = action[:, None] == jnp.arange(z.shape[1])
         return jnp.mean(jnp.sum(jnp.where(chosen, z[..., 0], 0.0), axis=1))

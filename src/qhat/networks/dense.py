@@ -20,7 +20,9 @@ class Layer(AxisValue, abc.ABC):
         """Return the parameters of a layer."""
 
     @abc.abstractmethod
-    def apply(self, parameters: dict[str, Array], x: Float[Array, I], key: Array | None) -> Float[Array, O]:
+    def apply(
+        self, parameters: dict[str, Array], x: Float[Array, " I"], key: Array | None
+    ) -> Float[Array, " O"]:
         """Apply the layer to one example. `key` is its own noise, `None` means no noise."""
 
 
@@ -38,7 +40,9 @@ class Dense(Layer):
             "bias": jax.random.uniform(bias_key, (outputs,), minval=-bound, maxval=bound),
         }
 
-    def apply(self, parameters: dict[str, Any], x: Float[Array, I], key: Array | None) -> Float[Array, O]:
+    def apply(
+        self, parameters: dict[str, Any], x: Float[Array, " I"], key: Array | None
+    ) -> Float[Array, " O"]:
         return parameters["weight"] @ x + parameters["bias"]
 
 

@@ -26,7 +26,7 @@ class Torso(AxisValue, abc.ABC):
         """Return the parameters."""
 
     @abc.abstractmethod
-    def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, I]:
+    def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
         """Return the features of one observation of any dtype."""
 
 
@@ -42,7 +42,7 @@ class MLP(Torso):
     def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
         return {}
 
-    def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, I]:
+    def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
         return observation.astype(jnp.float32).reshape(-1)
 
 
@@ -75,7 +75,7 @@ class MinAtar(Torso):
             "bias": jax.random.uniform(bias_key, (self.filters,), minval=-bound, maxval=bound),
         }
 
-    def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, I]:
+    def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
         image = jax.lax.conv_general_dilated(
             observation.astype(jnp.float32)[None],
             parameters["weight"],

@@ -21,7 +21,7 @@ class Window(eqx.Module):
     """Whether all k steps are stored already; an incomplete start may not be learned from."""
 
 
-def n_step(kinds: UInt8[Array, "n"], rewards: Float[Array, "n"], gamma: float) -> Window:
+def n_step(kinds: UInt8[Array, " n"], rewards: Float[Array, " n"], gamma: float) -> Window:
     """Sum the rewards of up to n steps from one start, stopping at the episode's end.
 
     Sutton & Barto 2018, eq. 7.1; Hessel et al. 2018 (arXiv:1710.02298), §"Multi-step learning".

@@ -24,12 +24,12 @@ class Step(eqx.Module):
     observation: Array
     """`[E, ...]`, what was acted on."""
     action: Int[Array, "E F"]
-    reward: Float[Array, "E"]
+    reward: Float[Array, " E"]
     successor: Array
     """`[E, ...]`, the true next observation, also at an episode's end."""
-    terminated: Bool[Array, "E"]
-    truncated: Bool[Array, "E"]
-    real: Bool[Array, "E"]
+    terminated: Bool[Array, " E"]
+    truncated: Bool[Array, " E"]
+    real: Bool[Array, " E"]
     """False for a row that is no transition (an autoreset); it is not stored."""
 
 
@@ -39,9 +39,9 @@ class Transition(eqx.Module):
     observation: Array
     """`[B, ...]`"""
     action: Int[Array, "B F"]
-    reward: Float[Array, "B"]
+    reward: Float[Array, " B"]
     """R⁽ⁿ⁾, in the environment's units."""
-    discount: Float[Array, "B"]
+    discount: Float[Array, " B"]
     """d = γᵏ·(1 − terminated)."""
     successor: Array
     """`[B, ...]`, the observation k steps on."""
@@ -52,12 +52,12 @@ class Ring(eqx.Module):
 
     observation: Array
     action: Array
-    reward: Float[Array, "N"]
-    kind: UInt8[Array, "N"]
+    reward: Float[Array, " N"]
+    kind: UInt8[Array, " N"]
     """NOTHING, CONTINUES, TERMINATED or TRUNCATED: what the step in this row led to."""
-    cursor: Int[Array, "E"]
+    cursor: Int[Array, " E"]
     """Row that the next step of each environment goes to."""
-    filled: Int[Array, "E"]
+    filled: Int[Array, " E"]
     """Rows in use of each environment."""
     rows: int = eqx.field(static=True)
 
@@ -80,11 +80,11 @@ class Ring(eqx.Module):
         """Number of slots of all environments."""
         return self.cursor.shape[0] * self.rows
 
-    def _slots(self, row: Int[Array, "E"]) -> Int[Array, "E"]:
+    def _slots(self, row: Int[Array, " E"]) -> Int[Array, " E"]:
         return jnp.arange(row.shape[0]) * self.rows + row % self.rows
 
 
-def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, "M"], Bool[Array, "M"]]:
+def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, " M"]]:
     """Append one step per environment.
 
     Returns:
@@ -127,7 +127,7 @@ def cut(ring: Ring) -> Ring:
     )
 
 
-def view(ring: Ring, slots: Int[Array, "B"], n: int, gamma: float) -> Window:
+def view(ring: Ring, slots: Int[Array, " B"], n: int, gamma: float) -> Window:
     """Build the n-step window of every start. Fields have shape `[B]`."""
     rows = _ahead(ring, slots[:, None], jnp.arange(n))
     return jax.vmap(n_step, in_axes=(0, 0, None))(ring.kind[rows], ring.reward[rows], gamma)
@@ -143,7 +143,7 @@ def sample(
     batch: int,
     n: int,
     gamma: float,
-) -> tuple[Transition, Int[Array, "B"], Float[Array, "B"]]:
+) -> tuple[Transition, Int[Array, " B"], Float[Array, " B"]]:
     """Draw n-step transitions whose windows are complete.
 
     A draw that is incomplete, or no start, is drawn again, which leaves the sampler's
@@ -159,8 +159,11 @@ def sample(
 
     def again(carry: tuple) -> tuple:
         tries, key, slots, relative, window = carry
-        key, draw_key = jax.random.split(key)
-        new_slots, new_relative = draw(draw_key)
+        key, draw_key, turn_key = jax.random.split(key, 3)
+        # Place j of a stratified draw is from share j of the total. Turn the places: a share that
+        # is all incomplete could never be left otherwise.
+        turn = jax.random.randint(turn_key, (), 0, batch)
+        new_slots, new_relative = (jnp.roll(drawn, turn) for drawn in draw(draw_key))
         slots = jnp.where(window.complete, slots, new_slots)
         relative = jnp.where(window.complete, relative, new_relative)
         return tries + 1, key, slots, relative, view(ring, slots, n, gamma)

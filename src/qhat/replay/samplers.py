@@ -21,13 +21,13 @@ class Sampler(AxisValue, abc.ABC):
         """Return the sampler's state for a ring of `capacity` slots."""
 
     @abc.abstractmethod
-    def store(self, state: Any, slots: Int[Array, M], starts: Bool[Array, M]) -> Any:
+    def store(self, state: Any, slots: Int[Array, " M"], starts: Bool[Array, " M"]) -> Any:
         """Note that `slots` were written. Those that are no start may not be drawn again."""
 
     @abc.abstractmethod
     def draw(
-        self, state: Any, key: Array, batch: int, filled: Int[Array, E], rows: int
-    ) -> tuple[Int[Array, B], Float[Array, B]]:
+        self, state: Any, key: Array, batch: int, filled: Int[Array, " E"], rows: int
+    ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
         """Draw `batch` slots with replacement.
 
         Args:
@@ -38,11 +38,11 @@ class Sampler(AxisValue, abc.ABC):
         """
 
     @abc.abstractmethod
-    def weights(self, relative: Float[Array, B], step: Int[Array, ""]) -> Float[Array, B]:
+    def weights(self, relative: Float[Array, " B"], step: Int[Array, ""]) -> Float[Array, " B"]:
         """Return importance weights, at most 1, for `relative` probabilities at env step `step`."""
 
     @abc.abstractmethod
-    def update(self, state: Any, slots: Int[Array, B], error: Float[Array, B]) -> Any:
+    def update(self, state: Any, slots: Int[Array, " B"], error: Float[Array, " B"]) -> Any:
         """Take in the TD errors of a batch. Slots out of range are dropped."""
 
 
@@ -55,12 +55,12 @@ class Uniform(Sampler):
     def init(self, capacity: int) -> Any:
         return ()
 
-    def store(self, state: Any, slots: Int[Array, M], starts: Bool[Array, M]) -> Any:
+    def store(self, state: Any, slots: Int[Array, " M"], starts: Bool[Array, " M"]) -> Any:
         return state
 
     def draw(
-        self, state: Any, key: Array, batch: int, filled: Int[Array, E], rows: int
-    ) -> tuple[Int[Array, B], Float[Array, B]]:
+        self, state: Any, key: Array, batch: int, filled: Int[Array, " E"], rows: int
+    ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
         # The remainder of 32 random bits favours low slots by less than rows / 2³².
         ends = jnp.cumsum(filled)
         place = (jax.random.bits(key, (batch,)) % jnp.maximum(ends[-1], 1).astype(jnp.uint32)).astype(
@@ -71,10 +71,10 @@ class Uniform(Sampler):
         env = jnp.sum(place[:, None] >= ends, axis=1)
         return env * rows + place - (ends - filled)[env], jnp.ones(batch)
 
-    def weights(self, relative: Float[Array, B], step: Int[Array, ""]) -> Float[Array, B]:
+    def weights(self, relative: Float[Array, " B"], step: Int[Array, ""]) -> Float[Array, " B"]:
         return jnp.ones_like(relative)
 
-    def update(self, state: Any, slots: Int[Array, B], error: Float[Array, B]) -> Any:
+    def update(self, state: Any, slots: Int[Array, " B"], error: Float[Array, " B"]) -> Any:
         return state
 
 
@@ -112,26 +112,26 @@ class Prioritised(Sampler):
 
         return SumTree(capacity), jnp.float32(1.0)
 
-    def store(self, state: Any, slots: Int[Array, M], starts: Bool[Array, M]) -> Any:
+    def store(self, state: Any, slots: Int[Array, " M"], starts: Bool[Array, " M"]) -> Any:
         tree, largest = state
         return tree.set(slots, jnp.where(starts, largest, 0.0)), largest
 
     def draw(
-        self, state: Any, key: Array, batch: int, filled: Int[Array, E], rows: int
-    ) -> tuple[Int[Array, B], Float[Array, B]]:
+        self, state: Any, key: Array, batch: int, filled: Int[Array, " E"], rows: int
+    ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
         tree, _ = state
         # Stratified: one draw from each of `batch` equal shares of the total (appendix B.2.1).
         strata = jnp.arange(batch) + jax.random.uniform(key, (batch,))
         slots, priority, total = tree.draw(strata / batch)
         return slots, jnp.sum(filled) * priority / total
 
-    def weights(self, relative: Float[Array, B], step: Int[Array, ""]) -> Float[Array, B]:
+    def weights(self, relative: Float[Array, " B"], step: Int[Array, ""]) -> Float[Array, " B"]:
         fraction = jnp.clip(step / self.steps, 0.0, 1.0) if self.steps else 1.0
         beta = self.beta + fraction * (1.0 - self.beta)
         # Divide before raising: the largest weight belongs to the least likely draw.
         return (jnp.min(relative) / relative) ** beta
 
-    def update(self, state: Any, slots: Int[Array, B], error: Float[Array, B]) -> Any:
+    def update(self, state: Any, slots: Int[Array, " B"], error: Float[Array, " B"]) -> Any:
         tree, largest = state
         priority = (jnp.abs(error) + self.epsilon) ** self.alpha
         used = jnp.where(slots < tree.capacity, priority, 0.0)

@@ -16,7 +16,7 @@ FAN_OUT = 16
 class SumTree(eqx.Module):
     """Priorities of `capacity` slots with their partial sums. A value: `set` returns a new tree."""
 
-    levels: tuple[Float[Array, "_"], ...]
+    levels: tuple[Float[Array, " _"], ...]
     """Leaves first, root's children last; every level is padded to whole nodes with zeros."""
     capacity: int = eqx.field(static=True)
 
@@ -28,7 +28,7 @@ class SumTree(eqx.Module):
         self.levels = tuple(jnp.zeros(size, jnp.float32) for size in sizes)
 
     @property
-    def leaves(self) -> Float[Array, "N"]:
+    def leaves(self) -> Float[Array, " N"]:
         """The priority of every slot."""
         return self.levels[0][: self.capacity]
 
@@ -36,7 +36,7 @@ class SumTree(eqx.Module):
         """Sum of all priorities."""
         return jnp.sum(self.levels[-1])
 
-    def set(self, slots: Int[Array, "M"], priorities: Float[Array, "M"]) -> "SumTree":
+    def set(self, slots: Int[Array, " M"], priorities: Float[Array, " M"]) -> "SumTree":
         """Set priorities (≥ 0). Slots outside [0, capacity) are dropped.
 
         Where a slot is named twice, one of its priorities is kept.
@@ -54,8 +54,8 @@ class SumTree(eqx.Module):
         return eqx.tree_at(lambda tree: tree.levels, self, tuple(levels))
 
     def draw(
-        self, fractions: Float[Array, "B"]
-    ) -> tuple[Int[Array, "B"], Float[Array, "B"], Float[Array, ""]]:
+        self, fractions: Float[Array, " B"]
+    ) -> tuple[Int[Array, " B"], Float[Array, " B"], Float[Array, ""]]:
         """Find the slot under each point of the cumulative priority.
 
         Args:
@@ -77,8 +77,8 @@ class SumTree(eqx.Module):
 
 
 def _descend(
-    children: Float[Array, "B W"], point: Float[Array, "B"]
-) -> tuple[Int[Array, "B"], Float[Array, "B"], Float[Array, "B"]]:
+    children: Float[Array, "B W"], point: Float[Array, " B"]
+) -> tuple[Int[Array, " B"], Float[Array, " B"], Float[Array, " B"]]:
     """Return the child that holds each point, the sum to its left, and its own priority.
 
     Rounding may leave a point at or beyond the node's sum; it then belongs to the last child that

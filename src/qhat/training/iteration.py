@@ -58,7 +58,7 @@ class Program:
         seed = self.store(seed, timestep)
         seed, metrics = self.learn(seed, keys["learn"], steps, clock)
         seed, log = _score(seed, timestep, metrics)
-        return self.act(seed, timestep.observation, keys["act"], steps), log
+        return self.act(seed, timestep.observation, keys["act"], steps + self.recipe.num_envs), log
 
     def tick(self, clock: Clock) -> Clock:
         """Advance the clock by the iteration that `iterate` did."""

@@ -21,8 +21,8 @@ class Clock(eqx.Module):
 class Episodes(eqx.Module):
     """Score of the running episode of every environment."""
 
-    returns: Float[Array, "E"]
-    lengths: Int[Array, "E"]
+    returns: Float[Array, " E"]
+    lengths: Int[Array, " E"]
 
 
 class SeedState(eqx.Module):
@@ -56,8 +56,8 @@ class Log(eqx.Module):
 
     ended: Array
     """`[E]`, whether an episode ended."""
-    returns: Float[Array, "E"]
+    returns: Float[Array, " E"]
     """Its undiscounted return, where one ended."""
-    lengths: Int[Array, "E"]
+    lengths: Int[Array, " E"]
     metrics: Metrics
     """NaN where no update was made."""
