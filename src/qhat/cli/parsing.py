@@ -21,13 +21,14 @@ def read(kind: type[T], words: Sequence[str], command: str, default: T | None = 
     """
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(_axis_rule)
+    options: dict[str, Any] = {} if default is None else {"default": default}
     with registry:
         return tyro.cli(
             kind,
             prog=f"qhat {command}",
             args=list(words),
-            default=tyro.MISSING if default is None else default,  # pyright: ignore[reportArgumentType]
             config=(tyro.conf.OmitArgPrefixes,),
+            **options,
         )
 
 
