@@ -80,7 +80,7 @@ def test_every_seed_has_its_own_weights_keys_and_episodes() -> None:
 
 
 def test_a_seed_is_the_same_whatever_runs_beside_it() -> None:
-    """Two layouts of one seed agree to rounding (docs/concepts promises no more)."""
+    """Two layouts of one seed agree to rounding (docs/determinism.md promises no more)."""
     loop = tiny_loop()
     run = loop.compile(120)
     alone, _ = run(loop.init(keys(1)), 120)
