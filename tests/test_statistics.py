@@ -133,6 +133,6 @@ def test_wrong_shapes_and_options_are_refused() -> None:
     with pytest.raises(UsageError, match="one seed"):
         stratified_bootstrap_ci([[1.0, 2.0]], iqm)
     with pytest.raises(UsageError, match="confidence"):
-        stratified_bootstrap_ci(matrix, iqm, confidence=95)
+        stratified_bootstrap_ci(matrix, iqm, confidence=95.0)
     with pytest.raises(UsageError, match="repetitions"):
         stratified_bootstrap_ci(matrix, iqm, repetitions=0)

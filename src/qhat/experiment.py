@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -154,11 +155,10 @@ class _Session:
 
     def _warm_start(self, state: TrainState, source: Path) -> TrainState:
         parameters = load_best(RunFolder.open(source), like=state.seeds.learner.online)
-        learner = dataclasses.replace(
-            state.seeds.learner, online=parameters, target=jax.tree.map(jnp.copy, parameters)
+        copies = (parameters, jax.tree.map(jnp.copy, parameters))
+        return eqx.tree_at(
+            lambda whole: (whole.seeds.learner.online, whole.seeds.learner.target), state, copies
         )
-        seeds = dataclasses.replace(state.seeds, learner=learner)
-        return TrainState(state.clock, seeds)
 
     def run(self, progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Run:
         """Train in compiled calls that end at evaluations and checkpoints."""

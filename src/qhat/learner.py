@@ -42,6 +42,7 @@ class Learner:
 
     recipe: Recipe
     network: Network
+    actions: Actions
 
     @staticmethod
     def of(recipe: Recipe, shape: tuple[int, ...], actions: Actions) -> "Learner":
@@ -56,7 +57,7 @@ class Learner:
             choices=actions.width,
             outputs=recipe.head.outputs,
         )
-        return Learner(recipe, network)
+        return Learner(recipe, network, actions)
 
     def init(self, key: Array) -> LearnerState:
         """Draw θ; θ⁻ = θ."""
@@ -69,7 +70,7 @@ class Learner:
         self, parameters: Any, observation: Array, key: Array | None = None
     ) -> Float[Array, "F C"]:
         """Return Q_f(s, ·; θ) for one observation, without noise unless `key` is given."""
-        return self.recipe.head.mean(self.network.apply(parameters, observation, key))
+        return self._means(self.network.apply(parameters, observation, key))
 
     def greedy(self, parameters: Any, observations: Array, key: Array | None = None) -> Int[Array, "E F"]:
         """Return argmax_a Q(s, a; θ) for each of a batch of observations."""
@@ -104,10 +105,28 @@ class Learner:
         if recipe.max_gradient_norm is not None:
             flat *= jnp.minimum(1.0, recipe.max_gradient_norm / (norm + 1e-12))
         change, optimiser = self._optimiser.update(flat, state.optimiser)
-        online = optax.apply_updates(state.online, unravel(jnp.asarray(change)))
+        change = -self.learning_rate(updates) * jnp.asarray(change)
+        online = optax.apply_updates(state.online, unravel(change))
         target = recipe.target.follow(state.target, online, updates)
         metrics = Metrics(loss, jnp.mean(q), norm)
         return LearnerState(online, target, optimiser), errors, metrics
+
+    def _means(self, z: Float[Array, "F C K"]) -> Float[Array, "F C"]:
+        """Return the mean of every choice, −∞ where a factor has fewer choices than the widest."""
+        means, actions = self.recipe.head.mean(z), self.actions
+        if len(set(actions.choices)) == 1:
+            return means
+        exists = jnp.arange(actions.width) < jnp.asarray(actions.choices)[:, None]
+        return jnp.where(exists, means, -jnp.inf)
+
+    def learning_rate(self, updates: Int[Array, ""]) -> Float[Array, ""]:
+        """Return the step size of gradient update number `updates`."""
+        recipe = self.recipe
+        start, end = recipe.learning_rate, recipe.learning_rate_end
+        if end is None:
+            return jnp.float32(start)
+        fraction = jnp.clip(updates / (recipe.learning_rate_steps * recipe.replay_ratio), 0.0, 1.0)
+        return jnp.asarray(start + fraction * (end - start), jnp.float32)
 
     def _regress(
         self, online: Any, target: Any, transition: Transition, key: Array
@@ -118,10 +137,10 @@ class Learner:
 
         z = network.apply(online, transition.observation, online_key)
         z_next = network.apply(target, transition.successor, target_key)
-        q_next = head.mean(z_next)
+        q_next = self._means(z_next)
         q_select = q_next
         if recipe.policy.uses_online:
-            q_select = head.mean(network.apply(online, transition.successor, selection_key))
+            q_select = self._means(network.apply(online, transition.successor, selection_key))
         policy, shift = recipe.policy.probabilities(q_next, q_select)
 
         prediction = head.predict(z, transition.action)
@@ -132,4 +151,4 @@ class Learner:
 
     @property
     def _optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.recipe.learning_rate, eps=self.recipe.adam_epsilon)
+        return optax.scale_by_adam(eps=self.recipe.adam_epsilon)

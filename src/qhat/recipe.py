@@ -60,7 +60,11 @@ class Recipe:
     gamma: float = 0.99
     """γ, the discount per environment step."""
     learning_rate: float = 1e-3
-    """Adam's step size."""
+    """Adam's step size at the first update."""
+    learning_rate_end: float | None = None
+    """Step size from environment step `learning_rate_steps` on; none keeps `learning_rate`."""
+    learning_rate_steps: int = 50_000
+    """Environment steps over which the step size falls, on a line."""
     adam_epsilon: float = 1e-8
     """Adam's ε."""
     max_gradient_norm: float | None = None
@@ -96,7 +100,7 @@ class Recipe:
         """Return self, or raise `UsageError` with the sentence for the first meaningless setting."""
         for axis in AXES:
             getattr(self, axis).validate()
-        at_least_1 = ("n_step", "batch_size", "replay_capacity", "num_envs")
+        at_least_1 = ("n_step", "batch_size", "replay_capacity", "num_envs", "learning_rate_steps")
         for name in at_least_1:
             value = getattr(self, name)
             require(_whole(value, 1), f"{_flag(name)} is {value}; expected a whole number of 1 or more.")
@@ -112,9 +116,15 @@ class Recipe:
             _number(self.gamma) and 0 <= self.gamma <= 1,
             f"--gamma is {self.gamma}; expected a discount within [0, 1].",
         )
-        for name in ("learning_rate", "adam_epsilon", "replay_ratio", "max_gradient_norm"):
+        for name in (
+            "learning_rate",
+            "learning_rate_end",
+            "adam_epsilon",
+            "replay_ratio",
+            "max_gradient_norm",
+        ):
             value = getattr(self, name)
-            may_be_none = name == "max_gradient_norm" and value is None
+            may_be_none = name in ("max_gradient_norm", "learning_rate_end") and value is None
             good = may_be_none or _positive(value)
             require(good, f"{_flag(name)} is {value}; expected more than 0.")
         self._validate_replay()

@@ -85,10 +85,7 @@ def read_run(folder: str | Path) -> tuple[list[Episodes], Evaluations]:
     columns = ("seed_index", "step", "score", "length")
     for seed, *episode in _rows(folder / "metrics.csv", columns, kind="episode"):
         by_seed.setdefault(int(seed), []).append(tuple(episode))
-    require(
-        bool(by_seed),
-        f"'{folder}' has no finished episode in metrics.csv yet, expected at least one.",
-    )
+    require(bool(by_seed), f"'{folder}' has no finished episode in metrics.csv yet, expected at least one.")
     episodes = []
     for _, rows in sorted(by_seed.items()):
         table = np.array(rows)
@@ -143,15 +140,22 @@ def plot_progress(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.5), dpi=150, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(11, 4.5), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08, wspace=0.03)
     # The legend has a row of its own, below: inside the axes it would hide some run's curve.
     curve, spread = figure.subplots(1, 2, width_ratios=(2.1, 1))
     _draw_curve(curve, episodes, evaluations, window)
     _draw_spread(spread, episodes)
     figure.suptitle(title, fontsize=13, fontweight="bold")
     handles, labels = curve.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    legend = figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9,
+        handlelength=3,
+    )  # fmt: skip
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1)  # faint dots and thin lines must be legible here
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, format=out.suffix.lower()[1:])
     return out
@@ -163,15 +167,17 @@ def _draw_curve(axes: Axes, episodes: Sequence[Episodes], evaluations: Evaluatio
 
     several = len(episodes) > 1
     averages = [_moving_average(seed.score, window) for seed in episodes]
+    # The more dots, the fainter: few are seen, and many do not bury the curves.
+    faint = float(np.clip(30 / np.sqrt(sum(seed.score.size for seed in episodes)), 0.15, 0.7))
     # One picture inside an SVG or PDF rather than a shape per episode keeps those files small.
     axes.scatter(
         np.concatenate([seed.step for seed in episodes]),
         np.concatenate([seed.score for seed in episodes]),
-        s=5, color=_RAW, alpha=0.35, linewidths=0, rasterized=True, label="training episode",
+        s=9, color=_RAW, alpha=faint, linewidths=0, rasterized=True, label="training episode",
     )  # fmt: skip
     bold = {"color": _TRAINING, "linewidth": 2.4, "zorder": 4}
     thin = {"color": _TRAINING, "linewidth": 0.8, "alpha": 0.55, "zorder": 3}
-    name = f"training, mean of {window} episodes"
+    name = f"training, mean of last {window} episodes"
     for index, (seed, average) in enumerate(zip(episodes, averages, strict=True)):
         label = (f"{name}, each seed" if several else name) if index == 0 else None
         axes.plot(seed.step, average, label=label, **(thin if several else bold))
@@ -233,8 +239,8 @@ def _draw_spread(axes: Axes, episodes: Sequence[Episodes]) -> None:
         ha="right" if beyond else "left", color=_EVALUATION, fontweight="bold",
     )  # fmt: skip
     count = min(_TAIL, max(seed.score.size for seed in episodes))
-    each = f" of each of {len(episodes)} seeds" if len(episodes) > 1 else ""
-    axes.set_title(f"Last {count} training episodes{each}", fontsize=11, loc="left")
+    which = f"episodes per seed (n = {last.size})" if len(episodes) > 1 else "training episodes"
+    axes.set_title(f"Last {count} {which}", fontsize=11, loc="left")
     axes.set_xlabel("Score (undiscounted return per episode)")
     axes.set_ylabel("Number of episodes")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))

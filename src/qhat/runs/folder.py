@@ -110,8 +110,9 @@ class RunFolder:
     def rewind(self, step: int) -> None:
         """Drop table rows later than `step`: a resumed run writes them again."""
         for table in (self.metrics, self.evaluations):
-            with table.open(newline="") as file:
-                rows = list(csv.DictReader(file))
+            # A kill may have left half a line at the end; it is dropped with what came too late.
+            text = table.read_text()
+            rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
             kept = [row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) <= step]
             fields = METRICS if table == self.metrics else EVALUATIONS
             lines = [",".join(fields)]
