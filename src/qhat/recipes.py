@@ -36,16 +36,19 @@ chapter_rainbow = replace(chapter_double, merge=Dueling())
 chapter_per = replace(chapter_double, sampler=Prioritised())
 chapter_rainbow_per = replace(chapter_rainbow, sampler=Prioritised())
 
-# What we would recommend to a friend; why each part is there: docs/results/cartpole.md.
+# What we would recommend to a friend; why each part is there: docs/default-recipe.md.
 qhat = Recipe(
     policy=Double(),
-    n_step=10,
+    n_step=20,
+    gamma=0.995,
     target=Soft(tau=0.01),
     explore=EpsilonGreedy(start=1.0, end=0.1, steps=5_000),
     batch_size=64,
     replay_ratio=0.5,
-    adam_epsilon=1e-4,
-    max_gradient_norm=1.0,
+    learning_rate=2e-3,
+    learning_rate_end=1e-4,
+    adam_epsilon=1e-5,
+    max_gradient_norm=10.0,
 )
 
 # The chapter's Rainbow (Double + dueling + PER) with the settings above.
