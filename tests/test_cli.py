@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from qhat import recipes
+
 FAST = ("--hidden", "16", "--learning-starts", "50", "--eval-episodes", "2")
 
 
@@ -105,7 +107,7 @@ def test_a_run_folder_says_everything_about_the_run(run_folder: Path) -> None:
     assert "qhat evaluate" in card
     config = json.loads((run_folder / "config.json").read_text())
     assert config["recipe"]["hidden"] == [16]
-    assert config["recipe"]["gamma"] == 0.99
+    assert config["recipe"]["gamma"] == recipes.get(recipes.DEFAULT).gamma
 
 
 def test_evaluate_prints_one_json_object(run_folder: Path) -> None:
