@@ -4,11 +4,12 @@ BIN := .venv/bin
 READY := .venv/.ready
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test test-full check format bench clean
 
 help:
-	@echo "make demo    train the chapter's Rainbow on CartPole, evaluate it, plot it"
+	@echo "make demo    train Double + dueling + PER on CartPole, evaluate it, plot it"
 	@echo "make test    run the tests"
+	@echo "make test-full   the same with every three axis values in company, and the whole product"
 	@echo "make check   lint and types"
 	@echo "make format  put the code into the project's format"
 	@echo "make bench   run the peers beside us (a venv of their own; about 15 minutes)"
@@ -27,6 +28,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-full: export QHAT_FULL := 1
+test-full: test
 
 check: $(READY)
 	$(BIN)/ruff check .

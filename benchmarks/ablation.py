@@ -91,7 +91,9 @@ def study(row: Row, first: int, seeds: int) -> list[str]:
     )
     state = loop.init(keys)
     run = loop.compile(10_000)
-    cells, log = [], None
+    cells: list[str] = []
+    lasted = drifted = np.zeros((seeds, STARTS))
+    log: Any = None
     for _ in range(2):
         for _ in range(5):
             state, log = run(state, 10_000)
@@ -99,14 +101,16 @@ def study(row: Row, first: int, seeds: int) -> list[str]:
         scores = np.minimum(lasted, LIMIT).mean(axis=1)
         low = ", ".join(f"{score:.0f}" for score in np.sort(scores)[:3])
         cells.append(f"{np.sum(scores >= BAR)} ({low})")
-    assert log is not None
     q = np.nanmean(np.asarray(log.metrics.q), axis=1)
     ceiling = 1.0 / (1.0 - row.recipe.gamma)
-    fell = lasted < LIFTED
-    share = f"{np.mean(drifted[fell]):.0%} of {fell.sum()}" if fell.any() else "none fell"
-    early = lasted < LIMIT
-    of_early = f"{np.mean(drifted[early]):.0%} of {early.sum()}" if early.any() else "none"
-    return [*cells, f"{np.median(lasted):.0f}", of_early, share, f"{q.max():,.0f} / {ceiling:.0f}"]
+    shares = [off_the_track(lasted, drifted, within) for within in (LIMIT, LIFTED)]
+    return [*cells, f"{np.median(lasted):.0f}", *shares, f"{q.max():,.0f} / {ceiling:.0f}"]
+
+
+def off_the_track(lasted: np.ndarray, drifted: np.ndarray, within: int) -> str:
+    """Return which share of the plays that ended before step `within` left the track."""
+    ended = np.asarray(lasted < within)
+    return f"{np.mean(drifted[ended]):.0%} of {np.sum(ended)}" if np.any(ended) else "none ended"
 
 
 def cartpole(limit: int) -> Any:
@@ -126,7 +130,7 @@ def play(program: Any, weights: Any) -> tuple[np.ndarray, np.ndarray]:
 
     environment = cartpole(LIFTED + 1)
 
-    def one(parameters: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def one(parameters: Any, key: jax.Array) -> tuple[Any, Any]:
         state, observation = environment.reset(key)
 
         def body(carry: tuple) -> tuple:
@@ -154,18 +158,19 @@ def page(told: argparse.Namespace, lines: list[str]) -> str:
         [
             "# The default recipe, one change at a time",
             "",
-            f"CartPole-v1, tuning seeds {told.seed} to {told.seed + told.seeds - 1}, {datetime.date.today()}.",
+            f"CartPole-v1, tuning seeds {told.seed} to {told.seed + told.seeds - 1},"
+            f" {datetime.date.today()}.",
             "",
             f"    python benchmarks/ablation.py --seeds {told.seeds} --seed {told.seed}",
             "",
-            f"Greedy policies of the last step, {STARTS} starts each, played on to {LIFTED:,} steps without",
-            "the time limit (which training had, unless the row says otherwise). Columns: seeds whose",
-            f"mean under the limit of {LIMIT} is ≥ {BAR:.0f} (the lowest three means); the median length of a",
-            f"play; of the plays that ended before step {LIMIT}, and of all that ended, the share that left the",
-            "track (the others dropped the pole); the largest over seeds of mean Q(s, a) in the last 10,000",
-            "steps, beside 1/(1−γ), which no return exceeds.",
+            f"Greedy policies of the last step, {STARTS} starts each, played on to {LIFTED:,} steps",
+            "without the time limit (which training had, unless the row says otherwise). Columns: seeds",
+            f"whose mean under the limit of {LIMIT} is ≥ {BAR:.0f} (the lowest three means); the median",
+            f"length of a play; of the plays that ended before step {LIMIT}, and of all that ended, the",
+            "share that left the track (the others dropped the pole); the largest over seeds of mean",
+            "Q(s, a) in the last 10,000 steps, beside 1/(1−γ), which no return exceeds.",
             "",
-            "| change | 50k | 100k | median length | off the track before 500 | off the track in all | largest Q |",
+            "| change | 50k | 100k | median length | off the track before 500 | off it at all | Q |",
             "|---|---|---|---|---|---|---|",
             *lines,
             "",

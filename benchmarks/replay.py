@@ -25,13 +25,14 @@ def filled(slots: int) -> tuple[Any, Any, Any]:
     import jax
     import jax.numpy as jnp
 
+    from qhat.actions import Actions
     from qhat.replay.nstep import CONTINUES
     from qhat.replay.ring import Ring
     from qhat.replay.samplers import Prioritised
 
     observation_key, error_key = jax.random.split(jax.random.key(0))
     ring = dataclasses.replace(
-        Ring.empty(1, slots, (4,), jnp.float32, 1),
+        Ring.empty(1, slots, (4,), jnp.float32, Actions((2,))),
         observation=jax.random.normal(observation_key, (slots, 4)),
         reward=jnp.ones(slots),
         kind=jnp.full(slots, CONTINUES, jnp.uint8),

@@ -69,8 +69,13 @@ class Probes(Environment):
         return jnp.column_stack([jax.nn.one_hot(self._kind, KINDS), second * 1.0, shown])
 
 
-def expected_q(gamma: float) -> tuple[Array, Array]:
-    """Return observations `[7, 7]` and their optimal action values `[7, 2]`."""
+def expected_q(gamma: float, worst_bonus: float = 0.0) -> tuple[Array, Array]:
+    """Return observations `[7, 7]` and their optimal action values `[7, 2]`.
+
+    Args:
+        worst_bonus: what a bonus adds to an action that the policy all but never takes.
+    """
+    worse = -1.0 + worst_bonus
 
     def see(kind: int, second: float = 0.0, sign: float = 0.0) -> Array:
         return jnp.concatenate([jax.nn.one_hot(kind, KINDS), jnp.array([second, sign])])
@@ -79,9 +84,9 @@ def expected_q(gamma: float) -> tuple[Array, Array]:
         (see(ONE_STEP), (1.0, 1.0)),
         (see(TWO_STEPS), (gamma, gamma)),
         (see(TWO_STEPS, second=1.0), (1.0, 1.0)),
-        (see(ACTION), (1.0, -1.0)),
-        (see(SIGN_AND_ACTION, sign=1.0), (-1.0, 1.0)),
-        (see(SIGN_AND_ACTION, sign=-1.0), (1.0, -1.0)),
+        (see(ACTION), (1.0, worse)),
+        (see(SIGN_AND_ACTION, sign=1.0), (worse, 1.0)),
+        (see(SIGN_AND_ACTION, sign=-1.0), (1.0, worse)),
         (see(TRUNCATION), (1 / (1 - gamma), 1 / (1 - gamma))),
     ]
     return jnp.stack([row[0] for row in rows]), jnp.array([row[1] for row in rows])

@@ -4,6 +4,8 @@ Protects against state lost on load, a NaN in replay, an update that differs fro
 loop's, and a control thread that learning can disturb.
 """
 
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +47,7 @@ def test_replay_waits_for_a_batch_and_then_learns() -> None:
     feed(agent, 1)
     metrics = agent.replay()
     assert metrics is not None
-    assert set(metrics) == {"loss", "q", "gradient_norm"}
+    assert set(metrics) == {"loss", "q", "gradient_norm", "clipped"}
     assert agent.updates == 1
 
 
@@ -77,6 +79,40 @@ def test_saving_without_replay_keeps_the_rest(tmp_path: Path) -> None:
     loaded = Agent.load(tmp_path / "agent")
     np.testing.assert_array_equal(agent.q_values(np.ones(4)), loaded.q_values(np.ones(4)))
     assert not (tmp_path / "agent" / "replay.safetensors").exists()
+    # Its replay is empty: there is nothing to learn from until a batch came in.
+    assert loaded.replay() is None
+    feed(loaded, 10, seed=5)
+    assert loaded.replay() is None
+    np.testing.assert_array_equal(agent.q_values(np.ones(4)), loaded.q_values(np.ones(4)))
+    feed(loaded, 10, seed=6)
+    assert loaded.replay() is not None
+
+
+def test_a_save_spares_what_is_no_checkpoint(tmp_path: Path) -> None:
+    agent = small()
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match="no qhat checkpoint"):
+        agent.save(tmp_path / "thesis")
+    for name in ("agent.old", "agent.new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("mine")
+    agent.save(tmp_path / "agent")
+    agent.save(tmp_path / "agent")
+    Agent.load(tmp_path / "agent")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["agent", "agent.new", "agent.old", "thesis"]
+    assert (tmp_path / "thesis" / "thesis.tex").read_text() == "years of work"
+    assert (tmp_path / "agent.old" / "mine").exists()
+
+
+def test_a_reader_changes_nothing_while_a_writer_swaps(tmp_path: Path) -> None:
+    agent = small()
+    agent.save(tmp_path / "agent")
+    swapped = tmp_path / ".agent.qhat-old"
+    (tmp_path / "agent").rename(swapped)
+    assert Agent.load(tmp_path / "agent").steps == 0
+    assert swapped.exists()
+    assert not (tmp_path / "agent").exists()
 
 
 def test_a_save_replaces_the_older_one(tmp_path: Path) -> None:
@@ -173,6 +209,31 @@ def test_seed_decides_everything() -> None:
     assert not np.array_equal(first.q_values(np.ones(4)), other.q_values(np.ones(4)))
 
 
+def test_acting_and_remembering_wait_for_no_learning() -> None:
+    """With the learning lock in other hands (an update, a save) both return."""
+    agent = small()
+    feed(agent, 60)
+    agent.warmup()
+    taken, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with agent._learning_lock:
+            taken.set()
+            done.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert taken.wait(10)
+    control = threading.Thread(target=lambda: (agent.act(np.ones(4)), feed(agent, 3)), daemon=True)
+    control.start()
+    control.join(20)
+    waited = control.is_alive()
+    done.set()
+    holder.join()
+    assert not waited
+    assert agent.steps == 63
+
+
 def test_learning_runs_off_the_control_thread() -> None:
     agent = small()
     feed(agent, 100)
@@ -196,7 +257,18 @@ def test_learning_runs_off_the_control_thread() -> None:
     assert set(actions) <= {0, 1}
 
 
-@pytest.mark.parametrize("spaces", [("x", 2), (4, 0), (4, 2.5), ((0,), 2)])
+BOX = gymnasium.spaces.Box(-1.0, 1.0, (2,))
+
+
+@pytest.mark.parametrize(
+    "spaces",
+    [
+        ("x", 2), (4, 0), (4, 2.5), ((0,), 2),
+        (4, gymnasium.spaces.Discrete(3, start=5)), (4, gymnasium.spaces.MultiBinary(4)), (4, BOX),
+        (gymnasium.spaces.Discrete(16), 2), (gymnasium.spaces.MultiDiscrete([3, 3]), 2),
+    ],
+    ids=str,
+)  # fmt: skip
 def test_spaces_without_meaning_are_refused(spaces: tuple) -> None:
     with pytest.raises(UsageError, match="expected"):
         Agent(*spaces)
@@ -236,17 +308,70 @@ def test_agent_learns_cartpole_in_a_loop_of_ones_own() -> None:
 
 def test_replay_of_one_episode_gives_back_its_transitions() -> None:
     agent = small("dqn", batch_size=8, learning_starts=8)
-    feed(agent, 20)
+    rows = [(np.full(4, i, np.float32), i % 2, float(i)) for i in range(20)]
+    for i, (observation, action, reward) in enumerate(rows):
+        agent.remember(observation, action, reward, np.full(4, i + 1), i == 9, i == 19)
     agent._drain()
     recipe = replace(agent.recipe, n_step=1)
     batch, _, weights = replay.sample(
         agent._seed.ring, recipe.sampler, agent._seed.sampler, jax.random.key(0), jnp.int32(0),
         batch=64, n=1, gamma=0.99,
     )  # fmt: skip
-    assert set(np.unique(batch.discount)) <= {0.0, np.float32(0.99)}
+    number = np.asarray(batch.reward).astype(int)
+    assert len(set(number)) > 10
+    for place, i in enumerate(number):
+        np.testing.assert_array_equal(batch.observation[place], rows[i][0])
+        np.testing.assert_array_equal(batch.successor[place], np.full(4, i + 1))
+        assert int(batch.action[place, 0]) == rows[i][1]
+        assert float(batch.discount[place]) == pytest.approx(0.0 if i == 9 else 0.99)
     np.testing.assert_array_equal(weights, 1.0)
 
 
 def _equal(left: object, right: object) -> bool:
     pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
     return all(np.array_equal(one, other) for one, other in pairs)
+
+
+@pytest.mark.parametrize("value", [np.nan, 300, -1, np.inf])
+def test_an_integer_observation_that_does_not_fit_is_refused(value: float) -> None:
+    agent = Agent(((2,), "uint8"), 2, "dqn", hidden=(4,), replay_capacity=50, batch_size=8)
+    with pytest.raises(UsageError, match="that a uint8 can hold"):
+        agent.act(np.array([1.0, value]))
+    agent.act(np.array([0, 255]))
+
+
+def test_settings_of_the_wrong_kind_are_refused() -> None:
+    """In a process of its own: here the shape checks of the tests would speak first."""
+    code = """
+import qhat
+for settings in ({"seed": "a"}, {"sampler": "prioritised"}, {"recipe": None}):
+    try:
+        qhat.Agent(4, 2, **settings)
+    except qhat.UsageError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert [line.split(" is ")[0] for line in lines] == ["seed", "sampler", "recipe"]
+    assert all("expected" in line for line in lines)
+
+
+def test_the_step_size_follows_the_steps_of_the_environment() -> None:
+    """However often `replay` is called: twice per step does not halve the schedule."""
+    agent = small("qhat", learning_rate_steps=1_000, replay_ratio=0.5, learning_starts=40)
+    learner = agent.program.learner
+    assert float(learner.learning_rate(jnp.int32(500))) == pytest.approx((2e-3 + 1e-4) / 2)
+    feed(agent, 100)
+    once, twice = jax.tree.map(jnp.copy, agent._seed), agent._seed
+    agent._drain()
+    key, number = jax.random.key(0), jnp.int32(1)
+    steps = [
+        agent.program.update(s.learner, agent._seed.ring, agent._seed.sampler, key, jnp.int32(at), number)[
+            0
+        ].online
+        for s, at in ((once, 0), (twice, 1_000))
+    ]
+    moved = [
+        np.abs(np.asarray(step["q"]["bias"] - once.learner.online["q"]["bias"])).max() for step in steps
+    ]
+    assert moved[0] / moved[1] == pytest.approx(20.0, rel=1e-2), "from 2e-3 to 1e-4"

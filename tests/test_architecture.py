@@ -18,7 +18,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("environments",),
     ("exploration",),
     ("replay",),
-    ("heads", "policies", "targets"),
+    ("heads", "policies", "bonuses", "targets"),
     ("networks",),
     ("recipe", "recipes", "config", "arguments"),
     ("learner",),

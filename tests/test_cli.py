@@ -176,8 +176,37 @@ def test_a_signal_leaves_a_checkpoint_that_resumes(number: int, code: int, tmp_p
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
-    done = qhat("evaluate", str(folder), "--episodes", "1", "--checkpoint", "last", "--json")
+    reached = int((folder / "last").read_text())
+    done = qhat("train", "CartPole-v1", "--resume", "--run-dir", str(folder),
+                "--steps", str(reached + 100), "--json")  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["step"] == reached + 100
+    assert json.loads((folder / "config.json").read_text())["steps"] == reached + 100
+
+
+def test_a_run_stopped_before_its_first_evaluation_is_evaluated_once(tmp_path: Path) -> None:
+    done = qhat("train", "CartPole-v1", "--steps", "5000", "--eval-every", "50000", *FAST[:0],
+                "--max-seconds", "0.0001", "--json", "--run-dir", str(tmp_path / "run"))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout, parse_constant=lambda word: pytest.fail(word))
+    assert outcome["best_score"][0] > 0
+    assert outcome["best_step"] == [outcome["step"]]
+
+
+def test_a_repeated_recipe_is_the_last_one(tmp_path: Path) -> None:
+    done = qhat("train", "CartPole-v1", "--recipe", "double_dqn", "--recipe", "dqn", "--json", *FAST,
+                "--steps", "20", "--run-dir", str(tmp_path / "run"))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (written["recipe_name"], written["recipe"]["policy"]["name"]) == ("dqn", "greedy")
+
+
+def test_resuming_as_another_recipe_is_refused(tmp_path: Path) -> None:
+    folder = str(tmp_path / "run")
+    assert qhat("train", "CartPole-v1", *FAST, "--steps", "20", "--run-dir", folder).returncode == 0
+    done = qhat("train", "CartPole-v1", "--resume", "--recipe", "dqn", "--steps", "40", "--run-dir", folder)
+    assert done.returncode == 2
+    assert "another recipe" in done.stderr
 
 
 def test_too_much_replay_is_refused_with_the_figure(tmp_path: Path) -> None:

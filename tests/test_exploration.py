@@ -69,7 +69,7 @@ class Recording(EpsilonGreedy):
     def init(self, num_envs, actions):
         return jnp.int32(-1)
 
-    def choose(self, state, greedy, key, step, actions):
+    def choose(self, state, greedy, key, step, actions, legal=None):
         return jnp.asarray(step, jnp.int32), greedy
 
 

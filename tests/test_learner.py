@@ -89,8 +89,9 @@ def td_errors(q, action, reward, discount, q_target, q_online):
     """Our TD errors and rlax's, for one example: (greedy, double)."""
     head, ours = Expected(), []
     for policy, q_select in ((Greedy(), q_target), (Double(), q_online)):
-        goal = head.backup(reward, discount, q_target[..., None], *policy.probabilities(q_target, q_select))
-        ours.append(goal - head.predict(q[..., None], action[None]))
+        chosen = policy.probabilities(q_target, q_select)
+        goal = head.backup(reward, discount, q_target[..., None], *chosen, ())
+        ours.append(goal - head.predict(q[..., None], action[None], ()))
     greedy = rlax.q_learning(q[0], action, reward, discount, q_target[0])
     double = rlax.double_q_learning(q[0], action, reward, discount, q_target[0], q_online[0])
     return jnp.stack(ours), jnp.stack([greedy, double])
@@ -113,7 +114,7 @@ def test_targets_are_rlaxs(q, action, reward, discount, q_target, q_online):
 @jax.jit
 def losses(prediction, target):
     error = target - prediction
-    ours = [Expected(delta=delta).loss(prediction, target)[0] for delta in (1.0, 2.5, None)]
+    ours = [Expected(delta=delta).loss(prediction, target, ())[0] for delta in (1.0, 2.5, None)]
     theirs = [rlax.huber_loss(error, 1.0), rlax.huber_loss(error, 2.5), rlax.l2_loss(error)]
     return jnp.stack(ours), jnp.stack(theirs)
 
@@ -171,7 +172,7 @@ def test_dueling_is_value_plus_centred_advantage(sizes: tuple[int, int, int]):
     value = random.normal(size=(factors, 1, outputs)).astype(np.float32)
     advantage = random.normal(size=(factors, choices, outputs)).astype(np.float32)
     streams = {"value": jnp.asarray(value), "advantage": jnp.asarray(advantage)}
-    merged = np.asarray(Dueling().merge(streams))
+    merged = np.asarray(Dueling().merge(streams, None))
     assert merged.shape == (factors, choices, outputs)
     for f in range(factors):
         for k in range(outputs):
@@ -260,12 +261,34 @@ def test_a_soft_target_takes_a_share_after_every_update(tau: float):
         np.testing.assert_allclose(ravel_pytree(state.target)[0], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_target_starts_as_the_online_network_and_gets_no_gradient():
+def test_a_target_starts_as_the_online_network():
     state = jax.jit(compiled(COMPOSITIONS["linear"])[0].init)(jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, state.target, state.online)
     moved, _, _ = step(RECIPE, batch_of())
     before = apart(compiled(RECIPE)[0]).target
     jax.tree.map(np.testing.assert_array_equal, moved.target, before)
+
+
+@pytest.mark.parametrize("policy", [Greedy(), Double()], ids=["greedy", "double"])
+def test_no_gradient_flows_through_the_target(policy: Greedy | Double):
+    """One network in both places: its gradient is that of a target of plain numbers."""
+    recipe = dataclasses.replace(RECIPE, policy=policy)
+    learner, _ = compiled(recipe)
+    shared, batch = apart(learner).online, batch_of()
+    noise, fractions = learner._draw(jax.random.key(0), BATCH)
+
+    def loss(parameters: Any, goals: Any = None) -> jax.Array:
+        if goals is None:
+            regress = jax.vmap(learner._regress, in_axes=(None, None, 0, None, 0))
+            return regress(parameters, parameters, batch, noise, fractions)[0].mean()
+        q = jax.vmap(learner.q_values, in_axes=(None, 0))(parameters, batch.observation)[:, 0]
+        chosen = jnp.take_along_axis(q, batch.action, axis=1)[:, 0]
+        return optax.losses.huber_loss(chosen, goals).mean()
+
+    after = jax.vmap(learner.q_values, in_axes=(None, 0))(shared, batch.successor)[:, 0].max(axis=1)
+    goals = batch.reward + batch.discount * after
+    ours, plain = jax.grad(loss)(shared), jax.grad(loss)(shared, goals)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), ours, plain)
 
 
 COMPOSITIONS = {

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from qhat.actions import Actions
 from qhat.replay import ring as replay
 from qhat.replay.nstep import CONTINUES, NOTHING
 from qhat.replay.samplers import Prioritised, Sampler, Uniform
@@ -173,7 +174,7 @@ def check_batch(ring: replay.Ring, world: World, n: int, batch, slots, weights) 
 
 
 def empty(num_envs: int, rows: int) -> replay.Ring:
-    return replay.Ring.empty(num_envs, rows, (2,), "float32", 2)
+    return replay.Ring.empty(num_envs, rows, (2,), "float32", Actions((2, 2)))
 
 
 @pytest.mark.parametrize(("rows", "resets"), [(7, True), (16, False)])
@@ -305,4 +306,4 @@ def test_rows_that_are_not_real_are_not_stored():
 
 @pytest.mark.parametrize("dtype", ["uint8", "bool", "float32"])
 def test_observations_are_stored_as_their_own_dtype(dtype: str):
-    assert replay.Ring.empty(2, 5, (3, 3), dtype, 1).observation.dtype == jnp.dtype(dtype)
+    assert replay.Ring.empty(2, 5, (3, 3), dtype, Actions((2,))).observation.dtype == jnp.dtype(dtype)

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from probes import KINDS, Probes, expected_q
+from qhat.bonuses import Munchausen
 from qhat.exploration import EpsilonGreedy
+from qhat.networks.dense import Noisy
 from qhat.recipes import RECIPES
 from qhat.targets import Hard, Soft
 from qhat.training.iteration import Program
@@ -43,7 +45,12 @@ def test_recipe_solves_the_probes(name: str) -> None:
     loop = Loop(program, environment)
     state = loop.init(jax.random.split(jax.random.key(0), 1))
     state, _ = loop.compile(4_000)(state, 4_000)
-    observations, expected = expected_q(GAMMA)
+    bonus = recipe.bonus
+    observations, expected = expected_q(
+        GAMMA, bonus.alpha * bonus.floor if isinstance(bonus, Munchausen) else 0.0
+    )
     online = jax.tree.map(lambda leaf: leaf[0], state.seeds.learner.online)
     q = jax.vmap(program.learner.q_values, in_axes=(None, 0))(online, observations)[:, 0]
-    np.testing.assert_allclose(q, expected, rtol=0.02, atol=0.05)
+    # With noise the target is the largest of noisy estimates, which is too high by a few per cent.
+    rtol = 0.05 if isinstance(recipe.dense, Noisy) else 0.02
+    np.testing.assert_allclose(q, expected, rtol=rtol, atol=0.05)

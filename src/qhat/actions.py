@@ -36,6 +36,13 @@ class Actions:
         return max(self.choices)
 
     @property
+    def exists(self) -> tuple[tuple[bool, ...], ...] | None:
+        """`[F, C]`, which choices each factor has; `None` where all factors have as many."""
+        if len(set(self.choices)) == 1:
+            return None
+        return tuple(tuple(choice < count for choice in range(self.width)) for count in self.choices)
+
+    @property
     def joint(self) -> int:
         """Number of joint actions."""
         return math.prod(self.choices)

@@ -17,7 +17,17 @@ import numpy as np
 
 from qhat import recipes
 from qhat.actions import Actions
-from qhat.arguments import is_number, known_settings, read_actions, read_observation
+from qhat.arguments import (
+    is_number,
+    known_settings,
+    read_action,
+    read_actions,
+    read_mask,
+    read_masks,
+    read_observation,
+    read_value,
+    stack,
+)
 from qhat.errors import UsageError, require
 from qhat.memory import nbytes, require_memory
 from qhat.recipe import Recipe
@@ -38,9 +48,10 @@ class Agent:
 
     Args:
         observation: number of features, a shape, or a Gymnasium `Box`.
-        actions: number of actions, or a Gymnasium `Discrete`.
+        actions: number of actions, or a Gymnasium `Discrete` or `MultiDiscrete`.
         recipe: name of a recipe, or a `Recipe`.
         seed: of the weights and of all randomness.
+        masked: whether `act` and `remember` are told which actions are legal.
         settings: fields of `Recipe` to change, for example `gamma=0.98`.
     """
 
@@ -51,13 +62,17 @@ class Agent:
         recipe: str | Recipe = recipes.DEFAULT,
         *,
         seed: int = 0,
+        masked: bool = False,
         **settings: Any,
     ):
         shape, dtype = read_observation(observation)
         composed = recipes.get(recipe) if isinstance(recipe, str) else recipe
+        require(isinstance(composed, Recipe), f"recipe is {recipe!r}; expected a name or a Recipe.")
+        good = isinstance(seed, int | np.integer) and 0 <= seed < 2**31
+        require(good, f"seed is {seed!r}; expected a whole number from 0 to 2147483647.")
         composed = dataclasses.replace(composed, **known_settings(settings), num_envs=1).validate()
         self.recipe = composed
-        self.program = Program.of(composed, shape, dtype, read_actions(actions))
+        self.program = Program.of(composed, shape, dtype, read_actions(actions), masked)
         key = jax.random.key(seed)
         self._require_memory(jax.eval_shape(self._fresh, key))
         self._adopt(jax.jit(self._fresh)(key), steps=0, updates=0)
@@ -91,50 +106,64 @@ class Agent:
             copied = (seed.sampler, self._seed.learner, self._seed.ring, self._seed.key)
             jax.block_until_ready(self._learn(*copied, *counts))
 
-    def act(self, observation: Any, explore: bool = True) -> int:
-        """Return the action for `observation`; the greedy one unless `explore`."""
+    def act(self, observation: Any, explore: bool = True, mask: Any = None) -> Any:
+        """Return the action for `observation`; the greedy one unless `explore`.
+
+        Args:
+            mask: the legal actions, as Gymnasium's `info["action_mask"]`.
+
+        Returns:
+            an int, or an array with one choice per factor.
+        """
         observation = self._checked(observation, "observation")
+        legal = read_mask(mask, self.program.actions, "mask")
         if not explore:
-            return int(np.argmax(self._q(self._acting, observation)[0]))
-        with self._acting_lock:
-            arguments = self._act_arguments(observation)
-            self._acts += 1
-            self._exploration, action = self._act(*arguments)
-        return int(action)
+            q = np.asarray(self._q(self._acting, observation))
+            action = np.argmax(q if legal is None else np.where(legal, q, -np.inf), axis=1)
+        else:
+            with self._acting_lock:
+                arguments = self._act_arguments(observation, legal)
+                self._acts += 1
+                self._exploration, action = self._act(*arguments)
+        return int(action[0]) if self.program.actions.factors == 1 else np.asarray(action)
 
     def q_values(self, observation: Any) -> np.ndarray:
-        """Return Q(s, ·), `[actions]`."""
-        return np.asarray(self._q(self._acting, self._checked(observation, "observation"))[0])
+        """Return Q(s, ·), `[actions]`, or `[factors, choices]` where there are several factors."""
+        q = np.asarray(self._q(self._acting, self._checked(observation, "observation")))
+        return q[0] if self.program.actions.factors == 1 else q
 
     def remember(
         self,
         observation: Any,
-        action: int,
+        action: Any,
         reward: float,
         next_observation: Any,
         terminated: bool,
         truncated: bool = False,
+        mask: Any = None,
+        next_mask: Any = None,
     ) -> None:
         """Store one transition.
 
         Args:
             terminated: the task ended: `next_observation` has no value.
             truncated: a time limit or the operator ended the episode: it still has.
+            mask: actions that were legal at `observation`, for an agent that is `masked`.
+            next_mask: actions that are legal at `next_observation`; the backup is among these.
 
         Raises:
             UsageError: a NaN, a wrong shape or an action that does not exist; nothing is stored.
         """
         before = self._checked(observation, "observation")
         after = self._checked(next_observation, "next_observation")
-        choices = self.program.actions.width
-        require(
-            is_number(action) and int(action) == action and 0 <= int(action) < choices,
-            f"action is {action!r}; expected a whole number from 0 to {choices - 1}.",
-        )
+        choice = read_action(action, self.program.actions)
+        program = self.program
+        legal, legal_next = read_masks(program.actions, program.masked, mask, next_mask, bool(terminated))
         require(is_number(reward), f"reward is {reward!r}; expected a finite number.")
         with self._queue_lock:
             follows = self._open is not None and np.array_equal(self._open, before)
-            entry = (before, int(action), float(reward), after, bool(terminated), bool(truncated))
+            ends = (bool(terminated), bool(truncated))
+            entry = (before, choice, float(reward), after, *ends, legal, legal_next)
             self._queue.append((entry, not follows and self._open is not None))
             self._open = None if terminated or truncated else after
             self._steps += 1
@@ -143,13 +172,12 @@ class Agent:
         """Do one gradient update on a batch from replay.
 
         Returns:
-            loss, mean Q and gradient norm; None while replay holds less than a batch, or less than
-            `learning_starts` steps.
+            loss, mean Q, gradient norm and clipped mass; None while replay holds less than a batch,
+            or less than `learning_starts` steps.
         """
         with self._learning_lock:
             self._drain()
-            waiting = max(self.recipe.batch_size, self.recipe.learning_starts)
-            if self._steps < waiting:
+            if not self._is_ready():
                 return None
             seed, counts = self._seed, (jnp.int32(self._steps), jnp.int32(self._updates))
             learner, sampler, metrics = self._learn(
@@ -159,6 +187,12 @@ class Agent:
             self._updates += 1
             self._acting = self._seed.learner.online
             return {name: float(value) for name, value in vars(metrics).items()}
+
+    def _is_ready(self) -> bool:
+        """Whether replay holds a batch (a loaded agent's may be empty) and enough was seen."""
+        if not self._ready and self._steps >= self.recipe.learning_starts:
+            self._ready = int(self._seed.ring.filled.sum()) >= self.recipe.batch_size
+        return self._ready
 
     def update_target_network(self) -> None:
         """Copy θ to θ⁻ now; the recipe's `target` does it in `replay` by itself as well."""
@@ -170,25 +204,31 @@ class Agent:
 
     def save(self, path: str | Path, *, replay: bool = True) -> None:
         """Save everything that learning goes on from; without replay when it is too large."""
-        with self._learning_lock, self._acting_lock, self._queue_lock:
-            self._drain()
-            seed = dataclasses.replace(self._seed, exploration=self._exploration)
+        with self._learning_lock:
+            # `act` and `remember` wait for what is taken here, and not for the disk.
+            with self._acting_lock, self._queue_lock:
+                self._drain()
+                seed = dataclasses.replace(self._seed, exploration=self._exploration)
+                about = {**self._about(), "replay": replay}
+                opened = self._open
             trees: dict[str, Any] = {"learner": seed.learner, "rest": _rest(seed)}
             if replay:
                 trees["replay"] = (seed.ring, seed.sampler)
-            about = {
-                "recipe": self.recipe.to_json(),
-                "observation": {"shape": list(self.program.shape), "dtype": self.program.dtype},
-                "actions": list(self.program.actions.choices),
-                "steps": self._steps,
-                "updates": self._updates,
-                "acts": self._acts,
-                "open": self._open is not None,
-                "replay": replay,
-            }
-            if self._open is not None:
-                trees["open"] = {"observation": self._open}
+            if opened is not None:
+                trees["open"] = {"observation": opened}
             checkpoint.write(Path(path), trees, about)
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            "recipe": self.recipe.to_json(),
+            "observation": {"shape": list(self.program.shape), "dtype": self.program.dtype},
+            "actions": list(self.program.actions.choices),
+            "masked": self.program.masked,
+            "steps": self._steps,
+            "updates": self._updates,
+            "acts": self._acts,
+            "open": self._open is not None,
+        }
 
     @staticmethod
     def load(path: str | Path, parts: tuple[type, ...] = ()) -> Agent:
@@ -206,8 +246,9 @@ class Agent:
             shape, dtype = tuple(about["observation"]["shape"]), about["observation"]["dtype"]
             counts = (int(about["steps"]), int(about["updates"]), int(about["acts"]))
             recipe = Recipe.from_json(about["recipe"], parts)
-            agent = Agent((shape, dtype), Actions(tuple(about["actions"])), recipe)
-        except (KeyError, TypeError):
+            masked = bool(about.get("masked", False))
+            agent = Agent((shape, dtype), Actions(tuple(about["actions"])), recipe, masked=masked)
+        except (KeyError, TypeError, ValueError):
             raise UsageError(f"'{folder}' is not a saved agent: its manifest lacks fields.") from None
         agent._restore(folder, about, counts)
         return agent
@@ -229,6 +270,7 @@ class Agent:
     def _adopt(self, seed: SeedState, steps: int, updates: int) -> None:
         """Take `seed` as the state, and make the compiled functions."""
         self._seed, self._steps, self._updates, self._acts = seed, steps, updates, 0
+        self._ready = False
         self._acting = seed.learner.online
         self._exploration = seed.exploration
         self._queue: deque = deque()
@@ -247,19 +289,22 @@ class Agent:
         observation = jnp.zeros((1, *self.program.shape), self.program.dtype)
         return self.program.init(key, observation, None)
 
-    def _act_arguments(self, observation: np.ndarray) -> tuple:
+    def _act_arguments(self, observation: np.ndarray, legal: np.ndarray | None = None) -> tuple:
+        if self.program.masked and legal is None:
+            legal = np.ones((self.program.actions.factors, self.program.actions.width), bool)
         counts = (jnp.int32(self._acts), jnp.int32(self._steps))
-        return self._acting, self._exploration, self._seed.key, observation[None], *counts
+        masks = None if legal is None else legal[None]
+        return self._acting, self._exploration, self._seed.key, observation[None], masks, *counts
 
     def _pure_act(
-        self, online: Any, exploration: Any, key: Any, observation: Any, acts: Any, steps: Any
+        self, online: Any, exploration: Any, key: Any, observation: Any, legal: Any, acts: Any, steps: Any
     ) -> tuple[Any, Any]:
         keys = split(jax.random.fold_in(key, acts), "explore", "noise", "learn")
-        greedy = self.program.learner.greedy(online, observation, keys["noise"])
+        greedy = self.program.learner.greedy(online, observation, keys["noise"], legal)
         exploration, action = self.recipe.explore.choose(
-            exploration, greedy, keys["explore"], steps, self.program.actions
+            exploration, greedy, keys["explore"], steps, self.program.actions, legal
         )
-        return exploration, action[0, 0]
+        return exploration, action[0]
 
     def _pure_learn(
         self, sampler: Any, learner: Any, ring: Any, key: Any, steps: Any, updates: Any
@@ -277,7 +322,8 @@ class Agent:
         return jax.lax.scan(one, (ring, sampler), fields)[0]
 
     def _store_block(self, block: list[tuple], filler: np.ndarray) -> None:
-        ring, sampler = self._store(self._seed.ring, self._seed.sampler, self._padded(block, filler))
+        fields = stack(block, BLOCK, filler, self.program.actions, self.program.masked)
+        ring, sampler = self._store(self._seed.ring, self._seed.sampler, fields)
         self._seed = dataclasses.replace(self._seed, ring=ring, sampler=sampler)
 
     def _drain(self) -> None:
@@ -292,34 +338,8 @@ class Agent:
                 block.append(waiting.popleft()[0])
             self._store_block(block, block[0][0])
 
-    def _padded(self, block: list[tuple], filler: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return the fields of a `replay.Step` for a block that is filled up with padding."""
-        empty = (filler, 0, 0.0, filler, False, False)
-        rows = [*block, *[empty] * (BLOCK - len(block))]
-        before, action, reward, after, terminated, truncated = zip(*rows, strict=True)
-        return (
-            np.stack(before)[:, None],
-            np.asarray(action, np.int32)[:, None, None],
-            np.asarray(reward, np.float32)[:, None],
-            np.stack(after)[:, None],
-            np.asarray(terminated)[:, None],
-            (np.asarray(truncated) & ~np.asarray(terminated))[:, None],
-            (np.arange(BLOCK) < len(block))[:, None],
-        )
-
     def _checked(self, observation: Any, name: str) -> np.ndarray:
-        value = np.array(observation, dtype=self.program.dtype)
-        require(
-            value.shape == self.program.shape,
-            f"{name} has shape {value.shape}; expected {self.program.shape}.",
-        )
-        if not np.isfinite(value).all():
-            where = np.argwhere(~np.isfinite(value))[0]
-            raise UsageError(
-                f"{name} is {value[tuple(where)]} at index {tuple(map(int, where))}; expected finite"
-                " numbers. Nothing was stored."
-            )
-        return value
+        return read_value(observation, name, self.program.shape, self.program.dtype)
 
     def _require_memory(self, shape: Any) -> None:
         what = f"An agent with replay_capacity {self.recipe.replay_capacity}"

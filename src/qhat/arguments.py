@@ -13,10 +13,11 @@ from qhat.recipe import Recipe
 
 
 def is_number(value: Any) -> bool:
-    """Whether `value` is one finite number."""
+    """Whether `value` is one real number, finite also as the float32 that it is stored as."""
     try:
-        return bool(np.isfinite(value))
-    except (TypeError, ValueError):
+        with np.errstate(over="ignore"):
+            return np.ndim(value) == 0 and bool(np.isfinite(np.float32(value)))
+    except (TypeError, ValueError, OverflowError):
         return False
 
 
@@ -29,6 +30,11 @@ def known_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 def read_observation(observation: Any) -> tuple[tuple[int, ...], str]:
     """Read a size, a shape, a (shape, dtype) pair, or a Box."""
+    if type(observation).__name__ in ("Discrete", "MultiDiscrete", "MultiBinary", "Dict", "Tuple"):
+        raise UsageError(
+            f"observation is {observation!r}; expected a size, a shape or a Gymnasium Box. Wrap the"
+            " environment so that it gives numbers, for example one-hot vectors."
+        )
     dtype: Any = getattr(observation, "dtype", None) or "float32"
     shape = getattr(observation, "shape", observation)
     if isinstance(shape, tuple) and len(shape) == 2 and isinstance(shape[0], tuple):
@@ -42,12 +48,131 @@ def read_observation(observation: Any) -> tuple[tuple[int, ...], str]:
 
 
 def read_actions(actions: Any) -> Actions:
-    """Read a number of actions, or a Discrete space."""
+    """Read a number of actions, or a Discrete or MultiDiscrete space."""
     if isinstance(actions, Actions):
         return actions
+    if type(actions).__name__ in ("MultiBinary", "Box", "Dict", "Tuple"):
+        raise UsageError(f"actions is {actions!r}; expected a Gymnasium Discrete or MultiDiscrete space.")
+    start = np.asarray(getattr(actions, "start", 0))
+    require(not start.any(), f"actions is {actions!r}, which starts at {start}; expected a start of 0.")
+    counts = getattr(actions, "nvec", None)
+    if counts is not None and np.ndim(counts) == 1:
+        return Actions(tuple(int(count) for count in counts))
     count = getattr(actions, "n", actions)
     if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
         raise UsageError(
-            f"actions is {actions!r}; expected a number of actions or a Gymnasium Discrete space."
+            f"actions is {actions!r}; expected a number of actions, or a Gymnasium Discrete or"
+            " MultiDiscrete space."
         )
     return Actions((int(count),))
+
+
+def read_value(observation: Any, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Read one observation: a copy of `dtype`. Raises `UsageError`; nothing was stored."""
+    try:
+        raw = np.asarray(observation)
+        numbers = raw if raw.dtype == np.bool_ else raw.astype(np.float64)
+    except (TypeError, ValueError):
+        raise UsageError(f"{name} is {observation!r}; expected numbers of shape {shape}.") from None
+    require(raw.shape == shape, f"{name} has shape {raw.shape}; expected {shape}.")
+    largest = np.iinfo(dtype) if np.issubdtype(dtype, np.integer) else np.finfo(np.float32)
+    good = np.isfinite(numbers) & (numbers >= largest.min) & (numbers <= largest.max)
+    if not (dtype == "bool" or good.all()):
+        where = np.argwhere(~good)[0]
+        raise UsageError(
+            f"{name} is {raw[tuple(where)]} at index {tuple(map(int, where))}; expected finite numbers"
+            f" that a {dtype} can hold. Nothing was stored."
+        )
+    return np.array(raw, dtype=dtype)
+
+
+def read_action(action: Any, actions: Actions) -> np.ndarray:
+    """Read a whole number, or one per factor, as an array `[F]`."""
+    if actions.factors == 1:
+        choices = actions.width
+        number = np.ravel(action)[0] if np.size(action) == 1 else action
+        require(
+            is_number(number) and int(number) == number and 0 <= int(number) < choices,
+            f"action is {action!r}; expected a whole number from 0 to {choices - 1}.",
+        )
+        return np.array([int(number)])
+    try:
+        value = np.asarray(action, float)
+        good = value.shape == (actions.factors,) and bool(
+            np.all((value == np.floor(value)) & (value >= 0) & (value < actions.choices))
+        )
+    except (TypeError, ValueError):
+        good = False
+    require(
+        good,
+        f"action is {action!r}; expected {actions.factors} whole numbers, from 0 to below"
+        f" {list(actions.choices)}.",
+    )
+    return np.asarray(action).astype(int)
+
+
+def read_mask(mask: Any, actions: Actions, name: str) -> np.ndarray | None:
+    """Read an action mask of Gymnasium's as `[F, C]`: an array, or a tuple of one per factor.
+
+    Raises:
+        UsageError: a wrong shape, or a factor with no legal choice.
+    """
+    if mask is None:
+        return None
+    parts = mask if isinstance(mask, tuple | list) and actions.factors > 1 else [mask]
+    sizes = tuple(np.size(part) for part in parts)
+    require(
+        sizes == actions.choices,
+        f"{name} has {list(sizes)} entries; expected {list(actions.choices)}, one per action.",
+    )
+    legal = np.zeros((actions.factors, actions.width), bool)
+    for factor, part in enumerate(parts):
+        legal[factor, : sizes[factor]] = np.asarray(part).astype(bool).ravel()
+        require(
+            bool(legal[factor].any()),
+            f"{name} allows no action"
+            + (f" of factor {factor}" if actions.factors > 1 else "")
+            + "; expected at least one. Nothing was stored or done.",
+        )
+    return legal
+
+
+def read_masks(
+    actions: Actions, masked: bool, mask: Any, next_mask: Any, terminated: bool
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Read the masks of one transition; both are `None` for an agent that is not masked."""
+    if not masked:
+        require(
+            mask is None and next_mask is None,
+            "A mask was given to an agent that stores none; expected Agent(..., masked=True).",
+        )
+        return None, None
+    require(mask is not None, "mask is missing; a masked agent's remember needs it.")
+    require(
+        next_mask is not None or terminated,
+        "next_mask is missing; a masked agent's remember needs it, unless the task terminated.",
+    )
+    every = np.ones((actions.factors, actions.width), bool)
+    # Nothing is chosen after a terminal state, where many environments give an empty mask.
+    after = every if terminated else read_mask(next_mask, actions, "next_mask")
+    return read_mask(mask, actions, "mask"), after
+
+
+def stack(
+    block: list[tuple], size: int, filler: np.ndarray, actions: Actions, masked: bool
+) -> tuple[np.ndarray, ...]:
+    """Return the fields of a `replay.Step` for `size` rows: the block's, then padding, not real."""
+    every = np.ones((actions.factors, actions.width), bool)
+    empty = (filler, np.zeros(actions.factors, int), 0.0, filler, False, False, every, every)
+    rows = [*block, *[empty] * (size - len(block))]
+    before, action, reward, after, terminated, truncated, *masks = zip(*rows, strict=True)
+    return (
+        np.stack(before)[:, None],
+        np.stack(action).astype(np.int32)[:, None],
+        np.asarray(reward, np.float32)[:, None],
+        np.stack(after)[:, None],
+        np.asarray(terminated)[:, None],
+        (np.asarray(truncated) & ~np.asarray(terminated))[:, None],
+        (np.arange(size) < len(block))[:, None],
+        *([np.stack(mask)[:, None] for mask in masks] if masked else ()),
+    )

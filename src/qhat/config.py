@@ -51,8 +51,20 @@ class TrainConfig:
         for name in ("steps", "seeds", "eval_every", "eval_episodes", "save_every"):
             value = getattr(self, name)
             flag = "--" + name.replace("_", "-")
-            require(value >= 1, f"{flag} is {value}; expected a whole number of 1 or more.")
-        require(0 <= self.seed < 2**31, f"--seed is {self.seed}; expected 0 to 2147483647.")
+            require(
+                isinstance(value, int) and value >= 1,
+                f"{flag} is {value}; expected a whole number of 1 or more.",
+            )
+        last = self.seed + self.seeds - 1
+        require(
+            self.seed >= 0 and last < 2**31,
+            f"--seed is {self.seed} and the last seed {last}; expected 0 to 2147483647.",
+        )
+        require(self.steps < 2**31, f"--steps is {self.steps}; expected at most 2147483647 (per seed).")
+        require(
+            not (self.resume and self.init_from),
+            "--init-from has no meaning with --resume, which goes on with the run's own weights.",
+        )
         require(
             self.max_seconds is None or self.max_seconds > 0,
             f"--max-seconds is {self.max_seconds}; expected more than 0.",

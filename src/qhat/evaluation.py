@@ -26,18 +26,18 @@ def compiled_returns(learner: Learner, environment: Environment) -> Callable[[An
         state, observation = environment.reset(reset_key)
 
         def unfinished(carry: tuple) -> Array:
-            return ~jnp.all(carry[3])
+            return ~jnp.all(carry[4])
 
         def step(carry: tuple) -> tuple:
-            turn, state, observation, finished, returns = carry
-            action = learner.greedy(parameters, observation)
+            turn, state, observation, legal, finished, returns = carry
+            action = learner.greedy(parameters, observation, legal=legal)
             state, now = environment.step(state, action, jax.random.fold_in(run_key, turn))
             returns += jnp.where(finished | ~now.real, 0.0, now.reward)
             finished |= now.real & (now.terminated | now.truncated)
-            return turn + 1, state, now.observation, finished, returns
+            return turn + 1, state, now.observation, now.legal, finished, returns
 
         E = environment.num_envs
-        start = (0, state, observation, jnp.zeros(E, bool), jnp.zeros(E))
+        start = (0, state, observation, environment.legal(state), jnp.zeros(E, bool), jnp.zeros(E))
         return jax.lax.while_loop(unfinished, step, start)[-1]
 
     compiled = jax.jit(jax.vmap(one_seed, in_axes=(0, None)))

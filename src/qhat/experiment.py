@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
 from collections.abc import Callable
@@ -18,8 +19,9 @@ from qhat import runtime
 from qhat.config import TrainConfig
 from qhat.environments.base import Environment
 from qhat.environments.make import make
-from qhat.errors import UsageError
+from qhat.errors import UsageError, require
 from qhat.evaluation import compiled_returns
+from qhat.learner import Metrics
 from qhat.memory import nbytes, require_memory
 from qhat.run import Run, load_best, spec_to_json
 from qhat.runs.folder import RunFolder, write_text
@@ -28,6 +30,7 @@ from qhat.training.iteration import Program
 from qhat.training.loop import Loop
 from qhat.training.state import Log, TrainState
 
+LEARNER_METRICS = tuple(field.name for field in dataclasses.fields(Metrics))
 LONGEST_CALL = 2_500
 """Iterations in one compiled call: progress is told, and a signal heard, this often."""
 
@@ -45,6 +48,8 @@ class Progress:
     """Mean over seeds of the run's own latest evaluation; NaN before the first."""
     epsilon: float
     loss: float
+    clipped: float
+    """Share of the targets' mass that lay beyond the head's support lately; the worst seed's."""
     steps_per_second: float
     """Environment steps of all seeds together."""
 
@@ -67,7 +72,8 @@ def train(
     """Train, and leave a run folder.
 
     Args:
-        env: an id, or an environment of one's own with `config.recipe.num_envs` copies.
+        env: an id, or an environment of one's own with `config.recipe.num_envs` copies, which then
+            plays the run's own evaluations too, one episode per copy.
         config: defaults of `qhat train` unless given; its `env` is overridden by `env`.
         progress: called a few times a second at most.
         should_stop: asked between compiled calls; when true the run saves and stops.
@@ -79,17 +85,24 @@ def train(
     env_id = env if isinstance(env, str) else env.spec.id
     config = dataclasses.replace(config or TrainConfig(env_id), env=env_id).validate()
     runtime.prepare(runtime.devices_for(config.seeds))
-    environment = env if isinstance(env, Environment) else make(env_id, config.recipe.num_envs)
-    return _Session(config, environment).run(progress, should_stop)
+    own = isinstance(env, Environment)
+    environment = env if own else make(env_id, config.recipe.num_envs)
+    require(
+        environment.num_envs == config.recipe.num_envs,
+        f"The environment has {environment.num_envs} copies and the recipe num_envs"
+        f" {config.recipe.num_envs}; expected as many.",
+    )
+    judge = environment if own else make(env_id, config.eval_episodes)
+    return _Session(config, environment, judge).run(progress, should_stop)
 
 
 class _Session:
     """One call of `train`: what is fixed, and the run as it goes."""
 
-    def __init__(self, config: TrainConfig, environment: Environment):
+    def __init__(self, config: TrainConfig, environment: Environment, judge: Environment):
         spec, recipe = environment.spec, config.recipe
-        self.config, self.environment, self.spec = config, environment, spec
-        self.program = Program.of(recipe, spec.shape, spec.dtype, spec.actions)
+        self.config, self.judge, self.spec = config, judge, spec
+        self.program = Program.of(recipe, spec.shape, spec.dtype, spec.actions, spec.masked)
         self.devices = _dividing(config.seeds, len(jax.local_devices()))
         self.loop = Loop(self.program, environment, self.devices)
         self.keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
@@ -133,7 +146,7 @@ class _Session:
     def _resume(self, folder: RunFolder) -> tuple[RunFolder, TrainState, dict[str, Any]]:
         written = folder.read_config()
         wanted = {**self.config.to_json(), "spec": spec_to_json(self.spec)}
-        for name in ("env", "recipe", "seeds", "seed", "spec"):
+        for name in ("env", "recipe_name", "recipe", "seeds", "seed", "spec"):
             if written.get(name) != wanted[name]:
                 raise UsageError(
                     f"Run '{folder.path}' was trained with another {name}; resuming takes the run's own"
@@ -151,6 +164,7 @@ class _Session:
         state = checkpoint.read_tree(last, "state", shape)
         best = checkpoint.read_tree(last, "best", best_shape)
         folder.rewind(int(state.clock.iterations) * self.config.recipe.num_envs)
+        write_text(folder.config, json.dumps({**written, "steps": self.config.steps}, indent=2) + "\n")
         return folder, jax.tree.map(jnp.asarray, state), best
 
     def _warm_start(self, state: TrainState, source: Path) -> TrainState:
@@ -166,8 +180,7 @@ class _Session:
         end = math.ceil(config.steps / E)
         marks = [max(1, every // E) for every in (config.eval_every, config.save_every)]
         advance = self.loop.compile(min(LONGEST_CALL, *marks, end))
-        judge_env = self.environment if self.environment.num_envs == config.eval_episodes else None
-        judge = compiled_returns(self.program.learner, judge_env or make(config.env, config.eval_episodes))
+        judge = compiled_returns(self.program.learner, self.judge)
         at = int(self.state.clock.iterations)
         stopped = False
         while at < end and not stopped:
@@ -178,11 +191,13 @@ class _Session:
             at += count
             rate = count * E * config.seeds / (time.perf_counter() - began)
             loss = self._write(at, count, log, rate)
-            if at % marks[0] == 0 or at == end:
-                self._evaluate(at, judge)
             elapsed = time.perf_counter() - self.started
             stopped = should_stop() or (config.max_seconds is not None and elapsed >= config.max_seconds)
-            if at % marks[1] == 0 or at == end or stopped:
+            saves = at % marks[1] == 0 or at == end or stopped
+            # A first checkpoint comes after a first evaluation: `best` is never the untrained weights.
+            if at % marks[0] == 0 or at == end or (saves and not np.isfinite(self.best["score"]).all()):
+                self._evaluate(at, judge)
+            if saves:
                 self._save(at * E)
             progress(self._progress(at * E, elapsed, loss, rate))
         run = Run(self.folder, self.program, self.spec)
@@ -197,7 +212,8 @@ class _Session:
         epsilon = float(self.config.recipe.explore.epsilon(jnp.int32(at * E)))
         rows: list[dict[str, Any]] = []
         scores = []
-        for seed, turn, env in np.argwhere(log.ended):
+        # By turn, then seed: the latest episodes come last.
+        for turn, seed, env in np.argwhere(np.swapaxes(log.ended, 0, 1)):
             score = float(log.returns[seed, turn, env])
             scores.append(score)
             step = int((first + turn + 1) * E)
@@ -211,10 +227,8 @@ class _Session:
                     "length": length,
                 }
             )
-        means = {
-            name: _mean_of_finite(np.asarray(getattr(log.metrics, name)))
-            for name in ("loss", "q", "gradient_norm")
-        }
+        means = {name: _mean_of_finite(np.asarray(getattr(log.metrics, name))) for name in LEARNER_METRICS}
+        self.clipped = float(np.nanmax(means["clipped"], initial=0.0))
         for seed in range(self.config.seeds):
             row = {name: f"{means[name][seed]:.6g}" for name in means}
             row |= {"epsilon": f"{epsilon:.4g}", "steps_per_second": f"{rate:.0f}"}
@@ -282,6 +296,7 @@ class _Session:
             evaluation=self.evaluation,
             epsilon=self.epsilon,
             loss=loss,
+            clipped=self.clipped,
             steps_per_second=rate,
         )
 

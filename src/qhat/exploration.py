@@ -33,8 +33,9 @@ class Explore(AxisValue, abc.ABC):
         key: Array,
         step: Int[Array, ""],
         actions: Actions,
+        legal: Bool[Array, "E F C"] | None = None,
     ) -> tuple[Any, Int[Array, "E F"]]:
-        """Return the new state and the actions to execute."""
+        """Return the new state and the actions to execute, which are legal ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,14 +78,23 @@ class EpsilonGreedy(Explore):
         key: Array,
         step: Int[Array, ""],
         actions: Actions,
+        legal: Bool[Array, "E F C"] | None = None,
     ) -> tuple[Any, Int[Array, "E F"]]:
         bits = jax.random.bits(key, (greedy.shape[0], 1 + actions.factors))
         epsilon = self.epsilon(step)
         begins = _uniform(bits[:, 0]) < epsilon / (epsilon + self.hold * (1.0 - epsilon))
-        drawn = (bits[:, 1:] % jnp.asarray(actions.choices, jnp.uint32)).astype(jnp.int32)
+        if legal is None:
+            drawn = (bits[:, 1:] % jnp.asarray(actions.choices, jnp.uint32)).astype(jnp.int32)
+        else:
+            drawn = _nth_legal(bits[:, 1:], legal)
         if self.hold == 1:
             return state, jnp.where(begins[:, None], drawn, greedy)
-        return self._hold(state, greedy, begins, drawn)
+        state, action = self._hold(state, greedy, begins, drawn)
+        if legal is None:
+            return state, action
+        # A held action that is no longer legal gives way to the greedy one.
+        allowed = jnp.take_along_axis(legal, action[..., None], axis=2)[..., 0]
+        return state, jnp.where(allowed, action, greedy)
 
     def _hold(
         self,
@@ -100,9 +110,41 @@ class EpsilonGreedy(Explore):
         return (held, remaining), jnp.where((holding | begins)[:, None], held, greedy)
 
 
+@dataclasses.dataclass(frozen=True)
+class NoExploration(Explore):
+    """The greedy action, always: for noisy layers, which explore by themselves."""
+
+    name: ClassVar[str] = "greedy"
+
+    def init(self, num_envs: int, actions: Actions) -> Any:
+        return ()
+
+    def epsilon(self, step: Int[Array, ""]) -> Float[Array, ""]:
+        return jnp.float32(0.0)
+
+    def choose(
+        self,
+        state: Any,
+        greedy: Int[Array, "E F"],
+        key: Array,
+        step: Int[Array, ""],
+        actions: Actions,
+        legal: Bool[Array, "E F C"] | None = None,
+    ) -> tuple[Any, Int[Array, "E F"]]:
+        return state, greedy
+
+
+def _nth_legal(bits: Array, legal: Bool[Array, "E F C"]) -> Int[Array, "E F"]:
+    """Draw uniformly among the legal choices: number n of them, n random below their count."""
+    rank = jnp.cumsum(legal, axis=2)
+    count = jnp.maximum(rank[..., -1], 1).astype(jnp.uint32)
+    wanted = (bits % count).astype(jnp.int32) + 1
+    return jnp.argmax(legal & (rank == wanted[..., None]), axis=2).astype(jnp.int32)
+
+
 def _uniform(bits: Array) -> Float[Array, ...]:
     """Map 32 random bits to [0, 1): the top 24 bits, as many as a float32 holds exactly."""
     return (bits >> 8).astype(jnp.float32) * 2.0**-24
 
 
-EXPLORES: tuple[type[Explore], ...] = (EpsilonGreedy,)
+EXPLORES: tuple[type[Explore], ...] = (EpsilonGreedy, NoExploration)

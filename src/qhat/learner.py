@@ -11,12 +11,20 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from qhat.actions import Actions
+from qhat.heads import support as supports
 from qhat.networks.network import Network
 from qhat.recipe import Recipe
+from qhat.replay.outlook import Outlook
 from qhat.replay.ring import Transition
+
+SUPPORT = "support"
+"""Entry of the parameters that no gradient moves."""
+
+LOOKS = ("online", "target", "selection", "bonus")
+"""What an update may look at a network for; each look has a key of its own."""
 
 
 class LearnerState(eqx.Module):
@@ -34,6 +42,8 @@ class Metrics(eqx.Module):
     q: Float[Array, ""]
     """Mean of Q(s, a) over the batch's own actions."""
     gradient_norm: Float[Array, ""]
+    clipped: Float[Array, ""]
+    """Share of the targets' mass beyond the support; 0 for a head that has none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,29 +63,45 @@ class Learner:
             merge=recipe.merge,
             hidden=recipe.hidden,
             shape=shape,
-            factors=actions.factors,
-            choices=actions.width,
+            actions=actions,
             outputs=recipe.head.outputs,
+            embedding=recipe.head.embedding,
         )
         return Learner(recipe, network, actions)
 
+    def init_parameters(self, key: Array) -> dict[str, Any]:
+        """Draw θ, and place the head's support."""
+        parameters = self.network.init(key)
+        support = self.recipe.head.init_support()
+        return {**parameters, SUPPORT: support} if support else parameters
+
     def init(self, key: Array) -> LearnerState:
         """Draw θ; θ⁻ = θ."""
-        online = self.network.init(key)
+        online = self.init_parameters(key)
+        weights, _ = _apart(online)
         return LearnerState(
-            online, jax.tree.map(jnp.copy, online), self._optimiser.init(ravel_pytree(online)[0])
+            online, jax.tree.map(jnp.copy, online), self._optimiser.init(ravel_pytree(weights)[0])
         )
 
     def q_values(
         self, parameters: Any, observation: Array, key: Array | None = None
     ) -> Float[Array, "F C"]:
         """Return Q_f(s, ·; θ) for one observation, without noise unless `key` is given."""
-        return self._means(self.network.apply(parameters, observation, key))
+        noise = None if key is None else self.network.noise(key)
+        noise = None if noise is None else noise[0]
+        fractions = self.recipe.head.fixed_fractions()
+        return self._q(*self._see(parameters, observation, noise, fractions))
 
-    def greedy(self, parameters: Any, observations: Array, key: Array | None = None) -> Int[Array, "E F"]:
-        """Return argmax_a Q(s, a; θ) for each of a batch of observations."""
+    def greedy(
+        self,
+        parameters: Any,
+        observations: Array,
+        key: Array | None = None,
+        legal: Bool[Array, "E F C"] | None = None,
+    ) -> Int[Array, "E F"]:
+        """Return argmax_a Q(s, a; θ) over the legal actions, for each of a batch of observations."""
         q = jax.vmap(self.q_values, in_axes=(None, 0, None))(parameters, observations, key)
-        return jnp.argmax(q, axis=-1).astype(jnp.int32)
+        return jnp.argmax(_among(q, legal), axis=-1).astype(jnp.int32)
 
     def update(
         self,
@@ -84,71 +110,154 @@ class Learner:
         weights: Float[Array, " B"],
         key: Array,
         updates: Int[Array, ""],
+        seen: Outlook | None = None,
+        steps: Int[Array, ""] | None = None,
     ) -> tuple[LearnerState, Float[Array, " B"], Metrics]:
         """Do gradient update number `updates` (from 1).
+
+        Args:
+            seen: what a support that calibrates itself is placed by, before update 1.
+            steps: environment steps so far, which the step size follows; `None` is as many as
+                `replay_ratio` makes of `updates`.
 
         Returns:
             the new state, the error of every transition (for its priority), and metrics.
         """
-
         recipe = self.recipe
+        state = self._calibrated(state, updates, seen)
+        trained, support = _apart(state.online)
+        noise, fractions = self._draw(key, weights.shape[0])
 
-        def objective(online: Any) -> tuple[Float[Array, ""], tuple[Array, Array]]:
-            regress = jax.vmap(self._regress, in_axes=(None, None, 0, None))
-            losses, errors, q = regress(online, state.target, batch, key)
-            return jnp.mean(weights * losses), (errors, q)
+        def objective(trained: Any) -> tuple[Float[Array, ""], tuple[Array, Array, Array]]:
+            regress = jax.vmap(self._regress, in_axes=(None, None, 0, None, 0))
+            losses, *rest = regress({**trained, **support}, state.target, batch, noise, fractions)
+            errors, q, overflow = rest
+            return jnp.mean(weights * losses), (errors, q, overflow)
 
-        (loss, (errors, q)), gradient = jax.value_and_grad(objective, has_aux=True)(state.online)
+        (loss, (errors, q, overflow)), gradient = jax.value_and_grad(objective, has_aux=True)(trained)
         # One flat vector: a small network's optimiser is otherwise dozens of tiny operations.
         flat, unravel = ravel_pytree(gradient)
         norm = jnp.sqrt(jnp.dot(flat, flat))
         if recipe.max_gradient_norm is not None:
             flat *= jnp.minimum(1.0, recipe.max_gradient_norm / (norm + 1e-12))
         change, optimiser = self._optimiser.update(flat, state.optimiser)
-        change = -self.learning_rate(updates) * jnp.asarray(change)
-        online = optax.apply_updates(state.online, unravel(change))
+        steps = updates / recipe.replay_ratio if steps is None else steps
+        change = -self.learning_rate(steps) * jnp.asarray(change)
+        overflow = jnp.mean(overflow, axis=0)
+        moved: Any = optax.apply_updates(trained, unravel(change))
+        online = {**moved, **self._widened(support, overflow)}
         target = recipe.target.follow(state.target, online, updates)
-        metrics = Metrics(loss, jnp.mean(q), norm)
+        metrics = Metrics(loss, jnp.mean(q), norm, jnp.sum(overflow))
         return LearnerState(online, target, optimiser), errors, metrics
 
-    def _means(self, z: Float[Array, "F C K"]) -> Float[Array, "F C"]:
-        """Return the mean of every choice, −∞ where a factor has fewer choices than the widest."""
-        means, actions = self.recipe.head.mean(z), self.actions
-        if len(set(actions.choices)) == 1:
-            return means
-        exists = jnp.arange(actions.width) < jnp.asarray(actions.choices)[:, None]
-        return jnp.where(exists, means, -jnp.inf)
-
-    def learning_rate(self, updates: Int[Array, ""]) -> Float[Array, ""]:
-        """Return the step size of gradient update number `updates`."""
+    def learning_rate(self, steps: Array) -> Float[Array, ""]:
+        """Return the step size at environment step `steps`."""
         recipe = self.recipe
         start, end = recipe.learning_rate, recipe.learning_rate_end
         if end is None:
             return jnp.float32(start)
-        fraction = jnp.clip(updates / (recipe.learning_rate_steps * recipe.replay_ratio), 0.0, 1.0)
+        fraction = jnp.clip(steps / recipe.learning_rate_steps, 0.0, 1.0)
         return jnp.asarray(start + fraction * (end - start), jnp.float32)
 
     def _regress(
-        self, online: Any, target: Any, transition: Transition, key: Array
-    ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
-        """Return the loss, error and Q(s, a) of one transition."""
-        recipe, head, network = self.recipe, self.recipe.head, self.network
-        online_key, target_key, selection_key = jax.random.split(key, 3)
+        self,
+        online: Any,
+        target: Any,
+        transition: Transition,
+        noise: dict[str, Array | None],
+        fractions: dict[str, Array | None],
+    ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""], Float[Array, " 2"]]:
+        """Return the loss, error, Q(s, a) and overflow of one transition."""
+        recipe, head = self.recipe, self.recipe.head
 
-        z = network.apply(online, transition.observation, online_key)
-        z_next = network.apply(target, transition.successor, target_key)
-        q_next = self._means(z_next)
+        def see(look: str, parameters: Any, observation: Array) -> tuple[Array, Any]:
+            drawn = fractions[look]
+            # A choice of action averages over fixed fractions, as acting does.
+            at = head.fixed_fractions() if drawn is None else drawn
+            return self._see(parameters, observation, noise[look], at)
+
+        z, basis = see("online", online, transition.observation)
+        z_next, basis_next = see("target", target, transition.successor)
+        q_next = self._q(z_next, basis_next)
+        if head.samples:
+            q_next = self._q(*see("selection", target, transition.successor))
         q_select = q_next
         if recipe.policy.uses_online:
-            q_select = self._means(network.apply(online, transition.successor, selection_key))
-        policy, shift = recipe.policy.probabilities(q_next, q_select)
+            q_select = self._q(*see("selection", online, transition.successor))
+        policy, shift = recipe.policy.probabilities(
+            _among(q_next, transition.legal_next), _among(q_select, transition.legal_next)
+        )
+        reward = transition.reward
+        if recipe.bonus.uses_target:
+            q_now = self._q(*see("bonus", target, transition.observation))
+            reward += recipe.bonus.value(_among(q_now, transition.legal), transition.action)
 
-        prediction = head.predict(z, transition.action)
-        goal = head.backup(transition.reward, transition.discount, z_next, policy, shift)
-        loss, error = head.loss(prediction, jax.lax.stop_gradient(goal))
-        chosen = jnp.take_along_axis(head.mean(z), transition.action[:, None], axis=1)
-        return loss, error, jnp.mean(chosen)
+        prediction = head.predict(z, transition.action, basis)
+        goal = head.backup(reward, transition.discount, z_next, policy, shift, basis_next)
+        goal = jax.lax.stop_gradient(goal)
+        loss, error = head.loss(prediction, goal, basis)
+        chosen = jnp.take_along_axis(head.mean(z, basis), transition.action[:, None], axis=1)
+        return loss, error, jnp.mean(chosen), head.overflow(goal, basis)
+
+    def _see(
+        self, parameters: Any, observation: Array, noise: Array | None, fractions: Array | None
+    ) -> tuple[Float[Array, "F C K"], Any]:
+        """Return Z(s, ·; θ) for one observation, and what its K numbers stand for."""
+        weights, support = _apart(parameters)
+        z = self.network.apply(weights, observation, noise, fractions)
+        return z, self.recipe.head.basis(support.get(SUPPORT, {}), fractions)
+
+    def _q(self, z: Float[Array, "F C K"], basis: Any) -> Float[Array, "F C"]:
+        """Return the mean of every choice, −∞ where a factor has fewer choices than the widest."""
+        means, exists = self.recipe.head.mean(z, basis), self.actions.exists
+        return means if exists is None else jnp.where(jnp.asarray(exists), means, -jnp.inf)
+
+    def _draw(self, key: Array, batch: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Draw what each look at a network gets of its own: noise, and fractions per example."""
+        noise_key, *keys = jax.random.split(key, 1 + len(LOOKS))
+        rows = self.network.noise(noise_key, len(LOOKS))
+        noise: dict[str, Any] = dict.fromkeys(LOOKS)
+        if rows is not None:
+            noise |= dict(zip(LOOKS, rows, strict=True))
+        fractions: dict[str, Any] = {}
+        for look, own in zip(LOOKS, keys, strict=True):
+            count = self.recipe.head.fractions(look)
+            fractions[look] = jax.random.uniform(own, (batch, count)) if count else None
+        return noise, fractions
+
+    def _calibrated(
+        self, state: LearnerState, updates: Int[Array, ""], seen: Outlook | None
+    ) -> LearnerState:
+        """Place the support of both networks before the first update."""
+        head = self.recipe.head
+        if not head.calibrates or seen is None:
+            return state
+        placed = supports.calibrate(seen, head.outputs)
+
+        def place(parameters: dict[str, Any]) -> dict[str, Any]:
+            kept = jax.tree.map(
+                lambda new, old: jnp.where(updates == 1, new, old), placed, parameters[SUPPORT]
+            )
+            return {**parameters, SUPPORT: kept}
+
+        return LearnerState(place(state.online), place(state.target), state.optimiser)
+
+    def _widened(self, support: dict[str, Any], overflow: Float[Array, " 2"]) -> dict[str, Any]:
+        if not self.recipe.head.calibrates:
+            return support
+        return {SUPPORT: supports.widen(support[SUPPORT], overflow, self.recipe.head.outputs)}
 
     @property
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.scale_by_adam(eps=self.recipe.adam_epsilon)
+
+
+def _apart(parameters: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what gradients move, and the support (nothing for most heads)."""
+    trained = {name: leaf for name, leaf in parameters.items() if name != SUPPORT}
+    return trained, {name: leaf for name, leaf in parameters.items() if name == SUPPORT}
+
+
+def _among(q: Float[Array, "*E F C"], legal: Bool[Array, "*E F C"] | None) -> Float[Array, "*E F C"]:
+    """Return Q with −∞ where an action is not legal."""
+    return q if legal is None else jnp.where(legal, q, -jnp.inf)

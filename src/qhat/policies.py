@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from qhat._lazy import Array, Float, jax, jnp
 from qhat.axis import AxisValue
+from qhat.errors import require
 
 
 class Policy(AxisValue, abc.ABC):
@@ -20,8 +21,10 @@ class Policy(AxisValue, abc.ABC):
     @abc.abstractmethod
     def probabilities(
         self, target: Float[Array, "F C"], online: Float[Array, "F C"]
-    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"]]:
-        """Return π(a'|s') per factor, and −τ·log π (0 for a hard policy).
+    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"] | None]:
+        """Return π(a'|s') per factor, and −τ·log π (`None` for a hard policy).
+
+        A choice whose Q is −∞ does not exist or is not legal: its probability is 0.
 
         Args:
             target: Q(s', ·) by the target network.
@@ -38,8 +41,8 @@ class Greedy(Policy):
 
     def probabilities(
         self, target: Float[Array, "F C"], online: Float[Array, "F C"]
-    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"]]:
-        return _one_hot_argmax(target), jnp.zeros_like(target)
+    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"] | None]:
+        return _one_hot_argmax(target), None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +57,46 @@ class Double(Policy):
 
     def probabilities(
         self, target: Float[Array, "F C"], online: Float[Array, "F C"]
-    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"]]:
-        return _one_hot_argmax(online), jnp.zeros_like(online)
+    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"] | None]:
+        return _one_hot_argmax(online), None
+
+
+@dataclasses.dataclass(frozen=True)
+class Softmax(Policy):
+    """π ∝ exp(Q̄(s', ·)/τ), with its entropy in the backup (Vieillard et al. 2020, eq. 1).
+
+    https://arxiv.org/abs/2007.14430
+
+    Over F factors, whose mean is Q, the joint softmax is the product of softmaxes at τ·F.
+    """
+
+    name: ClassVar[str] = "softmax"
+    uses_online: ClassVar[bool] = False
+
+    tau: float = 0.03
+    """τ, temperature, in the units of the return; towards 0 the policy is greedy."""
+
+    def validate(self) -> None:
+        require(
+            self.tau > 0,
+            f"softmax:tau is {self.tau}; expected a temperature above 0. For no temperature use"
+            " --policy greedy.",
+        )
+
+    def probabilities(
+        self, target: Float[Array, "F C"], online: Float[Array, "F C"]
+    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"] | None]:
+        log_pi = log_softmax(target, self.tau)
+        return jnp.exp(log_pi), -self.tau * target.shape[0] * jnp.where(log_pi > -1e8, log_pi, 0.0)
+
+
+def log_softmax(q: Float[Array, "F C"], tau: float) -> Float[Array, "F C"]:
+    """Return log π per factor of the joint softmax at τ; about −10⁹ where Q is −∞."""
+    return jax.nn.log_softmax(jnp.maximum(q / (tau * q.shape[0]), -1e9), axis=1)
 
 
 def _one_hot_argmax(q: Float[Array, "F C"]) -> Float[Array, "F C"]:
     return jax.nn.one_hot(jnp.argmax(q, axis=1), q.shape[1], dtype=q.dtype)
 
 
-POLICIES: tuple[type[Policy], ...] = (Greedy, Double)
+POLICIES: tuple[type[Policy], ...] = (Greedy, Double, Softmax)

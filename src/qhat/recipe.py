@@ -10,19 +10,21 @@ from typing import Any
 import tyro
 
 from qhat.axis import AxisValue, from_json, to_json
+from qhat.bonuses import BONUSES, Bonus, Munchausen, NoBonus
 from qhat.errors import UsageError, require
-from qhat.exploration import EXPLORES, EpsilonGreedy, Explore
+from qhat.exploration import EXPLORES, EpsilonGreedy, Explore, NoExploration
 from qhat.heads import HEADS, Expected, Head
-from qhat.networks.dense import LAYERS, Dense, Layer
+from qhat.networks.dense import LAYERS, Dense, Layer, Noisy
 from qhat.networks.merge import MERGES, Merge, Plain
 from qhat.networks.torso import MLP, TORSOS, Torso
-from qhat.policies import POLICIES, Greedy, Policy
+from qhat.policies import POLICIES, Greedy, Policy, Softmax
 from qhat.replay.samplers import SAMPLERS, Sampler, Uniform
 from qhat.targets import TARGETS, Hard, Target
 
 AXES: dict[str, tuple[type[AxisValue], ...]] = {
     "head": HEADS,
     "policy": POLICIES,
+    "bonus": BONUSES,
     "merge": MERGES,
     "dense": LAYERS,
     "torso": TORSOS,
@@ -35,12 +37,17 @@ AXES: dict[str, tuple[type[AxisValue], ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """An algorithm as a value: G = R⁽ⁿ⁾ + d · Σ_a' π(a'|s') Z̄(s', a'), and how it is fitted."""
+    """An algorithm as a value: how it is fitted to
+
+    G = R⁽ⁿ⁾ + b(s, a) + d · Σ_a' π(a'|s')·[Z̄(s', a') − τ·log π(a'|s')].
+    """
 
     head: Head = Expected()
     """How a return is represented."""
     policy: Policy = Greedy()
     """How a' is chosen in the backup."""
+    bonus: Bonus = NoBonus()
+    """What is added to the reward."""
     merge: Merge = Plain()
     """How features become outputs: plain, or dueling (value + advantage)."""
     dense: Layer = Dense()
@@ -98,15 +105,20 @@ class Recipe:
 
     def validate(self) -> Recipe:
         """Return self, or raise `UsageError` with the sentence for the first meaningless setting."""
-        for axis in AXES:
-            getattr(self, axis).validate()
+        for axis, kinds in AXES.items():
+            part = getattr(self, axis)
+            require(
+                isinstance(part, AxisValue) and part.axis == axis,
+                f"{axis} is {part!r}; expected a value of this axis, for example {kinds[-1].__name__}().",
+            )
+            part.validate()
         at_least_1 = ("n_step", "batch_size", "replay_capacity", "num_envs", "learning_rate_steps")
         for name in at_least_1:
             value = getattr(self, name)
             require(_whole(value, 1), f"{_flag(name)} is {value}; expected a whole number of 1 or more.")
         require(
-            _whole(self.learning_starts, 0),
-            f"--learning-starts is {self.learning_starts}; expected 0 or more steps.",
+            _whole(self.learning_starts, 0) and self.learning_starts < 2**31,
+            f"--learning-starts is {self.learning_starts}; expected 0 to 2147483647 steps.",
         )
         require(
             isinstance(self.hidden, tuple) and all(_whole(width, 1) for width in self.hidden),
@@ -127,8 +139,22 @@ class Recipe:
             may_be_none = name in ("max_gradient_norm", "learning_rate_end") and value is None
             good = may_be_none or _positive(value)
             require(good, f"{_flag(name)} is {value}; expected more than 0.")
+        self._validate_pairs()
         self._validate_replay()
         return self
+
+    def _validate_pairs(self) -> None:
+        require(
+            not isinstance(self.explore, NoExploration) or isinstance(self.dense, Noisy),
+            "--explore greedy never tries another action with --dense"
+            f" {self.dense.name}; expected --dense noisy beside it, or --explore epsilon.",
+        )
+        if isinstance(self.bonus, Munchausen) and isinstance(self.policy, Softmax):
+            require(
+                self.bonus.tau == self.policy.tau,
+                f"munchausen:tau is {self.bonus.tau} and softmax:tau is {self.policy.tau}; expected one"
+                " temperature: the bonus is the log-probability of the backup's own policy.",
+            )
 
     def _validate_replay(self) -> None:
         require(
@@ -143,6 +169,11 @@ class Recipe:
             f" {self.num_envs} environments; expected at least n_step + 2 = {self.n_step + 2}.",
         )
         updates = self.num_envs * self.replay_ratio
+        require(
+            1e-6 <= updates <= 1e6,
+            f"--replay-ratio is {self.replay_ratio}; expected between a millionth and a million updates"
+            " per vectorised step.",
+        )
         whole = updates if updates >= 1 else 1 / updates
         require(
             abs(whole - round(whole)) < 1e-6,

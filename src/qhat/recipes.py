@@ -6,20 +6,54 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from qhat.bonuses import Munchausen
 from qhat.errors import UsageError, near_miss
-from qhat.exploration import EpsilonGreedy
-from qhat.heads import Expected
+from qhat.exploration import EpsilonGreedy, NoExploration
+from qhat.heads import Categorical, Expected, HLGauss, Implicit, Quantile
+from qhat.networks.dense import Noisy
 from qhat.networks.merge import Dueling
-from qhat.policies import Double
+from qhat.policies import Double, Softmax
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
 from qhat.targets import Hard, Soft
 
-dqn = Recipe(paper="https://doi.org/10.1038/nature14236")
+# What every paper's recipe below has in common: settings of a small control task, the same for all, so
+# that a difference between two of them is the paper's idea. (The papers' own step sizes, replay sizes
+# and exploration are Atari's.)
+_small = Recipe(
+    hidden=(128, 128),
+    batch_size=64,
+    explore=EpsilonGreedy(start=1.0, end=0.1, steps=5_000),
+    learning_rate=1e-3,
+    learning_rate_end=1e-4,
+    adam_epsilon=1e-5,
+    max_gradient_norm=10.0,
+)
+
+dqn = replace(_small, paper="https://doi.org/10.1038/nature14236")
 double_dqn = replace(dqn, policy=Double(), paper="https://arxiv.org/abs/1509.06461")
 dueling_dqn = replace(dqn, merge=Dueling(), paper="https://arxiv.org/abs/1511.06581")
 per_dqn = replace(dqn, policy=Double(), sampler=Prioritised(), paper="https://arxiv.org/abs/1511.05952")
-nstep_dqn = replace(dqn, n_step=3, paper="https://arxiv.org/abs/1710.02298")
+nstep_dqn = replace(dqn, n_step=3, paper="https://arxiv.org/abs/1901.07510")
+noisy_dqn = replace(dqn, dense=Noisy(), explore=NoExploration(), paper="https://arxiv.org/abs/1706.10295")
+c51 = replace(dqn, head=Categorical(), paper="https://arxiv.org/abs/1707.06887")
+qr_dqn = replace(dqn, head=Quantile(), paper="https://arxiv.org/abs/1710.10044")
+iqn = replace(dqn, head=Implicit(), paper="https://arxiv.org/abs/1806.06923")
+m_dqn = replace(dqn, policy=Softmax(), bonus=Munchausen(), paper="https://arxiv.org/abs/2007.14430")
+m_iqn = replace(m_dqn, head=Implicit())
+hl_gauss_dqn = replace(dqn, head=HLGauss(), paper="https://arxiv.org/abs/2403.03950")
+rainbow = replace(
+    dqn,
+    head=Categorical(),
+    policy=Double(),
+    merge=Dueling(),
+    dense=Noisy(),
+    n_step=3,
+    sampler=Prioritised(alpha=0.5),
+    explore=NoExploration(),
+    paper="https://arxiv.org/abs/1710.02298",
+)
+rainbow_iqn = replace(rainbow, head=Implicit(), paper="https://arxiv.org/abs/1908.04683")
 
 # The textbook chapter's agents: its settings (squared error, batch 32, gradient norm 1) on the
 # right algorithm. Its target network is copied every 1000 updates, as the chapter meant to.
@@ -66,6 +100,15 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "dueling_dqn": dueling_dqn,
         "per_dqn": per_dqn,
         "nstep_dqn": nstep_dqn,
+        "noisy_dqn": noisy_dqn,
+        "c51": c51,
+        "qr_dqn": qr_dqn,
+        "iqn": iqn,
+        "m_dqn": m_dqn,
+        "m_iqn": m_iqn,
+        "hl_gauss_dqn": hl_gauss_dqn,
+        "rainbow": rainbow,
+        "rainbow_iqn": rainbow_iqn,
         "chapter_dqn": chapter_dqn,
         "chapter_double": chapter_double,
         "chapter_dueling": chapter_dueling,

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat.actions import Actions
-from qhat.environments.base import Spec
+from qhat.axis import AxisValue
+from qhat.environments.base import Environment, Spec
 from qhat.environments.make import make
-from qhat.errors import UsageError
+from qhat.errors import UsageError, require
 from qhat.evaluation import compiled_returns, reference_returns
 from qhat.recipe import Recipe
 from qhat.runs.folder import RunFolder
@@ -32,12 +33,16 @@ class Run:
     spec: Spec
 
     @staticmethod
-    def open(path: Path | str) -> Run:
-        """Open a run folder. Raises `UsageError` when it is missing, damaged or foreign."""
+    def open(path: Path | str, parts: tuple[type[AxisValue], ...] = ()) -> Run:
+        """Open a run folder. Raises `UsageError` when it is missing, damaged or foreign.
+
+        Args:
+            parts: classes of the recipe's parts from outside the package.
+        """
         folder = RunFolder.open(Path(path))
         config = folder.read_config()
-        recipe, spec = Recipe.from_json(config["recipe"]), spec_from_json(config["spec"])
-        return Run(folder, Program.of(recipe, spec.shape, spec.dtype, spec.actions), spec)
+        recipe, spec = Recipe.from_json(config["recipe"], parts), spec_from_json(config["spec"])
+        return Run(folder, Program.of(recipe, spec.shape, spec.dtype, spec.actions, spec.masked), spec)
 
     def weights(self, which: str = "best") -> Any:
         """Return the online weights of all seeds, leaves `[S, ...]`: `best` or `last`."""
@@ -49,7 +54,7 @@ class Run:
         episodes: int = 100,
         which: str = "best",
         seed: int = 1_000_000,
-        env: str | None = None,
+        env: str | Environment | None = None,
     ) -> Score:
         """Play fresh greedy episodes with every seed's policy, in the reference where there is one.
 
@@ -57,11 +62,14 @@ class Run:
             episodes: per seed.
             which: `best` (chosen by the run's own evaluations) or `last`.
             seed: of the first episode; seed i's episodes are numbered on from seed + i·episodes.
-            env: another environment id with the same spaces.
+            env: another environment id with the same spaces; or an environment of one's own, every
+                copy of which plays one episode.
         """
+        require(episodes >= 1, f"episodes is {episodes}; expected 1 or more.")
+        require(which in ("best", "last"), f"which is {which!r}; expected 'best' or 'last'.")
         weights = self.weights(which)
-        env_id = env or self.spec.id
-        probe = make(env_id, episodes)
+        probe = env if isinstance(env, Environment) else make(env or self.spec.id, episodes)
+        env_id = probe.spec.id
         if (probe.spec.shape, probe.spec.actions) != (self.spec.shape, self.spec.actions):
             raise UsageError(
                 f"'{env_id}' has observations {probe.spec.shape} and actions"
@@ -96,7 +104,7 @@ class Run:
         scores = checkpoint.read_manifest(source).get("best_score")
         if not isinstance(scores, list) or not scores:
             raise UsageError(f"'{source}' is damaged: its manifest does not list the seeds.")
-        one = jax.eval_shape(self.program.learner.network.init, jax.random.key(0))
+        one = jax.eval_shape(self.program.learner.init_parameters, jax.random.key(0))
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(scores), *leaf.shape), leaf.dtype), one)
 
 
@@ -134,6 +142,7 @@ def spec_from_json(data: Any) -> Spec:
             dtype=np.dtype(data["dtype"]).name,
             actions=Actions(tuple(int(count) for count in data["actions"])),
             reference=data["reference"],
+            masked=bool(data.get("masked", False)),
         )
     except (KeyError, TypeError, ValueError):
         raise UsageError("The run's config.json is damaged: its spec cannot be read.") from None

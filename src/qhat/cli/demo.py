@@ -1,4 +1,4 @@
-"""`make demo`: train the chapter's Rainbow on CartPole, score it honestly, draw its curve."""
+"""`make demo`: train Double + dueling + PER on CartPole, score it honestly, draw its curve."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from qhat.cli.main import main
-from qhat.runs.folder import unused
+from qhat.runs.folder import make_unused
 
 ENV = "CartPole-v1"
 RECIPE = "rainbow_lite"
@@ -14,7 +14,7 @@ RECIPE = "rainbow_lite"
 
 def demo() -> None:
     """Run the three commands of the README, one after the other, as a person would type them."""
-    folder = unused(Path("runs") / "demo")
+    folder = make_unused(Path("runs") / "demo")
     for words in (
         ["train", ENV, "--recipe", RECIPE, "--seeds", "2", "--run-dir", str(folder)],
         ["evaluate", str(folder)],

@@ -55,10 +55,11 @@ def _axis_rule(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
 
 
 def value_of(words: Sequence[str], flag: str) -> str | None:
-    """Return the word after `flag` (or behind `flag=`), before anything is parsed."""
+    """Return the word after the last `flag` (or behind `flag=`), before anything is parsed."""
+    found = None
     for index, word in enumerate(words):
         if word == flag and index + 1 < len(words):
-            return words[index + 1]
-        if word.startswith(flag + "="):
-            return word.partition("=")[2]
-    return None
+            found = words[index + 1]
+        elif word.startswith(flag + "="):
+            found = word.partition("=")[2]
+    return found

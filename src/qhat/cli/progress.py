@@ -14,6 +14,9 @@ from qhat.cli.train import _Stop
 from qhat.config import TrainConfig
 from qhat.environments.catalogue import Entry
 
+CLIPPED = 0.01
+"""Share of the targets' mass beyond the support from which people are warned."""
+
 
 def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float) -> dict[str, Any]:
     """Train with a live progress line on stderr; return what `--json` prints."""
@@ -33,17 +36,26 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
         console=console,
         transient=False,
     )
-    interrupted = False
+    interrupted, clipped = False, 0.0
     with bar:
         task = bar.add_task("train", total=config.steps, words="compiling (a few seconds, once)")
 
         def tell(now: experiment.Progress) -> None:
+            nonlocal clipped
+            clipped = now.clipped
             bar.update(task, completed=min(now.step, now.steps), words=_words(now))
 
         try:
             run = experiment.train(config.env, config, progress=tell, should_stop=stop)
         except experiment.Interrupted as stopped:
             run, interrupted = stopped.run, True
+    if clipped > CLIPPED:
+        name = config.recipe.head.name
+        console.print(
+            f"[yellow]warning:[/] {clipped:.1%} of the targets' mass lay beyond the support of"
+            f" {name} at the end, and was counted as its outermost atoms; values there are too small."
+            f" Give it a wider one: --head {name}:v_min=LOW,v_max=HIGH."
+        )
     seconds = time.perf_counter() - started
     outcome = {
         "run": str(run.folder.path),

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import tyro
 
-from qhat.axis import spell
 from qhat.cli.parsing import read
+from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT, RECIPES
 
-SHOWN = ("head", "policy", "merge", "dense", "sampler", "target")
+SHOWN = ("head", "policy", "bonus", "merge", "dense", "sampler")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +33,32 @@ def run(words: Sequence[str]) -> int:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("recipe", *SHOWN, "n", "paper"):
-        table.add_column(column, overflow="fold")
+    for column in ("recipe", "differs from plain DQN in", "paper"):
+        table.add_column(column)
     for name, recipe in RECIPES.items():
-        values = [spell(getattr(recipe, axis)) for axis in SHOWN]
         mark = f"{name} *" if name == DEFAULT else name
-        table.add_row(mark, *values, str(recipe.n_step), recipe.paper.removeprefix("https://"))
+        table.add_row(mark, _differences(recipe), _short(recipe.paper))
     console = Console()
     console.print(table)
-    console.print("\n* the default.  next: qhat train CartPole-v1 --recipe NAME", highlight=False)
+    console.print(
+        "\n* the default.  Every axis and setting: qhat recipes --json, or qhat train --recipe NAME --help"
+        "\nnext: qhat train CartPole-v1 --recipe NAME",
+        highlight=False,
+    )
     return 0
+
+
+def _differences(recipe: Recipe) -> str:
+    """Name the axes' values that plain DQN does not have, in the order of the data flow."""
+    plain = Recipe()
+    words = [getattr(recipe, axis).name for axis in SHOWN if _name(recipe, axis) != _name(plain, axis)]
+    words += [f"n = {recipe.n_step}"] if recipe.n_step != plain.n_step else []
+    return " · ".join(words)
+
+
+def _name(recipe: Recipe, axis: str) -> str:
+    return getattr(recipe, axis).name
+
+
+def _short(paper: str) -> str:
+    return paper.removeprefix("https://").removeprefix("arxiv.org/abs/").removeprefix("doi.org/")

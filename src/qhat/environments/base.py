@@ -24,6 +24,10 @@ class Timestep(eqx.Module):
     """`[E, ...]`, the true successor of the acted-on observation, also where the episode ended."""
     real: Bool[Array, " E"]
     """False where the row is a reset and no transition."""
+    legal: Bool[Array, "E F C"] | None = None
+    """Actions that `observation` allows, in an environment that masks."""
+    legal_successor: Bool[Array, "E F C"] | None = None
+    """Actions that `successor` allows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Spec:
     actions: Actions
     reference: str | None = None
     """Gymnasium id of the reference implementation, if there is one."""
+    masked: bool = False
+    """Whether `legal` comes with every observation."""
 
 
 class Environment(abc.ABC):
@@ -54,3 +60,7 @@ class Environment(abc.ABC):
     @abc.abstractmethod
     def step(self, state: Any, action: Int[Array, "E F"], key: Array) -> tuple[Any, Timestep]:
         """Step all E environments; one that ends starts anew."""
+
+    def legal(self, state: Any) -> Bool[Array, "E F C"] | None:
+        """Return the actions that the observations of `reset` allow; `None` is all."""
+        return None

@@ -5,29 +5,54 @@ from __future__ import annotations
 import abc
 from typing import Any, ClassVar
 
-from qhat._lazy import Array, Float, Int
+from qhat._lazy import Array, Float, Int, jnp
 from qhat.axis import AxisValue
 
 
 class Head(AxisValue, abc.ABC):
     """Meaning of the network's output `z` of shape `[F, C, K]`, for one example.
 
-    The learner maps these functions over a batch; weights and the mean are applied there, once.
+    The learner maps these functions over a batch; importance weights and the mean are applied
+    there, once. `basis` is what the K numbers stand for: atoms of a support, quantile fractions, or
+    nothing. It belongs to the network that made `z`.
     """
 
     axis: ClassVar[str] = "head"
 
+    samples: ClassVar[bool] = False
+    """Whether the network takes fractions, drawn anew for every look at it, and K is their number."""
+    embedding: int = 0
+    """Cosines of the embedding that the network shows a fraction as."""
+    calibrates: bool = False
+    """Whether the support is found from the returns that replay has seen."""
+
     @property
     @abc.abstractmethod
     def outputs(self) -> int:
-        """K, numbers per choice."""
+        """K, numbers per choice (for a head that samples: per fraction)."""
+
+    def init_support(self) -> dict[str, Array]:
+        """Return the part of the parameters that no gradient moves; most heads have none."""
+        return {}
+
+    def fractions(self, look: str) -> int:
+        """Return how many fractions an update draws for a look; 0 is to use the fixed ones."""
+        return 0
+
+    def fixed_fractions(self) -> Float[Array, " K"] | None:
+        """Return the fractions that every choice of an action averages over."""
+        return None
+
+    def basis(self, support: dict[str, Array], fractions: Float[Array, " K"] | None) -> Any:
+        """Return what the K numbers stand for."""
+        return ()
 
     @abc.abstractmethod
-    def mean(self, z: Float[Array, "F C K"]) -> Float[Array, "F C"]:
+    def mean(self, z: Float[Array, "F C K"], basis: Any) -> Float[Array, "F C"]:
         """Return Q_f(s, a_f), the expected return of each choice."""
 
     @abc.abstractmethod
-    def predict(self, z: Float[Array, "F C K"], action: Int[Array, " F"]) -> Any:
+    def predict(self, z: Float[Array, "F C K"], action: Int[Array, " F"], basis: Any) -> Any:
         """Return the joint prediction for `action`: factors merged."""
 
     @abc.abstractmethod
@@ -37,10 +62,25 @@ class Head(AxisValue, abc.ABC):
         discount: Float[Array, ""],
         z: Float[Array, "F C K"],
         policy: Float[Array, "F C"],
-        shift: Float[Array, "F C"],
+        shift: Float[Array, "F C"] | None,
+        basis: Any,
     ) -> Any:
-        """Return the target G = r + d · Σ_a' π(a'|s')·[Z̄(s', a') + shift(a')]."""
+        """Return the target G = r + d · Σ_a' π(a'|s')·[Z̄(s', a') + shift(a')].
+
+        Args:
+            shift: −τ·log π of a soft policy; `None` where the policy is hard, one choice per factor.
+        """
 
     @abc.abstractmethod
-    def loss(self, prediction: Any, target: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def loss(self, prediction: Any, target: Any, basis: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Return the loss of one example and its error, from which replay makes a priority."""
+
+    def overflow(self, target: Any, basis: Any) -> Float[Array, " 2"]:
+        """Return the share of the target's mass below and above the support."""
+        return jnp.zeros(2)
+
+
+def take(z: Float[Array, "F C K"], action: Int[Array, " F"]) -> Float[Array, "F K"]:
+    """Return the outputs of the chosen actions, by a sum: a cheaper gradient than a scatter."""
+    chosen = action[:, None] == jnp.arange(z.shape[1])
+    return jnp.sum(jnp.where(chosen[..., None], z, 0.0), axis=1)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from qhat._lazy import Array, Float, Int, jnp, optax
 from qhat.errors import require
-from qhat.heads.base import Head
+from qhat.heads.base import Head, take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +29,11 @@ class Expected(Head):
     def outputs(self) -> int:
         return 1
 
-    def mean(self, z: Float[Array, "F C K"]) -> Float[Array, "F C"]:
+    def mean(self, z: Float[Array, "F C K"], basis: Any) -> Float[Array, "F C"]:
         return z[..., 0]
 
-    def predict(self, z: Float[Array, "F C K"], action: Int[Array, " F"]) -> Any:
-        # A sum over a one-hot is a cheaper gradient than a scatter.
-        chosen = action[:, None] == jnp.arange(z.shape[1])
-        return jnp.mean(jnp.sum(jnp.where(chosen, z[..., 0], 0.0), axis=1))
+    def predict(self, z: Float[Array, "F C K"], action: Int[Array, " F"], basis: Any) -> Any:
+        return jnp.mean(take(z, action))
 
     def backup(
         self,
@@ -43,11 +41,13 @@ class Expected(Head):
         discount: Float[Array, ""],
         z: Float[Array, "F C K"],
         policy: Float[Array, "F C"],
-        shift: Float[Array, "F C"],
+        shift: Float[Array, "F C"] | None,
+        basis: Any,
     ) -> Any:
-        return reward + discount * jnp.mean(jnp.sum(policy * (z[..., 0] + shift), axis=1))
+        value = z[..., 0] if shift is None else z[..., 0] + shift
+        return reward + discount * jnp.mean(jnp.sum(policy * value, axis=1))
 
-    def loss(self, prediction: Any, target: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def loss(self, prediction: Any, target: Any, basis: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
         error = prediction - target
         if self.delta is None:
             return 0.5 * error**2, error

@@ -6,8 +6,9 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat._lazy import Array, Float, jax
+from qhat._lazy import Array, Float, jax, jnp
 from qhat.axis import AxisValue
+from qhat.errors import require
 
 
 class Layer(AxisValue, abc.ABC):
@@ -19,11 +20,19 @@ class Layer(AxisValue, abc.ABC):
     def init(self, key: Array, inputs: int, outputs: int) -> dict[str, Array]:
         """Return the parameters of a layer."""
 
+    def noise_size(self, inputs: int, outputs: int) -> int:
+        """Return how many numbers from N(0, 1) a layer takes for its noise."""
+        return 0
+
+    def noise_from(self, normal: Float[Array, "L N"]) -> Float[Array, "L N"]:
+        """Return the layers' noise made from draws of N(0, 1)."""
+        return normal
+
     @abc.abstractmethod
     def apply(
-        self, parameters: dict[str, Array], x: Float[Array, " I"], key: Array | None
+        self, parameters: dict[str, Array], x: Float[Array, " I"], noise: Float[Array, " N"] | None
     ) -> Float[Array, " O"]:
-        """Apply the layer to one example. `key` is its own noise, `None` means no noise."""
+        """Apply the layer to one example. `noise` is the layer's own; `None` is none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +50,54 @@ class Dense(Layer):
         }
 
     def apply(
-        self, parameters: dict[str, Any], x: Float[Array, " I"], key: Array | None
+        self, parameters: dict[str, Any], x: Float[Array, " I"], noise: Float[Array, " N"] | None
     ) -> Float[Array, " O"]:
         return parameters["weight"] @ x + parameters["bias"]
 
 
-LAYERS: tuple[type[Layer], ...] = (Dense,)
+@dataclasses.dataclass(frozen=True)
+class Noisy(Layer):
+    """Factorised Gaussian noise on weights and biases (Fortunato et al. 2018, arXiv:1706.10295).
+
+    y = (μʷ + σʷ ⊙ f(ε_out)f(ε_in)ᵀ) x + μᵇ + σᵇ ⊙ f(ε_out), f(x) = sgn(x)·√|x| (eq. 9–11). Evaluation,
+    export and acting without exploration use the means.
+    """
+
+    name: ClassVar[str] = "noisy"
+
+    sigma: float = 0.5
+    """σ₀: every σ starts at σ₀/√inputs."""
+
+    def validate(self) -> None:
+        require(self.sigma > 0, f"noisy:sigma is {self.sigma}; expected more than 0.")
+
+    def init(self, key: Array, inputs: int, outputs: int) -> dict[str, Array]:
+        mean = Dense().init(key, inputs, outputs)
+        sigma = self.sigma * inputs**-0.5
+        return {
+            **mean,
+            "weight_sigma": jnp.full((outputs, inputs), sigma),
+            "bias_sigma": jnp.full(outputs, sigma),
+        }
+
+    def noise_size(self, inputs: int, outputs: int) -> int:
+        return inputs + outputs
+
+    def noise_from(self, normal: Float[Array, "L N"]) -> Float[Array, "L N"]:
+        # f(x) = x / √|x|. That it ends in a division keeps XLA from making the noise anew for every
+        # weight that it multiplies.
+        return normal / jnp.sqrt(jnp.maximum(jnp.abs(normal), 1e-12))
+
+    def apply(
+        self, parameters: dict[str, Any], x: Float[Array, " I"], noise: Float[Array, " N"] | None
+    ) -> Float[Array, " O"]:
+        weight, bias = parameters["weight"], parameters["bias"]
+        if noise is not None:
+            outputs = bias.size
+            out, in_ = noise[:outputs], noise[outputs:]
+            weight = weight + parameters["weight_sigma"] * (out[:, None] * in_)
+            bias = bias + parameters["bias_sigma"] * out
+        return weight @ x + bias
+
+
+LAYERS: tuple[type[Layer], ...] = (Dense, Noisy)

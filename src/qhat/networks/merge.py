@@ -9,6 +9,9 @@ from typing import ClassVar
 from qhat._lazy import Array, Float, jnp
 from qhat.axis import AxisValue
 
+Exists = tuple[tuple[bool, ...], ...] | None
+"""Which choices each factor has, `[F, C]`; `None` is all."""
+
 
 class Merge(AxisValue, abc.ABC):
     """Names the network's streams and merges their outputs, for any K."""
@@ -20,7 +23,7 @@ class Merge(AxisValue, abc.ABC):
         """Return the outputs (per factor) that each stream has, by the stream's name."""
 
     @abc.abstractmethod
-    def merge(self, streams: dict[str, Float[Array, "F _ K"]]) -> Float[Array, "F C K"]:
+    def merge(self, streams: dict[str, Float[Array, "F _ K"]], exists: Exists) -> Float[Array, "F C K"]:
         """Merge the streams' outputs."""
 
 
@@ -33,7 +36,7 @@ class Plain(Merge):
     def streams(self, choices: int) -> dict[str, int]:
         return {"q": choices}
 
-    def merge(self, streams: dict[str, Float[Array, "F _ K"]]) -> Float[Array, "F C K"]:
+    def merge(self, streams: dict[str, Float[Array, "F _ K"]], exists: Exists) -> Float[Array, "F C K"]:
         return streams["q"]
 
 
@@ -49,9 +52,10 @@ class Dueling(Merge):
     def streams(self, choices: int) -> dict[str, int]:
         return {"value": 1, "advantage": choices}
 
-    def merge(self, streams: dict[str, Float[Array, "F _ K"]]) -> Float[Array, "F C K"]:
+    def merge(self, streams: dict[str, Float[Array, "F _ K"]], exists: Exists) -> Float[Array, "F C K"]:
         advantage = streams["advantage"]
-        return streams["value"] + advantage - jnp.mean(advantage, axis=1, keepdims=True)
+        where = None if exists is None else jnp.asarray(exists)[..., None]
+        return streams["value"] + advantage - jnp.mean(advantage, axis=1, keepdims=True, where=where)
 
 
 MERGES: tuple[type[Merge], ...] = (Plain, Dueling)

@@ -6,8 +6,9 @@ import dataclasses
 import itertools
 from typing import Any
 
-from qhat._lazy import Array, Float, jax
-from qhat.networks.dense import Layer
+from qhat._lazy import Array, Float, jax, jnp
+from qhat.actions import Actions
+from qhat.networks.dense import Dense, Layer
 from qhat.networks.merge import Merge
 from qhat.networks.torso import Torso
 
@@ -23,50 +24,97 @@ class Network:
     """Widths of the hidden layers; the last one belongs to the merge's streams."""
     shape: tuple[int, ...]
     """Shape of one observation."""
-    factors: int
-    choices: int
+    actions: Actions
     outputs: int
     """K, numbers per choice."""
+    embedding: int = 0
+    """Cosines of the embedding of a fraction; 0 where the network takes no fractions."""
 
     def init(self, key: Array) -> dict[str, Any]:
         """Draw the parameters θ."""
-        sizes = [self.torso.features(self.shape), *self.hidden[:-1]]
-        layers = list(itertools.pairwise(sizes))
-        torso_key, *keys = jax.random.split(key, 1 + len(layers) + 2 * len(self._streams()))
+        layers = self._layers()
+        torso_key, *keys = jax.random.split(key, 1 + len(layers))
         parameters: dict[str, Any] = {}
         if torso := self.torso.init(torso_key, self.shape):
             parameters["torso"] = torso
-        for index, (inputs, outputs) in enumerate(layers):
-            parameters[f"hidden{index}"] = self.dense.init(keys.pop(), inputs, outputs)
-        for name, width in self._streams().items():
-            last = sizes[-1]
-            if self.hidden:
-                last = self.hidden[-1]
-                parameters[f"{name}_hidden"] = self.dense.init(keys.pop(), sizes[-1], last)
-            parameters[name] = self.dense.init(keys.pop(), last, self.factors * width * self.outputs)
+        for name, sizes in layers.items():
+            parameters[name] = self.dense.init(keys.pop(), *sizes)
+        if self.embedding:
+            # Of a fraction, not of the state: it has no noise.
+            own = jax.random.fold_in(key, 1)
+            parameters["embedding"] = Dense().init(own, self.embedding, self._shared()[-1])
         return parameters
 
-    def apply(
-        self, parameters: dict[str, Any], observation: Array, key: Array | None = None
-    ) -> Float[Array, "F C K"]:
-        """Return Z(s, ·; θ) for one observation. `key` draws the layers' noise; `None` is none."""
-        noise = dict.fromkeys(parameters) if key is None else _split(key, list(parameters))
+    def noise(self, key: Array, looks: int = 1) -> Float[Array, "L N"] | None:
+        """Draw the noise of every layer for each of `looks` at the network; `None` without noise."""
+        size = sum(self.dense.noise_size(*sizes) for sizes in self._layers().values())
+        return self.dense.noise_from(jax.random.normal(key, (looks, size))) if size else None
 
+    def apply(
+        self,
+        parameters: dict[str, Any],
+        observation: Array,
+        noise: Float[Array, " N"] | None = None,
+        fractions: Float[Array, " T"] | None = None,
+    ) -> Float[Array, "F C K"]:
+        """Return Z(s, ·; θ) for one observation.
+
+        Args:
+            noise: one row of what `noise` drew; `None` is none.
+            fractions: where the network has an embedding, the τ that the K outputs are for.
+        """
+        own = self._share(noise)
+        x = self.torso.apply(parameters.get("torso", {}), observation)
+        for index in range(len(self.hidden) - 1):
+            name = f"hidden{index}"
+            x = jax.nn.relu(self.dense.apply(parameters[name], x, own[name]))
+        if fractions is None:
+            return self._outputs(parameters, x, own)
+        at = embed(parameters["embedding"], fractions) * x
+        z = jax.vmap(self._outputs, in_axes=(None, 0, None))(parameters, at, own)
+        return jnp.moveaxis(z[..., 0], 0, -1)
+
+    def _outputs(
+        self, parameters: dict[str, Any], x: Float[Array, " I"], noise: dict[str, Array | None]
+    ) -> Float[Array, "F C K"]:
         def layer(name: str, x: Array) -> Array:
             return self.dense.apply(parameters[name], x, noise[name])
 
-        x = self.torso.apply(parameters.get("torso", {}), observation)
-        for index in range(len(self.hidden) - 1):
-            x = jax.nn.relu(layer(f"hidden{index}", x))
         streams = {}
         for name, width in self._streams().items():
             y = jax.nn.relu(layer(f"{name}_hidden", x)) if self.hidden else x
-            streams[name] = layer(name, y).reshape(self.factors, width, self.outputs)
-        return self.merge.merge(streams)
+            streams[name] = layer(name, y).reshape(self.actions.factors, width, self.outputs)
+        return self.merge.merge(streams, self.actions.exists)
+
+    def _share(self, noise: Float[Array, " N"] | None) -> dict[str, Array | None]:
+        """Give every layer numbers of its own."""
+        layers = self._layers()
+        if noise is None:
+            return dict.fromkeys(layers)
+        ends = itertools.accumulate(self.dense.noise_size(*sizes) for sizes in layers.values())
+        return dict(zip(layers, jnp.split(noise, list(ends)[:-1]), strict=True))
+
+    def _shared(self) -> list[int]:
+        """Widths from the torso's features to what the streams begin from."""
+        return [self.torso.features(self.shape), *self.hidden[:-1]]
+
+    def _layers(self) -> dict[str, tuple[int, int]]:
+        """Inputs and outputs of every dense layer, by name."""
+        shared = self._shared()
+        layers = {f"hidden{index}": sizes for index, sizes in enumerate(itertools.pairwise(shared))}
+        for name, width in self._streams().items():
+            last = shared[-1]
+            if self.hidden:
+                last = self.hidden[-1]
+                layers[f"{name}_hidden"] = (shared[-1], last)
+            layers[name] = (last, self.actions.factors * width * self.outputs)
+        return layers
 
     def _streams(self) -> dict[str, int]:
-        return self.merge.streams(self.choices)
+        return self.merge.streams(self.actions.width)
 
 
-def _split(key: Array, names: list[str]) -> dict[str, Array]:
-    return dict(zip(names, jax.random.split(key, len(names)), strict=True))
+def embed(parameters: dict[str, Any], fractions: Float[Array, " T"]) -> Float[Array, "T I"]:
+    """Return φ(τ) = ReLU(W cos(π·i·τ) + b) (Dabney et al. 2018b, arXiv:1806.06923, eq. 4)."""
+    cosines = jnp.cos(jnp.pi * jnp.arange(parameters["weight"].shape[1]) * fractions[:, None])
+    return jax.nn.relu(cosines @ parameters["weight"].T + parameters["bias"])

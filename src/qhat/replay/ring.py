@@ -5,6 +5,7 @@ in a row that is no start. The successor of a start is therefore always a later 
 episode, whatever the environment's autoreset does, and never the next episode's first observation.
 """
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from qhat.actions import Actions
 from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED, Window, n_step
+from qhat.replay.outlook import Outlook
 from qhat.replay.samplers import Sampler
 
 REDRAWS = 64
@@ -31,6 +34,10 @@ class Step(eqx.Module):
     truncated: Bool[Array, " E"]
     real: Bool[Array, " E"]
     """False for a row that is no transition (an autoreset); it is not stored."""
+    legal: Bool[Array, "E F C"] | None = None
+    """Actions that `observation` allowed, in an environment that masks."""
+    legal_next: Bool[Array, "E F C"] | None = None
+    """Actions that `successor` allows."""
 
 
 class Transition(eqx.Module):
@@ -45,6 +52,9 @@ class Transition(eqx.Module):
     """d = γᵏ·(1 − terminated)."""
     successor: Array
     """`[B, ...]`, the observation k steps on."""
+    legal: Bool[Array, "B F C"] | None = None
+    """Actions that `observation` allowed; `None` is all."""
+    legal_next: Bool[Array, "B F C"] | None = None
 
 
 class Ring(eqx.Module):
@@ -60,19 +70,39 @@ class Ring(eqx.Module):
     filled: Int[Array, " E"]
     """Rows in use of each environment."""
     rows: int = eqx.field(static=True)
+    legal: Bool[Array, "N F C"] | None = None
+    """Actions that the row's observation allows, in an environment that masks."""
+    seen: Outlook | None = None
+    """Range of the rewards and returns stored so far, where a head asks for it."""
 
     @staticmethod
-    def empty(num_envs: int, rows: int, shape: tuple[int, ...], dtype: Any, factors: int) -> "Ring":
-        """Allocate `num_envs` rings. Observations keep their own `dtype`."""
+    def empty(
+        num_envs: int,
+        rows: int,
+        shape: tuple[int, ...],
+        dtype: Any,
+        actions: Actions,
+        *,
+        masked: bool = False,
+        watch: float | None = None,
+    ) -> "Ring":
+        """Allocate `num_envs` rings. Observations keep their own `dtype`.
+
+        Args:
+            masked: whether every observation comes with the actions that it allows.
+            watch: discount of the returns to keep `seen` of; `None` is not to.
+        """
         size = num_envs * rows
         return Ring(
             observation=jnp.zeros((size, *shape), dtype),
-            action=jnp.zeros((size, factors), jnp.int32),
+            action=jnp.zeros((size, actions.factors), jnp.int32),
             reward=jnp.zeros(size, jnp.float32),
             kind=jnp.zeros(size, jnp.uint8),
             cursor=jnp.zeros(num_envs, jnp.int32),
             filled=jnp.zeros(num_envs, jnp.int32),
             rows=rows,
+            legal=jnp.ones((size, actions.factors, actions.width), bool) if masked else None,
+            seen=None if watch is None else Outlook.empty(num_envs, watch),
         )
 
     @property
@@ -98,7 +128,13 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
     kinds = jnp.concatenate([kind, jnp.full_like(kind, NOTHING)]).astype(jnp.uint8)
     advance = step.real * (1 + ended)
     observations = jnp.concatenate([step.observation, step.successor])
-    ring = Ring(
+    legal, seen = ring.legal, ring.seen
+    if legal is not None and step.legal is not None and step.legal_next is not None:
+        legal = legal.at[slots].set(jnp.concatenate([step.legal, step.legal_next]), mode="drop")
+    if seen is not None:
+        seen = seen.see(step.reward, ended, step.real)
+    ring = dataclasses.replace(
+        ring,
         observation=ring.observation.at[slots].set(
             observations.astype(ring.observation.dtype), mode="drop"
         ),
@@ -107,7 +143,8 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         kind=ring.kind.at[slots].set(kinds, mode="drop"),
         cursor=(ring.cursor + advance) % ring.rows,
         filled=jnp.minimum(ring.filled + advance, ring.rows),
-        rows=ring.rows,
+        legal=legal,
+        seen=seen,
     )
     return ring, slots, kinds != NOTHING
 
@@ -116,14 +153,12 @@ def cut(ring: Ring) -> Ring:
     """End every open episode as truncated: the next step does not continue the last one."""
     last = ring._slots(ring.cursor - 1)
     is_open = ring.kind[last] == CONTINUES
-    return Ring(
-        observation=ring.observation,
-        action=ring.action,
-        reward=ring.reward,
+    return dataclasses.replace(
+        ring,
         kind=ring.kind.at[jnp.where(is_open, last, ring.size)].set(TRUNCATED, mode="drop"),
         cursor=(ring.cursor + is_open) % ring.rows,
         filled=jnp.minimum(ring.filled + is_open, ring.rows),
-        rows=ring.rows,
+        seen=None if ring.seen is None else ring.seen.cut(),
     )
 
 
@@ -174,12 +209,15 @@ def sample(
     slots, relative = draw(key)
     carry = (0, key, slots, relative, view(ring, slots, n, gamma))
     _, _, slots, relative, window = jax.lax.while_loop(unusable, again, carry)
+    after = _ahead(ring, slots, window.length)
     transition = Transition(
         observation=ring.observation[slots],
         action=ring.action[slots],
         reward=window.reward,
         discount=window.discount,
-        successor=ring.observation[_ahead(ring, slots, window.length)],
+        successor=ring.observation[after],
+        legal=None if ring.legal is None else ring.legal[slots],
+        legal_next=None if ring.legal is None else ring.legal[after],
     )
     weights = sampler.weights(jnp.where(window.complete, relative, jnp.inf), step)
     return (

@@ -25,6 +25,7 @@ METRICS = (
     "loss",
     "q",
     "gradient_norm",
+    "clipped",
     "steps_per_second",
 )
 EVALUATIONS = ("step", "seed_index", "mean_return", "std_return", "episodes")
@@ -52,7 +53,7 @@ class RunFolder:
         RunFolder.require_unused(path)
         if path is None:
             now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-            path = unused(Path("runs") / env / recipe / now)
+            path = make_unused(Path("runs") / env / recipe / now)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -86,6 +87,8 @@ class RunFolder:
             raise UsageError(f"'{self.config}' cannot be read as JSON: the run is damaged.") from None
         if not isinstance(config, dict) or not {"env", "recipe", "spec"} <= set(config):
             raise UsageError(f"'{self.config}' is not a run's configuration: fields are missing.")
+        if not isinstance(config["env"], str) or not isinstance(config.get("steps", 1), int):
+            raise UsageError(f"'{self.config}' is damaged: env or steps is of the wrong type.")
         return config
 
     def describe(self, config: Mapping[str, Any]) -> None:
@@ -111,7 +114,10 @@ class RunFolder:
         """Drop table rows later than `step`: a resumed run writes them again."""
         for table in (self.metrics, self.evaluations):
             # A kill may have left half a line at the end; it is dropped with what came too late.
-            text = table.read_text()
+            try:
+                text = table.read_text()
+            except OSError:
+                raise UsageError(f"'{table}' cannot be read: the run is damaged.") from None
             rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
             kept = [row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) <= step]
             fields = METRICS if table == self.metrics else EVALUATIONS
@@ -141,13 +147,17 @@ def write_text(path: Path, text: str) -> None:
     os.replace(new, path)
 
 
-def unused(path: Path) -> Path:
-    """Two runs begun in one second get folders of their own."""
+def make_unused(path: Path) -> Path:
+    """Make `path`, or `path_2` and so on: two runs begun in one second get folders of their own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     candidate, number = path, 1
-    while candidate.exists():
-        number += 1
-        candidate = path.with_name(f"{path.name}_{number}")
-    return candidate
+    while True:
+        try:
+            candidate.mkdir()
+            return candidate
+        except FileExistsError:
+            number += 1
+            candidate = path.with_name(f"{path.name}_{number}")
 
 
 def _system() -> dict[str, Any]:

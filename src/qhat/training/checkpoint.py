@@ -25,10 +25,15 @@ def write(folder: Path, trees: Mapping[str, Any], about: Mapping[str, Any]) -> N
 
     Everything goes to a folder beside the target first and is renamed when it is whole and on
     disk, so a kill leaves the old checkpoint or the new one.
+
+    Raises:
+        UsageError: there is something at `folder` that is no checkpoint; it is left as it is.
     """
+    folder = folder.resolve()
+    _require_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _settle(folder)
-    new = folder.with_name(folder.name + ".new")
+    new = _beside(folder, "new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     hashes = {}
@@ -41,10 +46,10 @@ def write(folder: Path, trees: Mapping[str, Any], about: Mapping[str, Any]) -> N
     manifest.write_text(json.dumps({"format": FORMAT, "sha256": hashes, **about}, indent=2) + "\n")
     _to_disk(manifest)
     if folder.exists():
-        old = _older(folder)
+        old = _beside(folder, "old")
         folder.rename(old)
         new.rename(folder)
-        shutil.rmtree(old)
+        shutil.rmtree(old, ignore_errors=True)
     else:
         new.rename(folder)
     _to_disk(folder.parent)
@@ -56,8 +61,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         UsageError: the folder is no checkpoint of qhat's, or of another format.
     """
-    _settle(folder)
-    path = folder / MANIFEST
+    path = whole(folder) / MANIFEST
     try:
         manifest = json.loads(path.read_text())
     except FileNotFoundError:
@@ -82,7 +86,7 @@ def read_tree(folder: Path, name: str, like: Any) -> Any:
     Raises:
         UsageError: damaged, missing or foreign data; nothing else was touched.
     """
-    path = folder / f"{name}.safetensors"
+    path = whole(folder) / f"{name}.safetensors"
     expected = read_manifest(folder).get("sha256", {})
     try:
         if not isinstance(expected, dict) or expected.get(path.name) != _sha256(path):
@@ -135,13 +139,31 @@ def _words(leaf: Any) -> np.ndarray:
     return np.asarray(leaf)
 
 
-def _older(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".old")
+def whole(folder: Path) -> Path:
+    """Return where the checkpoint is: beside `folder` while a writer swaps it. Changes nothing."""
+    old = _beside(folder, "old")
+    return old if old.exists() and not folder.exists() else folder
+
+
+def _beside(folder: Path, word: str) -> Path:
+    """A name next to `folder` that nobody else would choose."""
+    return folder.with_name(f".{folder.name}.qhat-{word}")
+
+
+def _require_replaceable(folder: Path) -> None:
+    """Refuse to write over what is not a checkpoint."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder.is_dir() and (folder / MANIFEST).is_file()):
+        raise UsageError(
+            f"'{folder}' exists and is no qhat checkpoint; expected a new folder, or a checkpoint to"
+            " replace. Nothing was written."
+        )
 
 
 def _settle(folder: Path) -> None:
     """Mend what a kill between the two renames of `write` left: the older one is whole."""
-    old = _older(folder)
+    old = _beside(folder, "old")
     if old.exists() and not folder.exists():
         old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)

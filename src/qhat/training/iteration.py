@@ -24,19 +24,26 @@ class Program:
     shape: tuple[int, ...]
     dtype: str
     actions: Actions
+    masked: bool = False
+    """Whether every observation comes with the actions that it allows."""
 
     @staticmethod
-    def of(recipe: Recipe, shape: tuple[int, ...], dtype: str, actions: Actions) -> "Program":
+    def of(
+        recipe: Recipe, shape: tuple[int, ...], dtype: str, actions: Actions, masked: bool = False
+    ) -> "Program":
         """Compose the program of a recipe on given spaces."""
-        return Program(recipe, Learner.of(recipe, shape, actions), shape, dtype, actions)
+        return Program(recipe, Learner.of(recipe, shape, actions), shape, dtype, actions, masked)
 
-    def init(self, key: Array, observation: Array, environment: object) -> SeedState:
+    def init(
+        self, key: Array, observation: Array, environment: object, legal: Array | None = None
+    ) -> SeedState:
         """Return the state of a fresh seed that is about to act on `observation`."""
         recipe, E = self.recipe, self.recipe.num_envs
         keys = split(key, "parameters", "run", "first_action")
         ring = replay.Ring.empty(
-            E, recipe.replay_capacity // E, self.shape, self.dtype, self.actions.factors
-        )
+            E, recipe.replay_capacity // E, self.shape, self.dtype, self.actions,
+            masked=self.masked, watch=recipe.gamma if recipe.head.calibrates else None,
+        )  # fmt: skip
         seed = SeedState(
             key=keys["run"],
             learner=self.learner.init(keys["parameters"]),
@@ -47,8 +54,9 @@ class Program:
             action=jnp.zeros((E, self.actions.factors), jnp.int32),
             environment=environment,
             episodes=Episodes(jnp.zeros(E), jnp.zeros(E, jnp.int32)),
+            legal=legal,
         )
-        return self.act(seed, observation, keys["first_action"], jnp.int32(0))
+        return self.act(seed, observation, legal, keys["first_action"], jnp.int32(0))
 
     def iterate(
         self, clock: Clock, seed: SeedState, timestep: Timestep, keys: dict[str, Array]
@@ -58,7 +66,8 @@ class Program:
         seed = self.store(seed, timestep)
         seed, metrics = self.learn(seed, keys["learn"], steps, clock)
         seed, log = _score(seed, timestep, metrics)
-        return self.act(seed, timestep.observation, keys["act"], steps + self.recipe.num_envs), log
+        steps += self.recipe.num_envs
+        return self.act(seed, timestep.observation, timestep.legal, keys["act"], steps), log
 
     def tick(self, clock: Clock) -> Clock:
         """Advance the clock by the iteration that `iterate` did."""
@@ -82,6 +91,8 @@ class Program:
             terminated=timestep.terminated,
             truncated=timestep.truncated,
             real=timestep.real,
+            legal=seed.legal,
+            legal_next=timestep.legal_successor,
         )
         ring, slots, starts = replay.store(seed.ring, step)
         sampler = self.recipe.sampler.store(seed.sampler, slots, starts)
@@ -126,17 +137,28 @@ class Program:
             n=recipe.n_step,
             gamma=recipe.gamma,
         )
-        learner, errors, metrics = self.learner.update(learner, batch, weights, keys["noise"], number)
+        learner, errors, metrics = self.learner.update(
+            learner, batch, weights, keys["noise"], number, ring.seen, steps
+        )
         return learner, recipe.sampler.update(sampler, slots, errors), metrics
 
-    def act(self, seed: SeedState, observation: Array, key: Array, steps: Int[Array, ""]) -> SeedState:
-        """Choose the next action for `observation`, exploring."""
+    def act(
+        self,
+        seed: SeedState,
+        observation: Array,
+        legal: Array | None,
+        key: Array,
+        steps: Int[Array, ""],
+    ) -> SeedState:
+        """Choose the next action for `observation` among the legal ones, exploring."""
         keys = split(key, "explore", "noise")
-        greedy = self.learner.greedy(seed.learner.online, observation, keys["noise"])
+        greedy = self.learner.greedy(seed.learner.online, observation, keys["noise"], legal)
         exploration, action = self.recipe.explore.choose(
-            seed.exploration, greedy, keys["explore"], steps, self.actions
+            seed.exploration, greedy, keys["explore"], steps, self.actions, legal
         )
-        return dataclasses.replace(seed, observation=observation, action=action, exploration=exploration)
+        return dataclasses.replace(
+            seed, observation=observation, legal=legal, action=action, exploration=exploration
+        )
 
 
 def split(key: Array, *names: str) -> dict[str, Array]:

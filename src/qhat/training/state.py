@@ -41,6 +41,8 @@ class SeedState(eqx.Module):
     environment: Any
     """The compiled environment's own state; `None` on a host loop."""
     episodes: Episodes
+    legal: Array | None = None
+    """`[E, F, C]`, actions that `observation` allows; `None` where nothing is masked."""
 
 
 class TrainState(eqx.Module):

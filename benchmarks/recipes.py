@@ -1,0 +1,90 @@
+"""CartPole-v1 by every recipe: `python benchmarks/recipes.py` writes docs/results/recipes.md.
+
+Each recipe trains ten seeds with its own defaults. Every seed's best checkpoint (chosen by its own
+evaluations in the compiled twin) plays 100 fresh greedy episodes of Gymnasium's CartPole-v1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import qhat
+from qhat.recipes import RECIPES
+
+BAR = 475.0
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    """Train and judge every recipe; write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="number of the first seed")
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--only", nargs="*", default=[], help="recipes; all unless given")
+    parser.add_argument("--keep", type=Path, help="file of rows that are done: go on from it")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "recipes.md")
+    told = parser.parse_args()
+    done = json.loads(told.keep.read_text()) if told.keep and told.keep.exists() else {}
+    for name in told.only or RECIPES:
+        if name in done:
+            continue
+        done[name] = row(name, told.seeds, told.seed, told.steps)
+        print(done[name], flush=True)
+        if told.keep:
+            told.keep.write_text(json.dumps(done))
+    if not told.only:
+        told.out.write_text(_page(told, [done[name] for name in RECIPES]), encoding="utf-8")
+
+
+def row(name: str, seeds: int, first: int, steps: int) -> str:
+    """Return a recipe's line of the table."""
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        config = qhat.TrainConfig(
+            "CartPole-v1", name, qhat.recipes.get(name), steps=steps, seeds=seeds, seed=first,
+            eval_every=5_000, run_dir=Path(folder) / "run",
+        )  # fmt: skip
+        run = qhat.train("CartPole-v1", config)
+        seconds = time.perf_counter() - began
+        cells = []
+        for which in ("best", "last"):
+            score = qhat.evaluate(run, 100, which=which)
+            reached = sum(value >= BAR for value in score.per_seed)
+            low, high = score.ci95 or (float("nan"), float("nan"))
+            cells.append(f"{reached} of {seeds} | {score.iqm:.0f} [{low:.0f}, {high:.0f}]")
+            if which == "best":
+                cells.append(", ".join(f"{value:.0f}" for value in sorted(score.per_seed)[:3]))
+    return f"| {name} | {' | '.join(cells)} | {seconds:.0f} |"
+
+
+def _page(told: argparse.Namespace, lines: list[str]) -> str:
+    return "\n".join(
+        [
+            "# CartPole-v1 by every recipe",
+            "",
+            f"Seeds {told.seed} to {told.seed + told.seeds - 1}, {told.steps:,} steps each,"
+            f" {datetime.date.today()}.",
+            "Every policy plays 100 fresh greedy episodes of Gymnasium's CartPole-v1. `best` is the",
+            "checkpoint that the seed's own evaluations (20 episodes every 5,000 steps, in the compiled",
+            "twin) chose, `last` the one at the end.",
+            "",
+            f"    python benchmarks/recipes.py --seeds {told.seeds} --seed {told.seed}"
+            f" --steps {told.steps}",
+            "",
+            f"| recipe | best: seeds ≥ {BAR:.0f} | IQM [95% interval] | lowest three |"
+            f" last: seeds ≥ {BAR:.0f} | IQM [95% interval] | seconds, all seeds |",
+            "|---|---|---|---|---|---|---:|",
+            *lines,
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

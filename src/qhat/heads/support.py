@@ -1,0 +1,97 @@
+"""A support of evenly spaced atoms that finds its place by itself.
+
+Atom i stands for the return `origin + i·spacing`, for ever: where the range was chosen too small,
+atoms that were kept in reserve are unmasked, and none is ever moved under the optimiser. All of it
+are numbers that no gradient touches, beside the network's weights, so whoever has a policy's weights
+has its support.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from qhat.replay.outlook import Outlook
+
+PATIENCE = 1e-3
+"""Share of a batch's mass beyond an edge from which the edge moves out by one atom."""
+MARGIN = 0.5
+"""Atoms in use at first: the range of the returns seen, widened by this share of it at each end."""
+RESERVE = 4.0
+"""Atoms at all: the same with this share, as far as rewards of the sizes seen can reach."""
+SPARE = 3
+"""Atoms beyond that reach at each end, for what a Gaussian about the last value needs."""
+
+
+class Atoms(NamedTuple):
+    """What the K outputs of a categorical head stand for."""
+
+    values: Float[Array, " K"]
+    active: Bool[Array, " K"]
+    """Atoms that are in use; the others have probability 0."""
+    spacing: Float[Array, ""]
+    low: Float[Array, ""]
+    """Value of the first active atom."""
+    high: Float[Array, ""]
+    """Value of the last one."""
+
+
+def fixed(low: float, high: float, atoms: int) -> dict[str, Array]:
+    """Return the support of `atoms` atoms from `low` to `high`, all in use."""
+    return _support(jnp.float32(low), jnp.float32((high - low) / (atoms - 1)), 0.0, atoms - 1.0)
+
+
+def calibrate(seen: Outlook, atoms: int) -> dict[str, Array]:
+    """Choose the support of `atoms` atoms from what replay has seen.
+
+    All atoms together reach as far as `RESERVE` allows, but not beyond r/(1−γ), which no return
+    exceeds; those within `MARGIN` of what was seen are in use. With nothing seen but zeros it is
+    [−1, 1].
+    """
+    low, high = seen.returns
+    nothing = high - low < 1e-6
+    low, high = jnp.where(nothing, -1.0, low), jnp.where(nothing, 1.0, high)
+    limits = seen.rewards / max(1.0 - seen.gamma, 1e-4)
+    limits = jnp.where(nothing, jnp.array([-1.0, 1.0]), limits)
+    width = high - low
+    first = jnp.maximum(low - RESERVE * width, jnp.minimum(limits[0], low))
+    last = jnp.minimum(high + RESERVE * width, jnp.maximum(limits[1], high))
+    spare = min(SPARE, (atoms - 2) // 8)
+    spacing = (last - first) / (atoms - 1 - 2 * spare)
+    first = first - spare * spacing
+    lowest = jnp.floor((low - MARGIN * width - first) / spacing)
+    highest = jnp.ceil((high + MARGIN * width - first) / spacing)
+    return _support(first, spacing, jnp.maximum(lowest, 0.0), jnp.minimum(highest, atoms - 1.0))
+
+
+def widen(support: dict[str, Array], overflow: Float[Array, " 2"], atoms: int) -> dict[str, Array]:
+    """Unmask one more atom at each end that more than `PATIENCE` of the targets' mass fell beyond."""
+    low = jnp.where(overflow[0] > PATIENCE, support["low"] - 1.0, support["low"])
+    high = jnp.where(overflow[1] > PATIENCE, support["high"] + 1.0, support["high"])
+    return {**support, "low": jnp.maximum(low, 0.0), "high": jnp.minimum(high, atoms - 1.0)}
+
+
+def atoms_of(support: dict[str, Array], atoms: int) -> Atoms:
+    """Return the atoms of a support."""
+    index = jnp.arange(atoms)
+    origin, spacing = support["origin"], support["spacing"]
+    # A soft target network averages the edges; half an atom is where one more comes into use.
+    low, high = jnp.round(support["low"]), jnp.round(support["high"])
+    return Atoms(
+        values=origin + index * spacing,
+        active=(index >= low) & (index <= high),
+        spacing=spacing,
+        low=origin + low * spacing,
+        high=origin + high * spacing,
+    )
+
+
+def _support(origin: Array, spacing: Array, low: Array | float, high: Array | float) -> dict[str, Array]:
+    return {
+        "origin": origin,
+        "spacing": spacing,
+        "low": jnp.asarray(low, jnp.float32),
+        "high": jnp.asarray(high, jnp.float32),
+    }

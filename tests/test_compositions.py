@@ -1,0 +1,135 @@
+"""Any combination of the axes makes a learner that learns: the product is the promise.
+
+Every pair of values meets in a real update here; with QHAT_FULL=1 (`make test-full`) every three,
+and the shapes of the whole product. Protects against parts that only work in the company they were
+written for.
+"""
+
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from compositions import AXES, Cell, cell, covering, product
+from qhat.replay import ring as replay
+from qhat.training.iteration import Program
+
+FULL = bool(os.environ.get("QHAT_FULL"))
+ROWS = covering(3 if FULL else 2)
+STEPS = 48
+UPDATES = 120
+
+
+def filled(program: Program, key: jax.Array) -> Any:
+    """A seed's state after storing `STEPS` random steps."""
+    draw = np.random.default_rng(0)
+    F, C = program.actions.factors, program.actions.width
+    exists = np.arange(C) < np.array(program.actions.choices)[:, None]
+
+    def legal() -> np.ndarray | None:
+        if not program.masked:
+            return None
+        mask = exists & (draw.random((1, F, C)) < 0.7)
+        mask[..., 0] = True
+        return mask
+
+    def observe() -> np.ndarray:
+        return draw.normal(size=(1, *program.shape)).astype(np.float32)
+
+    allowed = legal()
+    seed = program.init(
+        key, jnp.asarray(observe()), None, None if allowed is None else jnp.asarray(allowed)
+    )
+    ring, sampler, observation = seed.ring, seed.sampler, observe()
+    store = jax.jit(replay.store)
+    for turn in range(STEPS):
+        after, next_legal = observe(), legal()
+        step = replay.Step(
+            observation=jnp.asarray(observation),
+            action=jnp.asarray(draw.integers(0, program.actions.choices, (1, F)), jnp.int32),
+            reward=jnp.asarray(draw.normal(size=1), jnp.float32),
+            successor=jnp.asarray(after),
+            terminated=jnp.array([turn % 10 == 9]),
+            truncated=jnp.array([turn % 14 == 13 and turn % 10 != 9]),
+            real=jnp.array([True]),
+            legal=None if allowed is None else jnp.asarray(allowed),
+            legal_next=None if next_legal is None else jnp.asarray(next_legal),
+        )
+        ring, slots, starts = store(ring, step)
+        sampler = program.recipe.sampler.store(sampler, slots, starts)
+        observation, allowed = after, next_legal
+    return seed, ring, sampler
+
+
+def label(values: dict[str, Any]) -> str:
+    return "-".join(str(AXES[name].index(value)) for name, value in values.items())
+
+
+@pytest.mark.parametrize("values", ROWS, ids=label)
+def test_a_composition_learns_a_fixed_batch(values: dict[str, Any]):
+    recipe, shape, actions, masked = cell(values)
+    program = Program.of(recipe.validate(), shape, "float32", actions, masked)
+    learner = program.learner
+    seed, ring, sampler = filled(program, jax.random.key(0))
+
+    def fit(state: Any, key: jax.Array) -> tuple[Any, ...]:
+        batch, _, weights = replay.sample(
+            ring, recipe.sampler, sampler, key, jnp.int32(100), batch=recipe.batch_size,
+            n=recipe.n_step, gamma=recipe.gamma,
+        )  # fmt: skip
+
+        def turn(state: Any, number: jax.Array) -> tuple[Any, tuple]:
+            now = jax.random.fold_in(key, number)
+            new, errors, metrics = learner.update(state, batch, weights, now, number, ring.seen)
+            # The target stays, so that there is one thing to fit.
+            kept = new.target if number.size == 0 else state.target
+            first = jnp.where(number == 1, 1.0, 0.0)
+            kept = jax.tree.map(lambda a, b: first * a + (1 - first) * b, new.target, kept)
+            return type(new)(new.online, kept, new.optimiser), (metrics, errors)
+
+        return jax.lax.scan(turn, state, jnp.arange(1, UPDATES + 1))
+
+    compiled = jax.jit(fit, compiler_options={"xla_backend_optimization_level": 0})
+    state, (metrics, errors) = compiled(seed.learner, jax.random.key(1))
+    for leaf in jax.tree.leaves((state, metrics, errors)):
+        assert np.isfinite(np.asarray(leaf)).all()
+    assert errors.shape == (UPDATES, recipe.batch_size)
+    assert float(metrics.loss[-20:].mean()) < float(metrics.loss[1:6].mean())
+    action = learner.greedy(state.online, ring.observation[:6], jax.random.key(2))
+    assert action.shape == (6, actions.factors)
+    assert bool(jnp.all(action < jnp.asarray(actions.choices)))
+
+
+def shapes(at: Cell) -> None:
+    recipe, shape, actions, masked = at
+    program = Program.of(recipe.validate(), shape, "float32", actions, masked)
+
+    def one(key: jax.Array) -> Any:
+        F, C = actions.factors, actions.width
+        legal = jnp.ones((1, F, C), bool) if masked else None
+        seed = program.init(key, jnp.zeros((1, *shape)), None, legal)
+        return program.update(
+            seed.learner, seed.ring, seed.sampler, key, jnp.int32(0), jnp.int32(1)
+        ), seed.learner  # fmt: skip
+
+    (after, _, metrics), before = jax.eval_shape(one, jax.random.key(0))
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), before
+    )
+    assert all(leaf.shape == () for leaf in jax.tree.leaves(metrics))
+
+
+CELLS = product()
+PART = CELLS if FULL else CELLS[:: len(CELLS) // 40]
+
+
+def test_the_product_keeps_its_shapes():
+    """All cells with QHAT_FULL=1, about forty of them otherwise."""
+    for values in PART:
+        try:
+            shapes(cell(values))
+        except Exception as error:
+            raise AssertionError(f"{label(values)}: {values}") from error

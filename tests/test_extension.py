@@ -1,0 +1,98 @@
+"""A part from outside the package works everywhere without a change inside it: docs/extending.md."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import Array, Float, Int
+
+import qhat
+from probes import KINDS, Probes, expected_q
+from qhat.errors import UsageError
+from qhat.heads import Head
+from qhat.heads.base import take
+from qhat.recipe import Recipe
+from qhat.run import Run
+from qhat.training.iteration import Program
+from qhat.training.loop import Loop
+
+
+@dataclasses.dataclass(frozen=True)
+class LogCosh(Head):
+    """One number per choice, by the loss s²·log cosh(TD/s)."""
+
+    name: ClassVar[str] = "log_cosh"
+
+    scale: float = 1.0
+
+    @property
+    def outputs(self) -> int:
+        return 1
+
+    def mean(self, z: Float[Array, "F C K"], basis: Any) -> Float[Array, "F C"]:
+        return z[..., 0]
+
+    def predict(self, z: Float[Array, "F C K"], action: Int[Array, " F"], basis: Any) -> Any:
+        return jnp.mean(take(z, action))
+
+    def backup(
+        self,
+        reward: Float[Array, ""],
+        discount: Float[Array, ""],
+        z: Float[Array, "F C K"],
+        policy: Float[Array, "F C"],
+        shift: Float[Array, "F C"] | None,
+        basis: Any,
+    ) -> Any:
+        value = z[..., 0] if shift is None else z[..., 0] + shift
+        return reward + discount * jnp.mean(jnp.sum(policy * value, axis=1))
+
+    def loss(self, prediction: Any, target: Any, basis: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        error = prediction - target
+        return self.scale**2 * (
+            jnp.logaddexp(error / self.scale, -error / self.scale) - jnp.log(2.0)
+        ), error
+
+
+RECIPE = Recipe(
+    head=LogCosh(scale=2.0), gamma=0.9, hidden=(32, 32), learning_rate=2e-3, learning_starts=100,
+    replay_capacity=5_000,
+)  # fmt: skip
+
+
+def test_a_head_from_outside_learns_the_probes():
+    recipe = dataclasses.replace(
+        RECIPE, num_envs=KINDS, replay_ratio=1 / KINDS, target=qhat.recipes.qhat.target
+    ).validate()
+    environment = Probes()
+    spec = environment.spec
+    program = Program.of(recipe, spec.shape, spec.dtype, spec.actions)
+    loop = Loop(program, environment)
+    state, _ = loop.compile(6_000)(loop.init(jax.random.split(jax.random.key(0), 1)), 6_000)
+    observations, expected = expected_q(0.9)
+    online = jax.tree.map(lambda leaf: leaf[0], state.seeds.learner.online)
+    q = jax.vmap(program.learner.q_values, in_axes=(None, 0))(online, observations)[:, 0]
+    np.testing.assert_allclose(q, expected, rtol=0.02, atol=0.05)
+
+
+def test_a_run_and_an_agent_with_it_are_saved_and_loaded(tmp_path: Path):
+    recipe = dataclasses.replace(RECIPE, learning_starts=50)
+    config = qhat.TrainConfig(
+        "CartPole-v1", "mine", recipe, steps=200, eval_episodes=2, run_dir=tmp_path / "run"
+    )
+    run = qhat.train("CartPole-v1", config)
+    again = Run.open(tmp_path / "run", parts=(LogCosh,))
+    assert again.program.recipe == recipe
+    assert again.evaluate(3).per_seed == run.evaluate(3).per_seed
+    with pytest.raises(UsageError, match="log_cosh"):
+        Run.open(tmp_path / "run")
+    agent = qhat.Agent(4, 2, recipe, seed=1)
+    agent.save(tmp_path / "agent")
+    loaded = qhat.Agent.load(tmp_path / "agent", parts=(LogCosh,))
+    np.testing.assert_array_equal(agent.q_values(np.ones(4)), loaded.q_values(np.ones(4)))
