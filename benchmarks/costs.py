@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import qhat
 from qhat import runtime
 from qhat.bonuses import Munchausen
 from qhat.exploration import NoExploration
@@ -26,7 +25,7 @@ from qhat.policies import Double, Softmax
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
 from qhat.targets import Soft
-from qhat_throughput import BASE
+from qhat_throughput import BASE, VARIANTS
 
 ROOT = Path(__file__).resolve().parent.parent
 CALL = 1_000
@@ -34,11 +33,7 @@ CALL = 1_000
 
 def rows() -> dict[str, Recipe]:
     """Plain DQN, and one change each; then the whole Rainbow."""
-    rainbow = qhat.recipes.rainbow
-    parts = {
-        name: getattr(rainbow, name)
-        for name in ("head", "policy", "merge", "dense", "n_step", "sampler", "explore")
-    }
+    rainbow = VARIANTS["rainbow"]
     return {
         "plain DQN": BASE,
         "head categorical (51 atoms)": replace(BASE, head=Categorical()),
@@ -56,9 +51,9 @@ def rows() -> dict[str, Recipe]:
         "n_step 20": replace(BASE, n_step=20),
         "sampler prioritised": replace(BASE, sampler=Prioritised()),
         "target soft": replace(BASE, target=Soft()),
-        "Rainbow": replace(BASE, **parts),
-        "Rainbow, fixed support": replace(BASE, **{**parts, "head": Categorical(v_min=0.0, v_max=100.0)}),
-        "Rainbow with implicit quantiles": replace(BASE, **{**parts, "head": Implicit()}),
+        "Rainbow": rainbow,
+        "Rainbow, support calibrated": replace(rainbow, head=Categorical()),
+        "Rainbow with implicit quantiles": replace(rainbow, head=Implicit()),
     }
 
 

@@ -5,6 +5,9 @@ import json
 import time
 from dataclasses import replace
 
+from qhat.exploration import NoExploration
+from qhat.heads import Categorical
+from qhat.networks.dense import Noisy
 from qhat.networks.merge import Dueling
 from qhat.policies import Double
 from qhat.recipe import Recipe
@@ -29,6 +32,16 @@ VARIANTS: dict[str, Recipe] = {
     "dqn": BASE,
     "double": DOUBLE_CLIP,
     "per": replace(BASE, sampler=Prioritised()),
+    "rainbow": replace(
+        BASE,
+        head=Categorical(v_min=0.0, v_max=100.0),
+        policy=Double(),
+        merge=Dueling(),
+        dense=Noisy(),
+        n_step=3,
+        sampler=Prioritised(alpha=0.5),
+        explore=NoExploration(),
+    ),
     "chapter-rainbow": replace(DOUBLE_CLIP, merge=Dueling(), max_gradient_norm=1.0),
     "chapter-per": replace(DOUBLE_CLIP, sampler=Prioritised(), max_gradient_norm=1.0),
 }

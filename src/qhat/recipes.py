@@ -15,7 +15,7 @@ from qhat.networks.merge import Dueling
 from qhat.policies import Double, Softmax
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
-from qhat.targets import Hard, Soft
+from qhat.targets import Hard
 
 # What every paper's recipe below has in common: settings of a small control task, the same for all, so
 # that a difference between two of them is the paper's idea. (The papers' own step sizes, replay sizes
@@ -75,7 +75,7 @@ qhat = Recipe(
     policy=Double(),
     n_step=20,
     gamma=0.995,
-    target=Soft(tau=0.01),
+    target=Hard(every=250),
     explore=EpsilonGreedy(start=1.0, end=0.1, steps=5_000),
     batch_size=64,
     replay_ratio=0.5,
