@@ -19,6 +19,7 @@ from qhat.heads import Head
 from qhat.heads.base import take
 from qhat.recipe import Recipe
 from qhat.run import Run
+from qhat.targets import Soft
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop
 
@@ -68,7 +69,7 @@ RECIPE = Recipe(
 
 def test_a_head_from_outside_learns_the_probes():
     recipe = dataclasses.replace(
-        RECIPE, num_envs=KINDS, replay_ratio=1 / KINDS, target=qhat.recipes.qhat.target
+        RECIPE, num_envs=KINDS, replay_ratio=1 / KINDS, target=Soft(tau=0.05)
     ).validate()
     environment = Probes()
     spec = environment.spec
