@@ -14,11 +14,12 @@ from typing import Any
 import tyro
 
 from qhat import recipes
+from qhat.axis import parse
 from qhat.cli.parsing import read, value_of
 from qhat.config import TrainConfig
 from qhat.environments.catalogue import find
 from qhat.errors import UsageError
-from qhat.recipe import Recipe
+from qhat.recipe import AXES, Recipe
 from qhat.runs.folder import RunFolder
 
 
@@ -80,6 +81,10 @@ class _Stop:
 
 def _defaults(words: Sequence[str]) -> Train:
     """Return the defaults that `--recipe`, or the run that is resumed, stand for."""
+    for axis, kinds in AXES.items():
+        # Read here first: a bad value gets its one sentence, where the parser would draw a box.
+        if (spelled := value_of(words, f"--{axis}")) is not None:
+            parse(spelled, kinds)
     env: Any = tyro.MISSING
     if "--resume" in words and (folder := value_of(words, "--run-dir")):
         written = RunFolder.open(Path(folder)).read_config()
