@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import typing
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, reject, settings
@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from qhat.axis import AxisValue, from_json, parse, spell, to_json
 from qhat.errors import UsageError
 from qhat.exploration import EpsilonGreedy
-from qhat.heads import Expected
+from qhat.heads import Categorical, Expected
 from qhat.networks.merge import Dueling
 from qhat.networks.torso import MinAtar
-from qhat.policies import Double
+from qhat.policies import Double, Softmax
 from qhat.recipe import AXES, Recipe
 from qhat.recipes import RECIPES, get
 from qhat.replay.samplers import Prioritised
@@ -117,8 +117,8 @@ REFUSED = [
     ("target", "hard:every=none", ["hard:every", "none", "a whole number"]),
     ("target", "hard:every=0", ["hard:every is 0", "1 or more"]),
     ("target", "soft:tau=0", ["soft:tau", "(0, 1]"]),
-    ("target", "soft:tau=nan", ["soft:tau", "(0, 1]"]),
-    ("target", "soft:tau=true", ["soft:tau", "a number"]),
+    ("target", "soft:tau=nan", ["soft:tau", "a finite number"]),
+    ("target", "soft:tau=true", ["soft:tau", "a finite number"]),
     ("explore", "epsilon:end=2", ["epsilon:end is 2", "[0, 1]"]),
     ("explore", "epsilon:hold=0", ["epsilon:hold is 0", "1 or more"]),
     ("explore", "epsilon:steps=-1", ["epsilon:steps is -1", "0 or more"]),
@@ -126,6 +126,13 @@ REFUSED = [
     ("sampler", "prioritised:beta=-0.1", ["prioritised:beta is -0.1", "[0, 1]"]),
     ("sampler", "prioritised:epsilon=0", ["prioritised:epsilon", "more than 0"]),
     ("head", "expected:delta=-1", ["expected:delta is -1", "more than 0"]),
+    ("head", "expected:delta=inf", ["expected:delta is inf", "a finite number or none"]),
+    ("head", "categorical:v_min=-inf,v_max=inf", ["categorical:v_min is -inf", "a finite number"]),
+    ("head", "categorical:v_min=1e39,v_max=2e39", ["categorical:v_min is 1e+39", "a finite number"]),
+    ("head", "categorical:v_min=1e9,v_max=1000000001", ["expected a wider range", "float32"]),
+    ("head", "categorical:atoms=99999999999999999999", ["categorical:atoms is 9999", "a whole number"]),
+    ("dense", "noisy:sigma=inf", ["noisy:sigma is inf", "a finite number"]),
+    ("policy", "softmax:tau=inf", ["softmax:tau is inf", "a finite number"]),
 ]
 
 
@@ -288,6 +295,11 @@ MEANINGLESS = [
     ({"sampler": Prioritised(alpha=1.5)}, ["prioritised:alpha is 1.5"]),
     ({"target": Hard(every=0)}, ["hard:every is 0"]),
     ({"explore": EpsilonGreedy(hold=0)}, ["epsilon:hold is 0"]),
+    ({"explore": EpsilonGreedy(start=cast(float, None))}, ["epsilon:start is None", "a finite number"]),
+    ({"head": Categorical(atoms=cast(int, 51.0))}, ["categorical:atoms is 51.0", "a whole number"]),
+    ({"head": Categorical(atoms=cast(int, "51"))}, ["categorical:atoms is '51'", "a whole number"]),
+    ({"policy": Softmax(tau=cast(float, "a"))}, ["softmax:tau is 'a'", "a finite number"]),
+    ({"policy": Softmax(tau=float("inf"))}, ["softmax:tau is inf", "a finite number"]),
 ]
 
 

@@ -67,6 +67,29 @@ RECIPE = Recipe(
 )  # fmt: skip
 
 
+def test_the_page_shows_this_head():
+    """What docs/extending.md tells people to write is run, and does what the head above does."""
+    page = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
+    names: dict[str, Any] = {"__name__": "their_project"}
+    exec(page.split("```python\n")[1].split("```")[0], names)
+    shown, ours = names["LogCosh"](scale=2.0), LogCosh(scale=2.0)
+    z = jnp.array([[[1.0], [300.0]]])
+    policy, action = jnp.array([[0.25, 0.75]]), jnp.array([1])
+    for shift in (None, jnp.ones((1, 2))):
+        numbers = (jnp.float32(0.5), jnp.float32(0.9))
+        goals = [head.backup(*numbers, z, policy, shift, ()) for head in (shown, ours)]
+        assert goals[0] == goals[1]
+
+    def loss(head: Any, z: jax.Array) -> jax.Array:
+        return head.loss(head.predict(z, action, ()), 2.0, ())[0]
+
+    for evaluate in (loss, jax.grad(loss, argnums=1)):
+        theirs, own = (evaluate(head, z) for head in (shown, ours))
+        np.testing.assert_array_equal(theirs, own)
+        assert np.isfinite(theirs).all()
+    np.testing.assert_array_equal(shown.mean(z, ()), ours.mean(z, ()))
+
+
 def test_a_head_from_outside_learns_the_probes():
     recipe = dataclasses.replace(
         RECIPE, num_envs=KINDS, replay_ratio=1 / KINDS, target=Soft(tau=0.05)

@@ -6,6 +6,7 @@ target networks that are never updated. The oracles are rlax and NumPy.
 
 import dataclasses
 import functools
+import itertools
 import warnings
 from typing import Any
 
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from jax.flatten_util import ravel_pytree
 
+from qhat import recipes
 from qhat.actions import Actions
 from qhat.heads import Expected
 from qhat.learner import Learner, LearnerState
@@ -298,6 +300,22 @@ COMPOSITIONS = {
     "clipped squared": dataclasses.replace(RECIPE, head=Expected(None), max_gradient_norm=10.0),
     "linear": dataclasses.replace(RECIPE, hidden=()),
 }
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_no_two_arrays_of_a_fresh_network_share_their_numbers(name: str):
+    """A key that is used twice shows as equal draws, whatever their scale."""
+    learner = Learner.of(dataclasses.replace(recipes.get(name), hidden=(64, 64)), (5,), Actions((3,)))
+    parameters = learner.network.init(jax.random.key(0))
+    drawn = {
+        jax.tree_util.keystr(path): np.asarray(leaf).ravel()
+        for path, leaf in jax.tree.leaves_with_path(parameters)
+        if np.unique(leaf).size > 30
+    }
+    for one, other in itertools.combinations(drawn, 2):
+        size = min(drawn[one].size, drawn[other].size)
+        related = np.corrcoef(drawn[one][:size], drawn[other][:size])[0, 1]
+        assert abs(related) < 0.8, f"{one} and {other}"
 
 
 @pytest.mark.parametrize("name", COMPOSITIONS)

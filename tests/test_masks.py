@@ -174,6 +174,8 @@ def test_agents_of_several_factors():
     seen = np.stack([agent.act(np.ones(3), mask=mask) for _ in range(80)])
     assert set(seen[:, 0]) == {0, 1}
     assert set(seen[:, 1]) == {2, 3}
+    free = np.stack([agent.act(np.ones(3)) for _ in range(80)])
+    assert [set(column) for column in free.T] == [{0, 1}, {0, 1, 2, 3}], "no mask is every choice there is"
     assert agent.q_values(np.ones(3)).shape == (2, 4)
     assert space.contains(np.asarray(agent.act(np.ones(3), explore=False)))
     for _ in range(20):
@@ -189,6 +191,11 @@ def test_agents_of_several_factors():
         ({"mask": None}, "mask is missing"),
         ({"next_mask": None}, "next_mask is missing"),
         ({"next_mask": np.zeros(4)}, "next_mask allows no action"),
+        ({"mask": [float("nan")] * 4}, "expected one 0 or 1 per action"),
+        ({"mask": [-1, 0, 0, 1]}, "expected one 0 or 1 per action"),
+        ({"mask": ["x"] * 4}, "expected one 0 or 1 per action"),
+        ({"mask": np.ones((2, 2))}, "expected one 0 or 1 per action"),
+        ({"mask": [1, 0, 1, 1]}, r"action is \[1\], which its own mask forbids"),
     ],
 )
 def test_bad_masks_are_refused_and_nothing_is_stored(change: dict, words: str):

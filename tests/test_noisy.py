@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from qhat.actions import Actions
+from qhat.environments.make import make
 from qhat.errors import UsageError
+from qhat.evaluation import compiled_returns, reference_returns
 from qhat.exploration import NoExploration
-from qhat.learner import Learner
+from qhat.learner import LOOKS, Learner
 from qhat.networks.dense import Dense, Noisy
 from qhat.networks.merge import Dueling
 from qhat.recipe import Recipe
@@ -71,6 +73,39 @@ def test_every_layer_has_noise_of_its_own():
     assert len(shares) == 4 * 5, "four looks at one hidden layer and two streams of two"
     numbers = np.concatenate(shares)
     assert len(np.unique(numbers)) == numbers.size, "no number is used twice"
+
+
+def test_every_look_of_an_update_has_noise_of_its_own():
+    learner = Learner.of(RECIPE, (6,), Actions((6,)))
+    noise, _ = learner._draw(jax.random.key(0), 4)
+    rows = [np.asarray(noise[look]) for look in LOOKS]
+    for index, row in enumerate(rows):
+        for other in rows[:index]:
+            assert not np.isin(row, other).any()
+
+
+def test_evaluation_plays_without_noise():
+    """A score is the mean weights' alone: by the compiled twin and by Gymnasium."""
+    environment = make("CartPole-v1", 8)
+    means = replace(RECIPE, dense=Dense(), explore=Recipe().explore)
+    returns = []
+    for recipe in (RECIPE, means):
+        learner = Learner.of(recipe, (4,), Actions((2,)))
+        parameters = Learner.of(RECIPE, (4,), Actions((2,))).init_parameters(jax.random.key(0))
+        # So large that the policy would be another one with it.
+        parameters = jax.tree.map_with_path(
+            lambda path, leaf: leaf * 50 if "sigma" in str(path) else leaf, parameters
+        )
+        if recipe is means:
+            parameters = {
+                name: {part: layer[part] for part in ("weight", "bias")}
+                for name, layer in parameters.items()
+            }
+        batched = jax.tree.map(lambda leaf: leaf[None], parameters)
+        compiled = compiled_returns(learner, environment)(batched, jax.random.key(1))[0]
+        returns.append((compiled, reference_returns(learner, parameters, "CartPole-v1", 4, 7)))
+    np.testing.assert_array_equal(returns[0][0], returns[1][0])
+    np.testing.assert_array_equal(returns[0][1], returns[1][1])
 
 
 def test_no_key_is_no_noise_and_keys_differ():

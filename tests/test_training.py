@@ -23,7 +23,10 @@ from qhat.config import TrainConfig
 from qhat.environments.make import make
 from qhat.errors import UsageError
 from qhat.experiment import Interrupted, train
-from qhat.exploration import EpsilonGreedy
+from qhat.exploration import EpsilonGreedy, NoExploration
+from qhat.heads import Categorical
+from qhat.networks.dense import Noisy
+from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
 from qhat.run import Run, evaluate
 from qhat.targets import Hard
@@ -39,6 +42,9 @@ TINY = replace(
     explore=EpsilonGreedy(1.0, 0.1, 400),
     target=Hard(every=7),
 )
+
+# Noise, and a support that has to be found.
+FULL = replace(TINY, head=Categorical(), dense=Noisy(), explore=NoExploration())
 
 
 def tiny_loop(devices: int = 1, **settings) -> Loop:
@@ -142,12 +148,13 @@ def _config(folder: Path, **settings) -> TrainConfig:
     return TrainConfig(**{**base, **settings})
 
 
-def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path) -> None:
-    whole = train("CartPole-v1", _config(tmp_path / "whole"))
+@pytest.mark.parametrize("recipe", [TINY, FULL], ids=["rainbow_lite", "rainbow"])
+def test_a_resumed_run_equals_one_that_never_stopped(recipe: Recipe, tmp_path: Path) -> None:
+    whole = train("CartPole-v1", _config(tmp_path / "whole", recipe=recipe))
     calls = iter([False, True, True, True])
     with pytest.raises(Interrupted):
-        train("CartPole-v1", _config(tmp_path / "parts"), should_stop=lambda: next(calls))
-    parts = train("CartPole-v1", _config(tmp_path / "parts", resume=True))
+        train("CartPole-v1", _config(tmp_path / "parts", recipe=recipe), should_stop=lambda: next(calls))
+    parts = train("CartPole-v1", _config(tmp_path / "parts", recipe=recipe, resume=True))
     assert whole.weights_sha256() == parts.weights_sha256()
     assert whole.weights_sha256("best") == parts.weights_sha256("best")
     for table in ("eval.csv", "metrics.csv"):
@@ -187,6 +194,21 @@ def test_a_run_starts_from_anothers_weights(tmp_path: Path) -> None:
     best = jax.tree.leaves(first.weights("best"))
     for one, other in zip(best, jax.tree.leaves(second.weights("last")), strict=True):
         np.testing.assert_array_equal(one[:1], other)
+
+
+def test_a_warm_start_keeps_the_support_that_its_weights_mean(tmp_path: Path) -> None:
+    first = train("CartPole-v1", _config(tmp_path / "first", recipe=FULL))
+    still = replace(FULL, learning_rate=1e-12, gamma=0.5)
+    config = _config(tmp_path / "second", recipe=still, init_from=tmp_path / "first")
+    second = train("CartPole-v1", config)
+    for name in ("origin", "spacing"):
+        one, other = (
+            run.weights(which)["support"][name] for run, which in ((first, "best"), (second, "last"))
+        )
+        np.testing.assert_array_equal(one, other)
+    other = replace(FULL, head=Categorical(v_min=0.0, v_max=500.0))
+    with pytest.raises(UsageError, match="head categorical; expected categorical:v_min=0"):
+        train("CartPole-v1", _config(tmp_path / "third", recipe=other, init_from=tmp_path / "first"))
 
 
 def test_an_environment_of_ones_own_trains(tmp_path: Path) -> None:

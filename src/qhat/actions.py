@@ -43,6 +43,11 @@ class Actions:
         return tuple(tuple(choice < count for choice in range(self.width)) for count in self.choices)
 
     @property
+    def all_legal(self) -> tuple[tuple[bool, ...], ...]:
+        """`[F, C]`, the mask that allows every choice there is."""
+        return self.exists or ((True,) * self.width,) * self.factors
+
+    @property
     def joint(self) -> int:
         """Number of joint actions."""
         return math.prod(self.choices)

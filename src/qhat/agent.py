@@ -152,13 +152,13 @@ class Agent:
             next_mask: actions that are legal at `next_observation`; the backup is among these.
 
         Raises:
-            UsageError: a NaN, a wrong shape or an action that does not exist; nothing is stored.
+            UsageError: a NaN, a wrong shape, an action that is not there or not legal; nothing is stored.
         """
         before = self._checked(observation, "observation")
         after = self._checked(next_observation, "next_observation")
         choice = read_action(action, self.program.actions)
-        program = self.program
-        legal, legal_next = read_masks(program.actions, program.masked, mask, next_mask, bool(terminated))
+        masks = (mask, next_mask, bool(terminated))
+        legal, legal_next = read_masks(self.program.actions, self.program.masked, choice, *masks)
         require(is_number(reward), f"reward is {reward!r}; expected a finite number.")
         with self._queue_lock:
             follows = self._open is not None and np.array_equal(self._open, before)
@@ -291,7 +291,7 @@ class Agent:
 
     def _act_arguments(self, observation: np.ndarray, legal: np.ndarray | None = None) -> tuple:
         if self.program.masked and legal is None:
-            legal = np.ones((self.program.actions.factors, self.program.actions.width), bool)
+            legal = np.asarray(self.program.actions.all_legal)
         counts = (jnp.int32(self._acts), jnp.int32(self._steps))
         masks = None if legal is None else legal[None]
         return self._acting, self._exploration, self._seed.key, observation[None], masks, *counts

@@ -127,7 +127,7 @@ def read_mask(mask: Any, actions: Actions, name: str) -> np.ndarray | None:
     )
     legal = np.zeros((actions.factors, actions.width), bool)
     for factor, part in enumerate(parts):
-        legal[factor, : sizes[factor]] = np.asarray(part).astype(bool).ravel()
+        legal[factor, : sizes[factor]] = _zeros_and_ones(part, name)
         require(
             bool(legal[factor].any()),
             f"{name} allows no action"
@@ -137,8 +137,15 @@ def read_mask(mask: Any, actions: Actions, name: str) -> np.ndarray | None:
     return legal
 
 
+def _zeros_and_ones(mask: Any, name: str) -> np.ndarray:
+    value = np.asarray(mask)
+    good = value.ndim == 1 and value.dtype.kind in "biuf" and bool(np.isin(value, (0, 1)).all())
+    require(good, f"{name} is {mask!r}; expected one 0 or 1 per action.")
+    return value.astype(bool)
+
+
 def read_masks(
-    actions: Actions, masked: bool, mask: Any, next_mask: Any, terminated: bool
+    actions: Actions, masked: bool, choice: np.ndarray, mask: Any, next_mask: Any, terminated: bool
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Read the masks of one transition; both are `None` for an agent that is not masked."""
     if not masked:
@@ -152,17 +159,22 @@ def read_masks(
         next_mask is not None or terminated,
         "next_mask is missing; a masked agent's remember needs it, unless the task terminated.",
     )
-    every = np.ones((actions.factors, actions.width), bool)
+    every = np.asarray(actions.all_legal)
     # Nothing is chosen after a terminal state, where many environments give an empty mask.
     after = every if terminated else read_mask(next_mask, actions, "next_mask")
-    return read_mask(mask, actions, "mask"), after
+    legal = read_mask(mask, actions, "mask")
+    require(
+        legal is not None and bool(legal[np.arange(actions.factors), choice].all()),
+        f"action is {choice.tolist()}, which its own mask forbids; expected a legal one.",
+    )
+    return legal, after
 
 
 def stack(
     block: list[tuple], size: int, filler: np.ndarray, actions: Actions, masked: bool
 ) -> tuple[np.ndarray, ...]:
     """Return the fields of a `replay.Step` for `size` rows: the block's, then padding, not real."""
-    every = np.ones((actions.factors, actions.width), bool)
+    every = np.asarray(actions.all_legal)
     empty = (filler, np.zeros(actions.factors, int), 0.0, filler, False, False, every, every)
     rows = [*block, *[empty] * (size - len(block))]
     before, action, reward, after, terminated, truncated, *masks = zip(*rows, strict=True)

@@ -63,6 +63,30 @@ def from_json(data: Mapping[str, Any], known: Iterable[type[V]]) -> V:
     return _build(data["name"], fields, known)
 
 
+def check(value: AxisValue) -> None:
+    """Check that every field has its type and a number that float32 and int32 hold.
+
+    Raises:
+        UsageError: the first that has not.
+    """
+    hints = typing.get_type_hints(type(value))
+    for field in dataclasses.fields(value):  # pyright: ignore[reportArgumentType]
+        item, hint = getattr(value, field.name), hints[field.name]
+        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        if not any(_fits(item, option) for option in options):
+            raise UsageError(f"{value.name}:{field.name} is {item!r}; expected {_expected(hint)}.")
+
+
+def _fits(item: Any, hint: Any) -> bool:
+    if hint is float:
+        return isinstance(item, int | float) and not isinstance(item, bool) and abs(item) < 3e38
+    if hint is int:
+        return isinstance(item, int) and not isinstance(item, bool) and abs(item) < 2**31
+    if typing.get_origin(hint) is tuple:
+        return isinstance(item, tuple) and all(_fits(part, typing.get_args(hint)[0]) for part in item)
+    return not isinstance(hint, type) or isinstance(item, hint)
+
+
 def _build(name: str, fields: Mapping[str, Any], known: Iterable[type[V]]) -> V:
     by_name = {kind.name: kind for kind in known}
     if name not in by_name:
@@ -82,6 +106,7 @@ def _build(name: str, fields: Mapping[str, Any], known: Iterable[type[V]]) -> V:
             )
     values = {key: _read(raw, hints[key], f"{name}:{key}") for key, raw in fields.items()}
     value = kind(**values)
+    check(value)
     value.validate()
     return value
 
@@ -116,5 +141,7 @@ def _read(raw: Any, hint: Any, where: str) -> Any:
 
 
 def _expected(hint: Any) -> str:
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    return words.get(hint, str(hint))
+    words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
+    if isinstance(hint, types.UnionType):
+        return " or ".join(_expected(option) for option in typing.get_args(hint))
+    return words.get(hint, "none" if hint is type(None) else str(hint))

@@ -168,7 +168,7 @@ class _Session:
         return folder, jax.tree.map(jnp.asarray, state), best
 
     def _warm_start(self, state: TrainState, source: Path) -> TrainState:
-        parameters = load_best(RunFolder.open(source), like=state.seeds.learner.online)
+        parameters = load_best(RunFolder.open(source), state.seeds.learner.online, self.config.recipe)
         copies = (parameters, jax.tree.map(jnp.copy, parameters))
         return eqx.tree_at(
             lambda whole: (whole.seeds.learner.online, whole.seeds.learner.target), state, copies

@@ -116,7 +116,7 @@ class Learner:
         """Do gradient update number `updates` (from 1).
 
         Args:
-            seen: what a support that calibrates itself is placed by, before update 1.
+            seen: what a support that calibrates itself is placed by, as soon as it says something.
             steps: environment steps so far, which the step size follows; `None` is as many as
                 `replay_ratio` makes of `updates`.
 
@@ -124,7 +124,7 @@ class Learner:
             the new state, the error of every transition (for its priority), and metrics.
         """
         recipe = self.recipe
-        state = self._calibrated(state, updates, seen)
+        state = self._calibrated(state, seen)
         trained, support = _apart(state.online)
         noise, fractions = self._draw(key, weights.shape[0])
 
@@ -225,19 +225,16 @@ class Learner:
             fractions[look] = jax.random.uniform(own, (batch, count)) if count else None
         return noise, fractions
 
-    def _calibrated(
-        self, state: LearnerState, updates: Int[Array, ""], seen: Outlook | None
-    ) -> LearnerState:
-        """Place the support of both networks before the first update."""
+    def _calibrated(self, state: LearnerState, seen: Outlook | None) -> LearnerState:
+        """Place the support of both networks, unless they have one from before."""
         head = self.recipe.head
         if not head.calibrates or seen is None:
             return state
         placed = supports.calibrate(seen, head.outputs)
 
         def place(parameters: dict[str, Any]) -> dict[str, Any]:
-            kept = jax.tree.map(
-                lambda new, old: jnp.where(updates == 1, new, old), placed, parameters[SUPPORT]
-            )
+            own = parameters[SUPPORT]
+            kept = jax.tree.map(lambda new, old: jnp.where(own["placed"] > 0, old, new), placed, own)
             return {**parameters, SUPPORT: kept}
 
         return LearnerState(place(state.online), place(state.target), state.optimiser)

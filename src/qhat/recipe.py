@@ -9,12 +9,12 @@ from typing import Any
 
 import tyro
 
-from qhat.axis import AxisValue, from_json, to_json
+from qhat.axis import AxisValue, check, from_json, to_json
 from qhat.bonuses import BONUSES, Bonus, Munchausen, NoBonus
 from qhat.errors import UsageError, require
 from qhat.exploration import EXPLORES, EpsilonGreedy, Explore, NoExploration
 from qhat.heads import HEADS, Expected, Head
-from qhat.networks.dense import LAYERS, Dense, Layer, Noisy
+from qhat.networks.dense import LAYERS, Dense, Layer
 from qhat.networks.merge import MERGES, Merge, Plain
 from qhat.networks.torso import MLP, TORSOS, Torso
 from qhat.policies import POLICIES, Greedy, Policy, Softmax
@@ -111,6 +111,7 @@ class Recipe:
                 isinstance(part, AxisValue) and part.axis == axis,
                 f"{axis} is {part!r}; expected a value of this axis, for example {kinds[-1].__name__}().",
             )
+            check(part)
             part.validate()
         at_least_1 = ("n_step", "batch_size", "replay_capacity", "num_envs", "learning_rate_steps")
         for name in at_least_1:
@@ -145,7 +146,7 @@ class Recipe:
 
     def _validate_pairs(self) -> None:
         require(
-            not isinstance(self.explore, NoExploration) or isinstance(self.dense, Noisy),
+            not isinstance(self.explore, NoExploration) or self.dense.noise_size(1, 1) > 0,
             "--explore greedy never tries another action with --dense"
             f" {self.dense.name}; expected --dense noisy beside it, or --explore epsilon.",
         )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat.actions import Actions
-from qhat.axis import AxisValue
+from qhat.axis import AxisValue, spell
 from qhat.environments.base import Environment, Spec
 from qhat.environments.make import make
 from qhat.errors import UsageError, require
@@ -108,19 +108,31 @@ class Run:
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(scores), *leaf.shape), leaf.dtype), one)
 
 
-def load_best(folder: RunFolder, like: Any) -> Any:
+def load_best(folder: RunFolder, like: Any, recipe: Recipe) -> Any:
     """Return a run's best weights, spread over the seeds of `like`.
 
     Raises:
         UsageError: the run's composition is another one.
     """
-    weights = Run.open(folder.path).weights("best")
+    source = Run.open(folder.path)
+    for name in ("head", "merge", "dense", "torso", "hidden"):
+        theirs, ours = getattr(source.program.recipe, name), getattr(recipe, name)
+        require(
+            theirs == ours,
+            f"The weights of '{folder.path}' are of another composition: {name} {_say(theirs)}; expected"
+            f" {_say(ours)}.",
+        )
+    weights = source.weights("best")
     S = jax.tree.leaves(like)[0].shape[0]
     have = jax.tree.leaves(weights)[0].shape[0]
     spread = jax.tree.map(lambda leaf: jnp.asarray(leaf)[jnp.arange(S) % have], weights)
     if jax.tree.map(jnp.shape, spread) != jax.tree.map(jnp.shape, like):
         raise UsageError(f"The weights of '{folder.path}' are of another composition.")
     return spread
+
+
+def _say(part: Any) -> str:
+    return spell(part) if isinstance(part, AxisValue) else str(part)
 
 
 def spec_to_json(spec: Spec) -> dict[str, Any]:

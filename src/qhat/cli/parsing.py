@@ -57,9 +57,13 @@ def _axis_rule(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
 def value_of(words: Sequence[str], flag: str) -> str | None:
     """Return the word after the last `flag` (or behind `flag=`), before anything is parsed."""
     found = None
+    # Both spellings are read: --run-dir and --run_dir.
     for index, word in enumerate(words):
-        if word == flag and index + 1 < len(words):
+        name, equals, rest = word.partition("=")
+        if name.replace("_", "-") != flag:
+            continue
+        if equals:
+            found = rest
+        elif index + 1 < len(words):
             found = words[index + 1]
-        elif word.startswith(flag + "="):
-            found = word.partition("=")[2]
     return found

@@ -39,6 +39,13 @@ class _Histogram(Head):
             self.v_min < self.v_max,
             f"{self.name}:v_min is {self.v_min} and v_max is {self.v_max}; expected v_min < v_max.",
         )
+        # Neighbours have to differ as float32 numbers, which have 24 bits.
+        spacing, largest = (self.v_max - self.v_min) / (self.atoms - 1), max(-self.v_min, self.v_max)
+        require(
+            spacing > largest * 2.0**-20,
+            f"{self.name}:v_min is {self.v_min} and v_max is {self.v_max} with {self.atoms} atoms;"
+            " expected a wider range: float32 cannot tell such atoms apart.",
+        )
 
     @property
     def calibrates(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -52,7 +59,7 @@ class _Histogram(Head):
         from qhat.heads.support import fixed
 
         if self.v_min is None or self.v_max is None:
-            return fixed(-1.0, 1.0, self.atoms)
+            return fixed(-1.0, 1.0, self.atoms, placed=False)
         return fixed(self.v_min, self.v_max, self.atoms)
 
     def basis(self, support: dict[str, Array], fractions: Float[Array, " K"] | None) -> Any:
@@ -61,7 +68,8 @@ class _Histogram(Head):
         return atoms_of(support, self.atoms)
 
     def mean(self, z: Float[Array, "F C K"], basis: Any) -> Float[Array, "F C"]:
-        return jnp.sum(jnp.exp(_log_softmax(z, basis)) * basis.values, axis=-1)
+        mass, total = _softmax(z, basis)
+        return mass @ basis.values / total
 
     def predict(self, z: Float[Array, "F C K"], action: Int[Array, " F"], basis: Any) -> Any:
         """Return the logarithm of the mixture of the factors' probabilities, `[K]`."""
@@ -91,9 +99,12 @@ class Categorical(_Histogram):
         basis: Any,
     ) -> Any:
         """Return the values of the mixture over a' and factors, and their probabilities."""
-        p = jnp.exp(_log_softmax(z, basis)) * (policy / z.shape[0])[..., None]
         if shift is None:
-            return reward + discount * basis.values, jnp.sum(p, axis=(0, 1))
+            # One choice per factor: no need of the others' probabilities.
+            mass, total = _softmax(take(z, jnp.argmax(policy, axis=1)), basis)
+            return reward + discount * basis.values, jnp.mean(mass / total[:, None], axis=0)
+        mass, total = _softmax(z, basis)
+        p = mass * (policy / total / z.shape[0])[..., None]
         values = reward + discount * (basis.values + shift[..., None])
         return values.reshape(-1), p.reshape(-1)
 
@@ -181,6 +192,14 @@ def gaussian(
     upto = jax.scipy.special.erf((edges - values[:, None]) / scale)
     mass = jnp.where(atoms.active, jnp.diff(upto, axis=1), 0.0)
     return weights @ (mass / jnp.sum(mass, axis=1, keepdims=True))
+
+
+def _softmax(z: Float[Array, "*A K"], atoms: Atoms) -> tuple[Float[Array, "*A K"], Float[Array, "*A"]]:
+    """Return probabilities before they are divided by their sum, and the sum."""
+    z = jnp.where(atoms.active, z, -1e9)
+    mass = jnp.exp(z - jnp.max(z, axis=-1, keepdims=True))
+    # A product: XLA adds up a short axis of a batch slowly.
+    return mass, mass @ jnp.ones(z.shape[-1])
 
 
 def _log_softmax(z: Float[Array, "... K"], atoms: Atoms) -> Float[Array, "... K"]:

@@ -38,9 +38,14 @@ class Atoms(NamedTuple):
     """Value of the last one."""
 
 
-def fixed(low: float, high: float, atoms: int) -> dict[str, Array]:
-    """Return the support of `atoms` atoms from `low` to `high`, all in use."""
-    return _support(jnp.float32(low), jnp.float32((high - low) / (atoms - 1)), 0.0, atoms - 1.0)
+def fixed(low: float, high: float, atoms: int, placed: bool = True) -> dict[str, Array]:
+    """Return the support of `atoms` atoms from `low` to `high`, all in use.
+
+    Args:
+        placed: false lets `calibrate` choose another place, once there is something to go by.
+    """
+    spacing = jnp.float32((high - low) / (atoms - 1))
+    return _support(jnp.float32(low), spacing, 0.0, atoms - 1.0, jnp.asarray(placed))
 
 
 def calibrate(seen: Outlook, atoms: int) -> dict[str, Array]:
@@ -48,7 +53,7 @@ def calibrate(seen: Outlook, atoms: int) -> dict[str, Array]:
 
     All atoms together reach as far as `RESERVE` allows, but not beyond r/(1−γ), which no return
     exceeds; those within `MARGIN` of what was seen are in use. With nothing seen but zeros it is
-    [−1, 1].
+    [−1, 1], and not placed yet.
     """
     low, high = seen.returns
     nothing = high - low < 1e-6
@@ -63,7 +68,7 @@ def calibrate(seen: Outlook, atoms: int) -> dict[str, Array]:
     first = first - spare * spacing
     lowest = jnp.floor((low - MARGIN * width - first) / spacing)
     highest = jnp.ceil((high + MARGIN * width - first) / spacing)
-    return _support(first, spacing, jnp.maximum(lowest, 0.0), jnp.minimum(highest, atoms - 1.0))
+    return _support(first, spacing, jnp.maximum(lowest, 0.0), jnp.minimum(highest, atoms - 1.0), ~nothing)
 
 
 def widen(support: dict[str, Array], overflow: Float[Array, " 2"], atoms: int) -> dict[str, Array]:
@@ -88,10 +93,13 @@ def atoms_of(support: dict[str, Array], atoms: int) -> Atoms:
     )
 
 
-def _support(origin: Array, spacing: Array, low: Array | float, high: Array | float) -> dict[str, Array]:
+def _support(
+    origin: Array, spacing: Array, low: Array | float, high: Array | float, placed: Array
+) -> dict[str, Array]:
     return {
         "origin": origin,
         "spacing": spacing,
         "low": jnp.asarray(low, jnp.float32),
         "high": jnp.asarray(high, jnp.float32),
+        "placed": placed.astype(jnp.float32),
     }

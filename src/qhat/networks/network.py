@@ -33,7 +33,7 @@ class Network:
     def init(self, key: Array) -> dict[str, Any]:
         """Draw the parameters θ."""
         layers = self._layers()
-        torso_key, *keys = jax.random.split(key, 1 + len(layers))
+        torso_key, *keys, embedding_key = jax.random.split(key, 2 + len(layers))
         parameters: dict[str, Any] = {}
         if torso := self.torso.init(torso_key, self.shape):
             parameters["torso"] = torso
@@ -41,8 +41,7 @@ class Network:
             parameters[name] = self.dense.init(keys.pop(), *sizes)
         if self.embedding:
             # Of a fraction, not of the state: it has no noise.
-            own = jax.random.fold_in(key, 1)
-            parameters["embedding"] = Dense().init(own, self.embedding, self._shared()[-1])
+            parameters["embedding"] = Dense().init(embedding_key, self.embedding, self._shared()[-1])
         return parameters
 
     def noise(self, key: Array, looks: int = 1) -> Float[Array, "L N"] | None:
