@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+import types
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -67,12 +69,13 @@ RECIPE = Recipe(
 )  # fmt: skip
 
 
-def test_the_page_shows_this_head():
+def test_the_page_shows_this_head(monkeypatch: pytest.MonkeyPatch):
     """What docs/extending.md tells people to write is run, and does what the head above does."""
     page = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
-    names: dict[str, Any] = {"__name__": "their_project"}
-    exec(page.split("```python\n")[1].split("```")[0], names)
-    shown, ours = names["LogCosh"](scale=2.0), LogCosh(scale=2.0)
+    theirs: Any = types.ModuleType("their_project")
+    monkeypatch.setitem(sys.modules, theirs.__name__, theirs)
+    exec(page.split("```python\n")[1].split("```")[0], theirs.__dict__)
+    shown, ours = theirs.LogCosh(scale=2.0), LogCosh(scale=2.0)
     z = jnp.array([[[1.0], [300.0]]])
     policy, action = jnp.array([[0.25, 0.75]]), jnp.array([1])
     for shift in (None, jnp.ones((1, 2))):
@@ -84,9 +87,9 @@ def test_the_page_shows_this_head():
         return head.loss(head.predict(z, action, ()), 2.0, ())[0]
 
     for evaluate in (loss, jax.grad(loss, argnums=1)):
-        theirs, own = (evaluate(head, z) for head in (shown, ours))
-        np.testing.assert_array_equal(theirs, own)
-        assert np.isfinite(theirs).all()
+        one, other = (evaluate(head, z) for head in (shown, ours))
+        np.testing.assert_array_equal(one, other)
+        assert np.isfinite(one).all()
     np.testing.assert_array_equal(shown.mean(z, ()), ours.mean(z, ()))
 
 
