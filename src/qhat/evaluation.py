@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from qhat.environments.base import Environment
+from qhat.environments.spaces import ActionCoding, Observations
 from qhat.learner import Learner
 
 
@@ -21,10 +22,7 @@ def compiled_returns(learner: Learner, environment: Environment) -> Callable[[An
     Every one of the environment's E copies plays one whole episode, in one compiled call.
     """
 
-    def one_seed(parameters: Any, key: Array) -> Array:
-        reset_key, run_key = jax.random.split(key)
-        state, observation = environment.reset(reset_key)
-
+    def one_seed(parameters: Any, state: Any, observation: Array, run_key: Array) -> Array:
         def unfinished(carry: tuple) -> Array:
             return ~jnp.all(carry[4])
 
@@ -40,8 +38,34 @@ def compiled_returns(learner: Learner, environment: Environment) -> Callable[[An
         start = (0, state, observation, environment.legal(state), jnp.zeros(E, bool), jnp.zeros(E))
         return jax.lax.while_loop(unfinished, step, start)[-1]
 
-    compiled = jax.jit(jax.vmap(one_seed, in_axes=(0, None)))
-    return lambda parameters, key: np.asarray(compiled(parameters, key))
+    compiled = jax.jit(jax.vmap(one_seed, in_axes=(0, 0, 0, None)))
+
+    def returns(parameters: Any, key: Array) -> np.ndarray:
+        reset_key, run_key = jax.random.split(key)
+        if not environment.snapshots:
+            # One pool outside the program serves all seeds: they have to be in one place.
+            parameters = jax.device_put(parameters, jax.local_devices()[0])
+        # Every seed is judged by the same episodes, where the environment lets us choose them.
+        seeds = jax.tree.leaves(parameters)[0].shape[0]
+        state, observation = environment.start(jnp.broadcast_to(reset_key, seeds))
+        return np.asarray(compiled(parameters, state, observation, run_key))
+
+    return returns
+
+
+def hosted_returns(learner: Learner, env_id: str, episodes: int) -> Callable[[Any, Array], np.ndarray]:
+    """Return a function from parameters `[S, ...]` and a key to episode returns `[S, episodes]`.
+
+    Gymnasium plays the episodes, the same ones for every seed.
+    """
+
+    def returns(parameters: Any, key: Array) -> np.ndarray:
+        first = int(jax.random.bits(key) >> 2)
+        seeds = range(jax.tree.leaves(parameters)[0].shape[0])
+        own = (jax.tree.map(lambda leaf, at=index: leaf[at], parameters) for index in seeds)
+        return np.stack([reference_returns(learner, one, env_id, episodes, first) for one in own])
+
+    return returns
 
 
 def reference_returns(
@@ -60,11 +84,14 @@ def reference_returns(
     environments = gymnasium.make_vec(env_id, num_envs=episodes, vectorization_mode="sync")
     seeds = list(range(seed, seed + episodes))
     try:
+        space, actions = environments.single_observation_space, environments.single_action_space
+        observations = Observations.of(space, env_id)
+        coding = ActionCoding.of(actions, env_id)
         observation, _ = environments.reset(seed=seeds)  # pyright: ignore[reportArgumentType]
         returns, finished = np.zeros(episodes), np.zeros(episodes, bool)
         while not finished.all():
-            action = np.asarray(greedy(parameters, observation))[:, 0]
-            observation, reward, terminated, truncated, _ = environments.step(action)
+            action = np.asarray(greedy(parameters, observations.read(observation)))
+            observation, reward, terminated, truncated, _ = environments.step(coding.write(action))
             returns += np.where(finished, 0.0, reward)
             finished |= np.asarray(terminated) | np.asarray(truncated)
         return returns

@@ -18,14 +18,18 @@ import numpy as np
 from qhat import runtime
 from qhat.config import TrainConfig
 from qhat.environments.base import Environment
-from qhat.environments.make import make
+from qhat.environments.host import HostEnvironment
+from qhat.environments.make import make_any
 from qhat.errors import UsageError, require
-from qhat.evaluation import compiled_returns
+from qhat.evaluation import compiled_returns, hosted_returns
 from qhat.learner import Metrics
 from qhat.memory import nbytes, require_memory
 from qhat.run import Run, load_best, spec_to_json
+from qhat.runs.card import card
 from qhat.runs.folder import RunFolder, write_text
+from qhat.statistics import mean_of_finite
 from qhat.training import checkpoint
+from qhat.training.host import HostLoop
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop
 from qhat.training.state import Log, TrainState
@@ -85,26 +89,41 @@ def train(
     env_id = env if isinstance(env, str) else env.spec.id
     config = dataclasses.replace(config or TrainConfig(env_id), env=env_id).validate()
     runtime.prepare(runtime.devices_for(config.seeds))
+    numbers = range(config.seed, config.seed + config.seeds)
+    devices = _dividing(config.seeds, len(jax.local_devices()))
     own = isinstance(env, Environment)
-    environment = env if own else make(env_id, config.recipe.num_envs)
+    since = _step_reached(config) if config.resume else 0
+    environment = env if own else make_any(env_id, config.recipe.num_envs, numbers, devices, since)
     require(
         environment.num_envs == config.recipe.num_envs,
         f"The environment has {environment.num_envs} copies and the recipe num_envs"
         f" {config.recipe.num_envs}; expected as many.",
     )
-    judge = environment if own else make(env_id, config.eval_episodes)
-    return _Session(config, environment, judge).run(progress, should_stop)
+    judge = environment
+    if isinstance(environment, Environment) and not own:
+        # Other episodes than the training's, whose seeds are numbered from 0.
+        judges = range(2**31 + config.seed, 2**31 + config.seed + config.seeds)
+        judge = make_any(env_id, config.eval_episodes, judges, since=since)
+    return _Session(config, environment, judge, devices).run(progress, should_stop)
 
 
 class _Session:
     """One call of `train`: what is fixed, and the run as it goes."""
 
-    def __init__(self, config: TrainConfig, environment: Environment, judge: Environment):
+    def __init__(
+        self,
+        config: TrainConfig,
+        environment: Environment | HostEnvironment,
+        judge: Environment | HostEnvironment,
+        devices: int,
+    ):
         spec, recipe = environment.spec, config.recipe
         self.config, self.judge, self.spec = config, judge, spec
         self.program = Program.of(recipe, spec.shape, spec.dtype, spec.actions, spec.masked)
-        self.devices = _dividing(config.seeds, len(jax.local_devices()))
-        self.loop = Loop(self.program, environment, self.devices)
+        if isinstance(environment, HostEnvironment):
+            self.loop = HostLoop(self.program, environment)
+        else:
+            self.loop = Loop(self.program, environment, devices)
         self.keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
         self._forecast()
         self.folder, self.state, self.best = self._begin()
@@ -133,15 +152,8 @@ class _Session:
         folder.describe({**config.to_json(), "spec": spec_to_json(self.spec)})
         folder.start_tables()
         weights = jax.tree.map(np.asarray, state.seeds.learner.online)
-        return (
-            folder,
-            state,
-            {
-                "weights": weights,
-                "score": np.full(S, -np.inf),
-                "step": np.zeros(S, np.int64),
-            },
-        )
+        best = {"weights": weights, "score": np.full(S, -np.inf), "step": np.zeros(S, np.int64)}
+        return folder, state, best
 
     def _resume(self, folder: RunFolder) -> tuple[RunFolder, TrainState, dict[str, Any]]:
         written = folder.read_config()
@@ -153,7 +165,7 @@ class _Session:
                     " settings, with only --steps changed."
                 )
         last = folder.last()
-        shape = jax.eval_shape(self.loop.init, self.keys)
+        shape = self._kept(jax.eval_shape(self.loop.init, self.keys))
         weights = shape.seeds.learner.online
         S = self.config.seeds
         best_shape = {
@@ -163,9 +175,19 @@ class _Session:
         }
         state = checkpoint.read_tree(last, "state", shape)
         best = checkpoint.read_tree(last, "best", best_shape)
-        folder.rewind(int(state.clock.iterations) * self.config.recipe.num_envs)
+        at = int(state.clock.iterations)
+        folder.rewind(at * self.config.recipe.num_envs)
         write_text(folder.config, json.dumps({**written, "steps": self.config.steps}, indent=2) + "\n")
-        return folder, jax.tree.map(jnp.asarray, state), best
+        state = jax.tree.map(jnp.asarray, state)
+        if not self.loop.environment.snapshots:
+            state = self.loop.restart(state, jax.vmap(jax.random.fold_in, (0, None))(self.keys, at))
+        return folder, state, best
+
+    def _kept(self, state: TrainState) -> TrainState:
+        """What of a state a checkpoint keeps: all but environments that are no values."""
+        if self.loop.environment.snapshots or state.seeds.environment is None:
+            return state
+        return eqx.tree_at(lambda whole: whole.seeds.environment, state, replace_fn=lambda _: None)
 
     def _warm_start(self, state: TrainState, source: Path) -> TrainState:
         parameters = load_best(RunFolder.open(source), state.seeds.learner.online, self.config.recipe)
@@ -180,7 +202,7 @@ class _Session:
         end = math.ceil(config.steps / E)
         marks = [max(1, every // E) for every in (config.eval_every, config.save_every)]
         advance = self.loop.compile(min(LONGEST_CALL, *marks, end))
-        judge = compiled_returns(self.program.learner, self.judge)
+        judge = self._judge()
         at = int(self.state.clock.iterations)
         stopped = False
         while at < end and not stopped:
@@ -201,10 +223,17 @@ class _Session:
                 self._save(at * E)
             progress(self._progress(at * E, elapsed, loss, rate))
         run = Run(self.folder, self.program, self.spec)
-        write_text(self.folder.path / "README.md", _card(run, config))
+        write_text(self.folder.path / "README.md", card(self.folder.path, run.summary(), config))
         if stopped and should_stop():
             raise Interrupted(run)
         return run
+
+    def _judge(self) -> Callable[[Any, Any], np.ndarray]:
+        """Return what plays the run's own evaluations: parameters and a key to returns `[S, E]`."""
+        if isinstance(self.judge, Environment):
+            return compiled_returns(self.program.learner, self.judge)
+        reference = self.judge.spec.reference or self.judge.spec.id
+        return hosted_returns(self.program.learner, reference, self.config.eval_episodes)
 
     def _write(self, at: int, count: int, log: Log, rate: float) -> float:
         """Add a call's episodes and metrics to metrics.csv; return the mean loss."""
@@ -227,7 +256,7 @@ class _Session:
                     "length": length,
                 }
             )
-        means = {name: _mean_of_finite(np.asarray(getattr(log.metrics, name))) for name in LEARNER_METRICS}
+        means = {name: mean_of_finite(np.asarray(getattr(log.metrics, name))) for name in LEARNER_METRICS}
         self.clipped = float(np.nanmax(means["clipped"], initial=0.0))
         for seed in range(self.config.seeds):
             row = {name: f"{means[name][seed]:.6g}" for name in means}
@@ -279,7 +308,7 @@ class _Session:
         }
         target = self.folder.checkpoints / str(step)
         weights = self.state.seeds.learner.online
-        trees = {"state": self.state, "best": self.best, "weights": weights}
+        trees = {"state": self._kept(self.state), "best": self.best, "weights": weights}
         checkpoint.write(target, trees, about)
         checkpoint.write(self.folder.best, {"weights": self.best["weights"]}, about)
         self.folder.set_last(step)
@@ -301,31 +330,9 @@ class _Session:
         )
 
 
-def _card(run: Run, config: TrainConfig) -> str:
-    """The run's card: what was trained, how well, and the next command to type."""
-    summary, folder = run.summary(), run.folder.path
-    rows = [
-        f"| {config.seed + index} | {score:.1f} | {step:,} |"
-        for index, (score, step) in enumerate(zip(summary["best_score"], summary["best_step"], strict=True))
-    ]
-    return "\n".join(
-        [
-            f"# {config.env}, recipe {config.recipe_name}",
-            "",
-            f"{config.seeds} seed(s), {summary['step']:,} of {config.steps:,} environment steps each.",
-            "",
-            "| seed | best greedy score, by the run's own evaluations | at step |",
-            "|---|---|---|",
-            *rows,
-            "",
-            "Those scores chose the checkpoint, so they are optimistic; for an honest one:",
-            "",
-            f"    qhat evaluate {folder}",
-            f"    qhat plot {folder}",
-            f"    qhat train {config.env} --resume --run-dir {folder} --steps {2 * config.steps}",
-            "",
-        ]
-    )
+def _step_reached(config: TrainConfig) -> int:
+    assert config.run_dir is not None
+    return int(checkpoint.read_manifest(RunFolder.open(config.run_dir).last()).get("step", 0))
 
 
 def _dividing(seeds: int, devices: int) -> int:
@@ -336,10 +343,3 @@ def _dividing(seeds: int, devices: int) -> int:
 def _done(log: Log, count: int) -> Log:
     """The rows of a call's log that its `count` iterations wrote."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:, :count], log)
-
-
-def _mean_of_finite(values: np.ndarray) -> np.ndarray:
-    """Mean over iterations `[S, N] → [S]`, of those that made an update; NaN where none did."""
-    finite = np.isfinite(values)
-    total = np.where(finite, values, 0.0).sum(axis=1)
-    return np.where(finite.any(axis=1), total / np.maximum(finite.sum(axis=1), 1), np.nan)

@@ -14,7 +14,7 @@ import numpy as np
 from qhat.actions import Actions
 from qhat.axis import AxisValue, spell
 from qhat.environments.base import Environment, Spec
-from qhat.environments.make import make
+from qhat.environments.make import make, make_any
 from qhat.errors import UsageError, require
 from qhat.evaluation import compiled_returns, reference_returns
 from qhat.recipe import Recipe
@@ -68,7 +68,7 @@ class Run:
         require(episodes >= 1, f"episodes is {episodes}; expected 1 or more.")
         require(which in ("best", "last"), f"which is {which!r}; expected 'best' or 'last'.")
         weights = self.weights(which)
-        probe = env if isinstance(env, Environment) else make(env or self.spec.id, episodes)
+        probe = env if isinstance(env, Environment) else make_any(env or self.spec.id, 1)
         env_id = probe.spec.id
         if (probe.spec.shape, probe.spec.actions) != (self.spec.shape, self.spec.actions):
             raise UsageError(
@@ -77,10 +77,12 @@ class Run:
                 f" {self.spec.actions.choices}."
             )
         learner = self.program.learner
-        if probe.spec.reference is None:
-            returns = compiled_returns(learner, probe)(weights, jax.random.key(seed))
-            return Score.of(env_id, returns)
         seeds = jax.tree.leaves(weights)[0].shape[0]
+        if probe.spec.reference is None:
+            judge = env if isinstance(env, Environment) else None
+            judge = judge or make(env_id, episodes, range(seed, seed + seeds))
+            returns = compiled_returns(learner, judge)(weights, jax.random.key(seed))
+            return Score.of(env_id, returns)
         rows = []
         for index in range(seeds):
             own = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf[i]), weights)

@@ -156,3 +156,10 @@ def _finite(values: ArrayLike, name: str) -> np.ndarray:
         f"{name} has {bad} of {array.size} numbers that are NaN or infinite, expected finite ones.",
     )
     return array
+
+
+def mean_of_finite(values: np.ndarray) -> np.ndarray:
+    """Mean over iterations `[S, N] → [S]`, of those that made an update; NaN where none did."""
+    finite = np.isfinite(values)
+    total = np.where(finite, values, 0.0).sum(axis=1)
+    return np.where(finite.any(axis=1), total / np.maximum(finite.sum(axis=1), 1), np.nan)

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 import tyro
 
 from qhat.cli.parsing import read
-from qhat.environments.catalogue import ENTRIES
+from qhat.environments.catalogue import entries
 from qhat.errors import UsageError, near_miss
+
+LONGEST = 40
+"""Lines of a list that nobody narrowed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,24 +29,28 @@ class Envs:
 def run(words: Sequence[str]) -> int:
     """Parse and print."""
     told = read(Envs, words, "envs")
-    found = [entry for entry in ENTRIES if told.pattern.lower() in entry.id.lower()]
+    found = [entry for entry in entries() if told.pattern.lower() in entry.id.lower()]
     if not found:
         raise UsageError(
             f"No environment's id contains '{told.pattern}'."
-            + near_miss(told.pattern, [entry.id for entry in ENTRIES])
+            + near_miss(told.pattern, [entry.id for entry in entries()])
         )
     if told.json:
-        print(json.dumps([dataclasses.asdict(entry) for entry in found]))
+        print(json.dumps([{"id": entry.id, **dataclasses.asdict(entry)} for entry in found]))
         return 0
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("environment", "backend", "observation", "actions", "scored in"):
+    for column in ("environment", "backend", "observation", "actions", "scored in", ""):
         table.add_column(column)
-    for entry in found:
-        actions = f"{entry.choices} discrete" if entry.choices else "continuous (not yet)"
+    shown = found if told.pattern else found[:LONGEST]
+    for entry in shown:
+        actions = entry.actions if entry.discrete else f"{entry.actions}, continuous: not yet"
         judge = f"gymnasium {entry.reference}" if entry.reference else entry.backend
-        table.add_row(entry.id, entry.backend, entry.observation, actions, judge)
+        lacks = f"pip install 'qhat[{entry.lacks}]'" if entry.lacks else ""
+        table.add_row(entry.id, entry.backend, entry.observation, actions, judge, lacks)
     Console().print(table)
+    if len(shown) < len(found):
+        print(f"\nand {len(found) - len(shown):,} more; narrow them: qhat envs Lunar")
     return 0

@@ -2,9 +2,11 @@
 
 import abc
 import dataclasses
+import functools
 from typing import Any
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Bool, Float, Int
 
 from qhat.actions import Actions
@@ -30,6 +32,10 @@ class Timestep(eqx.Module):
     """Actions that `successor` allows."""
 
 
+SEEDS = "seeds"
+"""Name of the axis of devices that a training's seeds are spread over."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Spec:
     """What a composition needs to know of an environment."""
@@ -52,6 +58,12 @@ class Environment(abc.ABC):
 
     spec: Spec
     num_envs: int
+    snapshots: bool = True
+    """Whether its state is a value, which can be saved and gone on from."""
+
+    def start(self, keys: Array) -> tuple[Any, Array]:
+        """Return fresh environments for every seed of `keys` `[S]`; leaves `[S, ...]`."""
+        return _start(self, keys)
 
     @abc.abstractmethod
     def reset(self, key: Array) -> tuple[Any, Array]:
@@ -64,3 +76,8 @@ class Environment(abc.ABC):
     def legal(self, state: Any) -> Bool[Array, "E F C"] | None:
         """Return the actions that the observations of `reset` allow; `None` is all."""
         return None
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start(environment: Environment, keys: Array) -> tuple[Any, Array]:
+    return jax.vmap(environment.reset)(keys)

@@ -3,67 +3,165 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
+from importlib import resources
 
+from qhat.environments.extras import EXTRAS, installed
 from qhat.errors import UsageError, near_miss
+
+BACKENDS = ("gymnax", "envpool", "gym")
+"""Where environments come from, the fastest first: a bare id means the first that has it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One environment id."""
+    """One environment of one backend."""
 
-    id: str
+    name: str
+    """What the backend calls it."""
     observation: str
     """Shape and dtype of one observation, for people."""
-    choices: int | None
-    """Number of discrete actions; `None` for a continuous action space."""
+    actions: str
+    """The same of an action: `4 discrete`, `(6,) float64`."""
     reference: str | None
     """Gymnasium id of the reference implementation that scores are measured on."""
     backend: str = "gymnax"
+    limit: int = 0
+    """Steps after which an episode is cut; 0 where that is not known."""
+
+    @property
+    def id(self) -> str:
+        """The id as it can be typed: with the backend where the bare name means another one."""
+        return self.name if _meant(self.name) in (self.backend, None) else f"{self.backend}:{self.name}"
+
+    @property
+    def discrete(self) -> bool:
+        """Whether its actions can be chosen by a Q-function as they are."""
+        return self.actions.endswith(" discrete")
+
+    @property
+    def lacks(self) -> str | None:
+        """The extra of qhat's that has to be installed first, if one has."""
+        return None if self.backend != "envpool" or installed("envpool") else EXTRAS["envpool"]
 
 
 def _minatar(name: str, channels: int, choices: int) -> Entry:
-    return Entry(f"{name}-MinAtar", f"(10, 10, {channels}) bool", choices, None)
+    return Entry(f"{name}-MinAtar", f"(10, 10, {channels}) bool", f"{choices} discrete", None)
 
 
-ENTRIES: tuple[Entry, ...] = (
-    Entry("CartPole-v1", "(4,) float32", 2, "CartPole-v1"),
-    Entry("Acrobot-v1", "(6,) float32", 3, "Acrobot-v1"),
-    Entry("MountainCar-v0", "(2,) float32", 3, "MountainCar-v0"),
-    Entry("Catch-bsuite", "(10, 5) float32", 3, None),
+GYMNAX: tuple[Entry, ...] = (
+    Entry("CartPole-v1", "(4,) float32", "2 discrete", "CartPole-v1"),
+    Entry("Acrobot-v1", "(6,) float32", "3 discrete", "Acrobot-v1"),
+    Entry("MountainCar-v0", "(2,) float32", "3 discrete", "MountainCar-v0"),
+    Entry("Catch-bsuite", "(10, 5) float32", "3 discrete", None),
     _minatar("Asterix", 4, 5),
     _minatar("Breakout", 4, 3),
     _minatar("Freeway", 7, 3),
     _minatar("Seaquest", 10, 6),
     _minatar("SpaceInvaders", 6, 4),
-    Entry("Pendulum-v1", "(3,) float32", None, "Pendulum-v1"),
-    Entry("MountainCarContinuous-v0", "(2,) float32", None, "MountainCarContinuous-v0"),
+    Entry("Pendulum-v1", "(3,) float32", "(1,) float32", "Pendulum-v1"),
+    Entry("MountainCarContinuous-v0", "(2,) float32", "(1,) float32", "MountainCarContinuous-v0"),
 )
 
 
+@functools.cache
+def entries() -> tuple[Entry, ...]:
+    """Return every environment that is known without asking Gymnasium's registry."""
+    return (*GYMNAX, *_envpool())
+
+
 def find(env_id: str) -> Entry:
-    """Return the entry of an id that can be trained on.
+    """Return the entry of an id that can be trained on: `LunarLander-v3`, `envpool:CartPole-v1`.
 
     Raises:
-        UsageError: the id is unknown (with the near miss), or its actions are continuous.
+        UsageError: the id is unknown (with the near miss), its actions are continuous, or its library is
+            not installed.
     """
-    by_id = {entry.id: entry for entry in ENTRIES}
-    if env_id not in by_id:
-        trainable = [entry.id for entry in ENTRIES if entry.choices]
-        raise UsageError(
-            f"Environment '{env_id}' is not known; `qhat envs` lists what is."
-            + (_by_first_word(env_id, trainable) or near_miss(env_id, trainable))
-        )
-    entry = by_id[env_id]
-    if entry.choices is None:
+    entry = _named(env_id)
+    if not entry.discrete:
         raise UsageError(
             f"Environment '{env_id}' has continuous actions; expected discrete ones, such as"
             " CartPole-v1. Binned continuous actions are not there yet."
         )
+    if entry.lacks:
+        raise UsageError(
+            f"Environment '{env_id}' needs {entry.backend}, which is not installed; type:"
+            f" pip install 'qhat[{entry.lacks}]'"
+        )
     return entry
 
 
-def _by_first_word(env_id: str, known: list[str]) -> str:
+def _named(env_id: str) -> Entry:
+    first, colon, rest = env_id.partition(":")
+    prefix, name = (first, rest) if first in BACKENDS else ("", env_id)
+    if colon and not prefix and near_miss(first, BACKENDS):
+        raise UsageError(
+            f"Environment '{env_id}' names backend '{first}'; expected one of {', '.join(BACKENDS)}."
+            + near_miss(first, BACKENDS)
+        )
+    found = [entry for entry in entries() if entry.name == name and prefix in ("", entry.backend)]
+    if found:
+        return found[0]
+    if prefix in ("", "gym") and (entry := _gymnasium(name)):
+        return entry
+    trainable = [entry.name for entry in entries() if entry.discrete and prefix in ("", entry.backend)]
+    raise UsageError(
+        f"Environment '{env_id}' is not known; `qhat envs` lists what is."
+        + (_by_first_word(name, trainable) or near_miss(name, trainable))
+    )
+
+
+@functools.cache
+def _meant(name: str) -> str | None:
+    """The backend that a bare name means, if not Gymnasium."""
+    return next((entry.backend for entry in entries() if entry.name == name), None)
+
+
+def _by_first_word(name: str, known: list[str]) -> str:
     """`Catch` and `breakout` mean `Catch-bsuite` and `Breakout-MinAtar`."""
-    first = env_id.lower().split("-")[0]
-    hits = [name for name in known if name.lower().split("-")[0] == first]
+    first = name.lower().split("-")[0]
+    hits = [other for other in known if other.lower().split("-")[0] == first]
     return f" Did you mean '{hits[0]}'?" if hits else ""
+
+
+def _gymnasium(name: str) -> Entry | None:
+    """What Gymnasium says of an id, which may be `module:Env-v0`; `None` where it knows none.
+
+    Raises:
+        UsageError: it cannot be made, with what Gymnasium said.
+    """
+    import gymnasium
+
+    from qhat.environments.spaces import describe
+
+    try:
+        made = gymnasium.make(name)
+    except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound):
+        return None
+    except gymnasium.error.VersionNotFound as error:
+        raise UsageError(f"Environment '{name}' is not known in this version: {error}") from None
+    except Exception as error:
+        raise UsageError(
+            f"Environment '{name}' cannot be made by Gymnasium ({type(error).__name__}: {error})."
+        ) from None
+    limit = (made.spec.max_episode_steps if made.spec else None) or 0
+    spaces = describe(made.observation_space), describe(made.action_space)
+    made.close()
+    return Entry(name, *spaces, reference=name, backend="gym", limit=limit)
+
+
+def _envpool() -> tuple[Entry, ...]:
+    """EnvPool's, from a table that `tools/envpool_catalogue.py` wrote."""
+    table = json.loads((resources.files("qhat.environments") / "envpool.json").read_text("utf-8"))
+    return tuple(
+        Entry(name, observation, actions, name if name in GYMNASIUM else None, "envpool", limit)
+        for name, (observation, actions, limit) in table.items()
+    )
+
+
+GYMNASIUM = (
+    "Acrobot-v1", "Blackjack-v1", "CartPole-v0", "CartPole-v1", "CliffWalking-v1", "FrozenLake-v1",
+    "LunarLander-v3", "MountainCar-v0",
+)  # fmt: skip
+"""Those of EnvPool's ids that Gymnasium has too, where scores are measured."""

@@ -20,7 +20,7 @@ class GymnaxEnvironment(Environment):
     def __init__(self, entry: Entry, num_envs: int):
         _defer("seaborn", "matplotlib.pyplot")
         gymnax: Any = importlib.import_module("gymnax")
-        self._env, self._params = gymnax.make(entry.id)
+        self._env, self._params = gymnax.make(entry.name)
         space = self._env.observation_space(self._params)
         self.num_envs = num_envs
         self.spec = Spec(
@@ -28,7 +28,7 @@ class GymnaxEnvironment(Environment):
             backend="gymnax",
             shape=tuple(space.shape),
             # MinAtar's channels are zeros and ones, whatever dtype they come as.
-            dtype="bool" if entry.id.endswith("-MinAtar") else "float32",
+            dtype="bool" if entry.name.endswith("-MinAtar") else "float32",
             actions=Actions((int(self._env.action_space(self._params).n),)),
             reference=entry.reference,
         )

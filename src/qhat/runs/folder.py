@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
@@ -53,7 +54,7 @@ class RunFolder:
         RunFolder.require_unused(path)
         if path is None:
             now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-            path = make_unused(Path("runs") / env / recipe / now)
+            path = make_unused(Path("runs") / re.sub(r"[^\w.+-]", "-", env) / recipe / now)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

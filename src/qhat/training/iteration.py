@@ -58,6 +58,21 @@ class Program:
         )
         return self.act(seed, observation, legal, keys["first_action"], jnp.int32(0))
 
+    def begin(
+        self,
+        seed: SeedState,
+        observation: Array,
+        environment: object,
+        legal: Array | None,
+        key: Array,
+        steps: Int[Array, ""],
+    ) -> SeedState:
+        """Begin new episodes in the middle of training."""
+        fresh = jax.tree.map(jnp.zeros_like, seed.episodes)
+        ring = replay.cut(seed.ring)
+        seed = dataclasses.replace(seed, ring=ring, environment=environment, episodes=fresh)
+        return self.act(seed, observation, legal, key, steps)
+
     def iterate(
         self, clock: Clock, seed: SeedState, timestep: Timestep, keys: dict[str, Array]
     ) -> tuple[SeedState, Log]:
@@ -65,7 +80,8 @@ class Program:
         steps = clock.iterations * self.recipe.num_envs
         seed = self.store(seed, timestep)
         seed, metrics = self.learn(seed, keys["learn"], steps, clock)
-        seed, log = _score(seed, timestep, metrics)
+        seed, (ended, returns, lengths) = tally(seed, timestep)
+        log = Log(ended, returns, lengths, metrics)
         steps += self.recipe.num_envs
         return self.act(seed, timestep.observation, timestep.legal, keys["act"], steps), log
 
@@ -166,14 +182,13 @@ def split(key: Array, *names: str) -> dict[str, Array]:
     return dict(zip(names, jax.random.split(key, len(names)), strict=True))
 
 
-def _score(seed: SeedState, timestep: Timestep, metrics: Metrics) -> tuple[SeedState, Log]:
-    """Add the step to the running episodes; report those that ended."""
+def tally(seed: SeedState, timestep: Timestep) -> tuple[SeedState, tuple[Array, Array, Array]]:
+    """Add the step to the running episodes; tell which ended, their returns and lengths."""
     returns = seed.episodes.returns + jnp.where(timestep.real, timestep.reward, 0.0)
     lengths = seed.episodes.lengths + timestep.real
     ended = (timestep.terminated | timestep.truncated) & timestep.real
-    log = Log(ended, returns, lengths, metrics)
     running = Episodes(jnp.where(ended, 0.0, returns), jnp.where(ended, 0, lengths))
-    return dataclasses.replace(seed, episodes=running), log
+    return dataclasses.replace(seed, episodes=running), (ended, returns, lengths)
 
 
 def _no_metrics() -> Metrics:

@@ -2,22 +2,17 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array
 
-from qhat.environments.base import Environment
+from qhat.environments.base import SEEDS, Environment
+from qhat.training.compiler import COMPILER_OPTIONS
 from qhat.training.iteration import Program, split
 from qhat.training.state import Clock, Log, SeedState, TrainState
-
-COMPILER_OPTIONS = {
-    # Fewer copies of what the loop carries: a Double or prioritised update is 15–30% cheaper.
-    "xla_cpu_copy_insertion_use_region_analysis": True,
-    # Products by the library, sums by XLA itself, which fuses them with what they sum.
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +27,29 @@ class Loop:
     def init(self, keys: Array) -> TrainState:
         """Return a fresh state for the seeds of `keys` `[S]`: own weights, keys, environments."""
 
-        def one(key: Array) -> SeedState:
-            keys = split(key, "environment", "seed")
-            state, observation = self.environment.reset(keys["environment"])
-            legal = self.environment.legal(state)
-            return self.program.init(keys["seed"], observation, state, legal)
+        environment_keys, seed_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+        state, observation = self.environment.start(environment_keys)
 
-        seeds = jax.jit(jax.vmap(one))(keys)
+        def one(key: Array, observation: Array, state: Any) -> SeedState:
+            return self.program.init(key, observation, state, self.environment.legal(state))
+
+        seeds = jax.jit(jax.vmap(one))(seed_keys, observation, state)
         return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
+
+    def restart(self, state: TrainState, keys: Array) -> TrainState:
+        """Go on with fresh environments: the open episodes count as cut.
+
+        For environments whose state is no value. `state` may lack theirs.
+        """
+        environment, observation = self.environment.start(keys)
+        steps = state.clock.iterations * self.program.recipe.num_envs
+
+        def one(key: Array, seed: SeedState, observation: Array, environment: Any) -> SeedState:
+            legal = self.environment.legal(environment)
+            return self.program.begin(seed, observation, environment, legal, key, steps)
+
+        seeds = jax.jit(jax.vmap(one))(keys, state.seeds, observation, environment)
+        return TrainState(state.clock, seeds)
 
     def compile(self, longest: int) -> Callable[[TrainState, int], tuple[TrainState, Log]]:
         """Return a function that does up to `longest` iterations in one call.
@@ -57,8 +67,8 @@ class Loop:
             return jax.vmap(self._run, in_axes=(None, 0, None, None))(clock, seeds, count, longest)
 
         if self.devices > 1:
-            mesh = Mesh(jax.local_devices()[: self.devices], ("seeds",))
-            whole, sharded = PartitionSpec(), PartitionSpec("seeds")
+            mesh = Mesh(jax.local_devices()[: self.devices], (SEEDS,))
+            whole, sharded = PartitionSpec(), PartitionSpec(SEEDS)
             chunk = jax.shard_map(
                 chunk,
                 mesh=mesh,

@@ -1,0 +1,50 @@
+"""What an environment is to the host loop: a batch of S·E copies, stepped in Python."""
+
+from __future__ import annotations
+
+import abc
+from typing import NamedTuple
+
+import numpy as np
+
+from qhat.environments.base import Spec
+
+
+class HostStep(NamedTuple):
+    """What one step brought, `[S, E, ...]` each: a `Timestep` of NumPy arrays."""
+
+    observation: np.ndarray
+    """What to act on next."""
+    successor: np.ndarray
+    """The true successor of what was acted on."""
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    real: np.ndarray
+    """False where the row is a reset and no transition."""
+
+
+class HostEnvironment(abc.ABC):
+    """E copies for each of S seeds."""
+
+    spec: Spec
+    num_envs: int
+    seeds: int
+    snapshots: bool = False
+    """Its state lives in Python objects, and is not saved."""
+
+    @abc.abstractmethod
+    def start(self) -> np.ndarray:
+        """Begin new episodes everywhere; return the observations `[S, E, ...]`."""
+
+    @abc.abstractmethod
+    def send(self, action: np.ndarray) -> None:
+        """Begin a step with the actions `[S, E, F]`."""
+
+    @abc.abstractmethod
+    def receive(self) -> HostStep:
+        """Return what the step brought."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End the environments' processes and windows."""

@@ -1,0 +1,35 @@
+"""A run's card: the README.md in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qhat.config import TrainConfig
+
+
+def card(folder: Path, summary: Mapping[str, Any], config: TrainConfig) -> str:
+    """Say what was trained, how well, and the next command to type."""
+    rows = [
+        f"| {config.seed + index} | {score:.1f} | {step:,} |"
+        for index, (score, step) in enumerate(zip(summary["best_score"], summary["best_step"], strict=True))
+    ]
+    return "\n".join(
+        [
+            f"# {config.env}, recipe {config.recipe_name}",
+            "",
+            f"{config.seeds} seed(s), {summary['step']:,} of {config.steps:,} environment steps each.",
+            "",
+            "| seed | best greedy score, by the run's own evaluations | at step |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "Those scores chose the checkpoint, so they are optimistic; for an honest one:",
+            "",
+            f"    qhat evaluate {folder}",
+            f"    qhat plot {folder}",
+            f"    qhat train {config.env} --resume --run-dir {folder} --steps {2 * config.steps}",
+            "",
+        ]
+    )

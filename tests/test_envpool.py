@@ -1,0 +1,187 @@
+"""EnvPool inside the compiled loop: its boundaries, its seeds, and runs that stop and go on.
+
+Protects against learning the row of an autoreset, a successor of another episode, and neighbouring seeds
+that play the same episodes. EnvPool's own host interface is the oracle.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import envpool
+import jax
+import numpy as np
+import pytest
+
+from qhat import recipes
+from qhat.config import TrainConfig
+from qhat.environments import catalogue
+from qhat.environments.catalogue import find
+from qhat.environments.envpool_env import EnvPoolEnvironment
+from qhat.environments.make import make
+from qhat.environments.spaces import episode_seeds
+from qhat.errors import UsageError
+from qhat.experiment import Interrupted, train
+from qhat.exploration import EpsilonGreedy
+from qhat.run import evaluate
+
+SEEDS, ENVS, TURNS = (3, 8), 3, 120
+pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered by casting")
+TINY = dataclasses.replace(
+    recipes.get("qhat"), hidden=(16,), num_envs=4, replay_ratio=0.25, replay_capacity=2_000, n_step=3,
+    learning_starts=100, batch_size=16, explore=EpsilonGreedy(1.0, 0.1, 400),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def played() -> Any:
+    """What the adapter made of 120 random actions, as NumPy arrays `[turn, seed, env, ...]`."""
+    environment = make("envpool:CartPole-v1", ENVS, SEEDS)
+    state, first = environment.start(jax.random.split(jax.random.key(0), len(SEEDS)))
+    actions = jax.random.randint(jax.random.key(1), (TURNS, len(SEEDS), ENVS, 1), 0, 2)
+
+    @jax.jit
+    def play(state: Any) -> Any:
+        def turn(state: Any, action: jax.Array) -> Any:
+            keys = jax.random.split(jax.random.key(2), len(SEEDS))
+            return jax.vmap(environment.step)(state, action, keys)
+
+        return jax.lax.scan(turn, state, actions)[1]
+
+    return np.asarray(first), np.asarray(actions), jax.tree.map(np.asarray, play(state))
+
+
+def test_every_row_is_what_envpool_itself_says(played: Any):
+    first, actions, steps = played
+    numbers = [number for seed in SEEDS for number in episode_seeds(seed, 0, ENVS)]
+    pool: Any = envpool.make("CartPole-v1", env_type="gymnasium", num_envs=len(numbers), seed=numbers)
+    observation, _ = pool.reset()
+    np.testing.assert_allclose(first.reshape(-1, 4), observation, atol=1e-6)
+    ended = np.zeros(len(numbers), bool)
+    for turn in range(TURNS):
+        observation, reward, terminated, truncated, info = pool.step(actions[turn].reshape(-1))
+        row = jax.tree.map(lambda leaf, at=turn: leaf[at].reshape(len(numbers), *leaf.shape[3:]), steps)
+        np.testing.assert_array_equal(row.real, info["elapsed_step"] > 0)
+        np.testing.assert_array_equal(row.real, ~ended)
+        np.testing.assert_allclose(row.observation, observation, atol=1e-6)
+        np.testing.assert_allclose(row.successor[~ended], observation[~ended], atol=1e-6)
+        np.testing.assert_array_equal(row.reward[~ended], reward[~ended])
+        np.testing.assert_array_equal(row.terminated, terminated & ~ended)
+        np.testing.assert_array_equal(row.truncated, truncated & ~terminated & ~ended)
+        ended = (terminated | truncated) & ~ended
+    assert (~steps.real).sum() > 10, "episodes ended"
+
+
+def test_a_terminated_cartpole_shows_its_fall_and_a_reset_row_its_beginning(played: Any):
+    _, _, steps = played
+    fallen = steps.successor[steps.terminated]
+    assert ((np.abs(fallen[:, 2]) > 0.209) | (np.abs(fallen[:, 0]) > 2.4)).all()
+    assert (np.abs(steps.observation[~steps.real]) <= 0.05).all(), "a beginning, never a successor"
+
+
+def test_a_seeds_episodes_depend_on_its_number_alone():
+    starts = {}
+    for seeds in ((3,), (3, 8), (8, 3), (4,)):
+        _, observation = make("envpool:CartPole-v1", ENVS, seeds).start(
+            jax.random.split(jax.random.key(0), len(seeds))
+        )
+        for seed, row in zip(seeds, np.asarray(observation), strict=True):
+            np.testing.assert_array_equal(row, starts.setdefault(seed, row))
+    every = np.concatenate(list(starts.values()))
+    assert len(np.unique(every, axis=0)) == len(every), "no two environments begin alike"
+    later = make("envpool:CartPole-v1", ENVS, (3,), since=1_000)
+    _, observation = later.start(jax.random.split(jax.random.key(0), 1))
+    assert not np.array_equal(np.asarray(observation)[0], starts[3])
+
+
+def _config(folder: Path, **settings: Any) -> TrainConfig:
+    base = {"env": "LunarLander-v3", "recipe": TINY, "run_dir": folder, "steps": 1_600,
+            "seeds": 2, "eval_every": 800, "eval_episodes": 2, "save_every": 800}  # fmt: skip
+    return TrainConfig(**{**base, **settings})
+
+
+def test_a_run_trains_stops_goes_on_and_is_judged_by_gymnasium(tmp_path: Path):
+    """What the pool plays cannot be saved: a resumed run begins new episodes, the same each time."""
+    hashes = []
+    for name in ("one", "two"):
+        with pytest.raises(Interrupted):
+            train("LunarLander-v3", _config(tmp_path / name), should_stop=lambda: True)
+        run = train("LunarLander-v3", _config(tmp_path / name, resume=True))
+        hashes.append(run.weights_sha256())
+    assert hashes[0] == hashes[1]
+    assert run.summary()["step"] == 1_600
+    assert run.spec.shape == (8,)
+    score = evaluate(run, 2)
+    assert score.env == "LunarLander-v3"
+    assert len(score.per_seed) == 2
+    assert np.isfinite(score.per_seed).all()
+
+
+def test_replay_holds_no_reset_row_and_no_successor_of_another_episode():
+    environment = make("envpool:CartPole-v1", 4, (0,))
+    from qhat.training.iteration import Program
+    from qhat.training.loop import Loop
+
+    spec = environment.spec
+    program = Program.of(dataclasses.replace(TINY, n_step=1), spec.shape, spec.dtype, spec.actions)
+    loop = Loop(program, environment)
+    state, _ = loop.compile(300)(loop.init(jax.random.split(jax.random.key(0), 1)), 300)
+    ring = jax.tree.map(lambda leaf: np.asarray(leaf)[0], state.seeds.ring)
+    for env in range(4):
+        rows = slice(env * ring.rows, env * ring.rows + int(ring.filled[env]))
+        observation, kind = ring.observation[rows], ring.kind[rows]
+        starts = np.flatnonzero(kind[:-1] > 0)
+        moved = np.abs(observation[starts + 1] - observation[starts])
+        # 20 ms: a pole that jumps back upright would be another episode's.
+        assert moved[:, 0].max() < 0.08
+        assert moved[:, 2].max() < 0.08
+        assert starts.size > 200
+
+
+def test_bare_ids_mean_the_fastest_backend_and_prefixes_choose():
+    assert find("CartPole-v1").backend == "gymnax"
+    assert find("envpool:CartPole-v1").backend == "envpool"
+    assert find("envpool:CartPole-v1").id == "envpool:CartPole-v1"
+    assert find("LunarLander-v3").backend == "envpool"
+    assert find("LunarLander-v3").id == "LunarLander-v3"
+    assert find("LunarLander-v3").reference == "LunarLander-v3"
+
+
+@pytest.mark.parametrize(
+    ("env_id", "words"),
+    [
+        ("LunarLandr-v3", "Did you mean 'LunarLander-v"),
+        ("envpol:CartPole-v1", "names backend 'envpol'; expected one of gymnax, envpool. Did you mean"),
+        ("gymnax:LunarLander-v3", "'gymnax:LunarLander-v3' is not known"),
+        ("WalkerWalk-v1", "has continuous actions"),
+    ],
+)
+def test_ids_without_an_environment_are_refused(env_id: str, words: str):
+    with pytest.raises(UsageError) as refused:
+        find(env_id)
+    assert words in str(refused.value)
+
+
+def test_a_missing_library_is_a_sentence_with_the_command_to_type(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(catalogue, "installed", lambda module: False)
+    with pytest.raises(UsageError, match=r"needs envpool, .* type: pip install 'qhat\[robots\]'"):
+        find("LunarLander-v3")
+    assert find("CartPole-v1").backend == "gymnax", "the others go on working"
+
+
+def test_the_table_lists_what_envpool_has():
+    table = {entry.name: entry for entry in catalogue.entries() if entry.backend == "envpool"}
+    there = set(envpool.list_all_envs())
+    assert set(table) <= there
+    missing = [name for name in there - set(table) if "Vizdoom" not in name and "Procgen" not in name]
+    assert len(missing) < 60, "tools/envpool_catalogue.py writes the table"
+    for name in ("LunarLander-v3", "FrozenLake-v1", "MiniGrid-Empty-5x5-v0"):
+        environment = EnvPoolEnvironment(table[name], 2, (0,), 1, 0)
+        assert table[name].actions == f"{environment.spec.actions.width} discrete"
+        if not table[name].observation.startswith("{") and "discrete" not in table[name].observation:
+            assert table[name].observation == f"{environment.spec.shape} {environment.spec.dtype}"
+        _, observation = environment.start(jax.random.split(jax.random.key(0), 1))
+        assert observation.shape == (1, 2, *environment.spec.shape)
+        assert observation.dtype == environment.spec.dtype
+        json.dumps(dataclasses.asdict(table[name]))

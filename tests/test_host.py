@@ -1,0 +1,220 @@
+"""The host loop and Gymnasium's boundaries: what replay holds is what the environments did.
+
+Protects against successors of another episode, steps that are lost or stored twice, and environments that
+fail without a word.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+
+from qhat import recipes
+from qhat.config import TrainConfig
+from qhat.environments.catalogue import find
+from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.errors import QhatError, UsageError
+from qhat.experiment import Interrupted, train
+from qhat.exploration import EpsilonGreedy
+from qhat.heads import Categorical
+from qhat.replay.nstep import NOTHING, TERMINATED, TRUNCATED
+from qhat.replay.samplers import Prioritised
+from qhat.run import evaluate
+from qhat.training.host import HostLoop
+from qhat.training.iteration import Program
+from qhat.training.packing import Packing
+from qhat.training.state import TrainState
+
+TINY = dataclasses.replace(
+    recipes.get("qhat"), hidden=(16,), num_envs=1, replay_ratio=0.5, replay_capacity=4_000, n_step=3,
+    learning_starts=100, batch_size=16, explore=EpsilonGreedy(1.0, 0.1, 400),
+)  # fmt: skip
+
+
+class Scripted(gymnasium.Env):
+    """Ends at random, terminated, cut or both at once; remembers everything that it did."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    action_space = gymnasium.spaces.Discrete(3, start=5)
+
+    def __init__(self, made: list["Scripted"]):
+        made.append(self)
+        self.number, self.episode, self.past = len(made), 0, []
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        super().reset(seed=seed)
+        self.episode, self.time = self.episode + 1, 0
+        return self._observation(), {}
+
+    def _observation(self) -> np.ndarray:
+        return np.array([self.number, self.episode, self.time], np.float64)
+
+    def step(self, action: int) -> Any:
+        assert self.action_space.contains(action), "the space's own numbers, from 5"
+        before = self._observation()
+        self.time += 1
+        reward = float(self.np_random.normal())
+        terminated, truncated = (bool(flag) for flag in self.np_random.random(2) < 0.1)
+        self.past.append((before, action - 5, reward, self._observation(), terminated, truncated))
+        return self._observation(), reward, terminated, truncated, {}
+
+
+def scripted(num_envs: int, seeds: tuple[int, ...]) -> tuple[GymnasiumEnvironment, list[Scripted]]:
+    made: list[Scripted] = []
+    environment = GymnasiumEnvironment("scripted", lambda: Scripted(made), num_envs, seeds, 0, None)
+    return environment, made
+
+
+def loop_of(environment: Any, recipe: Any) -> HostLoop:
+    spec = environment.spec
+    return HostLoop(Program.of(recipe, spec.shape, spec.dtype, spec.actions), environment)
+
+
+@pytest.mark.parametrize(("num_envs", "seeds"), [(1, (0,)), (7, (0,)), (2, (0, 5))])
+def test_replay_holds_what_the_environments_did(num_envs: int, seeds: tuple[int, ...]):
+    environment, made = scripted(num_envs, seeds)
+    recipe = dataclasses.replace(TINY, num_envs=num_envs, replay_ratio=1 / num_envs)
+    loop = loop_of(environment, recipe)
+    run = loop.compile(100)
+    state = loop.init(jax.random.split(jax.random.key(0), len(seeds)))
+    logs = []
+    for count in (60, 90):
+        state, log = run(state, count)
+        logs.append(log)
+    rings = jax.tree.map(np.asarray, state.seeds.ring)
+    for index, env in enumerate(made[-num_envs * len(seeds) :]):
+        seed, copy = divmod(index, num_envs)
+        rows = slice(copy * rings.rows, copy * rings.rows + int(rings.filled[seed, copy]) + 1)
+        observation, kind = rings.observation[seed, rows], rings.kind[seed, rows]
+        starts = np.flatnonzero(kind != NOTHING)
+        assert len(starts) == len(env.past) == 150, "every step once"
+        for row, (before, action, reward, after, terminated, truncated) in zip(
+            starts, env.past, strict=True
+        ):
+            np.testing.assert_array_equal(observation[row], before)
+            np.testing.assert_array_equal(observation[row + 1], after)
+            assert rings.action[seed, rows][row, 0] == action
+            assert rings.reward[seed, rows][row] == np.float32(reward)
+            assert (kind[row] == TERMINATED) == terminated
+            assert (kind[row] == TRUNCATED) == (truncated and not terminated)
+        ended, returns = (
+            np.concatenate([np.asarray(getattr(log, name))[seed, :, copy] for log in logs])
+            for name in ("ended", "returns")
+        )
+        np.testing.assert_allclose(returns[ended], _returns(env.past), rtol=1e-4, atol=1e-4)
+    assert int(state.clock.iterations) == 150
+    environment.close()
+
+
+def _returns(past: list[tuple]) -> list[float]:
+    total, found = 0.0, []
+    for _, _, reward, _, terminated, truncated in past:
+        total += reward
+        if terminated or truncated:
+            found.append(total)
+            total = 0.0
+    return found
+
+
+def test_how_a_run_is_cut_does_not_change_it():
+    hashes = []
+    for counts in ((150,), (60, 90)):
+        environment, _ = scripted(2, (0, 5))
+        loop = loop_of(environment, dataclasses.replace(TINY, num_envs=2))
+        run, state = loop.compile(100), loop.init(jax.random.split(jax.random.key(0), 2))
+        for count in counts:
+            state, _ = run(state, count)
+        assert int(state.clock.updates) == 150 - 49
+        hashes.append([np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state.seeds.learner)])
+    assert hashes[0] == hashes[1]
+
+
+def test_a_packed_state_is_the_state():
+    recipe = dataclasses.replace(TINY, head=Categorical(), sampler=Prioritised(), replay_capacity=60_000)
+    environment, _ = scripted(1, (0,))
+    state = loop_of(environment, recipe).init(jax.random.split(jax.random.key(0), 1))
+    packing = Packing.of(state)
+    small, large = packing.split(state)
+    assert len(large) >= 3, "replay's arrays stay by themselves"
+    again: TrainState = packing.join(jax.jit(packing.unpack)(jax.jit(packing.pack)(small)), large)
+    assert jax.tree.structure(again) == jax.tree.structure(state)
+    for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(again), strict=True):
+        assert one.dtype == other.dtype
+        words = [
+            jax.random.key_data(leaf) if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+            for leaf in (one, other)
+        ]
+        np.testing.assert_array_equal(words[0], words[1])
+
+
+class Failing(Scripted):
+    """Does something that it must not at its tenth step."""
+
+    fault: Any = None
+
+    def step(self, action: int) -> Any:
+        observation, reward, _, _, info = super().step(action)
+        if len(self.past) == 10:
+            if self.fault == "raise":
+                raise RuntimeError("the gripper is stuck")
+            reward = np.nan if self.fault == "reward" else reward
+            observation = observation * (np.inf if self.fault == "observation" else 1.0)
+        return observation, reward, False, False, info
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("raise", ["raised at step 10 of the run", "RuntimeError: the gripper is stuck", "action ["]),
+        ("reward", ["gave reward nan at step 10", "expected finite numbers"]),
+        ("observation", ["gave observation [inf", "at step 10"]),
+    ],
+)
+def test_a_failing_environment_is_named_with_step_and_value(fault: str, words: list[str]):
+    kind = type("Fault", (Failing,), {"fault": fault})
+    environment = GymnasiumEnvironment("scripted", lambda: kind([]), 1, (0,), 0, None)
+    loop = loop_of(environment, TINY)
+    with pytest.raises(QhatError) as raised:
+        loop.compile(100)(loop.init(jax.random.split(jax.random.key(0), 1)), 50)
+    assert "'scripted'" in str(raised.value)
+    for word in words:
+        assert word in str(raised.value)
+
+
+def test_a_gymnasium_run_trains_stops_goes_on_and_is_judged(tmp_path: Path):
+    def config(name: str, **settings: Any) -> TrainConfig:
+        return TrainConfig(
+            "gym:CartPole-v1", recipe=TINY, run_dir=tmp_path / name, steps=600, seeds=2, eval_every=300,
+            eval_episodes=2, save_every=300, **settings,
+        )  # fmt: skip
+
+    hashes = []
+    for name in ("one", "two"):
+        with pytest.raises(Interrupted):
+            train("gym:CartPole-v1", config(name), should_stop=lambda: True)
+        run = train("gym:CartPole-v1", config(name, resume=True))
+        hashes.append(run.weights_sha256())
+    assert hashes[0] == hashes[1]
+    assert run.spec.backend == "gym"
+    score = evaluate(run, 3)
+    assert score.env == "gym:CartPole-v1"
+    assert (np.asarray(score.per_seed) >= 8).all()
+
+
+def test_gymnasium_ids():
+    assert find("gym:CartPole-v1").backend == "gym"
+    assert find("Taxi-v4").backend == "gym", "only Gymnasium has it"
+    assert find("Taxi-v4").id == "Taxi-v4"
+    assert find("gym:CartPole-v1").id == "gym:CartPole-v1"
+    for env_id, words in (
+        ("gym:CartPol-v1", "is not known"),
+        ("gym:CartPole-v99", "CartPole"),
+        ("gym:no_such_module:Env-v0", "no_such_module"),
+        ("gym:Pendulum-v1", "continuous actions"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            find(env_id)
