@@ -1,6 +1,7 @@
 """CartPole-v1 by every recipe: `python benchmarks/recipes.py` writes docs/results/recipes.md.
 
-Each recipe trains ten seeds with its own defaults. Every seed's best checkpoint (chosen by its own
+Each recipe trains ten seeds with its own defaults. `--keep docs/results/recipes.json` goes on from rows
+that are done. Every seed's best checkpoint (chosen by its own
 evaluations in the compiled twin) plays 100 fresh greedy episodes of Gymnasium's CartPole-v1.
 """
 
@@ -37,9 +38,10 @@ def main() -> None:
         done[name] = row(name, told.seeds, told.seed, told.steps)
         print(done[name], flush=True)
         if told.keep:
-            told.keep.write_text(json.dumps(done))
-    if not told.only:
-        told.out.write_text(_page(told, [done[name] for name in RECIPES]), encoding="utf-8")
+            told.keep.write_text(json.dumps(done, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+    if told.keep or not told.only:
+        rows = [done.get(name, f"| {name} | not run yet | | | | | |") for name in RECIPES]
+        told.out.write_text(_page(told, rows), encoding="utf-8")
 
 
 def row(name: str, seeds: int, first: int, steps: int) -> str:

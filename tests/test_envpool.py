@@ -152,7 +152,10 @@ def test_bare_ids_mean_the_fastest_backend_and_prefixes_choose():
     ("env_id", "words"),
     [
         ("LunarLandr-v3", "Did you mean 'LunarLander-v"),
-        ("envpol:CartPole-v1", "names backend 'envpol'; expected one of gymnax, envpool. Did you mean"),
+        (
+            "envpol:CartPole-v1",
+            "names backend 'envpol'; expected one of gymnax, envpool, gym. Did you mean",
+        ),
         ("gymnax:LunarLander-v3", "'gymnax:LunarLander-v3' is not known"),
         ("WalkerWalk-v1", "has continuous actions"),
     ],

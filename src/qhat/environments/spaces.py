@@ -120,7 +120,8 @@ def episode_seeds(seed: int, since: int, count: int) -> list[int]:
     Args:
         since: step that the run goes on from.
     """
-    return (np.random.SeedSequence([seed, since]).generate_state(count) >> 1).tolist()
+    draw = np.random.default_rng([seed, since])
+    return draw.integers(2**31 - 1, size=count).tolist()
 
 
 def describe(space: gymnasium.Space) -> str:
