@@ -27,7 +27,7 @@ demo: $(READY)
 	@$(BIN)/python -m qhat.cli.demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-full: export QHAT_FULL := 1
 test-full: test
