@@ -211,7 +211,7 @@ def test_gymnasium_ids():
     assert find("Taxi-v4").id == "Taxi-v4"
     assert find("gym:CartPole-v1").id == "gym:CartPole-v1"
     for env_id, words in (
-        ("gym:CartPol-v1", "is not known"),
+        ("gym:CartPol-v1", "is not known.*Did you mean 'CartPole-v"),
         ("gym:CartPole-v99", "CartPole"),
         ("gym:no_such_module:Env-v0", "no_such_module"),
         ("gym:Pendulum-v1", "continuous actions"),

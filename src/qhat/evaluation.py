@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
@@ -53,19 +54,17 @@ def compiled_returns(learner: Learner, environment: Environment) -> Callable[[An
     return returns
 
 
-def hosted_returns(learner: Learner, env_id: str, episodes: int) -> Callable[[Any, Array], np.ndarray]:
-    """Return a function from parameters `[S, ...]` and a key to episode returns `[S, episodes]`.
+def hosted_returns(
+    learner: Learner, parameters: Any, env_id: str, episodes: int, first: Sequence[int]
+) -> np.ndarray:
+    """Play `reference_returns` with every seed of parameters `[S, ...]`: `[S, episodes]`.
 
-    Gymnasium plays the episodes, the same ones for every seed.
+    Args:
+        first: seed of each seed's first episode.
     """
-
-    def returns(parameters: Any, key: Array) -> np.ndarray:
-        first = int(jax.random.bits(key) >> 2)
-        seeds = range(jax.tree.leaves(parameters)[0].shape[0])
-        own = (jax.tree.map(lambda leaf, at=index: leaf[at], parameters) for index in seeds)
-        return np.stack([reference_returns(learner, one, env_id, episodes, first) for one in own])
-
-    return returns
+    own = (jax.tree.map(lambda leaf, at=at: jnp.asarray(leaf[at]), parameters) for at in range(len(first)))
+    each = zip(own, first, strict=True)
+    return np.stack([reference_returns(learner, one, env_id, episodes, seed) for one, seed in each])
 
 
 def reference_returns(
@@ -80,7 +79,6 @@ def reference_returns(
     Returns:
         the undiscounted return of every episode, `[episodes]`.
     """
-    greedy = jax.jit(learner.greedy)
     environments = gymnasium.make_vec(env_id, num_envs=episodes, vectorization_mode="sync")
     seeds = list(range(seed, seed + episodes))
     try:
@@ -90,10 +88,16 @@ def reference_returns(
         observation, _ = environments.reset(seed=seeds)  # pyright: ignore[reportArgumentType]
         returns, finished = np.zeros(episodes), np.zeros(episodes, bool)
         while not finished.all():
-            action = np.asarray(greedy(parameters, observations.read(observation)))
+            action = np.asarray(_greedy(learner, parameters, observations.read(observation)))
             observation, reward, terminated, truncated, _ = environments.step(coding.write(action))
             returns += np.where(finished, 0.0, reward)
             finished |= np.asarray(terminated) | np.asarray(truncated)
         return returns
     finally:
         environments.close()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _greedy(learner: Learner, parameters: Any, observations: Array) -> Array:
+    """Compiled once for all seeds and evaluations of a composition."""
+    return learner.greedy(parameters, observations)

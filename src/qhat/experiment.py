@@ -90,7 +90,7 @@ def train(
     config = dataclasses.replace(config or TrainConfig(env_id), env=env_id).validate()
     runtime.prepare(runtime.devices_for(config.seeds))
     numbers = range(config.seed, config.seed + config.seeds)
-    devices = _dividing(config.seeds, len(jax.local_devices()))
+    devices = runtime.dividing(config.seeds, len(jax.local_devices()))
     own = isinstance(env, Environment)
     since = _step_reached(config) if config.resume else 0
     environment = env if own else make_any(env_id, config.recipe.num_envs, numbers, devices, since)
@@ -232,8 +232,14 @@ class _Session:
         """Return what plays the run's own evaluations: parameters and a key to returns `[S, E]`."""
         if isinstance(self.judge, Environment):
             return compiled_returns(self.program.learner, self.judge)
+        learner, episodes, S = self.program.learner, self.config.eval_episodes, self.config.seeds
         reference = self.judge.spec.reference or self.judge.spec.id
-        return hosted_returns(self.program.learner, reference, self.config.eval_episodes)
+
+        def returns(parameters: Any, key: Any) -> np.ndarray:
+            first = int(jax.random.bits(key) >> 2)
+            return hosted_returns(learner, parameters, reference, episodes, [first] * S)
+
+        return returns
 
     def _write(self, at: int, count: int, log: Log, rate: float) -> float:
         """Add a call's episodes and metrics to metrics.csv; return the mean loss."""
@@ -333,11 +339,6 @@ class _Session:
 def _step_reached(config: TrainConfig) -> int:
     assert config.run_dir is not None
     return int(checkpoint.read_manifest(RunFolder.open(config.run_dir).last()).get("step", 0))
-
-
-def _dividing(seeds: int, devices: int) -> int:
-    """The most devices, at most `devices`, that share `seeds` evenly."""
-    return max(count for count in range(1, devices + 1) if seeds % count == 0)
 
 
 def _done(log: Log, count: int) -> Log:

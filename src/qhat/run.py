@@ -16,7 +16,7 @@ from qhat.axis import AxisValue, spell
 from qhat.environments.base import Environment, Spec
 from qhat.environments.make import make, make_any
 from qhat.errors import UsageError, require
-from qhat.evaluation import compiled_returns, reference_returns
+from qhat.evaluation import compiled_returns, hosted_returns
 from qhat.recipe import Recipe
 from qhat.runs.folder import RunFolder
 from qhat.statistics import Score
@@ -79,16 +79,12 @@ class Run:
         learner = self.program.learner
         seeds = jax.tree.leaves(weights)[0].shape[0]
         if probe.spec.reference is None:
-            judge = env if isinstance(env, Environment) else None
-            judge = judge or make(env_id, episodes, range(seed, seed + seeds))
+            own = isinstance(env, Environment)
+            judge = env if own else make(env_id, episodes, range(seed, seed + seeds))
             returns = compiled_returns(learner, judge)(weights, jax.random.key(seed))
             return Score.of(env_id, returns)
-        rows = []
-        for index in range(seeds):
-            own = jax.tree.map(lambda leaf, i=index: jnp.asarray(leaf[i]), weights)
-            first = seed + index * episodes
-            rows.append(reference_returns(learner, own, probe.spec.reference, episodes, first))
-        return Score.of(env_id, np.stack(rows))
+        first = [seed + index * episodes for index in range(seeds)]
+        return Score.of(env_id, hosted_returns(learner, weights, probe.spec.reference, episodes, first))
 
     def summary(self) -> dict[str, Any]:
         """Return the last checkpoint's step, and each seed's best own evaluation and its step."""

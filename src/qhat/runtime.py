@@ -30,3 +30,8 @@ def prepare(devices: int) -> None:
 def devices_for(seeds: int) -> int:
     """Return how many CPU devices to ask for: one per seed, at most one per core."""
     return max(1, min(seeds, os.cpu_count() or 1))
+
+
+def dividing(seeds: int, devices: int) -> int:
+    """The most devices, at most `devices`, that share `seeds` evenly."""
+    return max(count for count in range(1, devices + 1) if seeds % count == 0)

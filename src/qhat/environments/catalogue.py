@@ -106,6 +106,10 @@ def _named(env_id: str) -> Entry:
     if prefix in ("", "gym") and (entry := _gymnasium(name)):
         return entry
     trainable = [entry.name for entry in entries() if entry.discrete and prefix in ("", entry.backend)]
+    if prefix == "gym":
+        import gymnasium
+
+        trainable = sorted(gymnasium.registry)
     raise UsageError(
         f"Environment '{env_id}' is not known; `qhat envs` lists what is."
         + (_by_first_word(name, trainable) or near_miss(name, trainable))
