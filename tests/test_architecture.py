@@ -14,7 +14,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # From top to bottom. A module may import from its own level and from the levels above it.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "_lazy", "_version", "axis", "actions", "memory", "runtime"),
+    ("errors", "_lazy", "_version", "axis", "actions", "masks", "memory", "runtime"),
     ("environments",),
     ("exploration",),
     ("replay",),
@@ -25,7 +25,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("agent",),
     ("evaluation", "statistics"),
-    ("runs", "run", "experiment"),
+    ("runs", "run", "stage", "experiment"),
     ("report",),
     ("export",),
     ("cli", "__main__"),

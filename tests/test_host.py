@@ -5,6 +5,7 @@ fail without a word.
 """
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode
 
 from qhat import recipes
 from qhat.config import TrainConfig
@@ -65,7 +67,7 @@ class Scripted(gymnasium.Env):
 
 def scripted(num_envs: int, seeds: tuple[int, ...]) -> tuple[GymnasiumEnvironment, list[Scripted]]:
     made: list[Scripted] = []
-    environment = GymnasiumEnvironment("scripted", lambda: Scripted(made), num_envs, seeds, 0, None)
+    environment = GymnasiumEnvironment.of("scripted", lambda: Scripted(made), num_envs, seeds)
     return environment, made
 
 
@@ -156,33 +158,145 @@ class Failing(Scripted):
 
     fault: Any = None
 
+    def __init__(self, made: list[Scripted] | None = None):
+        super().__init__([] if made is None else made)
+
     def step(self, action: int) -> Any:
         observation, reward, _, _, info = super().step(action)
         if len(self.past) == 10:
             if self.fault == "raise":
                 raise RuntimeError("the gripper is stuck")
-            reward = np.nan if self.fault == "reward" else reward
-            observation = observation * (np.inf if self.fault == "observation" else 1.0)
+            if self.fault == "hang":
+                time.sleep(60)
+            reward = {"reward": np.nan, "vector": np.zeros(2)}.get(self.fault, reward)
+            if self.fault == "observation":
+                observation = observation * np.inf
+            elif self.fault == "shape":
+                observation = observation[:2]
+            elif self.fault == "type":
+                observation = observation + 1j
         return observation, reward, False, False, info
 
 
+def _step(environment: GymnasiumEnvironment, count: int) -> None:
+    for _ in range(count):
+        environment.send(np.zeros((1, 1, 1), np.int32))
+        environment.receive()
+
+
+FAULTS = [
+    ("raise", ["raised at step 10 of the run", "RuntimeError: the gripper is stuck", "action ["]),
+    ("hang", ["did not come back from step 10 of the run within 1 s", "action ["]),
+    ("shape", ["gave an observation of shape (2,), where its space says (3,), at step 10"]),
+    ("type", ["gave an observation of type complex128, where its space says float64, at step 10"]),
+    ("vector", ["gave a reward of shape (2,), where one number is expected, at step 10"]),
+    ("reward", ["gave reward nan at step 10", "expected finite numbers"]),
+    ("observation", ["gave observation [inf", "at step 10"]),
+]
+
+
+@pytest.mark.parametrize("vector", ["sync", "async"])
 @pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        ("raise", ["raised at step 10 of the run", "RuntimeError: the gripper is stuck", "action ["]),
-        ("reward", ["gave reward nan at step 10", "expected finite numbers"]),
-        ("observation", ["gave observation [inf", "at step 10"]),
-    ],
+    ("fault", "words"), FAULTS, ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_a_failing_environment_is_named_with_step_and_value(fault: str, words: list[str]):
+def test_a_failing_environment_is_named_with_step_and_value(vector: str, fault: str, words: list[str]):
     kind = type("Fault", (Failing,), {"fault": fault})
-    environment = GymnasiumEnvironment("scripted", lambda: kind([]), 1, (0,), 0, None)
-    loop = loop_of(environment, TINY)
+    environment = GymnasiumEnvironment.of("scripted", kind, 1, vector=vector, seconds=1.0)
+    environment.start()
     with pytest.raises(QhatError) as raised:
-        loop.compile(100)(loop.init(jax.random.split(jax.random.key(0), 1)), 50)
+        _step(environment, 20)
     assert "'scripted'" in str(raised.value)
     for word in words:
         assert word in str(raised.value)
+
+
+class Masked(gymnasium.Env):
+    """Allows one of three actions, another each time; anything else ends in tears."""
+
+    observation_space = gymnasium.spaces.Box(0, 3, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        super().reset(seed=seed)
+        self.time = 0
+        return self._say()
+
+    def _say(self, over: bool = False) -> Any:
+        self.allowed = int(self.np_random.integers(3))
+        mask = np.zeros(3, np.int8)
+        mask[self.allowed] = not over
+        return np.array([self.allowed], np.float32), {"action_mask": mask}
+
+    def step(self, action: int) -> Any:
+        assert action == self.allowed, "an action that the mask forbids"
+        self.time += 1
+        terminated, truncated = self.time == 7, self.time == 5 and self.np_random.random() < 0.5
+        observation, info = self._say(over=terminated)
+        return observation, 1.0, terminated, truncated, info
+
+
+@pytest.mark.parametrize("mode", AutoresetMode, ids=str)
+def test_masks_are_obeyed_stored_and_never_another_episodes(mode: AutoresetMode, tmp_path: Path):
+    """The mask says what the observation says, so each row of replay tells whether it has its own."""
+    envs = gymnasium.vector.SyncVectorEnv([Masked] * 2, autoreset_mode=mode)
+    environment = GymnasiumEnvironment("masked", envs, (1, 2))
+    assert environment.spec.masked
+    spec, recipe = environment.spec, dataclasses.replace(TINY, num_envs=2)
+    loop = HostLoop(Program.of(recipe, spec.shape, spec.dtype, spec.actions, spec.masked), environment)
+    state, _ = loop.compile(150)(loop.init(jax.random.split(jax.random.key(0), 1)), 150)
+    ring = jax.tree.map(lambda leaf: np.asarray(leaf[0]), state.seeds.ring)
+    starts = np.flatnonzero(ring.kind != NOTHING)
+    shown = ring.observation[starts, 0].astype(int)
+    np.testing.assert_array_equal(ring.legal[starts, 0], np.eye(3, dtype=bool)[shown])
+    np.testing.assert_array_equal(ring.action[starts, 0], shown)
+    cut = np.flatnonzero(ring.kind == TRUNCATED) + 1
+    assert len(cut) > 5
+    shown = ring.observation[cut, 0].astype(int)
+    np.testing.assert_array_equal(
+        ring.legal[cut, 0], np.eye(3, dtype=bool)[shown], "the last one's own mask"
+    )
+    environment.close()
+    if mode is AutoresetMode.NEXT_STEP:
+        config = TrainConfig("", recipe=recipe, run_dir=tmp_path / "run", steps=200, eval_episodes=2)
+        run = train(Masked, config)
+        assert set(evaluate(run, 4, env=Masked).per_seed) <= {5.0, 5.5, 6.0, 6.5, 7.0}, (
+            "evaluation obeys too"
+        )
+
+
+def test_a_callers_own_environments(tmp_path: Path):
+    def config(name: str, **settings: Any) -> TrainConfig:
+        return TrainConfig(
+            "",
+            recipe=dataclasses.replace(TINY, **settings),
+            run_dir=tmp_path / name,
+            steps=200,
+            eval_episodes=2,
+        )
+
+    def build() -> gymnasium.Env:
+        return gymnasium.make("CartPole-v1", max_episode_steps=20)
+
+    run = train(build, config("function"))
+    assert run.spec.id == "own:CartPole-v1"
+    assert (np.asarray(evaluate(run, 3, env=build).per_seed) <= 20).all(), "what is handed over is played"
+    with pytest.raises(UsageError, match="handed over from Python"):
+        evaluate(run, 3)
+    single = build()
+    assert train(single, config("single")).summary()["step"] == 200
+    vector = gymnasium.make_vec("CartPole-v1", num_envs=2)
+    assert train(vector, config("vector", num_envs=2), judge=build).summary()["step"] == 200
+    with pytest.raises(UsageError, match="plays the training alone; expected judge="):
+        train(vector, config("none", num_envs=2))
+    with pytest.raises(UsageError, match="has 2 copies; expected 4"):
+        train(vector, config("copies", num_envs=4), judge=build)
+    with pytest.raises(UsageError, match="a function that makes one"):
+        train(single, config("two", num_envs=2))
+    assert not (tmp_path / "none").exists(), "nothing was written"
+    envs = gymnasium.make_vec("CartPole-v1", num_envs=1)
+    envs.metadata = {**envs.metadata, "autoreset_mode": None}
+    with pytest.raises(UsageError, match=r"expected one of AutoresetMode\.NEXT_STEP"):
+        train(envs, config("mode"), judge=build)
 
 
 def test_a_gymnasium_run_trains_stops_goes_on_and_is_judged(tmp_path: Path):

@@ -22,13 +22,13 @@ from qhat.arguments import (
     known_settings,
     read_action,
     read_actions,
-    read_mask,
     read_masks,
     read_observation,
     read_value,
     stack,
 )
 from qhat.errors import UsageError, require
+from qhat.masks import read_mask
 from qhat.memory import nbytes, require_memory
 from qhat.recipe import Recipe
 from qhat.replay import ring as replay

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -45,6 +45,10 @@ class TrainConfig:
     """Go on from the last checkpoint of --run-dir."""
     init_from: Path | None = None
     """Run whose best weights the seeds start from."""
+    vector: Literal["sync", "async"] = "sync"
+    """How copies of a gym: environment are stepped: in this process, or each in one of its own."""
+    env_timeout: float = 60.0
+    """Seconds after which a step of a gym: environment counts as hanging."""
 
     def validate(self) -> TrainConfig:
         """Return self, or raise `UsageError` for the first value that has no meaning."""
@@ -69,6 +73,11 @@ class TrainConfig:
             self.max_seconds is None or self.max_seconds > 0,
             f"--max-seconds is {self.max_seconds}; expected more than 0.",
         )
+        require(
+            self.vector in ("sync", "async"),
+            f"--vector is {self.vector}; expected sync or async.",
+        )
+        require(self.env_timeout > 0, f"--env-timeout is {self.env_timeout}; expected more than 0 seconds.")
         require(
             not self.resume or self.run_dir is not None,
             "--resume needs --run-dir, the folder of the run to go on with.",

@@ -13,8 +13,12 @@ import numpy as np
 from jaxtyping import Array
 
 from qhat.environments.base import Environment
-from qhat.environments.spaces import ActionCoding, Observations
+from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.workers import vectorise
 from qhat.learner import Learner
+
+Playable = str | Callable[[], gymnasium.Env]
+"""What Gymnasium plays: an id, or a function that makes an environment."""
 
 
 def compiled_returns(learner: Learner, environment: Environment) -> Callable[[Any, Array], np.ndarray]:
@@ -55,7 +59,7 @@ def compiled_returns(learner: Learner, environment: Environment) -> Callable[[An
 
 
 def hosted_returns(
-    learner: Learner, parameters: Any, env_id: str, episodes: int, first: Sequence[int]
+    learner: Learner, parameters: Any, env: Playable, episodes: int, first: Sequence[int]
 ) -> np.ndarray:
     """Play `reference_returns` with every seed of parameters `[S, ...]`: `[S, episodes]`.
 
@@ -64,40 +68,43 @@ def hosted_returns(
     """
     own = (jax.tree.map(lambda leaf, at=at: jnp.asarray(leaf[at]), parameters) for at in range(len(first)))
     each = zip(own, first, strict=True)
-    return np.stack([reference_returns(learner, one, env_id, episodes, seed) for one, seed in each])
+    return np.stack([reference_returns(learner, one, env, episodes, seed) for one, seed in each])
 
 
 def reference_returns(
-    learner: Learner, parameters: Any, env_id: str, episodes: int, seed: int
+    learner: Learner, parameters: Any, env: Playable, episodes: int, seed: int
 ) -> np.ndarray:
-    """Play `episodes` whole episodes in Gymnasium's own implementation of `env_id`.
+    """Play `episodes` whole episodes of an environment in Gymnasium's own implementation.
 
     Args:
         parameters: of one seed.
+        env: id, or a function that makes one.
         seed: the episodes are seeded with consecutive numbers from here.
 
     Returns:
         the undiscounted return of every episode, `[episodes]`.
     """
-    environments = gymnasium.make_vec(env_id, num_envs=episodes, vectorization_mode="sync")
-    seeds = list(range(seed, seed + episodes))
+    build = functools.partial(gymnasium.make, env) if isinstance(env, str) else env
+    name = env if isinstance(env, str) else "own"
+    envs = vectorise(build, episodes, "sync")
+    environment = GymnasiumEnvironment(name, envs, range(seed, seed + episodes))
     try:
-        space, actions = environments.single_observation_space, environments.single_action_space
-        observations = Observations.of(space, env_id)
-        coding = ActionCoding.of(actions, env_id)
-        observation, _ = environments.reset(seed=seeds)  # pyright: ignore[reportArgumentType]
+        observation, legal = environment.start()[0], environment.legal()
         returns, finished = np.zeros(episodes), np.zeros(episodes, bool)
         while not finished.all():
-            action = np.asarray(_greedy(learner, parameters, observations.read(observation)))
-            observation, reward, terminated, truncated, _ = environments.step(coding.write(action))
-            returns += np.where(finished, 0.0, reward)
-            finished |= np.asarray(terminated) | np.asarray(truncated)
+            allowed = None if legal is None else legal[0]
+            action = np.asarray(_greedy(learner, parameters, observation, allowed))
+            environment.send(action[None])
+            step = environment.receive()
+            observation, legal = step.observation[0], step.legal
+            returns += np.where(finished | ~step.real[0], 0.0, step.reward[0])
+            finished |= step.terminated[0] | step.truncated[0]
         return returns
     finally:
-        environments.close()
+        environment.close()
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _greedy(learner: Learner, parameters: Any, observations: Array) -> Array:
+def _greedy(learner: Learner, parameters: Any, observations: Array, legal: Array | None) -> Array:
     """Compiled once for all seeds and evaluations of a composition."""
-    return learner.greedy(parameters, observations)
+    return learner.greedy(parameters, observations, legal=legal)

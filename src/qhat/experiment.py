@@ -19,14 +19,15 @@ from qhat import runtime
 from qhat.config import TrainConfig
 from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
-from qhat.environments.make import make_any
-from qhat.errors import UsageError, require
-from qhat.evaluation import compiled_returns, hosted_returns
+from qhat.environments.own import Own, name_of
+from qhat.errors import UsageError
+from qhat.evaluation import Playable, compiled_returns, hosted_returns
 from qhat.learner import Metrics
 from qhat.memory import nbytes, require_memory
 from qhat.run import Run, load_best, spec_to_json
 from qhat.runs.card import card
 from qhat.runs.folder import RunFolder, write_text
+from qhat.stage import staged
 from qhat.statistics import mean_of_finite
 from qhat.training import checkpoint
 from qhat.training.host import HostLoop
@@ -67,18 +68,20 @@ class Interrupted(Exception):  # noqa: N818 - it is no error
 
 
 def train(
-    env: str | Environment,
+    env: str | Own,
     config: TrainConfig | None = None,
     *,
+    judge: Playable | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Run:
     """Train, and leave a run folder.
 
     Args:
-        env: an id, or an environment of one's own with `config.recipe.num_envs` copies, which then
-            plays the run's own evaluations too, one episode per copy.
+        env: an id; a Gymnasium environment, or a function that makes one; a vector environment; or an
+            `Environment` of one's own, which plays the run's own evaluations too, one episode per copy.
         config: defaults of `qhat train` unless given; its `env` is overridden by `env`.
+        judge: what plays the run's own evaluations of a Gymnasium environment, if not more of `env`.
         progress: called a few times a second at most.
         should_stop: asked between compiled calls; when true the run saves and stops.
 
@@ -86,25 +89,12 @@ def train(
         UsageError: a value without meaning; nothing was written.
         Interrupted: `should_stop` was true.
     """
-    env_id = env if isinstance(env, str) else env.spec.id
-    config = dataclasses.replace(config or TrainConfig(env_id), env=env_id).validate()
+    name = env if isinstance(env, str) else name_of(env)
+    config = dataclasses.replace(config or TrainConfig(name), env=name).validate()
     runtime.prepare(runtime.devices_for(config.seeds))
-    numbers = range(config.seed, config.seed + config.seeds)
     devices = runtime.dividing(config.seeds, len(jax.local_devices()))
-    own = isinstance(env, Environment)
-    since = _step_reached(config) if config.resume else 0
-    environment = env if own else make_any(env_id, config.recipe.num_envs, numbers, devices, since)
-    require(
-        environment.num_envs == config.recipe.num_envs,
-        f"The environment has {environment.num_envs} copies and the recipe num_envs"
-        f" {config.recipe.num_envs}; expected as many.",
-    )
-    judge = environment
-    if isinstance(environment, Environment) and not own:
-        # Other episodes than the training's, whose seeds are numbered from 0.
-        judges = range(2**31 + config.seed, 2**31 + config.seed + config.seeds)
-        judge = make_any(env_id, config.eval_episodes, judges, since=since)
-    return _Session(config, environment, judge, devices).run(progress, should_stop)
+    with staged(env, config, judge, devices, _step_reached(config) if config.resume else 0) as stage:
+        return _Session(config, stage.environment, stage.judge, devices).run(progress, should_stop)
 
 
 class _Session:
@@ -114,7 +104,7 @@ class _Session:
         self,
         config: TrainConfig,
         environment: Environment | HostEnvironment,
-        judge: Environment | HostEnvironment,
+        judge: Environment | Playable,
         devices: int,
     ):
         spec, recipe = environment.spec, config.recipe
@@ -233,11 +223,11 @@ class _Session:
         if isinstance(self.judge, Environment):
             return compiled_returns(self.program.learner, self.judge)
         learner, episodes, S = self.program.learner, self.config.eval_episodes, self.config.seeds
-        reference = self.judge.spec.reference or self.judge.spec.id
+        playable = self.judge
 
         def returns(parameters: Any, key: Any) -> np.ndarray:
             first = int(jax.random.bits(key) >> 2)
-            return hosted_returns(learner, parameters, reference, episodes, [first] * S)
+            return hosted_returns(learner, parameters, playable, episodes, [first] * S)
 
         return returns
 

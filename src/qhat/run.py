@@ -14,7 +14,8 @@ import numpy as np
 from qhat.actions import Actions
 from qhat.axis import AxisValue, spell
 from qhat.environments.base import Environment, Spec
-from qhat.environments.make import make, make_any
+from qhat.environments.make import make
+from qhat.environments.own import Own, judge_of, spec_of
 from qhat.errors import UsageError, require
 from qhat.evaluation import compiled_returns, hosted_returns
 from qhat.recipe import Recipe
@@ -54,7 +55,7 @@ class Run:
         episodes: int = 100,
         which: str = "best",
         seed: int = 1_000_000,
-        env: str | Environment | None = None,
+        env: str | Own | None = None,
     ) -> Score:
         """Play fresh greedy episodes with every seed's policy, in the reference where there is one.
 
@@ -62,29 +63,28 @@ class Run:
             episodes: per seed.
             which: `best` (chosen by the run's own evaluations) or `last`.
             seed: of the first episode; seed i's episodes are numbered on from seed + i·episodes.
-            env: another environment id with the same spaces; or an environment of one's own, every
-                copy of which plays one episode.
+            env: another environment with the same spaces: an id, a function that makes a Gymnasium
+                environment, or an `Environment`, every copy of which plays one episode.
         """
         require(episodes >= 1, f"episodes is {episodes}; expected 1 or more.")
         require(which in ("best", "last"), f"which is {which!r}; expected 'best' or 'last'.")
         weights = self.weights(which)
-        probe = env if isinstance(env, Environment) else make_any(env or self.spec.id, 1)
-        env_id = probe.spec.id
-        if (probe.spec.shape, probe.spec.actions) != (self.spec.shape, self.spec.actions):
+        seeds = jax.tree.leaves(weights)[0].shape[0]
+        if env is None or isinstance(env, str):
+            spec = spec_of(env or self.spec.id)
+            judge = spec.reference or make(spec.id, episodes, range(seed, seed + seeds))
+        else:
+            judge, spec = judge_of(env), spec_of(env)
+        if (spec.shape, spec.actions) != (self.spec.shape, self.spec.actions):
             raise UsageError(
-                f"'{env_id}' has observations {probe.spec.shape} and actions"
-                f" {probe.spec.actions.choices}; the policy takes {self.spec.shape} and"
-                f" {self.spec.actions.choices}."
+                f"'{spec.id}' has observations {spec.shape} and actions {spec.actions.choices}; the policy"
+                f" takes {self.spec.shape} and {self.spec.actions.choices}."
             )
         learner = self.program.learner
-        seeds = jax.tree.leaves(weights)[0].shape[0]
-        if probe.spec.reference is None:
-            own = isinstance(env, Environment)
-            judge = env if own else make(env_id, episodes, range(seed, seed + seeds))
-            returns = compiled_returns(learner, judge)(weights, jax.random.key(seed))
-            return Score.of(env_id, returns)
+        if isinstance(judge, Environment):
+            return Score.of(spec.id, compiled_returns(learner, judge)(weights, jax.random.key(seed)))
         first = [seed + index * episodes for index in range(seeds)]
-        return Score.of(env_id, hosted_returns(learner, weights, probe.spec.reference, episodes, first))
+        return Score.of(spec.id, hosted_returns(learner, weights, judge, episodes, first))
 
     def summary(self) -> dict[str, Any]:
         """Return the last checkpoint's step, and each seed's best own evaluation and its step."""

@@ -95,6 +95,11 @@ def find(env_id: str) -> Entry:
 def _named(env_id: str) -> Entry:
     first, colon, rest = env_id.partition(":")
     prefix, name = (first, rest) if first in BACKENDS else ("", env_id)
+    if first == "own":
+        raise UsageError(
+            f"Environment '{env_id}' was handed over from Python, not by an id; expected it again, as"
+            " evaluate(run, env=...) or train(env, ...)."
+        )
     if colon and not prefix and near_miss(first, BACKENDS):
         raise UsageError(
             f"Environment '{env_id}' names backend '{first}'; expected one of {', '.join(BACKENDS)}."

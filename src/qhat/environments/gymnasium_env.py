@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 
 from qhat.environments.base import Spec
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.spaces import ActionCoding, Observations, episode_seeds
-from qhat.errors import QhatError
+from qhat.environments.workers import MisbehavedError, Steps, guard, vectorise
+from qhat.errors import QhatError, UsageError, require
+from qhat.masks import read_mask
+
+SECONDS = 60.0
+"""How long a step may take."""
 
 
 class GymnasiumEnvironment(HostEnvironment):
-    """E copies of a Gymnasium environment for each seed, one after the other in this process."""
+    """S·E copies of a Gymnasium environment, in a vector environment of any autoreset mode."""
 
     def __init__(
         self,
         env_id: str,
-        build: Callable[[], gymnasium.Env],
-        num_envs: int,
-        seeds: Sequence[int],
-        since: int,
-        reference: str | None,
+        envs: VectorEnv,
+        numbers: Sequence[int],
+        seeds: int = 1,
+        reference: str | None = None,
+        seconds: float = SECONDS,
     ):
-        self.num_envs, self.seeds = num_envs, len(seeds)
-        self._numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
-        # A reset in the same step: no row is lost, and the true last observation comes beside it.
-        self._envs = gymnasium.vector.SyncVectorEnv(
-            [build] * len(self._numbers), autoreset_mode=AutoresetMode.SAME_STEP
+        """Take over a vector environment.
+
+        Args:
+            numbers: what each copy's episodes are seeded with.
+            seeds: how many seeds share the copies, as many for each, in order.
+            reference: id that scores are measured in.
+            seconds: how long a step may take.
+
+        Raises:
+            UsageError: its copies cannot be shared evenly, or its spaces are not for a Q-function.
+        """
+        copies = envs.num_envs
+        require(
+            copies == len(numbers) and copies % seeds == 0,
+            f"Environment '{env_id}' has {copies} copies; expected {len(numbers)}, as many for each of"
+            f" {seeds} seed(s).",
         )
-        self._observations = Observations.of(self._envs.single_observation_space, env_id)
-        self._coding = ActionCoding.of(self._envs.single_action_space, env_id)
-        self._steps = 0
+        self.num_envs, self.seeds, self._numbers = copies // seeds, seeds, list(numbers)
+        self._envs, self._mode = envs, _mode(envs, env_id)
+        self._observations = Observations.of(envs.single_observation_space, env_id)
+        self._coding = ActionCoding.of(envs.single_action_space, env_id)
+        self._steps, self._ended = 0, np.zeros(copies, bool)
+        self._id, self._seconds = env_id, seconds
+        guard(envs)
+        self._stepping = Steps(envs, seconds)
+        self._legal: np.ndarray | None = None
+        self._first: np.ndarray | None = self._reset()
         self.spec = Spec(
             id=env_id,
             backend="gym",
@@ -43,62 +67,183 @@ class GymnasiumEnvironment(HostEnvironment):
             dtype=self._observations.dtype,
             actions=self._coding.actions,
             reference=reference,
+            masked=self._legal is not None,
         )
 
+    @staticmethod
+    def of(
+        env_id: str,
+        build: Callable[[], gymnasium.Env],
+        num_envs: int,
+        seeds: Sequence[int] = (0,),
+        since: int = 0,
+        reference: str | None = None,
+        vector: str = "sync",
+        seconds: float = SECONDS,
+    ) -> GymnasiumEnvironment:
+        """Make `num_envs` copies for each of `seeds`, stepped as `vector` of `workers.VECTORS` says."""
+        numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
+        envs = vectorise(build, len(numbers), vector)
+        return GymnasiumEnvironment(env_id, envs, numbers, len(seeds), reference, seconds)
+
     def start(self) -> np.ndarray:
-        observation, _ = self._envs.reset(seed=[*self._numbers])
-        return self._share(self._observations.read(observation))
+        first = self._reset() if self._first is None else self._first
+        self._first = None
+        return self._share(first)
+
+    def legal(self) -> np.ndarray | None:
+        return None if self._legal is None else self._share(self._legal)
 
     def send(self, action: np.ndarray) -> None:
         self._action = self._coding.write(action.reshape(-1, action.shape[-1]))
+        self._steps += 1
+        self._stepping.begin(self._action)
 
     def receive(self) -> HostStep:
-        self._steps += 1
         try:
-            observed, reward, terminated, truncated, info = self._envs.step(self._action)
+            observed, reward, terminated, truncated, info = self._stepping.finish()
         except Exception as error:
-            raise QhatError(
-                f"Environment '{self.spec.id}' raised at step {self._steps:,} of the run"
-                f" ({type(error).__name__}: {error}); action {self._action.tolist()}."
-            ) from error
+            self._fail(error)
+        terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
+        # A next-step autoreset: this row is a reset, whatever its flags and reward say.
+        real = ~self._ended if self._mode is AutoresetMode.NEXT_STEP else np.ones_like(terminated)
+        ended = (terminated | truncated) & real
         observation = self._observations.read(observed)
-        successor = self._last(observation, info)
-        self._require_numbers(successor, reward)
-        ended = terminated | truncated
+        successor, legal_successor = observation, self._masks(info, terminated & real)
+        legal = legal_successor
+        if self._mode is AutoresetMode.SAME_STEP and ended.any():
+            successor = self._last(observation, ended, info)
+            legal, legal_successor = self._last_masks(info, ended, terminated)
+        elif self._mode is AutoresetMode.DISABLED and ended.any():
+            observation, info = self._begin_again(ended)
+            legal = self._only(ended, self._masks(info, ~ended), legal_successor)
+        reward = np.asarray(reward, np.float32)
+        self._require_numbers(successor, reward, real)
+        self._ended, self._legal = ended, legal
         return HostStep(
             observation=self._share(observation),
             successor=self._share(successor),
-            reward=self._share(np.asarray(reward, np.float32)),
-            terminated=self._share(terminated),
-            truncated=self._share(truncated & ~terminated),
-            real=self._share(np.ones(ended.shape, bool)),
+            reward=self._share(reward),
+            terminated=self._share(terminated & real),
+            truncated=self._share(truncated & ~terminated & real),
+            real=self._share(real),
+            legal=None if legal is None else self._share(legal),
+            legal_successor=None if legal_successor is None else self._share(legal_successor),
         )
 
     def close(self) -> None:
-        self._envs.close()
+        self._stepping.close()
 
-    def _last(self, observation: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+    def _reset(self) -> np.ndarray:
+        try:
+            observed, info = self._stepping.reset(self._numbers)
+        except Exception as error:
+            self._fail(error)
+        self._ended[:] = False
+        if "action_mask" in info:
+            every = np.asarray(self._coding.actions.all_legal)
+            self._legal = np.tile(every, (len(self._numbers), 1, 1))
+            self._legal = self._masks(info, np.zeros(len(self._numbers), bool))
+        return self._observations.read(observed)
+
+    def _begin_again(self, ended: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        """Reset those that ended, where the vector environment leaves it to its user."""
+        try:
+            observed, info = self._envs.reset(options={"reset_mask": ended.copy()})
+        except Exception as error:
+            self._fail(error)
+        return self._observations.read(observed), info
+
+    def _last(self, observation: np.ndarray, ended: np.ndarray, info: dict[str, Any]) -> np.ndarray:
         """The true successors: where an episode ended, its own last observation."""
-        if "final_obs" not in info:
-            return observation
+        if not (ended <= info.get("_final_obs", np.zeros_like(ended))).all():
+            raise QhatError(
+                f"Environment '{self._id}' ended an episode at step {self._steps:,} of the run without"
+                " info['final_obs']; expected the episode's last observation there, as its autoreset mode"
+                " 'same step' promises. Nothing can be learned from the first one of the next episode."
+            )
         successor = observation.copy()
-        for index in np.flatnonzero(info["_final_obs"]):
-            final = info["final_obs"][index]
-            space = self._envs.single_observation_space
+        space = self._envs.single_observation_space
+        for index in np.flatnonzero(ended):
             one = gymnasium.vector.utils.create_empty_array(space, 1)
-            one = gymnasium.vector.utils.concatenate(space, [final], one)
+            one = gymnasium.vector.utils.concatenate(space, [info["final_obs"][index]], one)
             successor[index] = self._observations.read(one)[0]
         return successor
 
-    def _require_numbers(self, successor: np.ndarray, reward: np.ndarray) -> None:
+    def _masks(self, info: dict[str, Any], free: np.ndarray) -> np.ndarray | None:
+        """Read `info["action_mask"]`, `[N, F, C]`; rows that are `free` need none."""
+        if self._legal is None:
+            return None
+        given = info.get("_action_mask", np.zeros(len(free), bool))
+        rows = [self._mask(info, index, given, free) for index in range(len(free))]
+        return np.stack(rows)
+
+    def _mask(self, info: dict[str, Any], index: int, given: np.ndarray, free: np.ndarray) -> np.ndarray:
+        if free[index]:
+            return np.asarray(self._coding.actions.all_legal)
+        if not given[index]:
+            raise QhatError(
+                f"Environment '{self._id}' gave no info['action_mask'] at step {self._steps:,} of the run;"
+                " expected one at every step, as its first reset gave one."
+            )
+        try:
+            mask = read_mask(info["action_mask"][index], self._coding.actions, "info['action_mask']")
+        except UsageError as error:
+            raise QhatError(
+                f"Environment '{self._id}' at step {self._steps:,} of the run: {error}"
+            ) from None
+        assert mask is not None
+        return mask
+
+    def _last_masks(
+        self, info: dict[str, Any], ended: np.ndarray, terminated: np.ndarray
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Masks of the next observations and of the successors, after a reset in the same step."""
+        legal = self._masks(info, np.zeros_like(ended))
+        final = info.get("final_info", {})
+        return legal, self._only(ended, self._masks(final, terminated | ~ended), legal)
+
+    @staticmethod
+    def _only(rows: np.ndarray, new: np.ndarray | None, old: np.ndarray | None) -> np.ndarray | None:
+        return None if new is None or old is None else np.where(rows[:, None, None], new, old)
+
+    def _fail(self, error: Exception) -> NoReturn:
+        where = f"step {self._steps:,} of the run"
+        if isinstance(error, MisbehavedError):
+            text = f"{error}, at {where}"
+        elif isinstance(error, TimeoutError | multiprocessing.TimeoutError):
+            text = f"did not come back from {where} within {self._seconds:g} s"
+        else:
+            text = f"raised at {where} ({type(error).__name__}: {error})"
+        action = f"; action {self._action.tolist()}" if self._steps else ""
+        self.close()
+        raise QhatError(f"Environment '{self._id}' {text}{action}.") from error
+
+    def _require_numbers(self, successor: np.ndarray, reward: np.ndarray, real: np.ndarray) -> None:
         for name, value in (("reward", reward), ("observation", successor)):
-            if value.dtype.kind == "f" and not np.isfinite(value).all():
-                at = int(np.argwhere(~np.isfinite(value))[0][0])
+            if value.dtype.kind != "f":
+                continue
+            finite = np.isfinite(value).reshape(len(value), -1).all(axis=1) | ~real
+            if not finite.all():
+                at = int(np.flatnonzero(~finite)[0])
+                self.close()
                 raise QhatError(
-                    f"Environment '{self.spec.id}' gave {name} {value[at].tolist()} at step {self._steps:,}"
-                    f" of the run; expected finite numbers. Action: {self._action[at].tolist()}."
+                    f"Environment '{self._id}' gave {name} {value[at].tolist()} at step {self._steps:,} of"
+                    f" the run; expected finite numbers. Action: {self._action[at].tolist()}."
                 )
 
     def _share(self, rows: np.ndarray) -> np.ndarray:
         """`[S·E, ...] → [S, E, ...]`."""
         return rows.reshape(self.seeds, self.num_envs, *rows.shape[1:])
+
+
+def _mode(envs: VectorEnv, env_id: str) -> AutoresetMode:
+    declared = envs.metadata.get("autoreset_mode")
+    try:
+        return AutoresetMode(declared)
+    except ValueError:
+        names = ", ".join(f"AutoresetMode.{mode.name}" for mode in AutoresetMode)
+        raise UsageError(
+            f"Vector environment '{env_id}' has metadata['autoreset_mode'] {declared!r}; expected one of"
+            f" {names}: what it does after an episode's end decides what can be learned from."
+        ) from None

@@ -22,6 +22,9 @@ class HostStep(NamedTuple):
     truncated: np.ndarray
     real: np.ndarray
     """False where the row is a reset and no transition."""
+    legal: np.ndarray | None = None
+    """Actions that `observation` allows, `[S, E, F, C]`, in an environment that masks."""
+    legal_successor: np.ndarray | None = None
 
 
 class HostEnvironment(abc.ABC):
@@ -37,9 +40,13 @@ class HostEnvironment(abc.ABC):
     def start(self) -> np.ndarray:
         """Begin new episodes everywhere; return the observations `[S, E, ...]`."""
 
+    def legal(self) -> np.ndarray | None:
+        """Return the actions `[S, E, F, C]` that the observations of `start` allow; `None` is all."""
+        return None
+
     @abc.abstractmethod
     def send(self, action: np.ndarray) -> None:
-        """Begin a step with the actions `[S, E, F]`."""
+        """Begin a step with the actions `[S, E, F]`; `receive` has to follow."""
 
     @abc.abstractmethod
     def receive(self) -> HostStep:

@@ -31,9 +31,20 @@ def make(
 
 
 def make_any(
-    env_id: str, num_envs: int, seeds: Sequence[int] = (0,), devices: int = 1, since: int = 0
+    env_id: str,
+    num_envs: int,
+    seeds: Sequence[int] = (0,),
+    devices: int = 1,
+    since: int = 0,
+    vector: str = "sync",
+    seconds: float = 60.0,
 ) -> Environment | HostEnvironment:
-    """Do as `make`, also for an environment that Python steps."""
+    """Do as `make`, also for an environment that Python steps.
+
+    Args:
+        vector: `sync` or `async`, how Python steps the copies.
+        seconds: how long a step in Python may take.
+    """
     entry = find(env_id)
     if entry.backend == "envpool":
         from qhat.environments.envpool_env import EnvPoolEnvironment
@@ -45,7 +56,9 @@ def make_any(
         from qhat.environments.gymnasium_env import GymnasiumEnvironment
 
         build = functools.partial(gymnasium.make, entry.name)
-        return GymnasiumEnvironment(entry.id, build, num_envs, seeds, since, entry.reference)
+        return GymnasiumEnvironment.of(
+            entry.id, build, num_envs, seeds, since, entry.reference, vector, seconds
+        )
     from qhat.environments.gymnax_env import GymnaxEnvironment
 
     return GymnaxEnvironment(entry, num_envs)

@@ -36,6 +36,11 @@ class Leaf:
     """Lowest value of a `Discrete`."""
 
     @property
+    def where(self) -> str:
+        """The path for people: ` at 'arm.angle'`; empty for the whole observation."""
+        return f" at '{'.'.join(str(key) for key in self.path)}'" if self.path else ""
+
+    @property
     def size(self) -> int:
         """How many numbers it comes to."""
         return self.choices or math.prod(self.shape)

@@ -39,8 +39,8 @@ class HostLoop:
         """Return a fresh state for the seeds of `keys` `[S]`."""
         observation = self.environment.start()
         seed_keys = jax.vmap(jax.random.split)(keys)[:, 1]
-        seeds = jax.jit(jax.vmap(lambda key, seen: self.program.init(key, seen, None)))(
-            seed_keys, observation
+        seeds = jax.jit(jax.vmap(lambda key, *seen: self.program.init(key, seen[0], None, *seen[1:])))(
+            seed_keys, observation, *self._legal()
         )
         return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
 
@@ -49,10 +49,15 @@ class HostLoop:
         observation = self.environment.start()
         steps = state.clock.iterations * self.program.recipe.num_envs
 
-        def one(key: Array, seed: SeedState, observation: Array) -> SeedState:
-            return self.program.begin(seed, observation, None, None, key, steps)
+        def one(key: Array, seed: SeedState, observation: Array, legal: Array | None = None) -> SeedState:
+            return self.program.begin(seed, observation, None, legal, key, steps)
 
-        return TrainState(state.clock, jax.jit(jax.vmap(one))(keys, state.seeds, observation))
+        seeds = jax.jit(jax.vmap(one))(keys, state.seeds, observation, *self._legal())
+        return TrainState(state.clock, seeds)
+
+    def _legal(self) -> list[np.ndarray]:
+        legal = self.environment.legal()
+        return [] if legal is None else [legal]
 
     def compile(self, longest: int) -> Callable[[TrainState, int], tuple[TrainState, Log]]:
         """Return a function that does `count` iterations; `longest` is for the compiled loop's sake."""
@@ -63,12 +68,13 @@ class HostLoop:
             if calls is None:
                 calls = _Calls(self.program, state, self.environment.seeds)
             parts, logs = calls.pack(state), []
-            action = np.asarray(state.seeds.action)
-            for _ in range(count):
-                self.environment.send(action)
+            self.environment.send(np.asarray(state.seeds.action))
+            for turn in range(count):
                 step = self.environment.receive()
                 *parts[1:], chosen, told = calls.observe(*parts, *_inputs(step))
                 action = np.asarray(chosen)
+                if turn + 1 < count:
+                    self.environment.send(action)
                 *parts[:2], metrics = calls.learn(*parts)
                 logs.append((told, metrics))
             return calls.unpack(*parts), _log(logs)
@@ -113,18 +119,19 @@ class _Calls:
 
     def _observe(self, *inputs: Any) -> tuple[Any, Any, Any, Array, Array]:
         """Store a step and choose the next actions: sampler, ring, rest, actions, what ended."""
-        state, (observation, successor, numbers) = self.unpack(*inputs[:4]), inputs[4:]
+        state, seen = self.unpack(*inputs[:4]), inputs[4:]
 
-        def one(clock: Clock, seed: SeedState, observation: Array, successor: Array, numbers: Array):
-            reward, terminated, truncated, real = numbers
+        def one(clock: Clock, seed: SeedState, observation: Array, successor: Array, *rest: Array):
+            (reward, terminated, truncated, real), *legal = rest
             flags = (terminated > 0, truncated > 0, successor, real > 0)
-            timestep = Timestep(observation, reward, *flags)
+            timestep = Timestep(observation, reward, *flags, *legal)
             steps = (clock.iterations + 1) * self.program.recipe.num_envs
             seed, told = tally(self.program.store(seed, timestep), timestep)
-            seed = self.program.act(seed, observation, None, self._key(clock, seed, "act"), steps)
+            key = self._key(clock, seed, "act")
+            seed = self.program.act(seed, observation, timestep.legal, key, steps)
             return seed, jnp.stack([each.astype(jnp.float32) for each in told])
 
-        seeds, told = self._each(one, state, observation, successor, numbers)
+        seeds, told = self._each(one, state, *seen)
         return *self.pack(TrainState(state.clock, seeds))[1:], seeds.action, told
 
     def _learn(self, *parts: Any) -> tuple[Any, Any, Array]:
@@ -171,10 +178,12 @@ def _with(seeds: SeedState, parts: dict[str, Any]) -> SeedState:
     )
 
 
-def _inputs(step: HostStep) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A step as three arrays: `[S, E, ...]` twice, and reward and flags `[S, 4, E]`."""
+def _inputs(step: HostStep) -> tuple[np.ndarray, ...]:
+    """A step as arrays: `[S, E, ...]` twice, reward and flags `[S, 4, E]`, and masks if there are any."""
     flags = (step.reward, step.terminated, step.truncated, step.real)
-    return step.observation, step.successor, np.stack(flags, axis=1, dtype=np.float32, casting="unsafe")
+    numbers = np.stack(flags, axis=1, dtype=np.float32, casting="unsafe")
+    masks = [mask for mask in (step.legal, step.legal_successor) if mask is not None]
+    return step.observation, step.successor, numbers, *masks
 
 
 def _log(logs: list[tuple[Array, Array]]) -> Log:

@@ -1,0 +1,101 @@
+"""Environments that a caller hands over, in place of an id."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import gymnasium
+from gymnasium.vector import VectorEnv
+
+from qhat.environments.base import Environment, Spec
+from qhat.environments.gymnasium_env import SECONDS, GymnasiumEnvironment
+from qhat.environments.host import HostEnvironment
+from qhat.environments.make import make_any
+from qhat.environments.spaces import episode_seeds
+from qhat.errors import UsageError, require
+
+Own = Environment | HostEnvironment | VectorEnv | gymnasium.Env | Callable[[], gymnasium.Env]
+"""One that compiles, one of the host loop's, or Gymnasium's: a vector, a single one, a function that makes
+one."""
+
+
+def adopt(
+    env: Own,
+    num_envs: int,
+    seeds: Sequence[int] = (0,),
+    since: int = 0,
+    vector: str = "sync",
+    seconds: float = SECONDS,
+) -> Environment | HostEnvironment:
+    """Make what the loops take of a caller's environment; the arguments are `make_any`'s.
+
+    Raises:
+        UsageError: it has another number of copies than the run, or is nothing of the kind.
+    """
+    if isinstance(env, Environment | HostEnvironment):
+        return env
+    if isinstance(env, VectorEnv):
+        numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
+        return GymnasiumEnvironment(name_of(env), env, numbers, len(seeds), seconds=seconds)
+    if isinstance(env, gymnasium.Env):
+        require(
+            num_envs * len(seeds) == 1,
+            f"One environment was given for {len(seeds)} seed(s) with num_envs={num_envs}; expected a"
+            " function that makes one.",
+        )
+        return GymnasiumEnvironment.of(name_of(env), lambda: env, 1, seeds, since, seconds=seconds)
+    if callable(env):
+        return GymnasiumEnvironment.of(
+            name_of(env), env, num_envs, seeds, since, vector=vector, seconds=seconds
+        )
+    raise UsageError(
+        f"env is {env!r}; expected an id, an Environment, a Gymnasium environment or vector environment, or"
+        " a function that makes one."
+    )
+
+
+def judge_of(env: Own) -> Environment | Callable[[], gymnasium.Env]:
+    """What plays the scores of a caller's environment: others of the same kind.
+
+    Raises:
+        UsageError: no others can be made.
+    """
+    if isinstance(env, Environment):
+        return env
+    if isinstance(env, gymnasium.Env):
+        if env.spec is None:
+            raise UsageError(
+                f"Environment '{name_of(env)}' cannot be made again for the run's evaluations; expected a"
+                " function that makes one, or judge=."
+            )
+        return functools.partial(gymnasium.make, env.spec)
+    if isinstance(env, VectorEnv | HostEnvironment):
+        raise UsageError(
+            f"'{name_of(env)}' plays the training alone; expected judge=, a function that makes a single"
+            " environment for the run's evaluations."
+        )
+    return env
+
+
+def name_of(env: Own) -> str:
+    """What the run calls it: an `Environment`'s own id, else `own:` and its id or the name of its class."""
+    if isinstance(env, Environment | HostEnvironment):
+        return env.spec.id
+    if not isinstance(env, gymnasium.Env | VectorEnv) and callable(env):
+        made = env()
+        name = name_of(made)
+        made.close()
+        return name
+    spec = getattr(env, "spec", None)
+    return f"own:{getattr(spec, 'id', None) or type(getattr(env, 'unwrapped', env)).__name__}"
+
+
+def spec_of(env: str | Own) -> Spec:
+    """Return the spec of an environment. Raises `UsageError` for one that there is not."""
+    if isinstance(env, Environment | HostEnvironment):
+        return env.spec
+    made = make_any(env, 1) if isinstance(env, str) else adopt(env, 1)
+    if isinstance(made, HostEnvironment):
+        made.close()
+    return made.spec

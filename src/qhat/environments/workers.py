@@ -1,0 +1,159 @@
+"""Copies of a Gymnasium environment: made, guarded, and stepped within a time limit."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from qhat.environments.spaces import Observations
+
+VECTORS = ("sync", "async")
+"""How copies are stepped: one after the other in this process, or each in a process of its own."""
+
+
+class MisbehavedError(RuntimeError):
+    """An environment did something that its spaces say it does not; the text begins with a verb."""
+
+
+class Guarded(gymnasium.Wrapper):
+    """An environment whose observations are what its space says, and are not written to later.
+
+    Gymnasium's vector environments would pour an observation of another type into the array for them, and
+    keep a last observation that the environment overwrites when it is reset.
+    """
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        self._leaves = Observations.of(env.observation_space, str(env)).leaves
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(**options)
+        return self._checked(observation), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, given, terminated, truncated, info = self.env.step(action)
+        reward: Any = given
+        if np.ndim(reward):
+            raise MisbehavedError(
+                f"gave a reward of shape {np.shape(reward)}, where one number is expected"
+            )
+        return self._checked(observation), reward, terminated, truncated, info
+
+    def _checked(self, observation: Any) -> Any:
+        for leaf in self._leaves:
+            value = observation
+            for key in leaf.path:
+                value = value[key]
+            value = np.asarray(value)
+            if value.shape != leaf.shape:
+                raise MisbehavedError(
+                    f"gave an observation{leaf.where} of shape {value.shape}, where its space says"
+                    f" {leaf.shape}"
+                )
+            if not np.can_cast(value.dtype, leaf.dtype, "same_kind") and not leaf.choices:
+                raise MisbehavedError(
+                    f"gave an observation{leaf.where} of type {value.dtype}, where its space says"
+                    f" {leaf.dtype}"
+                )
+            if leaf.choices and not 0 <= int(value) - leaf.start < leaf.choices:
+                raise MisbehavedError(
+                    f"gave the observation{leaf.where} {value}, where its space says {leaf.start} to"
+                    f" {leaf.start + leaf.choices - 1}"
+                )
+        return np.array(observation) if isinstance(observation, np.ndarray) else observation
+
+
+def vectorise(build: Callable[[], gymnasium.Env], count: int, kind: str) -> VectorEnv:
+    """Make `count` guarded copies, `kind` one of `VECTORS`.
+
+    They are reset in the step that ends an episode: no row is lost, and the true last observation comes
+    beside the first one.
+    """
+    if kind == "sync":
+        made = [Guarded(build()) for _ in range(count)]
+        again = [lambda env=env: env for env in made]
+        return SyncVectorEnv(again, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+    # A fork of a process with JAX's threads may hang: the workers begin afresh.
+    return AsyncVectorEnv(
+        [lambda: Guarded(build())] * count,
+        copy=False,
+        context="forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn",
+        autoreset_mode=AutoresetMode.SAME_STEP,
+    )
+
+
+def guard(envs: VectorEnv) -> None:
+    """Guard the environments of a caller's vector environment, where they are in this process."""
+    if isinstance(envs, SyncVectorEnv):
+        guarded: Any = [env if isinstance(env, Guarded) else Guarded(env) for env in envs.envs]
+        envs.envs = guarded
+
+
+class Steps:
+    """Steps vector environments; one that takes too long is given up."""
+
+    def __init__(self, envs: VectorEnv, seconds: float):
+        self.envs, self._seconds = envs, seconds
+        # Python hears signals in its main thread alone; elsewhere a hanging environment hangs the run.
+        alarmed = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+        self._alarmed = alarmed and not isinstance(envs, AsyncVectorEnv)
+        self._before = signal.signal(signal.SIGALRM, _ring) if self._alarmed else None
+
+    def reset(self, numbers: list[int]) -> Any:
+        """Begin new episodes, seeded with `numbers`; a batch that steps as one takes the first alone."""
+        each = isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv)
+        seed: Any = list(numbers) if each else numbers[0]
+        return self.envs.reset(seed=seed)
+
+    def begin(self, action: Any) -> None:
+        """Begin a step, where the environments have processes of their own."""
+        self._action = action
+        if isinstance(self.envs, AsyncVectorEnv):
+            self.envs.step_async(action)
+
+    def finish(self) -> Any:
+        """Return what the step brought. Raises `TimeoutError`."""
+        if isinstance(self.envs, AsyncVectorEnv):
+            with _quietly():
+                return self.envs.step_wait(timeout=self._seconds)
+        if not self._alarmed:
+            return self.envs.step(self._action)
+        signal.setitimer(signal.ITIMER_REAL, self._seconds)
+        try:
+            return self.envs.step(self._action)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def close(self) -> None:
+        """End the environments, also those that hang or have failed."""
+        if self._alarmed:
+            signal.signal(signal.SIGALRM, self._before)
+            self._alarmed = False
+        if isinstance(self.envs, AsyncVectorEnv) and not self.envs.closed:
+            with _quietly():
+                self.envs.close_extras(terminate=True)
+            self.envs.closed = True
+        else:
+            self.envs.close()
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Gymnasium prints what workers raised; qhat says it in its own error."""
+    with warnings.catch_warnings():
+        # Gymnasium's logger makes warnings of what it logs.
+        warnings.filterwarnings("ignore", message=r".*(ERROR|WARN): ", category=UserWarning)
+        yield
+
+
+def _ring(*_: Any) -> NoReturn:
+    raise TimeoutError

@@ -1,0 +1,43 @@
+"""Action masks as Gymnasium writes them, and as the engine takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qhat.actions import Actions
+from qhat.errors import require
+
+
+def read_mask(mask: Any, actions: Actions, name: str) -> np.ndarray | None:
+    """Read an action mask of Gymnasium's as `[F, C]`: an array, or a tuple of one per factor.
+
+    Raises:
+        UsageError: a wrong shape, or a factor with no legal choice.
+    """
+    if mask is None:
+        return None
+    parts = mask if isinstance(mask, tuple | list) and actions.factors > 1 else [mask]
+    sizes = tuple(np.size(part) for part in parts)
+    require(
+        sizes == actions.choices,
+        f"{name} has {list(sizes)} entries; expected {list(actions.choices)}, one per action.",
+    )
+    legal = np.zeros((actions.factors, actions.width), bool)
+    for factor, part in enumerate(parts):
+        legal[factor, : sizes[factor]] = _zeros_and_ones(part, name)
+        require(
+            bool(legal[factor].any()),
+            f"{name} allows no action"
+            + (f" of factor {factor}" if actions.factors > 1 else "")
+            + "; expected at least one. Nothing was stored or done.",
+        )
+    return legal
+
+
+def _zeros_and_ones(mask: Any, name: str) -> np.ndarray:
+    value = np.asarray(mask)
+    good = value.ndim == 1 and value.dtype.kind in "biuf" and bool(np.isin(value, (0, 1)).all())
+    require(good, f"{name} is {mask!r}; expected one 0 or 1 per action.")
+    return value.astype(bool)

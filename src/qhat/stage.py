@@ -1,0 +1,65 @@
+"""What a run trains in, and what plays its evaluations."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+from gymnasium.vector import VectorEnv
+
+from qhat.config import TrainConfig
+from qhat.environments.base import Environment
+from qhat.environments.host import HostEnvironment
+from qhat.environments.make import make, make_any
+from qhat.environments.own import Own, adopt, judge_of
+from qhat.errors import require
+from qhat.evaluation import Playable
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Both, ready to play."""
+
+    environment: Environment | HostEnvironment
+    judge: Environment | Playable
+
+
+@contextlib.contextmanager
+def staged(
+    env: str | Own, config: TrainConfig, judge: Playable | None, devices: int, since: int
+) -> Iterator[Stage]:
+    """Make what is not there yet, and close at the end what was made.
+
+    Args:
+        devices: over which the seeds are spread.
+        since: step that the run goes on from.
+    """
+    stage = _stage(env, config, judge, devices, since)
+    made = stage.environment
+    try:
+        require(
+            made.num_envs == config.recipe.num_envs,
+            f"The environment has {made.num_envs} copies and the recipe num_envs"
+            f" {config.recipe.num_envs}; expected as many.",
+        )
+        yield stage
+    finally:
+        if isinstance(made, HostEnvironment) and not isinstance(env, HostEnvironment | VectorEnv):
+            made.close()
+
+
+def _stage(env: str | Own, config: TrainConfig, judge: Playable | None, devices: int, since: int) -> Stage:
+    numbers = range(config.seed, config.seed + config.seeds)
+    num_envs, hosted = config.recipe.num_envs, (config.vector, config.env_timeout)
+    if not isinstance(env, str):
+        player = judge or judge_of(env)
+        return Stage(adopt(env, num_envs, numbers, since, *hosted), player)
+    made = make_any(env, num_envs, numbers, devices, since, *hosted)
+    if judge is not None:
+        return Stage(made, judge)
+    if isinstance(made, HostEnvironment):
+        return Stage(made, made.spec.reference or made.spec.id)
+    # Other episodes than the training's, whose seeds are numbered from 0.
+    judges = range(2**31 + config.seed, 2**31 + config.seed + config.seeds)
+    return Stage(made, make(env, config.eval_episodes, judges, since=since))
