@@ -11,7 +11,7 @@ from qhat.exploration import EpsilonGreedy
 from qhat.heads import Categorical, Expected, HLGauss, Implicit, Quantile
 from qhat.networks.dense import Dense, Noisy
 from qhat.networks.merge import Dueling, Plain
-from qhat.networks.torso import MLP, MinAtar
+from qhat.networks.torso import MLP, Impala, MinAtar
 from qhat.policies import Double, Greedy, Softmax
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised, Uniform
@@ -34,7 +34,7 @@ AXES: dict[str, tuple[Any, ...]] = {
     "n_step": (1, 3),
     "sampler": (Uniform(), Prioritised()),
     "target": (Hard(every=10), Soft(tau=0.1)),
-    "torso": (MLP(), MinAtar(filters=4)),
+    "torso": (MLP(), MinAtar(filters=4), Impala()),
     "actions": (Actions((3,)), Actions((2, 4, 3))),
     "masked": (False, True),
 }
@@ -56,7 +56,7 @@ class Cell(NamedTuple):
 def cell(values: dict[str, Any]) -> Cell:
     """Compose a cell from one value per axis."""
     parts = {name: value for name, value in values.items() if name not in ("actions", "masked")}
-    shape = (4, 4, 2) if isinstance(values["torso"], MinAtar) else (5,)
+    shape = {"mlp": (5,), "minatar": (4, 4, 2), "impala": (8, 8, 2)}[values["torso"].name]
     return Cell(replace(BASE, **parts), shape, values["actions"], values["masked"])
 
 

@@ -71,8 +71,8 @@ class Agent:
         good = isinstance(seed, int | np.integer) and 0 <= seed < 2**31
         require(good, f"seed is {seed!r}; expected a whole number from 0 to 2147483647.")
         composed = dataclasses.replace(composed, **known_settings(settings), num_envs=1).validate()
-        self.recipe = composed
         self.program = Program.of(composed, shape, dtype, read_actions(actions), masked)
+        self.recipe = self.program.recipe
         key = jax.random.key(seed)
         self._require_memory(jax.eval_shape(self._fresh, key))
         self._adopt(jax.jit(self._fresh)(key), steps=0, updates=0)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat import runtime
+from qhat.axis import spell
 from qhat.config import TrainConfig
 from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
@@ -57,6 +58,8 @@ class Progress:
     """Share of the targets' mass that lay beyond the head's support lately; the worst seed's."""
     steps_per_second: float
     """Environment steps of all seeds together."""
+    torso: str
+    """The recipe's, as it was fitted to the observations."""
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error
@@ -107,9 +110,10 @@ class _Session:
         judge: Environment | Playable,
         devices: int,
     ):
-        spec, recipe = environment.spec, config.recipe
-        self.config, self.judge, self.spec = config, judge, spec
-        self.program = Program.of(recipe, spec.shape, spec.dtype, spec.actions, spec.masked)
+        self.judge, self.spec = judge, environment.spec
+        spec = self.spec
+        self.program = Program.of(config.recipe, spec.shape, spec.dtype, spec.actions, spec.masked)
+        self.config = config = dataclasses.replace(config, recipe=self.program.recipe)
         if isinstance(environment, HostEnvironment):
             self.loop = HostLoop(self.program, environment)
         else:
@@ -243,15 +247,8 @@ class _Session:
             scores.append(score)
             step = int((first + turn + 1) * E)
             length = int(log.lengths[seed, turn, env])
-            rows.append(
-                {
-                    "kind": "episode",
-                    "seed_index": seed,
-                    "step": step,
-                    "score": score,
-                    "length": length,
-                }
-            )
+            row = {"kind": "episode", "seed_index": seed, "step": step, "score": score, "length": length}
+            rows.append(row)
         means = {name: mean_of_finite(np.asarray(getattr(log.metrics, name))) for name in LEARNER_METRICS}
         self.clipped = float(np.nanmax(means["clipped"], initial=0.0))
         for seed in range(self.config.seeds):
@@ -323,6 +320,7 @@ class _Session:
             loss=loss,
             clipped=self.clipped,
             steps_per_second=rate,
+            torso=spell(self.config.recipe.torso),
         )
 
 

@@ -56,7 +56,11 @@ class Learner:
 
     @staticmethod
     def of(recipe: Recipe, shape: tuple[int, ...], actions: Actions) -> "Learner":
-        """Compose a learner for observations of `shape` and the given actions."""
+        """Compose a learner for observations of `shape` and the given actions.
+
+        Its recipe names the torso that fits `shape`.
+        """
+        recipe = dataclasses.replace(recipe, torso=recipe.torso.fitted(shape))
         network = Network(
             torso=recipe.torso,
             dense=recipe.dense,

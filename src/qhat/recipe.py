@@ -16,7 +16,7 @@ from qhat.exploration import EXPLORES, EpsilonGreedy, Explore, NoExploration
 from qhat.heads import HEADS, Expected, Head
 from qhat.networks.dense import LAYERS, Dense, Layer
 from qhat.networks.merge import MERGES, Merge, Plain
-from qhat.networks.torso import MLP, TORSOS, Torso
+from qhat.networks.torso import TORSOS, Auto, Torso
 from qhat.policies import POLICIES, Greedy, Policy, Softmax
 from qhat.replay.samplers import SAMPLERS, Sampler, Uniform
 from qhat.targets import TARGETS, Hard, Target
@@ -52,8 +52,8 @@ class Recipe:
     """How features become outputs: plain, or dueling (value + advantage)."""
     dense: Layer = Dense()
     """What a fully connected layer is."""
-    torso: Torso = MLP()
-    """From an observation to features."""
+    torso: Torso = Auto()
+    """From an observation to features; auto takes the one that fits its shape."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers after the torso."""
     n_step: int = 1

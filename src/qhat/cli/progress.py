@@ -42,6 +42,8 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
 
         def tell(now: experiment.Progress) -> None:
             nonlocal clipped
+            if config.recipe.torso.name == "auto" and now.torso != "mlp" and not bar.tasks[task].completed:
+                console.print(f"torso [bold]{now.torso}[/], for pictures (--torso says another)")
             clipped = now.clipped
             bar.update(task, completed=min(now.step, now.steps), words=_words(now))
 

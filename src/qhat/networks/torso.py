@@ -9,13 +9,18 @@ from typing import Any, ClassVar
 
 from qhat._lazy import Array, Float, jax, jnp
 from qhat.axis import AxisValue
-from qhat.errors import UsageError
+from qhat.errors import UsageError, require
+from qhat.networks.convolution import convolve, init, pool, reach
 
 
 class Torso(AxisValue, abc.ABC):
     """Turns one observation into features; parameters are a (nested) dictionary of arrays."""
 
     axis: ClassVar[str] = "torso"
+
+    def fitted(self, shape: tuple[int, ...]) -> Torso:
+        """Return the torso that this one is for observations of `shape`."""
+        return self
 
     @abc.abstractmethod
     def features(self, shape: tuple[int, ...]) -> int:
@@ -58,6 +63,9 @@ class MinAtar(Torso):
     filters: int = 16
     """Output channels."""
 
+    def validate(self) -> None:
+        require(self.filters >= 1, f"minatar:filters is {self.filters}; expected 1 or more.")
+
     def features(self, shape: tuple[int, ...]) -> int:
         if len(shape) != 3 or min(shape[:2]) < 3:
             raise UsageError(
@@ -67,23 +75,170 @@ class MinAtar(Torso):
         return (shape[0] - 2) * (shape[1] - 2) * self.filters
 
     def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
-        weight_key, bias_key = jax.random.split(key)
-        bound = (9 * shape[-1]) ** -0.5
-        size = (3, 3, shape[-1], self.filters)
+        return init(key, 3, shape[-1], self.filters)
+
+    def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
+        return jax.nn.relu(convolve(parameters, observation.astype(jnp.float32))).reshape(-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Nature(Torso):
+    """Three convolutions over video frames: 32 of 8×8 at stride 4, 64 of 4×4 at 2, 64 of 3×3 at 1.
+
+    Mnih et al. 2015, doi.org/10.1038/nature14236, Methods; one hidden layer of 512 follows there.
+    """
+
+    name: ClassVar[str] = "nature"
+
+    LAYERS: ClassVar[tuple[tuple[int, int, int], ...]] = ((8, 4, 32), (4, 2, 64), (3, 1, 64))
+    """Kernel, stride and filters of each."""
+
+    def features(self, shape: tuple[int, ...]) -> int:
+        height, width, _ = image_shape(shape, self.name, least=36)
+        for kernel, stride, _ in self.LAYERS:
+            height, width = reach(height, kernel, stride), reach(width, kernel, stride)
+        return height * width * self.LAYERS[-1][2]
+
+    def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
+        channels = [image_shape(shape, self.name, least=36)[2], *(layer[2] for layer in self.LAYERS)]
+        keys = jax.random.split(key, len(self.LAYERS))
         return {
-            "weight": jax.random.uniform(weight_key, size, minval=-bound, maxval=bound),
-            "bias": jax.random.uniform(bias_key, (self.filters,), minval=-bound, maxval=bound),
+            f"convolution{index}": init(keys[index], kernel, channels[index], filters)
+            for index, (kernel, _, filters) in enumerate(self.LAYERS)
         }
 
     def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
-        image = jax.lax.conv_general_dilated(
-            observation.astype(jnp.float32)[None],
-            parameters["weight"],
-            window_strides=(1, 1),
-            padding="VALID",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        x = as_image(observation)
+        for index, (_, stride, _) in enumerate(self.LAYERS):
+            x = jax.nn.relu(convolve(parameters[f"convolution{index}"], x, stride))
+        return x.reshape(-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Impala(Torso):
+    """Fifteen convolutions with shortcuts (Espeholt et al. 2018, arXiv:1802.01561, Fig. 3, right).
+
+    Three sections of 16, 32 and 32 filters: a convolution, the maximum of 3×3 at stride 2, two residual
+    blocks. One hidden layer of 256 follows there.
+    """
+
+    name: ClassVar[str] = "impala"
+
+    width: int = 1
+    """Multiplies the filters."""
+
+    def validate(self) -> None:
+        require(self.width >= 1, f"impala:width is {self.width}; expected 1 or more.")
+
+    def features(self, shape: tuple[int, ...]) -> int:
+        height, width, _ = image_shape(shape, self.name, least=8)
+        for _ in self._filters:
+            height, width = -(-height // 2), -(-width // 2)
+        return height * width * self._filters[-1]
+
+    def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
+        channels = image_shape(shape, self.name, least=8)[2]
+        parameters = {}
+        for section, filters in enumerate(self._filters):
+            key, *keys = jax.random.split(key, 2 + len(RESIDUAL))
+            parameters[f"section{section}"] = init(keys[0], 3, channels, filters)
+            for own, name in zip(keys[1:], RESIDUAL, strict=True):
+                parameters[f"section{section}_{name}"] = init(own, 3, filters, filters)
+            channels = filters
+        return parameters
+
+    def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
+        x = as_image(observation)
+
+        def section_layer(name: str, x: Array) -> Array:
+            return convolve(parameters[name], x, same=True)
+
+        for section in range(len(self._filters)):
+            x = pool(section_layer(f"section{section}", x))
+            for block in range(0, len(RESIDUAL), 2):
+                y = x
+                for name in RESIDUAL[block : block + 2]:
+                    y = section_layer(f"section{section}_{name}", jax.nn.relu(y))
+                x = x + y
+        return jax.nn.relu(x).reshape(-1)
+
+    @property
+    def _filters(self) -> tuple[int, ...]:
+        return tuple(self.width * filters for filters in (16, 32, 32))
+
+
+RESIDUAL = ("block0_first", "block0_second", "block1_first", "block1_second")
+"""Convolutions of a section's two residual blocks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Auto(Torso):
+    """The torso that the observation's shape asks for: `fitted` says which.
+
+    A vector gets `mlp`; a picture whose sides have 36 pixels or more `nature`; a smaller one, with
+    its channels last, `minatar`.
+    """
+
+    name: ClassVar[str] = "auto"
+
+    def fitted(self, shape: tuple[int, ...]) -> Torso:
+        image = _read(shape)
+        if image is not None and min(image[:2]) >= 36:
+            return Nature()
+        if len(shape) == 3 and shape[2] <= min(shape[:2]) and 3 <= min(shape[:2]) < 36:
+            return MinAtar()
+        return MLP()
+
+    def features(self, shape: tuple[int, ...]) -> int:
+        return self.fitted(shape).features(shape)
+
+    def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
+        return self.fitted(shape).init(key, shape)
+
+    def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
+        return self.fitted(observation.shape).apply(parameters, observation)
+
+
+def image_shape(shape: tuple[int, ...], torso: str, least: int) -> tuple[int, int, int]:
+    """Read the shape of an observation as (height, width, channels).
+
+    Of three axes, the channels are the first or the last, whichever is shorter; two axes are one channel;
+    of four, (stack, height, width, colours), the first and the last are the channels.
+
+    Raises:
+        UsageError: it is no image, or a side is shorter than `least`.
+    """
+    read = _read(shape)
+    if read is None or min(read[:2]) < least:
+        raise UsageError(
+            f"torso '{torso}' takes images of {least} pixels or more a side, (height, width), (height,"
+            f" width, channels), (channels, height, width) or (stack, height, width, colours); this"
+            f" environment's observations are {shape}. Use --torso mlp."
         )
-        return jax.nn.relu(image[0] + parameters["bias"]).reshape(-1)
+    return read
 
 
-TORSOS: tuple[type[Torso], ...] = (MLP, MinAtar)
+def _read(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+    match shape:
+        case (height, width):
+            return height, width, 1
+        case (first, middle, last) if first != last:
+            return (middle, last, first) if first < last else (first, middle, last)
+        case (stack, height, width, colours):
+            return height, width, stack * colours
+    return None
+
+
+def as_image(observation: Array) -> Float[Array, "H W C"]:
+    """Bring one observation into the order of `image_shape`; uint8 is scaled from 0…255 to 0…1."""
+    image = observation.astype(jnp.float32)
+    if observation.dtype == jnp.uint8:
+        image = image / 255.0
+    if image.ndim == 2:
+        return image[..., None]
+    if image.ndim == 4:
+        return jnp.moveaxis(image, 0, 2).reshape(*image.shape[1:3], -1)
+    return jnp.moveaxis(image, 0, 2) if image.shape[0] < image.shape[2] else image
+
+
+TORSOS: tuple[type[Torso], ...] = (Auto, MLP, MinAtar, Nature, Impala)

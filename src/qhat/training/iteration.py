@@ -32,7 +32,8 @@ class Program:
         recipe: Recipe, shape: tuple[int, ...], dtype: str, actions: Actions, masked: bool = False
     ) -> "Program":
         """Compose the program of a recipe on given spaces."""
-        return Program(recipe, Learner.of(recipe, shape, actions), shape, dtype, actions, masked)
+        learner = Learner.of(recipe, shape, actions)
+        return Program(learner.recipe, learner, shape, dtype, actions, masked)
 
     def init(
         self, key: Array, observation: Array, environment: object, legal: Array | None = None

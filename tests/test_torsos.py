@@ -1,0 +1,183 @@
+"""Torsos compute what their papers draw, from every order of axes; the fast convolution is the plain one.
+
+Protects against channels read as pixels, a wrong number of features, and pixels fed to an MLP by accident.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qhat import recipes
+from qhat.actions import Actions
+from qhat.agent import Agent
+from qhat.errors import UsageError
+from qhat.learner import Learner
+from qhat.networks import convolution
+from qhat.networks.dense import Noisy
+from qhat.networks.torso import MLP, TORSOS, Auto, Impala, MinAtar, Nature
+from qhat.recipe import Recipe
+
+
+def plain(parameters: Any, image: jax.Array, stride: int, padding: str) -> jax.Array:
+    out = jax.lax.conv_general_dilated(
+        image[None], parameters["weight"], (stride, stride), padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest",
+    )  # fmt: skip
+    return out[0] + parameters["bias"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "same", "size"),
+    [(3, 1, False, (10, 10)), (3, 1, True, (9, 12)), (8, 4, False, (43, 36)), (4, 2, False, (9, 20))],
+)
+def test_convolution_is_the_plain_one_and_so_are_its_gradients(
+    kernel: int, stride: int, same: bool, size: tuple[int, int]
+) -> None:
+    keys = jax.random.split(jax.random.key(0), 3)
+    parameters = convolution.init(keys[0], kernel, 5, 6)
+    images = jax.random.normal(keys[1], (4, *size, 5))
+    shape = jax.eval_shape(lambda: plain(parameters, images[0], stride, "SAME" if same else "VALID")).shape
+    mixed = jax.random.normal(keys[2], shape)
+
+    def fast(parameters: Any, image: jax.Array) -> jax.Array:
+        return convolution.convolve(parameters, image, stride, same)
+
+    def slow(parameters: Any, image: jax.Array) -> jax.Array:
+        return plain(parameters, image, stride, "SAME" if same else "VALID")
+
+    def total(apply: Any, parameters: Any, images: jax.Array) -> jax.Array:
+        return (
+            jnp.mean(jax.vmap(lambda image: jnp.vdot(mixed, apply(parameters, image)))(images)) / mixed.size
+        )
+
+    for image in images:
+        np.testing.assert_allclose(fast(parameters, image), slow(parameters, image), atol=1e-5)
+    ours, theirs = (jax.grad(total, argnums=(1, 2))(apply, parameters, images) for apply in (fast, slow))
+    for our, their in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(our, their, atol=1e-5)
+
+
+def test_minatar_torso_is_its_papers_convolution() -> None:
+    torso, shape = MinAtar(), (10, 10, 4)
+    parameters = torso.init(jax.random.key(0), shape)
+    seen = jax.random.bernoulli(jax.random.key(1), 0.2, shape)
+    expected = jax.nn.relu(plain(parameters, seen.astype(jnp.float32), 1, "VALID")).reshape(-1)
+    np.testing.assert_allclose(torso.apply(parameters, seen), expected, atol=1e-5)
+    assert expected.size == torso.features(shape) == 1024
+
+
+def test_nature_is_the_papers_network() -> None:
+    torso, shape = Nature(), (84, 84, 4)
+    parameters = torso.init(jax.random.key(0), shape)
+    assert torso.features(shape) == 3136
+    assert sum(leaf.size for leaf in jax.tree.leaves(parameters)) == 8224 + 32832 + 36928
+    frames = jax.random.randint(jax.random.key(1), shape, 0, 256).astype(jnp.uint8)
+    x = frames.astype(jnp.float32) / 255
+    for index, stride in enumerate((4, 2, 1)):
+        x = jax.nn.relu(plain(parameters[f"convolution{index}"], x, stride, "VALID"))
+    np.testing.assert_allclose(torso.apply(parameters, frames), x.reshape(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_impala_is_the_papers_network(width: int) -> None:
+    torso, shape = Impala(width), (84, 84, 4)
+    parameters = torso.init(jax.random.key(0), shape)
+    assert torso.features(shape) == 11 * 11 * 32 * width
+    count = 0
+    for before, after in ((4, 16), (16, 32), (32, 32)):
+        inputs = before if before == 4 else before * width
+        count += 9 * inputs * after * width + 4 * 9 * (after * width) ** 2 + 5 * after * width
+    assert sum(leaf.size for leaf in jax.tree.leaves(parameters)) == count
+    frames = jax.random.randint(jax.random.key(1), (21, 20, 4), 0, 256).astype(jnp.uint8)
+    x = frames.astype(jnp.float32) / 255
+    for section in range(3):
+        own = {name: value for name, value in parameters.items() if name.startswith(f"section{section}")}
+        x = plain(own[f"section{section}"], x, 1, "SAME")
+        # The maximum over windows, spelled with NumPy: of an even side, the border is at its end.
+        borders = [(side % 2, 1) for side in x.shape[:2]]
+        filled = np.pad(np.asarray(x), (*borders, (0, 0)), constant_values=-np.inf)
+        windows = np.lib.stride_tricks.sliding_window_view(filled, (3, 3), axis=(0, 1))
+        x = jnp.asarray(windows[::2, ::2].max(axis=(-2, -1)))
+        for block in ("block0", "block1"):
+            y = plain(own[f"section{section}_{block}_first"], jax.nn.relu(x), 1, "SAME")
+            x = x + plain(own[f"section{section}_{block}_second"], jax.nn.relu(y), 1, "SAME")
+    np.testing.assert_allclose(torso.apply(parameters, frames), jax.nn.relu(x).reshape(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("torso", [Nature(), Impala()], ids=lambda torso: torso.name)
+def test_every_order_of_axes_is_the_same_picture(torso: Any) -> None:
+    last = np.random.default_rng(0).integers(0, 256, (40, 48, 6)).astype(np.uint8)
+    parameters = torso.init(jax.random.key(0), last.shape)
+    # Two frames of three colours: (stack, height, width, colours).
+    stacked = np.moveaxis(last.reshape(40, 48, 2, 3), 2, 0)
+    expected = torso.apply(parameters, jnp.asarray(last))
+    for other in (np.moveaxis(last, 2, 0), stacked):
+        same = torso.init(jax.random.key(0), other.shape)
+        assert jax.tree.map(jnp.shape, same) == jax.tree.map(jnp.shape, parameters)
+        assert torso.features(other.shape) == expected.size
+        np.testing.assert_array_equal(torso.apply(parameters, jnp.asarray(other)), expected)
+    grey = torso.init(jax.random.key(0), (40, 48))
+    np.testing.assert_array_equal(
+        torso.apply(grey, jnp.asarray(last[..., 0])), torso.apply(grey, jnp.asarray(last[..., :1]))
+    )
+    # Numbers that are no bytes are taken as they are.
+    np.testing.assert_allclose(
+        torso.apply(parameters, jnp.asarray(last / 255.0, jnp.float32)), expected, rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("torso", "shape"),
+    [
+        (Nature(), (10, 10, 4)), (Nature(), (84,)), (Nature(), (35, 84, 4)), (Nature(), (84, 84, 84)),
+        (Nature(), (2, 4, 84, 84)), (Impala(), (7, 7, 3)), (Impala(), (4,)), (MinAtar(), (10, 10)),
+    ],
+)  # fmt: skip
+def test_a_shape_that_does_not_fit_gets_a_sentence(torso: Any, shape: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match=r"torso '\w+' takes .*--torso mlp"):
+        torso.features(shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((4,), MLP()), ((10, 5), MLP()), ((4, 10, 10), MLP()), ((2, 2, 1), MLP()), ((3, 720), MLP()),
+        ((10, 10, 10), MinAtar()), ((10, 10, 4), MinAtar()), ((7, 7, 3), MinAtar()),
+        ((4, 84, 84), Nature()), ((84, 84, 4), Nature()), ((210, 160, 3), Nature()), ((84, 84), Nature()),
+        ((4, 96, 96, 3), Nature()), ((84, 84, 84), MLP()),
+    ],
+)  # fmt: skip
+def test_auto_takes_what_fits_and_a_recipe_then_names_it(shape: tuple[int, ...], expected: Any) -> None:
+    assert Auto().fitted(shape) == expected
+    learner = Learner.of(Recipe(), shape, Actions((3,)))
+    assert learner.recipe.torso == learner.network.torso == expected
+    assert Learner.of(Recipe(torso=MLP()), shape, Actions((3,))).network.torso == MLP()
+    auto, own = (each.init(jax.random.key(0), shape) for each in (Auto(), expected))
+    assert jax.tree.map(jnp.shape, auto) == jax.tree.map(jnp.shape, own)
+    seen = jnp.ones(shape, jnp.uint8)
+    np.testing.assert_array_equal(Auto().apply(auto, seen), expected.apply(own, seen))
+    assert Auto().features(shape) == expected.features(shape)
+
+
+def test_every_recipe_takes_the_torso_that_fits() -> None:
+    assert {recipe.torso for recipe in recipes.RECIPES.values()} == {Auto()}
+    assert {kind.name for kind in TORSOS} == {"auto", "mlp", "minatar", "nature", "impala"}
+
+
+def test_frames_stay_bytes_until_the_network_and_only_dense_layers_are_noisy() -> None:
+    agent = Agent(((2, 36, 36), "uint8"), 3, "rainbow", hidden=(8,), replay_capacity=32, batch_size=4)
+    assert agent.recipe.torso == Nature()
+    assert agent.program.dtype == "uint8"
+    frame = np.random.default_rng(0).integers(0, 256, (2, 36, 36)).astype(np.uint8)
+    assert agent.act(frame) in (0, 1, 2)
+    assert agent._seed.ring.observation.dtype == jnp.uint8
+    weights = agent._seed.learner.online
+    assert set(weights["torso"]["convolution0"]) == {"weight", "bias"}
+    assert set(weights["value"]) == {"weight", "bias", "weight_sigma", "bias_sigma"}
+    learner = Learner.of(Recipe(dense=Noisy(), torso=Impala()), (12, 12, 3), Actions((3,)))
+    noisy = {"weight_sigma", "bias_sigma"}
+    torso = jax.eval_shape(learner.init_parameters, jax.random.key(0))["torso"]
+    assert not any(noisy & set(layer) for layer in torso.values())
