@@ -112,7 +112,8 @@ class _Session:
     ):
         self.judge, self.spec = judge, environment.spec
         spec = self.spec
-        self.program = Program.of(config.recipe, spec.shape, spec.dtype, spec.actions, spec.masked)
+        spaces = (spec.shape, spec.dtype, spec.actions, spec.masked)
+        self.program = Program.of(config.recipe, *spaces, stack=spec.stack)
         self.config = config = dataclasses.replace(config, recipe=self.program.recipe)
         if isinstance(environment, HostEnvironment):
             self.loop = HostLoop(self.program, environment)
