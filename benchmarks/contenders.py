@@ -59,10 +59,10 @@ def _threads(
     ]
 
 
-def _qhat(name: str, label: str, variant: str, seeds: int = 1) -> Contender:
+def _qhat(name: str, label: str, variant: str, seeds: int = 1, part: str = "throughput") -> Contender:
     arguments = ("--variant", variant, "--seeds", str(seeds))
     size = ("--steps", 2_000, 50_000)
-    return Contender("throughput", name, label, "qhat_throughput.py", arguments, size)
+    return Contender(part, name, label, "qhat_throughput.py", arguments, size)
 
 
 _STEPS = ("--steps", 500, 6_000)
@@ -113,6 +113,34 @@ THROUGHPUT = [
 ]
 
 
+ENVIRONMENTS = [
+    *_threads(
+        "environments",
+        "sb3-cartpole",
+        "CartPole-v1 · Stable-Baselines3 DQN",
+        "peers/sb3_throughput.py",
+        (),
+        _STEPS,
+    ),
+    _qhat("qhat-host", "CartPole-v1 · qhat DQN, Gymnasium on the host loop", "host", part="environments"),
+    *_threads(
+        "environments",
+        "sb3-lunarlander",
+        "LunarLander-v3 · Stable-Baselines3 DQN",
+        "peers/sb3_throughput.py",
+        ("--task", "lunarlander"),
+        _STEPS,
+    ),
+    _qhat(
+        "qhat-lunarlander",
+        "LunarLander-v3 · qhat DQN, EnvPool compiled",
+        "lunarlander",
+        part="environments",
+    ),
+    _qhat("qhat-minatar", "Breakout-MinAtar · qhat DQN", "minatar", part="environments"),
+]
+
+
 def _replay(name: str, label: str, script: str, quick: int, full: int, *arguments: str) -> Contender:
     return Contender("replay", name, label, script, arguments, ("--iterations", quick, full))
 
@@ -146,5 +174,5 @@ TIME_TO_SCORE = [
     ),
 ]
 
-CONTENDERS = (*THROUGHPUT, *REPLAY, *TIME_TO_SCORE)
-PARTS = ("throughput", "replay", "time-to-score")
+CONTENDERS = (*THROUGHPUT, *ENVIRONMENTS, *REPLAY, *TIME_TO_SCORE)
+PARTS = ("throughput", "environments", "replay", "time-to-score")

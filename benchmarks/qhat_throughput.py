@@ -1,4 +1,4 @@
-"""Steps per second of qhat's compiled loop on CartPole-v1. Prints one JSON object."""
+"""Steps per second of qhat's loops. Prints one JSON object."""
 
 import argparse
 import json
@@ -9,10 +9,12 @@ from qhat.exploration import NoExploration
 from qhat.heads import Categorical
 from qhat.networks.dense import Noisy
 from qhat.networks.merge import Dueling
+from qhat.networks.torso import MinAtar
 from qhat.policies import Double
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
 from qhat.runtime import devices_for, prepare
+from qhat.targets import Hard
 
 CHUNK = 10_000
 """Iterations per call of the compiled loop."""
@@ -44,26 +46,48 @@ VARIANTS: dict[str, Recipe] = {
     ),
     "chapter-rainbow": replace(DOUBLE_CLIP, merge=Dueling(), max_gradient_norm=1.0),
     "chapter-per": replace(DOUBLE_CLIP, sampler=Prioritised(), max_gradient_norm=1.0),
+    "host": BASE,
+    "lunarlander": replace(BASE, hidden=(256, 256), batch_size=128, num_envs=8, replay_ratio=0.25),
+    "minatar": replace(
+        BASE,
+        torso=MinAtar(),
+        hidden=(128,),
+        replay_ratio=0.25,
+        target=Hard(every=1_000),
+        learning_starts=1_000,
+    ),
 }
+ENVIRONMENTS = {
+    "host": "gym:CartPole-v1",
+    "lunarlander": "envpool:LunarLander-v3",
+    "minatar": "gymnax:Breakout-MinAtar",
+}
+"""Where it is not the compiled CartPole-v1."""
 
 
-def measure(recipe: Recipe, seeds: int, devices: int, warmup: int, steps: int) -> dict[str, float]:
+def measure(variant: str, seeds: int, devices: int, warmup: int, steps: int) -> dict[str, float]:
     """Train `seeds` seeds for `warmup` steps each, then time `steps` more of each."""
     import jax
 
-    from qhat.environments.catalogue import find
-    from qhat.environments.gymnax_env import GymnaxEnvironment
+    from qhat.environments.host import HostEnvironment
+    from qhat.environments.make import make_any
+    from qhat.training.host import HostLoop
     from qhat.training.iteration import Program
     from qhat.training.loop import Loop
 
-    environment = GymnaxEnvironment(find("CartPole-v1"), recipe.num_envs)
+    recipe, env_id = VARIANTS[variant], ENVIRONMENTS.get(variant, "CartPole-v1")
+    environment = make_any(env_id, recipe.num_envs, range(seeds), devices)
     spec = environment.spec
     program = Program.of(recipe, spec.shape, spec.dtype, spec.actions)
-    loop = Loop(program, environment, devices)
+    if isinstance(environment, HostEnvironment):
+        loop = HostLoop(program, environment)
+    else:
+        loop = Loop(program, environment, devices)
     state = loop.init(jax.random.split(jax.random.key(0), seeds))
     run = loop.compile(CHUNK)
     # In two calls: the state that comes out may be laid out over the devices in another way than
     # the one that went in, which takes a second compilation.
+    warmup, steps = warmup // recipe.num_envs, steps // recipe.num_envs
     for part in (warmup // 2, warmup - warmup // 2):
         state, _ = run(state, part)
     updates = int(jax.block_until_ready(state).clock.updates)
@@ -73,7 +97,7 @@ def measure(recipe: Recipe, seeds: int, devices: int, warmup: int, steps: int) -
     jax.block_until_ready(state)
     seconds = time.perf_counter() - start
     updates = int(state.clock.updates) - updates
-    return {"steps": seeds * steps, "updates": seeds * updates, "seconds": seconds}
+    return {"steps": seeds * steps * recipe.num_envs, "updates": seeds * updates, "seconds": seconds}
 
 
 def main() -> None:
@@ -86,11 +110,7 @@ def main() -> None:
     most = devices_for(options.seeds)
     devices = max(d for d in range(1, most + 1) if options.seeds % d == 0)
     prepare(devices)
-    print(
-        json.dumps(
-            measure(VARIANTS[options.variant], options.seeds, devices, options.warmup, options.steps)
-        )
-    )
+    print(json.dumps(measure(options.variant, options.seeds, devices, options.warmup, options.steps)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Steps per second of Stable-Baselines3's DQN on CartPole-v1. Prints one JSON object."""
+"""Steps per second of Stable-Baselines3's DQN. Prints one JSON object."""
 
 import argparse
 import json
@@ -6,26 +6,37 @@ import time
 
 import torch  # pyright: ignore[reportMissingImports]
 from stable_baselines3 import DQN  # pyright: ignore[reportMissingImports]
+from stable_baselines3.common.env_util import (  # pyright: ignore[reportMissingImports]
+    make_vec_env,
+)
+
+CARTPOLE = {"batch_size": 32, "policy_kwargs": {"net_arch": [64, 64]}}
+# One update per four steps: two after each step of eight environments.
+LUNARLANDER = {"batch_size": 128, "gradient_steps": 2, "policy_kwargs": {"net_arch": [256, 256]}}
+TASKS = {"cartpole": ("CartPole-v1", 1, CARTPOLE), "lunarlander": ("LunarLander-v3", 8, LUNARLANDER)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", choices=TASKS, default="cartpole")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--warmup", type=int, default=1_500)
     parser.add_argument("--steps", type=int, default=6_000)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    env_id, copies, settings = TASKS[options.task]
     model = DQN(
         "MlpPolicy",
-        "CartPole-v1",
-        learning_rate=1e-3,
-        buffer_size=100_000,
-        learning_starts=1_000,
-        batch_size=32,
-        train_freq=1,
-        gradient_steps=1,
-        policy_kwargs={"net_arch": [64, 64]},
-        device="cpu",
+        make_vec_env(env_id, copies),
+        **{
+            "learning_rate": 1e-3,
+            "buffer_size": 100_000,
+            "learning_starts": 1_000,
+            "train_freq": 1,
+            "gradient_steps": 1,
+            "device": "cpu",
+            **settings,
+        },
     )
     model.learn(options.warmup, log_interval=None)
     steps, updates, start = model.num_timesteps, model._n_updates, time.perf_counter()

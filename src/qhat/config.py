@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from qhat.errors import require
+from qhat.presets import NAME, preset_of
 from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT, get
 
@@ -49,6 +50,14 @@ class TrainConfig:
     """How copies of a gym: environment are stepped: in this process, or each in one of its own."""
     env_timeout: float = 60.0
     """Seconds after which a step of a gym: environment counts as hanging."""
+
+    @staticmethod
+    def of(env: str) -> TrainConfig:
+        """Return what an environment is trained with unless told otherwise: its preset, if it has one."""
+        preset = preset_of(env)
+        if preset is None:
+            return TrainConfig(env)
+        return TrainConfig(env, NAME, preset.recipe, steps=preset.steps, eval_every=preset.eval_every)
 
     def validate(self) -> TrainConfig:
         """Return self, or raise `UsageError` for the first value that has no meaning."""
