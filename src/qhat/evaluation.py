@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -13,7 +13,9 @@ import numpy as np
 from jaxtyping import Array
 
 from qhat.environments.base import Environment
+from qhat.environments.host import HostEnvironment
 from qhat.environments.spaces import ActionCoding, Observations
+from qhat.environments.wrappers import Wrapper, builder
 from qhat.learner import Learner
 
 
@@ -54,21 +56,56 @@ def compiled_returns(learner: Learner, environment: Environment) -> Callable[[An
     return returns
 
 
+def judged_returns(
+    learner: Learner,
+    judge: Environment | HostEnvironment,
+    episodes: int,
+    seeds: int,
+    options: Mapping[str, Any],
+    wrap: Sequence[Wrapper],
+) -> Callable[[Any, Array], np.ndarray]:
+    """Return what plays a run's own evaluations: parameters and a key to episode returns `[S, E]`."""
+    if isinstance(judge, Environment):
+        return compiled_returns(learner, judge)
+    reference = judge.spec.reference or judge.spec.id
+
+    def returns(parameters: Any, key: Array) -> np.ndarray:
+        first = [int(jax.random.bits(key) >> 2)] * seeds
+        return hosted_returns(learner, parameters, reference, episodes, first, options, wrap)
+
+    return returns
+
+
 def hosted_returns(
-    learner: Learner, parameters: Any, env_id: str, episodes: int, first: Sequence[int]
+    learner: Learner,
+    parameters: Any,
+    env_id: str,
+    episodes: int,
+    first: Sequence[int],
+    options: Mapping[str, Any] | None = None,
+    wrap: Sequence[Wrapper] = (),
 ) -> np.ndarray:
     """Play `reference_returns` with every seed of parameters `[S, ...]`: `[S, episodes]`.
 
     Args:
         first: seed of each seed's first episode.
+        options: for the environment's constructor.
+        wrap: what stands around it; wrappers of rewards do not touch a score.
     """
     own = (jax.tree.map(lambda leaf, at=at: jnp.asarray(leaf[at]), parameters) for at in range(len(first)))
     each = zip(own, first, strict=True)
-    return np.stack([reference_returns(learner, one, env_id, episodes, seed) for one, seed in each])
+    play = functools.partial(reference_returns, options=options, wrap=wrap)
+    return np.stack([play(learner, one, env_id, episodes, seed) for one, seed in each])
 
 
 def reference_returns(
-    learner: Learner, parameters: Any, env_id: str, episodes: int, seed: int
+    learner: Learner,
+    parameters: Any,
+    env_id: str,
+    episodes: int,
+    seed: int,
+    options: Mapping[str, Any] | None = None,
+    wrap: Sequence[Wrapper] = (),
 ) -> np.ndarray:
     """Play `episodes` whole episodes in Gymnasium's own implementation of `env_id`.
 
@@ -79,7 +116,8 @@ def reference_returns(
     Returns:
         the undiscounted return of every episode, `[episodes]`.
     """
-    environments = gymnasium.make_vec(env_id, num_envs=episodes, vectorization_mode="sync")
+    build = builder(env_id, options or {}, wrap)
+    environments = gymnasium.vector.SyncVectorEnv([build] * episodes)
     seeds = list(range(seed, seed + episodes))
     try:
         space, actions = environments.single_observation_space, environments.single_action_space

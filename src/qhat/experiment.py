@@ -20,8 +20,10 @@ from qhat.config import TrainConfig
 from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
+from qhat.environments.wrapped import wrapped
+from qhat.environments.wrappers import of_rewards
 from qhat.errors import UsageError, require
-from qhat.evaluation import compiled_returns, hosted_returns
+from qhat.evaluation import judged_returns
 from qhat.learner import Metrics
 from qhat.memory import nbytes, require_memory
 from qhat.run import Run, load_best, spec_to_json
@@ -93,7 +95,15 @@ def train(
     devices = runtime.dividing(config.seeds, len(jax.local_devices()))
     own = isinstance(env, Environment)
     since = _step_reached(config) if config.resume else 0
-    environment = env if own else make_any(env_id, config.recipe.num_envs, numbers, devices, since)
+    task: dict[str, Any] = {"options": config.env_kwargs, "wrap": config.wrap}
+    require(
+        not (own and config.env_kwargs),
+        f"env_kwargs is {config.env_kwargs}, and the environment is made already; expected none.",
+    )
+    if isinstance(env, Environment):
+        environment = wrapped(env, config.wrap)
+    else:
+        environment = make_any(env_id, config.recipe.num_envs, numbers, devices, since, **task)
     require(
         environment.num_envs == config.recipe.num_envs,
         f"The environment has {environment.num_envs} copies and the recipe num_envs"
@@ -103,7 +113,7 @@ def train(
     if isinstance(environment, Environment) and not own:
         # Other episodes than the training's, whose seeds are numbered from 0.
         judges = range(2**31 + config.seed, 2**31 + config.seed + config.seeds)
-        judge = make_any(env_id, config.eval_episodes, judges, since=since)
+        judge = make_any(env_id, config.eval_episodes, judges, since=since, **task)
     return _Session(config, environment, judge, devices).run(progress, should_stop)
 
 
@@ -119,7 +129,8 @@ class _Session:
     ):
         spec, recipe = environment.spec, config.recipe
         self.config, self.judge, self.spec = config, judge, spec
-        self.program = Program.of(recipe, spec.shape, spec.dtype, spec.actions, spec.masked)
+        rewards = of_rewards(config.wrap)
+        self.program = Program.of(recipe, spec.shape, spec.dtype, spec.actions, spec.masked, rewards)
         if isinstance(environment, HostEnvironment):
             self.loop = HostLoop(self.program, environment)
         else:
@@ -158,7 +169,7 @@ class _Session:
     def _resume(self, folder: RunFolder) -> tuple[RunFolder, TrainState, dict[str, Any]]:
         written = folder.read_config()
         wanted = {**self.config.to_json(), "spec": spec_to_json(self.spec)}
-        for name in ("env", "recipe_name", "recipe", "seeds", "seed", "spec"):
+        for name in ("env", "recipe_name", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec"):
             if written.get(name) != wanted[name]:
                 raise UsageError(
                     f"Run '{folder.path}' was trained with another {name}; resuming takes the run's own"
@@ -192,9 +203,8 @@ class _Session:
     def _warm_start(self, state: TrainState, source: Path) -> TrainState:
         parameters = load_best(RunFolder.open(source), state.seeds.learner.online, self.config.recipe)
         copies = (parameters, jax.tree.map(jnp.copy, parameters))
-        return eqx.tree_at(
-            lambda whole: (whole.seeds.learner.online, whole.seeds.learner.target), state, copies
-        )
+        seeds = eqx.tree_at(lambda own: (own.learner.online, own.learner.target), state.seeds, copies)
+        return TrainState(state.clock, self.program.primed(seeds))
 
     def run(self, progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Run:
         """Train in compiled calls that end at evaluations and checkpoints."""
@@ -202,7 +212,8 @@ class _Session:
         end = math.ceil(config.steps / E)
         marks = [max(1, every // E) for every in (config.eval_every, config.save_every)]
         advance = self.loop.compile(min(LONGEST_CALL, *marks, end))
-        judge = self._judge()
+        task = (config.env_kwargs, config.wrap)
+        judge = judged_returns(self.program.learner, self.judge, config.eval_episodes, config.seeds, *task)
         at = int(self.state.clock.iterations)
         stopped = False
         while at < end and not stopped:
@@ -222,24 +233,11 @@ class _Session:
             if saves:
                 self._save(at * E)
             progress(self._progress(at * E, elapsed, loss, rate))
-        run = Run(self.folder, self.program, self.spec)
+        run = Run(self.folder, self.program, self.spec, *task)
         write_text(self.folder.path / "README.md", card(self.folder.path, run.summary(), config))
         if stopped and should_stop():
             raise Interrupted(run)
         return run
-
-    def _judge(self) -> Callable[[Any, Any], np.ndarray]:
-        """Return what plays the run's own evaluations: parameters and a key to returns `[S, E]`."""
-        if isinstance(self.judge, Environment):
-            return compiled_returns(self.program.learner, self.judge)
-        learner, episodes, S = self.program.learner, self.config.eval_episodes, self.config.seeds
-        reference = self.judge.spec.reference or self.judge.spec.id
-
-        def returns(parameters: Any, key: Any) -> np.ndarray:
-            first = int(jax.random.bits(key) >> 2)
-            return hosted_returns(learner, parameters, reference, episodes, [first] * S)
-
-        return returns
 
     def _write(self, at: int, count: int, log: Log, rate: float) -> float:
         """Add a call's episodes and metrics to metrics.csv; return the mean loss."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ import numpy as np
 
 from qhat.actions import Actions
 from qhat.axis import AxisValue, spell
+from qhat.environments import wrappers
 from qhat.environments.base import Environment, Spec
 from qhat.environments.make import make, make_any
+from qhat.environments.wrapped import wrapped
+from qhat.environments.wrappers import Wrapper
 from qhat.errors import UsageError, require
 from qhat.evaluation import compiled_returns, hosted_returns
 from qhat.recipe import Recipe
@@ -31,6 +35,10 @@ class Run:
     folder: RunFolder
     program: Program
     spec: Spec
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Options of the environment's constructor."""
+    wrap: tuple[Wrapper, ...] = ()
+    """What stood around the environment."""
 
     @staticmethod
     def open(path: Path | str, parts: tuple[type[AxisValue], ...] = ()) -> Run:
@@ -42,7 +50,10 @@ class Run:
         folder = RunFolder.open(Path(path))
         config = folder.read_config()
         recipe, spec = Recipe.from_json(config["recipe"], parts), spec_from_json(config["spec"])
-        return Run(folder, Program.of(recipe, spec.shape, spec.dtype, spec.actions, spec.masked), spec)
+        options, wrap = config.get("env_kwargs", {}), wrappers.listed(config.get("wrap", []))
+        rewards = wrappers.of_rewards(wrap)
+        program = Program.of(recipe, spec.shape, spec.dtype, spec.actions, spec.masked, rewards)
+        return Run(folder, program, spec, options, wrap)
 
     def weights(self, which: str = "best") -> Any:
         """Return the online weights of all seeds, leaves `[S, ...]`: `best` or `last`."""
@@ -55,6 +66,7 @@ class Run:
         which: str = "best",
         seed: int = 1_000_000,
         env: str | Environment | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Score:
         """Play fresh greedy episodes with every seed's policy, in the reference where there is one.
 
@@ -63,12 +75,19 @@ class Run:
             which: `best` (chosen by the run's own evaluations) or `last`.
             seed: of the first episode; seed i's episodes are numbered on from seed + i·episodes.
             env: another environment id with the same spaces; or an environment of one's own, every
-                copy of which plays one episode.
+                copy of which plays one episode. The run's wrappers stand around it too.
+            options: of the environment's constructor, in place of the run's own; another `env` has none of
+                the run's.
         """
         require(episodes >= 1, f"episodes is {episodes}; expected 1 or more.")
         require(which in ("best", "last"), f"which is {which!r}; expected 'best' or 'last'.")
         weights = self.weights(which)
-        probe = env if isinstance(env, Environment) else make_any(env or self.spec.id, 1)
+        if options is None:
+            options = self.options if env is None else {}
+        task: dict[str, Any] = {"options": options, "wrap": self.wrap}
+        own = wrapped(env, self.wrap) if isinstance(env, Environment) else None
+        name = env if isinstance(env, str) else self.spec.id
+        probe = own or make_any(name, 1, **task)
         env_id = probe.spec.id
         if (probe.spec.shape, probe.spec.actions) != (self.spec.shape, self.spec.actions):
             raise UsageError(
@@ -79,12 +98,12 @@ class Run:
         learner = self.program.learner
         seeds = jax.tree.leaves(weights)[0].shape[0]
         if probe.spec.reference is None:
-            own = isinstance(env, Environment)
-            judge = env if own else make(env_id, episodes, range(seed, seed + seeds))
+            judge = own or make(env_id, episodes, range(seed, seed + seeds), **task)
             returns = compiled_returns(learner, judge)(weights, jax.random.key(seed))
             return Score.of(env_id, returns)
         first = [seed + index * episodes for index in range(seeds)]
-        return Score.of(env_id, hosted_returns(learner, weights, probe.spec.reference, episodes, first))
+        played = (probe.spec.reference, episodes, first, options, self.wrap)
+        return Score.of(env_id, hosted_returns(learner, weights, *played))
 
     def summary(self) -> dict[str, Any]:
         """Return the last checkpoint's step, and each seed's best own evaluation and its step."""
@@ -113,7 +132,7 @@ def load_best(folder: RunFolder, like: Any, recipe: Recipe) -> Any:
         UsageError: the run's composition is another one.
     """
     source = Run.open(folder.path)
-    for name in ("head", "merge", "dense", "torso", "hidden"):
+    for name in ("head", "merge", "dense", "torso", "hidden", "normalise"):
         theirs, ours = getattr(source.program.recipe, name), getattr(recipe, name)
         require(
             theirs == ours,

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from qhat.actions import Actions
+from qhat.replay.moments import Moments
 from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED, Window, n_step
 from qhat.replay.outlook import Outlook
 from qhat.replay.samplers import Sampler
@@ -74,6 +75,8 @@ class Ring(eqx.Module):
     """Actions that the row's observation allows, in an environment that masks."""
     seen: Outlook | None = None
     """Range of the rewards and returns stored so far, where a head asks for it."""
+    moments: Moments | None = None
+    """Statistics of the observations stored so far, where the recipe normalises them."""
 
     @staticmethod
     def empty(
@@ -85,12 +88,14 @@ class Ring(eqx.Module):
         *,
         masked: bool = False,
         watch: float | None = None,
+        normalise: bool = False,
     ) -> "Ring":
         """Allocate `num_envs` rings. Observations keep their own `dtype`.
 
         Args:
             masked: whether every observation comes with the actions that it allows.
             watch: discount of the returns to keep `seen` of; `None` is not to.
+            normalise: whether to keep `moments`.
         """
         size = num_envs * rows
         return Ring(
@@ -103,6 +108,7 @@ class Ring(eqx.Module):
             rows=rows,
             legal=jnp.ones((size, actions.factors, actions.width), bool) if masked else None,
             seen=None if watch is None else Outlook.empty(num_envs, watch),
+            moments=Moments.empty(shape) if normalise else None,
         )
 
     @property
@@ -128,11 +134,13 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
     kinds = jnp.concatenate([kind, jnp.full_like(kind, NOTHING)]).astype(jnp.uint8)
     advance = step.real * (1 + ended)
     observations = jnp.concatenate([step.observation, step.successor])
-    legal, seen = ring.legal, ring.seen
+    legal, seen, moments = ring.legal, ring.seen, ring.moments
     if legal is not None and step.legal is not None and step.legal_next is not None:
         legal = legal.at[slots].set(jnp.concatenate([step.legal, step.legal_next]), mode="drop")
     if seen is not None:
         seen = seen.see(step.reward, ended, step.real)
+    if moments is not None:
+        moments = moments.see(observations, jnp.concatenate([step.real, step.real & ended]))
     ring = dataclasses.replace(
         ring,
         observation=ring.observation.at[slots].set(
@@ -145,6 +153,7 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         filled=jnp.minimum(ring.filled + advance, ring.rows),
         legal=legal,
         seen=seen,
+        moments=moments,
     )
     return ring, slots, kinds != NOTHING
 

@@ -3,13 +3,16 @@
 import dataclasses
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from qhat.actions import Actions
 from qhat.environments.base import Timestep
-from qhat.learner import Learner, LearnerState, Metrics
+from qhat.environments.wrappers import RewardWrapper
+from qhat.errors import require
+from qhat.learner import STATISTICS, Learner, LearnerState, Metrics
 from qhat.recipe import Recipe
 from qhat.replay import ring as replay
 from qhat.training.state import Clock, Episodes, Log, SeedState
@@ -26,13 +29,25 @@ class Program:
     actions: Actions
     masked: bool = False
     """Whether every observation comes with the actions that it allows."""
+    rewards: tuple[RewardWrapper, ...] = ()
+    """What becomes of a reward before it is stored; scores are of the task's own rewards."""
 
     @staticmethod
     def of(
-        recipe: Recipe, shape: tuple[int, ...], dtype: str, actions: Actions, masked: bool = False
+        recipe: Recipe,
+        shape: tuple[int, ...],
+        dtype: str,
+        actions: Actions,
+        masked: bool = False,
+        rewards: tuple[RewardWrapper, ...] = (),
     ) -> "Program":
-        """Compose the program of a recipe on given spaces."""
-        return Program(recipe, Learner.of(recipe, shape, actions), shape, dtype, actions, masked)
+        """Compose the program of a recipe on given spaces. Raises `UsageError` where they do not fit."""
+        require(
+            not (recipe.normalise and dtype == "uint8"),
+            f"--normalise has no meaning for observations {shape} of uint8: the range of pixels is known,"
+            " and replay's statistics of them would be large. Leave it out.",
+        )
+        return Program(recipe, Learner.of(recipe, shape, actions), shape, dtype, actions, masked, rewards)
 
     def init(
         self, key: Array, observation: Array, environment: object, legal: Array | None = None
@@ -43,6 +58,7 @@ class Program:
         ring = replay.Ring.empty(
             E, recipe.replay_capacity // E, self.shape, self.dtype, self.actions,
             masked=self.masked, watch=recipe.gamma if recipe.head.calibrates else None,
+            normalise=recipe.normalise,
         )  # fmt: skip
         seed = SeedState(
             key=keys["run"],
@@ -73,6 +89,13 @@ class Program:
         seed = dataclasses.replace(seed, ring=ring, environment=environment, episodes=fresh)
         return self.act(seed, observation, legal, key, steps)
 
+    def primed(self, seed: SeedState) -> SeedState:
+        """Let statistics of observations go on from those that the weights came with."""
+        if not self.recipe.normalise:
+            return seed
+        known = jax.tree.map(jnp.copy, seed.learner.online[STATISTICS])
+        return eqx.tree_at(lambda each: each.ring.moments, seed, known)
+
     def iterate(
         self, clock: Clock, seed: SeedState, timestep: Timestep, keys: dict[str, Array]
     ) -> tuple[SeedState, Log]:
@@ -99,10 +122,13 @@ class Program:
 
     def store(self, seed: SeedState, timestep: Timestep) -> SeedState:
         """Append the transitions to replay."""
+        reward = timestep.reward
+        for part in self.rewards:
+            reward = part.learned(reward)
         step = replay.Step(
             observation=seed.observation,
             action=seed.action,
-            reward=timestep.reward,
+            reward=reward,
             successor=timestep.successor,
             terminated=timestep.terminated,
             truncated=timestep.truncated,
@@ -154,7 +180,7 @@ class Program:
             gamma=recipe.gamma,
         )
         learner, errors, metrics = self.learner.update(
-            learner, batch, weights, keys["noise"], number, ring.seen, steps
+            learner, batch, weights, keys["noise"], number, ring.seen, steps, ring.moments
         )
         return learner, recipe.sampler.update(sampler, slots, errors), metrics
 
