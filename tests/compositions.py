@@ -35,6 +35,7 @@ AXES: dict[str, tuple[Any, ...]] = {
     "sampler": (Uniform(), Prioritised()),
     "target": (Hard(every=10), Soft(tau=0.1)),
     "torso": (MLP(), MinAtar(filters=4), Impala()),
+    "normalise": (False, True),
     "actions": (Actions((3,)), Actions((2, 4, 3))),
     "masked": (False, True),
 }

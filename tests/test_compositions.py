@@ -83,7 +83,9 @@ def test_a_composition_learns_a_fixed_batch(values: dict[str, Any]):
 
         def turn(state: Any, number: jax.Array) -> tuple[Any, tuple]:
             now = jax.random.fold_in(key, number)
-            new, errors, metrics = learner.update(state, batch, weights, now, number, ring.seen)
+            new, errors, metrics = learner.update(
+                state, batch, weights, now, number, ring.seen, None, ring.moments
+            )
             # The target stays, so that there is one thing to fit.
             kept = new.target if number.size == 0 else state.target
             first = jnp.where(number == 1, 1.0, 0.0)

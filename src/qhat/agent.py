@@ -257,10 +257,10 @@ class Agent:
         seed = self._seed
         learner = checkpoint.read_tree(folder, "learner", seed.learner)
         rest = checkpoint.read_tree(folder, "rest", _rest(seed))
-        ring, sampler = seed.ring, seed.sampler
+        seed = self.program.primed(dataclasses.replace(seed, learner=learner, **rest))
         if about.get("replay"):
-            ring, sampler = checkpoint.read_tree(folder, "replay", (ring, sampler))
-        seed = dataclasses.replace(seed, learner=learner, ring=ring, sampler=sampler, **rest)
+            ring, sampler = checkpoint.read_tree(folder, "replay", (seed.ring, seed.sampler))
+            seed = dataclasses.replace(seed, ring=ring, sampler=sampler)
         self._adopt(jax.tree.map(jnp.asarray, seed), counts[0], counts[1])
         self._acts = counts[2]
         if about.get("open"):

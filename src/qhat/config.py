@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from qhat.axis import to_json
+from qhat.environments import options, wrappers
+from qhat.environments.wrappers import Wrapper
 from qhat.errors import require
 from qhat.presets import NAME, preset_of
 from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT, get
+
+OPTIONS = tyro.constructors.PrimitiveConstructorSpec(
+    nargs="*",
+    metavar="[KEY=VALUE [KEY=VALUE ...]]",
+    instance_from_str=options.read_words,
+    is_instance=lambda value: value is None or isinstance(value, Mapping),
+    str_from_instance=lambda value: options.write_words(value or {}),
+)
+"""How the command line reads and shows the options of an environment."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +39,10 @@ class TrainConfig:
         default_factory=lambda: get(DEFAULT)
     )
     """The algorithm, resolved."""
+    env_kwargs: Annotated[Mapping[str, Any], OPTIONS] = dataclasses.field(default_factory=dict)
+    """Options of the environment's constructor, for example `gravity=-5.0`; values are JSON or text."""
+    wrap: tuple[Wrapper, ...] = ()
+    """What stands around the environment, the innermost first, for example `frame_stack:count=4`."""
     steps: int = 50_000
     """Environment steps per seed."""
     max_seconds: float | None = None
@@ -91,6 +108,8 @@ class TrainConfig:
             not self.resume or self.run_dir is not None,
             "--resume needs --run-dir, the folder of the run to go on with.",
         )
+        options.check(self.env_kwargs)
+        wrappers.validate(self.wrap)
         self.recipe.validate()
         return self
 
@@ -100,6 +119,8 @@ class TrainConfig:
         return {
             **written,
             "recipe": self.recipe.to_json(),
+            "env_kwargs": dict(self.env_kwargs),
+            "wrap": [to_json(part) for part in self.wrap],
             "run_dir": None,
             "init_from": str(self.init_from) if self.init_from else None,
         }

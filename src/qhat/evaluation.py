@@ -14,6 +14,7 @@ from jaxtyping import Array
 
 from qhat.environments.base import Environment
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.record import name_of
 from qhat.environments.workers import vectorise
 from qhat.learner import Learner
 
@@ -58,6 +59,20 @@ def compiled_returns(learner: Learner, environment: Environment) -> Callable[[An
     return returns
 
 
+def judged_returns(
+    learner: Learner, judge: Environment | Playable, episodes: int, seeds: int
+) -> Callable[[Any, Array], np.ndarray]:
+    """Return what plays a run's own evaluations: parameters and a key to episode returns `[S, E]`."""
+    if isinstance(judge, Environment):
+        return compiled_returns(learner, judge)
+
+    def returns(parameters: Any, key: Array) -> np.ndarray:
+        first = [int(jax.random.bits(key) >> 2)] * seeds
+        return hosted_returns(learner, parameters, judge, episodes, first)
+
+    return returns
+
+
 def hosted_returns(
     learner: Learner, parameters: Any, env: Playable, episodes: int, first: Sequence[int]
 ) -> np.ndarray:
@@ -65,6 +80,8 @@ def hosted_returns(
 
     Args:
         first: seed of each seed's first episode.
+        options: for the environment's constructor.
+        wrap: what stands around it; wrappers of rewards do not touch a score.
     """
     own = (jax.tree.map(lambda leaf, at=at: jnp.asarray(leaf[at]), parameters) for at in range(len(first)))
     each = zip(own, first, strict=True)
@@ -85,9 +102,8 @@ def reference_returns(
         the undiscounted return of every episode, `[episodes]`.
     """
     build = functools.partial(gymnasium.make, env) if isinstance(env, str) else env
-    name = env if isinstance(env, str) else "own"
     envs = vectorise(build, episodes, "sync")
-    environment = GymnasiumEnvironment(name, envs, range(seed, seed + episodes))
+    environment = GymnasiumEnvironment(name_of(envs), envs, range(seed, seed + episodes))
     try:
         observation, legal = environment.start()[0], environment.legal()
         returns, finished = np.zeros(episodes), np.zeros(episodes, bool)

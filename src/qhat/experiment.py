@@ -22,17 +22,16 @@ from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.own import Own, name_of
 from qhat.errors import UsageError
-from qhat.evaluation import Playable, compiled_returns, hosted_returns
+from qhat.evaluation import Playable, judged_returns
 from qhat.learner import Metrics
 from qhat.memory import nbytes, require_memory
-from qhat.run import Run, load_best, spec_to_json
+from qhat.run import Run, load_best, program_of, spec_to_json
 from qhat.runs.card import card
 from qhat.runs.folder import RunFolder, write_text
 from qhat.stage import staged
 from qhat.statistics import mean_of_finite
 from qhat.training import checkpoint
 from qhat.training.host import HostLoop
-from qhat.training.iteration import Program
 from qhat.training.loop import Loop
 from qhat.training.state import Log, TrainState
 
@@ -111,9 +110,7 @@ class _Session:
         devices: int,
     ):
         self.judge, self.spec = judge, environment.spec
-        spec = self.spec
-        spaces = (spec.shape, spec.dtype, spec.actions, spec.masked)
-        self.program = Program.of(config.recipe, *spaces, stack=spec.stack)
+        self.program = program_of(config.recipe, self.spec, config.wrap)
         self.config = config = dataclasses.replace(config, recipe=self.program.recipe)
         if isinstance(environment, HostEnvironment):
             self.loop = HostLoop(self.program, environment)
@@ -153,7 +150,7 @@ class _Session:
     def _resume(self, folder: RunFolder) -> tuple[RunFolder, TrainState, dict[str, Any]]:
         written = folder.read_config()
         wanted = {**self.config.to_json(), "spec": spec_to_json(self.spec)}
-        for name in ("env", "recipe_name", "recipe", "seeds", "seed", "spec"):
+        for name in ("env", "recipe_name", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec"):
             if written.get(name) != wanted[name]:
                 raise UsageError(
                     f"Run '{folder.path}' was trained with another {name}; resuming takes the run's own"
@@ -187,9 +184,8 @@ class _Session:
     def _warm_start(self, state: TrainState, source: Path) -> TrainState:
         parameters = load_best(RunFolder.open(source), state.seeds.learner.online, self.config.recipe)
         copies = (parameters, jax.tree.map(jnp.copy, parameters))
-        return eqx.tree_at(
-            lambda whole: (whole.seeds.learner.online, whole.seeds.learner.target), state, copies
-        )
+        seeds = eqx.tree_at(lambda own: (own.learner.online, own.learner.target), state.seeds, copies)
+        return TrainState(state.clock, self.program.primed(seeds))
 
     def run(self, progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Run:
         """Train in compiled calls that end at evaluations and checkpoints."""
@@ -197,7 +193,7 @@ class _Session:
         end = math.ceil(config.steps / E)
         marks = [max(1, every // E) for every in (config.eval_every, config.save_every)]
         advance = self.loop.compile(min(LONGEST_CALL, *marks, end))
-        judge = self._judge()
+        judge = judged_returns(self.program.learner, self.judge, config.eval_episodes, config.seeds)
         at = int(self.state.clock.iterations)
         stopped = False
         while at < end and not stopped:
@@ -217,24 +213,11 @@ class _Session:
             if saves:
                 self._save(at * E)
             progress(self._progress(at * E, elapsed, loss, rate))
-        run = Run(self.folder, self.program, self.spec)
+        run = Run(self.folder, self.program, self.spec, config.env_kwargs, config.wrap)
         write_text(self.folder.path / "README.md", card(self.folder.path, run.summary(), config))
         if stopped and should_stop():
             raise Interrupted(run)
         return run
-
-    def _judge(self) -> Callable[[Any, Any], np.ndarray]:
-        """Return what plays the run's own evaluations: parameters and a key to returns `[S, E]`."""
-        if isinstance(self.judge, Environment):
-            return compiled_returns(self.program.learner, self.judge)
-        learner, episodes, S = self.program.learner, self.config.eval_episodes, self.config.seeds
-        playable = self.judge
-
-        def returns(parameters: Any, key: Any) -> np.ndarray:
-            first = int(jax.random.bits(key) >> 2)
-            return hosted_returns(learner, parameters, playable, episodes, [first] * S)
-
-        return returns
 
     def _write(self, at: int, count: int, log: Log, rate: float) -> float:
         """Add a call's episodes and metrics to metrics.csv; return the mean loss."""

@@ -17,11 +17,15 @@ from qhat.actions import Actions
 from qhat.heads import support as supports
 from qhat.networks.network import Network
 from qhat.recipe import Recipe
+from qhat.replay.moments import Moments
 from qhat.replay.outlook import Outlook
 from qhat.replay.ring import Transition
 
 SUPPORT = "support"
-"""Entry of the parameters that no gradient moves."""
+"""Entry of the parameters that no gradient moves: what a head's numbers stand for."""
+
+STATISTICS = "observations"
+"""Entry of the parameters that no gradient moves: what observations are normalised by."""
 
 LOOKS = ("online", "target", "selection", "bonus")
 """What an update may look at a network for; each look has a key of its own."""
@@ -76,8 +80,11 @@ class Learner:
     def init_parameters(self, key: Array) -> dict[str, Any]:
         """Draw θ, and place the head's support."""
         parameters = self.network.init(key)
-        support = self.recipe.head.init_support()
-        return {**parameters, SUPPORT: support} if support else parameters
+        if support := self.recipe.head.init_support():
+            parameters[SUPPORT] = support
+        if self.recipe.normalise:
+            parameters[STATISTICS] = Moments.empty(self.network.shape)
+        return parameters
 
     def init(self, key: Array) -> LearnerState:
         """Draw θ; θ⁻ = θ."""
@@ -116,6 +123,7 @@ class Learner:
         updates: Int[Array, ""],
         seen: Outlook | None = None,
         steps: Int[Array, ""] | None = None,
+        moments: Moments | None = None,
     ) -> tuple[LearnerState, Float[Array, " B"], Metrics]:
         """Do gradient update number `updates` (from 1).
 
@@ -123,18 +131,19 @@ class Learner:
             seen: what a support that calibrates itself is placed by, as soon as it says something.
             steps: environment steps so far, which the step size follows; `None` is as many as
                 `replay_ratio` makes of `updates`.
+            moments: what observations are normalised by from now on, where the recipe does that.
 
         Returns:
             the new state, the error of every transition (for its priority), and metrics.
         """
         recipe = self.recipe
-        state = self._calibrated(state, seen)
-        trained, support = _apart(state.online)
+        state = self._calibrated(_standardised(state, moments), seen)
+        trained, fixed = _apart(state.online)
         noise, fractions = self._draw(key, weights.shape[0])
 
         def objective(trained: Any) -> tuple[Float[Array, ""], tuple[Array, Array, Array]]:
             regress = jax.vmap(self._regress, in_axes=(None, None, 0, None, 0))
-            losses, *rest = regress({**trained, **support}, state.target, batch, noise, fractions)
+            losses, *rest = regress({**trained, **fixed}, state.target, batch, noise, fractions)
             errors, q, overflow = rest
             return jnp.mean(weights * losses), (errors, q, overflow)
 
@@ -149,7 +158,7 @@ class Learner:
         change = -self.learning_rate(steps) * jnp.asarray(change)
         overflow = jnp.mean(overflow, axis=0)
         moved: Any = optax.apply_updates(trained, unravel(change))
-        online = {**moved, **self._widened(support, overflow)}
+        online = {**moved, **fixed, **self._widened(fixed, overflow)}
         target = recipe.target.follow(state.target, online, updates)
         metrics = Metrics(loss, jnp.mean(q), norm, jnp.sum(overflow))
         return LearnerState(online, target, optimiser), errors, metrics
@@ -207,9 +216,11 @@ class Learner:
         self, parameters: Any, observation: Array, noise: Array | None, fractions: Array | None
     ) -> tuple[Float[Array, "F C K"], Any]:
         """Return Z(s, ·; θ) for one observation, and what its K numbers stand for."""
-        weights, support = _apart(parameters)
+        weights, fixed = _apart(parameters)
+        if self.recipe.normalise:
+            observation = fixed[STATISTICS].standardise(observation)
         z = self.network.apply(weights, observation, noise, fractions)
-        return z, self.recipe.head.basis(support.get(SUPPORT, {}), fractions)
+        return z, self.recipe.head.basis(fixed.get(SUPPORT, {}), fractions)
 
     def _q(self, z: Float[Array, "F C K"], basis: Any) -> Float[Array, "F C"]:
         """Return the mean of every choice, −∞ where a factor has fewer choices than the widest."""
@@ -245,7 +256,7 @@ class Learner:
 
     def _widened(self, support: dict[str, Any], overflow: Float[Array, " 2"]) -> dict[str, Any]:
         if not self.recipe.head.calibrates:
-            return support
+            return {}
         return {SUPPORT: supports.widen(support[SUPPORT], overflow, self.recipe.head.outputs)}
 
     @property
@@ -254,9 +265,17 @@ class Learner:
 
 
 def _apart(parameters: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what gradients move, and the support (nothing for most heads)."""
-    trained = {name: leaf for name, leaf in parameters.items() if name != SUPPORT}
-    return trained, {name: leaf for name, leaf in parameters.items() if name == SUPPORT}
+    """Return what gradients move, and the rest (nothing for most recipes)."""
+    fixed = {name: parameters[name] for name in (SUPPORT, STATISTICS) if name in parameters}
+    return {name: leaf for name, leaf in parameters.items() if name not in fixed}, fixed
+
+
+def _standardised(state: LearnerState, moments: Moments | None) -> LearnerState:
+    """Give both networks replay's statistics: one observation looks the same to both of them."""
+    if moments is None:
+        return state
+    online, target = ({**parameters, STATISTICS: moments} for parameters in (state.online, state.target))
+    return LearnerState(online, target, state.optimiser)
 
 
 def _among(q: Float[Array, "*E F C"], legal: Bool[Array, "*E F C"] | None) -> Float[Array, "*E F C"]:

@@ -64,6 +64,8 @@ class Recipe:
     """How the executed action departs from the greedy one."""
     target: Target = Hard()
     """How the target network follows."""
+    normalise: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Show the network observations in standard deviations from their running mean, within ±10."""
     gamma: float = 0.99
     """γ, the discount per environment step."""
     learning_rate: float = 1e-3
@@ -113,6 +115,9 @@ class Recipe:
             )
             check(part)
             part.validate()
+        require(
+            isinstance(self.normalise, bool), f"normalise is {self.normalise!r}; expected true or false."
+        )
         at_least_1 = ("n_step", "batch_size", "replay_capacity", "num_envs", "learning_rate_steps")
         for name in at_least_1:
             value = getattr(self, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import numpy as np
 
 from qhat.actions import Actions
 from qhat.axis import AxisValue, spell
+from qhat.environments import wrappers
 from qhat.environments.base import Environment, Spec
 from qhat.environments.make import make
 from qhat.environments.own import Own, judge_of, spec_of
+from qhat.environments.wrappers import Wrapper, builder
 from qhat.errors import UsageError, require
 from qhat.evaluation import compiled_returns, hosted_returns
 from qhat.recipe import Recipe
@@ -32,6 +35,10 @@ class Run:
     folder: RunFolder
     program: Program
     spec: Spec
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Options of the environment's constructor."""
+    wrap: tuple[Wrapper, ...] = ()
+    """What stood around the environment."""
 
     @staticmethod
     def open(path: Path | str, parts: tuple[type[AxisValue], ...] = ()) -> Run:
@@ -43,8 +50,8 @@ class Run:
         folder = RunFolder.open(Path(path))
         config = folder.read_config()
         recipe, spec = Recipe.from_json(config["recipe"], parts), spec_from_json(config["spec"])
-        spaces = (spec.shape, spec.dtype, spec.actions, spec.masked)
-        return Run(folder, Program.of(recipe, *spaces, stack=spec.stack), spec)
+        options, wrap = config.get("env_kwargs", {}), wrappers.listed(config.get("wrap", []))
+        return Run(folder, program_of(recipe, spec, wrap), spec, options, wrap)
 
     def weights(self, which: str = "best") -> Any:
         """Return the online weights of all seeds, leaves `[S, ...]`: `best` or `last`."""
@@ -57,6 +64,7 @@ class Run:
         which: str = "best",
         seed: int = 1_000_000,
         env: str | Own | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Score:
         """Play fresh greedy episodes with every seed's policy, in the reference where there is one.
 
@@ -65,17 +73,27 @@ class Run:
             which: `best` (chosen by the run's own evaluations) or `last`.
             seed: of the first episode; seed i's episodes are numbered on from seed + i·episodes.
             env: another environment with the same spaces: an id, a function that makes a Gymnasium
-                environment, or an `Environment`, every copy of which plays one episode.
+                environment, or an `Environment`, every copy of which plays one episode. The run's wrappers
+                stand around it too.
+            options: of the environment's constructor, in place of the run's own; another `env` has none of
+                the run's.
         """
         require(episodes >= 1, f"episodes is {episodes}; expected 1 or more.")
         require(which in ("best", "last"), f"which is {which!r}; expected 'best' or 'last'.")
         weights = self.weights(which)
         seeds = jax.tree.leaves(weights)[0].shape[0]
+        if options is None:
+            options = self.options if env is None else {}
         if env is None or isinstance(env, str):
-            spec = spec_of(env or self.spec.id)
-            judge = spec.reference or make(spec.id, episodes, range(seed, seed + seeds))
+            task: dict[str, Any] = {"options": options, "wrap": self.wrap}
+            spec = spec_of(env or self.spec.id, **task)
+            judge = (
+                builder(spec.reference, options, self.wrap)
+                if spec.reference
+                else make(spec.id, episodes, range(seed, seed + seeds), **task)
+            )
         else:
-            judge, spec = judge_of(env), spec_of(env)
+            judge, spec = judge_of(env, self.wrap), spec_of(env, wrap=self.wrap)
         if (spec.shape, spec.actions) != (self.spec.shape, self.spec.actions):
             raise UsageError(
                 f"'{spec.id}' has observations {spec.shape} and actions {spec.actions.choices}; the policy"
@@ -114,7 +132,7 @@ def load_best(folder: RunFolder, like: Any, recipe: Recipe) -> Any:
         UsageError: the run's composition is another one.
     """
     source = Run.open(folder.path)
-    for name in ("head", "merge", "dense", "torso", "hidden"):
+    for name in ("head", "merge", "dense", "torso", "hidden", "normalise"):
         theirs, ours = getattr(source.program.recipe, name), getattr(recipe, name)
         require(
             theirs == ours,
@@ -132,6 +150,12 @@ def load_best(folder: RunFolder, like: Any, recipe: Recipe) -> Any:
 
 def _say(part: Any) -> str:
     return spell(part) if isinstance(part, AxisValue) else str(part)
+
+
+def program_of(recipe: Recipe, spec: Spec, wrap: Sequence[Wrapper]) -> Program:
+    """Compose the program of a recipe in an environment; of `wrap` it takes the wrappers of rewards."""
+    spaces = (spec.shape, spec.dtype, spec.actions, spec.masked)
+    return Program.of(recipe, *spaces, stack=spec.stack, rewards=wrappers.of_rewards(wrap))
 
 
 def spec_to_json(spec: Spec) -> dict[str, Any]:

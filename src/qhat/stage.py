@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 from gymnasium.vector import VectorEnv
 
@@ -13,6 +14,7 @@ from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make, make_any
 from qhat.environments.own import Own, adopt, judge_of
+from qhat.environments.wrappers import builder
 from qhat.errors import require
 from qhat.evaluation import Playable
 
@@ -52,14 +54,19 @@ def staged(
 def _stage(env: str | Own, config: TrainConfig, judge: Playable | None, devices: int, since: int) -> Stage:
     numbers = range(config.seed, config.seed + config.seeds)
     num_envs, hosted = config.recipe.num_envs, (config.vector, config.env_timeout)
+    task: dict[str, Any] = {"options": config.env_kwargs, "wrap": config.wrap}
     if not isinstance(env, str):
-        player = judge or judge_of(env)
-        return Stage(adopt(env, num_envs, numbers, since, *hosted), player)
-    made = make_any(env, num_envs, numbers, devices, since, *hosted)
+        require(
+            not config.env_kwargs,
+            f"env_kwargs is {config.env_kwargs}, and the environment is made already; expected none.",
+        )
+        player = judge or judge_of(env, config.wrap)
+        return Stage(adopt(env, num_envs, numbers, since, *hosted, config.wrap), player)
+    made = make_any(env, num_envs, numbers, devices, since, *hosted, **task)
     if judge is not None:
         return Stage(made, judge)
     if isinstance(made, HostEnvironment):
-        return Stage(made, made.spec.reference or made.spec.id)
+        return Stage(made, builder(made.spec.reference or made.spec.id, **task))
     # Other episodes than the training's, whose seeds are numbered from 0.
     judges = range(2**31 + config.seed, 2**31 + config.seed + config.seeds)
-    return Stage(made, make(env, config.eval_episodes, judges, since=since))
+    return Stage(made, make(env, config.eval_episodes, judges, since=since, **task))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from qhat.cli.parsing import read
+from qhat.cli.parsing import read, values_of
+from qhat.config import OPTIONS
+from qhat.environments import options
 from qhat.environments.catalogue import find
 from qhat.errors import require
 from qhat.runs.folder import RunFolder
@@ -31,6 +33,8 @@ class Evaluate:
     """Which weights of each seed."""
     env: str | None = None
     """Another environment with the same spaces; none is the run's own."""
+    env_kwargs: Annotated[Mapping[str, Any] | None, OPTIONS] = None
+    """Options of the environment's constructor in place of the run's own; none is the run's own."""
     seed: int = 1_000_000
     """Seed of the first episode."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -39,10 +43,15 @@ class Evaluate:
 
 def run(words: Sequence[str]) -> int:
     """Parse, check, evaluate, print."""
+    options.read_words(values_of(words, "--env-kwargs"))
     told = read(Evaluate, words, "evaluate")
     require(told.episodes >= 1, f"--episodes is {told.episodes}; expected 1 or more.")
     require(told.seed >= 0, f"--seed is {told.seed}; expected 0 or more.")
-    entry = find(told.env or RunFolder.open(told.run).read_config()["env"])
+    written = RunFolder.open(told.run).read_config()
+    kwargs = told.env_kwargs
+    if kwargs is None:
+        kwargs = {} if told.env else written.get("env_kwargs", {})
+    entry = find(told.env or written["env"], kwargs)
 
     from rich.console import Console
 
@@ -53,7 +62,8 @@ def run(words: Sequence[str]) -> int:
         runtime.prepare(1)
         from qhat.run import Run
 
-        score = Run.open(told.run).evaluate(told.episodes, told.checkpoint, told.seed, told.env)
+        opened = Run.open(told.run)
+        score = opened.evaluate(told.episodes, told.checkpoint, told.seed, told.env, kwargs)
     if told.json:
         print(json.dumps(score.to_json()))
         return 0

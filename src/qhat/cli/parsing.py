@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import tyro
 
 from qhat.axis import AxisValue, parse, spell
+from qhat.environments.wrappers import WRAPPERS
 from qhat.errors import UsageError
 from qhat.recipe import AXES
 
 T = TypeVar("T")
+
+PARTS: dict[str, tuple[type[AxisValue], ...]] = {**AXES, "wrap": WRAPPERS}
+"""What is spelled as parts are, by the flag that takes it."""
 
 
 def read(kind: type[T], words: Sequence[str], command: str, default: T | None = None) -> T:
@@ -37,7 +42,7 @@ def _axis_rule(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
     kind = info.type
     if not (isinstance(kind, type) and issubclass(kind, AxisValue)):
         return None
-    known = AXES[kind.axis]
+    known = PARTS[kind.axis]
 
     def read_value(words: list[str]) -> AxisValue:
         try:
@@ -66,4 +71,15 @@ def value_of(words: Sequence[str], flag: str) -> str | None:
             found = rest
         elif index + 1 < len(words):
             found = words[index + 1]
+    return found
+
+
+def values_of(words: Sequence[str], flag: str) -> list[str]:
+    """Return the words between `flag` and the next flag, before anything is parsed."""
+    found: list[str] = []
+    for index, word in enumerate(words):
+        name, equals, rest = word.partition("=")
+        if name.replace("_", "-") == flag:
+            behind = itertools.takewhile(lambda other: not other.startswith("--"), words[index + 1 :])
+            found = [rest] if equals else list(behind)
     return found

@@ -15,12 +15,13 @@ import tyro
 
 from qhat import recipes
 from qhat.axis import parse
-from qhat.cli.parsing import read, value_of
+from qhat.cli.parsing import PARTS, read, value_of, values_of
 from qhat.config import TrainConfig
+from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
 from qhat.errors import UsageError
 from qhat.presets import preset_of
-from qhat.recipe import AXES, Recipe
+from qhat.recipe import Recipe
 from qhat.runs.folder import RunFolder
 
 
@@ -42,7 +43,7 @@ def run(words: Sequence[str]) -> int:
     fields = dataclasses.fields(TrainConfig)
     config = TrainConfig(**{field.name: getattr(told, field.name) for field in fields})
     config.validate()
-    entry = find(config.env)
+    entry = find(config.env, config.env_kwargs)
     if not config.resume:
         RunFolder.require_unused(config.run_dir)
     for path in (config.init_from, config.run_dir if config.resume else None):
@@ -92,16 +93,18 @@ class _Stop:
 
 def _defaults(words: Sequence[str]) -> Train:
     """Return the defaults that `--recipe`, or the run that is resumed, stand for."""
-    for axis, kinds in AXES.items():
-        # Read here first: a bad value gets its one sentence, where the parser would draw a box.
-        if (spelled := value_of(words, f"--{axis}")) is not None:
+    # Read here first: a bad value gets its one sentence, where the parser would draw a box.
+    for axis, kinds in PARTS.items():
+        for spelled in values_of(words, f"--{axis}"):
             parse(spelled, kinds)
+    options.read_words(values_of(words, "--env-kwargs"))
     env: Any = tyro.MISSING
     if "--resume" in words and (folder := value_of(words, "--run-dir")):
         written = RunFolder.open(Path(folder)).read_config()
         names = {field.name for field in dataclasses.fields(TrainConfig)}
         kept = {key: value for key, value in written.items() if key in names and value is not None}
         kept |= {"recipe": Recipe.from_json(written["recipe"]), "run_dir": Path(folder)}
+        kept |= {"wrap": wrappers.listed(written.get("wrap", []))}
         kept.pop("init_from", None)
         try:
             return Train(**{**kept, "env": written["env"], "resume": False})

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+from collections.abc import Mapping
 from importlib import resources
+from typing import Any
 
+from qhat.environments import options as constructor
 from qhat.environments.extras import EXTRAS, installed
 from qhat.errors import UsageError, near_miss
 
@@ -71,14 +74,19 @@ def entries() -> tuple[Entry, ...]:
     return (*GYMNAX, *_envpool())
 
 
-def find(env_id: str) -> Entry:
+def find(env_id: str, options: Mapping[str, Any] | None = None) -> Entry:
     """Return the entry of an id that can be trained on: `LunarLander-v3`, `envpool:CartPole-v1`.
+
+    Args:
+        options: of its constructor. Gymnasium's implementation stays the reference only where it takes
+            them all: another task would be scored otherwise.
 
     Raises:
         UsageError: the id is unknown (with the near miss), its actions are continuous, or its library is
             not installed.
     """
-    entry = _named(env_id)
+    options = constructor.check(options or {})
+    entry = _named(env_id, options)
     if not entry.discrete:
         raise UsageError(
             f"Environment '{env_id}' has continuous actions; expected discrete ones, such as"
@@ -89,10 +97,13 @@ def find(env_id: str) -> Entry:
             f"Environment '{env_id}' needs {entry.backend}, which is not installed; type:"
             f" pip install 'qhat[{entry.lacks}]'"
         )
+    if options and entry.reference and entry.backend != "gym":
+        known = constructor.reference_knows(entry.reference, options)
+        entry = entry if known else dataclasses.replace(entry, reference=None)
     return entry
 
 
-def _named(env_id: str) -> Entry:
+def _named(env_id: str, options: Mapping[str, Any]) -> Entry:
     first, colon, rest = env_id.partition(":")
     prefix, name = (first, rest) if first in BACKENDS else ("", env_id)
     if first == "own":
@@ -108,7 +119,7 @@ def _named(env_id: str) -> Entry:
     found = [entry for entry in entries() if entry.name == name and prefix in ("", entry.backend)]
     if found:
         return found[0]
-    if prefix in ("", "gym") and (entry := _gymnasium(name)):
+    if prefix in ("", "gym") and (entry := _gymnasium(name, options)):
         return entry
     trainable = [entry.name for entry in entries() if entry.discrete and prefix in ("", entry.backend)]
     if prefix == "gym":
@@ -134,7 +145,7 @@ def _by_first_word(name: str, known: list[str]) -> str:
     return f" Did you mean '{hits[0]}'?" if hits else ""
 
 
-def _gymnasium(name: str) -> Entry | None:
+def _gymnasium(name: str, options: Mapping[str, Any]) -> Entry | None:
     """What Gymnasium says of an id, which may be `module:Env-v0`; `None` where it knows none.
 
     Raises:
@@ -145,12 +156,14 @@ def _gymnasium(name: str) -> Entry | None:
     from qhat.environments.spaces import describe
 
     try:
-        made = gymnasium.make(name)
+        made = gymnasium.make(name, **options)
     except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound):
         return None
     except gymnasium.error.VersionNotFound as error:
         raise UsageError(f"Environment '{name}' is not known in this version: {error}") from None
     except Exception as error:
+        if isinstance(error, TypeError) and (known := constructor.of_gymnasium(name)) is not None:
+            constructor.require_known(options, known, name)
         raise UsageError(
             f"Environment '{name}' cannot be made by Gymnasium ({type(error).__name__}: {error})."
         ) from None

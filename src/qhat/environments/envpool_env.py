@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -21,7 +21,14 @@ from jaxtyping import Array, Bool, Int, UInt8
 from qhat.environments.base import SEEDS, Environment, Spec, Timestep
 from qhat.environments.catalogue import Entry
 from qhat.environments.extras import load
+from qhat.environments.options import require_known
 from qhat.environments.spaces import ActionCoding, Observations, episode_seeds
+
+OURS = {
+    "base_path", "batch_size", "env_seed", "gym_reset_return_info", "max_num_players", "num_envs",
+    "num_threads", "seed", "thread_affinity_offset",
+}  # fmt: skip
+"""EnvPool's options that the adapter sets, and no user."""
 
 
 class PoolState(eqx.Module):
@@ -38,16 +45,29 @@ class EnvPoolEnvironment(Environment):
 
     snapshots = False
 
-    def __init__(self, entry: Entry, num_envs: int, seeds: Sequence[int], devices: int, since: int):
+    def __init__(
+        self,
+        entry: Entry,
+        num_envs: int,
+        seeds: Sequence[int],
+        devices: int,
+        since: int,
+        *,
+        options: Mapping[str, object] | None = None,
+    ):
         envpool = load("envpool", entry.id)
         self.num_envs, self._seeds, self._share = num_envs, len(seeds), len(seeds) // devices
         with warnings.catch_warnings():
             # Of EnvPool's own making: it builds its spaces from float64 bounds.
             warnings.filterwarnings("ignore", message=".*precision lowered by casting")
+            if options:
+                known = set(envpool.make_spec(entry.name).config._fields)
+                require_known(options, known - OURS, entry.id)
             self._pools = [
                 envpool.make(
                     entry.name, env_type="gymnasium", num_envs=num_envs * len(share), num_threads=1,
                     seed=[number for seed in share for number in episode_seeds(int(seed), since, num_envs)],
+                    **(options or {}),
                 )
                 for share in np.split(np.asarray(seeds), devices)
             ]  # fmt: skip

@@ -1,8 +1,10 @@
 """Adapter for gymnax: environments written in JAX, reset on the same step as they end."""
 
+import dataclasses
 import importlib
 import importlib.util
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,15 +14,18 @@ from jaxtyping import Array, Int
 from qhat.actions import Actions
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import Entry
+from qhat.environments.options import require_known
 
 
 class GymnaxEnvironment(Environment):
     """E copies of a gymnax environment."""
 
-    def __init__(self, entry: Entry, num_envs: int):
+    def __init__(self, entry: Entry, num_envs: int, *, options: Mapping[str, object] | None = None):
         _defer("seaborn", "matplotlib.pyplot")
         gymnax: Any = importlib.import_module("gymnax")
-        self._env, self._params = gymnax.make(entry.name)
+        self._env, params = gymnax.make(entry.name)
+        require_known(options or {}, [field.name for field in dataclasses.fields(params)], entry.id)
+        self._params = dataclasses.replace(params, **(options or {}))
         space = self._env.observation_space(self._params)
         self.num_envs = num_envs
         self.spec = Spec(

@@ -1,16 +1,27 @@
 """From an id to an environment."""
 
-import functools
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from qhat.environments.base import Environment
 from qhat.environments.catalogue import find
 from qhat.environments.host import HostEnvironment
+from qhat.environments.wrapped import wrapped
+from qhat.environments.wrappers import Wrapper, builder
 from qhat.errors import UsageError
 
 
 def make(
-    env_id: str, num_envs: int, seeds: Sequence[int] = (0,), devices: int = 1, since: int = 0
+    env_id: str,
+    num_envs: int,
+    seeds: Sequence[int] = (0,),
+    devices: int = 1,
+    since: int = 0,
+    *,
+    options: Mapping[str, Any] | None = None,
+    wrap: Sequence[Wrapper] = (),
 ) -> Environment:
     """Make `num_envs` copies of an environment that compiles into the loop.
 
@@ -19,11 +30,14 @@ def make(
             environment that is part of the program serves any number; one that lives outside it makes
             copies for each.
         since: step that a run goes on from; where its episodes cannot be gone on with, others begin.
+        options: for its constructor.
+        wrap: what stands around it. Wrappers of rewards are the learner's, and left out here.
 
     Raises:
-        UsageError: the id is not known, its library is not installed, or it is stepped in Python.
+        UsageError: the id or an option is not known, its library is not installed, a wrapper does not fit
+            around it, or it is stepped in Python.
     """
-    made = make_any(env_id, num_envs, seeds, devices, since)
+    made = make_any(env_id, num_envs, seeds, devices, since, options=options, wrap=wrap)
     if isinstance(made, Environment):
         return made
     made.close()
@@ -38,6 +52,9 @@ def make_any(
     since: int = 0,
     vector: str = "sync",
     seconds: float = 60.0,
+    *,
+    options: Mapping[str, Any] | None = None,
+    wrap: Sequence[Wrapper] = (),
 ) -> Environment | HostEnvironment:
     """Do as `make`, also for an environment that Python steps.
 
@@ -45,20 +62,21 @@ def make_any(
         vector: `sync` or `async`, how Python steps the copies.
         seconds: how long a step in Python may take.
     """
-    entry = find(env_id)
-    if entry.backend == "envpool":
-        from qhat.environments.envpool_env import EnvPoolEnvironment
-
-        return EnvPoolEnvironment(entry, num_envs, seeds, devices, since)
+    options = options or {}
+    entry = find(env_id, options)
     if entry.backend == "gym":
-        import gymnasium
-
         from qhat.environments.gymnasium_env import GymnasiumEnvironment
 
-        build = functools.partial(gymnasium.make, entry.name)
+        build = builder(entry.name, options, wrap)
         return GymnasiumEnvironment.of(
             entry.id, build, num_envs, seeds, since, entry.reference, vector, seconds
         )
-    from qhat.environments.gymnax_env import GymnaxEnvironment
+    if entry.backend == "envpool":
+        from qhat.environments.envpool_env import EnvPoolEnvironment
 
-    return GymnaxEnvironment(entry, num_envs)
+        made = EnvPoolEnvironment(entry, num_envs, seeds, devices, since, options=options)
+    else:
+        from qhat.environments.gymnax_env import GymnaxEnvironment
+
+        made = GymnaxEnvironment(entry, num_envs, options=options)
+    return wrapped(made, wrap)

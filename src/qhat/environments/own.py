@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import gymnasium
 from gymnasium.vector import VectorEnv
@@ -13,6 +14,8 @@ from qhat.environments.gymnasium_env import SECONDS, GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.spaces import episode_seeds
+from qhat.environments.wrapped import wrapped
+from qhat.environments.wrappers import EnvironmentWrapper, Wrapper, around
 from qhat.errors import UsageError, require
 
 Own = Environment | HostEnvironment | VectorEnv | gymnasium.Env | Callable[[], gymnasium.Env]
@@ -27,13 +30,24 @@ def adopt(
     since: int = 0,
     vector: str = "sync",
     seconds: float = SECONDS,
+    wrap: Sequence[Wrapper] = (),
 ) -> Environment | HostEnvironment:
     """Make what the loops take of a caller's environment; the arguments are `make_any`'s.
 
     Raises:
-        UsageError: it has another number of copies than the run, or is nothing of the kind.
+        UsageError: it has another number of copies than the run, cannot be wrapped, or is nothing of the
+            kind.
     """
-    if isinstance(env, Environment | HostEnvironment):
+    if isinstance(env, Environment):
+        return wrapped(env, wrap)
+    if isinstance(env, HostEnvironment | VectorEnv):
+        changed = [part.name for part in wrap if isinstance(part, EnvironmentWrapper)]
+        require(
+            not changed,
+            f"wrap has {', '.join(changed)}, and '{name_of(env)}' is a batch already; expected its copies"
+            " wrapped, or a function that makes one.",
+        )
+    if isinstance(env, HostEnvironment):
         return env
     if isinstance(env, VectorEnv):
         numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
@@ -44,10 +58,13 @@ def adopt(
             f"One environment was given for {len(seeds)} seed(s) with num_envs={num_envs}; expected a"
             " function that makes one.",
         )
-        return GymnasiumEnvironment.of(name_of(env), lambda: env, 1, seeds, since, seconds=seconds)
-    if callable(env):
         return GymnasiumEnvironment.of(
-            name_of(env), env, num_envs, seeds, since, vector=vector, seconds=seconds
+            name_of(env), lambda: around(env, wrap), 1, seeds, since, seconds=seconds
+        )
+    if callable(env):
+        build = functools.partial(_wrapped, env, tuple(wrap))
+        return GymnasiumEnvironment.of(
+            name_of(env), build, num_envs, seeds, since, vector=vector, seconds=seconds
         )
     raise UsageError(
         f"env is {env!r}; expected an id, an Environment, a Gymnasium environment or vector environment, or"
@@ -55,27 +72,31 @@ def adopt(
     )
 
 
-def judge_of(env: Own) -> Environment | Callable[[], gymnasium.Env]:
+def _wrapped(build: Callable[[], gymnasium.Env], wrap: tuple[Wrapper, ...]) -> gymnasium.Env:
+    return around(build(), wrap)
+
+
+def judge_of(env: Own, wrap: Sequence[Wrapper] = ()) -> Environment | Callable[[], gymnasium.Env]:
     """What plays the scores of a caller's environment: others of the same kind.
 
     Raises:
         UsageError: no others can be made.
     """
     if isinstance(env, Environment):
-        return env
+        return wrapped(env, wrap)
     if isinstance(env, gymnasium.Env):
         if env.spec is None:
             raise UsageError(
                 f"Environment '{name_of(env)}' cannot be made again for the run's evaluations; expected a"
                 " function that makes one, or judge=."
             )
-        return functools.partial(gymnasium.make, env.spec)
+        env = functools.partial(gymnasium.make, env.spec)
     if isinstance(env, VectorEnv | HostEnvironment):
         raise UsageError(
             f"'{name_of(env)}' plays the training alone; expected judge=, a function that makes a single"
             " environment for the run's evaluations."
         )
-    return env
+    return functools.partial(_wrapped, env, tuple(wrap))
 
 
 def name_of(env: Own) -> str:
@@ -91,11 +112,12 @@ def name_of(env: Own) -> str:
     return f"own:{getattr(spec, 'id', None) or type(getattr(env, 'unwrapped', env)).__name__}"
 
 
-def spec_of(env: str | Own) -> Spec:
+def spec_of(env: str | Own, options: Mapping[str, Any] | None = None, wrap: Sequence[Wrapper] = ()) -> Spec:
     """Return the spec of an environment. Raises `UsageError` for one that there is not."""
-    if isinstance(env, Environment | HostEnvironment):
-        return env.spec
-    made = make_any(env, 1) if isinstance(env, str) else adopt(env, 1)
-    if isinstance(made, HostEnvironment):
+    if isinstance(env, str):
+        made = make_any(env, 1, options=options, wrap=wrap)
+    else:
+        made = adopt(env, 1, wrap=wrap)
+    if isinstance(made, HostEnvironment) and not isinstance(env, HostEnvironment):
         made.close()
     return made.spec

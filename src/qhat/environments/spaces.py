@@ -85,6 +85,11 @@ class Observations:
         flat = [part.reshape(part.shape[0], -1).astype("float32") for part in parts]
         return xp.concatenate(flat, axis=1)
 
+    def read_one(self, value: Any, space: gymnasium.Space) -> np.ndarray:
+        """Make one array of one observation of `space`."""
+        batch = gymnasium.vector.utils.create_empty_array(space, 1)
+        return self.read(gymnasium.vector.utils.concatenate(space, [value], batch))[0]
+
 
 @dataclasses.dataclass(frozen=True)
 class ActionCoding:
@@ -127,6 +132,23 @@ def episode_seeds(seed: int, since: int, count: int) -> list[int]:
     """
     draw = np.random.default_rng([seed, since])
     return draw.integers(2**31 - 1, size=count).tolist()
+
+
+def as_array(env: gymnasium.Env) -> gymnasium.Env:
+    """Return an environment whose observation is one array, read as training reads it."""
+    space = env.observation_space
+    if isinstance(space, gymnasium.spaces.Box):
+        return env
+    observations = Observations.of(space, env.spec.id if env.spec else str(env))
+
+    dtype: Any = np.dtype(observations.dtype)
+    low, high = (0, 1) if dtype.kind == "b" else (-np.inf, np.inf)
+    if dtype.kind in "iu":
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    box = gymnasium.spaces.Box(low, high, observations.shape, dtype)
+    return gymnasium.wrappers.TransformObservation(
+        env, lambda value: observations.read_one(value, space), box
+    )
 
 
 def describe(space: gymnasium.Space) -> str:

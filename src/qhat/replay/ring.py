@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from qhat.actions import Actions
 from qhat.replay import frames
+from qhat.replay.moments import Moments
 from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED, Window, n_step
 from qhat.replay.outlook import Outlook
 from qhat.replay.samplers import Sampler
@@ -79,6 +80,8 @@ class Ring(eqx.Module):
     """Actions that the row's observation allows, in an environment that masks."""
     seen: Outlook | None = None
     """Range of the rewards and returns stored so far, where a head asks for it."""
+    moments: Moments | None = None
+    """Statistics of the observations stored so far, where the recipe normalises them."""
 
     @staticmethod
     def empty(
@@ -91,6 +94,7 @@ class Ring(eqx.Module):
         stack: int = 1,
         masked: bool = False,
         watch: float | None = None,
+        normalise: bool = False,
     ) -> "Ring":
         """Allocate `num_envs` rings. Observations keep their own `dtype`.
 
@@ -98,6 +102,7 @@ class Ring(eqx.Module):
             stack: frames that an observation is made of along its first axis; each is stored once.
             masked: whether every observation comes with the actions that it allows.
             watch: discount of the returns to keep `seen` of; `None` is not to.
+            normalise: whether to keep `moments`.
         """
         size = num_envs * rows
         return Ring(
@@ -111,6 +116,7 @@ class Ring(eqx.Module):
             stack=stack,
             legal=jnp.ones((size, actions.factors, actions.width), bool) if masked else None,
             seen=None if watch is None else Outlook.empty(num_envs, watch),
+            moments=Moments.empty(shape) if normalise else None,
         )
 
     @property
@@ -139,12 +145,15 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
     advance = step.real * (1 + ended + first * (K - 1))
     newest = frames.split(step.successor, K)[-1:]
     observations = jnp.concatenate([frames.split(step.observation, K), newest])
-    legal, seen = ring.legal, ring.seen
+    legal, seen, moments = ring.legal, ring.seen, ring.moments
     if legal is not None and step.legal is not None and step.legal_next is not None:
         both = jnp.concatenate([step.legal, step.legal_next])
         legal = legal.at[every[K - 1 : K + 1].ravel()].set(both, mode="drop")
     if seen is not None:
         seen = seen.see(step.reward, ended, step.real)
+    if moments is not None:
+        whole = jnp.concatenate([step.observation, step.successor])
+        moments = moments.see(whole, jnp.concatenate([step.real, step.real & ended]))
     ring = dataclasses.replace(
         ring,
         observation=ring.observation.at[written].set(
@@ -157,6 +166,7 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         filled=jnp.minimum(ring.filled + advance, ring.rows),
         legal=legal,
         seen=seen,
+        moments=moments,
     )
     return ring, slots, kinds.ravel() != NOTHING
 

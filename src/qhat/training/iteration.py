@@ -3,13 +3,16 @@
 import dataclasses
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from qhat.actions import Actions
 from qhat.environments.base import Timestep
-from qhat.learner import Learner, LearnerState, Metrics
+from qhat.environments.wrappers import RewardWrapper
+from qhat.errors import require
+from qhat.learner import STATISTICS, Learner, LearnerState, Metrics
 from qhat.recipe import Recipe
 from qhat.replay import ring as replay
 from qhat.replay.frames import require_frames
@@ -29,6 +32,8 @@ class Program:
     """Whether every observation comes with the actions that it allows."""
     stack: int = 1
     """Frames that an observation is made of along its first axis; replay stores each once."""
+    rewards: tuple[RewardWrapper, ...] = ()
+    """What becomes of a reward before it is stored; scores are of the task's own rewards."""
 
     @staticmethod
     def of(
@@ -38,15 +43,17 @@ class Program:
         actions: Actions,
         masked: bool = False,
         stack: int = 1,
+        rewards: tuple[RewardWrapper, ...] = (),
     ) -> "Program":
-        """Compose the program of a recipe on given spaces.
-
-        Raises:
-            UsageError: replay cannot hold the stacks.
-        """
+        """Compose the program of a recipe on given spaces. Raises `UsageError` where they do not fit."""
+        require(
+            not (recipe.normalise and dtype == "uint8"),
+            f"--normalise has no meaning for observations {shape} of uint8: the range of pixels is known,"
+            " and replay's statistics of them would be large. Leave it out.",
+        )
         require_frames(shape, stack, recipe.replay_capacity // recipe.num_envs, recipe.n_step)
         learner = Learner.of(recipe, shape, actions)
-        return Program(learner.recipe, learner, shape, dtype, actions, masked, stack)
+        return Program(learner.recipe, learner, shape, dtype, actions, masked, stack, rewards)
 
     def init(
         self, key: Array, observation: Array, environment: object, legal: Array | None = None
@@ -57,6 +64,7 @@ class Program:
         ring = replay.Ring.empty(
             E, recipe.replay_capacity // E, self.shape, self.dtype, self.actions,
             stack=self.stack, masked=self.masked, watch=recipe.gamma if recipe.head.calibrates else None,
+            normalise=recipe.normalise,
         )  # fmt: skip
         seed = SeedState(
             key=keys["run"],
@@ -87,6 +95,13 @@ class Program:
         seed = dataclasses.replace(seed, ring=ring, environment=environment, episodes=fresh)
         return self.act(seed, observation, legal, key, steps)
 
+    def primed(self, seed: SeedState) -> SeedState:
+        """Let statistics of observations go on from those that the weights came with."""
+        if not self.recipe.normalise:
+            return seed
+        known = jax.tree.map(jnp.copy, seed.learner.online[STATISTICS])
+        return eqx.tree_at(lambda each: each.ring.moments, seed, known)
+
     def iterate(
         self, clock: Clock, seed: SeedState, timestep: Timestep, keys: dict[str, Array]
     ) -> tuple[SeedState, Log]:
@@ -113,10 +128,13 @@ class Program:
 
     def store(self, seed: SeedState, timestep: Timestep) -> SeedState:
         """Append the transitions to replay."""
+        reward = timestep.reward
+        for part in self.rewards:
+            reward = part.learned(reward)
         step = replay.Step(
             observation=seed.observation,
             action=seed.action,
-            reward=timestep.reward,
+            reward=reward,
             successor=timestep.successor,
             terminated=timestep.terminated,
             truncated=timestep.truncated,
@@ -168,7 +186,7 @@ class Program:
             gamma=recipe.gamma,
         )
         learner, errors, metrics = self.learner.update(
-            learner, batch, weights, keys["noise"], number, ring.seen, steps
+            learner, batch, weights, keys["noise"], number, ring.seen, steps, ring.moments
         )
         return learner, recipe.sampler.update(sampler, slots, errors), metrics
 

@@ -1,0 +1,293 @@
+"""The list `wrap`: what stands between an environment and the learner, as data, the innermost first.
+
+A wrapper of environments changes the task (what is seen, how long an action lasts), in training and in
+evaluation. A wrapper of rewards changes what is learned from and nothing else: scores stay in the task's
+own units.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from qhat._lazy import Array, Bool, Float, jax, jnp
+from qhat.axis import AxisValue, check, from_json
+from qhat.errors import UsageError, require
+
+
+class Wrapper(AxisValue, abc.ABC):
+    """One entry of the list."""
+
+    axis: ClassVar[str] = "wrap"
+
+
+class RewardWrapper(Wrapper):
+    """Changes the rewards that are learned from."""
+
+    @abc.abstractmethod
+    def learned(self, reward: Float[Array, " E"]) -> Float[Array, " E"]:
+        """Return what replay stores for a reward of the task's."""
+
+
+class EnvironmentWrapper(Wrapper):
+    """Changes the task: as pure functions around an `Environment`, and around a Gymnasium environment.
+
+    What the pure functions remember is part of the environment's state: a resumed run goes on with it.
+    """
+
+    def require_fit(self, inner: Any) -> None:
+        """Raise `UsageError` when it has no meaning around the `Environment` `inner`."""
+
+    def spec(self, spec: Any) -> Any:
+        """Return the `Spec` of the wrapped environment."""
+        return spec
+
+    @abc.abstractmethod
+    def begin(self, observation: Array, spec: Any) -> tuple[Any, Array]:
+        """Return the memory of fresh episodes and their observations, from the inner ones `[E, ...]`.
+
+        Args:
+            spec: of the inner environment.
+        """
+
+    @abc.abstractmethod
+    def step(self, inner: Any, state: Any, memory: Any, action: Array, key: Array) -> tuple[Any, Any, Any]:
+        """Step `inner`; return its state, the memory and the `Timestep`."""
+
+    @abc.abstractmethod
+    def around(self, env: Any) -> Any:
+        """Return one Gymnasium environment wrapped."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameStack(EnvironmentWrapper):
+    """Shows the last observations, the oldest first, on a new leading axis (Mnih et al. 2015, methods).
+
+    An episode's first one is repeated. Its successor at an episode's end is the true one.
+    """
+
+    name: ClassVar[str] = "frame_stack"
+
+    count: int = 4
+    """Observations that are shown together."""
+
+    def validate(self) -> None:
+        require(
+            1 <= self.count <= 1_000, f"frame_stack:count is {self.count}; expected 1 to 1000 observations."
+        )
+
+    def spec(self, spec: Any) -> Any:
+        return dataclasses.replace(spec, shape=(self.count, *spec.shape))
+
+    def begin(self, observation: Array, spec: Any) -> tuple[Any, Array]:
+        stack = self._repeated(observation)
+        return stack, stack
+
+    def step(self, inner: Any, state: Any, memory: Any, action: Array, key: Array) -> tuple[Any, Any, Any]:
+        state, now = inner.step(state, action, key)
+        successor = jnp.concatenate([memory[:, 1:], now.successor[:, None]], axis=1)
+        fresh = now.terminated | now.truncated | ~now.real
+        stack = _choose(fresh, self._repeated(now.observation), successor)
+        return state, stack, dataclasses.replace(now, observation=stack, successor=successor)
+
+    def around(self, env: Any) -> Any:
+        from gymnasium.wrappers import FrameStackObservation
+
+        from qhat.environments.spaces import as_array
+
+        return FrameStackObservation(as_array(env), stack_size=self.count)
+
+    def _repeated(self, observation: Array) -> Array:
+        return jnp.repeat(observation[:, None], self.count, axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ActionRepeat(EnvironmentWrapper):
+    """Executes every action several times and adds the rewards; stops at an episode's end."""
+
+    name: ClassVar[str] = "action_repeat"
+
+    count: int = 4
+    """Times that an action is executed: environment steps are counted in actions chosen."""
+
+    def validate(self) -> None:
+        require(1 <= self.count <= 1_000, f"action_repeat:count is {self.count}; expected 1 to 1000 times.")
+
+    def require_fit(self, inner: Any) -> None:
+        _refuse_masks(self, inner.spec)
+        rows = jax.eval_shape(inner.reset, jax.random.key(0))[0] if inner.snapshots else None
+        held = rows is not None and all(
+            leaf.shape[:1] == (inner.num_envs,) for leaf in jax.tree.leaves(rows)
+        )
+        require(
+            held,
+            f"--wrap action_repeat cannot stop single copies of '{inner.spec.id}' ({inner.spec.backend})"
+            " where their episodes end, while the others go on. Use its own option where it has one"
+            f" (--env-kwargs frame_skip={self.count}), or Gymnasium's environment"
+            f" (gym:{inner.spec.id.rpartition(':')[2]}).",
+        )
+
+    def begin(self, observation: Array, spec: Any) -> tuple[Any, Array]:
+        return (), observation
+
+    def step(self, inner: Any, state: Any, memory: Any, action: Array, key: Array) -> tuple[Any, Any, Any]:
+        first, *keys = jax.random.split(key, self.count)
+        state, now = inner.step(state, action, first)
+
+        def again(carry: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], None]:
+            state, now = carry
+            over = now.terminated | now.truncated | ~now.real
+            later, then = inner.step(state, action, key)
+            then = dataclasses.replace(then, reward=now.reward + then.reward)
+            return jax.tree.map(functools.partial(_choose, over), (state, now), (later, then)), None
+
+        if keys:
+            (state, now), _ = jax.lax.scan(again, (state, now), jnp.stack(keys))
+        return state, (), now
+
+    def around(self, env: Any) -> Any:
+        from qhat.environments.repeat import Repeat
+
+        return Repeat(env, self.count)
+
+
+@dataclasses.dataclass(frozen=True)
+class StickyActions(EnvironmentWrapper):
+    """Executes the last action again, with a probability (Machado et al. 2018, arXiv:1709.06009, §5.2)."""
+
+    name: ClassVar[str] = "sticky_actions"
+
+    probability: float = 0.25
+    """ς, how often the environment takes the action that it executed last instead of the chosen one."""
+
+    def validate(self) -> None:
+        require(
+            0.0 <= self.probability < 1.0,
+            f"sticky_actions:probability is {self.probability}; expected within [0, 1).",
+        )
+
+    def require_fit(self, inner: Any) -> None:
+        _refuse_masks(self, inner.spec)
+
+    def begin(self, observation: Array, spec: Any) -> tuple[Any, Array]:
+        E = observation.shape[0]
+        return (jnp.zeros((E, spec.actions.factors), jnp.int32), jnp.zeros(E, bool)), observation
+
+    def step(self, inner: Any, state: Any, memory: Any, action: Array, key: Array) -> tuple[Any, Any, Any]:
+        last, follows = memory
+        draw, key = jax.random.split(key)
+        sticks = follows & (jax.random.uniform(draw, follows.shape) < self.probability)
+        executed = _choose(sticks, last, action)
+        state, now = inner.step(state, executed, key)
+        # An episode's first action is its own: nothing was executed before it.
+        return state, (executed, now.real & ~(now.terminated | now.truncated)), now
+
+    def around(self, env: Any) -> Any:
+        from gymnasium.wrappers import StickyAction
+
+        return StickyAction(env, self.probability)
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardScale(RewardWrapper):
+    """Multiplies the rewards that are learned from."""
+
+    name: ClassVar[str] = "reward_scale"
+
+    factor: float = 1.0
+    """By this."""
+
+    def validate(self) -> None:
+        require(self.factor != 0, "reward_scale:factor is 0; expected another number: nothing is learned.")
+
+    def learned(self, reward: Float[Array, " E"]) -> Float[Array, " E"]:
+        return reward * self.factor
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardClip(RewardWrapper):
+    """Keeps the rewards that are learned from within bounds (Mnih et al. 2015, methods)."""
+
+    name: ClassVar[str] = "reward_clip"
+
+    low: float = -1.0
+    """Smallest reward."""
+    high: float = 1.0
+    """Largest reward."""
+
+    def validate(self) -> None:
+        require(
+            self.low < self.high,
+            f"reward_clip:low is {self.low} and high {self.high}; expected low < high.",
+        )
+
+    def learned(self, reward: Float[Array, " E"]) -> Float[Array, " E"]:
+        return jnp.clip(reward, self.low, self.high)
+
+
+WRAPPERS: tuple[type[Wrapper], ...] = (FrameStack, ActionRepeat, StickyActions, RewardScale, RewardClip)
+"""What `wrap` can list."""
+
+
+def validate(wrap: Sequence[Wrapper]) -> None:
+    """Raise `UsageError` for the first entry, or order of entries, that has no meaning."""
+    for index, part in enumerate(wrap):
+        require(
+            isinstance(part, Wrapper), f"wrap has {part!r}; expected wrappers, for example FrameStack(4)."
+        )
+        check(part)
+        part.validate()
+        later = [other.name for other in wrap[index + 1 :] if isinstance(other, EnvironmentWrapper)]
+        if isinstance(part, RewardWrapper) and "action_repeat" in later:
+            raise UsageError(
+                f"--wrap has {part.name} before action_repeat; expected it after: it is given what all"
+                " executions of an action earned together."
+            )
+
+
+def listed(data: Any) -> tuple[Wrapper, ...]:
+    """Read the list that a run's config.json has. Raises `UsageError`."""
+    require(isinstance(data, list), f"wrap is {data!r}; expected a list.")
+    wrap = tuple(from_json(item, WRAPPERS) for item in data)
+    validate(wrap)
+    return wrap
+
+
+def around(env: Any, wrap: Sequence[Wrapper]) -> Any:
+    """Return one Gymnasium environment with the wrappers of environments around it."""
+    for part in wrap:
+        if isinstance(part, EnvironmentWrapper):
+            env = part.around(env)
+    return env
+
+
+def of_rewards(wrap: Sequence[Wrapper]) -> tuple[RewardWrapper, ...]:
+    """Return the wrappers of rewards: the learner's part of the list."""
+    return tuple(part for part in wrap if isinstance(part, RewardWrapper))
+
+
+def builder(name: str, options: Mapping[str, Any], wrap: Sequence[Wrapper]) -> Callable[[], Any]:
+    """Return what builds one of Gymnasium's environments, wrapped: in this process or in another."""
+    return functools.partial(_build, name, dict(options), tuple(wrap))
+
+
+def _build(name: str, options: dict[str, Any], wrap: tuple[Wrapper, ...]) -> Any:
+    import gymnasium
+
+    return around(gymnasium.make(name, **options), wrap)
+
+
+def _choose(rows: Bool[Array, " E"], yes: Array, no: Array) -> Array:
+    """Choose by row."""
+    return jnp.where(rows.reshape(-1, *[1] * (no.ndim - 1)), yes, no)
+
+
+def _refuse_masks(part: Wrapper, spec: Any) -> None:
+    require(
+        not spec.masked,
+        f"--wrap {part.name} has no meaning in '{spec.id}', which says at every step which actions are"
+        " legal: the action that is executed again may not be.",
+    )
