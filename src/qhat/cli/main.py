@@ -15,6 +15,7 @@ COMMANDS = {
     "plot": "draw a run's learning curve",
     "recipes": "list the algorithms, as values on the axes",
     "envs": "list the environments",
+    "doctor": "look at this machine, or at an environment: what it does, how fast it is",
 }
 
 USAGE = """\

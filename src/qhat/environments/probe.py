@@ -104,7 +104,7 @@ def probe(envs: VectorEnv, *, steps: int, seconds: float) -> Findings:
         declared=record.declared,
         found=found,
         final_observation=final,
-        lengths=tuple(_lengths(ends, reset_rows)),
+        lengths=tuple(episode_lengths(ends, reset_rows)),
         limit=limit_of(envs),
         rewards=(float(own.min()), float(own.max())) if own.size else (math.nan, math.nan),
         faults=tuple(record.faults.values()),
@@ -191,7 +191,7 @@ def _after(ends: np.ndarray) -> np.ndarray:
     return np.vstack([np.zeros_like(ends[:1]), ends[:-1]])
 
 
-def _lengths(ends: np.ndarray, reset_rows: np.ndarray) -> list[int]:
+def episode_lengths(ends: np.ndarray, reset_rows: np.ndarray) -> list[int]:
     """Steps of every episode that ended."""
     lengths = []
     for copy in range(ends.shape[1]):

@@ -159,6 +159,8 @@ def describe(space: gymnasium.Space) -> str:
         return "×".join(str(int(n)) for n in space.nvec.ravel()) + " discrete"
     if isinstance(space, gymnasium.spaces.Dict):
         return "{" + ", ".join(sorted(str(key) for key in space.spaces)) + "}"
+    if isinstance(space, gymnasium.spaces.Tuple):
+        return "(" + ", ".join(describe(part) for part in space.spaces) + ")"
     return f"{space.shape} {space.dtype}"
 
 

@@ -1,0 +1,223 @@
+"""What `qhat doctor` finds out: the machine, or an environment under random actions."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from qhat import recipes
+from qhat._version import __version__
+from qhat.environments.base import Environment, Spec
+from qhat.environments.catalogue import Entry, find
+from qhat.environments.extras import EXTRAS, installed
+from qhat.environments.make import make, make_any
+from qhat.environments.probe import Findings, episode_lengths, probe
+from qhat.environments.wrappers import builder
+from qhat.memory import nbytes
+from qhat.training.iteration import Program
+
+STEPS = 20_000
+"""Steps of every copy, at most."""
+TURNS = 500
+"""Turns of one compiled call."""
+PACKAGES = ("jax", "jaxlib", "numpy", "equinox", "optax", "gymnasium", "gymnax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkup:
+    """An environment, as training would meet it."""
+
+    env: str
+    backend: str
+    scored_in: str
+    """Whose episodes a score is of."""
+    observation: str
+    """Shape and dtype as stored, and what they are made of."""
+    actions: tuple[int, ...]
+    """Choices of every factor."""
+    findings: Findings
+    recipe: str
+    """Name of the recipe that the memory is of."""
+    replay_bytes: int
+    """Memory of its replay, for one seed."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it, with NaN as null."""
+        findings = dataclasses.asdict(self.findings)
+        for name in ("declared", "found"):
+            findings[name] = findings[name].value if findings[name] else None
+        findings["rewards"] = [value if np.isfinite(value) else None for value in findings["rewards"]]
+        lengths = sorted(self.findings.lengths)
+        findings["lengths"] = {"episodes": len(lengths)}
+        if lengths:
+            middle = lengths[len(lengths) // 2]
+            findings["lengths"] |= {"shortest": lengths[0], "median": middle, "longest": lengths[-1]}
+        about = {**vars(self), **findings}
+        about.pop("findings")
+        return {**about, "usable": not self.findings.faults}
+
+
+def examine(env_id: str, options: Mapping[str, Any], seconds: float) -> Checkup:
+    """Play an environment with random actions. Raises `UsageError` where there is none to play."""
+    entry, recipe = find(env_id, options), recipes.get(recipes.DEFAULT)
+    made = make_any(env_id, recipe.num_envs, options=options)
+    spec = made.spec
+    if isinstance(made, Environment):
+        findings = _play(made, entry, seconds)
+    else:
+        made.close()
+        build = builder(entry.name, options, ())
+        # As the host loop makes them.
+        envs = SyncVectorEnv([build] * recipe.num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        findings = probe(envs, steps=STEPS, seconds=seconds)
+        envs.close()
+    scored_in = f"gymnasium {entry.reference}" if entry.reference else entry.backend
+    shown, given = f"{spec.shape} {spec.dtype}", entry.observation
+    shown += "" if given == shown else f", from {given}"
+    size = _replay_bytes(spec)
+    return Checkup(
+        entry.id, entry.backend, scored_in, shown, spec.actions.choices, findings, recipes.DEFAULT, size
+    )
+
+
+def _replay_bytes(spec: Spec) -> int:
+    recipe = recipes.get(recipes.DEFAULT)
+    program = Program.of(recipe, spec.shape, spec.dtype, spec.actions, spec.masked)
+    E, actions = recipe.num_envs, spec.actions
+    observation = jax.ShapeDtypeStruct((E, *spec.shape), jnp.dtype(spec.dtype))
+    legal = jax.ShapeDtypeStruct((E, actions.factors, actions.width), bool) if spec.masked else None
+    seed = jax.eval_shape(program.init, jax.random.key(0), observation, None, legal)
+    return nbytes((seed.ring, seed.sampler))
+
+
+def _play(environment: Environment, entry: Entry, seconds: float) -> Findings:
+    """Step an environment in compiled calls; look at its timesteps."""
+    choices = jnp.asarray(environment.spec.actions.choices)
+    E, F = environment.num_envs, len(environment.spec.actions.choices)
+
+    def turn(carry: tuple[Any, Any], key: Any) -> tuple[tuple[Any, Any], Any]:
+        state, legal = carry
+        act, step = jax.random.split(key)
+        action = jax.random.randint(act, (1, E, F), 0, choices)
+        if legal is not None:
+            odds = jnp.where(legal, 0.0, -jnp.inf)
+            action = jax.random.categorical(act, odds, axis=-1)
+        state, now = jax.vmap(environment.step)(state, action, step[None])
+        axes = tuple(range(2, now.observation.ndim))
+        moved = jnp.any(now.observation != now.successor, axis=axes)
+        good = jnp.all(jnp.isfinite(now.successor.astype(jnp.float32)), axis=axes)
+        seen = (now.reward, now.terminated | now.truncated, now.real, moved, good)
+        return (state, now.legal), jax.tree.map(lambda leaf: leaf[0], seen)
+
+    @jax.jit
+    def call(carry: Any, key: Any) -> Any:
+        return jax.lax.scan(turn, carry, jax.random.split(key, TURNS))
+
+    state, _ = environment.start(jax.random.split(jax.random.key(0), 1))
+    carry, calls = (state, jax.vmap(environment.legal)(state)), []
+    until, began, spent = time.perf_counter() + seconds, 0.0, 0.0
+    while len(calls) * TURNS < STEPS and (len(calls) < 2 or time.perf_counter() < until):
+        began = time.perf_counter()
+        carry, seen = jax.block_until_ready(call(carry, jax.random.key(len(calls))))
+        # The first call compiles.
+        spent += time.perf_counter() - began if calls else 0.0
+        calls.append(jax.tree.map(np.asarray, seen))
+    rewards, ends, real, moved, good = (np.concatenate(part) for part in zip(*calls, strict=True))
+    ends &= real
+    rate = (len(ends) - TURNS) * E / max(spent, 1e-9)
+    return _findings(environment.spec, entry, rewards, ends, real, moved, good, rate)
+
+
+def _findings(
+    spec: Spec,
+    entry: Entry,
+    rewards: np.ndarray,
+    ends: np.ndarray,
+    real: np.ndarray,
+    moved: np.ndarray,
+    good: np.ndarray,
+    rate: float,
+) -> Findings:
+    """What the rows `[T, E]` of a compiled environment say."""
+    faults, warnings, found, final = [], [], None, None
+    if not (good.all() and np.isfinite(rewards[real]).all()):
+        faults.append(f"'{spec.id}' gives numbers that are not finite; expected numbers. Mend its step.")
+    if ends.any():
+        found = AutoresetMode.SAME_STEP if real.all() else AutoresetMode.NEXT_STEP
+        final = True if found is AutoresetMode.NEXT_STEP else bool(moved[ends].any())
+        if not final:
+            faults.append(
+                f"'{spec.id}' shows the next episode's first observation as the successor of every"
+                " episode's last; expected the true one. Mend its `successor`."
+            )
+    else:
+        warnings.append(
+            f"No episode of '{spec.id}' ended in {len(ends):,} random steps: what it does at an end was not"
+            " seen."
+        )
+    own = rewards[real]
+    return Findings(
+        copies=ends.shape[1],
+        steps=len(ends),
+        steps_per_second=rate,
+        declared=None,
+        found=found,
+        final_observation=final,
+        lengths=tuple(episode_lengths(ends, ~real)),
+        limit=entry.limit or _reference_limit(entry),
+        rewards=(float(own.min()), float(own.max())),
+        faults=tuple(faults),
+        warnings=tuple(warnings),
+    )
+
+
+def _reference_limit(entry: Entry) -> int | None:
+    import gymnasium
+
+    return gymnasium.spec(entry.reference).max_episode_steps if entry.reference else None
+
+
+def machine() -> dict[str, Any]:
+    """Return versions, extras, cores, memory, and whether EnvPool's compiled step works."""
+    memory = psutil.virtual_memory()
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "qhat": __version__,
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "devices": [str(device) for device in jax.local_devices()],
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory.total / 2**30, 1),
+        "memory_free_gib": round(memory.available / 2**30, 1),
+        "extras": {
+            module: "installed" if installed(module) else f"pip install 'qhat[{extra}]'"
+            for module, extra in EXTRAS.items()
+        },
+        "envpool_xla": _envpool_xla(),
+    }
+
+
+def _envpool_xla() -> str:
+    """Step a pool in a compiled program, and say how it went."""
+    if not installed("envpool"):
+        return "not installed"
+    try:
+        pool = make("envpool:CartPole-v1", 2)
+        state, _ = pool.start(jax.random.split(jax.random.key(0), 1))
+        _, now = jax.jit(jax.vmap(pool.step))(state, jnp.zeros((1, 2, 1), jnp.int32), jax.random.split(
+            jax.random.key(1), 1
+        ))  # fmt: skip
+        return "works" if bool(jnp.all(now.reward == 1.0)) else "gives wrong rewards"
+    except Exception as error:
+        return f"fails ({type(error).__name__}: {error})"

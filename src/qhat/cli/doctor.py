@@ -1,0 +1,137 @@
+"""`qhat doctor [ENV]`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from qhat.cli.parsing import read, values_of
+from qhat.config import OPTIONS
+from qhat.environments import options
+from qhat.environments.catalogue import find
+from qhat.errors import require
+
+if TYPE_CHECKING:
+    from qhat.cli.checkup import Checkup
+
+
+@dataclasses.dataclass(frozen=True)
+class Doctor:
+    """Look at this machine, or at an environment: play it with random actions and say what it does."""
+
+    env: tyro.conf.Positional[str] = ""
+    """Environment id; none is the machine and what is installed."""
+    env_kwargs: Annotated[Mapping[str, Any], OPTIONS] = dataclasses.field(default_factory=dict)
+    """Options of the environment's constructor."""
+    seconds: float = 3.0
+    """For which the environment is played."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print one JSON object on stdout."""
+
+
+def run(words: Sequence[str]) -> int:
+    """Parse, look, print; an environment that cannot be learned from is refused at the end."""
+    options.read_words(values_of(words, "--env-kwargs"))
+    told = read(Doctor, words, "doctor")
+    require(
+        math.isfinite(told.seconds) and told.seconds > 0,
+        f"--seconds is {told.seconds}; expected more than 0.",
+    )
+    if told.env:
+        find(told.env, told.env_kwargs)
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"playing {told.env}" if told.env else "looking at the machine"):
+        from qhat import runtime
+
+        runtime.prepare(1)
+        from qhat.cli import checkup
+        from qhat.environments.probe import require_sound
+
+        if not told.env:
+            _print_machine(checkup.machine(), told.json)
+            return 0
+        found = checkup.examine(told.env, told.env_kwargs, told.seconds)
+    if told.json:
+        print(json.dumps(found.to_json()))
+    else:
+        _print(found)
+    require_sound(found.findings)
+    if not told.json:
+        print(f"\nnext:\n  qhat train {found.env}")
+    return 0
+
+
+def _print_machine(about: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(about))
+        return
+    versions = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
+    rows = [
+        ("qhat", f"{about['qhat']}, Python {about['python']}"),
+        ("packages", versions),
+        ("machine", about["platform"]),
+        ("cores", str(about["cores"])),
+        ("memory", f"{about['memory_gib']} GiB, {about['memory_free_gib']} GiB free"),
+        ("devices", ", ".join(about["devices"])),
+        *((name, state) for name, state in about["extras"].items()),
+        ("EnvPool, compiled", about["envpool_xla"]),
+    ]
+    _table(rows)
+    print("\nnext:\n  qhat doctor CartPole-v1")
+
+
+def _print(found: Checkup) -> None:
+    from qhat.environments.probe import DOES
+
+    seen = found.findings
+    actions = "×".join(str(count) for count in found.actions) + " discrete"
+    mode = f"{seen.found.value}: it {DOES[seen.found]}" if seen.found else "not seen"
+    mode += f" (it declares {seen.declared.value})" if seen.declared else ""
+    last = {True: "yes", False: "no", None: "not seen"}[seen.final_observation]
+    low, high = seen.rewards
+    rewards = f"{low:g} to {high:g} in one step" if low < high else f"{low:g} in every step"
+    copies = f"{seen.copies} {'copy' if seen.copies == 1 else 'copies'}"
+    rows = [
+        ("environment", f"{found.env} ({found.backend}), scored in {found.scored_in}"),
+        ("observation", found.observation),
+        ("actions", actions),
+        ("autoreset, as found", mode),
+        ("true last observation", last),
+        ("time limit", f"{seen.limit:,} steps" if seen.limit else "none that it says"),
+        ("episodes", _episodes(seen.lengths)),
+        ("rewards", "none" if math.isnan(low) else rewards),
+        ("speed", f"{seen.steps_per_second:,.0f} steps/s with random actions, {copies}, one process"),
+        ("replay", f"{found.replay_bytes / 2**20:,.1f} MiB per seed, recipe {found.recipe}"),
+    ]
+    _table(rows)
+    from rich.console import Console
+
+    for warning in seen.warnings:
+        Console(highlight=False).print(f"[yellow]warning:[/] {warning}", soft_wrap=True)
+
+
+def _episodes(lengths: tuple[int, ...]) -> str:
+    if not lengths:
+        return "none ended"
+    ordered = sorted(lengths)
+    return (
+        f"{len(ordered):,} ended, after {ordered[0]:,} to {ordered[-1]:,} steps, half of them within"
+        f" {ordered[len(ordered) // 2]:,}"
+    )
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    for name, value in rows:
+        table.add_row(name, value)
+    Console(highlight=False).print(table)
