@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Array
 
 from qhat.environments.base import Environment
+from qhat.environments.reference import register
 from qhat.environments.spaces import ActionCoding, Observations
 from qhat.learner import Learner
 
@@ -55,31 +57,37 @@ def compiled_returns(learner: Learner, environment: Environment) -> Callable[[An
 
 
 def hosted_returns(
-    learner: Learner, parameters: Any, env_id: str, episodes: int, first: Sequence[int]
+    learner: Learner, parameters: Any, env_id: str, episodes: int, first: Sequence[int], limit: int = 0
 ) -> np.ndarray:
     """Play `reference_returns` with every seed of parameters `[S, ...]`: `[S, episodes]`.
 
     Args:
         first: seed of each seed's first episode.
+        limit: steps after which an episode is cut; 0 leaves that to the environment.
     """
     own = (jax.tree.map(lambda leaf, at=at: jnp.asarray(leaf[at]), parameters) for at in range(len(first)))
     each = zip(own, first, strict=True)
-    return np.stack([reference_returns(learner, one, env_id, episodes, seed) for one, seed in each])
+    return np.stack([reference_returns(learner, one, env_id, episodes, seed, limit) for one, seed in each])
 
 
 def reference_returns(
-    learner: Learner, parameters: Any, env_id: str, episodes: int, seed: int
+    learner: Learner, parameters: Any, env_id: str, episodes: int, seed: int, limit: int = 0
 ) -> np.ndarray:
     """Play `episodes` whole episodes in Gymnasium's own implementation of `env_id`.
 
     Args:
         parameters: of one seed.
         seed: the episodes are seeded with consecutive numbers from here.
+        limit: steps after which an episode is cut; 0 leaves that to the environment.
 
     Returns:
         the undiscounted return of every episode, `[episodes]`.
     """
-    environments = gymnasium.make_vec(env_id, num_envs=episodes, vectorization_mode="sync")
+    register(env_id)
+    with warnings.catch_warnings():
+        # MinAtar's v0 is no older than its v1: it has all 6 actions.
+        warnings.filterwarnings("ignore", message=".*MinAtar/.* is out of date")
+        environments = gymnasium.make_vec(env_id, num_envs=episodes, vectorization_mode="sync")
     seeds = list(range(seed, seed + episodes))
     try:
         space, actions = environments.single_observation_space, environments.single_action_space
@@ -87,7 +95,9 @@ def reference_returns(
         coding = ActionCoding.of(actions, env_id)
         observation, _ = environments.reset(seed=seeds)  # pyright: ignore[reportArgumentType]
         returns, finished = np.zeros(episodes), np.zeros(episodes, bool)
-        while not finished.all():
+        turn = 0
+        while not finished.all() and (turn < limit or not limit):
+            turn += 1
             action = np.asarray(_greedy(learner, parameters, observations.read(observation)))
             observation, reward, terminated, truncated, _ = environments.step(coding.write(action))
             returns += np.where(finished, 0.0, reward)

@@ -15,6 +15,7 @@ from qhat.actions import Actions
 from qhat.axis import AxisValue, spell
 from qhat.environments.base import Environment, Spec
 from qhat.environments.make import make, make_any
+from qhat.environments.reference import lacks
 from qhat.errors import UsageError, require
 from qhat.evaluation import compiled_returns, hosted_returns
 from qhat.recipe import Recipe
@@ -78,13 +79,14 @@ class Run:
             )
         learner = self.program.learner
         seeds = jax.tree.leaves(weights)[0].shape[0]
-        if probe.spec.reference is None:
+        reference, limit = probe.spec.reference, probe.spec.limit
+        if reference is None or lacks(reference):
             own = isinstance(env, Environment)
             judge = env if own else make(env_id, episodes, range(seed, seed + seeds))
             returns = compiled_returns(learner, judge)(weights, jax.random.key(seed))
             return Score.of(env_id, returns)
         first = [seed + index * episodes for index in range(seeds)]
-        return Score.of(env_id, hosted_returns(learner, weights, probe.spec.reference, episodes, first))
+        return Score.of(env_id, hosted_returns(learner, weights, reference, episodes, first, limit))
 
     def summary(self) -> dict[str, Any]:
         """Return the last checkpoint's step, and each seed's best own evaluation and its step."""
@@ -153,6 +155,7 @@ def spec_from_json(data: Any) -> Spec:
             actions=Actions(tuple(int(count) for count in data["actions"])),
             reference=data["reference"],
             masked=bool(data.get("masked", False)),
+            limit=int(data.get("limit", 0)),
         )
     except (KeyError, TypeError, ValueError):
         raise UsageError("The run's config.json is damaged: its spec cannot be read.") from None

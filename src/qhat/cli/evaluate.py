@@ -12,6 +12,7 @@ import tyro
 
 from qhat.cli.parsing import read
 from qhat.environments.catalogue import find
+from qhat.environments.reference import lacks
 from qhat.errors import require
 from qhat.runs.folder import RunFolder
 
@@ -53,11 +54,14 @@ def run(words: Sequence[str]) -> int:
         runtime.prepare(1)
         from qhat.run import Run
 
-        score = Run.open(told.run).evaluate(told.episodes, told.checkpoint, told.seed, told.env)
+        opened = Run.open(told.run)
+        score = opened.evaluate(told.episodes, told.checkpoint, told.seed, told.env)
     if told.json:
         print(json.dumps(score.to_json()))
         return 0
-    judge = f"Gymnasium's {entry.reference}" if entry.reference else f"{entry.backend}'s {entry.id}"
+    reference = entry.reference if told.env else opened.spec.reference
+    missing = lacks(reference)
+    judge = f"Gymnasium's {reference}" if reference and not missing else f"{entry.backend}'s {entry.id}"
     interval = "needs two seeds or more"
     if score.ci95 is not None:
         interval = f"{score.ci95[0]:.1f} to {score.ci95[1]:.1f}"
@@ -66,5 +70,7 @@ def run(words: Sequence[str]) -> int:
     print(f"  IQM        {score.iqm:.1f}   95% interval: {interval}")
     print(f"  per seed   {', '.join(f'{value:.1f}' for value in score.per_seed)}")
     print(f"  episodes   {score.episodes} per seed, greedy, fresh")
+    if missing:
+        print(f"  the reference {reference} was not played: pip install 'qhat[{missing}]'")
     print(f"\nnext:\n  qhat plot {told.run}")
     return 0

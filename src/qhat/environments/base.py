@@ -51,6 +51,8 @@ class Spec:
     """Gymnasium id of the reference implementation, if there is one."""
     masked: bool = False
     """Whether `legal` comes with every observation."""
+    limit: int = 0
+    """Steps after which an episode is cut in the reference too; 0 where it has a limit of its own."""
 
 
 class Environment(abc.ABC):

@@ -1,8 +1,6 @@
 """Adapter for gymnax: environments written in JAX, reset on the same step as they end."""
 
 import importlib
-import importlib.util
-import sys
 from typing import Any
 
 import jax
@@ -12,13 +10,14 @@ from jaxtyping import Array, Int
 from qhat.actions import Actions
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import Entry
+from qhat.environments.extras import defer_plotting
 
 
 class GymnaxEnvironment(Environment):
     """E copies of a gymnax environment."""
 
     def __init__(self, entry: Entry, num_envs: int):
-        _defer("seaborn", "matplotlib.pyplot")
+        defer_plotting()
         gymnax: Any = importlib.import_module("gymnax")
         self._env, self._params = gymnax.make(entry.name)
         space = self._env.observation_space(self._params)
@@ -27,8 +26,7 @@ class GymnaxEnvironment(Environment):
             id=entry.id,
             backend="gymnax",
             shape=tuple(space.shape),
-            # MinAtar's channels are zeros and ones, whatever dtype they come as.
-            dtype="bool" if entry.name.endswith("-MinAtar") else "float32",
+            dtype="float32",
             actions=Actions((int(self._env.action_space(self._params).n),)),
             reference=entry.reference,
         )
@@ -56,17 +54,3 @@ class GymnaxEnvironment(Environment):
 
     def _as_spec(self, observation: Array) -> Array:
         return observation.astype(self.spec.dtype)
-
-
-def _defer(*modules: str) -> None:
-    """Let the plotting libraries that gymnax imports load when they are used: two seconds saved."""
-    for name in modules:
-        if name in sys.modules:
-            continue
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.loader is None:
-            continue
-        spec.loader = importlib.util.LazyLoader(spec.loader)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)

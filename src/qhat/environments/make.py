@@ -1,16 +1,23 @@
 """From an id to an environment."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from qhat.environments.base import Environment
 from qhat.environments.catalogue import find
 from qhat.environments.host import HostEnvironment
-from qhat.errors import UsageError
+from qhat.errors import UsageError, require
 
 
 def make(
-    env_id: str, num_envs: int, seeds: Sequence[int] = (0,), devices: int = 1, since: int = 0
+    env_id: str,
+    num_envs: int,
+    seeds: Sequence[int] = (0,),
+    devices: int = 1,
+    since: int = 0,
+    *,
+    options: Mapping[str, Any] | None = None,
 ) -> Environment:
     """Make `num_envs` copies of an environment that compiles into the loop.
 
@@ -19,11 +26,12 @@ def make(
             environment that is part of the program serves any number; one that lives outside it makes
             copies for each.
         since: step that a run goes on from; where its episodes cannot be gone on with, others begin.
+        options: for its constructor; MinAtar's games have some.
 
     Raises:
         UsageError: the id is not known, its library is not installed, or it is stepped in Python.
     """
-    made = make_any(env_id, num_envs, seeds, devices, since)
+    made = make_any(env_id, num_envs, seeds, devices, since, options=options)
     if isinstance(made, Environment):
         return made
     made.close()
@@ -31,10 +39,24 @@ def make(
 
 
 def make_any(
-    env_id: str, num_envs: int, seeds: Sequence[int] = (0,), devices: int = 1, since: int = 0
+    env_id: str,
+    num_envs: int,
+    seeds: Sequence[int] = (0,),
+    devices: int = 1,
+    since: int = 0,
+    *,
+    options: Mapping[str, Any] | None = None,
 ) -> Environment | HostEnvironment:
     """Do as `make`, also for an environment that Python steps."""
     entry = find(env_id)
+    if entry.backend == "gymnax" and entry.name.endswith("-MinAtar"):
+        from qhat.environments.minatar_env import MinAtarEnvironment
+
+        return MinAtarEnvironment(entry, num_envs, options=options)
+    require(
+        not options,
+        f"Environment '{env_id}' was given {', '.join(options or ())}; expected no options.",
+    )
     if entry.backend == "envpool":
         from qhat.environments.envpool_env import EnvPoolEnvironment
 
