@@ -15,6 +15,7 @@ from jaxtyping import Array
 from qhat.environments.base import Environment
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.record import name_of
+from qhat.environments.reference import make_reference
 from qhat.environments.workers import vectorise
 from qhat.learner import Learner
 
@@ -80,8 +81,6 @@ def hosted_returns(
 
     Args:
         first: seed of each seed's first episode.
-        options: for the environment's constructor.
-        wrap: what stands around it; wrappers of rewards do not touch a score.
     """
     own = (jax.tree.map(lambda leaf, at=at: jnp.asarray(leaf[at]), parameters) for at in range(len(first)))
     each = zip(own, first, strict=True)
@@ -101,7 +100,7 @@ def reference_returns(
     Returns:
         the undiscounted return of every episode, `[episodes]`.
     """
-    build = functools.partial(gymnasium.make, env) if isinstance(env, str) else env
+    build = functools.partial(make_reference, env) if isinstance(env, str) else env
     envs = vectorise(build, episodes, "sync")
     environment = GymnasiumEnvironment(name_of(envs), envs, range(seed, seed + episodes))
     try:

@@ -18,7 +18,8 @@ from qhat.environments import wrappers
 from qhat.environments.base import Environment, Spec
 from qhat.environments.make import make
 from qhat.environments.own import Own, judge_of, spec_of
-from qhat.environments.wrappers import Wrapper, builder
+from qhat.environments.reference import lacks, reference_builder
+from qhat.environments.wrappers import Wrapper
 from qhat.errors import UsageError, require
 from qhat.evaluation import compiled_returns, hosted_returns
 from qhat.recipe import Recipe
@@ -88,8 +89,8 @@ class Run:
             task: dict[str, Any] = {"options": options, "wrap": self.wrap}
             spec = spec_of(env or self.spec.id, **task)
             judge = (
-                builder(spec.reference, options, self.wrap)
-                if spec.reference
+                reference_builder(spec, **task)
+                if spec.reference and not lacks(spec.reference)
                 else make(spec.id, episodes, range(seed, seed + seeds), **task)
             )
         else:
@@ -179,6 +180,7 @@ def spec_from_json(data: Any) -> Spec:
             reference=data["reference"],
             masked=bool(data.get("masked", False)),
             stack=int(data.get("stack", 1)),
+            limit=int(data.get("limit", 0)),
         )
     except (KeyError, TypeError, ValueError):
         raise UsageError("The run's config.json is damaged: its spec cannot be read.") from None

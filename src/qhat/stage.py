@@ -14,7 +14,7 @@ from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make, make_any
 from qhat.environments.own import Own, adopt, judge_of
-from qhat.environments.wrappers import builder
+from qhat.environments.reference import reference_builder
 from qhat.errors import require
 from qhat.evaluation import Playable
 
@@ -66,7 +66,7 @@ def _stage(env: str | Own, config: TrainConfig, judge: Playable | None, devices:
     if judge is not None:
         return Stage(made, judge)
     if isinstance(made, HostEnvironment):
-        return Stage(made, builder(made.spec.reference or made.spec.id, **task))
+        return Stage(made, reference_builder(made.spec, **task))
     # Other episodes than the training's, whose seeds are numbered from 0.
     judges = range(2**31 + config.seed, 2**31 + config.seed + config.seeds)
     return Stage(made, make(env, config.eval_episodes, judges, since=since, **task))

@@ -14,6 +14,7 @@ from qhat.cli.parsing import read, values_of
 from qhat.config import OPTIONS
 from qhat.environments import options
 from qhat.environments.catalogue import find
+from qhat.environments.reference import lacks
 from qhat.errors import require
 from qhat.runs.folder import RunFolder
 
@@ -67,7 +68,9 @@ def run(words: Sequence[str]) -> int:
     if told.json:
         print(json.dumps(score.to_json()))
         return 0
-    judge = f"Gymnasium's {entry.reference}" if entry.reference else f"{entry.backend}'s {entry.id}"
+    reference = entry.reference if told.env else opened.spec.reference
+    missing = lacks(reference)
+    judge = f"Gymnasium's {reference}" if reference and not missing else f"{entry.backend}'s {entry.id}"
     interval = "needs two seeds or more"
     if score.ci95 is not None:
         interval = f"{score.ci95[0]:.1f} to {score.ci95[1]:.1f}"
@@ -76,5 +79,7 @@ def run(words: Sequence[str]) -> int:
     print(f"  IQM        {score.iqm:.1f}   95% interval: {interval}")
     print(f"  per seed   {', '.join(f'{value:.1f}' for value in score.per_seed)}")
     print(f"  episodes   {score.episodes} per seed, greedy, fresh")
+    if missing:
+        print(f"  the reference {reference} was not played: pip install 'qhat[{missing}]'")
     print(f"\nnext:\n  qhat plot {told.run}")
     return 0

@@ -53,6 +53,8 @@ class Spec:
     """Whether `legal` comes with every observation."""
     stack: int = 1
     """Frames along the first axis of an observation, the newest last; each step moves them on by one."""
+    limit: int = 0
+    """Steps after which an episode is cut in the reference too; 0 where it has a limit of its own."""
 
 
 class Environment(abc.ABC):

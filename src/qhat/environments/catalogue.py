@@ -50,7 +50,8 @@ class Entry:
 
 
 def _minatar(name: str, channels: int, choices: int) -> Entry:
-    return Entry(f"{name}-MinAtar", f"(10, 10, {channels}) bool", f"{choices} discrete", None)
+    shape = f"(10, 10, {channels}) bool"
+    return Entry(f"{name}-MinAtar", shape, f"{choices} discrete", f"MinAtar/{name}-v1")
 
 
 GYMNAX: tuple[Entry, ...] = (

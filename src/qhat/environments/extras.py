@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from typing import Any
 
 from qhat.errors import UsageError
@@ -26,3 +27,17 @@ def load(module: str, env_id: str) -> Any:
             f"Environment '{env_id}' needs {module}, which cannot be imported ({error}); type:"
             f" pip install 'qhat[{EXTRAS[module]}]'"
         ) from None
+
+
+def defer_plotting() -> None:
+    """Let the plotting libraries that gymnax and minatar import load when used: two seconds saved."""
+    for name in ("seaborn", "matplotlib.pyplot"):
+        if name in sys.modules:
+            continue
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            continue
+        spec.loader = importlib.util.LazyLoader(spec.loader)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)

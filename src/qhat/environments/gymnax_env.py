@@ -2,8 +2,6 @@
 
 import dataclasses
 import importlib
-import importlib.util
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +12,7 @@ from jaxtyping import Array, Int
 from qhat.actions import Actions
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import Entry
+from qhat.environments.extras import defer_plotting
 from qhat.environments.options import require_known
 
 
@@ -21,7 +20,7 @@ class GymnaxEnvironment(Environment):
     """E copies of a gymnax environment."""
 
     def __init__(self, entry: Entry, num_envs: int, *, options: Mapping[str, object] | None = None):
-        _defer("seaborn", "matplotlib.pyplot")
+        defer_plotting()
         gymnax: Any = importlib.import_module("gymnax")
         self._env, params = gymnax.make(entry.name)
         require_known(options or {}, [field.name for field in dataclasses.fields(params)], entry.id)
@@ -32,8 +31,7 @@ class GymnaxEnvironment(Environment):
             id=entry.id,
             backend="gymnax",
             shape=tuple(space.shape),
-            # MinAtar's channels are zeros and ones, whatever dtype they come as.
-            dtype="bool" if entry.name.endswith("-MinAtar") else "float32",
+            dtype="float32",
             actions=Actions((int(self._env.action_space(self._params).n),)),
             reference=entry.reference,
         )
@@ -61,17 +59,3 @@ class GymnaxEnvironment(Environment):
 
     def _as_spec(self, observation: Array) -> Array:
         return observation.astype(self.spec.dtype)
-
-
-def _defer(*modules: str) -> None:
-    """Let the plotting libraries that gymnax imports load when they are used: two seconds saved."""
-    for name in modules:
-        if name in sys.modules:
-            continue
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.loader is None:
-            continue
-        spec.loader = importlib.util.LazyLoader(spec.loader)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)

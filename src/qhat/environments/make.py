@@ -75,6 +75,10 @@ def make_any(
         from qhat.environments.envpool_env import EnvPoolEnvironment
 
         made = EnvPoolEnvironment(entry, num_envs, seeds, devices, since, options=options)
+    elif entry.name.endswith("-MinAtar"):
+        from qhat.environments.minatar_env import MinAtarEnvironment
+
+        made = MinAtarEnvironment(entry, num_envs, options=options)
     else:
         from qhat.environments.gymnax_env import GymnaxEnvironment
 
