@@ -106,12 +106,13 @@ def test_twin_moves_as_the_reference_from_the_same_situations(name: str) -> None
 def test_spaces_and_actions_are_the_references(name: str) -> None:
     for minimal, version in ((True, "v1"), (False, "v0")):
         twin = make(f"{name}-MinAtar", 1, options={"use_minimal_action_set": minimal})
-        assert twin.spec.reference == f"MinAtar/{name}-{version}"
-        assert reference.lacks(twin.spec.reference) is None
-        reference.register(twin.spec.reference)
+        judge = f"MinAtar/{name}-{version}"
+        assert twin.spec.reference == judge
+        assert reference.lacks(judge) is None
+        reference.register(judge)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*is out of date")
-            other = gymnasium.make(twin.spec.reference)
+            other = gymnasium.make(judge)
         assert other.observation_space.shape == twin.spec.shape
         assert other.observation_space.dtype == np.dtype(twin.spec.dtype) == bool
         assert isinstance(other.action_space, gymnasium.spaces.Discrete)
