@@ -357,8 +357,8 @@ def test_the_command_line_takes_them_and_a_resume_remembers_them(tmp_path: Path)
     folder = str(tmp_path / "run")
     words = ("--run-dir", folder, "--json", "--hidden", "16", "--eval-episodes", "2")
     wrap = ("--wrap", "frame_stack:count=2", "reward_scale:factor=0.1")
-    done = _qhat("train", "gym:CartPole-v1", "--env-kwargs", "max_episode_steps=9", "render_mode=null",
-                 *wrap, "--steps", "60", *words)  # fmt: skip
+    done = _qhat("train", "--env-kwargs", "max_episode_steps=9", "render_mode=null", *wrap, "--merge",
+                 "dueling", "gym:CartPole-v1", "--steps", "60", *words)  # fmt: skip
     assert done.returncode == 0, done.stderr
     done = _qhat("train", "gym:CartPole-v1", "--resume", "--steps", "80", *words[:3])
     assert done.returncode == 0, done.stderr

@@ -15,13 +15,13 @@ import tyro
 
 from qhat import recipes
 from qhat.axis import parse
-from qhat.cli.parsing import PARTS, read, value_of, values_of
+from qhat.cli.parsing import read, value_of, values_of
 from qhat.config import TrainConfig
 from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
 from qhat.errors import UsageError
 from qhat.presets import preset_of
-from qhat.recipe import Recipe
+from qhat.recipe import AXES, Recipe
 from qhat.runs.folder import RunFolder
 
 
@@ -94,9 +94,11 @@ class _Stop:
 def _defaults(words: Sequence[str]) -> Train:
     """Return the defaults that `--recipe`, or the run that is resumed, stand for."""
     # Read here first: a bad value gets its one sentence, where the parser would draw a box.
-    for axis, kinds in PARTS.items():
-        for spelled in values_of(words, f"--{axis}"):
+    for axis, kinds in AXES.items():
+        if (spelled := value_of(words, f"--{axis}")) is not None:
             parse(spelled, kinds)
+    for spelled in values_of(words, "--wrap"):
+        parse(spelled, wrappers.WRAPPERS)
     options.read_words(values_of(words, "--env-kwargs"))
     env: Any = tyro.MISSING
     if "--resume" in words and (folder := value_of(words, "--run-dir")):
