@@ -119,7 +119,8 @@ class _Session:
     ):
         spec, recipe = environment.spec, config.recipe
         self.config, self.judge, self.spec = config, judge, spec
-        self.program = Program.of(recipe, spec.shape, spec.dtype, spec.actions, spec.masked)
+        spaces = (spec.shape, spec.dtype, spec.actions, spec.masked)
+        self.program = Program.of(recipe, *spaces, stack=spec.stack)
         if isinstance(environment, HostEnvironment):
             self.loop = HostLoop(self.program, environment)
         else:

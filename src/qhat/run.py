@@ -42,7 +42,8 @@ class Run:
         folder = RunFolder.open(Path(path))
         config = folder.read_config()
         recipe, spec = Recipe.from_json(config["recipe"], parts), spec_from_json(config["spec"])
-        return Run(folder, Program.of(recipe, spec.shape, spec.dtype, spec.actions, spec.masked), spec)
+        spaces = (spec.shape, spec.dtype, spec.actions, spec.masked)
+        return Run(folder, Program.of(recipe, *spaces, stack=spec.stack), spec)
 
     def weights(self, which: str = "best") -> Any:
         """Return the online weights of all seeds, leaves `[S, ...]`: `best` or `last`."""
@@ -153,6 +154,7 @@ def spec_from_json(data: Any) -> Spec:
             actions=Actions(tuple(int(count) for count in data["actions"])),
             reference=data["reference"],
             masked=bool(data.get("masked", False)),
+            stack=int(data.get("stack", 1)),
         )
     except (KeyError, TypeError, ValueError):
         raise UsageError("The run's config.json is damaged: its spec cannot be read.") from None

@@ -51,6 +51,8 @@ class Spec:
     """Gymnasium id of the reference implementation, if there is one."""
     masked: bool = False
     """Whether `legal` comes with every observation."""
+    stack: int = 1
+    """Frames along the first axis of an observation, the newest last; each step moves them on by one."""
 
 
 class Environment(abc.ABC):

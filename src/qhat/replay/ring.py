@@ -1,8 +1,9 @@
-"""Replay: one ring of single steps per environment, each observation stored once.
+"""Replay: one ring of single steps per environment, each observation (each frame of a stack) stored once.
 
 An episode of L steps takes L + 1 rows: its L acted-on observations, then its true last observation
 in a row that is no start. The successor of a start is therefore always a later row of the same
 episode, whatever the environment's autoreset does, and never the next episode's first observation.
+Stacks of K frames take L + K rows of one frame: see `qhat.replay.frames`.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from qhat.actions import Actions
+from qhat.replay import frames
 from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED, Window, n_step
 from qhat.replay.outlook import Outlook
 from qhat.replay.samplers import Sampler
@@ -61,6 +63,7 @@ class Ring(eqx.Module):
     """E rings of `rows` rows, flattened to `[E·rows, ...]`. A value."""
 
     observation: Array
+    """`[N, ...]`, or of stacked frames the newest, `[N, c, ...]`."""
     action: Array
     reward: Float[Array, " N"]
     kind: UInt8[Array, " N"]
@@ -70,6 +73,8 @@ class Ring(eqx.Module):
     filled: Int[Array, " E"]
     """Rows in use of each environment."""
     rows: int = eqx.field(static=True)
+    stack: int = eqx.field(static=True, default=1)
+    """K, frames that an observation is made of along its first axis."""
     legal: Bool[Array, "N F C"] | None = None
     """Actions that the row's observation allows, in an environment that masks."""
     seen: Outlook | None = None
@@ -83,24 +88,27 @@ class Ring(eqx.Module):
         dtype: Any,
         actions: Actions,
         *,
+        stack: int = 1,
         masked: bool = False,
         watch: float | None = None,
     ) -> "Ring":
         """Allocate `num_envs` rings. Observations keep their own `dtype`.
 
         Args:
+            stack: frames that an observation is made of along its first axis; each is stored once.
             masked: whether every observation comes with the actions that it allows.
             watch: discount of the returns to keep `seen` of; `None` is not to.
         """
         size = num_envs * rows
         return Ring(
-            observation=jnp.zeros((size, *shape), dtype),
+            observation=jnp.zeros((size, *frames.frame_shape(shape, stack)), dtype),
             action=jnp.zeros((size, actions.factors), jnp.int32),
             reward=jnp.zeros(size, jnp.float32),
             kind=jnp.zeros(size, jnp.uint8),
             cursor=jnp.zeros(num_envs, jnp.int32),
             filled=jnp.zeros(num_envs, jnp.int32),
             rows=rows,
+            stack=stack,
             legal=jnp.ones((size, actions.factors, actions.width), bool) if masked else None,
             seen=None if watch is None else Outlook.empty(num_envs, watch),
         )
@@ -110,8 +118,8 @@ class Ring(eqx.Module):
         """Number of slots of all environments."""
         return self.cursor.shape[0] * self.rows
 
-    def _slots(self, row: Int[Array, " E"]) -> Int[Array, " E"]:
-        return jnp.arange(row.shape[0]) * self.rows + row % self.rows
+    def _slots(self, row: Int[Array, "*W E"]) -> Int[Array, "*W E"]:
+        return jnp.arange(self.cursor.shape[0]) * self.rows + row % self.rows
 
 
 def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, " M"]]:
@@ -120,33 +128,37 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
     Returns:
         the ring, the slots that were written, and which of them are starts.
     """
+    K, size = ring.stack, ring.size
     ended = step.terminated | step.truncated
     kind = jnp.where(step.terminated, TERMINATED, jnp.where(step.truncated, TRUNCATED, CONTINUES))
-    start, after = ring._slots(ring.cursor), ring._slots(ring.cursor + 1)
-    both = jnp.concatenate([start, after])
-    slots = jnp.where(jnp.tile(step.real, 2), both, ring.size)
-    kinds = jnp.concatenate([kind, jnp.full_like(kind, NOTHING)]).astype(jnp.uint8)
-    advance = step.real * (1 + ended)
-    observations = jnp.concatenate([step.observation, step.successor])
+    first = ring.kind[ring._slots(ring.cursor - 1)] != CONTINUES
+    rows, keep = frames.rows_of_a_step(K, first)
+    every = jnp.where(keep | ~step.real, size, ring._slots(ring.cursor + rows))
+    kinds = jnp.full(every.shape, NOTHING).at[K - 1].set(kind).astype(jnp.uint8)
+    slots, start, written = every.ravel(), every[K - 1], every[: K + 1].ravel()
+    advance = step.real * (1 + ended + first * (K - 1))
+    newest = frames.split(step.successor, K)[-1:]
+    observations = jnp.concatenate([frames.split(step.observation, K), newest])
     legal, seen = ring.legal, ring.seen
     if legal is not None and step.legal is not None and step.legal_next is not None:
-        legal = legal.at[slots].set(jnp.concatenate([step.legal, step.legal_next]), mode="drop")
+        both = jnp.concatenate([step.legal, step.legal_next])
+        legal = legal.at[every[K - 1 : K + 1].ravel()].set(both, mode="drop")
     if seen is not None:
         seen = seen.see(step.reward, ended, step.real)
     ring = dataclasses.replace(
         ring,
-        observation=ring.observation.at[slots].set(
-            observations.astype(ring.observation.dtype), mode="drop"
+        observation=ring.observation.at[written].set(
+            observations.reshape(-1, *observations.shape[2:]).astype(ring.observation.dtype), mode="drop"
         ),
-        action=ring.action.at[slots[: start.size]].set(step.action, mode="drop"),
-        reward=ring.reward.at[slots[: start.size]].set(step.reward, mode="drop"),
-        kind=ring.kind.at[slots].set(kinds, mode="drop"),
+        action=ring.action.at[start].set(step.action, mode="drop"),
+        reward=ring.reward.at[start].set(step.reward, mode="drop"),
+        kind=ring.kind.at[slots].set(kinds.ravel(), mode="drop"),
         cursor=(ring.cursor + advance) % ring.rows,
         filled=jnp.minimum(ring.filled + advance, ring.rows),
         legal=legal,
         seen=seen,
     )
-    return ring, slots, kinds != NOTHING
+    return ring, slots, kinds.ravel() != NOTHING
 
 
 def cut(ring: Ring) -> Ring:
@@ -166,6 +178,20 @@ def view(ring: Ring, slots: Int[Array, " B"], n: int, gamma: float) -> Window:
     """Build the n-step window of every start. Fields have shape `[B]`."""
     rows = _ahead(ring, slots[:, None], jnp.arange(n))
     return jax.vmap(n_step, in_axes=(0, 0, None))(ring.kind[rows], ring.reward[rows], gamma)
+
+
+def look_up(ring: Ring, slots: Int[Array, " B"], window: Window) -> Transition:
+    """Return the transitions that begin at `slots`, given what `view` says of them."""
+    after = _ahead(ring, slots, window.length)
+    return Transition(
+        observation=_observations(ring, slots),
+        action=ring.action[slots],
+        reward=window.reward,
+        discount=window.discount,
+        successor=_observations(ring, after),
+        legal=None if ring.legal is None else ring.legal[slots],
+        legal_next=None if ring.legal is None else ring.legal[after],
+    )
 
 
 def sample(
@@ -209,22 +235,18 @@ def sample(
     slots, relative = draw(key)
     carry = (0, key, slots, relative, view(ring, slots, n, gamma))
     _, _, slots, relative, window = jax.lax.while_loop(unusable, again, carry)
-    after = _ahead(ring, slots, window.length)
-    transition = Transition(
-        observation=ring.observation[slots],
-        action=ring.action[slots],
-        reward=window.reward,
-        discount=window.discount,
-        successor=ring.observation[after],
-        legal=None if ring.legal is None else ring.legal[slots],
-        legal_next=None if ring.legal is None else ring.legal[after],
-    )
+    transition = look_up(ring, slots, window)
     weights = sampler.weights(jnp.where(window.complete, relative, jnp.inf), step)
     return (
         transition,
         jnp.where(window.complete, slots, ring.size),
         jnp.where(window.complete, weights, 0.0),
     )
+
+
+def _observations(ring: Ring, slots: Int[Array, " B"]) -> Array:
+    """The observations `[B, ...]` of rows, put together from the rows before them where they are stacks."""
+    return frames.join(ring.observation[_ahead(ring, slots[:, None], jnp.arange(1 - ring.stack, 1))])
 
 
 def _ahead(ring: Ring, slots: Int[Array, "..."], steps: Int[Array, "..."]) -> Int[Array, "..."]:

@@ -12,6 +12,7 @@ from qhat.environments.base import Timestep
 from qhat.learner import Learner, LearnerState, Metrics
 from qhat.recipe import Recipe
 from qhat.replay import ring as replay
+from qhat.replay.frames import require_frames
 from qhat.training.state import Clock, Episodes, Log, SeedState
 
 
@@ -26,13 +27,25 @@ class Program:
     actions: Actions
     masked: bool = False
     """Whether every observation comes with the actions that it allows."""
+    stack: int = 1
+    """Frames that an observation is made of along its first axis; replay stores each once."""
 
     @staticmethod
     def of(
-        recipe: Recipe, shape: tuple[int, ...], dtype: str, actions: Actions, masked: bool = False
+        recipe: Recipe,
+        shape: tuple[int, ...],
+        dtype: str,
+        actions: Actions,
+        masked: bool = False,
+        stack: int = 1,
     ) -> "Program":
-        """Compose the program of a recipe on given spaces."""
-        return Program(recipe, Learner.of(recipe, shape, actions), shape, dtype, actions, masked)
+        """Compose the program of a recipe on given spaces.
+
+        Raises:
+            UsageError: replay cannot hold the stacks.
+        """
+        require_frames(shape, stack, recipe.replay_capacity // recipe.num_envs, recipe.n_step)
+        return Program(recipe, Learner.of(recipe, shape, actions), shape, dtype, actions, masked, stack)
 
     def init(
         self, key: Array, observation: Array, environment: object, legal: Array | None = None
@@ -42,7 +55,7 @@ class Program:
         keys = split(key, "parameters", "run", "first_action")
         ring = replay.Ring.empty(
             E, recipe.replay_capacity // E, self.shape, self.dtype, self.actions,
-            masked=self.masked, watch=recipe.gamma if recipe.head.calibrates else None,
+            stack=self.stack, masked=self.masked, watch=recipe.gamma if recipe.head.calibrates else None,
         )  # fmt: skip
         seed = SeedState(
             key=keys["run"],
