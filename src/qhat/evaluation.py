@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from qhat.environments import atari
 from qhat.environments.base import Environment
+from qhat.environments.host import HostEnvironment
 from qhat.environments.spaces import ActionCoding, Observations
 from qhat.learner import Learner
 
@@ -31,8 +33,8 @@ def compiled_returns(learner: Learner, environment: Environment) -> Callable[[An
             turn, state, observation, legal, finished, returns = carry
             action = learner.greedy(parameters, observation, legal=legal)
             state, now = environment.step(state, action, jax.random.fold_in(run_key, turn))
-            returns += jnp.where(finished | ~now.real, 0.0, now.reward)
-            finished |= now.real & (now.terminated | now.truncated)
+            returns += jnp.where(finished | ~now.real, 0.0, now.scored)
+            finished |= now.real & now.finished
             return turn + 1, state, now.observation, now.legal, finished, returns
 
         E = environment.num_envs
@@ -51,6 +53,20 @@ def compiled_returns(learner: Learner, environment: Environment) -> Callable[[An
         state, observation = environment.start(jnp.broadcast_to(reset_key, seeds))
         return np.asarray(compiled(parameters, state, observation, run_key))
 
+    return returns
+
+
+def played_returns(learner: Learner, parameters: Any, environment: HostEnvironment) -> np.ndarray:
+    """Play one whole episode in every copy of an environment of the host loop's: `[S, E]`."""
+    observation = environment.start()
+    returns = np.zeros(observation.shape[:2])
+    finished = np.zeros(observation.shape[:2], bool)
+    while not finished.all():
+        environment.send(np.asarray(_greedy_each(learner, parameters, observation)))
+        step = environment.receive()
+        returns += np.where(finished | ~step.real, 0.0, step.scored)
+        finished |= step.real & step.finished
+        observation = step.observation
     return returns
 
 
@@ -79,13 +95,14 @@ def reference_returns(
     Returns:
         the undiscounted return of every episode, `[episodes]`.
     """
-    environments = gymnasium.make_vec(env_id, num_envs=episodes, vectorization_mode="sync")
+    build = functools.partial(atari.make, env_id)
+    environments = gymnasium.vector.SyncVectorEnv([build] * episodes)
     seeds = list(range(seed, seed + episodes))
     try:
         space, actions = environments.single_observation_space, environments.single_action_space
         observations = Observations.of(space, env_id)
         coding = ActionCoding.of(actions, env_id)
-        observation, _ = environments.reset(seed=seeds)  # pyright: ignore[reportArgumentType]
+        observation, _ = environments.reset(seed=[*seeds])
         returns, finished = np.zeros(episodes), np.zeros(episodes, bool)
         while not finished.all():
             action = np.asarray(_greedy(learner, parameters, observations.read(observation)))
@@ -95,6 +112,12 @@ def reference_returns(
         return returns
     finally:
         environments.close()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _greedy_each(learner: Learner, parameters: Any, observations: Array) -> Array:
+    """As `_greedy`, for all seeds at once."""
+    return jax.vmap(learner.greedy)(parameters, observations)
 
 
 @functools.partial(jax.jit, static_argnums=0)

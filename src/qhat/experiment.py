@@ -21,7 +21,7 @@ from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.errors import UsageError, require
-from qhat.evaluation import compiled_returns, hosted_returns
+from qhat.evaluation import compiled_returns, hosted_returns, played_returns
 from qhat.learner import Metrics
 from qhat.memory import nbytes, require_memory
 from qhat.run import Run, load_best, spec_to_json
@@ -100,7 +100,7 @@ def train(
         f" {config.recipe.num_envs}; expected as many.",
     )
     judge = environment
-    if isinstance(environment, Environment) and not own:
+    if not own and (isinstance(environment, Environment) or environment.spec.reference is None):
         # Other episodes than the training's, whose seeds are numbered from 0.
         judges = range(2**31 + config.seed, 2**31 + config.seed + config.seeds)
         judge = make_any(env_id, config.eval_episodes, judges, since=since)
@@ -234,7 +234,9 @@ class _Session:
         if isinstance(self.judge, Environment):
             return compiled_returns(self.program.learner, self.judge)
         learner, episodes, S = self.program.learner, self.config.eval_episodes, self.config.seeds
-        reference = self.judge.spec.reference or self.judge.spec.id
+        judge, reference = self.judge, self.judge.spec.reference
+        if reference is None:
+            return lambda parameters, _: played_returns(learner, parameters, judge)
 
         def returns(parameters: Any, key: Any) -> np.ndarray:
             first = int(jax.random.bits(key) >> 2)

@@ -14,9 +14,9 @@ import numpy as np
 from qhat.actions import Actions
 from qhat.axis import AxisValue, spell
 from qhat.environments.base import Environment, Spec
-from qhat.environments.make import make, make_any
+from qhat.environments.make import make_any
 from qhat.errors import UsageError, require
-from qhat.evaluation import compiled_returns, hosted_returns
+from qhat.evaluation import compiled_returns, hosted_returns, played_returns
 from qhat.recipe import Recipe
 from qhat.runs.folder import RunFolder
 from qhat.statistics import Score
@@ -81,7 +81,9 @@ class Run:
         seeds = jax.tree.leaves(weights)[0].shape[0]
         if probe.spec.reference is None:
             own = isinstance(env, Environment)
-            judge = env if own else make(env_id, episodes, range(seed, seed + seeds))
+            judge = env if own else make_any(env_id, episodes, range(seed, seed + seeds))
+            if not isinstance(judge, Environment):
+                return Score.of(env_id, played_returns(learner, weights, judge))
             returns = compiled_returns(learner, judge)(weights, jax.random.key(seed))
             return Score.of(env_id, returns)
         first = [seed + index * episodes for index in range(seeds)]
@@ -140,6 +142,7 @@ def spec_to_json(spec: Spec) -> dict[str, Any]:
         **dataclasses.asdict(spec),
         "shape": list(spec.shape),
         "actions": list(spec.actions.choices),
+        "options": dict(spec.options),
     }
 
 
@@ -155,6 +158,7 @@ def spec_from_json(data: Any) -> Spec:
             reference=data["reference"],
             masked=bool(data.get("masked", False)),
             stack=int(data.get("stack", 1)),
+            options=tuple(sorted(dict(data.get("options", {})).items())),
         )
     except (KeyError, TypeError, ValueError):
         raise UsageError("The run's config.json is damaged: its spec cannot be read.") from None

@@ -26,6 +26,8 @@ class GymnasiumEnvironment(HostEnvironment):
         seeds: Sequence[int],
         since: int,
         reference: str | None,
+        *,
+        stack: int = 1,
     ):
         self.num_envs, self.seeds = num_envs, len(seeds)
         self._numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
@@ -43,6 +45,7 @@ class GymnasiumEnvironment(HostEnvironment):
             dtype=self._observations.dtype,
             actions=self._coding.actions,
             reference=reference,
+            stack=stack,
         )
 
     def start(self) -> np.ndarray:

@@ -22,6 +22,19 @@ class HostStep(NamedTuple):
     truncated: np.ndarray
     real: np.ndarray
     """False where the row is a reset and no transition."""
+    score: np.ndarray | None = None
+    """As in `Timestep`."""
+    over: np.ndarray | None = None
+
+    @property
+    def scored(self) -> np.ndarray:
+        """What the step adds to a score."""
+        return self.reward if self.score is None else self.score
+
+    @property
+    def finished(self) -> np.ndarray:
+        """Whether a score is complete."""
+        return self.terminated | self.truncated if self.over is None else self.over
 
 
 class HostEnvironment(abc.ABC):

@@ -36,16 +36,17 @@ def make_any(
     """Do as `make`, also for an environment that Python steps."""
     entry = find(env_id)
     if entry.backend == "envpool":
-        from qhat.environments.envpool_env import EnvPoolEnvironment
+        from qhat.environments.envpool_host import make_pool
 
-        return EnvPoolEnvironment(entry, num_envs, seeds, devices, since)
+        return make_pool(entry, num_envs, seeds, devices, since)
     if entry.backend == "gym":
-        import gymnasium
-
+        from qhat.environments import atari
         from qhat.environments.gymnasium_env import GymnasiumEnvironment
 
-        build = functools.partial(gymnasium.make, entry.name)
-        return GymnasiumEnvironment(entry.id, build, num_envs, seeds, since, entry.reference)
+        build = functools.partial(atari.make, entry.name)
+        return GymnasiumEnvironment(
+            entry.id, build, num_envs, seeds, since, entry.reference, stack=entry.stack
+        )
     from qhat.environments.gymnax_env import GymnaxEnvironment
 
     return GymnaxEnvironment(entry, num_envs)

@@ -116,9 +116,9 @@ class _Calls:
         state, (observation, successor, numbers) = self.unpack(*inputs[:4]), inputs[4:]
 
         def one(clock: Clock, seed: SeedState, observation: Array, successor: Array, numbers: Array):
-            reward, terminated, truncated, real = numbers
+            reward, terminated, truncated, real, score, over = numbers
             flags = (terminated > 0, truncated > 0, successor, real > 0)
-            timestep = Timestep(observation, reward, *flags)
+            timestep = Timestep(observation, reward, *flags, score=score, over=over > 0)
             steps = (clock.iterations + 1) * self.program.recipe.num_envs
             seed, told = tally(self.program.store(seed, timestep), timestep)
             seed = self.program.act(seed, observation, None, self._key(clock, seed, "act"), steps)
@@ -172,8 +172,8 @@ def _with(seeds: SeedState, parts: dict[str, Any]) -> SeedState:
 
 
 def _inputs(step: HostStep) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A step as three arrays: `[S, E, ...]` twice, and reward and flags `[S, 4, E]`."""
-    flags = (step.reward, step.terminated, step.truncated, step.real)
+    """A step as three arrays: `[S, E, ...]` twice, and rewards and flags `[S, 6, E]`."""
+    flags = (step.reward, step.terminated, step.truncated, step.real, step.scored, step.finished)
     return step.observation, step.successor, np.stack(flags, axis=1, dtype=np.float32, casting="unsafe")
 
 
