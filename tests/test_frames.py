@@ -184,7 +184,8 @@ def test_every_transition_is_that_of_a_ring_of_whole_stacks(
             assert found == {(env, number) for number in usable}
         slots = np.flatnonzero(complete)
         same(_at(items, slots), _of(whole, books, slots))
-        if not len(slots):
+        # Of fewer, `sample` may find none in all of its draws.
+        if len(slots) < 4:
             continue
         errors = jnp.asarray(films.random.normal(size=BATCH), jnp.float32)
         batch, slots, weights, states[0] = draw(both[0], states[0], jax.random.key(turn), errors)

@@ -14,6 +14,7 @@ from jaxtyping import Array
 
 from qhat.environments.base import Environment
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.host import HostEnvironment
 from qhat.environments.record import name_of
 from qhat.environments.reference import make_reference
 from qhat.environments.workers import vectorise
@@ -21,6 +22,8 @@ from qhat.learner import Learner
 
 Playable = str | Callable[[], gymnasium.Env]
 """What Gymnasium plays: an id, or a function that makes an environment."""
+Judge = Environment | HostEnvironment | Playable
+"""What can play a run's own evaluations."""
 
 
 def compiled_returns(learner: Learner, environment: Environment) -> Callable[[Any, Array], np.ndarray]:
@@ -37,8 +40,8 @@ def compiled_returns(learner: Learner, environment: Environment) -> Callable[[An
             turn, state, observation, legal, finished, returns = carry
             action = learner.greedy(parameters, observation, legal=legal)
             state, now = environment.step(state, action, jax.random.fold_in(run_key, turn))
-            returns += jnp.where(finished | ~now.real, 0.0, now.reward)
-            finished |= now.real & (now.terminated | now.truncated)
+            returns += jnp.where(finished | ~now.real, 0.0, now.scored)
+            finished |= now.real & now.finished
             return turn + 1, state, now.observation, now.legal, finished, returns
 
         E = environment.num_envs
@@ -61,16 +64,36 @@ def compiled_returns(learner: Learner, environment: Environment) -> Callable[[An
 
 
 def judged_returns(
-    learner: Learner, judge: Environment | Playable, episodes: int, seeds: int
+    learner: Learner, judge: Judge, episodes: int, seeds: int
 ) -> Callable[[Any, Array], np.ndarray]:
     """Return what plays a run's own evaluations: parameters and a key to episode returns `[S, E]`."""
     if isinstance(judge, Environment):
         return compiled_returns(learner, judge)
 
     def returns(parameters: Any, key: Array) -> np.ndarray:
+        if isinstance(judge, HostEnvironment):
+            return played_returns(learner, parameters, judge)
         first = [int(jax.random.bits(key) >> 2)] * seeds
         return hosted_returns(learner, parameters, judge, episodes, first)
 
+    return returns
+
+
+def played_returns(learner: Learner, parameters: Any, environment: HostEnvironment) -> np.ndarray:
+    """Play one whole episode in every copy of an environment of the host loop's: `[S, E]`.
+
+    Args:
+        parameters: leaves `[S, ...]`.
+    """
+    observation, legal = environment.start(), environment.legal()
+    returns = np.zeros(observation.shape[:2])
+    finished = np.zeros(observation.shape[:2], bool)
+    while not finished.all():
+        environment.send(np.asarray(_greedy(learner, parameters, observation, legal)))
+        step = environment.receive()
+        returns += np.where(finished | ~step.real, 0.0, step.scored)
+        finished |= step.real & step.finished
+        observation, legal = step.observation, step.legal
     return returns
 
 
@@ -104,22 +127,16 @@ def reference_returns(
     envs = vectorise(build, episodes, "sync")
     environment = GymnasiumEnvironment(name_of(envs), envs, range(seed, seed + episodes))
     try:
-        observation, legal = environment.start()[0], environment.legal()
-        returns, finished = np.zeros(episodes), np.zeros(episodes, bool)
-        while not finished.all():
-            allowed = None if legal is None else legal[0]
-            action = np.asarray(_greedy(learner, parameters, observation, allowed))
-            environment.send(action[None])
-            step = environment.receive()
-            observation, legal = step.observation[0], step.legal
-            returns += np.where(finished | ~step.real[0], 0.0, step.reward[0])
-            finished |= step.terminated[0] | step.truncated[0]
-        return returns
+        alone = jax.tree.map(lambda leaf: leaf[None], parameters)
+        return played_returns(learner, alone, environment)[0]
     finally:
         environment.close()
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _greedy(learner: Learner, parameters: Any, observations: Array, legal: Array | None) -> Array:
-    """Compiled once for all seeds and evaluations of a composition."""
-    return learner.greedy(parameters, observations, legal=legal)
+    """Compiled once for all evaluations of a composition."""
+    noiseless = functools.partial(learner.greedy, key=None)
+    return jax.vmap(lambda own, seen, allowed: noiseless(own, seen, legal=allowed))(
+        parameters, observations, legal
+    )

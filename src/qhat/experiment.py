@@ -22,7 +22,7 @@ from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.own import Own, name_of
 from qhat.errors import UsageError
-from qhat.evaluation import Playable, judged_returns
+from qhat.evaluation import Judge, Playable, judged_returns
 from qhat.learner import Metrics
 from qhat.memory import nbytes, require_memory
 from qhat.run import Run, load_best, program_of, spec_to_json
@@ -106,7 +106,7 @@ class _Session:
         self,
         config: TrainConfig,
         environment: Environment | HostEnvironment,
-        judge: Environment | Playable,
+        judge: Judge,
         devices: int,
     ):
         self.judge, self.spec = judge, environment.spec

@@ -16,12 +16,13 @@ from qhat.actions import Actions
 from qhat.axis import AxisValue, spell
 from qhat.environments import wrappers
 from qhat.environments.base import Environment, Spec
-from qhat.environments.make import make
+from qhat.environments.host import HostEnvironment
+from qhat.environments.make import make_any
 from qhat.environments.own import Own, judge_of, spec_of
 from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.wrappers import Wrapper
 from qhat.errors import UsageError, require
-from qhat.evaluation import compiled_returns, hosted_returns
+from qhat.evaluation import compiled_returns, hosted_returns, played_returns
 from qhat.recipe import Recipe
 from qhat.runs.folder import RunFolder
 from qhat.statistics import Score
@@ -91,7 +92,7 @@ class Run:
             judge = (
                 reference_builder(spec, **task)
                 if spec.reference and not lacks(spec.reference)
-                else make(spec.id, episodes, range(seed, seed + seeds), **task)
+                else make_any(spec.id, episodes, range(seed, seed + seeds), **task)
             )
         else:
             judge, spec = judge_of(env, self.wrap), spec_of(env, wrap=self.wrap)
@@ -101,6 +102,11 @@ class Run:
                 f" takes {self.spec.shape} and {self.spec.actions.choices}."
             )
         learner = self.program.learner
+        if isinstance(judge, HostEnvironment):
+            try:
+                return Score.of(spec.id, played_returns(learner, weights, judge))
+            finally:
+                judge.close()
         if isinstance(judge, Environment):
             return Score.of(spec.id, compiled_returns(learner, judge)(weights, jax.random.key(seed)))
         first = [seed + index * episodes for index in range(seeds)]
@@ -165,6 +171,7 @@ def spec_to_json(spec: Spec) -> dict[str, Any]:
         **dataclasses.asdict(spec),
         "shape": list(spec.shape),
         "actions": list(spec.actions.choices),
+        "options": dict(spec.options),
     }
 
 
@@ -181,6 +188,7 @@ def spec_from_json(data: Any) -> Spec:
             masked=bool(data.get("masked", False)),
             stack=int(data.get("stack", 1)),
             limit=int(data.get("limit", 0)),
+            options=tuple(sorted(dict(data.get("options", {})).items())),
         )
     except (KeyError, TypeError, ValueError):
         raise UsageError("The run's config.json is damaged: its spec cannot be read.") from None

@@ -12,11 +12,11 @@ from gymnasium.vector import VectorEnv
 from qhat.config import TrainConfig
 from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
-from qhat.environments.make import make, make_any
+from qhat.environments.make import make_any
 from qhat.environments.own import Own, adopt, judge_of
 from qhat.environments.reference import reference_builder
 from qhat.errors import require
-from qhat.evaluation import Playable
+from qhat.evaluation import Judge, Playable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Stage:
     """Both, ready to play."""
 
     environment: Environment | HostEnvironment
-    judge: Environment | Playable
+    judge: Judge
 
 
 @contextlib.contextmanager
@@ -47,8 +47,9 @@ def staged(
         )
         yield stage
     finally:
-        if isinstance(made, HostEnvironment) and not isinstance(env, HostEnvironment | VectorEnv):
-            made.close()
+        for each in (made, stage.judge):
+            if isinstance(each, HostEnvironment) and not isinstance(env, HostEnvironment | VectorEnv):
+                each.close()
 
 
 def _stage(env: str | Own, config: TrainConfig, judge: Playable | None, devices: int, since: int) -> Stage:
@@ -65,8 +66,8 @@ def _stage(env: str | Own, config: TrainConfig, judge: Playable | None, devices:
     made = make_any(env, num_envs, numbers, devices, since, *hosted, **task)
     if judge is not None:
         return Stage(made, judge)
-    if isinstance(made, HostEnvironment):
+    if isinstance(made, HostEnvironment) and made.spec.reference:
         return Stage(made, reference_builder(made.spec, **task))
     # Other episodes than the training's, whose seeds are numbered from 0.
     judges = range(2**31 + config.seed, 2**31 + config.seed + config.seeds)
-    return Stage(made, make(env, config.eval_episodes, judges, since=since, **task))
+    return Stage(made, make_any(env, config.eval_episodes, judges, since=since, **task))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import os
 import platform
@@ -23,7 +24,7 @@ from qhat.environments.catalogue import Entry, find
 from qhat.environments.extras import EXTRAS, installed
 from qhat.environments.make import make, make_any
 from qhat.environments.probe import Findings, episode_lengths, probe
-from qhat.environments.wrappers import builder
+from qhat.environments.reference import make_reference
 from qhat.memory import nbytes
 from qhat.training.iteration import Program
 
@@ -77,7 +78,7 @@ def examine(env_id: str, options: Mapping[str, Any], seconds: float) -> Checkup:
         findings = _play(made, entry, seconds)
     else:
         made.close()
-        build = builder(entry.name, options, ())
+        build = functools.partial(make_reference, entry.name, options)
         # As the host loop makes them.
         envs = SyncVectorEnv([build] * recipe.num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
         findings = probe(envs, steps=STEPS, seconds=seconds)

@@ -30,6 +30,20 @@ class Timestep(eqx.Module):
     """Actions that `observation` allows, in an environment that masks."""
     legal_successor: Bool[Array, "E F C"] | None = None
     """Actions that `successor` allows."""
+    score: Float[Array, " E"] | None = None
+    """The reward in the units that scores are told in, where `reward` is a changed one."""
+    over: Bool[Array, " E"] | None = None
+    """Whether what is scored ended here, where it is more than an episode (a game of several lives)."""
+
+    @property
+    def scored(self) -> Float[Array, " E"]:
+        """What the step adds to a score."""
+        return self.reward if self.score is None else self.score
+
+    @property
+    def finished(self) -> Bool[Array, " E"]:
+        """Whether a score is complete."""
+        return self.terminated | self.truncated if self.over is None else self.over
 
 
 SEEDS = "seeds"
@@ -55,6 +69,8 @@ class Spec:
     """Frames along the first axis of an observation, the newest last; each step moves them on by one."""
     limit: int = 0
     """Steps after which an episode is cut in the reference too; 0 where it has a limit of its own."""
+    options: tuple[tuple[str, Any], ...] = ()
+    """Options that the task was made with, where they are not its library's defaults."""
 
 
 class Environment(abc.ABC):

@@ -32,6 +32,8 @@ class Entry:
     backend: str = "gymnax"
     limit: int = 0
     """Steps after which an episode is cut; 0 where that is not known."""
+    stack: int = 1
+    """Frames that an observation of Gymnasium's is made of."""
 
     @property
     def id(self) -> str:
@@ -154,10 +156,13 @@ def _gymnasium(name: str, options: Mapping[str, Any]) -> Entry | None:
     """
     import gymnasium
 
+    from qhat.environments import atari
     from qhat.environments.spaces import describe
 
     try:
-        made = gymnasium.make(name, **options)
+        made = atari.make(name, **options)
+    except UsageError:
+        raise
     except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound):
         return None
     except gymnasium.error.VersionNotFound as error:
@@ -170,8 +175,9 @@ def _gymnasium(name: str, options: Mapping[str, Any]) -> Entry | None:
         ) from None
     limit = (made.spec.max_episode_steps if made.spec else None) or 0
     spaces = describe(made.observation_space), describe(made.action_space)
+    stack = atari.stack_of(made)
     made.close()
-    return Entry(name, *spaces, reference=name, backend="gym", limit=limit)
+    return Entry(name, *spaces, reference=name, backend="gym", limit=limit, stack=stack)
 
 
 def _envpool() -> tuple[Entry, ...]:

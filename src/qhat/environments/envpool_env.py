@@ -8,7 +8,6 @@ The step before it brought the true last observation.
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,17 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt8
 
-from qhat.environments.base import SEEDS, Environment, Spec, Timestep
+from qhat.environments.base import SEEDS, Environment, Timestep
 from qhat.environments.catalogue import Entry
-from qhat.environments.extras import load
-from qhat.environments.options import require_known
-from qhat.environments.spaces import ActionCoding, Observations, episode_seeds
-
-OURS = {
-    "base_path", "batch_size", "env_seed", "gym_reset_return_info", "max_num_players", "num_envs",
-    "num_threads", "seed", "thread_affinity_offset",
-}  # fmt: skip
-"""EnvPool's options that the adapter sets, and no user."""
+from qhat.environments.envpool_task import PoolTask
+from qhat.environments.spaces import episode_seeds
+from qhat.errors import QhatError
 
 
 class PoolState(eqx.Module):
@@ -38,6 +31,10 @@ class PoolState(eqx.Module):
     """Goes through every step, so that steps keep their order."""
     ended: Bool[Array, " E"]
     """Whether the last step ended the episode: the next one resets."""
+
+
+class NotCompiledError(QhatError):
+    """EnvPool's XLA interface is not to be had on this platform, or for this task."""
 
 
 class EnvPoolEnvironment(Environment):
@@ -55,37 +52,20 @@ class EnvPoolEnvironment(Environment):
         *,
         options: Mapping[str, object] | None = None,
     ):
-        envpool = load("envpool", entry.id)
+        self._task = PoolTask.of(entry, options)
         self.num_envs, self._seeds, self._share = num_envs, len(seeds), len(seeds) // devices
-        with warnings.catch_warnings():
-            # Of EnvPool's own making: it builds its spaces from float64 bounds.
-            warnings.filterwarnings("ignore", message=".*precision lowered by casting")
-            if options:
-                known = set(envpool.make_spec(entry.name).config._fields)
-                require_known(options, known - OURS, entry.id)
-            self._pools = [
-                envpool.make(
-                    entry.name, env_type="gymnasium", num_envs=num_envs * len(share), num_threads=1,
-                    seed=[number for seed in share for number in episode_seeds(int(seed), since, num_envs)],
-                    **(options or {}),
-                )
-                for share in np.split(np.asarray(seeds), devices)
-            ]  # fmt: skip
-            pool = self._pools[0]
-            space, actions = pool.observation_space, pool.action_space
-        self._observations = Observations.of(space, entry.id)
-        self._coding = ActionCoding.of(actions, entry.id)
-        self.spec = Spec(
-            id=entry.id,
-            backend="envpool",
-            shape=self._observations.shape,
-            dtype=self._observations.dtype,
-            actions=self._coding.actions,
-            reference=entry.reference,
-        )
+        numbers = [[n for seed in share for n in episode_seeds(int(seed), since, num_envs)]
+                   for share in np.split(np.asarray(seeds), devices)]  # fmt: skip
+        self._pools = [self._task.make(own) for own in numbers]
+        self._observations, self._coding, self.spec = self._task.spaces(self._pools[0])
         # EnvPool's arrays may be 64 bits wide: nothing else is traced in that mode.
         with jax.enable_x64(True):
-            self._handles, _, _, steps = zip(*(each.xla() for each in self._pools), strict=True)
+            try:
+                self._handles, _, _, steps = zip(*(each.xla() for each in self._pools), strict=True)
+            except (RuntimeError, ImportError, AttributeError, ValueError, TypeError) as error:
+                raise NotCompiledError(
+                    f"EnvPool has no compiled step for '{entry.id}' here ({type(error).__name__}: {error})."
+                ) from None
         self._steps = [functools.partial(self._pool_step, step) for step in steps]
 
     def start(self, keys: Array) -> tuple[PoolState, Array]:
@@ -101,15 +81,9 @@ class EnvPoolEnvironment(Environment):
         raise TypeError("EnvPool's environments are reset by `start`, outside compiled programs.")
 
     def step(self, state: PoolState, action: Int[Array, "E F"], key: Array) -> tuple[PoolState, Timestep]:
-        handle, observation, reward, terminated, truncated = self._call(state.handle, action)
-        timestep = Timestep(
-            observation=observation,
-            reward=reward,
-            terminated=terminated & ~state.ended,
-            truncated=truncated & ~terminated & ~state.ended,
-            successor=observation,
-            real=~state.ended,
-        )
+        handle, observation, *said = self._call(state.handle, action)
+        rows = self._task.rows(state.ended, *said)
+        timestep = Timestep(observation=observation, successor=observation, **rows._asdict())
         return PoolState(handle, timestep.terminated | timestep.truncated), timestep
 
     @property
@@ -120,16 +94,16 @@ class EnvPoolEnvironment(Environment):
         def call(handle: Array, action: Array) -> Any:
             handle, *rest = self._on_this_device(handle, jnp.tile(action, (self._share, 1)))
             # Where seeds share the pool this is only traced, for its shapes: `vmap` puts the rule below.
-            return handle, *(part[: self.num_envs] for part in rest)
+            return handle, *jax.tree.map(lambda part: part[: self.num_envs], rest)
 
         @call.def_vmap
         def _(size: int, batched: Any, handle: Array, action: Array) -> Any:
             handle = handle[0] if batched[0] else handle
             action = action if batched[1] else jnp.broadcast_to(action, (size, *action.shape))
             handle, *rest = self._on_this_device(handle, action.reshape(-1, action.shape[-1]))
-            rows = [part.reshape(size, -1, *part.shape[1:]) for part in rest]
+            rows = jax.tree.map(lambda part: part.reshape(size, -1, *part.shape[1:]), rest)
             out = (jnp.broadcast_to(handle, (size, *handle.shape)), *rows)
-            return out, (True,) * len(out)
+            return out, jax.tree.map(lambda _: True, out)
 
         return call
 
@@ -140,8 +114,9 @@ class EnvPoolEnvironment(Environment):
 
     def _pool_step(self, step: Any, handle: Array, action: Int[Array, "N F"]) -> Any:
         with jax.enable_x64(True):
-            handle, (observation, reward, terminated, truncated, _) = step(
+            handle, (observation, reward, terminated, truncated, info) = step(
                 handle, self._coding.write(action, jnp).astype(jnp.int32)
             )
             observation = self._observations.read(observation, jnp)
-            return handle, observation, reward.astype(jnp.float32), terminated, truncated
+            told = {name: info[name] for name in ("reward", "terminated")} if self._task.atari else {}
+            return handle, observation, reward.astype(jnp.float32), terminated, truncated, told

@@ -32,6 +32,7 @@ class GymnasiumEnvironment(HostEnvironment):
         seeds: int = 1,
         reference: str | None = None,
         seconds: float = SECONDS,
+        stack: int = 1,
     ):
         """Take over a vector environment.
 
@@ -40,6 +41,7 @@ class GymnasiumEnvironment(HostEnvironment):
             seeds: how many seeds share the copies, as many for each, in order.
             reference: id that scores are measured in.
             seconds: how long a step may take.
+            stack: frames that an observation is made of.
 
         Raises:
             UsageError: its copies cannot be shared evenly, or its spaces are not for a Q-function.
@@ -68,6 +70,7 @@ class GymnasiumEnvironment(HostEnvironment):
             actions=self._coding.actions,
             reference=reference,
             masked=self._legal is not None,
+            stack=stack,
         )
 
     @staticmethod
@@ -80,11 +83,12 @@ class GymnasiumEnvironment(HostEnvironment):
         reference: str | None = None,
         vector: str = "sync",
         seconds: float = SECONDS,
+        stack: int = 1,
     ) -> GymnasiumEnvironment:
         """Make `num_envs` copies for each of `seeds`, stepped as `vector` of `workers.VECTORS` says."""
         numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
         envs = vectorise(build, len(numbers), vector)
-        return GymnasiumEnvironment(env_id, envs, numbers, len(seeds), reference, seconds)
+        return GymnasiumEnvironment(env_id, envs, numbers, len(seeds), reference, seconds, stack)
 
     def start(self) -> np.ndarray:
         first = self._reset() if self._first is None else self._first

@@ -25,6 +25,19 @@ class HostStep(NamedTuple):
     legal: np.ndarray | None = None
     """Actions that `observation` allows, `[S, E, F, C]`, in an environment that masks."""
     legal_successor: np.ndarray | None = None
+    score: np.ndarray | None = None
+    """As in `Timestep`."""
+    over: np.ndarray | None = None
+
+    @property
+    def scored(self) -> np.ndarray:
+        """What the step adds to a score."""
+        return self.reward if self.score is None else self.score
+
+    @property
+    def finished(self) -> np.ndarray:
+        """Whether a score is complete."""
+        return self.terminated | self.truncated if self.over is None else self.over
 
 
 class HostEnvironment(abc.ABC):

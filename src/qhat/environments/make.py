@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qhat.environments.base import Environment
 from qhat.environments.catalogue import find
 from qhat.environments.host import HostEnvironment
+from qhat.environments.reference import make_reference
 from qhat.environments.wrapped import wrapped
-from qhat.environments.wrappers import Wrapper, builder
+from qhat.environments.wrappers import Wrapper, require_unwrapped
 from qhat.errors import UsageError
 
 
@@ -67,14 +69,13 @@ def make_any(
     if entry.backend == "gym":
         from qhat.environments.gymnasium_env import GymnasiumEnvironment
 
-        build = builder(entry.name, options, wrap)
-        return GymnasiumEnvironment.of(
-            entry.id, build, num_envs, seeds, since, entry.reference, vector, seconds
-        )
+        build = functools.partial(make_reference, entry.name, options, tuple(wrap))
+        task = (num_envs, seeds, since, entry.reference, vector, seconds)
+        return GymnasiumEnvironment.of(entry.id, build, *task, stack=_stack(build))
     if entry.backend == "envpool":
-        from qhat.environments.envpool_env import EnvPoolEnvironment
+        from qhat.environments.envpool_host import make_pool
 
-        made = EnvPoolEnvironment(entry, num_envs, seeds, devices, since, options=options)
+        made = make_pool(entry, num_envs, seeds, devices, since, options=options)
     elif entry.name.endswith("-MinAtar"):
         from qhat.environments.minatar_env import MinAtarEnvironment
 
@@ -83,4 +84,15 @@ def make_any(
         from qhat.environments.gymnax_env import GymnaxEnvironment
 
         made = GymnaxEnvironment(entry, num_envs, options=options)
-    return wrapped(made, wrap)
+    if isinstance(made, Environment):
+        return wrapped(made, wrap)
+    require_unwrapped(made.spec.id, wrap)
+    return made
+
+
+def _stack(build: Callable[[], Any]) -> int:
+    from qhat.environments.atari import stack_of
+
+    made = build()
+    made.close()
+    return stack_of(made)

@@ -15,7 +15,7 @@ from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.spaces import episode_seeds
 from qhat.environments.wrapped import wrapped
-from qhat.environments.wrappers import EnvironmentWrapper, Wrapper, around
+from qhat.environments.wrappers import Wrapper, around, require_unwrapped
 from qhat.errors import UsageError, require
 
 Own = Environment | HostEnvironment | VectorEnv | gymnasium.Env | Callable[[], gymnasium.Env]
@@ -41,12 +41,7 @@ def adopt(
     if isinstance(env, Environment):
         return wrapped(env, wrap)
     if isinstance(env, HostEnvironment | VectorEnv):
-        changed = [part.name for part in wrap if isinstance(part, EnvironmentWrapper)]
-        require(
-            not changed,
-            f"wrap has {', '.join(changed)}, and '{name_of(env)}' is a batch already; expected its copies"
-            " wrapped, or a function that makes one.",
-        )
+        require_unwrapped(name_of(env), wrap)
     if isinstance(env, HostEnvironment):
         return env
     if isinstance(env, VectorEnv):

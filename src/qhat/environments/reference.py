@@ -49,10 +49,10 @@ def make_reference(
     name: str, options: Mapping[str, Any] | None = None, wrap: Sequence[Wrapper] = ()
 ) -> Any:
     """Make one of Gymnasium's environments by its id, wrapped."""
-    import gymnasium
+    from qhat.environments import atari
 
     register(name)
     with warnings.catch_warnings():
         # MinAtar's v0 is no older than its v1: it has all 6 actions.
         warnings.filterwarnings("ignore", message=".*MinAtar/.* is out of date")
-        return around(gymnasium.make(name, **(options or {})), wrap)
+        return around(atari.make(name, **(options or {})), wrap)

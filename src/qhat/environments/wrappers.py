@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from qhat._lazy import Array, Bool, Float, jax, jnp
@@ -80,7 +80,10 @@ class FrameStack(EnvironmentWrapper):
         )
 
     def spec(self, spec: Any) -> Any:
-        return dataclasses.replace(spec, shape=(self.count, *spec.shape))
+        # Replay stores each frame once; of a stack of stacks it stores the whole.
+        return dataclasses.replace(
+            spec, shape=(self.count, *spec.shape), stack=self.count if spec.stack == 1 else 1
+        )
 
     def begin(self, observation: Array, spec: Any) -> tuple[Any, Array]:
         stack = self._repeated(observation)
@@ -269,15 +272,14 @@ def of_rewards(wrap: Sequence[Wrapper]) -> tuple[RewardWrapper, ...]:
     return tuple(part for part in wrap if isinstance(part, RewardWrapper))
 
 
-def builder(name: str, options: Mapping[str, Any], wrap: Sequence[Wrapper]) -> Callable[[], Any]:
-    """Return what builds one of Gymnasium's environments, wrapped: in this process or in another."""
-    return functools.partial(_build, name, dict(options), tuple(wrap))
-
-
-def _build(name: str, options: dict[str, Any], wrap: tuple[Wrapper, ...]) -> Any:
-    import gymnasium
-
-    return around(gymnasium.make(name, **options), wrap)
+def require_unwrapped(name: str, wrap: Sequence[Wrapper]) -> None:
+    """Raise `UsageError` where a wrapper of environments would stand around a batch of them."""
+    parts = [part.name for part in wrap if isinstance(part, EnvironmentWrapper)]
+    require(
+        not parts,
+        f"wrap has {', '.join(parts)}, and '{name}' is a batch already; expected its copies wrapped, or a"
+        " function that makes one.",
+    )
 
 
 def _choose(rows: Bool[Array, " E"], yes: Array, no: Array) -> Array:

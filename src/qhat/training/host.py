@@ -122,9 +122,9 @@ class _Calls:
         state, seen = self.unpack(*inputs[:4]), inputs[4:]
 
         def one(clock: Clock, seed: SeedState, observation: Array, successor: Array, *rest: Array):
-            (reward, terminated, truncated, real), *legal = rest
+            (reward, terminated, truncated, real, score, over), *legal = rest
             flags = (terminated > 0, truncated > 0, successor, real > 0)
-            timestep = Timestep(observation, reward, *flags, *legal)
+            timestep = Timestep(observation, reward, *flags, *legal, score=score, over=over > 0)
             steps = (clock.iterations + 1) * self.program.recipe.num_envs
             seed, told = tally(self.program.store(seed, timestep), timestep)
             key = self._key(clock, seed, "act")
@@ -179,8 +179,8 @@ def _with(seeds: SeedState, parts: dict[str, Any]) -> SeedState:
 
 
 def _inputs(step: HostStep) -> tuple[np.ndarray, ...]:
-    """A step as arrays: `[S, E, ...]` twice, reward and flags `[S, 4, E]`, and masks if there are any."""
-    flags = (step.reward, step.terminated, step.truncated, step.real)
+    """A step as arrays: `[S, E, ...]` twice, rewards and flags `[S, 6, E]`, and masks if there are any."""
+    flags = (step.reward, step.terminated, step.truncated, step.real, step.scored, step.finished)
     numbers = np.stack(flags, axis=1, dtype=np.float32, casting="unsafe")
     masks = [mask for mask in (step.legal, step.legal_successor) if mask is not None]
     return step.observation, step.successor, numbers, *masks

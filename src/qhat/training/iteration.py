@@ -216,9 +216,9 @@ def split(key: Array, *names: str) -> dict[str, Array]:
 
 def tally(seed: SeedState, timestep: Timestep) -> tuple[SeedState, tuple[Array, Array, Array]]:
     """Add the step to the running episodes; tell which ended, their returns and lengths."""
-    returns = seed.episodes.returns + jnp.where(timestep.real, timestep.reward, 0.0)
+    returns = seed.episodes.returns + jnp.where(timestep.real, timestep.scored, 0.0)
     lengths = seed.episodes.lengths + timestep.real
-    ended = (timestep.terminated | timestep.truncated) & timestep.real
+    ended = timestep.finished & timestep.real
     running = Episodes(jnp.where(ended, 0.0, returns), jnp.where(ended, 0, lengths))
     return dataclasses.replace(seed, episodes=running), (ended, returns, lengths)
 

@@ -1,0 +1,83 @@
+"""EnvPool on the host loop: where its compiled step is not to be had, or Python's is asked for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from qhat.environments.catalogue import Entry
+from qhat.environments.envpool_env import EnvPoolEnvironment, NotCompiledError
+from qhat.environments.envpool_task import PoolTask
+from qhat.environments.host import HostEnvironment, HostStep
+from qhat.environments.spaces import episode_seeds
+
+
+class EnvPoolHost(HostEnvironment):
+    """E environments for each seed, all in one pool: they step while the update runs."""
+
+    def __init__(
+        self,
+        entry: Entry,
+        num_envs: int,
+        seeds: Sequence[int],
+        since: int,
+        *,
+        options: Mapping[str, object] | None = None,
+    ):
+        self._task = PoolTask.of(entry, options)
+        self.num_envs, self.seeds = num_envs, len(seeds)
+        numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
+        self._pool = self._task.make(numbers)
+        self._observations, self._coding, self.spec = self._task.spaces(self._pool)
+        self._ended = np.zeros(len(numbers), bool)
+
+    def start(self) -> np.ndarray:
+        observation, _ = self._pool.reset()
+        self._ended[:] = False
+        return self._share(self._observations.read(observation))
+
+    def send(self, action: np.ndarray) -> None:
+        flat = self._coding.write(action.reshape(-1, action.shape[-1]))
+        self._pool.send(flat.astype(np.int32))
+
+    def receive(self) -> HostStep:
+        observed, reward, terminated, truncated, info = self._pool.recv()
+        rows = self._task.rows(self._ended, reward, terminated, truncated, info)
+        self._ended = rows.terminated | rows.truncated
+        observation = self._share(self._observations.read(observed))
+        told = {name: self._share(part) for name, part in rows._asdict().items() if part is not None}
+        return HostStep(observation=observation, successor=observation, **told)
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _share(self, rows: np.ndarray) -> np.ndarray:
+        """`[S·E, ...] → [S, E, ...]`."""
+        return rows.reshape(self.seeds, self.num_envs, *rows.shape[1:])
+
+
+def make_pool(
+    entry: Entry,
+    num_envs: int,
+    seeds: Sequence[int],
+    devices: int,
+    since: int,
+    *,
+    options: Mapping[str, object] | None = None,
+) -> EnvPoolEnvironment | EnvPoolHost:
+    """Make environments of EnvPool's that compile into the loop; on the host loop where they do not.
+
+    Args:
+        options: EnvPool's own for the task, and `host`, which asks for the host loop.
+
+    Warns:
+        RuntimeWarning: the task has no compiled step here.
+    """
+    if not PoolTask.of(entry, options).host:
+        try:
+            return EnvPoolEnvironment(entry, num_envs, seeds, devices, since, options=options)
+        except NotCompiledError as error:
+            warnings.warn(f"{error} It is stepped in Python instead.", RuntimeWarning, stacklevel=2)
+    return EnvPoolHost(entry, num_envs, seeds, since, options=options)

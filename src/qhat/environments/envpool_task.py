@@ -1,0 +1,156 @@
+"""One of EnvPool's tasks: its options, and what a row of its says, wherever it is stepped."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from qhat.environments.base import Spec
+from qhat.environments.catalogue import Entry
+from qhat.environments.extras import load
+from qhat.environments.spaces import ActionCoding, Observations
+from qhat.errors import UsageError, near_miss, require
+
+HOST = "host"
+"""The one option that is not EnvPool's: step in Python, beside the compiled update."""
+SET_BY_QHAT = (
+    "num_envs", "batch_size", "num_threads", "max_num_players", "thread_affinity_offset", "base_path",
+    "seed", "env_seed", "gym_reset_return_info", "task", "zero_discount_on_life_loss",
+)  # fmt: skip
+"""Of EnvPool's options those that are no user's: what is run, how, and a discount that is not handed on."""
+ATARI: dict[str, object] = {"repeat_action_probability": 0.25, "reward_clip": True}
+"""Where qhat departs from EnvPool's defaults for Atari.
+
+Sticky actions: Machado et al. 2018 (arXiv:1709.06009, §5.2). Rewards are clipped to their sign in what is
+learned from (Mnih et al. 2015, methods); scores never are.
+"""
+AT_LEAST_1 = ("stack_num", "frame_skip", "img_height", "img_width", "noop_max", "max_episode_steps")
+"""Options whose values below 1 end the whole process, or have no meaning."""
+
+
+class Rows(NamedTuple):
+    """What one step of a pool brought, `[N]` each: fields of `Timestep` and of `HostStep`."""
+
+    reward: Any
+    terminated: Any
+    truncated: Any
+    real: Any
+    score: Any = None
+    over: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolTask:
+    """An entry of the catalogue with its options resolved."""
+
+    entry: Entry
+    options: Mapping[str, object]
+    """Those that a pool is made with: the user's, and qhat's own defaults."""
+    atari: bool
+    stack: int
+    """Frames of an observation."""
+    host: bool
+    """Whether the user asked for steps in Python."""
+
+    @staticmethod
+    def of(entry: Entry, options: Mapping[str, object] | None = None) -> PoolTask:
+        """Resolve options, before any pool is made.
+
+        Raises:
+            UsageError: an option that the task does not have, or a value that it does not take.
+        """
+        config = load("envpool", entry.id).make_spec(entry.name).config._asdict()
+        known = {HOST: False} | {key: value for key, value in config.items() if key not in SET_BY_QHAT}
+        options = dict(options or {})
+        for key, value in options.items():
+            _require_option(entry.id, key, value, known)
+        atari = "repeat_action_probability" in known
+        resolved = {**(ATARI if atari else {}), **options}
+        host = bool(resolved.pop(HOST, False))
+        stack = int(str(resolved.get("stack_num", config["stack_num"]))) if atari else 1
+        return PoolTask(entry, resolved, atari, stack, host)
+
+    def make(self, seeds: Sequence[int]) -> Any:
+        """Make a pool with one environment for each of EnvPool's seeds."""
+        envpool = load("envpool", self.entry.id)
+        with warnings.catch_warnings():
+            # Of EnvPool's own making: it builds its spaces from float64 bounds.
+            warnings.filterwarnings("ignore", message=".*precision lowered by casting")
+            try:
+                pool = envpool.make(
+                    self.entry.name, env_type="gymnasium", num_envs=len(seeds), num_threads=1,
+                    seed=list(seeds), **self.options,
+                )  # fmt: skip
+                assert pool.observation_space is not None
+            except RuntimeError as error:
+                said = ", ".join(f"{key}={value}" for key, value in self.options.items())
+                raise UsageError(
+                    f"Environment '{self.entry.id}' cannot be made by EnvPool ({error}); options: {said}."
+                ) from None
+        return pool
+
+    def spaces(self, pool: Any) -> tuple[Observations, ActionCoding, Spec]:
+        """Read what a pool's environments show and take."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*precision lowered by casting")
+            observations = Observations.of(pool.observation_space, self.entry.id)
+            coding = ActionCoding.of(pool.action_space, self.entry.id)
+        spec = Spec(
+            id=self.entry.id,
+            backend="envpool",
+            shape=observations.shape,
+            dtype=observations.dtype,
+            actions=coding.actions,
+            reference=self.entry.reference,
+            stack=self.stack,
+            options=tuple(sorted(self.options.items())),
+        )
+        return observations, coding, spec
+
+    def rows(self, ended: Any, reward: Any, terminated: Any, truncated: Any, info: Any) -> Rows:
+        """Say what rows of EnvPool's are.
+
+        Args:
+            ended: whether the step before ended the episode: then this one is a reset.
+        """
+        cut = truncated & ~ended
+        rows = Rows(reward.astype("float32"), terminated & ~ended, cut & ~terminated, ~ended)
+        if not self.atari:
+            return rows
+        # A life is an episode with `episodic_life`; a score is a whole game's.
+        return rows._replace(score=info["reward"], over=((info["terminated"] > 0) & ~ended) | cut)
+
+
+def _require_option(env_id: str, key: str, value: object, known: Mapping[str, object]) -> None:
+    if key not in known:
+        raise UsageError(
+            f"Environment '{env_id}' has no option '{key}'; it has {', '.join(sorted(known))}."
+            + near_miss(key, known)
+        )
+    like = known[key]
+    wanted, kinds = _kinds(like)
+    good = isinstance(value, kinds) and isinstance(value, bool) == isinstance(like, bool)
+    require(
+        good, f"Option {key} of environment '{env_id}' is {value!r}; expected {wanted}, such as {like!r}."
+    )
+    if key in AT_LEAST_1 and isinstance(value, int):
+        require(value >= 1, f"Option {key} of environment '{env_id}' is {value}; expected 1 or more.")
+    if key == "repeat_action_probability" and isinstance(value, int | float):
+        require(
+            0 <= value <= 1, f"Option {key} of environment '{env_id}' is {value}; expected within [0, 1]."
+        )
+
+
+def _kinds(like: object) -> tuple[str, tuple[type, ...]]:
+    """What values are like a default."""
+    if isinstance(like, bool):
+        return "true or false", (bool,)
+    if isinstance(like, int):
+        return "a whole number", (int,)
+    if isinstance(like, float):
+        return "a number", (int, float)
+    if isinstance(like, str):
+        return "text", (str,)
+    return "a list", (list, tuple)
