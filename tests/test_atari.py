@@ -92,6 +92,9 @@ def test_the_host_interface_says_what_the_compiled_step_says(env_id: str, option
     np.testing.assert_array_equal(first, same_first)
     for turn, row in enumerate(same):
         for name, value in row._asdict().items():
+            if value is None:
+                assert getattr(steps, name) is None
+                continue
             expected = getattr(steps, name)[turn]
             np.testing.assert_array_equal(value, expected, err_msg=name)
             assert value.dtype == expected.dtype

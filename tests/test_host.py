@@ -293,6 +293,10 @@ def test_a_callers_own_environments(tmp_path: Path):
     with pytest.raises(UsageError, match="a function that makes one"):
         train(single, config("two", num_envs=2))
     assert not (tmp_path / "none").exists(), "nothing was written"
+    lying = gymnasium.vector.SyncVectorEnv([build] * 2, autoreset_mode=AutoresetMode.NEXT_STEP)
+    lying.metadata = {**lying.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
+    with pytest.raises(UsageError, match="autoreset"):
+        train(lying, config("lie", num_envs=2), judge=build)
     envs = gymnasium.make_vec("CartPole-v1", num_envs=1)
     envs.metadata = {**envs.metadata, "autoreset_mode": None}
     with pytest.raises(UsageError, match=r"expected one of AutoresetMode\.NEXT_STEP"):

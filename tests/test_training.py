@@ -38,6 +38,7 @@ TINY = replace(
     hidden=(16, 16),
     replay_capacity=600,
     learning_starts=50,
+    batch_size=32,
     n_step=3,
     explore=EpsilonGreedy(1.0, 0.1, 400),
     target=Hard(every=7),

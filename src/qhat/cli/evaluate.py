@@ -14,7 +14,6 @@ from qhat.cli.parsing import read, values_of
 from qhat.config import OPTIONS
 from qhat.environments import options
 from qhat.environments.catalogue import find
-from qhat.environments.reference import lacks
 from qhat.errors import require
 from qhat.runs.folder import RunFolder
 
@@ -61,6 +60,7 @@ def run(words: Sequence[str]) -> int:
         from qhat import runtime
 
         runtime.prepare(1)
+        from qhat.environments.reference import lacks
         from qhat.run import Run
 
         opened = Run.open(told.run)

@@ -53,7 +53,7 @@ class GymnasiumEnvironment(HostEnvironment):
             f" {seeds} seed(s).",
         )
         self.num_envs, self.seeds, self._numbers = copies // seeds, seeds, list(numbers)
-        self._envs, self._mode = envs, _mode(envs, env_id)
+        self._envs, self._mode = envs, mode_of(envs, env_id)
         self._observations = Observations.of(envs.single_observation_space, env_id)
         self._coding = ActionCoding.of(envs.single_action_space, env_id)
         self._steps, self._ended = 0, np.zeros(copies, bool)
@@ -241,7 +241,8 @@ class GymnasiumEnvironment(HostEnvironment):
         return rows.reshape(self.seeds, self.num_envs, *rows.shape[1:])
 
 
-def _mode(envs: VectorEnv, env_id: str) -> AutoresetMode:
+def mode_of(envs: VectorEnv, env_id: str) -> AutoresetMode:
+    """Return the autoreset mode that a vector environment says it has. Raises `UsageError`."""
     declared = envs.metadata.get("autoreset_mode")
     try:
         return AutoresetMode(declared)

@@ -10,14 +10,17 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 
 from qhat.environments.base import Environment, Spec
-from qhat.environments.gymnasium_env import SECONDS, GymnasiumEnvironment
+from qhat.environments.gymnasium_env import SECONDS, GymnasiumEnvironment, mode_of
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
+from qhat.environments.probe import probe, require_sound
 from qhat.environments.spaces import episode_seeds
 from qhat.environments.wrapped import wrapped
 from qhat.environments.wrappers import Wrapper, around, require_unwrapped
 from qhat.errors import UsageError, require
 
+PROBED, PROBE_SECONDS = 2_000, 3.0
+"""Steps of every copy, and seconds, for which a caller's vector environment is looked at first."""
 Own = Environment | HostEnvironment | VectorEnv | gymnasium.Env | Callable[[], gymnasium.Env]
 """One that compiles, one of the host loop's, or Gymnasium's: a vector, a single one, a function that makes
 one."""
@@ -46,6 +49,8 @@ def adopt(
         return env
     if isinstance(env, VectorEnv):
         numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
+        mode_of(env, name_of(env))
+        require_sound(probe(env, steps=PROBED, seconds=PROBE_SECONDS))
         return GymnasiumEnvironment(name_of(env), env, numbers, len(seeds), seconds=seconds)
     if isinstance(env, gymnasium.Env):
         require(

@@ -50,7 +50,8 @@ def narrow(rows: np.ndarray) -> np.ndarray:
     rows = rows.astype(np.float64)
     if rows.shape[-1] <= WIDEST:
         return rows
-    return rows @ np.random.default_rng(0).normal(size=(rows.shape[-1], 64))
+    generator = np.random.default_rng(0)
+    return rows @ generator.normal(size=(rows.shape[-1], 64))
 
 
 def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -52,8 +52,6 @@ def split(observation: Array, stack: int) -> Array:
 
 def join(frames: Array) -> Array:
     """Put observations together: `[B, K, c, ...] → [B, K·c, ...]`."""
-    if frames.shape[1] == 1:
-        return frames[:, 0]
     return frames.reshape(frames.shape[0], -1, *frames.shape[3:])
 
 

@@ -256,6 +256,8 @@ def sample(
 
 def _observations(ring: Ring, slots: Int[Array, " B"]) -> Array:
     """The observations `[B, ...]` of rows, put together from the rows before them where they are stacks."""
+    if ring.stack == 1:
+        return ring.observation[slots]
     return frames.join(ring.observation[_ahead(ring, slots[:, None], jnp.arange(1 - ring.stack, 1))])
 
 
