@@ -1,6 +1,7 @@
 """The product of the axes, and small sets of its cells in which every few values meet."""
 
 import itertools
+import os
 import random
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -34,7 +35,8 @@ AXES: dict[str, tuple[Any, ...]] = {
     "n_step": (1, 3),
     "sampler": (Uniform(), Prioritised()),
     "target": (Hard(every=10), Soft(tau=0.1)),
-    "torso": (MLP(), MinAtar(filters=4), Impala()),
+    # Impala takes long to compile, and has tests of its own in test_torsos.py.
+    "torso": (MLP(), MinAtar(filters=4), *([Impala()] if os.environ.get("QHAT_FULL") else [])),
     "normalise": (False, True),
     "actions": (Actions((3,)), Actions((2, 4, 3))),
     "masked": (False, True),
