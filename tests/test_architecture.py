@@ -20,7 +20,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("replay",),
     ("heads", "policies", "bonuses", "targets"),
     ("networks",),
-    ("recipe", "recipes", "presets", "config", "arguments"),
+    ("recipe", "recipes", "config", "arguments"),
     ("learner",),
     ("training",),
     ("agent",),

@@ -188,3 +188,15 @@ def test_the_table_lists_what_envpool_has():
         assert observation.shape == (1, 2, *environment.spec.shape)
         assert observation.dtype == environment.spec.dtype
         json.dumps(dataclasses.asdict(table[name]))
+
+
+def test_a_pool_handed_over_does_not_judge_its_own_training(tmp_path: Path):
+    """The evaluation's reset would put another episode's observation behind the next action."""
+    pool = make("envpool:CartPole-v1", TINY.num_envs)
+    config = TrainConfig(
+        "", recipe=TINY, run_dir=tmp_path / "run", steps=400, eval_every=200, eval_episodes=2
+    )
+    with pytest.raises(UsageError, match="in the middle of the training's episodes"):
+        train(pool, config)
+    assert not (tmp_path / "run").exists()
+    assert train(pool, config, judge="CartPole-v1").summary()["step"] == 400

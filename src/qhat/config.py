@@ -13,7 +13,6 @@ from qhat.axis import to_json
 from qhat.environments import options, wrappers
 from qhat.environments.wrappers import Wrapper
 from qhat.errors import require
-from qhat.presets import NAME, preset_of
 from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT, get
 
@@ -67,14 +66,6 @@ class TrainConfig:
     """How copies of a gym: environment are stepped: in this process, or each in one of its own."""
     env_timeout: float = 60.0
     """Seconds after which a step of a gym: environment counts as hanging."""
-
-    @staticmethod
-    def of(env: str) -> TrainConfig:
-        """Return what an environment is trained with unless told otherwise: its preset, if it has one."""
-        preset = preset_of(env)
-        if preset is None:
-            return TrainConfig(env)
-        return TrainConfig(env, NAME, preset.recipe, steps=preset.steps, eval_every=preset.eval_every)
 
     def validate(self) -> TrainConfig:
         """Return self, or raise `UsageError` for the first value that has no meaning."""

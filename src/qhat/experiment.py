@@ -22,7 +22,7 @@ from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.own import Own, name_of
 from qhat.errors import UsageError
-from qhat.evaluation import Judge, Playable, judged_returns
+from qhat.evaluation import Judge, judged_returns
 from qhat.learner import Metrics
 from qhat.memory import nbytes, require_memory
 from qhat.run import Run, load_best, program_of, spec_to_json
@@ -73,7 +73,7 @@ def train(
     env: str | Own,
     config: TrainConfig | None = None,
     *,
-    judge: Playable | None = None,
+    judge: Judge | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Run:
@@ -82,7 +82,7 @@ def train(
     Args:
         env: an id; a Gymnasium environment, or a function that makes one; a vector environment; or an
             `Environment` of one's own, which plays the run's own evaluations too, one episode per copy.
-        config: `TrainConfig.of(env)` unless given; its `env` is overridden by `env`.
+        config: defaults of `qhat train` unless given; its `env` is overridden by `env`.
         judge: what plays the run's own evaluations of a Gymnasium environment, if not more of `env`.
         progress: called a few times a second at most.
         should_stop: asked between compiled calls; when true the run saves and stops.
@@ -92,7 +92,7 @@ def train(
         Interrupted: `should_stop` was true.
     """
     name = env if isinstance(env, str) else name_of(env)
-    config = dataclasses.replace(config or TrainConfig.of(name), env=name).validate()
+    config = dataclasses.replace(config or TrainConfig(name), env=name).validate()
     runtime.prepare(runtime.devices_for(config.seeds))
     devices = runtime.dividing(config.seeds, len(jax.local_devices()))
     with staged(env, config, judge, devices, _step_reached(config) if config.resume else 0) as stage:

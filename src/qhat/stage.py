@@ -13,10 +13,10 @@ from qhat.config import TrainConfig
 from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
-from qhat.environments.own import Own, adopt, judge_of
+from qhat.environments.own import Own, adopt, judge_of, name_of
 from qhat.environments.reference import reference_builder
 from qhat.errors import require
-from qhat.evaluation import Judge, Playable
+from qhat.evaluation import Judge
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Stage:
 
 @contextlib.contextmanager
 def staged(
-    env: str | Own, config: TrainConfig, judge: Playable | None, devices: int, since: int
+    env: str | Own, config: TrainConfig, judge: Judge | None, devices: int, since: int
 ) -> Iterator[Stage]:
     """Make what is not there yet, and close at the end what was made.
 
@@ -52,7 +52,7 @@ def staged(
                 each.close()
 
 
-def _stage(env: str | Own, config: TrainConfig, judge: Playable | None, devices: int, since: int) -> Stage:
+def _stage(env: str | Own, config: TrainConfig, judge: Judge | None, devices: int, since: int) -> Stage:
     numbers = range(config.seed, config.seed + config.seeds)
     num_envs, hosted = config.recipe.num_envs, (config.vector, config.env_timeout)
     task: dict[str, Any] = {"options": config.env_kwargs, "wrap": config.wrap}
@@ -60,6 +60,11 @@ def _stage(env: str | Own, config: TrainConfig, judge: Playable | None, devices:
         require(
             not config.env_kwargs,
             f"env_kwargs is {config.env_kwargs}, and the environment is made already; expected none.",
+        )
+        require(
+            judge is not None or not isinstance(env, Environment) or env.snapshots,
+            f"'{name_of(env)}' lives outside the program: an evaluation would reset it in the middle of the"
+            " training's episodes. Expected judge=, another one.",
         )
         player = judge or judge_of(env, config.wrap)
         return Stage(adopt(env, num_envs, numbers, since, *hosted, config.wrap), player)

@@ -25,6 +25,7 @@ from qhat.environments.extras import EXTRAS, installed
 from qhat.environments.make import make, make_any
 from qhat.environments.probe import Findings, episode_lengths, probe
 from qhat.environments.reference import make_reference
+from qhat.errors import require
 from qhat.memory import nbytes
 from qhat.training.iteration import Program
 
@@ -78,6 +79,10 @@ def examine(env_id: str, options: Mapping[str, Any], seconds: float) -> Checkup:
         findings = _play(made, entry, seconds)
     else:
         made.close()
+        require(
+            entry.backend == "gym",
+            f"qhat doctor looks at the compiled step of '{entry.id}'; expected no option host=true.",
+        )
         build = functools.partial(make_reference, entry.name, options)
         # As the host loop makes them.
         envs = SyncVectorEnv([build] * recipe.num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
