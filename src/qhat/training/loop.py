@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from qhat.environments.base import SEEDS, Environment
@@ -67,11 +67,10 @@ class Loop:
             return jax.vmap(self._run, in_axes=(None, 0, None, None))(clock, seeds, count, longest)
 
         if self.devices > 1:
-            mesh = Mesh(jax.local_devices()[: self.devices], (SEEDS,))
             whole, sharded = PartitionSpec(), PartitionSpec(SEEDS)
             chunk = jax.shard_map(
                 chunk,
-                mesh=mesh,
+                mesh=self._mesh,
                 in_specs=(whole, sharded, whole),
                 out_specs=sharded,
                 check_vma=False,
@@ -81,8 +80,25 @@ class Loop:
             seeds, log = chunk(state.clock, state.seeds, count)
             return TrainState(self._advance(state.clock, count), seeds), log
 
-        compiled = jax.jit(run, donate_argnums=0, compiler_options=COMPILER_OPTIONS)
-        return lambda state, count: compiled(state, jnp.int32(count))
+        compiled, calls = jax.jit(run, donate_argnums=0, compiler_options=COMPILER_OPTIONS), 0
+
+        def advance(state: TrainState, count: int) -> tuple[TrainState, Log]:
+            nonlocal calls
+            calls += 1
+            return compiled(state if calls > 1 else self._spread(state), jnp.int32(count))
+
+        return advance
+
+    @property
+    def _mesh(self) -> Mesh:
+        return Mesh(jax.local_devices()[: self.devices], (SEEDS,))
+
+    def _spread(self, state: TrainState) -> TrainState:
+        """Lay a state out as the calls give it back: another layout would be compiled for once more."""
+        if self.devices == 1:
+            return state
+        whole, sharded = (NamedSharding(self._mesh, spec) for spec in (PartitionSpec(), PartitionSpec(SEEDS)))
+        return TrainState(jax.device_put(state.clock, whole), jax.device_put(state.seeds, sharded))
 
     def _run(self, clock: Clock, seed: SeedState, count: Array, longest: int) -> tuple[SeedState, Log]:
         """Do `count` iterations of one seed."""
