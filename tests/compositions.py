@@ -1,11 +1,11 @@
 """The product of the axes, and small sets of its cells in which every few values meet."""
 
 import itertools
-import os
 import random
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from full import FULL
 from qhat.actions import Actions
 from qhat.bonuses import Munchausen, NoBonus
 from qhat.exploration import EpsilonGreedy
@@ -36,8 +36,9 @@ AXES: dict[str, tuple[Any, ...]] = {
     "sampler": (Uniform(), Prioritised()),
     "target": (Hard(every=10), Soft(tau=0.1)),
     # Impala takes long to compile, and has tests of its own in test_torsos.py.
-    "torso": (MLP(), MinAtar(filters=4), *([Impala()] if os.environ.get("QHAT_FULL") else [])),
+    "torso": (MLP(), MinAtar(filters=4), *([Impala()] if FULL else [])),
     "normalise": (False, True),
+    "layer_norm": (False, True),
     "actions": (Actions((3,)), Actions((2, 4, 3))),
     "masked": (False, True),
 }

@@ -20,7 +20,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("replay",),
     ("heads", "policies", "bonuses", "targets"),
     ("networks",),
-    ("recipe", "recipes", "config", "arguments"),
+    ("recipe", "recipes", "presets", "config", "arguments"),
     ("learner",),
     ("training",),
     ("agent",),

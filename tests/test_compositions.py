@@ -5,7 +5,6 @@ and the shapes of the whole product. Protects against parts that only work in th
 written for.
 """
 
-import os
 from typing import Any
 
 import jax
@@ -14,10 +13,10 @@ import numpy as np
 import pytest
 
 from compositions import AXES, Cell, cell, covering, product
+from full import FULL
 from qhat.replay import ring as replay
 from qhat.training.iteration import Program
 
-FULL = bool(os.environ.get("QHAT_FULL"))
 ROWS = covering(3 if FULL else 2)
 STEPS = 48
 UPDATES = 120

@@ -6,7 +6,6 @@ a time limit taken for an end, and an environment that overwrites its own last o
 """
 
 import dataclasses
-import os
 from typing import Any, ClassVar
 
 import jax
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
+from full import FULL
 from qhat import recipes
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.spaces import episode_seeds
@@ -34,7 +34,6 @@ MODES = [(kind, mode) for kind in ("sync", "async") for mode in AutoresetMode]
 OURS, NEXT, DISABLED = ("ours", "sync"), ("sync", AutoresetMode.NEXT_STEP), ("sync", AutoresetMode.DISABLED)
 COMPILED = [("compiled", False), ("compiled", True)]
 ADAPTERS = [OURS, ("ours", "async"), *MODES, *COMPILED]
-FULL = bool(os.environ.get("QHAT_FULL"))
 SOME = [(OURS, 1), *((one, 7) for one in (OURS, ("ours", "async"), *MODES[:3], *COMPILED))]
 RECIPE = dataclasses.replace(
     recipes.get("dqn"), hidden=(8,), replay_capacity=4_200, learning_starts=100, batch_size=16, gamma=GAMMA,

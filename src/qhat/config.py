@@ -13,6 +13,7 @@ from qhat.axis import to_json
 from qhat.environments import options, wrappers
 from qhat.environments.wrappers import Wrapper
 from qhat.errors import require
+from qhat.presets import NAME, preset_of
 from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT, get
 
@@ -66,6 +67,14 @@ class TrainConfig:
     """How copies of a gym: environment are stepped: in this process, or each in one of its own."""
     env_timeout: float = 60.0
     """Seconds after which a step of a gym: environment counts as hanging."""
+
+    @staticmethod
+    def of(env: str, **settings: Any) -> TrainConfig:
+        """Return what an environment is trained with: its preset, if it has one, and `settings`."""
+        if preset := preset_of(env):
+            own = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
+            settings = {"recipe_name": NAME, **own, **settings}
+        return TrainConfig(env, **settings)
 
     def validate(self) -> TrainConfig:
         """Return self, or raise `UsageError` for the first value that has no meaning."""

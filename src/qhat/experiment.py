@@ -82,7 +82,7 @@ def train(
     Args:
         env: an id; a Gymnasium environment, or a function that makes one; a vector environment; or an
             `Environment` of one's own, which plays the run's own evaluations too, one episode per copy.
-        config: defaults of `qhat train` unless given; its `env` is overridden by `env`.
+        config: `TrainConfig.of(env)` unless given; its `env` is overridden by `env`.
         judge: what plays the run's own evaluations of a Gymnasium environment, if not more of `env`.
         progress: called a few times a second at most.
         should_stop: asked between compiled calls; when true the run saves and stops.
@@ -92,7 +92,7 @@ def train(
         Interrupted: `should_stop` was true.
     """
     name = env if isinstance(env, str) else name_of(env)
-    config = dataclasses.replace(config or TrainConfig(name), env=name).validate()
+    config = dataclasses.replace(config or TrainConfig.of(name), env=name).validate()
     runtime.prepare(runtime.devices_for(config.seeds))
     devices = runtime.dividing(config.seeds, len(jax.local_devices()))
     with staged(env, config, judge, devices, _step_reached(config) if config.resume else 0) as stage:

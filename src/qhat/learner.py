@@ -74,6 +74,7 @@ class Learner:
             actions=actions,
             outputs=recipe.head.outputs,
             embedding=recipe.head.embedding,
+            layer_norm=recipe.layer_norm,
         )
         return Learner(recipe, network, actions)
 

@@ -56,6 +56,8 @@ class Recipe:
     """From an observation to features; auto takes the one that fits its shape."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers after the torso."""
+    layer_norm: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Normalise what enters each hidden layer's ReLU."""
     n_step: int = 1
     """Rewards summed before bootstrapping (fewer at an episode's end)."""
     sampler: Sampler = Uniform()
@@ -115,9 +117,9 @@ class Recipe:
             )
             check(part)
             part.validate()
-        require(
-            isinstance(self.normalise, bool), f"normalise is {self.normalise!r}; expected true or false."
-        )
+        for name in ("normalise", "layer_norm"):
+            value = getattr(self, name)
+            require(isinstance(value, bool), f"{name} is {value!r}; expected true or false.")
         at_least_1 = ("n_step", "batch_size", "replay_capacity", "num_envs", "learning_rate_steps")
         for name in at_least_1:
             value = getattr(self, name)

@@ -13,6 +13,7 @@ from rich.table import Table
 from qhat.cli.train import _Stop
 from qhat.config import TrainConfig
 from qhat.environments.catalogue import Entry
+from qhat.presets import NAME as PRESET
 
 CLIPPED = 0.01
 """Share of the targets' mass beyond the support from which people are warned."""
@@ -25,6 +26,10 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
         f"[bold]{config.env}[/] ({entry.backend}) · recipe [bold]{config.recipe_name}[/] ·"
         f" {config.seeds} seed{'s' * (config.seeds > 1)} × {config.steps:,} steps"
     )
+    if config.recipe_name == PRESET:
+        console.print(
+            "The settings were searched for this task (docs/presets.md); --recipe qhat takes general ones."
+        )
     with console.status("starting JAX and compiling"):
         from qhat import experiment
 

@@ -20,6 +20,7 @@ from qhat.config import TrainConfig
 from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
 from qhat.errors import UsageError
+from qhat.presets import preset_of
 from qhat.recipe import AXES, Recipe
 from qhat.runs.folder import RunFolder
 
@@ -28,7 +29,8 @@ from qhat.runs.folder import RunFolder
 class Train(TrainConfig):
     """Train an agent with Q-learning and leave a run folder.
 
-    The defaults shown are those of the recipe that --recipe names.
+    The defaults shown are those of the recipe that --recipe names. Without it, some environments have
+    settings of their own (docs/presets.md).
     """
 
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -38,7 +40,7 @@ class Train(TrainConfig):
 def run(words: Sequence[str]) -> int:
     """Parse, check everything that can be checked at once, then import JAX and train."""
     started = time.perf_counter()
-    told = read(Train, words, "train", default=_defaults(words))
+    told = _read(words)
     fields = dataclasses.fields(TrainConfig)
     config = TrainConfig(**{field.name: getattr(told, field.name) for field in fields})
     config.validate()
@@ -56,6 +58,16 @@ def run(words: Sequence[str]) -> int:
     if told.json:
         print(json.dumps(outcome))
     return stop.exit_code
+
+
+def _read(words: Sequence[str]) -> Train:
+    """Parse; where the environment has a preset and no recipe is named, its settings are the defaults."""
+    told = read(Train, words, "train", default=_defaults(words))
+    if value_of(words, "--recipe") or told.resume or preset_of(told.env) is None:
+        return told
+    defaults = TrainConfig.of(told.env)
+    fields = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
+    return read(Train, words, "train", default=Train(**{**fields, "env": tyro.MISSING}))
 
 
 class _Stop:

@@ -27,6 +27,8 @@ class Network:
     actions: Actions
     outputs: int
     """K, numbers per choice."""
+    layer_norm: bool = False
+    """Whether what enters a hidden layer's ReLU is normalised (Ba et al. 2016, arXiv:1607.06450, eq. 3)."""
     embedding: int = 0
     """Cosines of the embedding of a fraction; 0 where the network takes no fractions."""
 
@@ -39,6 +41,8 @@ class Network:
             parameters["torso"] = torso
         for name, sizes in layers.items():
             parameters[name] = self.dense.init(keys.pop(), *sizes)
+            if self.layer_norm and "hidden" in name:
+                parameters[f"{name}_norm"] = {"scale": jnp.ones(sizes[1]), "offset": jnp.zeros(sizes[1])}
         if self.embedding:
             # Of a fraction, not of the state: it has no noise.
             parameters["embedding"] = Dense().init(embedding_key, self.embedding, self._shared()[-1])
@@ -65,8 +69,7 @@ class Network:
         own = self._share(noise)
         x = self.torso.apply(parameters.get("torso", {}), observation)
         for index in range(len(self.hidden) - 1):
-            name = f"hidden{index}"
-            x = jax.nn.relu(self.dense.apply(parameters[name], x, own[name]))
+            x = self._hidden(f"hidden{index}", parameters, x, own)
         if fractions is None:
             return self._outputs(parameters, x, own)
         at = embed(parameters["embedding"], fractions) * x
@@ -76,14 +79,20 @@ class Network:
     def _outputs(
         self, parameters: dict[str, Any], x: Float[Array, " I"], noise: dict[str, Array | None]
     ) -> Float[Array, "F C K"]:
-        def layer(name: str, x: Array) -> Array:
-            return self.dense.apply(parameters[name], x, noise[name])
-
         streams = {}
         for name, width in self._streams().items():
-            y = jax.nn.relu(layer(f"{name}_hidden", x)) if self.hidden else x
-            streams[name] = layer(name, y).reshape(self.actions.factors, width, self.outputs)
+            y = self._hidden(f"{name}_hidden", parameters, x, noise) if self.hidden else x
+            out = self.dense.apply(parameters[name], y, noise[name])
+            streams[name] = out.reshape(self.actions.factors, width, self.outputs)
         return self.merge.merge(streams, self.actions.exists)
+
+    def _hidden(
+        self, name: str, parameters: dict[str, Any], x: Float[Array, " I"], noise: dict[str, Array | None]
+    ) -> Float[Array, " O"]:
+        y = self.dense.apply(parameters[name], x, noise[name])
+        if self.layer_norm:
+            y = normalise(parameters[f"{name}_norm"], y)
+        return jax.nn.relu(y)
 
     def _share(self, noise: Float[Array, " N"] | None) -> dict[str, Array | None]:
         """Give every layer numbers of its own."""
@@ -111,6 +120,13 @@ class Network:
 
     def _streams(self) -> dict[str, int]:
         return self.merge.streams(self.actions.width)
+
+
+def normalise(parameters: dict[str, Any], x: Float[Array, " O"]) -> Float[Array, " O"]:
+    """Return x with mean 0 and variance 1 over its features, scaled and moved (arXiv:1607.06450, eq. 4)."""
+    centred = x - jnp.mean(x)
+    spread = jax.lax.rsqrt(jnp.mean(centred**2) + 1e-5)
+    return centred * spread * parameters["scale"] + parameters["offset"]
 
 
 def embed(parameters: dict[str, Any], fractions: Float[Array, " T"]) -> Float[Array, "T I"]:

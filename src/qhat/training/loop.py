@@ -97,7 +97,9 @@ class Loop:
         """Lay a state out as the calls give it back: another layout would be compiled for once more."""
         if self.devices == 1:
             return state
-        whole, sharded = (NamedSharding(self._mesh, spec) for spec in (PartitionSpec(), PartitionSpec(SEEDS)))
+        whole, sharded = (
+            NamedSharding(self._mesh, spec) for spec in (PartitionSpec(), PartitionSpec(SEEDS))
+        )
         return TrainState(jax.device_put(state.clock, whole), jax.device_put(state.seeds, sharded))
 
     def _run(self, clock: Clock, seed: SeedState, count: Array, longest: int) -> tuple[SeedState, Log]:

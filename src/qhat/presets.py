@@ -1,0 +1,66 @@
+"""Settings that were searched for one task each. `docs/presets.md` tells how, and what they reach."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from qhat.exploration import EpsilonGreedy
+from qhat.heads import Expected
+from qhat.policies import Double
+from qhat.recipe import Recipe
+from qhat.targets import Hard
+
+NAME = "preset"
+"""What a run says in place of a recipe's name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A recipe, and how long to train with it."""
+
+    recipe: Recipe
+    steps: int
+    eval_every: int
+    eval_episodes: int
+
+
+_SMALL = Recipe(
+    policy=Double(), n_step=3, hidden=(128, 128), batch_size=64, num_envs=8, replay_ratio=0.5,
+    learning_rate=1e-3, learning_rate_end=1e-4, target=Hard(every=250), replay_capacity=120_000,
+)  # fmt: skip
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "Acrobot-v1": Preset(
+            dataclasses.replace(
+                _SMALL, layer_norm=True, replay_ratio=1.0, learning_rate_steps=90_000,
+                replay_capacity=100_000, explore=EpsilonGreedy(1.0, 0.05, 15_000),
+            ),
+            steps=100_000, eval_every=5_000, eval_episodes=30,
+        ),
+        "MountainCar-v0": Preset(
+            dataclasses.replace(
+                _SMALL, gamma=0.98, learning_rate_steps=110_000,
+                explore=EpsilonGreedy(1.0, 0.05, 40_000, hold=25),
+            ),
+            steps=120_000, eval_every=5_000, eval_episodes=30,
+        ),
+        "LunarLander-v3": Preset(
+            dataclasses.replace(
+                _SMALL, head=Expected(delta=10.0), layer_norm=True, n_step=8, gamma=0.995,
+                learning_rate_end=5e-5, learning_rate_steps=280_000, replay_capacity=200_000,
+                explore=EpsilonGreedy(1.0, 0.02, 60_000), learning_starts=2_000, adam_epsilon=1e-5,
+                max_gradient_norm=10.0,
+            ),
+            steps=300_000, eval_every=10_000, eval_episodes=40,
+        ),
+    }
+)  # fmt: skip
+"""By the environment's name, whatever backend plays it."""
+
+
+def preset_of(env_id: str) -> Preset | None:
+    """Return the preset of an environment, if it has one."""
+    return PRESETS.get(env_id.removeprefix("gymnax:").removeprefix("envpool:").removeprefix("gym:"))

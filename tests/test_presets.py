@@ -1,0 +1,48 @@
+"""A preset is what an environment is trained with, unless a recipe is named."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qhat.config import TrainConfig
+from qhat.environments.catalogue import find
+from qhat.presets import PRESETS, preset_of
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_complete_and_named_after_what_there_is(name: str):
+    entry = find(name, {})
+    assert entry.name == name
+    config = TrainConfig.of(name, seeds=3).validate()
+    assert (config.recipe_name, config.seeds) == ("preset", 3)
+    assert config.recipe == PRESETS[name].recipe
+    assert config.steps % config.eval_every == 0
+    assert preset_of(f"{entry.backend}:{name}") is PRESETS[name]
+
+
+def test_other_environments_have_the_general_recipe():
+    assert TrainConfig.of("CartPole-v1", seeds=2) == TrainConfig("CartPole-v1", seeds=2)
+
+
+def test_the_command_line_takes_it_and_what_is_said_beside_it(tmp_path: Path):
+    short = ["--steps", "200", "--eval-every", "200", "--eval-episodes", "1", "--hidden", "8", "--json"]
+
+    def trained(folder: str, *words: str) -> tuple[dict, str]:
+        command = [sys.executable, "-m", "qhat", "train", "Acrobot-v1", *short, *words]
+        done = subprocess.run(
+            [*command, "--run-dir", str(tmp_path / folder)], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads((tmp_path / folder / "config.json").read_text()), done.stderr
+
+    config, said = trained("preset")
+    assert config["recipe_name"] == "preset"
+    assert config["recipe"]["hidden"] == [8]
+    assert config["recipe"]["n_step"] == PRESETS["Acrobot-v1"].recipe.n_step
+    assert "docs/presets.md" in said
+    config, said = trained("named", "--recipe", "dqn")
+    assert (config["recipe_name"], config["recipe"]["n_step"]) == ("dqn", 1)
+    assert "docs/presets.md" not in said
