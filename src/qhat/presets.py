@@ -10,7 +10,7 @@ from qhat.exploration import EpsilonGreedy
 from qhat.heads import Expected
 from qhat.policies import Double
 from qhat.recipe import Recipe
-from qhat.targets import Hard
+from qhat.targets import Hard, Soft
 
 NAME = "preset"
 """What a run says in place of a recipe's name."""
@@ -49,8 +49,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         ),
         "LunarLander-v3": Preset(
             dataclasses.replace(
-                _SMALL, head=Expected(delta=10.0), layer_norm=True, n_step=8, gamma=0.995,
-                learning_rate_end=5e-5, learning_rate_steps=280_000, replay_capacity=200_000,
+                _SMALL, head=Expected(delta=None), target=Soft(0.005), layer_norm=True, n_step=8,
+                gamma=0.995, learning_rate_end=5e-5, learning_rate_steps=280_000, replay_capacity=200_000,
                 explore=EpsilonGreedy(1.0, 0.02, 60_000), learning_starts=2_000, adam_epsilon=1e-5,
                 max_gradient_norm=10.0,
             ),
