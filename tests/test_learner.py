@@ -191,6 +191,28 @@ def test_merges_name_their_streams(merge: Plain | Dueling, widths: dict[str, int
     assert merge.streams(5) == widths
 
 
+def test_normalised_hidden_layers_are_the_papers():
+    """arXiv:1607.06450, eq. 3–4, written in NumPy: hidden layers only, then a scale and an offset."""
+    recipe = Recipe(layer_norm=True, hidden=(16, 12))
+    learner = Learner.of(recipe, (4,), Actions((3,)))
+    draw = np.random.default_rng(0)
+    parameters = jax.tree.map(
+        lambda leaf: jnp.asarray(draw.normal(size=leaf.shape), jnp.float32),
+        learner.init_parameters(jax.random.key(0)),
+    )
+    observation = draw.normal(size=4).astype(np.float32)
+    x = observation
+    for name in ("hidden0", "q_hidden"):
+        y = np.asarray(parameters[name]["weight"]) @ x + parameters[name]["bias"]
+        y = (y - y.mean()) / np.sqrt(y.var() + 1e-5)
+        x = np.maximum(y * parameters[f"{name}_norm"]["scale"] + parameters[f"{name}_norm"]["offset"], 0)
+    expected = np.asarray(parameters["q"]["weight"]) @ x + parameters["q"]["bias"]
+    assert "q_norm" not in parameters
+    np.testing.assert_allclose(
+        learner.q_values(parameters, jnp.asarray(observation))[0], expected, rtol=1e-4, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("delta", [1.0, None], ids=["huber", "squared"])
 def test_importance_weights_scale_the_gradient(delta: float | None):
     recipe = dataclasses.replace(RECIPE, head=Expected(delta=delta))
