@@ -1,6 +1,12 @@
-"""Shapes in signatures are checked while the tests run; JAX gets two devices, as `qhat train` asks."""
+"""Shapes in signatures are checked while the tests run; JAX gets two devices, as `qhat train` asks.
 
+Generated cases are the same in every run of one commit, so that a failure can be had again; `make test-full`
+draws new ones.
+"""
+
+import hypothesis
 import jax
+from full import FULL
 from jaxtyping import install_import_hook
 
 from qhat import runtime
@@ -9,3 +15,6 @@ from qhat import runtime
 assert jax.__name__ == "jax"
 runtime.prepare(devices=2)
 install_import_hook("qhat", "beartype.beartype")
+
+hypothesis.settings.register_profile("qhat", derandomize=not FULL)
+hypothesis.settings.load_profile("qhat")

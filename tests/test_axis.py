@@ -50,7 +50,7 @@ def strategy_of(hint: Any) -> st.SearchStrategy:
 
 @st.composite
 def values(draw: st.DrawFn, kind: type[AxisValue]) -> AxisValue:
-    """Any value of an axis that its own `validate` accepts: a drawn field that it refuses stays as it was."""
+    """Any value of an axis that it accepts itself: a drawn field that it refuses stays as it was."""
     hints = typing.get_type_hints(kind)
     value = kind()
     for field in fields_of(kind):
