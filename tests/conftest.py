@@ -1,14 +1,14 @@
 """Shapes in signatures are checked while the tests run; JAX gets two devices, as `qhat train` asks.
 
-Generated cases are the same in every run of one commit, so that a failure can be had again; `make test-full`
-draws new ones.
+Generated cases are the same in every run of one commit, so that a failure can be had again;
+`make test-full` draws new ones.
 """
 
 import hypothesis
 import jax
-from full import FULL
 from jaxtyping import install_import_hook
 
+from full import FULL
 from qhat import runtime
 
 # JAX is imported first, so that annotations name real array types; see qhat/_lazy.py.

@@ -52,16 +52,15 @@ def strategy_of(hint: Any) -> st.SearchStrategy:
 def values(draw: st.DrawFn, kind: type[AxisValue]) -> AxisValue:
     """Any value of an axis that it accepts itself: a drawn field that it refuses stays as it was."""
     hints = typing.get_type_hints(kind)
-    value = kind()
+    kept: dict[str, Any] = {}
     for field in fields_of(kind):
-        drawn = draw(st.just(field.default) | strategy_of(hints[field.name]))
+        tried = {**kept, field.name: draw(st.just(field.default) | strategy_of(hints[field.name]))}
         try:
-            changed = dataclasses.replace(value, **{field.name: drawn})
-            changed.validate()
+            kind(**tried).validate()
         except UsageError:
             continue
-        value = changed
-    return value
+        kept = tried
+    return kind(**kept)
 
 
 @pytest.mark.parametrize(("axis", "kind"), KINDS, ids=lambda part: getattr(part, "name", part))
