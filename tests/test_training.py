@@ -107,6 +107,13 @@ def test_seeds_over_two_devices_equal_seeds_on_one() -> None:
         np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("recipe", [TINY, RAINBOW], ids=lambda recipe: recipe.head.name)
+def test_a_fresh_state_has_the_types_that_the_loop_gives_back(recipe: Recipe) -> None:
+    loop = tiny_loop(**{field: getattr(recipe, field) for field in ("head", "dense", "explore")})
+    fresh = jax.eval_shape(loop.init, keys(0))
+    assert not [leaf for leaf in jax.tree.leaves(fresh) if leaf.weak_type]
+
+
 def test_clock_counts_updates_and_target_follows_updates_not_episodes() -> None:
     loop = tiny_loop(replay_ratio=0.5)
     state, _ = loop.compile(150)(loop.init(keys(0)), 150)

@@ -16,7 +16,7 @@ from qhat.learner import STATISTICS, Learner, LearnerState, Metrics
 from qhat.recipe import Recipe
 from qhat.replay import ring as replay
 from qhat.replay.frames import require_frames
-from qhat.training.state import Clock, Episodes, Log, SeedState
+from qhat.training.state import Clock, Episodes, Log, SeedState, settled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Program:
             episodes=Episodes(jnp.zeros(E), jnp.zeros(E, jnp.int32)),
             legal=legal,
         )
-        return self.act(seed, observation, legal, keys["first_action"], jnp.int32(0))
+        return settled(self.act(seed, observation, legal, keys["first_action"], jnp.int32(0)))
 
     def begin(
         self,
@@ -93,7 +93,7 @@ class Program:
         fresh = jax.tree.map(jnp.zeros_like, seed.episodes)
         ring = replay.cut(seed.ring)
         seed = dataclasses.replace(seed, ring=ring, environment=environment, episodes=fresh)
-        return self.act(seed, observation, legal, key, steps)
+        return settled(self.act(seed, observation, legal, key, steps))
 
     def primed(self, seed: SeedState) -> SeedState:
         """Let statistics of observations go on from those that the weights came with."""

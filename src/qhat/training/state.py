@@ -1,8 +1,10 @@
 """The state of training: one pytree. Saving it is saving the run."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from qhat.learner import LearnerState, Metrics
@@ -63,3 +65,20 @@ class Log(eqx.Module):
     lengths: Int[Array, " E"]
     metrics: Metrics
     """NaN where no update was made."""
+
+
+Tree = TypeVar("Tree")
+
+
+def settled(tree: Tree) -> Tree:
+    """Return the arrays with the types that a loop gives them back with.
+
+    JAX types what began as a Python number "weakly" until it has been through a program; a loop would be
+    compiled once for such a beginning and once more for its own result.
+    """
+
+    def one(leaf: Array) -> Array:
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return leaf if is_key else jax.lax.convert_element_type(leaf, leaf.dtype)
+
+    return jax.tree.map(one, tree)
