@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from full import FULL
 from qhat.agent import Agent
 from qhat.errors import UsageError
 from qhat.exploration import EpsilonGreedy
@@ -286,6 +287,7 @@ def test_more_replay_than_memory_is_refused_with_the_figure() -> None:
         Agent((84, 84, 4), 4, replay_capacity=200_000_000)
 
 
+@pytest.mark.skipif(not FULL, reason="half a minute of learning, which `make test-full` does")
 def test_agent_learns_cartpole_in_a_loop_of_ones_own() -> None:
     """The chapter's loop, in Gymnasium, with the chapter's verbs."""
     environment = gymnasium.make("CartPole-v1")

@@ -118,13 +118,15 @@ def oracle(start: np.ndarray, n: int) -> tuple[float, float, tuple[int, int, int
 
 def everything(ring: Any, starts: np.ndarray, n: int) -> tuple[np.ndarray, Any]:
     """Which starts have a whole window, and their transitions as NumPy arrays, each once."""
-    usable = np.asarray(jax.jit(lambda slots: replay.view(ring, slots, n, GAMMA).complete)(starts))
+    # The ring is an argument: as a constant of the program a large one takes long to compile.
+    complete = jax.jit(lambda ring, slots: replay.view(ring, slots, n, GAMMA).complete)
+    usable = np.asarray(complete(ring, starts))
     count, slots = int(usable.sum()), jnp.asarray(starts[usable])
     batch, drawn, weights = jax.jit(
-        lambda slots: replay.sample(
+        lambda ring, slots: replay.sample(
             ring, These(), slots, jax.random.key(0), jnp.int32(0), batch=count, n=n, gamma=GAMMA
         )
-    )(slots)
+    )(ring, slots)
     np.testing.assert_array_equal(drawn, slots)
     assert (np.asarray(weights) == 1).all()
     return usable, jax.tree.map(np.asarray, batch)

@@ -22,9 +22,9 @@ def test_catalogue_says_what_the_environment_is(entry) -> None:
     shape = ", ".join(map(str, spec.shape)) + ("," if len(spec.shape) == 1 else "")
     assert entry.observation == f"({shape}) {spec.dtype}"
     assert f"{spec.actions.width} discrete" == entry.actions
-    state, observation = jax.jit(environment.reset)(jax.random.key(0))
-    action = jnp.zeros((2, 1), jnp.int32)
-    _, now = jax.jit(environment.step)(state, action, jax.random.key(1))
+    key, action = jax.random.key(0), jnp.zeros((2, 1), jnp.int32)
+    state, observation = jax.eval_shape(environment.reset, key)
+    _, now = jax.eval_shape(environment.step, state, action, key)
     assert observation.shape == now.observation.shape == now.successor.shape == (2, *spec.shape)
     assert observation.dtype == now.successor.dtype == np.dtype(spec.dtype)
 

@@ -29,20 +29,30 @@ def test_other_environments_have_the_general_recipe():
 
 def test_the_command_line_takes_it_and_what_is_said_beside_it(tmp_path: Path):
     short = ["--steps", "200", "--eval-every", "200", "--eval-episodes", "1", "--hidden", "8", "--json"]
-
-    def trained(folder: str, *words: str) -> tuple[dict, str]:
-        command = [sys.executable, "-m", "qhat", "train", "Acrobot-v1", *short, *words]
-        done = subprocess.run(
-            [*command, "--run-dir", str(tmp_path / folder)], capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads((tmp_path / folder / "config.json").read_text()), done.stderr
-
-    config, said = trained("preset")
+    command = [
+        sys.executable,
+        "-m",
+        "qhat",
+        "train",
+        "Acrobot-v1",
+        *short,
+        "--run-dir",
+        str(tmp_path / "run"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    config, said = json.loads((tmp_path / "run" / "config.json").read_text()), done.stderr
     assert config["recipe_name"] == "preset"
     assert config["recipe"]["hidden"] == [8]
     assert config["recipe"]["n_step"] == PRESETS["Acrobot-v1"].recipe.n_step
     assert "docs/presets.md" in said
-    config, said = trained("named", "--recipe", "dqn")
-    assert (config["recipe_name"], config["recipe"]["n_step"]) == ("dqn", 1)
-    assert "docs/presets.md" not in said
+
+
+def test_a_named_recipe_is_taken_as_it_is():
+    code = (
+        "from qhat.cli.train import _read\n"
+        "told = _read(['Acrobot-v1', '--recipe', 'dqn', '--seeds', '2'])\n"
+        "print(told.recipe_name, told.recipe.n_step, told.steps, told.seeds)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["dqn", "1", str(TrainConfig("Acrobot-v1").steps), "2"], done.stderr
