@@ -4,7 +4,9 @@ Protects against successors of another episode, steps that are lost or stored tw
 fail without a word.
 """
 
+import concurrent.futures
 import dataclasses
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,10 @@ from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.errors import QhatError, UsageError
 from qhat.experiment import Interrupted, train
 from qhat.exploration import EpsilonGreedy
-from qhat.heads import Categorical
 from qhat.replay.nstep import NOTHING, TERMINATED, TRUNCATED
-from qhat.replay.samplers import Prioritised
 from qhat.run import evaluate
 from qhat.training.host import HostLoop
 from qhat.training.iteration import Program
-from qhat.training.packing import Packing
-from qhat.training.state import TrainState
 
 TINY = dataclasses.replace(
     recipes.get("qhat"), hidden=(16,), num_envs=1, replay_ratio=0.5, replay_capacity=4_000, n_step=3,
@@ -135,24 +133,6 @@ def test_how_a_run_is_cut_does_not_change_it():
     assert hashes[0] == hashes[1]
 
 
-def test_a_packed_state_is_the_state():
-    recipe = dataclasses.replace(TINY, head=Categorical(), sampler=Prioritised(), replay_capacity=60_000)
-    environment, _ = scripted(1, (0,))
-    state = loop_of(environment, recipe).init(jax.random.split(jax.random.key(0), 1))
-    packing = Packing.of(state)
-    small, large = packing.split(state)
-    assert len(large) >= 3, "replay's arrays stay by themselves"
-    again: TrainState = packing.join(jax.jit(packing.unpack)(jax.jit(packing.pack)(small)), large)
-    assert jax.tree.structure(again) == jax.tree.structure(state)
-    for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(again), strict=True):
-        assert one.dtype == other.dtype
-        words = [
-            jax.random.key_data(leaf) if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-            for leaf in (one, other)
-        ]
-        np.testing.assert_array_equal(words[0], words[1])
-
-
 class Failing(Scripted):
     """Does something that it must not at its tenth step."""
 
@@ -167,7 +147,9 @@ class Failing(Scripted):
             if self.fault == "raise":
                 raise RuntimeError("the gripper is stuck")
             if self.fault == "hang":
-                time.sleep(60)
+                # Short sleeps: what waits in Python can be ended, and leaves no thread behind.
+                for _ in range(600):
+                    time.sleep(0.1)
             reward = {"reward": np.nan, "vector": np.zeros(2)}.get(self.fault, reward)
             if self.fault == "observation":
                 observation = observation * np.inf
@@ -208,6 +190,62 @@ def test_a_failing_environment_is_named_with_step_and_value(vector: str, fault: 
     assert "'scripted'" in str(raised.value)
     for word in words:
         assert word in str(raised.value)
+
+
+@pytest.mark.parametrize("vector", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("fault", "words"), FAULTS[:2], ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_what_fails_inside_the_compiled_loop_reaches_its_caller(vector: str, fault: str, words: list[str]):
+    kind = type("Fault", (Failing,), {"fault": fault})
+    environment = GymnasiumEnvironment.of("scripted", kind, 1, vector=vector, seconds=1.0)
+    loop = loop_of(environment, dataclasses.replace(TINY, learning_starts=1_000))
+    run, state = loop.compile(100), loop.init(jax.random.split(jax.random.key(0), 1))
+    # Off the main thread, where Python hears no alarm.
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        failed = pool.submit(run, state, 50).exception()
+    assert isinstance(failed, QhatError)
+    for word in ("'scripted'", *words):
+        assert word in str(failed)
+
+
+def test_a_run_is_left_by_who_waits_for_it():
+    """Ctrl-C in a notebook: the loop ends at its next step, and does not step on without its caller."""
+    environment, made = scripted(1, (0,))
+    loop = loop_of(environment, dataclasses.replace(TINY, learning_starts=10_000))
+    run, state = loop.compile(1_000_000), loop.init(jax.random.split(jax.random.key(0), 1))
+    state, _ = run(state, 10)
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(state, 1_000_000)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    time.sleep(0.5)
+    reached = len(made[-1].past)
+    time.sleep(0.3)
+    assert 10 < reached == len(made[-1].past) < 1_000_000
+
+
+def test_in_order_or_beside_the_update_the_same_is_learned():
+    weights = []
+    for vector in ("sync", "async"):
+        environment = GymnasiumEnvironment.of("CartPole-v1", cartpole, 2, (0, 5), vector=vector)
+        loop = loop_of(environment, dataclasses.replace(TINY, num_envs=2))
+        run, state = loop.compile(200), loop.init(jax.random.split(jax.random.key(0), 2))
+        state, _ = run(state, 200)
+        environment.close()
+        weights.append([np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state.seeds.learner.online)])
+    assert weights[0] == weights[1]
+
+
+def cartpole() -> gymnasium.Env:
+    return gymnasium.make("CartPole-v1")
 
 
 class Masked(gymnasium.Env):

@@ -17,6 +17,8 @@ from qhat.environments.spaces import episode_seeds
 class EnvPoolHost(HostEnvironment):
     """E environments for each seed, all in one pool: they step while the update runs."""
 
+    parallel = True
+
     def __init__(
         self,
         entry: Entry,

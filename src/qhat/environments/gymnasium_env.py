@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
 from qhat.environments.base import Spec
 from qhat.environments.host import HostEnvironment, HostStep
@@ -58,6 +58,9 @@ class GymnasiumEnvironment(HostEnvironment):
         self._coding = ActionCoding.of(envs.single_action_space, env_id)
         self._steps, self._ended = 0, np.zeros(copies, bool)
         self._id, self._seconds = env_id, seconds
+        # Processes of their own are watched where their answers are waited for.
+        self.parallel = isinstance(envs, AsyncVectorEnv)
+        self.seconds = None if self.parallel else seconds
         guard(envs)
         self._stepping = Steps(envs, seconds)
         self._legal: np.ndarray | None = None
@@ -210,6 +213,9 @@ class GymnasiumEnvironment(HostEnvironment):
     @staticmethod
     def _only(rows: np.ndarray, new: np.ndarray | None, old: np.ndarray | None) -> np.ndarray | None:
         return None if new is None or old is None else np.where(rows[:, None, None], new, old)
+
+    def give_up(self, error: Exception) -> NoReturn:
+        self._fail(error)
 
     def _fail(self, error: Exception) -> NoReturn:
         where = f"step {self._steps:,} of the run"

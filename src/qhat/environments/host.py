@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import abc
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from qhat.environments.base import Spec
+from qhat.errors import QhatError
 
 
 class HostStep(NamedTuple):
@@ -48,6 +49,10 @@ class HostEnvironment(abc.ABC):
     seeds: int
     snapshots: bool = False
     """Its state lives in Python objects, and is not saved."""
+    parallel: bool = False
+    """Whether it steps between `send` and `receive`, while the program goes on."""
+    seconds: float | None = None
+    """How long a step may take; `None` where nobody else has to watch it."""
 
     @abc.abstractmethod
     def start(self) -> np.ndarray:
@@ -64,6 +69,10 @@ class HostEnvironment(abc.ABC):
     @abc.abstractmethod
     def receive(self) -> HostStep:
         """Return what the step brought."""
+
+    def give_up(self, error: Exception) -> NoReturn:
+        """Raise what tells of a step that hangs."""
+        raise QhatError(f"Environment '{self.spec.id}' did not come back from a step.") from error
 
     @abc.abstractmethod
     def close(self) -> None:

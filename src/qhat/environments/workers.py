@@ -103,9 +103,7 @@ class Steps:
 
     def __init__(self, envs: VectorEnv, seconds: float):
         self.envs, self._seconds = envs, seconds
-        # Python hears signals in its main thread alone; elsewhere a hanging environment hangs the run.
-        alarmed = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
-        self._alarmed = alarmed and not isinstance(envs, AsyncVectorEnv)
+        self._alarmed = _hears() and not isinstance(envs, AsyncVectorEnv)
         self._before = signal.signal(signal.SIGALRM, _ring) if self._alarmed else None
 
     def reset(self, numbers: list[int]) -> Any:
@@ -125,7 +123,7 @@ class Steps:
         if isinstance(self.envs, AsyncVectorEnv):
             with _quietly():
                 return self.envs.step_wait(timeout=self._seconds)
-        if not self._alarmed:
+        if not (self._alarmed and _hears()):
             return self.envs.step(self._action)
         signal.setitimer(signal.ITIMER_REAL, self._seconds)
         try:
@@ -135,7 +133,7 @@ class Steps:
 
     def close(self) -> None:
         """End the environments, also those that hang or have failed."""
-        if self._alarmed:
+        if self._alarmed and _hears():
             signal.signal(signal.SIGALRM, self._before)
             self._alarmed = False
         if isinstance(self.envs, AsyncVectorEnv) and not self.envs.closed:
@@ -153,6 +151,11 @@ def _quietly() -> Iterator[None]:
         # Gymnasium's logger makes warnings of what it logs.
         warnings.filterwarnings("ignore", message=r".*(ERROR|WARN): ", category=UserWarning)
         yield
+
+
+def _hears() -> bool:
+    """Whether signals reach this thread. Others are watched by the one that waits for them."""
+    return threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
 
 
 def _ring(*_: Any) -> NoReturn:

@@ -159,7 +159,7 @@ class Program:
 
         # A loop of 0 or more turns, not a `cond`: XLA updates its carry in place, where a
         # conditional copies a million priorities.
-        carry = (seed.learner, seed.sampler, _no_metrics())
+        carry = (seed.learner, seed.sampler, no_metrics())
         learner, sampler, metrics = jax.lax.fori_loop(0, self.updates_due(clock), body, carry)
         return dataclasses.replace(seed, learner=learner, sampler=sampler), metrics
 
@@ -223,5 +223,5 @@ def tally(seed: SeedState, timestep: Timestep) -> tuple[SeedState, tuple[Array, 
     return dataclasses.replace(seed, episodes=running), (ended, returns, lengths)
 
 
-def _no_metrics() -> Metrics:
+def no_metrics() -> Metrics:
     return Metrics(*(jnp.float32(jnp.nan) for _ in dataclasses.fields(Metrics)))

@@ -1,0 +1,146 @@
+"""From a compiled loop to environments in Python and back."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import io_callback
+from jaxtyping import Array
+
+from qhat.environments.base import Spec, Timestep
+from qhat.environments.host import HostEnvironment, HostStep
+
+GRACE = 2.0
+"""Seconds that an environment that hangs has to notice that it was given up."""
+Rows = tuple[Array, ...]
+"""A step as arrays: `[S, E, ...]` twice, rewards and flags `[S, 6, E]`, and masks if there are any."""
+Result = TypeVar("Result")
+
+
+class Bridge:
+    """Lets a compiled loop step host environments.
+
+    The loop runs in a thread of its own, so that the caller's hears signals and watches the time. What an
+    environment raises cannot pass through the compiled loop: it is kept, the loop is told to end, and the
+    caller gets it.
+    """
+
+    def __init__(self, environment: HostEnvironment):
+        self.environment = environment
+        self._failure: BaseException | None = None
+        self._began: float | None = None
+        self._thread = 0
+        spec, lead = environment.spec, (environment.seeds, environment.num_envs)
+        seen = jax.ShapeDtypeStruct((*lead, *spec.shape), spec.dtype)
+        numbers = jax.ShapeDtypeStruct((lead[0], 6, lead[1]), np.float32)
+        mask = jax.ShapeDtypeStruct((*lead, *_mask_shape(spec)), np.bool_)
+        self._shapes = (seen, seen, numbers, *([mask, mask] if spec.masked else []))
+
+    def step(self, action: Array) -> tuple[Array, Rows]:
+        """Within a program: step with actions `[S, E, F]`; return if it went well, and what it brought."""
+        return self._arrive(lambda action: self._guarded(lambda: self._exchange(action)), action)
+
+    def send(self, action: Array, wanted: Array) -> Array:
+        """Within a program: begin a step, if one is `wanted`; return what `receive` takes."""
+
+        def begin(action: Any, wanted: Any) -> np.ndarray:
+            if wanted:
+                self._guarded(lambda: self.environment.send(np.asarray(action)))
+            return np.zeros((), np.int32)
+
+        return io_callback(begin, jax.ShapeDtypeStruct((), np.int32), action, wanted)
+
+    def receive(self, token: Array) -> tuple[Array, Rows]:
+        """Within a program: end the step that was begun."""
+        return self._arrive(lambda _: self._guarded(self.environment.receive), token)
+
+    def run(self, call: Callable[[], Result]) -> Result:
+        """Make a call of the compiled loop and wait for it.
+
+        Raises:
+            Exception: what an environment raised, or that it hangs.
+        """
+        outcome: list[Any] = []
+        thread = threading.Thread(target=self._work, args=(call, outcome), daemon=True)
+        self._failure = None
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(0.05)
+                self._watch(thread)
+        except BaseException as interruption:
+            # The loop ends at its next step, and nobody waits for it.
+            self._failure = self._failure or interruption
+            raise
+        if self._failure is not None:
+            raise self._failure
+        return outcome[0]
+
+    def _work(self, call: Callable[[], Result], outcome: list[Any]) -> None:
+        try:
+            outcome.append(jax.block_until_ready(call()))
+        except BaseException as error:
+            self._failure = self._failure or error
+
+    def _watch(self, thread: threading.Thread) -> None:
+        began, seconds = self._began, self.environment.seconds
+        if began is None or seconds is None or time.monotonic() - began <= seconds:
+            return
+        # Python's own waiting and looping ends by this; what hangs in C does not.
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(self._thread), ctypes.py_object(TimeoutError)
+        )
+        thread.join(GRACE)
+        if thread.is_alive():
+            self.environment.give_up(TimeoutError())
+
+    def _exchange(self, action: Any) -> HostStep:
+        self.environment.send(np.asarray(action))
+        return self.environment.receive()
+
+    def _guarded(self, act: Callable[[], Result]) -> Result | None:
+        """Do something with the environment; `None` where it failed, now or before."""
+        if self._failure is not None:
+            return None
+        self._thread, self._began = threading.get_ident(), time.monotonic()
+        try:
+            return act()
+        except BaseException as error:
+            self._failure = self._failure or error
+            return None
+        finally:
+            self._began = None
+
+    def _arrive(self, act: Callable[[Any], HostStep | None], *given: Array) -> tuple[Array, Rows]:
+        def bring(*given: Any) -> tuple[np.ndarray, ...]:
+            step = act(*given)
+            if step is None:
+                return np.zeros((), np.bool_), *(np.zeros(each.shape, each.dtype) for each in self._shapes)
+            return np.ones((), np.bool_), *_arrays(step)
+
+        well, *rows = io_callback(bring, (jax.ShapeDtypeStruct((), np.bool_), *self._shapes), *given)
+        return well, tuple(rows)
+
+
+def timestep(rows: Rows) -> Timestep:
+    """Return what the rows of one seed say."""
+    observation, successor, (reward, terminated, truncated, real, score, over), *masks = rows
+    flags = (terminated > 0, truncated > 0, successor, real > 0)
+    return Timestep(observation, reward, *flags, *masks, score=score, over=over > 0)
+
+
+def _mask_shape(spec: Spec) -> tuple[int, int]:
+    return spec.actions.factors, spec.actions.width
+
+
+def _arrays(step: HostStep) -> tuple[np.ndarray, ...]:
+    flags = (step.reward, step.terminated, step.truncated, step.real, step.scored, step.finished)
+    numbers = np.stack(flags, axis=1, dtype=np.float32, casting="unsafe")
+    masks = [mask for mask in (step.legal, step.legal_successor) if mask is not None]
+    return step.observation, step.successor, numbers, *masks
