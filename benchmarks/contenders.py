@@ -22,6 +22,8 @@ class Contender:
     """Contenders of one group are one system under other settings; the best one stands for it."""
     seeded: bool = False
     """Whether round r is told `--seed r`."""
+    replay_ratio: float = 1.0
+    """Gradient updates per environment step that it has to have done."""
 
     @property
     def peer(self) -> bool:
@@ -42,6 +44,7 @@ def _threads(
     arguments: tuple[str, ...],
     size: tuple[str, int, int],
     seeded: bool = False,
+    replay_ratio: float = 1.0,
 ) -> list[Contender]:
     """A PyTorch peer with 1 and with 2 threads: which one is faster depends on the machine."""
     return [
@@ -54,15 +57,23 @@ def _threads(
             size,
             group=name,
             seeded=seeded,
+            replay_ratio=replay_ratio,
         )
         for threads in (1, 2)
     ]
 
 
-def _qhat(name: str, label: str, variant: str, seeds: int = 1, part: str = "throughput") -> Contender:
+def _qhat(
+    name: str,
+    label: str,
+    variant: str,
+    seeds: int = 1,
+    part: str = "throughput",
+    replay_ratio: float = 1.0,
+) -> Contender:
     arguments = ("--variant", variant, "--seeds", str(seeds))
     size = ("--steps", 2_000, 50_000)
-    return Contender(part, name, label, "qhat_throughput.py", arguments, size)
+    return Contender(part, name, label, "qhat_throughput.py", arguments, size, replay_ratio=replay_ratio)
 
 
 _STEPS = ("--steps", 500, 6_000)
@@ -130,14 +141,22 @@ ENVIRONMENTS = [
         "peers/sb3_throughput.py",
         ("--task", "lunarlander"),
         _STEPS,
+        replay_ratio=0.25,
     ),
     _qhat(
         "qhat-lunarlander",
         "LunarLander-v3 · qhat DQN, EnvPool compiled",
         "lunarlander",
         part="environments",
+        replay_ratio=0.25,
     ),
-    _qhat("qhat-minatar", "Breakout-MinAtar · qhat DQN", "minatar", part="environments"),
+    _qhat(
+        "qhat-minatar",
+        "Breakout-MinAtar · qhat DQN",
+        "minatar",
+        part="environments",
+        replay_ratio=0.25,
+    ),
 ]
 
 

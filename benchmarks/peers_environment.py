@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import venv
@@ -41,7 +42,7 @@ def versions(python: Path | str, *packages: str) -> dict[str, str]:
 def required() -> tuple[str, ...]:
     """Return the names of the pinned peers."""
     lines = REQUIREMENTS.read_text().splitlines()
-    return tuple(line.split("==")[0] for line in lines if "==" in line)
+    return tuple(re.split(r"\[|==", line)[0] for line in lines if "==" in line)
 
 
 def machine() -> str:

@@ -47,8 +47,9 @@ def run_one(contender: Contender, peers: Path, size: int, turn: int, console: Co
     except (subprocess.TimeoutExpired, ValueError, IndexError) as failure:
         console.print(f"{contender.name} failed: {failure}", markup=False)
         return None
-    if measured.get("steps") != measured.get("updates"):
-        console.print(f"{contender.name} did not do one update per step: {measured}", markup=False)
+    if "updates" in measured and measured["updates"] != measured["steps"] * contender.replay_ratio:
+        wanted = f"{contender.replay_ratio:g} updates per step"
+        console.print(f"{contender.name} did not do {wanted}: {measured}", markup=False)
         return None
     return measured
 
