@@ -6,6 +6,7 @@ whose weights differ, becomes a grouped one. A product of patches with weights s
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from qhat._lazy import Array, Float, jax, jnp
@@ -13,13 +14,10 @@ from qhat._lazy import Array, Float, jax, jnp
 
 def init(key: Array, kernel: int, inputs: int, outputs: int) -> dict[str, Array]:
     """Draw weights `[kernel, kernel, inputs, outputs]` and biases from U(±1/√(kernel²·inputs))."""
-    weight_key, bias_key = jax.random.split(key)
-    bound = (kernel * kernel * inputs) ** -0.5
     size = (kernel, kernel, inputs, outputs)
-    return {
-        "weight": jax.random.uniform(weight_key, size, minval=-bound, maxval=bound),
-        "bias": jax.random.uniform(bias_key, (outputs,), minval=-bound, maxval=bound),
-    }
+    bound = math.prod(size[:-1]) ** -0.5
+    drawn = jax.random.uniform(key, (math.prod(size[:-1]) + 1, outputs), minval=-bound, maxval=bound)
+    return {"weight": drawn[:-1].reshape(size), "bias": drawn[-1]}
 
 
 def convolve(

@@ -42,12 +42,10 @@ class Dense(Layer):
     name: ClassVar[str] = "dense"
 
     def init(self, key: Array, inputs: int, outputs: int) -> dict[str, Array]:
-        weight_key, bias_key = jax.random.split(key)
         bound = inputs**-0.5
-        return {
-            "weight": jax.random.uniform(weight_key, (outputs, inputs), minval=-bound, maxval=bound),
-            "bias": jax.random.uniform(bias_key, (outputs,), minval=-bound, maxval=bound),
-        }
+        # In one draw: every draw is compiled, and that is most of what starting a small network takes.
+        drawn = jax.random.uniform(key, (outputs, inputs + 1), minval=-bound, maxval=bound)
+        return {"weight": drawn[:, :-1], "bias": drawn[:, -1]}
 
     def apply(
         self, parameters: dict[str, Any], x: Float[Array, " I"], noise: Float[Array, " N"] | None
