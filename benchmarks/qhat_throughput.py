@@ -85,8 +85,7 @@ def measure(variant: str, seeds: int, devices: int, warmup: int, steps: int) -> 
         loop = Loop(program, environment, devices)
     state = loop.init(jax.random.split(jax.random.key(0), seeds))
     run = loop.compile(CHUNK)
-    # In two calls: the state that comes out may be laid out over the devices in another way than
-    # the one that went in, which takes a second compilation.
+    # In two calls: whatever the first one's result brings about is over before the clock runs.
     warmup, steps = warmup // recipe.num_envs, steps // recipe.num_envs
     for part in (warmup // 2, warmup - warmup // 2):
         state, _ = run(state, part)
