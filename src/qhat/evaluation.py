@@ -19,6 +19,7 @@ from qhat.environments.record import name_of
 from qhat.environments.reference import make_reference
 from qhat.environments.workers import vectorise
 from qhat.learner import Learner
+from qhat.training.compiler import COMPILER_OPTIONS
 
 Playable = str | Callable[[], gymnasium.Env]
 """What Gymnasium plays: an id, or a function that makes an environment."""
@@ -48,7 +49,8 @@ def compiled_returns(learner: Learner, environment: Environment) -> Callable[[An
         start = (0, state, observation, environment.legal(state), jnp.zeros(E, bool), jnp.zeros(E))
         return jax.lax.while_loop(unfinished, step, start)[-1]
 
-    compiled = jax.jit(jax.vmap(one_seed, in_axes=(0, 0, 0, None)))
+    play = jax.vmap(one_seed, in_axes=(0, 0, 0, None))
+    compiled = jax.jit(play, compiler_options=COMPILER_OPTIONS)
 
     def returns(parameters: Any, key: Array) -> np.ndarray:
         reset_key, run_key = jax.random.split(key)
@@ -125,7 +127,8 @@ def reference_returns(
     """
     build = functools.partial(make_reference, env) if isinstance(env, str) else env
     envs = vectorise(build, episodes, "sync")
-    environment = GymnasiumEnvironment(name_of(envs), envs, range(seed, seed + episodes))
+    bins, numbers = learner.actions.choices, range(seed, seed + episodes)
+    environment = GymnasiumEnvironment(name_of(envs), envs, numbers, bins=bins)
     try:
         alone = jax.tree.map(lambda leaf: leaf[None], parameters)
         return played_returns(learner, alone, environment)[0]
