@@ -10,6 +10,7 @@ from qhat.actions import Actions
 from qhat.bonuses import Munchausen, NoBonus
 from qhat.exploration import EpsilonGreedy
 from qhat.heads import Categorical, Expected, HLGauss, Implicit, Quantile
+from qhat.joints import Each, Together
 from qhat.networks.dense import Dense, Noisy
 from qhat.networks.merge import Dueling, Plain
 from qhat.networks.torso import MLP, Impala, MinAtar
@@ -30,6 +31,7 @@ AXES: dict[str, tuple[Any, ...]] = {
     ),
     "policy": (Greedy(), Double(), Softmax(tau=TAU)),
     "bonus": (NoBonus(), Munchausen(tau=TAU)),
+    "joints": (Together(), Each()),
     "merge": (Plain(), Dueling()),
     "dense": (Dense(), Noisy()),
     "n_step": (1, 3),

@@ -18,7 +18,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("environments",),
     ("exploration",),
     ("replay",),
-    ("heads", "policies", "bonuses", "targets"),
+    ("heads", "joints", "policies", "bonuses", "targets"),
     ("networks",),
     ("recipe", "recipes", "presets", "config", "arguments"),
     ("learner",),

@@ -46,7 +46,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("train", "CartPol-v1"), "Did you mean 'CartPole-v1'?"),
         (("train", "Breakout"), "Did you mean 'Breakout-MinAtar'?"),
         (("train", "CartPole-v1", "--recipe", "doubledqn"), "Did you mean 'double_dqn'?"),
-        (("train", "Pendulum-v1"), "continuous actions"),
+        (("train", "Pendulum-v1", "--bins", "3", "4"), "--bins has 2 numbers"),
         (
             ("train", "CartPole-v1", "--batch-size", "64", "--replay-capacity", "32"),
             "is 64, but replay",

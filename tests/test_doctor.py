@@ -83,7 +83,6 @@ def test_people_get_a_table_and_the_next_command():
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("gym:Pendulum-v1",), "continuous actions"),
         (("CartPol-v1",), "Did you mean 'CartPole-v1'?"),
         (("CartPole-v1", "--seconds", "0"), "--seconds is 0"),
         (("gym:broken:Broken-v0",), "observations that are not finite; expected numbers"),

@@ -12,7 +12,7 @@ import pytest
 from qhat.environments.catalogue import GYMNAX
 from qhat.environments.make import make
 
-DISCRETE = [entry for entry in GYMNAX if entry.discrete]
+DISCRETE = [entry for entry in GYMNAX if entry.actions.endswith(" discrete")]
 
 
 @pytest.mark.parametrize("entry", DISCRETE, ids=lambda entry: entry.id)

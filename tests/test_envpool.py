@@ -157,7 +157,6 @@ def test_bare_ids_mean_the_fastest_backend_and_prefixes_choose():
             "names backend 'envpol'; expected one of gymnax, envpool, gym. Did you mean",
         ),
         ("gymnax:LunarLander-v3", "'gymnax:LunarLander-v3' is not known"),
-        ("WalkerWalk-v1", "has continuous actions"),
     ],
 )
 def test_ids_without_an_environment_are_refused(env_id: str, words: str):

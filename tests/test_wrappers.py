@@ -31,6 +31,7 @@ from qhat.environments.wrapped import wrapped
 from qhat.environments.wrappers import (
     WRAPPERS,
     ActionRepeat,
+    BoundActions,
     FrameStack,
     RewardClip,
     RewardScale,
@@ -293,7 +294,6 @@ def test_an_option_that_the_reference_does_not_know_is_scored_where_it_is_known(
         ("envpool:CartPole-v1", {"max_episode_step": 1}, "Did you mean 'max_episode_steps'"),
         ("envpool:CartPole-v1", {"num_envs": 1}, "no option 'num_envs'"),
         ("gym:LunarLander-v3", {"enable_wnd": True}, "no option 'enable_wnd'.* Did you mean 'enable_wind'"),
-        ("gym:LunarLander-v3", {"continuous": True}, "continuous actions"),
         ("gym:CartPole-v1", {"render_mode": (1, 2)}, "expected what JSON holds"),
         ("gym:CartPole-v1", {"render_mode": float("nan")}, "expected what JSON holds"),
     ],
@@ -304,7 +304,10 @@ def test_options_that_mean_nothing_are_refused(env_id: str, kwargs: dict, words:
 
 
 def test_wrappers_are_spelled_as_parts_of_a_recipe_are():
-    values = (FrameStack(3), ActionRepeat(2), StickyActions(0.5), RewardScale(0.5), RewardClip(-2.0, 3.0))
+    values = (
+        FrameStack(3), ActionRepeat(2), StickyActions(0.5), BoundActions(-2.0, 3.0), RewardScale(0.5),
+        RewardClip(-2.0, 3.0),
+    )  # fmt: skip
     assert {type(value) for value in values} == set(WRAPPERS)
     for value in values:
         assert ":" in spell(value)
@@ -319,6 +322,7 @@ def test_wrappers_are_spelled_as_parts_of_a_recipe_are():
         ((FrameStack(0),), "frame_stack:count is 0"),
         ((RewardClip(1.0, 1.0),), "expected low < high"),
         ((RewardScale(0.0),), "factor is 0"),
+        ((BoundActions(1.0, 1.0),), "bound_actions:low is 1.0"),
         ((StickyActions(1.0),), "probability is 1.0"),
     ],
 )

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Sequence
+from typing import Any
 
-from qhat.errors import require
+import numpy as np
+
+from qhat.errors import UsageError, require
+
+BINS = (3,)
+"""Choices of a joint, unless a recipe says otherwise: its lowest command, its middle, its highest."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +26,64 @@ class Actions:
 
     choices: tuple[int, ...]
     """Number of choices of each factor."""
+    commands: tuple[tuple[float, ...], ...] | None = None
+    """What every choice of a joint commands, in the environment's units; `None` where a choice is the
+    action itself."""
 
     def __post_init__(self):
         require(
             len(self.choices) > 0 and all(n >= 1 for n in self.choices),
             f"Action choices are {self.choices}; expected one positive whole number per factor.",
         )
+        if self.commands is not None:
+            counts = tuple(len(own) for own in self.commands)
+            require(
+                counts == self.choices and all(map(math.isfinite, sum(self.commands, ()))),
+                f"Commands are {self.commands}; expected {self.choices} finite numbers for the joints.",
+            )
+
+    @staticmethod
+    def binned(low: Sequence[float], high: Sequence[float], bins: Sequence[int], name: str) -> Actions:
+        """Cut the range of every joint into evenly spaced commands, both ends among them.
+
+        Two bins are the ends alone: bang-bang control (Seyde et al. 2021, arXiv:2111.02552).
+
+        Args:
+            bins: number of commands of every joint, or one number for all.
+            name: what the joints are of, for errors.
+
+        Raises:
+            UsageError: a joint without bounds, or another number of bins than joints.
+        """
+        joints = len(low)
+        require(
+            len(bins) in (1, joints),
+            f"--bins has {len(bins)} numbers and {name} {joints} joints; expected one number, or {joints}.",
+        )
+        for joint, (least, most) in enumerate(zip(low, high, strict=True)):
+            if not (math.isfinite(least) and math.isfinite(most) and least < most):
+                raise UsageError(
+                    f"{name}: joint {joint} takes actions from {least:g} to {most:g}; expected finite"
+                    " bounds, low < high, to cut into bins. Bound it: --wrap bound_actions:low=-1,high=1."
+                )
+        counts = tuple(bins) * joints if len(bins) == 1 else tuple(bins)
+        commands = tuple(
+            tuple(least + (most - least) * index / (count - 1) for index in range(count))
+            for least, most, count in zip(low, high, counts, strict=True)
+        )
+        return Actions(counts, commands)
+
+    def to_json(self) -> dict[str, Any]:
+        """Write what there is to choose, and what it commands."""
+        commands = None if self.commands is None else [list(own) for own in self.commands]
+        return {"choices": list(self.choices), "commands": commands}
+
+    @staticmethod
+    def from_json(data: Any) -> Actions:
+        """Read what `to_json` wrote. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        commands = data["commands"]
+        told = None if commands is None else tuple(tuple(float(value) for value in own) for own in commands)
+        return Actions(tuple(int(count) for count in data["choices"]), told)
 
     @property
     def factors(self) -> int:
@@ -41,6 +101,27 @@ class Actions:
         if len(set(self.choices)) == 1:
             return None
         return tuple(tuple(choice < count for choice in range(self.width)) for count in self.choices)
+
+    @functools.cached_property
+    def table(self) -> np.ndarray:
+        """`[F, C]`, the commands; a choice that a joint does not have repeats its last one."""
+        assert self.commands is not None
+        return np.asarray([[*own, *own[-1:] * (self.width - len(own))] for own in self.commands])
+
+    @property
+    def vector(self) -> bool:
+        """Whether an action is a vector also to whoever takes it, and no number."""
+        return self.factors > 1 or self.commands is not None
+
+    def spoken(self, choice: np.ndarray) -> Any:
+        """Return choices `[F]` as one takes them: a number, the choices, or float32 commands `[F]`."""
+        if self.commands is not None:
+            return self.table[np.arange(self.factors), choice].astype(np.float32)
+        return choice if self.vector else int(choice[0])
+
+    def nearest(self, command: np.ndarray) -> np.ndarray:
+        """Return the choices `[..., F]` whose commands are nearest to `[..., F]`."""
+        return np.abs(self.table - command[..., None]).argmin(axis=-1)
 
     @property
     def all_legal(self) -> tuple[tuple[bool, ...], ...]:

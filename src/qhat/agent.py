@@ -48,7 +48,7 @@ class Agent:
 
     Args:
         observation: number of features, a shape, or a Gymnasium `Box`.
-        actions: number of actions, or a Gymnasium `Discrete` or `MultiDiscrete`.
+        actions: number of actions, or a Gymnasium `Discrete`, `MultiDiscrete` or `Box` (joints).
         recipe: name of a recipe, or a `Recipe`.
         seed: of the weights and of all randomness.
         masked: whether `act` and `remember` are told which actions are legal.
@@ -71,10 +71,12 @@ class Agent:
         good = isinstance(seed, int | np.integer) and 0 <= seed < 2**31
         require(good, f"seed is {seed!r}; expected a whole number from 0 to 2147483647.")
         composed = dataclasses.replace(composed, **known_settings(settings), num_envs=1).validate()
-        self.program = Program.of(composed, shape, dtype, read_actions(actions), masked)
+        self.program = Program.of(composed, shape, dtype, read_actions(actions, composed.bins), masked)
         self.recipe = self.program.recipe
         key = jax.random.key(seed)
-        self._require_memory(jax.eval_shape(self._fresh, key))
+        what = f"An agent with replay_capacity {self.recipe.replay_capacity}"
+        needs = nbytes(jax.eval_shape(self._fresh, key))
+        require_memory(needs, what, "expected less: lower replay_capacity")
         self._adopt(jax.jit(self._fresh)(key), steps=0, updates=0)
 
     @property
@@ -113,7 +115,7 @@ class Agent:
             mask: the legal actions, as Gymnasium's `info["action_mask"]`.
 
         Returns:
-            an int, or an array with one choice per factor.
+            an int, an array with one choice per factor, or one with the command of every joint.
         """
         observation = self._checked(observation, "observation")
         legal = read_mask(mask, self.program.actions, "mask")
@@ -125,12 +127,12 @@ class Agent:
                 arguments = self._act_arguments(observation, legal)
                 self._acts += 1
                 self._exploration, action = self._act(*arguments)
-        return int(action[0]) if self.program.actions.factors == 1 else np.asarray(action)
+        return self.program.actions.spoken(np.asarray(action))
 
     def q_values(self, observation: Any) -> np.ndarray:
-        """Return Q(s, ·), `[actions]`, or `[factors, choices]` where there are several factors."""
+        """Return Q(s, ·), `[actions]`, or `[factors, choices]` of several factors or of joints."""
         q = np.asarray(self._q(self._acting, self._checked(observation, "observation")))
-        return q[0] if self.program.actions.factors == 1 else q
+        return q if self.program.actions.vector else q[0]
 
     def remember(
         self,
@@ -146,6 +148,7 @@ class Agent:
         """Store one transition.
 
         Args:
+            action: as `act` returns it; anyone's commands of joints are stored as the nearest there are.
             terminated: the task ended: `next_observation` has no value.
             truncated: a time limit or the operator ended the episode: it still has.
             mask: actions that were legal at `observation`, for an agent that is `masked`.
@@ -222,7 +225,7 @@ class Agent:
         return {
             "recipe": self.recipe.to_json(),
             "observation": {"shape": list(self.program.shape), "dtype": self.program.dtype},
-            "actions": list(self.program.actions.choices),
+            "actions": self.program.actions.to_json(),
             "masked": self.program.masked,
             "steps": self._steps,
             "updates": self._updates,
@@ -247,7 +250,7 @@ class Agent:
             counts = (int(about["steps"]), int(about["updates"]), int(about["acts"]))
             recipe = Recipe.from_json(about["recipe"], parts)
             masked = bool(about.get("masked", False))
-            agent = Agent((shape, dtype), Actions(tuple(about["actions"])), recipe, masked=masked)
+            agent = Agent((shape, dtype), Actions.from_json(about["actions"]), recipe, masked=masked)
         except (KeyError, TypeError, ValueError):
             raise UsageError(f"'{folder}' is not a saved agent: its manifest lacks fields.") from None
         agent._restore(folder, about, counts)
@@ -340,10 +343,6 @@ class Agent:
 
     def _checked(self, observation: Any, name: str) -> np.ndarray:
         return read_value(observation, name, self.program.shape, self.program.dtype)
-
-    def _require_memory(self, shape: Any) -> None:
-        what = f"An agent with replay_capacity {self.recipe.replay_capacity}"
-        require_memory(nbytes(shape), what, "expected less: lower replay_capacity")
 
 
 def _rest(seed: SeedState) -> dict[str, Any]:

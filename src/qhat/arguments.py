@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from qhat.actions import Actions
+from qhat.actions import BINS, Actions
 from qhat.errors import UsageError, near_miss, require
 from qhat.masks import read_mask
 from qhat.recipe import Recipe
@@ -48,12 +49,22 @@ def read_observation(observation: Any) -> tuple[tuple[int, ...], str]:
     return shape, "float32" if name == "float64" else name
 
 
-def read_actions(actions: Any) -> Actions:
-    """Read a number of actions, or a Discrete or MultiDiscrete space."""
+def read_actions(actions: Any, bins: Sequence[int] = BINS) -> Actions:
+    """Read a number of actions, or a Discrete, MultiDiscrete or Box space.
+
+    Args:
+        bins: commands of every joint of a Box, or one number for all.
+    """
     if isinstance(actions, Actions):
         return actions
-    if type(actions).__name__ in ("MultiBinary", "Box", "Dict", "Tuple"):
-        raise UsageError(f"actions is {actions!r}; expected a Gymnasium Discrete or MultiDiscrete space.")
+    if type(actions).__name__ in ("MultiBinary", "Dict", "Tuple"):
+        raise UsageError(f"actions is {actions!r}; expected a Gymnasium Discrete, MultiDiscrete or Box.")
+    if type(actions).__name__ == "Box":
+        require(
+            len(actions.shape) == 1, f"actions is {actions!r}; expected a Box with one axis, the joints."
+        )
+        low, high = (part.astype(float).tolist() for part in (actions.low, actions.high))
+        return Actions.binned(low, high, bins, "actions")
     start = np.asarray(getattr(actions, "start", 0))
     require(not start.any(), f"actions is {actions!r}, which starts at {start}; expected a start of 0.")
     counts = getattr(actions, "nvec", None)
@@ -62,8 +73,8 @@ def read_actions(actions: Any) -> Actions:
     count = getattr(actions, "n", actions)
     if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
         raise UsageError(
-            f"actions is {actions!r}; expected a number of actions, or a Gymnasium Discrete or"
-            " MultiDiscrete space."
+            f"actions is {actions!r}; expected a number of actions, or a Gymnasium Discrete,"
+            " MultiDiscrete or Box space."
         )
     return Actions((int(count),))
 
@@ -88,7 +99,9 @@ def read_value(observation: Any, name: str, shape: tuple[int, ...], dtype: str) 
 
 
 def read_action(action: Any, actions: Actions) -> np.ndarray:
-    """Read a whole number, or one per factor, as an array `[F]`."""
+    """Read a whole number, or one per factor, or the joints' commands, as choices `[F]`."""
+    if actions.commands is not None:
+        return _read_command(action, actions)
     if actions.factors == 1:
         choices = actions.width
         number = np.ravel(action)[0] if np.size(action) == 1 else action
@@ -110,6 +123,26 @@ def read_action(action: Any, actions: Actions) -> np.ndarray:
         f" {list(actions.choices)}.",
     )
     return np.asarray(action).astype(int)
+
+
+def _read_command(action: Any, actions: Actions) -> np.ndarray:
+    """Read commands of whoever moved the joints: the nearest ones that there are."""
+    low, high = actions.table.min(axis=1), actions.table.max(axis=1)
+    command = np.zeros(0)
+    try:
+        command = np.asarray(action, float)
+        slack = 1e-6 * (high - low)
+        good = command.shape == low.shape and bool(
+            np.all((command >= low - slack) & (command <= high + slack))
+        )
+    except (TypeError, ValueError):
+        good = False
+    require(
+        good,
+        f"action is {action!r}; expected {actions.factors} numbers, from {low.tolist()} to"
+        f" {high.tolist()}.",
+    )
+    return actions.nearest(command)
 
 
 def read_masks(

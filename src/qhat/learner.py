@@ -206,10 +206,9 @@ class Learner:
             q_now = self._q(*see("bonus", target, transition.observation))
             reward += recipe.bonus.value(_among(q_now, transition.legal), transition.action)
 
-        prediction = head.predict(z, transition.action, basis)
         goal = head.backup(reward, transition.discount, z_next, policy, shift, basis_next)
         goal = jax.lax.stop_gradient(goal)
-        loss, error = head.loss(prediction, goal, basis)
+        loss, error = recipe.joints.regress(head, z, transition.action, goal, basis)
         chosen = jnp.take_along_axis(head.mean(z, basis), transition.action[:, None], axis=1)
         return loss, error, jnp.mean(chosen), head.overflow(goal, basis)
 

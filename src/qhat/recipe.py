@@ -9,11 +9,13 @@ from typing import Any
 
 import tyro
 
+from qhat.actions import BINS
 from qhat.axis import AxisValue, check, from_json, to_json
 from qhat.bonuses import BONUSES, Bonus, Munchausen, NoBonus
 from qhat.errors import UsageError, require
 from qhat.exploration import EXPLORES, EpsilonGreedy, Explore, NoExploration
 from qhat.heads import HEADS, Expected, Head
+from qhat.joints import JOINTS, Joints, Together
 from qhat.networks.dense import LAYERS, Dense, Layer
 from qhat.networks.merge import MERGES, Merge, Plain
 from qhat.networks.torso import TORSOS, Auto, Torso
@@ -25,6 +27,7 @@ AXES: dict[str, tuple[type[AxisValue], ...]] = {
     "head": HEADS,
     "policy": POLICIES,
     "bonus": BONUSES,
+    "joints": JOINTS,
     "merge": MERGES,
     "dense": LAYERS,
     "torso": TORSOS,
@@ -60,6 +63,10 @@ class Recipe:
     """Normalise what enters each hidden layer's ReLU."""
     n_step: int = 1
     """Rewards summed before bootstrapping (fewer at an episode's end)."""
+    joints: Joints = Together()
+    """How actions of several factors share one target."""
+    bins: tuple[int, ...] = BINS
+    """Commands of every joint, where actions are continuous: one number for all, or one per joint."""
     sampler: Sampler = Uniform()
     """Which stored transitions a batch is made of."""
     explore: Explore = EpsilonGreedy()
@@ -133,6 +140,10 @@ class Recipe:
             f"--hidden is {self.hidden}; expected positive widths, for example --hidden 64 64.",
         )
         require(
+            isinstance(self.bins, tuple) and len(self.bins) > 0 and all(_whole(n, 2) for n in self.bins),
+            f"--bins is {self.bins}; expected 2 or more for every joint, for example --bins 3.",
+        )
+        require(
             _number(self.gamma) and 0 <= self.gamma <= 1,
             f"--gamma is {self.gamma}; expected a discount within [0, 1].",
         )
@@ -195,7 +206,7 @@ class Recipe:
         written = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for axis in AXES:
             written[axis] = to_json(written[axis])
-        return {**written, "hidden": list(self.hidden)}
+        return {**written, "hidden": list(self.hidden), "bins": list(self.bins)}
 
     @staticmethod
     def from_json(data: Mapping[str, Any], extra: Iterable[type[AxisValue]] = ()) -> Recipe:
@@ -214,8 +225,9 @@ class Recipe:
             if axis in values:
                 kinds = (*shipped, *(kind for kind in extra if kind.axis == axis))
                 values[axis] = from_json(values[axis], kinds)
-        if isinstance(values.get("hidden"), list):
-            values["hidden"] = tuple(values["hidden"])
+        for name in ("hidden", "bins"):
+            if isinstance(values.get(name), list):
+                values[name] = tuple(values[name])
         try:
             return Recipe(**values).validate()
         except TypeError:

@@ -86,20 +86,21 @@ class Run:
         seeds = jax.tree.leaves(weights)[0].shape[0]
         if options is None:
             options = self.options if env is None else {}
+        bins = self.spec.actions.choices
         if env is None or isinstance(env, str):
             task: dict[str, Any] = {"options": options, "wrap": self.wrap}
-            spec = spec_of(env or self.spec.id, **task)
+            spec = spec_of(env or self.spec.id, **task, bins=bins)
             judge = (
                 reference_builder(spec, **task)
                 if spec.reference and not lacks(spec.reference)
-                else make_any(spec.id, episodes, range(seed, seed + seeds), **task)
+                else make_any(spec.id, episodes, range(seed, seed + seeds), **task, bins=bins)
             )
         else:
-            judge, spec = judge_of(env, self.wrap), spec_of(env, wrap=self.wrap)
+            judge, spec = judge_of(env, self.wrap), spec_of(env, wrap=self.wrap, bins=bins)
         if (spec.shape, spec.actions) != (self.spec.shape, self.spec.actions):
             raise UsageError(
-                f"'{spec.id}' has observations {spec.shape} and actions {spec.actions.choices}; the policy"
-                f" takes {self.spec.shape} and {self.spec.actions.choices}."
+                f"'{spec.id}' has observations {spec.shape} and actions {_actions(spec)}; the policy takes"
+                f" {self.spec.shape} and {_actions(self.spec)}."
             )
         learner = self.program.learner
         if isinstance(judge, HostEnvironment):
@@ -170,7 +171,7 @@ def spec_to_json(spec: Spec) -> dict[str, Any]:
     return {
         **dataclasses.asdict(spec),
         "shape": list(spec.shape),
-        "actions": list(spec.actions.choices),
+        "actions": spec.actions.to_json(),
         "options": dict(spec.options),
     }
 
@@ -183,7 +184,7 @@ def spec_from_json(data: Any) -> Spec:
             backend=str(data["backend"]),
             shape=tuple(int(size) for size in data["shape"]),
             dtype=np.dtype(data["dtype"]).name,
-            actions=Actions(tuple(int(count) for count in data["actions"])),
+            actions=Actions.from_json(data["actions"]),
             reference=data["reference"],
             masked=bool(data.get("masked", False)),
             stack=int(data.get("stack", 1)),
@@ -192,6 +193,13 @@ def spec_from_json(data: Any) -> Spec:
         )
     except (KeyError, TypeError, ValueError):
         raise UsageError("The run's config.json is damaged: its spec cannot be read.") from None
+
+
+def _actions(spec: Spec) -> str:
+    """Say for people what can be chosen."""
+    if spec.actions.commands is None:
+        return str(spec.actions.choices)
+    return f"commands {', '.join(str(list(own)) for own in spec.actions.commands)}"
 
 
 def evaluate(run: Run | Path | str, episodes: int = 100, **options: Any) -> Score:

@@ -56,6 +56,7 @@ def _stage(env: str | Own, config: TrainConfig, judge: Judge | None, devices: in
     numbers = range(config.seed, config.seed + config.seeds)
     num_envs, hosted = config.recipe.num_envs, (config.vector, config.env_timeout)
     task: dict[str, Any] = {"options": config.env_kwargs, "wrap": config.wrap}
+    bins = config.recipe.bins
     if not isinstance(env, str):
         require(
             not config.env_kwargs,
@@ -67,12 +68,12 @@ def _stage(env: str | Own, config: TrainConfig, judge: Judge | None, devices: in
             " training's episodes. Expected judge=, another one.",
         )
         player = judge or judge_of(env, config.wrap)
-        return Stage(adopt(env, num_envs, numbers, since, *hosted, config.wrap), player)
-    made = make_any(env, num_envs, numbers, devices, since, *hosted, **task)
+        return Stage(adopt(env, num_envs, numbers, since, *hosted, config.wrap, bins), player)
+    made = make_any(env, num_envs, numbers, devices, since, *hosted, **task, bins=bins)
     if judge is not None:
         return Stage(made, judge)
     if isinstance(made, HostEnvironment) and made.spec.reference:
         return Stage(made, reference_builder(made.spec, **task))
     # Other episodes than the training's, whose seeds are numbered from 0.
     judges = range(2**31 + config.seed, 2**31 + config.seed + config.seeds)
-    return Stage(made, make_any(env, config.eval_episodes, judges, since=since, **task))
+    return Stage(made, make_any(env, config.eval_episodes, judges, since=since, **task, bins=bins))

@@ -46,6 +46,8 @@ class Checkup:
     """Whose episodes a score is of."""
     observation: str
     """Shape and dtype as stored, and what they are made of."""
+    action_space: str
+    """As the environment has it."""
     actions: tuple[int, ...]
     """Choices of every factor."""
     findings: Findings
@@ -93,8 +95,9 @@ def examine(env_id: str, options: Mapping[str, Any], seconds: float) -> Checkup:
     shown += "" if given == shown else f", from {given}"
     size = _replay_bytes(spec)
     return Checkup(
-        entry.id, entry.backend, scored_in, shown, spec.actions.choices, findings, recipes.DEFAULT, size
-    )
+        entry.id, entry.backend, scored_in, shown, entry.actions, spec.actions.choices, findings,
+        recipes.DEFAULT, size,
+    )  # fmt: skip
 
 
 def _replay_bytes(spec: Spec) -> int:

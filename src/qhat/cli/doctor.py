@@ -90,7 +90,9 @@ def _print(found: Checkup) -> None:
     from qhat.environments.probe import DOES
 
     seen = found.findings
-    actions = "×".join(str(count) for count in found.actions) + " discrete"
+    actions = "×".join(str(count) for count in found.actions)
+    continuous = not found.action_space.endswith("discrete")
+    actions += f" bins of {found.action_space}" if continuous else " discrete"
     mode = f"{seen.found.value}: it {DOES[seen.found]}" if seen.found else "not seen"
     mode += f" (it declares {seen.declared.value})" if seen.declared else ""
     last = {True: "yes", False: "no", None: "not seen"}[seen.final_observation]

@@ -46,10 +46,9 @@ def run(words: Sequence[str]) -> int:
         table.add_column(column)
     shown = found if told.pattern else found[:LONGEST]
     for entry in shown:
-        actions = entry.actions if entry.discrete else f"{entry.actions}, continuous: not yet"
         judge = f"gymnasium {entry.reference}" if entry.reference else entry.backend
         lacks = f"pip install 'qhat[{entry.lacks}]'" if entry.lacks else ""
-        table.add_row(entry.id, entry.backend, entry.observation, actions, judge, lacks)
+        table.add_row(entry.id, entry.backend, entry.observation, entry.actions, judge, lacks)
     Console().print(table)
     if len(shown) < len(found):
         print(f"\nand {len(found) - len(shown):,} more; narrow them: qhat envs Lunar")

@@ -41,11 +41,6 @@ class Entry:
         return self.name if _meant(self.name) in (self.backend, None) else f"{self.backend}:{self.name}"
 
     @property
-    def discrete(self) -> bool:
-        """Whether its actions can be chosen by a Q-function as they are."""
-        return self.actions.endswith(" discrete")
-
-    @property
     def lacks(self) -> str | None:
         """The extra of qhat's that has to be installed first, if one has."""
         return None if self.backend != "envpool" or installed("envpool") else EXTRAS["envpool"]
@@ -85,16 +80,10 @@ def find(env_id: str, options: Mapping[str, Any] | None = None) -> Entry:
             them all: another task would be scored otherwise.
 
     Raises:
-        UsageError: the id is unknown (with the near miss), its actions are continuous, or its library is
-            not installed.
+        UsageError: the id is unknown (with the near miss), or its library is not installed.
     """
     options = constructor.check(options or {})
     entry = _named(env_id, options)
-    if not entry.discrete:
-        raise UsageError(
-            f"Environment '{env_id}' has continuous actions; expected discrete ones, such as"
-            " CartPole-v1. Binned continuous actions are not there yet."
-        )
     if entry.lacks:
         raise UsageError(
             f"Environment '{env_id}' needs {entry.backend}, which is not installed; type:"
@@ -124,7 +113,7 @@ def _named(env_id: str, options: Mapping[str, Any]) -> Entry:
         return found[0]
     if prefix in ("", "gym") and (entry := _gymnasium(name, options)):
         return entry
-    trainable = [entry.name for entry in entries() if entry.discrete and prefix in ("", entry.backend)]
+    trainable = [entry.name for entry in entries() if prefix in ("", entry.backend)]
     if prefix == "gym":
         import gymnasium
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt8
 
+from qhat.actions import BINS
 from qhat.environments.base import SEEDS, Environment, Timestep
 from qhat.environments.catalogue import Entry
 from qhat.environments.envpool_task import PoolTask
@@ -51,8 +52,9 @@ class EnvPoolEnvironment(Environment):
         since: int,
         *,
         options: Mapping[str, object] | None = None,
+        bins: Sequence[int] = BINS,
     ):
-        self._task = PoolTask.of(entry, options)
+        self._task = PoolTask.of(entry, options, bins)
         self.num_envs, self._seeds, self._share = num_envs, len(seeds), len(seeds) // devices
         numbers = [[n for seed in share for n in episode_seeds(int(seed), since, num_envs)]
                    for share in np.split(np.asarray(seeds), devices)]  # fmt: skip
@@ -115,7 +117,7 @@ class EnvPoolEnvironment(Environment):
     def _pool_step(self, step: Any, handle: Array, action: Int[Array, "N F"]) -> Any:
         with jax.enable_x64(True):
             handle, (observation, reward, terminated, truncated, info) = step(
-                handle, self._coding.write(action, jnp).astype(jnp.int32)
+                handle, self._task.command(self._coding, action, jnp)
             )
             observation = self._observations.read(observation, jnp)
             told = {name: info[name] for name in ("reward", "terminated")} if self._task.atari else {}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from qhat.actions import BINS
 from qhat.environments.catalogue import Entry
 from qhat.environments.envpool_env import EnvPoolEnvironment, NotCompiledError
 from qhat.environments.envpool_task import PoolTask
@@ -27,8 +28,9 @@ class EnvPoolHost(HostEnvironment):
         since: int,
         *,
         options: Mapping[str, object] | None = None,
+        bins: Sequence[int] = BINS,
     ):
-        self._task = PoolTask.of(entry, options)
+        self._task = PoolTask.of(entry, options, bins)
         self.num_envs, self.seeds = num_envs, len(seeds)
         numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
         self._pool = self._task.make(numbers)
@@ -41,8 +43,8 @@ class EnvPoolHost(HostEnvironment):
         return self._share(self._observations.read(observation))
 
     def send(self, action: np.ndarray) -> None:
-        flat = self._coding.write(action.reshape(-1, action.shape[-1]))
-        self._pool.send(flat.astype(np.int32))
+        choice = action.reshape(-1, action.shape[-1])
+        self._pool.send(self._task.command(self._coding, choice, np))
 
     def receive(self) -> HostStep:
         observed, reward, terminated, truncated, info = self._pool.recv()
@@ -68,18 +70,20 @@ def make_pool(
     since: int,
     *,
     options: Mapping[str, object] | None = None,
+    bins: Sequence[int] = BINS,
 ) -> EnvPoolEnvironment | EnvPoolHost:
     """Make environments of EnvPool's that compile into the loop; on the host loop where they do not.
 
     Args:
         options: EnvPool's own for the task, and `host`, which asks for the host loop.
+        bins: commands of every joint, or one number for all, where actions are continuous.
 
     Warns:
         RuntimeWarning: the task has no compiled step here.
     """
     if not PoolTask.of(entry, options).host:
         try:
-            return EnvPoolEnvironment(entry, num_envs, seeds, devices, since, options=options)
+            return EnvPoolEnvironment(entry, num_envs, seeds, devices, since, options=options, bins=bins)
         except NotCompiledError as error:
             warnings.warn(f"{error} It is stepped in Python instead.", RuntimeWarning, stacklevel=2)
-    return EnvPoolHost(entry, num_envs, seeds, since, options=options)
+    return EnvPoolHost(entry, num_envs, seeds, since, options=options, bins=bins)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from qhat.actions import BINS
 from qhat.environments.base import Spec
 from qhat.environments.catalogue import Entry
 from qhat.environments.extras import load
@@ -53,9 +54,13 @@ class PoolTask:
     """Frames of an observation."""
     host: bool
     """Whether the user asked for steps in Python."""
+    bins: tuple[int, ...] = BINS
+    """Commands of every joint, where actions are continuous."""
 
     @staticmethod
-    def of(entry: Entry, options: Mapping[str, object] | None = None) -> PoolTask:
+    def of(
+        entry: Entry, options: Mapping[str, object] | None = None, bins: Sequence[int] = BINS
+    ) -> PoolTask:
         """Resolve options, before any pool is made.
 
         Raises:
@@ -70,7 +75,7 @@ class PoolTask:
         resolved = {**(ATARI if atari else {}), **options}
         host = bool(resolved.pop(HOST, False))
         stack = int(str(resolved.get("stack_num", config["stack_num"]))) if atari else 1
-        return PoolTask(entry, resolved, atari, stack, host)
+        return PoolTask(entry, resolved, atari, stack, host, tuple(bins))
 
     def make(self, seeds: Sequence[int]) -> Any:
         """Make a pool with one environment for each of EnvPool's seeds."""
@@ -96,7 +101,7 @@ class PoolTask:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*precision lowered by casting")
             observations = Observations.of(pool.observation_space, self.entry.id)
-            coding = ActionCoding.of(pool.action_space, self.entry.id)
+            coding = ActionCoding.of(pool.action_space, self.entry.id, self.bins)
         spec = Spec(
             id=self.entry.id,
             backend="envpool",
@@ -108,6 +113,12 @@ class PoolTask:
             options=tuple(sorted(self.options.items())),
         )
         return observations, coding, spec
+
+    @staticmethod
+    def command(coding: ActionCoding, choice: Any, xp: Any) -> Any:
+        """Return what a pool takes for choices `[N, F]`: int32 where they are the action."""
+        action = coding.write(choice, xp)
+        return action.astype("int32") if coding.actions.commands is None else action
 
     def rows(self, ended: Any, reward: Any, terminated: Any, truncated: Any, info: Any) -> Rows:
         """Say what rows of EnvPool's are.

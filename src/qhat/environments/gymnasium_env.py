@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
+from qhat.actions import BINS
 from qhat.environments.base import Spec
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.spaces import ActionCoding, Observations, episode_seeds
@@ -33,6 +34,7 @@ class GymnasiumEnvironment(HostEnvironment):
         reference: str | None = None,
         seconds: float = SECONDS,
         stack: int = 1,
+        bins: Sequence[int] = BINS,
     ):
         """Take over a vector environment.
 
@@ -42,6 +44,7 @@ class GymnasiumEnvironment(HostEnvironment):
             reference: id that scores are measured in.
             seconds: how long a step may take.
             stack: frames that an observation is made of.
+            bins: commands of every joint, or one number for all, where actions are continuous.
 
         Raises:
             UsageError: its copies cannot be shared evenly, or its spaces are not for a Q-function.
@@ -55,7 +58,7 @@ class GymnasiumEnvironment(HostEnvironment):
         self.num_envs, self.seeds, self._numbers = copies // seeds, seeds, list(numbers)
         self._envs, self._mode = envs, mode_of(envs, env_id)
         self._observations = Observations.of(envs.single_observation_space, env_id)
-        self._coding = ActionCoding.of(envs.single_action_space, env_id)
+        self._coding = ActionCoding.of(envs.single_action_space, env_id, bins)
         self._steps, self._ended = 0, np.zeros(copies, bool)
         self._id, self._seconds = env_id, seconds
         # Processes of their own are watched where their answers are waited for.
@@ -87,11 +90,13 @@ class GymnasiumEnvironment(HostEnvironment):
         vector: str = "sync",
         seconds: float = SECONDS,
         stack: int = 1,
+        bins: Sequence[int] = BINS,
     ) -> GymnasiumEnvironment:
         """Make `num_envs` copies for each of `seeds`, stepped as `vector` of `workers.VECTORS` says."""
         numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
         envs = vectorise(build, len(numbers), vector)
-        return GymnasiumEnvironment(env_id, envs, numbers, len(seeds), reference, seconds, stack)
+        task = (reference, seconds, stack, bins)
+        return GymnasiumEnvironment(env_id, envs, numbers, len(seeds), *task)
 
     def start(self) -> np.ndarray:
         first = self._reset() if self._first is None else self._first

@@ -2,37 +2,48 @@
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import gymnasium
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
-from qhat.actions import Actions
+from qhat.actions import BINS
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import Entry
 from qhat.environments.extras import defer_plotting
 from qhat.environments.options import require_known
+from qhat.environments.spaces import ActionCoding
 
 
 class GymnaxEnvironment(Environment):
     """E copies of a gymnax environment."""
 
-    def __init__(self, entry: Entry, num_envs: int, *, options: Mapping[str, object] | None = None):
+    def __init__(
+        self,
+        entry: Entry,
+        num_envs: int,
+        *,
+        options: Mapping[str, object] | None = None,
+        bins: Sequence[int] = BINS,
+    ):
         defer_plotting()
         gymnax: Any = importlib.import_module("gymnax")
         self._env, params = gymnax.make(entry.name)
         require_known(options or {}, [field.name for field in dataclasses.fields(params)], entry.id)
         self._params = dataclasses.replace(params, **(options or {}))
         space = self._env.observation_space(self._params)
+        self._coding = ActionCoding.of(_as_gymnasium(self._env.action_space(self._params)), entry.id, bins)
         self.num_envs = num_envs
         self.spec = Spec(
             id=entry.id,
             backend="gymnax",
             shape=tuple(space.shape),
             dtype="float32",
-            actions=Actions((int(self._env.action_space(self._params).n),)),
+            actions=self._coding.actions,
             reference=entry.reference,
         )
 
@@ -47,7 +58,7 @@ class GymnaxEnvironment(Environment):
         keys = jax.random.split(key, self.num_envs)
         observation, state, reward, terminated, truncated, info = jax.vmap(
             self._env.step, in_axes=(0, 0, 0, None)
-        )(keys, state, action[:, 0], self._params)
+        )(keys, state, self._coding.write(action, jnp), self._params)
         return state, Timestep(
             observation=self._as_spec(observation),
             reward=reward.astype(jnp.float32),
@@ -59,3 +70,12 @@ class GymnaxEnvironment(Environment):
 
     def _as_spec(self, observation: Array) -> Array:
         return observation.astype(self.spec.dtype)
+
+
+def _as_gymnasium(space: Any) -> gymnasium.Space:
+    if hasattr(space, "n"):
+        return gymnasium.spaces.Discrete(int(space.n))
+    low, high = (
+        np.broadcast_to(np.asarray(bound, np.float32), space.shape) for bound in (space.low, space.high)
+    )
+    return gymnasium.spaces.Box(low, high, dtype=np.float32)

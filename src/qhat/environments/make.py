@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from qhat.actions import BINS
 from qhat.environments.base import Environment
 from qhat.environments.catalogue import find
 from qhat.environments.host import HostEnvironment
@@ -24,6 +25,7 @@ def make(
     *,
     options: Mapping[str, Any] | None = None,
     wrap: Sequence[Wrapper] = (),
+    bins: Sequence[int] = BINS,
 ) -> Environment:
     """Make `num_envs` copies of an environment that compiles into the loop.
 
@@ -34,12 +36,13 @@ def make(
         since: step that a run goes on from; where its episodes cannot be gone on with, others begin.
         options: for its constructor.
         wrap: what stands around it. Wrappers of rewards are the learner's, and left out here.
+        bins: commands of every joint, or one number for all, where actions are continuous.
 
     Raises:
         UsageError: the id or an option is not known, its library is not installed, a wrapper does not fit
             around it, or it is stepped in Python.
     """
-    made = make_any(env_id, num_envs, seeds, devices, since, options=options, wrap=wrap)
+    made = make_any(env_id, num_envs, seeds, devices, since, options=options, wrap=wrap, bins=bins)
     if isinstance(made, Environment):
         return made
     made.close()
@@ -57,6 +60,7 @@ def make_any(
     *,
     options: Mapping[str, Any] | None = None,
     wrap: Sequence[Wrapper] = (),
+    bins: Sequence[int] = BINS,
 ) -> Environment | HostEnvironment:
     """Do as `make`, also for an environment that Python steps.
 
@@ -71,11 +75,11 @@ def make_any(
 
         build = functools.partial(make_reference, entry.name, options, tuple(wrap))
         task = (num_envs, seeds, since, entry.reference, vector, seconds)
-        return GymnasiumEnvironment.of(entry.id, build, *task, stack=_stack(build))
+        return GymnasiumEnvironment.of(entry.id, build, *task, stack=_stack(build), bins=bins)
     if entry.backend == "envpool":
         from qhat.environments.envpool_host import make_pool
 
-        made = make_pool(entry, num_envs, seeds, devices, since, options=options)
+        made = make_pool(entry, num_envs, seeds, devices, since, options=options, bins=bins)
     elif entry.name.endswith("-MinAtar"):
         from qhat.environments.minatar_env import MinAtarEnvironment
 
@@ -83,7 +87,7 @@ def make_any(
     else:
         from qhat.environments.gymnax_env import GymnaxEnvironment
 
-        made = GymnaxEnvironment(entry, num_envs, options=options)
+        made = GymnaxEnvironment(entry, num_envs, options=options, bins=bins)
     if isinstance(made, Environment):
         return wrapped(made, wrap)
     require_unwrapped(made.spec.id, wrap)

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import VectorEnv
 
+from qhat.actions import BINS
 from qhat.environments.base import Environment, Spec
 from qhat.environments.gymnasium_env import SECONDS, GymnasiumEnvironment, mode_of
 from qhat.environments.host import HostEnvironment
@@ -34,6 +35,7 @@ def adopt(
     vector: str = "sync",
     seconds: float = SECONDS,
     wrap: Sequence[Wrapper] = (),
+    bins: Sequence[int] = BINS,
 ) -> Environment | HostEnvironment:
     """Make what the loops take of a caller's environment; the arguments are `make_any`'s.
 
@@ -51,7 +53,7 @@ def adopt(
         numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
         mode_of(env, name_of(env))
         require_sound(probe(env, steps=PROBED, seconds=PROBE_SECONDS))
-        return GymnasiumEnvironment(name_of(env), env, numbers, len(seeds), seconds=seconds)
+        return GymnasiumEnvironment(name_of(env), env, numbers, len(seeds), seconds=seconds, bins=bins)
     if isinstance(env, gymnasium.Env):
         require(
             num_envs * len(seeds) == 1,
@@ -59,12 +61,12 @@ def adopt(
             " function that makes one.",
         )
         return GymnasiumEnvironment.of(
-            name_of(env), lambda: around(env, wrap), 1, seeds, since, seconds=seconds
+            name_of(env), lambda: around(env, wrap), 1, seeds, since, seconds=seconds, bins=bins
         )
     if callable(env):
         build = functools.partial(_wrapped, env, tuple(wrap))
         return GymnasiumEnvironment.of(
-            name_of(env), build, num_envs, seeds, since, vector=vector, seconds=seconds
+            name_of(env), build, num_envs, seeds, since, vector=vector, seconds=seconds, bins=bins
         )
     raise UsageError(
         f"env is {env!r}; expected an id, an Environment, a Gymnasium environment or vector environment, or"
@@ -112,12 +114,17 @@ def name_of(env: Own) -> str:
     return f"own:{getattr(spec, 'id', None) or type(getattr(env, 'unwrapped', env)).__name__}"
 
 
-def spec_of(env: str | Own, options: Mapping[str, Any] | None = None, wrap: Sequence[Wrapper] = ()) -> Spec:
+def spec_of(
+    env: str | Own,
+    options: Mapping[str, Any] | None = None,
+    wrap: Sequence[Wrapper] = (),
+    bins: Sequence[int] = BINS,
+) -> Spec:
     """Return the spec of an environment. Raises `UsageError` for one that there is not."""
     if isinstance(env, str):
-        made = make_any(env, 1, options=options, wrap=wrap)
+        made = make_any(env, 1, options=options, wrap=wrap, bins=bins)
     else:
-        made = adopt(env, 1, wrap=wrap)
+        made = adopt(env, 1, wrap=wrap, bins=bins)
     if isinstance(made, HostEnvironment) and not isinstance(env, HostEnvironment):
         made.close()
     return made.spec

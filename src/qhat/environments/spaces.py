@@ -9,14 +9,15 @@ the alphabetical order of their keys (a nested dictionary in its key's place, a 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from qhat.actions import Actions
+from qhat.actions import BINS, Actions
 from qhat.errors import UsageError
 
 NARROWER = {"float64": "float32", "float16": "float32", "int64": "int32", "uint64": "uint32"}
@@ -98,30 +99,66 @@ class ActionCoding:
     actions: Actions
     start: tuple[int, ...]
     """Lowest number of every factor."""
-    scalar: bool
-    """Whether the environment takes a number and no vector."""
+    shape: tuple[int, ...]
+    """Shape of the environment's own action: `()` where it takes a number and no vector."""
+    dtype: str
 
     @staticmethod
-    def of(space: gymnasium.Space, env_id: str) -> ActionCoding:
-        """Read a space. Raises `UsageError` for one that has no choices."""
+    def of(space: gymnasium.Space, env_id: str, bins: Sequence[int] = BINS) -> ActionCoding:
+        """Read a space.
+
+        Args:
+            bins: number of commands of every joint of a continuous space, or one number for all.
+
+        Raises:
+            UsageError: it is none that a Q-function can choose from, or a joint has no bounds.
+        """
+        dtype = np.dtype(space.dtype).name if space.dtype is not None else "int64"
         if isinstance(space, gymnasium.spaces.Discrete):
-            return ActionCoding(Actions((int(space.n),)), (int(space.start),), scalar=True)
+            return ActionCoding(Actions((int(space.n),)), (int(space.start),), (), dtype)
         if isinstance(space, gymnasium.spaces.MultiDiscrete):
             choices, start = (tuple(int(n) for n in part.ravel()) for part in (space.nvec, space.start))
-            return ActionCoding(Actions(choices), start, scalar=False)
+            return ActionCoding(Actions(choices), start, space.shape, dtype)
         if isinstance(space, gymnasium.spaces.MultiBinary):
             count = math.prod(space.shape)
-            return ActionCoding(Actions((2,) * count), (0,) * count, scalar=False)
-        what = "continuous actions" if isinstance(space, gymnasium.spaces.Box) else f"actions {space}"
+            return ActionCoding(Actions((2,) * count), (0,) * count, space.shape, dtype)
+        if isinstance(space, gymnasium.spaces.Box):
+            return ActionCoding._binned(space, dtype, env_id, bins)
         raise UsageError(
-            f"Environment '{env_id}' has {what}; expected discrete ones, such as CartPole-v1's. Binned"
-            " continuous actions are not there yet."
+            f"Environment '{env_id}' has actions {space}; expected Discrete, MultiDiscrete, MultiBinary or"
+            " Box."
         )
 
+    @staticmethod
+    def _binned(space: gymnasium.spaces.Box, dtype: str, env_id: str, bins: Sequence[int]) -> ActionCoding:
+        low, high = (part.ravel().astype(float).tolist() for part in (space.low, space.high))
+        actions = Actions.binned(low, high, bins, f"Environment '{env_id}'")
+        return ActionCoding(actions, (0,) * actions.factors, space.shape, dtype)
+
+    @functools.cached_property
+    def _commands(self) -> np.ndarray:
+        """`Actions.table` as the environment takes it."""
+        table = self.actions.table
+        return (np.rint(table) if np.dtype(self.dtype).kind in "iu" else table).astype(self.dtype)
+
     def write(self, choice: Any, xp: Any = np) -> Any:
-        """Return the actions of a batch of choices `[N, F]`: `[N]` or `[N, F]`."""
-        action = choice + xp.asarray(self.start, choice.dtype)
-        return action[:, 0] if self.scalar else action
+        """Return the actions of a batch of choices `[N, F]`: `[N, *shape]`."""
+        if self.actions.commands is None:
+            action = choice + xp.asarray(self.start, choice.dtype)
+        else:
+            action = xp.asarray(self._commands)[xp.arange(self.actions.factors), choice]
+        return action.reshape(action.shape[0], *self.shape)
+
+
+def bounded(space: gymnasium.Space, low: float, high: float) -> gymnasium.spaces.Box:
+    """Return a Box with these bounds where it has none. Raises `UsageError` for any other space."""
+    if not isinstance(space, gymnasium.spaces.Box):
+        raise UsageError(f"--wrap bound_actions is around actions {space}; expected a Box.")
+    least, most = (
+        np.where(np.isfinite(bounds), bounds, told).astype(space.dtype)
+        for bounds, told in ((space.low, low), (space.high, high))
+    )
+    return gymnasium.spaces.Box(least, most, space.shape, np.dtype(space.dtype).type)
 
 
 def episode_seeds(seed: int, since: int, count: int) -> list[int]:

@@ -195,6 +195,44 @@ class StickyActions(EnvironmentWrapper):
 
 
 @dataclasses.dataclass(frozen=True)
+class BoundActions(EnvironmentWrapper):
+    """Bounds the joints that have no bounds, so that their range can be cut into bins."""
+
+    name: ClassVar[str] = "bound_actions"
+
+    low: float = -1.0
+    """Least command of a joint without a lower bound."""
+    high: float = 1.0
+    """Largest command of a joint without an upper bound."""
+
+    def validate(self) -> None:
+        require(
+            self.low < self.high,
+            f"bound_actions:low is {self.low} and high {self.high}; expected low < high.",
+        )
+
+    def require_fit(self, inner: Any) -> None:
+        raise UsageError(
+            f"--wrap bound_actions has no meaning in '{inner.spec.id}' ({inner.spec.backend}): its actions"
+            " are bounded. Expected it around an environment of Gymnasium's with joints that are not."
+        )
+
+    def begin(self, observation: Array, spec: Any) -> tuple[Any, Array]:
+        return (), observation
+
+    def step(self, inner: Any, state: Any, memory: Any, action: Array, key: Array) -> tuple[Any, Any, Any]:
+        state, now = inner.step(state, action, key)
+        return state, memory, now
+
+    def around(self, env: Any) -> Any:
+        from gymnasium.wrappers import TransformAction
+
+        from qhat.environments.spaces import bounded
+
+        return TransformAction(env, lambda action: action, bounded(env.action_space, self.low, self.high))
+
+
+@dataclasses.dataclass(frozen=True)
 class RewardScale(RewardWrapper):
     """Multiplies the rewards that are learned from."""
 
@@ -231,7 +269,14 @@ class RewardClip(RewardWrapper):
         return jnp.clip(reward, self.low, self.high)
 
 
-WRAPPERS: tuple[type[Wrapper], ...] = (FrameStack, ActionRepeat, StickyActions, RewardScale, RewardClip)
+WRAPPERS: tuple[type[Wrapper], ...] = (
+    FrameStack,
+    ActionRepeat,
+    StickyActions,
+    BoundActions,
+    RewardScale,
+    RewardClip,
+)
 """What `wrap` can list."""
 
 
