@@ -15,7 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # From top to bottom. A module may import from its own level and from the levels above it.
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "_lazy", "_version", "axis", "actions", "masks", "memory", "runtime"),
-    ("environments",),
+    ("environments", "robots"),
     ("exploration",),
     ("replay",),
     ("heads", "joints", "policies", "bonuses", "targets"),

@@ -56,6 +56,15 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             ),
             steps=300_000, eval_every=10_000, eval_episodes=40,
         ),
+        # One update per four frames, as in MinAtar's paper.
+        "Breakout-MinAtar": Preset(
+            dataclasses.replace(
+                _SMALL, hidden=(128,), batch_size=32, num_envs=4, replay_ratio=0.25, learning_rate=3e-4,
+                learning_rate_steps=1_000_000, replay_capacity=200_000, adam_epsilon=1e-5,
+                max_gradient_norm=10.0, explore=EpsilonGreedy(1.0, 0.05, 100_000), learning_starts=5_000,
+            ),
+            steps=1_000_000, eval_every=50_000, eval_episodes=30,
+        ),
     }
 )  # fmt: skip
 """By the environment's name, whatever backend plays it."""

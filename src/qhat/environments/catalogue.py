@@ -13,7 +13,7 @@ from qhat.environments import options as constructor
 from qhat.environments.extras import EXTRAS, installed
 from qhat.errors import UsageError, near_miss
 
-BACKENDS = ("gymnax", "envpool", "gym")
+BACKENDS = ("qhat", "gymnax", "envpool", "gym")
 """Where environments come from, the fastest first: a bare id means the first that has it."""
 
 
@@ -66,10 +66,13 @@ GYMNAX: tuple[Entry, ...] = (
 )
 
 
+OWN = (Entry("TurtleBot3-v0", "(26,) float32", "5 discrete", None, "qhat", limit=800),)
+
+
 @functools.cache
 def entries() -> tuple[Entry, ...]:
     """Return every environment that is known without asking Gymnasium's registry."""
-    return (*GYMNAX, *_envpool())
+    return (*OWN, *GYMNAX, *_envpool())
 
 
 def find(env_id: str, options: Mapping[str, Any] | None = None) -> Entry:

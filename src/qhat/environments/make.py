@@ -80,6 +80,10 @@ def make_any(
         from qhat.environments.envpool_host import make_pool
 
         made = make_pool(entry, num_envs, seeds, devices, since, options=options, bins=bins)
+    elif entry.backend == "qhat":
+        from qhat.environments.turtlebot3_env import TurtleBot3Environment
+
+        made = TurtleBot3Environment(entry, num_envs, options=options)
     elif entry.name.endswith("-MinAtar"):
         from qhat.environments.minatar_env import MinAtarEnvironment
 
