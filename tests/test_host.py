@@ -370,7 +370,6 @@ def test_gymnasium_ids():
         ("gym:CartPol-v1", "is not known.*Did you mean 'CartPole-v"),
         ("gym:CartPole-v99", "CartPole"),
         ("gym:no_such_module:Env-v0", "no_such_module"),
-        ("gym:Pendulum-v1", "continuous actions"),
     ):
         with pytest.raises(UsageError, match=words):
             find(env_id)
