@@ -24,7 +24,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("learner",),
     ("training",),
     ("agent",),
-    ("evaluation", "statistics"),
+    ("evaluation", "outcomes", "statistics"),
     ("runs", "run", "stage", "experiment"),
     ("report",),
     ("export",),

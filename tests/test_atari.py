@@ -24,7 +24,7 @@ from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.make import make_any
 from qhat.environments.spaces import episode_seeds
 from qhat.errors import UsageError
-from qhat.evaluation import compiled_returns, played_returns
+from qhat.evaluation import play_compiled, play_hosted
 from qhat.experiment import train
 from qhat.exploration import EpsilonGreedy
 from qhat.memory import nbytes
@@ -61,7 +61,7 @@ def actions_for(environment: Any, turns: int) -> np.ndarray:
     return draw.astype(np.int32)
 
 
-def play_compiled(environment: Environment, actions: np.ndarray) -> tuple[np.ndarray, Any]:
+def rows_compiled(environment: Environment, actions: np.ndarray) -> tuple[np.ndarray, Any]:
     keys = jax.random.split(jax.random.key(0), len(SEEDS))
     state, first = environment.start(keys)
 
@@ -73,7 +73,7 @@ def play_compiled(environment: Environment, actions: np.ndarray) -> tuple[np.nda
     return np.asarray(first), jax.tree.map(np.asarray, play(state))
 
 
-def play_hosted(environment: HostEnvironment, actions: np.ndarray) -> tuple[np.ndarray, list[Any]]:
+def rows_hosted(environment: HostEnvironment, actions: np.ndarray) -> tuple[np.ndarray, list[Any]]:
     first, steps = environment.start(), []
     for action in actions:
         environment.send(action)
@@ -88,7 +88,7 @@ def play_hosted(environment: HostEnvironment, actions: np.ndarray) -> tuple[np.n
 def test_the_host_interface_says_what_the_compiled_step_says(env_id: str, options: dict, turns: int):
     compiled, hosted = pools(env_id, **options)
     actions = actions_for(compiled, turns)
-    (first, steps), (same_first, same) = play_compiled(compiled, actions), play_hosted(hosted, actions)
+    (first, steps), (same_first, same) = rows_compiled(compiled, actions), rows_hosted(hosted, actions)
     np.testing.assert_array_equal(first, same_first)
     for turn, row in enumerate(same):
         for name, value in row._asdict().items():
@@ -112,7 +112,7 @@ def test_rewards_are_clipped_to_learn_from_and_scores_never():
 
     clipped, raw = game(True), game(False)
     actions = actions_for(clipped, 150)
-    (_, steps), (_, same) = (play_hosted(each, actions) for each in (clipped, raw))
+    (_, steps), (_, same) = (rows_hosted(each, actions) for each in (clipped, raw))
     scores = np.stack([step.scored for step in steps])
     assert scores.max() >= 10, "a pill is 10 points"
     np.testing.assert_array_equal(np.stack([step.reward for step in steps]), np.sign(scores))
@@ -205,7 +205,7 @@ def test_options_do_what_they_say_and_are_told():
     told = dict(environment.spec.options)
     assert told == {**options, "repeat_action_probability": 0.25, "reward_clip": True}
     short = make_pool(find("LunarLander-v3"), 1, (0,), 1, 0, options={"max_episode_steps": 5, "host": True})
-    _, steps = play_hosted(short, np.zeros((7, 1, 1, 1), np.int32))  # pyright: ignore[reportArgumentType]
+    _, steps = rows_hosted(short, np.zeros((7, 1, 1, 1), np.int32))  # pyright: ignore[reportArgumentType]
     assert [bool(step.truncated[0, 0]) for step in steps] == [False] * 4 + [True] + [False] * 2
     assert [bool(step.real[0, 0]) for step in steps] == [True] * 5 + [False, True]
 
@@ -227,9 +227,9 @@ def test_both_loops_train_and_judge_atari():
         judge = make_pool(find("Breakout-v5"), 3, (7,), 1, 0, options=options)
         online = state.seeds.learner.online
         if isinstance(judge, Environment):
-            returns = compiled_returns(program.learner, judge)(online, jax.random.key(0))
+            returns = play_compiled(program.learner, judge)(online, jax.random.key(0)).returns
         else:
-            returns = played_returns(program.learner, online, judge)
+            returns = play_hosted(program.learner, online, judge).returns
         scores.append(returns)
         assert returns.shape == (1, 3)
         assert (returns >= 0).all()
@@ -260,7 +260,7 @@ def test_a_frame_of_gymnasiums_is_the_mean_over_areas_and_nearly_envpools():
 
     env, pool = atari.make("ALE/Pong-v5"), make_pool(find("Pong-v5"), 1, (0,), 1, 0, options={"host": True})
     assert isinstance(pool, EnvPoolHost)
-    _, steps = play_hosted(pool, np.zeros((40, 1, 1, 1), np.int32))
+    _, steps = rows_hosted(pool, np.zeros((40, 1, 1, 1), np.int32))
     observation, _ = env.reset(seed=0)
     for _ in range(40):
         observation = env.step(0)[0]
@@ -276,7 +276,7 @@ def test_ale_through_gymnasium_trains_on_frames_stored_once(tmp_path: Path):
     environment: Any = make_any("gym:ALE/Pong-v5", 1, SEEDS)
     spec = environment.spec
     assert (spec.shape, spec.dtype, spec.stack, spec.actions.choices) == ((4, 84, 84), "uint8", 4, (6,))
-    before, steps = play_hosted(environment, actions_for(environment, 20)[:, :, :1])
+    before, steps = rows_hosted(environment, actions_for(environment, 20)[:, :, :1])
     np.testing.assert_array_equal(before[:, :, :1].repeat(4, axis=2), before, "the first frame, four times")
     for step in steps:
         np.testing.assert_array_equal(step.successor[:, :, :-1], before[:, :, 1:])

@@ -16,7 +16,7 @@ from qhat import recipes
 from qhat.actions import Actions
 from qhat.agent import Agent
 from qhat.errors import UsageError
-from qhat.evaluation import reference_returns
+from qhat.evaluation import play_reference
 from qhat.learner import Learner
 from qhat.networks.merge import Dueling
 from qhat.recipe import Recipe
@@ -167,7 +167,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
 def test_evaluation_is_decided_by_its_seed() -> None:
     one = learner(hidden=())
     parameters = one.network.init(jax.random.key(3))
-    scores = [reference_returns(one, parameters, "CartPole-v1", 6, seed) for seed in (7, 7, 70)]
+    scores = [play_reference(one, parameters, "CartPole-v1", 6, seed).returns for seed in (7, 7, 70)]
     np.testing.assert_array_equal(scores[0], scores[1])
     assert not np.array_equal(scores[0], scores[2])
 

@@ -18,7 +18,7 @@ from qhat.agent import Agent
 from qhat.bonuses import Munchausen
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.errors import UsageError
-from qhat.evaluation import compiled_returns
+from qhat.evaluation import play_compiled
 from qhat.exploration import EpsilonGreedy
 from qhat.learner import Learner
 from qhat.policies import Double, Greedy, Policy, Softmax
@@ -96,8 +96,8 @@ def test_a_training_run_takes_and_believes_in_legal_actions_alone(hold: int):
         low, high = (door for door in range(3) if door != shut)
         assert float(q[shut, low] - q[shut, high]) == pytest.approx(1.0, abs=0.1)
         assert 1.0 < float(q[shut, low]) < 2.1
-    returns = compiled_returns(program.learner, environment)(state.seeds.learner.online, jax.random.key(1))
-    np.testing.assert_array_equal(returns, 4.0)
+    returns = play_compiled(program.learner, environment)(state.seeds.learner.online, jax.random.key(1))
+    np.testing.assert_array_equal(returns.returns, 4.0)
 
 
 @pytest.mark.parametrize("policy", [Greedy(), Double(), Softmax(tau=0.5)], ids=lambda p: p.name)

@@ -20,7 +20,7 @@ from qhat.config import TrainConfig
 from qhat.environments import reference
 from qhat.environments.make import make
 from qhat.errors import UsageError
-from qhat.evaluation import reference_returns
+from qhat.evaluation import play_reference
 from qhat.experiment import train
 from qhat.recipe import Recipe
 from qhat.run import Run
@@ -243,5 +243,5 @@ def test_reference_cuts_an_episode_that_would_never_end() -> None:
     learner = program.learner
     parameters = jax.tree.map(jnp.zeros_like, learner.init_parameters(jax.random.key(0)))
     build = reference.reference_builder(dataclasses.replace(twin.spec, limit=60), {}, ())
-    returns = reference_returns(learner, parameters, build, 2, 0)
+    returns = play_reference(learner, parameters, build, 2, 0).returns
     assert returns.tolist() == [0.0, 0.0]

@@ -14,7 +14,7 @@ import pytest
 from qhat.actions import Actions
 from qhat.environments.make import make
 from qhat.errors import UsageError
-from qhat.evaluation import compiled_returns, reference_returns
+from qhat.evaluation import play_compiled, play_reference
 from qhat.exploration import NoExploration
 from qhat.learner import LOOKS, Learner
 from qhat.networks.dense import Dense, Noisy
@@ -102,8 +102,8 @@ def test_evaluation_plays_without_noise():
                 for name, layer in parameters.items()
             }
         batched = jax.tree.map(lambda leaf: leaf[None], parameters)
-        compiled = compiled_returns(learner, environment)(batched, jax.random.key(1))[0]
-        returns.append((compiled, reference_returns(learner, parameters, "CartPole-v1", 4, 7)))
+        compiled = play_compiled(learner, environment)(batched, jax.random.key(1)).returns[0]
+        returns.append((compiled, play_reference(learner, parameters, "CartPole-v1", 4, 7).returns))
     np.testing.assert_array_equal(returns[0][0], returns[1][0])
     np.testing.assert_array_equal(returns[0][1], returns[1][1])
 

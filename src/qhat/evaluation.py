@@ -14,11 +14,12 @@ from jaxtyping import Array
 
 from qhat.environments.base import Environment
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
-from qhat.environments.host import HostEnvironment
+from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.record import name_of
 from qhat.environments.reference import make_reference
 from qhat.environments.workers import vectorise
 from qhat.learner import Learner
+from qhat.outcomes import Played
 from qhat.training.compiler import COMPILER_OPTIONS
 
 Playable = str | Callable[[], gymnasium.Env]
@@ -27,32 +28,35 @@ Judge = Environment | HostEnvironment | Playable
 """What can play a run's own evaluations."""
 
 
-def compiled_returns(learner: Learner, environment: Environment) -> Callable[[Any, Array], np.ndarray]:
-    """Return a function from parameters `[S, ...]` and a key to episode returns `[S, E]`.
+def play_compiled(learner: Learner, environment: Environment) -> Callable[[Any, Array], Played]:
+    """Return a function from parameters `[S, ...]` and a key to what E episodes brought, `[S, E]`.
 
     Every one of the environment's E copies plays one whole episode, in one compiled call.
     """
+    actions, E = environment.spec.actions, environment.num_envs
 
-    def one_seed(parameters: Any, state: Any, observation: Array, run_key: Array) -> Array:
+    def one_seed(parameters: Any, state: Any, observation: Array, run_key: Array) -> Played:
         def unfinished(carry: tuple) -> Array:
-            return ~jnp.all(carry[4])
+            return jnp.any(carry[4])
 
         def step(carry: tuple) -> tuple:
-            turn, state, observation, legal, finished, returns = carry
+            turn, state, observation, legal, playing, before, played = carry
             action = learner.greedy(parameters, observation, legal=legal)
+            before = jnp.where(turn == 0, action, before)
             state, now = environment.step(state, action, jax.random.fold_in(run_key, turn))
-            returns += jnp.where(finished | ~now.real, 0.0, now.scored)
-            finished |= now.real & now.finished
-            return turn + 1, state, now.observation, now.legal, finished, returns
+            played = played.add(now, playing, action, before, actions, jnp)
+            playing &= ~(now.real & now.finished)
+            return turn + 1, state, now.observation, now.legal, playing, action, played
 
-        E = environment.num_envs
-        start = (0, state, observation, environment.legal(state), jnp.zeros(E, bool), jnp.zeros(E))
+        first = jnp.zeros((E, actions.factors), jnp.int32)
+        nothing = Played.nothing((E,), actions.factors, jnp)
+        start = (0, state, observation, environment.legal(state), jnp.ones(E, bool), first, nothing)
         return jax.lax.while_loop(unfinished, step, start)[-1]
 
     play = jax.vmap(one_seed, in_axes=(0, 0, 0, None))
     compiled = jax.jit(play, compiler_options=COMPILER_OPTIONS)
 
-    def returns(parameters: Any, key: Array) -> np.ndarray:
+    def player(parameters: Any, key: Array) -> Played:
         reset_key, run_key = jax.random.split(key)
         if not environment.snapshots:
             # One pool outside the program serves all seeds: they have to be in one place.
@@ -60,61 +64,69 @@ def compiled_returns(learner: Learner, environment: Environment) -> Callable[[An
         # Every seed is judged by the same episodes, where the environment lets us choose them.
         seeds = jax.tree.leaves(parameters)[0].shape[0]
         state, observation = environment.start(jnp.broadcast_to(reset_key, seeds))
-        return np.asarray(compiled(parameters, state, observation, run_key))
+        return jax.tree.map(np.asarray, compiled(parameters, state, observation, run_key))
 
-    return returns
+    return player
 
 
-def judged_returns(
-    learner: Learner, judge: Judge, episodes: int, seeds: int
-) -> Callable[[Any, Array], np.ndarray]:
-    """Return what plays a run's own evaluations: parameters and a key to episode returns `[S, E]`."""
+def player_of(learner: Learner, judge: Judge, episodes: int, seeds: int) -> Callable[[Any, Array], Played]:
+    """Return what plays a run's own evaluations: from parameters and a key to episodes `[S, E]`."""
     if isinstance(judge, Environment):
-        return compiled_returns(learner, judge)
+        return play_compiled(learner, judge)
 
-    def returns(parameters: Any, key: Array) -> np.ndarray:
+    def player(parameters: Any, key: Array) -> Played:
         if isinstance(judge, HostEnvironment):
-            return played_returns(learner, parameters, judge)
+            return play_hosted(learner, parameters, judge)
         first = [int(jax.random.bits(key) >> 2)] * seeds
-        return hosted_returns(learner, parameters, judge, episodes, first)
+        return play_seeds(learner, parameters, judge, episodes, first)
 
-    return returns
+    return player
 
 
-def played_returns(learner: Learner, parameters: Any, environment: HostEnvironment) -> np.ndarray:
+def play_hosted(
+    learner: Learner,
+    parameters: Any,
+    environment: HostEnvironment,
+    watch: Callable[[HostStep | None], None] = lambda _: None,
+) -> Played:
     """Play one whole episode in every copy of an environment of the host loop's: `[S, E]`.
 
     Args:
         parameters: leaves `[S, ...]`.
+        watch: called at the start, with `None`, and after every step.
     """
+    actions = environment.spec.actions
     observation, legal = environment.start(), environment.legal()
-    returns = np.zeros(observation.shape[:2])
-    finished = np.zeros(observation.shape[:2], bool)
-    while not finished.all():
-        environment.send(np.asarray(_greedy(learner, parameters, observation, legal)))
+    lead = observation.shape[:2]
+    played, playing = Played.nothing(lead, actions.factors, np), np.ones(lead, bool)
+    before = None
+    watch(None)
+    while playing.any():
+        action = np.asarray(_greedy(learner, parameters, observation, legal))
+        environment.send(action)
         step = environment.receive()
-        returns += np.where(finished | ~step.real, 0.0, step.scored)
-        finished |= step.real & step.finished
-        observation, legal = step.observation, step.legal
-    return returns
+        played = played.add(step, playing, action, action if before is None else before, actions, np)
+        playing &= ~(step.real & step.finished)
+        observation, legal, before = step.observation, step.legal, action
+        watch(step)
+    return played
 
 
-def hosted_returns(
+def play_seeds(
     learner: Learner, parameters: Any, env: Playable, episodes: int, first: Sequence[int]
-) -> np.ndarray:
-    """Play `reference_returns` with every seed of parameters `[S, ...]`: `[S, episodes]`.
+) -> Played:
+    """Play `play_reference` with every seed of parameters `[S, ...]`: `[S, episodes]`.
 
     Args:
         first: seed of each seed's first episode.
     """
     own = (jax.tree.map(lambda leaf, at=at: jnp.asarray(leaf[at]), parameters) for at in range(len(first)))
     each = zip(own, first, strict=True)
-    return np.stack([reference_returns(learner, one, env, episodes, seed) for one, seed in each])
+    played = [play_reference(learner, one, env, episodes, seed) for one, seed in each]
+    return jax.tree.map(lambda *parts: np.stack(parts), *played)
 
 
-def reference_returns(
-    learner: Learner, parameters: Any, env: Playable, episodes: int, seed: int
-) -> np.ndarray:
+def play_reference(learner: Learner, parameters: Any, env: Playable, episodes: int, seed: int) -> Played:
     """Play `episodes` whole episodes of an environment in Gymnasium's own implementation.
 
     Args:
@@ -123,7 +135,7 @@ def reference_returns(
         seed: the episodes are seeded with consecutive numbers from here.
 
     Returns:
-        the undiscounted return of every episode, `[episodes]`.
+        what every episode brought, `[episodes]`.
     """
     build = functools.partial(make_reference, env) if isinstance(env, str) else env
     envs = vectorise(build, episodes, "sync")
@@ -131,7 +143,7 @@ def reference_returns(
     environment = GymnasiumEnvironment(name_of(envs), envs, numbers, bins=bins)
     try:
         alone = jax.tree.map(lambda leaf: leaf[None], parameters)
-        return played_returns(learner, alone, environment)[0]
+        return jax.tree.map(lambda leaf: leaf[0], play_hosted(learner, alone, environment))
     finally:
         environment.close()
 

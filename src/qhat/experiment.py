@@ -22,12 +22,14 @@ from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.own import Own, name_of
 from qhat.errors import UsageError
-from qhat.evaluation import Judge, judged_returns
+from qhat.evaluation import Judge, player_of
 from qhat.learner import Metrics
 from qhat.memory import nbytes, require_memory
+from qhat.outcomes import Played
 from qhat.run import Run, load_best, program_of, spec_to_json
 from qhat.runs.card import card
 from qhat.runs.folder import RunFolder, write_text
+from qhat.runs.tables import evaluation_rows
 from qhat.stage import staged
 from qhat.statistics import mean_of_finite
 from qhat.training import checkpoint
@@ -92,7 +94,9 @@ def train(
         Interrupted: `should_stop` was true.
     """
     name = env if isinstance(env, str) else name_of(env)
-    config = dataclasses.replace(config or TrainConfig.of(name), env=name).validate()
+    config = dataclasses.replace(config or TrainConfig.of(name), env=name)
+    paths = {key: Path(told) for key in ("run_dir", "init_from") if (told := getattr(config, key))}
+    config = dataclasses.replace(config, **paths).validate()
     runtime.prepare(runtime.devices_for(config.seeds))
     devices = runtime.dividing(config.seeds, len(jax.local_devices()))
     with staged(env, config, judge, devices, _step_reached(config) if config.resume else 0) as stage:
@@ -193,7 +197,7 @@ class _Session:
         end = math.ceil(config.steps / E)
         marks = [max(1, every // E) for every in (config.eval_every, config.save_every)]
         advance = self.loop.compile(min(LONGEST_CALL, *marks, end))
-        judge = judged_returns(self.program.learner, self.judge, config.eval_episodes, config.seeds)
+        judge = player_of(self.program.learner, self.judge, config.eval_episodes, config.seeds)
         at = int(self.state.clock.iterations)
         stopped = False
         while at < end and not stopped:
@@ -245,24 +249,16 @@ class _Session:
         self.epsilon = epsilon
         return float(np.mean(means["loss"]))
 
-    def _evaluate(self, at: int, judge: Callable[[Any, Any], np.ndarray]) -> None:
+    def _evaluate(self, at: int, judge: Callable[[Any, Any], Played]) -> None:
         """Play fresh greedy episodes; keep each seed's best weights."""
         online = self.state.seeds.learner.online
         # Not the training's keys: seeds are numbered from 0, so no seed has this one.
         key = jax.random.fold_in(jax.random.key(2**31 + self.config.seed), at)
-        returns = judge(online, key)
+        played = judge(online, key)
+        returns = played.returns
         step = at * self.config.recipe.num_envs
         self.evaluation = float(returns.mean())
-        rows = [
-            {
-                "step": step,
-                "seed_index": seed,
-                "mean_return": float(row.mean()),
-                "std_return": float(row.std()),
-                "episodes": row.size,
-            }
-            for seed, row in enumerate(returns)
-        ]
+        rows = evaluation_rows(step, played, self.spec.actions.commands is not None)
         self.folder.append(self.folder.evaluations, rows)
         # Of equals the latest: it has seen most.
         better = returns.mean(axis=1) >= self.best["score"]

@@ -10,12 +10,13 @@ from qhat.bonuses import Munchausen
 from qhat.errors import UsageError, near_miss
 from qhat.exploration import EpsilonGreedy, NoExploration
 from qhat.heads import Categorical, Expected, HLGauss, Implicit, Quantile
+from qhat.joints import Each
 from qhat.networks.dense import Noisy
 from qhat.networks.merge import Dueling
 from qhat.policies import Double, Softmax
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
-from qhat.targets import Hard
+from qhat.targets import Hard, Soft
 
 # What every paper's recipe below has in common: settings of a small control task, the same for all, so
 # that a difference between two of them is the paper's idea. (The papers' own step sizes, replay sizes
@@ -56,6 +57,40 @@ rainbow = replace(
     paper="https://arxiv.org/abs/1710.02298",
 )
 rainbow_iqn = replace(rainbow, head=Implicit(), paper="https://arxiv.org/abs/1908.04683")
+
+# Robots with several joints. The paper's network is twice as wide and its step size a tenth from the start,
+# for runs ten times as long.
+decqn = Recipe(
+    policy=Double(),
+    n_step=3,
+    bins=(2,),
+    hidden=(256, 256),
+    layer_norm=True,
+    target=Soft(0.005),
+    explore=EpsilonGreedy(start=1.0, end=0.1, steps=10_000),
+    batch_size=64,
+    num_envs=8,
+    replay_ratio=0.25,
+    replay_capacity=250_000,
+    learning_rate=1e-3,
+    learning_rate_end=1e-4,
+    learning_rate_steps=80_000,
+    adam_epsilon=1e-5,
+    max_gradient_norm=40.0,
+    paper="https://arxiv.org/abs/2210.12566",
+)
+bdq = replace(
+    decqn,
+    joints=Each(),
+    merge=Dueling(),
+    sampler=Prioritised(),
+    n_step=1,
+    bins=(33,),
+    replay_ratio=0.5,
+    max_gradient_norm=10.0,
+    paper="https://arxiv.org/abs/1711.08946",
+)
+decqn_rainbow = replace(decqn, head=Categorical(), sampler=Prioritised(beta=0.2))
 
 # The textbook chapter's agents: its algorithms (squared error, and where it clips, norm 1), with the
 # settings of the others. Its own settings do not hold: docs/from-the-chapter.md.
@@ -106,6 +141,9 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "hl_gauss_dqn": hl_gauss_dqn,
         "rainbow": rainbow,
         "rainbow_iqn": rainbow_iqn,
+        "decqn": decqn,
+        "bdq": bdq,
+        "decqn_rainbow": decqn_rainbow,
         "chapter_dqn": chapter_dqn,
         "chapter_double": chapter_double,
         "chapter_dueling": chapter_dueling,

@@ -22,7 +22,7 @@ from qhat.environments.own import Own, judge_of, spec_of
 from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.wrappers import Wrapper
 from qhat.errors import UsageError, require
-from qhat.evaluation import compiled_returns, hosted_returns, played_returns
+from qhat.evaluation import play_compiled, play_hosted, play_seeds
 from qhat.recipe import Recipe
 from qhat.runs.folder import RunFolder
 from qhat.statistics import Score
@@ -102,16 +102,17 @@ class Run:
                 f"'{spec.id}' has observations {spec.shape} and actions {_actions(spec)}; the policy takes"
                 f" {self.spec.shape} and {_actions(self.spec)}."
             )
-        learner = self.program.learner
+        learner, commanded = self.program.learner, self.spec.actions.commands is not None
         if isinstance(judge, HostEnvironment):
             try:
-                return Score.of(spec.id, played_returns(learner, weights, judge))
+                return Score.of_played(spec.id, play_hosted(learner, weights, judge), commanded)
             finally:
                 judge.close()
         if isinstance(judge, Environment):
-            return Score.of(spec.id, compiled_returns(learner, judge)(weights, jax.random.key(seed)))
+            played = play_compiled(learner, judge)(weights, jax.random.key(seed))
+            return Score.of_played(spec.id, played, commanded)
         first = [seed + index * episodes for index in range(seeds)]
-        return Score.of(spec.id, hosted_returns(learner, weights, judge, episodes, first))
+        return Score.of_played(spec.id, play_seeds(learner, weights, judge, episodes, first), commanded)
 
     def summary(self) -> dict[str, Any]:
         """Return the last checkpoint's step, and each seed's best own evaluation and its step."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from qhat.errors import require
+from qhat.outcomes import Played
 
 
 def iqm(scores: ArrayLike, axis: int | None = None) -> Any:
@@ -102,6 +103,13 @@ class Score:
         ci95: `[low, high]`, the bootstrap 95% interval of `iqm` over seeds; None with one seed,
             which says nothing about how another seed would have done.
         per_seed: Mean undiscounted return of each seed.
+        mean_length: Mean number of steps over all the episodes of all the seeds.
+        success_rate: Share of all the tries at the task's goal that succeeded; None in a task that does
+            not tell.
+        success_per_seed: The same of each seed.
+        saturation: Of each joint, the share of the steps at which its command was one of its bounds; None
+            where actions are no commands.
+        smoothness: Mean |Δ command| from step to step, in the environment's units; None as above.
     """
 
     env: str
@@ -111,14 +119,20 @@ class Score:
     iqm: float
     ci95: list[float] | None
     per_seed: list[float]
+    mean_length: float | None = None
+    success_rate: float | None = None
+    success_per_seed: list[float] | None = None
+    saturation: list[float] | None = None
+    smoothness: float | None = None
 
     @classmethod
-    def of(cls, env: str, returns: ArrayLike) -> Score:
+    def of(cls, env: str, returns: ArrayLike, **told: Any) -> Score:
         """Summarise evaluation returns.
 
         Args:
             env: The environment's id.
             returns: Undiscounted returns `[seeds, episodes]`, in the environment's unit of reward.
+            told: Further fields, taken as they are.
 
         Raises:
             UsageError: If the returns are not a finite, non-empty matrix.
@@ -139,7 +153,24 @@ class Score:
             # One environment is one task, hence one column.
             ci95=stratified_bootstrap_ci(per_seed[:, None], iqm).tolist() if several else None,
             per_seed=per_seed.tolist(),
+            **told,
         )
+
+    @classmethod
+    def of_played(cls, env: str, played: Played, commanded: bool) -> Score:
+        """Summarise episodes `[seeds, episodes]`.
+
+        Args:
+            commanded: whether actions are commands of joints.
+        """
+        told: dict[str, Any] = {"mean_length": float(played.lengths.mean())}
+        if played.attempts.sum():
+            told["success_rate"] = float(played.success_rate())
+            told["success_per_seed"] = played.success_rate(axis=1).tolist()
+        if commanded:
+            told["saturation"] = played.saturation().mean(axis=0).tolist()
+            told["smoothness"] = float(played.smoothness())
+        return cls.of(env, played.returns, **told)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values, under their own names."""

@@ -78,7 +78,17 @@ def run(words: Sequence[str]) -> int:
     print(f"  return     {score.mean_return:.1f} ± {score.std_return:.1f} (over all episodes)")
     print(f"  IQM        {score.iqm:.1f}   95% interval: {interval}")
     print(f"  per seed   {', '.join(f'{value:.1f}' for value in score.per_seed)}")
-    print(f"  episodes   {score.episodes} per seed, greedy, fresh")
+    if score.success_rate is not None and score.success_per_seed is not None:
+        each = ", ".join(f"{rate:.1%}" for rate in score.success_per_seed)
+        print(f"  success    {score.success_rate:.1%} of the tries at the goal; per seed {each}")
+    if score.saturation is not None:
+        print(
+            f"  joints     at their bounds {', '.join(f'{share:.0%}' for share in score.saturation)} of the"
+            f" steps; mean |Δ command| {score.smoothness:.3g}"
+        )
+    print(
+        f"  episodes   {score.episodes} per seed, {score.mean_length:.0f} steps on average, greedy, fresh"
+    )
     if missing:
         print(f"  the reference {reference} was not played: pip install 'qhat[{missing}]'")
     print(f"\nnext:\n  qhat plot {told.run}")

@@ -34,6 +34,9 @@ class Timestep(eqx.Module):
     """The reward in the units that scores are told in, where `reward` is a changed one."""
     over: Bool[Array, " E"] | None = None
     """Whether what is scored ended here, where it is more than an episode (a game of several lives)."""
+    success: Float[Array, " E"] | None = None
+    """1 where a try at the task's goal succeeded in this step, 0 where one failed, NaN where none ended; in
+    an environment that tells."""
 
     @property
     def scored(self) -> Float[Array, " E"]:

@@ -32,6 +32,8 @@ class PoolState(eqx.Module):
     """Goes through every step, so that steps keep their order."""
     ended: Bool[Array, " E"]
     """Whether the last step ended the episode: the next one resets."""
+    reached: Bool[Array, " E"]
+    """What `success.judge` remembers."""
 
 
 class NotCompiledError(QhatError):
@@ -75,8 +77,8 @@ class EnvPoolEnvironment(Environment):
         first = [self._observations.read(pool.reset()[0]) for pool in self._pools]
         observation = np.concatenate(first).reshape(self._seeds, self.num_envs, *self.spec.shape)
         handles = np.repeat(np.stack(self._handles), self._share, axis=0)
-        ended = np.zeros((self._seeds, self.num_envs), bool)
-        return jax.vmap(PoolState)(jnp.asarray(handles), jnp.asarray(ended)), jnp.asarray(observation)
+        no = jnp.zeros((self._seeds, self.num_envs), bool)
+        return jax.vmap(PoolState)(jnp.asarray(handles), no, no), jnp.asarray(observation)
 
     def reset(self, key: Array) -> tuple[PoolState, Array]:
         """A pool cannot be reset inside a program: raises `TypeError`."""
@@ -84,9 +86,9 @@ class EnvPoolEnvironment(Environment):
 
     def step(self, state: PoolState, action: Int[Array, "E F"], key: Array) -> tuple[PoolState, Timestep]:
         handle, observation, *said = self._call(state.handle, action)
-        rows = self._task.rows(state.ended, *said)
+        rows, reached = self._task.rows(state.ended, state.reached, *said, xp=jnp)
         timestep = Timestep(observation=observation, successor=observation, **rows._asdict())
-        return PoolState(handle, timestep.terminated | timestep.truncated), timestep
+        return PoolState(handle, timestep.terminated | timestep.truncated, reached), timestep
 
     @property
     def _call(self) -> Callable[[Array, Array], Any]:
@@ -120,5 +122,5 @@ class EnvPoolEnvironment(Environment):
                 handle, self._task.command(self._coding, action, jnp)
             )
             observation = self._observations.read(observation, jnp)
-            told = {name: info[name] for name in ("reward", "terminated")} if self._task.atari else {}
+            told = {name: info[name].astype(jnp.float32) for name in self._task.told}
             return handle, observation, reward.astype(jnp.float32), terminated, truncated, told

@@ -35,11 +35,11 @@ class EnvPoolHost(HostEnvironment):
         numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
         self._pool = self._task.make(numbers)
         self._observations, self._coding, self.spec = self._task.spaces(self._pool)
-        self._ended = np.zeros(len(numbers), bool)
+        self._ended = self._reached = np.zeros(len(numbers), bool)
 
     def start(self) -> np.ndarray:
         observation, _ = self._pool.reset()
-        self._ended[:] = False
+        self._ended = self._reached = np.zeros_like(self._ended)
         return self._share(self._observations.read(observation))
 
     def send(self, action: np.ndarray) -> None:
@@ -48,7 +48,9 @@ class EnvPoolHost(HostEnvironment):
 
     def receive(self) -> HostStep:
         observed, reward, terminated, truncated, info = self._pool.recv()
-        rows = self._task.rows(self._ended, reward, terminated, truncated, info)
+        rows, self._reached = self._task.rows(
+            self._ended, self._reached, reward, terminated, truncated, info, np
+        )
         self._ended = rows.terminated | rows.truncated
         observation = self._share(self._observations.read(observed))
         told = {name: self._share(part) for name, part in rows._asdict().items() if part is not None}

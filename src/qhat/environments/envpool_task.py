@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from qhat.actions import BINS
+from qhat.environments import success
 from qhat.environments.base import Spec
 from qhat.environments.catalogue import Entry
 from qhat.environments.extras import load
@@ -40,6 +41,7 @@ class Rows(NamedTuple):
     real: Any
     score: Any = None
     over: Any = None
+    success: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +58,8 @@ class PoolTask:
     """Whether the user asked for steps in Python."""
     bins: tuple[int, ...] = BINS
     """Commands of every joint, where actions are continuous."""
+    goal: str | None = None
+    """Name in `info` that tells of success, where the task has one."""
 
     @staticmethod
     def of(
@@ -66,7 +70,8 @@ class PoolTask:
         Raises:
             UsageError: an option that the task does not have, or a value that it does not take.
         """
-        config = load("envpool", entry.id).make_spec(entry.name).config._asdict()
+        spec = load("envpool", entry.id).make_spec(entry.name)
+        config = spec.config._asdict()
         known = {HOST: False} | {key: value for key, value in config.items() if key not in SET_BY_QHAT}
         options = dict(options or {})
         for key, value in options.items():
@@ -75,7 +80,8 @@ class PoolTask:
         resolved = {**(ATARI if atari else {}), **options}
         host = bool(resolved.pop(HOST, False))
         stack = int(str(resolved.get("stack_num", config["stack_num"]))) if atari else 1
-        return PoolTask(entry, resolved, atari, stack, host, tuple(bins))
+        goal = success.key_of([name.removeprefix("info:") for name in spec.state_array_spec])
+        return PoolTask(entry, resolved, atari, stack, host, tuple(bins), goal)
 
     def make(self, seeds: Sequence[int]) -> Any:
         """Make a pool with one environment for each of EnvPool's seeds."""
@@ -120,18 +126,31 @@ class PoolTask:
         action = coding.write(choice, xp)
         return action.astype("int32") if coding.actions.commands is None else action
 
-    def rows(self, ended: Any, reward: Any, terminated: Any, truncated: Any, info: Any) -> Rows:
-        """Say what rows of EnvPool's are.
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Names in `info` that `rows` reads."""
+        return ("reward", "terminated") if self.atari else (self.goal,) if self.goal else ()
+
+    def rows(
+        self, ended: Any, so_far: Any, reward: Any, terminated: Any, truncated: Any, info: Any, xp: Any
+    ) -> tuple[Rows, Any]:
+        """Say what rows of EnvPool's are, and what of them the next ones' success depends on.
 
         Args:
             ended: whether the step before ended the episode: then this one is a reset.
+            so_far: what was returned for the step before; false at first.
         """
         cut = truncated & ~ended
         rows = Rows(reward.astype("float32"), terminated & ~ended, cut & ~terminated, ~ended)
+        if self.goal:
+            over = rows.terminated | rows.truncated
+            told, so_far = success.judge(self.goal, info[self.goal], so_far, rows.real, over, xp)
+            return rows._replace(success=told), so_far
         if not self.atari:
-            return rows
+            return rows, so_far
         # A life is an episode with `episodic_life`; a score is a whole game's.
-        return rows._replace(score=info["reward"], over=((info["terminated"] > 0) & ~ended) | cut)
+        over = ((info["terminated"] > 0) & ~ended) | cut
+        return rows._replace(score=info["reward"], over=over), so_far
 
 
 def _require_option(env_id: str, key: str, value: object, known: Mapping[str, object]) -> None:

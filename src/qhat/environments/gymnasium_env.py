@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
 from qhat.actions import BINS
+from qhat.environments import success
 from qhat.environments.base import Spec
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.spaces import ActionCoding, Observations, episode_seeds
@@ -60,6 +61,7 @@ class GymnasiumEnvironment(HostEnvironment):
         self._observations = Observations.of(envs.single_observation_space, env_id)
         self._coding = ActionCoding.of(envs.single_action_space, env_id, bins)
         self._steps, self._ended = 0, np.zeros(copies, bool)
+        self._reached = self._ended.copy()
         self._id, self._seconds = env_id, seconds
         # Processes of their own are watched where their answers are waited for.
         self.parallel = isinstance(envs, AsyncVectorEnv)
@@ -122,7 +124,7 @@ class GymnasiumEnvironment(HostEnvironment):
         ended = (terminated | truncated) & real
         observation = self._observations.read(observed)
         successor, legal_successor = observation, self._masks(info, terminated & real)
-        legal = legal_successor
+        legal, told = legal_successor, self._success(info, real, ended)
         if self._mode is AutoresetMode.SAME_STEP and ended.any():
             successor = self._last(observation, ended, info)
             legal, legal_successor = self._last_masks(info, ended, terminated)
@@ -141,6 +143,7 @@ class GymnasiumEnvironment(HostEnvironment):
             real=self._share(real),
             legal=None if legal is None else self._share(legal),
             legal_successor=None if legal_successor is None else self._share(legal_successor),
+            success=None if told is None else self._share(told),
         )
 
     def close(self) -> None:
@@ -151,7 +154,7 @@ class GymnasiumEnvironment(HostEnvironment):
             observed, info = self._stepping.reset(self._numbers)
         except Exception as error:
             self._fail(error)
-        self._ended[:] = False
+        self._ended[:], self._reached = False, np.zeros_like(self._ended)
         if "action_mask" in info:
             every = np.asarray(self._coding.actions.all_legal)
             self._legal = np.tile(every, (len(self._numbers), 1, 1))
@@ -181,6 +184,17 @@ class GymnasiumEnvironment(HostEnvironment):
             one = gymnasium.vector.utils.concatenate(space, [info["final_obs"][index]], one)
             successor[index] = self._observations.read(one)[0]
         return successor
+
+    def _success(self, info: dict[str, Any], real: np.ndarray, ended: np.ndarray) -> np.ndarray | None:
+        """What `info` tells of success; of a step that a reset followed, `final_info` does."""
+        final = info.get("final_info", {})
+        key = success.key_of({**info, **final})
+        if key is None:
+            return None
+        now, last = (np.asarray(told.get(key, np.zeros_like(ended)), float) for told in (info, final))
+        flag = np.where(ended & info.get("_final_info", np.zeros_like(ended)), last, now)
+        told, self._reached = success.judge(key, flag, self._reached, real, ended, np)
+        return told
 
     def _masks(self, info: dict[str, Any], free: np.ndarray) -> np.ndarray | None:
         """Read `info["action_mask"]`, `[N, F, C]`; rows that are `free` need none."""

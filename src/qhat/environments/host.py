@@ -29,6 +29,7 @@ class HostStep(NamedTuple):
     score: np.ndarray | None = None
     """As in `Timestep`."""
     over: np.ndarray | None = None
+    success: np.ndarray | None = None
 
     @property
     def scored(self) -> np.ndarray:

@@ -112,6 +112,9 @@ class Outcome(eqx.Module):
     """Whether it touches a wall or a cylinder: the episode's end."""
     late: Bool[Array, ""]
     """Whether the episode is cut here."""
+    success: Float[Array, ""]
+    """1 where it came to its goal, 0 where it collided or gave the goal up, NaN otherwise: a goal that the
+    episode's limit cuts short was neither reached nor missed."""
 
 
 def begin(key: Array, options: TurtleBot3Options) -> Robot:
@@ -154,11 +157,13 @@ def advance(
     goal = jnp.where(reached, _away(key, place, inside, CLEAR), robot.goal)
     steps, since = robot.steps + 1, jnp.where(reached, 0, robot.since + 1)
     reward = PROGRESS * (before - after) + STEP + GOAL * reached + COLLISION * collided
-    late = ((steps >= options.max_episode_steps) | (since >= options.goal_steps)) & ~collided
+    lost = collided | (since >= options.goal_steps)
+    late = ((steps >= options.max_episode_steps) | lost) & ~collided
+    success = jnp.where(reached, 1.0, jnp.where(lost, 0.0, jnp.nan))
     moved = Robot(
         place, _angle(robot.facing + turn), goal, cylinders, velocities, steps, since, queue[1:], robot.grip
     )
-    return moved, Outcome(reward, reached, collided, late)
+    return moved, Outcome(reward, reached, collided, late, success)
 
 
 def observe(robot: Robot, key: Array, options: TurtleBot3Options) -> Float[Array, " 26"]:

@@ -43,6 +43,7 @@ class TurtleBot3Environment(Environment):
             truncated=outcome.late,
             successor=successor,
             real=jnp.ones(self.num_envs, bool),
+            success=outcome.success,
         )
 
     def _fresh(self, key: Array) -> tuple[Robot, Array]:

@@ -29,7 +29,17 @@ METRICS = (
     "clipped",
     "steps_per_second",
 )
-EVALUATIONS = ("step", "seed_index", "mean_return", "std_return", "episodes")
+EVALUATIONS = (
+    "step",
+    "seed_index",
+    "mean_return",
+    "std_return",
+    "episodes",
+    "mean_length",
+    "success_rate",
+    "saturation",
+    "smoothness",
+)
 
 
 class RunFolder:

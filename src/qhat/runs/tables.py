@@ -1,0 +1,35 @@
+"""Rows of a run's tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qhat.outcomes import Played
+
+
+def evaluation_rows(step: int, played: Played, commanded: bool) -> list[dict[str, Any]]:
+    """Return eval.csv's rows of an evaluation, one per seed.
+
+    Args:
+        commanded: whether actions are commands of joints, which can saturate.
+    """
+    rows = []
+    for seed, returns in enumerate(played.returns):
+        row = {
+            "step": step,
+            "seed_index": seed,
+            "mean_return": float(returns.mean()),
+            "std_return": float(returns.std()),
+            "episodes": returns.size,
+            "mean_length": float(played.lengths[seed].mean()),
+        }
+        if played.attempts[seed].sum():
+            row["success_rate"] = f"{played.success_rate(axis=1)[seed]:.6g}"
+        if commanded:
+            joints = np.round(played.saturation()[seed], 4)
+            row["saturation"] = " ".join(f"{share:g}" for share in joints)
+            row["smoothness"] = f"{played.smoothness(axis=1)[seed]:.6g}"
+        rows.append(row)
+    return rows
