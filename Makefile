@@ -5,10 +5,11 @@ READY := .venv/.ready
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: help setup demo test test-full check format bench clean
+.PHONY: help setup demo walk test test-full check format bench clean
 
 help:
 	@echo "make demo    train Double + dueling + PER on CartPole, evaluate it, plot it"
+	@echo "make walk    train a robot with six joints to walk, and film it (walk.mp4)"
 	@echo "make test    run the tests"
 	@echo "make test-full   the same with every three axis values in company, and the whole product"
 	@echo "make check   lint and types"
@@ -19,13 +20,17 @@ help:
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "qhat needs Python 3.11 to 3.13; $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,robots,atari]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,robots,atari,video]"
 	@touch $(READY)
 
 setup: $(READY)
 
 demo: $(READY)
 	@$(BIN)/python -m qhat.cli.demo
+
+walk: $(READY)
+	@run=runs/walk/$$(date +%Y-%m-%d_%H-%M-%S) && $(BIN)/qhat train WalkerWalk-v1 --run-dir $$run \
+		&& $(BIN)/qhat play $$run --video walk.mp4
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from qhat.errors import QhatError, UsageError
     from qhat.experiment import train
     from qhat.recipe import Recipe
+    from qhat.report.video import play
     from qhat.run import Run, evaluate
 
 _HOMES = {
@@ -24,6 +25,7 @@ _HOMES = {
     "TrainConfig": "qhat.config",
     "UsageError": "qhat.errors",
     "evaluate": "qhat.run",
+    "play": "qhat.report.video",
     "train": "qhat.experiment",
 }
 
@@ -36,6 +38,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "evaluate",
+    "play",
     "recipes",
     "train",
 ]

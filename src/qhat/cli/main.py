@@ -12,6 +12,7 @@ from qhat.errors import QhatError, UsageError, near_miss
 COMMANDS = {
     "train": "train an agent and leave a run folder",
     "evaluate": "score a run in fresh episodes of the reference environment",
+    "play": "film a run's policy",
     "plot": "draw a run's learning curve",
     "recipes": "list the algorithms, as values on the axes",
     "envs": "list the environments",

@@ -102,3 +102,4 @@ def _close(console: Console, config: TrainConfig, outcome: dict[str, Any]) -> No
         console.print(f"  qhat train --resume --run-dir {folder}   # go on")
     console.print(f"  qhat evaluate {folder}   # an honest score, in fresh episodes", soft_wrap=True)
     console.print(f"  qhat plot {folder}       # the learning curve", soft_wrap=True)
+    console.print(f"  qhat play {folder}       # a film of the policy", soft_wrap=True)

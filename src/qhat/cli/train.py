@@ -33,6 +33,8 @@ class Train(TrainConfig):
     settings of their own (docs/presets.md).
     """
 
+    video: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Film the last policy at the end: videos/last.mp4 in the run folder."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout; progress goes to stderr."""
 
@@ -51,13 +53,37 @@ def run(words: Sequence[str]) -> int:
         if path is not None:
             RunFolder.open(path)
 
+    if told.video:
+        _require_video()
     stop = _Stop()
     from qhat.cli.progress import show_training
 
     outcome = show_training(config, entry, stop, started)
+    if told.video and not outcome["interrupted"]:
+        outcome["video"] = _film(outcome["run"])
     if told.json:
         print(json.dumps(outcome))
     return stop.exit_code
+
+
+def _require_video() -> None:
+    """Raise `UsageError` now, not after the training, where no film can be made."""
+    from qhat.environments.scene import prepare_drawing
+    from qhat.report.encoder import require_encoder
+
+    prepare_drawing()
+    require_encoder()
+
+
+def _film(folder: str) -> str:
+    from rich.console import Console
+
+    from qhat.report.video import play
+
+    with Console(stderr=True, highlight=False).status("filming") as status:
+        video = play(folder, which="last", progress=lambda count: status.update(f"{count:,} pictures"))
+    print(video.path, file=sys.stderr)
+    return str(video.path)
 
 
 def _read(words: Sequence[str]) -> Train:

@@ -29,11 +29,12 @@ class EnvPoolHost(HostEnvironment):
         *,
         options: Mapping[str, object] | None = None,
         bins: Sequence[int] = BINS,
+        picture: tuple[int, int] | None = None,
     ):
         self._task = PoolTask.of(entry, options, bins)
         self.num_envs, self.seeds = num_envs, len(seeds)
         numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
-        self._pool = self._task.make(numbers)
+        self._pool = self._task.make(numbers, picture)
         self._observations, self._coding, self.spec = self._task.spaces(self._pool)
         self._ended = self._reached = np.zeros(len(numbers), bool)
 
@@ -55,6 +56,12 @@ class EnvPoolHost(HostEnvironment):
         observation = self._share(self._observations.read(observed))
         told = {name: self._share(part) for name, part in rows._asdict().items() if part is not None}
         return HostStep(observation=observation, successor=observation, **told)
+
+    def draw(self) -> np.ndarray:
+        """Return what the first environment looks like, `[height, width, 3]`; made with `picture`."""
+        # The first camera of dm_control's tasks follows the robot; others have theirs on the robot.
+        follows = type(self._pool).__name__.startswith("Dmc")
+        return np.asarray(self._pool.render(camera_id=0 if follows else None))[0]
 
     def close(self) -> None:
         self._pool.close()

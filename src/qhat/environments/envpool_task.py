@@ -83,8 +83,15 @@ class PoolTask:
         goal = success.key_of([name.removeprefix("info:") for name in spec.state_array_spec])
         return PoolTask(entry, resolved, atari, stack, host, tuple(bins), goal)
 
-    def make(self, seeds: Sequence[int]) -> Any:
-        """Make a pool with one environment for each of EnvPool's seeds."""
+    def make(self, seeds: Sequence[int], picture: tuple[int, int] | None = None) -> Any:
+        """Make a pool with one environment for each of EnvPool's seeds.
+
+        Args:
+            picture: width and height in pixels, of a pool that can be drawn.
+        """
+        drawn = {} if picture is None else {
+            "render_mode": "rgb_array", "render_width": picture[0], "render_height": picture[1],
+        }  # fmt: skip
         envpool = load("envpool", self.entry.id)
         with warnings.catch_warnings():
             # Of EnvPool's own making: it builds its spaces from float64 bounds.
@@ -92,7 +99,7 @@ class PoolTask:
             try:
                 pool = envpool.make(
                     self.entry.name, env_type="gymnasium", num_envs=len(seeds), num_threads=1,
-                    seed=list(seeds), **self.options,
+                    seed=list(seeds), **self.options, **drawn,
                 )  # fmt: skip
                 assert pool.observation_space is not None
             except RuntimeError as error:

@@ -1,0 +1,142 @@
+"""One copy of an environment that can be drawn."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from qhat.environments.base import Spec
+from qhat.environments.catalogue import find
+from qhat.environments.envpool_host import EnvPoolHost
+from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.host import HostEnvironment
+from qhat.environments.reference import lacks, reference_builder
+from qhat.environments.wrappers import Wrapper
+from qhat.errors import QhatError, UsageError
+
+SIZE = (480, 360)
+"""Width and height of EnvPool's pictures, in pixels."""
+FPS = 30.0
+"""Pictures per second where an environment does not say how fast its steps are."""
+OFF_SCREEN = {"MUJOCO_GL": "egl", "SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
+"""What tells MuJoCo and pygame that there is no screen and no loudspeaker, where the user says nothing."""
+PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri"
+"""Debian's names of what draws MuJoCo's robots without a screen or a graphics card."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """The copy, and what draws it."""
+
+    environment: HostEnvironment
+    draw: Callable[[], Any]
+    fps: float
+    """Steps per second at which it looks as fast as it is."""
+
+    def picture(self) -> np.ndarray:
+        """Return what it looks like now: `[height, width, 3]` of uint8, both even."""
+        try:
+            with warnings.catch_warnings():
+                # What Gymnasium's checker has to say of pictures: how fast they follow, of which type.
+                warnings.filterwarnings("ignore", message=".*WARN: ", category=UserWarning)
+                drawn = self.draw()
+        except Exception as error:
+            raise QhatError(
+                f"'{self.environment.spec.id}' cannot be drawn ({type(error).__name__}: {error})."
+                f"{_install()}"
+            ) from error
+        return as_picture(drawn, self.environment.spec.id)
+
+
+def scene_of(
+    spec: Spec, options: Mapping[str, Any], wrap: Sequence[Wrapper], bins: Sequence[int], seed: int
+) -> Scene:
+    """Make a copy of an environment for a policy to play in: the reference, where there is one.
+
+    Raises:
+        UsageError: it has no pictures, or what draws them is not installed.
+    """
+    prepare_drawing()
+    entry = find(spec.id, options)
+    if spec.backend == "qhat":
+        import qhat.robots  # noqa: F401
+
+        drawn = dataclasses.replace(spec, reference=f"qhat/{entry.name}")
+        return gymnasium_scene(
+            reference_builder(drawn, {**options, "render_mode": "rgb_array"}, wrap), spec.id, bins, seed
+        )
+    if spec.reference and not lacks(spec.reference):
+        build = reference_builder(spec, {**options, "render_mode": "rgb_array"}, wrap)
+        return gymnasium_scene(build, spec.id, bins, seed)
+    if spec.backend == "envpool":
+        pool = EnvPoolHost(entry, 1, (seed,), 0, options=options, bins=bins, picture=SIZE)
+        return Scene(pool, pool.draw, FPS)
+    raise UsageError(
+        f"'{spec.id}' has no pictures: {spec.backend} draws none, and Gymnasium has no such task."
+    )
+
+
+def gymnasium_scene(
+    build: Callable[[], gymnasium.Env], env_id: str, bins: Sequence[int], seed: int
+) -> Scene:
+    """Make a scene of what a function makes.
+
+    Raises:
+        UsageError: it was not made with `render_mode="rgb_array"`.
+    """
+    made = build()
+    if made.render_mode != "rgb_array":
+        modes = ", ".join(made.metadata.get("render_modes", ())) or "none"
+        made.close()
+        raise UsageError(
+            f"'{env_id}' has render_mode {made.render_mode!r} (it knows {modes}); expected 'rgb_array', to"
+            " draw pictures."
+        )
+    environment = GymnasiumEnvironment.of(env_id, lambda: made, 1, (seed,), bins=bins)
+    return Scene(environment, made.render, float(made.metadata.get("render_fps", FPS)))
+
+
+def as_picture(drawn: Any, env_id: str) -> np.ndarray:
+    """Make `[height, width, 3]` of uint8 of what an environment drew, large enough to be seen.
+
+    Raises:
+        UsageError: it is no picture.
+    """
+    picture = np.asarray(drawn)
+    if picture.ndim != 3 or picture.shape[-1] != 3:
+        raise UsageError(f"'{env_id}' drew an array of shape {picture.shape}; expected [height, width, 3].")
+    if picture.dtype.kind == "f":
+        picture = np.rint(255 * np.clip(picture, 0, 1))
+    # A grid of 10 × 10 cells is drawn with a pixel each.
+    times = max(1, SIZE[1] // max(picture.shape[:2]))
+    picture = picture.astype(np.uint8).repeat(times, axis=0).repeat(times, axis=1)
+    height, width = (side - side % 2 for side in picture.shape[:2])
+    return np.ascontiguousarray(picture[:height, :width])
+
+
+def prepare_drawing() -> None:
+    """Let MuJoCo draw off screen. Its library looks for EGL among what the process has loaded.
+
+    Raises:
+        UsageError: EGL is not installed.
+    """
+    if sys.platform != "linux":
+        return
+    for name, value in OFF_SCREEN.items():
+        os.environ.setdefault(name, value)
+    try:
+        ctypes.CDLL("libEGL.so.1", mode=ctypes.RTLD_GLOBAL)
+    except OSError:
+        raise UsageError(f"Pictures need EGL, which is not installed.{_install()}") from None
+
+
+def _install() -> str:
+    return f" On Debian and Ubuntu: apt install {PACKAGES}" if sys.platform == "linux" else ""

@@ -1,0 +1,173 @@
+"""A policy's episodes as a video."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import jax
+import numpy as np
+
+from qhat.environments.catalogue import find
+from qhat.environments.own import name_of
+from qhat.environments.scene import Scene, gymnasium_scene, scene_of
+from qhat.errors import UsageError, require
+from qhat.evaluation import play_hosted
+from qhat.report.encoder import require_encoder
+from qhat.run import Run
+
+LONG = 500
+"""Steps of an episode at its limit, beyond which every second step is drawn."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """What was played and where it can be seen."""
+
+    path: Path
+    returns: list[float]
+    """Of every episode, undiscounted."""
+    lengths: list[int]
+    """Steps of every episode."""
+    seed_index: int
+    """Whose policy it was."""
+
+
+def play(
+    run: Run | Path | str,
+    video: Path | str | None = None,
+    *,
+    episodes: int = 1,
+    which: str = "best",
+    seed_index: int | None = None,
+    seed: int = 1_000_000,
+    env: Callable[[], gymnasium.Env] | None = None,
+    options: Mapping[str, Any] | None = None,
+    every: int | None = None,
+    fps: float | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Video:
+    """Play a run's greedy policy and film it.
+
+    Args:
+        run: a run, or its folder.
+        video: file to write, `.mp4`; `videos/<which>.mp4` in the run's folder unless given.
+        which: weights, `best` or `last`.
+        seed_index: whose policy; the one with the best evaluation of its own unless given.
+        seed: of the first episode.
+        env: makes an environment with `render_mode="rgb_array"`, in place of the run's own.
+        options: of the environment's constructor, in place of the run's own.
+        every: steps per picture; 1, and 2 where an episode may have more than 500 steps, unless given.
+        fps: pictures per second; as fast as the environment says its steps are, unless given.
+        progress: called with the number of pictures drawn.
+
+    Raises:
+        UsageError: no such seed, another kind of file, or an environment without pictures.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    require(episodes >= 1, f"episodes is {episodes}; expected 1 or more.")
+    require(which in ("best", "last"), f"which is {which!r}; expected 'best' or 'last'.")
+    require(every is None or every >= 1, f"every is {every}; expected 1 or more steps.")
+    require(fps is None or fps > 0, f"fps is {fps}; expected more than 0.")
+    path = run.folder.path / "videos" / f"{which}.mp4" if video is None else Path(video)
+    require(path.suffix == ".mp4", f"The video is '{path}'; expected a file that ends in .mp4.")
+    av, scores = require_encoder(), run.summary()["best_score"]
+    at = int(np.argmax(scores)) if seed_index is None else seed_index
+    require(0 <= at < len(scores), f"seed_index is {at}; expected 0 to {len(scores) - 1}.")
+    weights = jax.tree.map(lambda leaf: leaf[at : at + 1], run.weights(which))
+    scene = _scene(run, env, run.options if options is None else options, seed)
+    every = every or (1 if _limit(run) <= LONG else 2)
+    try:
+        film = _Film(av, path, scene, every, fps or scene.fps, progress)
+        try:
+            played = [film.episode(run, weights) for _ in range(episodes)]
+            film.publish()
+        except BaseException:
+            film.discard()
+            raise
+    finally:
+        scene.environment.close()
+    returns, lengths = zip(*played, strict=True)
+    return Video(path, list(returns), list(lengths), at)
+
+
+class _Film:
+    """Pictures on their way into a file, which is there when it is whole."""
+
+    def __init__(
+        self, av: Any, path: Path, scene: Scene, every: int, fps: float, told: Callable[[int], None]
+    ):
+        self._av, self._scene, self._every, self._told = av, scene, every, told
+        self._path, self._new = path, path.with_name(f".{path.stem}.new.mp4")
+        self._rate, self._stream = Fraction(fps).limit_denominator(1000), None
+        self._steps = self._pictures = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: Any = av.open(str(self._new), "w")
+        except OSError as error:
+            raise UsageError(f"Video '{path}' cannot be written: {error.strerror}.") from None
+
+    def episode(self, run: Run, weights: Any) -> tuple[float, int]:
+        """Play one; return its return and its length."""
+        self._steps = 0
+        played = play_hosted(run.program.learner, weights, self._scene.environment, self._watch)
+        return float(played.returns[0, 0]), int(played.lengths[0, 0])
+
+    def _watch(self, step: Any) -> None:
+        # What follows an episode's end is the next one's beginning already.
+        if step is not None and (step.finished & step.real).all():
+            return
+        if self._steps % self._every == 0:
+            self._add(self._scene.picture())
+        self._steps += 1
+
+    def _add(self, picture: np.ndarray) -> None:
+        if self._stream is None:
+            self._stream = self._file.add_stream("libx264", rate=self._rate)
+            self._stream.height, self._stream.width = picture.shape[:2]
+            self._stream.pix_fmt = "yuv420p"
+        self._file.mux(self._stream.encode(self._av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        self._pictures += 1
+        self._told(self._pictures)
+
+    def publish(self) -> None:
+        """End the file and give it its name."""
+        assert self._stream is not None
+        self._file.mux(self._stream.encode(None))
+        self._file.close()
+        os.replace(self._new, self._path)
+
+    def discard(self) -> None:
+        """Leave nothing."""
+        self._file.close()
+        self._new.unlink(missing_ok=True)
+
+
+def _scene(
+    run: Run, env: Callable[[], gymnasium.Env] | None, options: Mapping[str, Any], seed: int
+) -> Scene:
+    bins = run.spec.actions.choices
+    if env is not None:
+        scene = gymnasium_scene(env, name_of(env), bins, seed)
+    else:
+        scene = scene_of(run.spec, options, run.wrap, bins, seed)
+    spec = scene.environment.spec
+    if (spec.shape, spec.actions) != (run.spec.shape, run.spec.actions):
+        scene.environment.close()
+        raise UsageError(
+            f"'{spec.id}' has observations {spec.shape} and actions {spec.actions.choices}; the policy"
+            f" takes {run.spec.shape} and {run.spec.actions.choices}."
+        )
+    return scene
+
+
+def _limit(run: Run) -> int:
+    """Steps after which an episode is cut; 0 where that is not known."""
+    if run.spec.limit or run.spec.id.startswith("own:"):
+        return run.spec.limit
+    return int(run.options.get("max_episode_steps") or find(run.spec.id, run.options).limit)
