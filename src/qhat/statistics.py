@@ -107,6 +107,7 @@ class Score:
         success_rate: Share of all the tries at the task's goal that succeeded; None in a task that does
             not tell.
         success_per_seed: The same of each seed.
+        attempts: Number of those tries; None as above.
         saturation: Of each joint, the share of the steps at which its command was one of its bounds; None
             where actions are no commands.
         smoothness: Mean |Δ command| from step to step, in the environment's units; None as above.
@@ -122,6 +123,7 @@ class Score:
     mean_length: float | None = None
     success_rate: float | None = None
     success_per_seed: list[float] | None = None
+    attempts: int | None = None
     saturation: list[float] | None = None
     smoothness: float | None = None
 
@@ -166,6 +168,7 @@ class Score:
         told: dict[str, Any] = {"mean_length": float(played.lengths.mean())}
         if played.attempts.sum():
             told["success_rate"] = float(played.success_rate())
+            told["attempts"] = int(played.attempts.sum())
             told["success_per_seed"] = played.success_rate(axis=1).tolist()
         if commanded:
             told["saturation"] = played.saturation().mean(axis=0).tolist()

@@ -80,7 +80,7 @@ def run(words: Sequence[str]) -> int:
     print(f"  per seed   {', '.join(f'{value:.1f}' for value in score.per_seed)}")
     if score.success_rate is not None and score.success_per_seed is not None:
         each = ", ".join(f"{rate:.1%}" for rate in score.success_per_seed)
-        print(f"  success    {score.success_rate:.1%} of the tries at the goal; per seed {each}")
+        print(f"  success    {score.success_rate:.1%} of {score.attempts:,} tries; per seed {each}")
     if score.saturation is not None:
         print(
             f"  joints     at their bounds {', '.join(f'{share:.0%}' for share in score.saturation)} of the"
