@@ -45,7 +45,7 @@ def play_compiled(learner: Learner, environment: Environment) -> Callable[[Any, 
             before = jnp.where(turn == 0, action, before)
             state, now = environment.step(state, action, jax.random.fold_in(run_key, turn))
             played = played.add(now, playing, action, before, actions, jnp)
-            playing &= ~(now.real & now.finished)
+            playing &= ~now.closed
             return turn + 1, state, now.observation, now.legal, playing, action, played
 
         first = jnp.zeros((E, actions.factors), jnp.int32)
@@ -106,7 +106,7 @@ def play_hosted(
         environment.send(action)
         step = environment.receive()
         played = played.add(step, playing, action, action if before is None else before, actions, np)
-        playing &= ~(step.real & step.finished)
+        playing &= ~step.closed
         observation, legal, before = step.observation, step.legal, action
         watch(step)
     return played

@@ -57,6 +57,8 @@ class Progress:
     loss: float
     clipped: float
     """Share of the targets' mass that lay beyond the head's support lately; the worst seed's."""
+    broken: int
+    """Episodes of this call that were given up because the environment's numbers were not finite."""
     steps_per_second: float
     """Environment steps of all seeds together."""
     torso: str
@@ -125,6 +127,7 @@ class _Session:
         self.folder, self.state, self.best = self._begin()
         self.started = time.perf_counter()
         self.score = self.evaluation = math.nan
+        self.broken = 0
 
     def _forecast(self) -> None:
         shape = jax.eval_shape(self.loop.init, self.keys)
@@ -242,8 +245,10 @@ class _Session:
         for seed in range(self.config.seeds):
             row = {name: f"{means[name][seed]:.6g}" for name in means}
             row |= {"epsilon": f"{epsilon:.4g}", "steps_per_second": f"{rate:.0f}"}
+            row["broken"] = str(int(log.broken[seed].sum()))
             rows.append({"kind": "progress", "seed_index": seed, "step": at * E, **row})
         self.folder.append(self.folder.metrics, rows)
+        self.broken += int(log.broken.sum())
         if scores:
             self.score = float(np.mean(scores[-100:]))
         self.epsilon = epsilon
@@ -299,6 +304,7 @@ class _Session:
             epsilon=self.epsilon,
             loss=loss,
             clipped=self.clipped,
+            broken=self.broken,
             steps_per_second=rate,
             torso=spell(self.config.recipe.torso),
         )

@@ -41,15 +41,15 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
         console=console,
         transient=False,
     )
-    interrupted, clipped = False, 0.0
+    interrupted, clipped, broken = False, 0.0, 0
     with bar:
         task = bar.add_task("train", total=config.steps, words="compiling (a few seconds, once)")
 
         def tell(now: experiment.Progress) -> None:
-            nonlocal clipped
+            nonlocal clipped, broken
             if config.recipe.torso.name == "auto" and now.torso != "mlp" and not bar.tasks[task].completed:
                 console.print(f"torso [bold]{now.torso}[/], for pictures (--torso says another)")
-            clipped = now.clipped
+            clipped, broken = now.clipped, now.broken
             bar.update(task, completed=min(now.step, now.steps), words=_words(now))
 
         try:
@@ -62,6 +62,11 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
             f"[yellow]warning:[/] {clipped:.1%} of the targets' mass lay beyond the support of"
             f" {name} at the end, and was counted as its outermost atoms; values there are too small."
             f" Give it a wider one: --head {name}:v_min=LOW,v_max=HIGH."
+        )
+    if broken:
+        console.print(
+            f"[yellow]warning:[/] {broken:,} episode(s) were given up because the environment's numbers"
+            " were not finite; nothing of those steps was learned (column broken of metrics.csv)."
         )
     seconds = time.perf_counter() - started
     outcome = {

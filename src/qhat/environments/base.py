@@ -34,6 +34,9 @@ class Timestep(eqx.Module):
     """The reward in the units that scores are told in, where `reward` is a changed one."""
     over: Bool[Array, " E"] | None = None
     """Whether what is scored ended here, where it is more than an episode (a game of several lives)."""
+    broken: Bool[Array, " E"] | None = None
+    """Where the episode is over because its numbers are not finite; such a row is not `real`. In an
+    environment that looks."""
     success: Float[Array, " E"] | None = None
     """1 where a try at the task's goal succeeded in this step, 0 where one failed, NaN where none ended; in
     an environment that tells."""
@@ -47,6 +50,12 @@ class Timestep(eqx.Module):
     def finished(self) -> Bool[Array, " E"]:
         """Whether a score is complete."""
         return self.terminated | self.truncated if self.over is None else self.over
+
+    @property
+    def closed(self) -> Bool[Array, " E"]:
+        """Whether nothing more counts for this score: it is complete, or its episode broke off."""
+        closed = self.finished & self.real
+        return closed if self.broken is None else closed | self.broken
 
 
 SEEDS = "seeds"

@@ -15,12 +15,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, UInt8
+from jaxtyping import Array, Int, UInt8
 
 from qhat.actions import BINS
 from qhat.environments.base import SEEDS, Environment, Timestep
 from qhat.environments.catalogue import Entry
-from qhat.environments.envpool_task import PoolTask
+from qhat.environments.envpool_task import Past, PoolTask
 from qhat.environments.spaces import episode_seeds
 from qhat.errors import QhatError
 
@@ -30,10 +30,8 @@ class PoolState(eqx.Module):
 
     handle: UInt8[Array, " 8"]
     """Goes through every step, so that steps keep their order."""
-    ended: Bool[Array, " E"]
-    """Whether the last step ended the episode: the next one resets."""
-    reached: Bool[Array, " E"]
-    """What `success.judge` remembers."""
+    past: Past
+    """Of the last step, what the next one's rows depend on."""
 
 
 class NotCompiledError(QhatError):
@@ -78,17 +76,17 @@ class EnvPoolEnvironment(Environment):
         observation = np.concatenate(first).reshape(self._seeds, self.num_envs, *self.spec.shape)
         handles = np.repeat(np.stack(self._handles), self._share, axis=0)
         no = jnp.zeros((self._seeds, self.num_envs), bool)
-        return jax.vmap(PoolState)(jnp.asarray(handles), no, no), jnp.asarray(observation)
+        return jax.vmap(PoolState)(jnp.asarray(handles), Past(no, no, no)), jnp.asarray(observation)
 
     def reset(self, key: Array) -> tuple[PoolState, Array]:
         """A pool cannot be reset inside a program: raises `TypeError`."""
         raise TypeError("EnvPool's environments are reset by `start`, outside compiled programs.")
 
     def step(self, state: PoolState, action: Int[Array, "E F"], key: Array) -> tuple[PoolState, Timestep]:
-        handle, observation, *said = self._call(state.handle, action)
-        rows, reached = self._task.rows(state.ended, state.reached, *said, xp=jnp)
+        handle, *said = self._call(state.handle, action)
+        observation, rows, past = self._task.rows(state.past, *said, xp=jnp)
         timestep = Timestep(observation=observation, successor=observation, **rows._asdict())
-        return PoolState(handle, timestep.terminated | timestep.truncated, reached), timestep
+        return PoolState(handle, past), timestep
 
     @property
     def _call(self) -> Callable[[Array, Array], Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from qhat.actions import BINS
 from qhat.environments.catalogue import Entry
 from qhat.environments.envpool_env import EnvPoolEnvironment, NotCompiledError
-from qhat.environments.envpool_task import PoolTask
+from qhat.environments.envpool_task import Past, PoolTask
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.spaces import episode_seeds
 
@@ -36,11 +36,11 @@ class EnvPoolHost(HostEnvironment):
         numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
         self._pool = self._task.make(numbers, picture)
         self._observations, self._coding, self.spec = self._task.spaces(self._pool)
-        self._ended = self._reached = np.zeros(len(numbers), bool)
+        self._past = self._nothing = Past(*[np.zeros(len(numbers), bool)] * 3)
 
     def start(self) -> np.ndarray:
         observation, _ = self._pool.reset()
-        self._ended = self._reached = np.zeros_like(self._ended)
+        self._past = self._nothing
         return self._share(self._observations.read(observation))
 
     def send(self, action: np.ndarray) -> None:
@@ -49,11 +49,9 @@ class EnvPoolHost(HostEnvironment):
 
     def receive(self) -> HostStep:
         observed, reward, terminated, truncated, info = self._pool.recv()
-        rows, self._reached = self._task.rows(
-            self._ended, self._reached, reward, terminated, truncated, info, np
-        )
-        self._ended = rows.terminated | rows.truncated
-        observation = self._share(self._observations.read(observed))
+        seen = self._observations.read(observed)
+        seen, rows, self._past = self._task.rows(self._past, seen, reward, terminated, truncated, info, np)
+        observation = self._share(seen)
         told = {name: self._share(part) for name, part in rows._asdict().items() if part is not None}
         return HostStep(observation=observation, successor=observation, **told)
 

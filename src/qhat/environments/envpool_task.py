@@ -12,6 +12,7 @@ from qhat.environments import success
 from qhat.environments.base import Spec
 from qhat.environments.catalogue import Entry
 from qhat.environments.extras import load
+from qhat.environments.finite import sieve
 from qhat.environments.spaces import ActionCoding, Observations
 from qhat.errors import UsageError, near_miss, require
 
@@ -41,7 +42,19 @@ class Rows(NamedTuple):
     real: Any
     score: Any = None
     over: Any = None
+    broken: Any = None
     success: Any = None
+
+
+class Past(NamedTuple):
+    """What a step's rows depend on of the step before, `[N]` each; false at first."""
+
+    ended: Any
+    """Whether it ended the episode: then this one is a reset."""
+    reached: Any
+    """What `success.judge` remembers."""
+    failed: Any
+    """What `finite.sieve` remembers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,25 +152,31 @@ class PoolTask:
         return ("reward", "terminated") if self.atari else (self.goal,) if self.goal else ()
 
     def rows(
-        self, ended: Any, so_far: Any, reward: Any, terminated: Any, truncated: Any, info: Any, xp: Any
-    ) -> tuple[Rows, Any]:
-        """Say what rows of EnvPool's are, and what of them the next ones' success depends on.
+        self, past: Past, observation: Any, reward: Any, terminated: Any, truncated: Any, info: Any, xp: Any
+    ) -> tuple[Any, Rows, Past]:
+        """Say what rows of EnvPool's are.
 
         Args:
-            ended: whether the step before ended the episode: then this one is a reset.
-            so_far: what was returned for the step before; false at first.
+            past: what was returned for the step before.
+
+        Returns:
+            the observation to go on with, the rows, and what to hand in with the next step.
         """
-        cut = truncated & ~ended
-        rows = Rows(reward.astype("float32"), terminated & ~ended, cut & ~terminated, ~ended)
+        ended = past.ended
+        observation, reward, sound, failed = sieve(observation, reward.astype("float32"), past.failed, xp)
+        real = ~ended & sound
+        cut = truncated & real
+        rows = Rows(reward, terminated & real, cut & ~terminated, real, broken=~ended & ~sound)
+        over, reached = rows.terminated | rows.truncated, past.reached
         if self.goal:
-            over = rows.terminated | rows.truncated
-            told, so_far = success.judge(self.goal, info[self.goal], so_far, rows.real, over, xp)
-            return rows._replace(success=told), so_far
-        if not self.atari:
-            return rows, so_far
-        # A life is an episode with `episodic_life`; a score is a whole game's.
-        over = ((info["terminated"] > 0) & ~ended) | cut
-        return rows._replace(score=info["reward"], over=over), so_far
+            told, reached = success.judge(self.goal, info[self.goal], reached, real, over, xp)
+            rows = rows._replace(success=told)
+        elif self.atari:
+            # A life is an episode with `episodic_life`; a score is a whole game's.
+            game = ((info["terminated"] > 0) & ~ended) | cut
+            rows = rows._replace(score=info["reward"], over=game)
+        # A row that is not believed may still be an episode's last: the next one is its reset.
+        return observation, rows, Past((terminated | truncated) & ~ended, reached, failed)
 
 
 def _require_option(env_id: str, key: str, value: object, known: Mapping[str, object]) -> None:

@@ -29,6 +29,7 @@ class HostStep(NamedTuple):
     score: np.ndarray | None = None
     """As in `Timestep`."""
     over: np.ndarray | None = None
+    broken: np.ndarray | None = None
     success: np.ndarray | None = None
 
     @property
@@ -40,6 +41,12 @@ class HostStep(NamedTuple):
     def finished(self) -> np.ndarray:
         """Whether a score is complete."""
         return self.terminated | self.truncated if self.over is None else self.over
+
+    @property
+    def closed(self) -> np.ndarray:
+        """Whether nothing more counts for this score: it is complete, or its episode broke off."""
+        closed = self.finished & self.real
+        return closed if self.broken is None else closed | self.broken
 
 
 class HostEnvironment(abc.ABC):

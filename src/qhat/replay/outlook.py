@@ -34,9 +34,10 @@ class Outlook(eqx.Module):
             self.gamma,
         )
 
-    def cut(self) -> Outlook:
-        """End every running episode."""
-        return Outlook(jnp.zeros_like(self.trace), self.returns, self.rewards, self.gamma)
+    def cut(self, where: Bool[Array, " E"] | bool = True) -> Outlook:
+        """End running episodes."""
+        trace = jnp.where(where, jnp.zeros_like(self.trace), self.trace)
+        return Outlook(trace, self.returns, self.rewards, self.gamma)
 
 
 def _widen(range_: Float[Array, " 2"], values: Float[Array, " E"]) -> Float[Array, " 2"]:

@@ -171,16 +171,16 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
     return ring, slots, kinds.ravel() != NOTHING
 
 
-def cut(ring: Ring) -> Ring:
-    """End every open episode as truncated: the next step does not continue the last one."""
+def cut(ring: Ring, where: Bool[Array, " E"] | bool = True) -> Ring:
+    """End open episodes as truncated: the next step does not continue the last one."""
     last = ring._slots(ring.cursor - 1)
-    is_open = ring.kind[last] == CONTINUES
+    is_open = (ring.kind[last] == CONTINUES) & where
     return dataclasses.replace(
         ring,
         kind=ring.kind.at[jnp.where(is_open, last, ring.size)].set(TRUNCATED, mode="drop"),
         cursor=(ring.cursor + is_open) % ring.rows,
         filled=jnp.minimum(ring.filled + is_open, ring.rows),
-        seen=None if ring.seen is None else ring.seen.cut(),
+        seen=None if ring.seen is None else ring.seen.cut(where),
     )
 
 

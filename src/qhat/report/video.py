@@ -120,7 +120,7 @@ class _Film:
 
     def _watch(self, step: Any) -> None:
         # What follows an episode's end is the next one's beginning already.
-        if step is not None and (step.finished & step.real).all():
+        if step is not None and step.closed.all():
             return
         if self._steps % self._every == 0:
             self._add(self._scene.picture())

@@ -27,6 +27,7 @@ METRICS = (
     "q",
     "gradient_norm",
     "clipped",
+    "broken",
     "steps_per_second",
 )
 EVALUATIONS = (

@@ -19,7 +19,7 @@ from qhat.environments.host import HostEnvironment, HostStep
 GRACE = 2.0
 """Seconds that an environment that hangs has to notice that it was given up."""
 Rows = tuple[Array, ...]
-"""A step as arrays: `[S, E, ...]` twice, rewards and flags `[S, 6, E]`, and masks if there are any."""
+"""A step as arrays: `[S, E, ...]` twice, rewards and flags `[S, 7, E]`, and masks if there are any."""
 Result = TypeVar("Result")
 
 
@@ -38,7 +38,7 @@ class Bridge:
         self._thread = 0
         spec, lead = environment.spec, (environment.seeds, environment.num_envs)
         seen = jax.ShapeDtypeStruct((*lead, *spec.shape), spec.dtype)
-        numbers = jax.ShapeDtypeStruct((lead[0], 6, lead[1]), np.float32)
+        numbers = jax.ShapeDtypeStruct((lead[0], 7, lead[1]), np.float32)
         mask = jax.ShapeDtypeStruct((*lead, *_mask_shape(spec)), np.bool_)
         self._shapes = (seen, seen, numbers, *([mask, mask] if spec.masked else []))
 
@@ -130,9 +130,9 @@ class Bridge:
 
 def timestep(rows: Rows) -> Timestep:
     """Return what the rows of one seed say."""
-    observation, successor, (reward, terminated, truncated, real, score, over), *masks = rows
+    observation, successor, (reward, terminated, truncated, real, score, over, broken), *masks = rows
     flags = (terminated > 0, truncated > 0, successor, real > 0)
-    return Timestep(observation, reward, *flags, *masks, score=score, over=over > 0)
+    return Timestep(observation, reward, *flags, *masks, score=score, over=over > 0, broken=broken > 0)
 
 
 def _mask_shape(spec: Spec) -> tuple[int, int]:
@@ -140,7 +140,8 @@ def _mask_shape(spec: Spec) -> tuple[int, int]:
 
 
 def _arrays(step: HostStep) -> tuple[np.ndarray, ...]:
-    flags = (step.reward, step.terminated, step.truncated, step.real, step.scored, step.finished)
+    broken = np.zeros_like(step.real) if step.broken is None else step.broken
+    flags = (step.reward, step.terminated, step.truncated, step.real, step.scored, step.finished, broken)
     numbers = np.stack(flags, axis=1, dtype=np.float32, casting="unsafe")
     masks = [mask for mask in (step.legal, step.legal_successor) if mask is not None]
     return step.observation, step.successor, numbers, *masks

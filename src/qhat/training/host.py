@@ -123,12 +123,12 @@ class HostLoop:
         """Do the updates that are due; report the iteration."""
         steps = clock.iterations * self.program.recipe.num_envs
         seed, metrics = self.program.learn(seed, self._key(clock, seed, "learn"), steps, clock)
-        ended, returns, lengths = told
-        return seed, Log(ended, returns, lengths, metrics)
+        return seed, Log(*told, metrics=metrics)
 
     def _empty_log(self, lead: tuple[int, ...]) -> Log:
         E = self.program.recipe.num_envs
-        one = Log(jnp.zeros(E, bool), jnp.zeros(E), jnp.zeros(E, jnp.int32), no_metrics())
+        no = jnp.zeros(E, bool)
+        one = Log(no, jnp.zeros(E), jnp.zeros(E, jnp.int32), no, no_metrics())
         return jax.tree.map(lambda leaf: jnp.zeros((*lead, *leaf.shape), leaf.dtype), one)
 
     def _key(self, clock: Clock, seed: SeedState, name: str) -> Array:

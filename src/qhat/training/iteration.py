@@ -109,8 +109,8 @@ class Program:
         steps = clock.iterations * self.recipe.num_envs
         seed = self.store(seed, timestep)
         seed, metrics = self.learn(seed, keys["learn"], steps, clock)
-        seed, (ended, returns, lengths) = tally(seed, timestep)
-        log = Log(ended, returns, lengths, metrics)
+        seed, told = tally(seed, timestep)
+        log = Log(*told, metrics=metrics)
         steps += self.recipe.num_envs
         return self.act(seed, timestep.observation, timestep.legal, keys["act"], steps), log
 
@@ -143,6 +143,8 @@ class Program:
             legal_next=timestep.legal_successor,
         )
         ring, slots, starts = replay.store(seed.ring, step)
+        if timestep.broken is not None:
+            ring = replay.cut(ring, timestep.broken)
         sampler = self.recipe.sampler.store(seed.sampler, slots, starts)
         return dataclasses.replace(seed, ring=ring, sampler=sampler)
 
@@ -214,13 +216,16 @@ def split(key: Array, *names: str) -> dict[str, Array]:
     return dict(zip(names, jax.random.split(key, len(names)), strict=True))
 
 
-def tally(seed: SeedState, timestep: Timestep) -> tuple[SeedState, tuple[Array, Array, Array]]:
-    """Add the step to the running episodes; tell which ended, their returns and lengths."""
+def tally(seed: SeedState, timestep: Timestep) -> tuple[SeedState, tuple[Array, ...]]:
+    """Add the step to the running episodes; tell which ended, their returns and lengths, which broke."""
     returns = seed.episodes.returns + jnp.where(timestep.real, timestep.scored, 0.0)
     lengths = seed.episodes.lengths + timestep.real
-    ended = timestep.finished & timestep.real
-    running = Episodes(jnp.where(ended, 0.0, returns), jnp.where(ended, 0, lengths))
-    return dataclasses.replace(seed, episodes=running), (ended, returns, lengths)
+    ended, over = timestep.finished & timestep.real, timestep.finished & timestep.real
+    broken = jnp.zeros_like(ended)
+    if timestep.broken is not None:
+        broken, over = timestep.broken & (lengths > 0), over | timestep.broken
+    running = Episodes(jnp.where(over, 0.0, returns), jnp.where(over, 0, lengths))
+    return dataclasses.replace(seed, episodes=running), (ended, returns, lengths, broken)
 
 
 def no_metrics() -> Metrics:

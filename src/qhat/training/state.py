@@ -63,6 +63,8 @@ class Log(eqx.Module):
     returns: Float[Array, " E"]
     """Its undiscounted return, where one ended."""
     lengths: Int[Array, " E"]
+    broken: Array
+    """`[E]`, whether an episode was given up because its numbers were not finite."""
     metrics: Metrics
     """NaN where no update was made."""
 
