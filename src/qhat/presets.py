@@ -31,6 +31,13 @@ _SMALL = Recipe(
     learning_rate=1e-3, learning_rate_end=1e-4, target=Hard(every=250), replay_capacity=120_000,
 )  # fmt: skip
 
+_ROBOT = Recipe(
+    policy=Double(), n_step=3, bins=(2,), hidden=(128, 128), layer_norm=True, target=Soft(0.005),
+    batch_size=64, num_envs=8, replay_ratio=0.5, replay_capacity=250_000, learning_starts=5_000,
+    learning_rate=1e-3, learning_rate_end=1e-4, learning_rate_steps=190_000, adam_epsilon=1e-5,
+    max_gradient_norm=40.0, explore=EpsilonGreedy(1.0, 0.1, 10_000),
+)  # fmt: skip
+
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "Acrobot-v1": Preset(
@@ -65,6 +72,16 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             ),
             steps=1_000_000, eval_every=50_000, eval_episodes=30,
         ),
+        "WalkerWalk-v1": Preset(_ROBOT, steps=150_000, eval_every=25_000, eval_episodes=8),
+        # Rewards of ±10: an error beyond 1 has to count in full.
+        "TurtleBot3-v0": Preset(
+            dataclasses.replace(
+                _SMALL, head=Expected(delta=None), layer_norm=True, n_step=5, target=Soft(0.005),
+                replay_ratio=0.25, learning_rate_steps=240_000, replay_capacity=200_000,
+                adam_epsilon=1e-5, max_gradient_norm=10.0, explore=EpsilonGreedy(1.0, 0.05, 40_000),
+            ),
+            steps=250_000, eval_every=25_000, eval_episodes=50,
+        ),
     }
 )  # fmt: skip
 """By the environment's name, whatever backend plays it."""
@@ -72,4 +89,5 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 
 def preset_of(env_id: str) -> Preset | None:
     """Return the preset of an environment, if it has one."""
-    return PRESETS.get(env_id.removeprefix("gymnax:").removeprefix("envpool:").removeprefix("gym:"))
+    backend, colon, name = env_id.partition(":")
+    return PRESETS.get(name if colon and backend in ("qhat", "gymnax", "envpool", "gym") else env_id)
