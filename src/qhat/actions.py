@@ -68,7 +68,7 @@ class Actions:
                 )
         counts = tuple(bins) * joints if len(bins) == 1 else tuple(bins)
         commands = tuple(
-            tuple(least + (most - least) * index / (count - 1) for index in range(count))
+            (*(least + (most - least) * index / (count - 1) for index in range(count - 1)), most)
             for least, most, count in zip(low, high, counts, strict=True)
         )
         return Actions(counts, commands)

@@ -19,6 +19,7 @@ from qhat import runtime
 from qhat.axis import spell
 from qhat.config import TrainConfig
 from qhat.environments.base import Environment
+from qhat.environments.catalogue import find
 from qhat.environments.host import HostEnvironment
 from qhat.environments.own import Own, name_of
 from qhat.errors import UsageError
@@ -29,40 +30,20 @@ from qhat.outcomes import Played
 from qhat.run import Run, load_best, program_of, spec_to_json
 from qhat.runs.card import card
 from qhat.runs.folder import RunFolder, write_text
+from qhat.runs.progress import Progress
 from qhat.runs.tables import evaluation_rows
 from qhat.stage import staged
 from qhat.statistics import mean_of_finite
 from qhat.training import checkpoint
 from qhat.training.host import HostLoop
-from qhat.training.loop import Loop
+from qhat.training.loop import Advance, Loop
 from qhat.training.state import Log, TrainState
 
 LEARNER_METRICS = tuple(field.name for field in dataclasses.fields(Metrics))
+PATIENCE = 1.0
+"""Seconds of a call after which slow environments are looked in on."""
 LONGEST_CALL = 2_500
 """Iterations in one compiled call: progress is told, and a signal heard, this often."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """What a run tells while it goes on."""
-
-    step: int
-    steps: int
-    seconds: float
-    score: float
-    """Mean return of the latest training episodes, over all seeds; NaN before the first."""
-    evaluation: float
-    """Mean over seeds of the run's own latest evaluation; NaN before the first."""
-    epsilon: float
-    loss: float
-    clipped: float
-    """Share of the targets' mass that lay beyond the head's support lately; the worst seed's."""
-    broken: int
-    """Episodes of this call that were given up because the environment's numbers were not finite."""
-    steps_per_second: float
-    """Environment steps of all seeds together."""
-    torso: str
-    """The recipe's, as it was fitted to the observations."""
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error
@@ -99,7 +80,7 @@ def train(
     config = dataclasses.replace(config or TrainConfig.of(name), env=name)
     paths = {key: Path(told) for key in ("run_dir", "init_from") if (told := getattr(config, key))}
     config = dataclasses.replace(config, **paths).validate()
-    runtime.prepare(runtime.devices_for(config.seeds))
+    runtime.prepare(runtime.devices_for(config.seeds), spare=_is_python(env, config))
     devices = runtime.dividing(config.seeds, len(jax.local_devices()))
     with staged(env, config, judge, devices, _step_reached(config) if config.resume else 0) as stage:
         return _Session(config, stage.environment, stage.judge, devices).run(progress, should_stop)
@@ -127,7 +108,8 @@ class _Session:
         self.folder, self.state, self.best = self._begin()
         self.started = time.perf_counter()
         self.score = self.evaluation = math.nan
-        self.broken = 0
+        self.broken, self.clipped = 0, 0.0
+        self.epsilon = float(config.recipe.explore.epsilon(jnp.int32(0)))
 
     def _forecast(self) -> None:
         shape = jax.eval_shape(self.loop.init, self.keys)
@@ -206,13 +188,13 @@ class _Session:
         while at < end and not stopped:
             count = min(LONGEST_CALL, end - at, *(mark - at % mark for mark in marks))
             began = time.perf_counter()
-            self.state, log = advance(self.state, count)
-            log = _done(log, count)
+            log = self._advance(advance, count, lambda: self._is_over(should_stop), progress)
+            count = log.ended.shape[1]
             at += count
             rate = count * E * config.seeds / (time.perf_counter() - began)
             loss = self._write(at, count, log, rate)
             elapsed = time.perf_counter() - self.started
-            stopped = should_stop() or (config.max_seconds is not None and elapsed >= config.max_seconds)
+            stopped = self._is_over(should_stop)
             saves = at % marks[1] == 0 or at == end or stopped
             # A first checkpoint comes after a first evaluation: `best` is never the untrained weights.
             if at % marks[0] == 0 or at == end or (saves and not np.isfinite(self.best["score"]).all()):
@@ -225,6 +207,34 @@ class _Session:
         if stopped and should_stop():
             raise Interrupted(run)
         return run
+
+    def _is_over(self, should_stop: Callable[[], bool]) -> bool:
+        limit = self.config.max_seconds
+        return should_stop() or (limit is not None and time.perf_counter() - self.started >= limit)
+
+    def _advance(
+        self,
+        advance: Advance,
+        count: int,
+        over: Callable[[], bool],
+        progress: Callable[[Progress], None],
+    ) -> Log:
+        """Do `count` iterations, fewer when it is `over`; tell of slow ones in between."""
+        logs, done, E = [], 0, self.config.recipe.num_envs
+        while True:
+            before, began = int(self.state.clock.iterations), time.perf_counter()
+            due = began + PATIENCE
+            self.state, log = advance(
+                self.state, count - done, lambda due=due: over() or time.perf_counter() > due
+            )
+            after = int(self.state.clock.iterations)
+            logs.append(_done(log, after - before))
+            done += after - before
+            if done >= count or over():
+                return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *logs)
+            now = time.perf_counter()
+            rate = (after - before) * E * self.config.seeds / (now - began)
+            progress(self._progress(after * E, now - self.started, math.nan, rate))
 
     def _write(self, at: int, count: int, log: Log, rate: float) -> float:
         """Add a call's episodes and metrics to metrics.csv; return the mean loss."""
@@ -308,6 +318,13 @@ class _Session:
             steps_per_second=rate,
             torso=spell(self.config.recipe.torso),
         )
+
+
+def _is_python(env: str | Own, config: TrainConfig) -> bool:
+    """Whether the environment is Gymnasium's, and may run anything in its step."""
+    if isinstance(env, str):
+        return find(env, config.env_kwargs).backend == "gym"
+    return not isinstance(env, Environment)
 
 
 def _step_reached(config: TrainConfig) -> int:

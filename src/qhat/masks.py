@@ -18,7 +18,8 @@ def read_mask(mask: Any, actions: Actions, name: str) -> np.ndarray | None:
     """
     if mask is None:
         return None
-    parts = mask if isinstance(mask, tuple | list) and actions.factors > 1 else [mask]
+    alone = isinstance(mask, tuple | list) and len(mask) == 1 and np.ndim(mask[0]) == 1
+    parts = mask if alone or (isinstance(mask, tuple | list) and actions.factors > 1) else [mask]
     sizes = tuple(np.size(part) for part in parts)
     require(
         sizes == actions.choices,

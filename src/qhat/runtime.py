@@ -7,8 +7,12 @@ import os
 SINGLE_THREADED_EIGEN = "--xla_cpu_multi_thread_eigen=false"
 
 
-def prepare(devices: int) -> None:
+def prepare(devices: int, spare: int = 0) -> None:
     """Ask JAX for `devices` CPU devices, each with one thread.
+
+    Args:
+        spare: threads beyond those. A program that calls Python fills one; environments that run programs
+            of their own in there would wait for it for ever.
 
     Where JAX is already initialised (a notebook), its devices stay as they are. Call it from a
     program's entry, not on import.
@@ -18,7 +22,7 @@ def prepare(devices: int) -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {SINGLE_THREADED_EIGEN}".strip()
     # A pool with more threads than devices hands the small operations of one loop back and forth
     # between cores: a step of a 64x64 network is then a third slower, of a MinAtar network 3 times.
-    os.environ.setdefault("PJRT_NPROC", str(max(1, devices)))
+    os.environ.setdefault("PJRT_NPROC", str(max(1, devices) + spare))
     import jax
 
     try:

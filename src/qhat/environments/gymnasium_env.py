@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -19,8 +21,8 @@ from qhat.environments.workers import MisbehavedError, Steps, guard, vectorise
 from qhat.errors import QhatError, UsageError, require
 from qhat.masks import read_mask
 
-SECONDS = 60.0
-"""How long a step may take."""
+SECONDS, PATIENCE = 60.0, 2.0
+"""How long a step may take, and being closed after a step that took longer."""
 
 
 class GymnasiumEnvironment(HostEnvironment):
@@ -96,7 +98,13 @@ class GymnasiumEnvironment(HostEnvironment):
     ) -> GymnasiumEnvironment:
         """Make `num_envs` copies for each of `seeds`, stepped as `vector` of `workers.VECTORS` says."""
         numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
-        envs = vectorise(build, len(numbers), vector)
+        try:
+            envs = vectorise(build, len(numbers), vector)
+        except (EOFError, ConnectionError) as error:
+            raise QhatError(
+                f"Environment '{env_id}': a process that should step it ended while it was made; in this"
+                " process (--vector sync) it would say why."
+            ) from error
         task = (reference, seconds, stack, bins)
         return GymnasiumEnvironment(env_id, envs, numbers, len(seeds), *task)
 
@@ -234,9 +242,22 @@ class GymnasiumEnvironment(HostEnvironment):
         return None if new is None or old is None else np.where(rows[:, None, None], new, old)
 
     def give_up(self, error: Exception) -> NoReturn:
-        self._fail(error)
+        # What hangs in a step may hang in being closed.
+        closing = threading.Thread(target=self._close_quietly, daemon=True)
+        closing.start()
+        closing.join(PATIENCE)
+        raise self._told(error) from error
 
     def _fail(self, error: Exception) -> NoReturn:
+        self._close_quietly()
+        raise self._told(error) from error
+
+    def _close_quietly(self) -> None:
+        """Close what failed already: why it failed is what has to be told."""
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def _told(self, error: Exception) -> QhatError:
         where = f"step {self._steps:,} of the run"
         if isinstance(error, MisbehavedError):
             text = f"{error}, at {where}"
@@ -245,8 +266,7 @@ class GymnasiumEnvironment(HostEnvironment):
         else:
             text = f"raised at {where} ({type(error).__name__}: {error})"
         action = f"; action {self._action.tolist()}" if self._steps else ""
-        self.close()
-        raise QhatError(f"Environment '{self._id}' {text}{action}.") from error
+        return QhatError(f"Environment '{self._id}' {text}{action}.")
 
     def _require_numbers(self, successor: np.ndarray, reward: np.ndarray, real: np.ndarray) -> None:
         for name, value in (("reward", reward), ("observation", successor)):

@@ -16,10 +16,14 @@ class Repeat(gymnasium.Wrapper):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
-        total = float(reward)
+        total, reached = float(reward), info.get("success")
         for _ in range(self._count - 1):
             if terminated or truncated:
                 break
             observation, reward, terminated, truncated, info = self.env.step(action)
             total += float(reward)
+            reached = reached or info.get("success")
+        if reached is not None:
+            # Once is enough of what is told by this name.
+            info = {**info, "success": reached}
         return observation, total, terminated, truncated, info

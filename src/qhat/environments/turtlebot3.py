@@ -126,11 +126,12 @@ def begin(key: Array, options: TurtleBot3Options) -> Robot:
     keys = jax.random.split(key, options.obstacles)
     clear = CLEAR + RADIUS + options.obstacle_radius
     ways = jax.random.uniform(way_key, (options.obstacles,), maxval=2 * jnp.pi)
+    cylinders = jax.vmap(lambda own: _away(own, place, room, clear))(keys)
     return Robot(
         place=place,
         facing=jax.random.uniform(face_key, minval=-jnp.pi, maxval=jnp.pi),
-        goal=_away(goal_key, place, inside, CLEAR),
-        cylinders=jax.vmap(lambda own: _away(own, place, room, clear))(keys),
+        goal=_away(goal_key, place, inside, CLEAR, cylinders, options),
+        cylinders=cylinders,
         velocities=options.obstacle_speed * jnp.stack([jnp.cos(ways), jnp.sin(ways)], axis=1),
         steps=jnp.int32(0),
         since=jnp.int32(0),
@@ -154,7 +155,7 @@ def advance(
     collided = _touches(place, cylinders, options)
     reached = (after < REACHED) & ~collided
     inside = options.arena / 2 - 2 * RADIUS
-    goal = jnp.where(reached, _away(key, place, inside, CLEAR), robot.goal)
+    goal = jnp.where(reached, _away(key, place, inside, CLEAR, cylinders, options), robot.goal)
     steps, since = robot.steps + 1, jnp.where(reached, 0, robot.since + 1)
     reward = PROGRESS * (before - after) + STEP + GOAL * reached + COLLISION * collided
     lost = collided | (since >= options.goal_steps)
@@ -206,11 +207,25 @@ def _drift(robot: Robot, options: TurtleBot3Options) -> tuple[Array, Array]:
     return jnp.clip(moved, -room, room), jnp.where(out, -robot.velocities, robot.velocities)
 
 
-def _away(key: Array, place: Float[Array, " 2"], room: float, least: float) -> Float[Array, " 2"]:
-    """Draw a place within ±room that is at least so far from `place`; of 64 the farthest, if none is."""
+def _away(
+    key: Array,
+    place: Float[Array, " 2"],
+    room: float,
+    least: float,
+    cylinders: Float[Array, "N 2"] | None = None,
+    options: TurtleBot3Options | None = None,
+) -> Float[Array, " 2"]:
+    """Draw a place within ±room that is at least so far from `place`; of 64 the farthest, if none is.
+
+    Args:
+        cylinders: where a robot cannot stand now; the place is beside them.
+    """
     tries = jax.random.uniform(key, (TRIES, 2), minval=-room, maxval=room)
     far = jnp.linalg.norm(tries - place, axis=1)
     good = far >= least
+    if cylinders is not None and options is not None:
+        between = jnp.linalg.norm(tries[:, None] - cylinders, axis=2)
+        good &= jnp.all(between > RADIUS + options.obstacle_radius, axis=1)
     return tries[jnp.where(jnp.any(good), jnp.argmax(good), jnp.argmax(far))]
 
 

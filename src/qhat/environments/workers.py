@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import multiprocessing
+import os
 import signal
 import threading
 import warnings
@@ -69,7 +72,8 @@ class Guarded(gymnasium.Wrapper):
                     f"gave the observation{leaf.where} {value}, where its space says {leaf.start} to"
                     f" {leaf.start + leaf.choices - 1}"
                 )
-        return np.array(observation) if isinstance(observation, np.ndarray) else observation
+        # Many environments write over the arrays that they gave.
+        return copy.deepcopy(observation)
 
 
 def vectorise(build: Callable[[], gymnasium.Env], count: int, kind: str) -> VectorEnv:
@@ -84,11 +88,19 @@ def vectorise(build: Callable[[], gymnasium.Env], count: int, kind: str) -> Vect
         return SyncVectorEnv(again, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
     # A fork of a process with JAX's threads may hang: the workers begin afresh.
     return AsyncVectorEnv(
-        [lambda: Guarded(build())] * count,
+        [functools.partial(_made, build, os.getpid())] * count,
         copy=False,
         context="forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn",
         autoreset_mode=AutoresetMode.SAME_STEP,
     )
+
+
+def _made(build: Callable[[], gymnasium.Env], owner: int) -> gymnasium.Env:
+    """Make a guarded copy. Ctrl-C is for the process `owner`, which will save the run, alone."""
+    # Gymnasium makes one there too, to see its spaces.
+    if os.getpid() != owner:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return Guarded(build())
 
 
 def guard(envs: VectorEnv) -> None:
@@ -110,7 +122,11 @@ class Steps:
         """Begin new episodes, seeded with `numbers`; a batch that steps as one takes the first alone."""
         each = isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv)
         seed: Any = list(numbers) if each else numbers[0]
-        return self.envs.reset(seed=seed)
+        if isinstance(self.envs, AsyncVectorEnv):
+            with _quietly():
+                self.envs.reset_async(seed=seed)
+                return self.envs.reset_wait(timeout=self._seconds)
+        return self._timed(lambda: self.envs.reset(seed=seed))
 
     def begin(self, action: Any) -> None:
         """Begin a step, where the environments have processes of their own."""
@@ -123,11 +139,14 @@ class Steps:
         if isinstance(self.envs, AsyncVectorEnv):
             with _quietly():
                 return self.envs.step_wait(timeout=self._seconds)
+        return self._timed(lambda: self.envs.step(self._action))
+
+    def _timed(self, act: Callable[[], Any]) -> Any:
         if not (self._alarmed and _hears()):
-            return self.envs.step(self._action)
+            return act()
         signal.setitimer(signal.ITIMER_REAL, self._seconds)
         try:
-            return self.envs.step(self._action)
+            return act()
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 

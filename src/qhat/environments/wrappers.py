@@ -144,7 +144,10 @@ class ActionRepeat(EnvironmentWrapper):
             state, now = carry
             over = now.terminated | now.truncated | ~now.real
             later, then = inner.step(state, action, key)
-            then = dataclasses.replace(then, reward=now.reward + then.reward)
+            told = then.success
+            if told is not None and now.success is not None:
+                told = jnp.where(jnp.isnan(told), now.success, told)
+            then = dataclasses.replace(then, reward=now.reward + then.reward, success=told)
             return jax.tree.map(functools.partial(_choose, over), (state, now), (later, then)), None
 
         if keys:

@@ -18,6 +18,8 @@ from qhat.environments.host import HostEnvironment, HostStep
 
 GRACE = 2.0
 """Seconds that an environment that hangs has to notice that it was given up."""
+FAILED, GOES_ON, PAUSES = 0, 1, 2
+"""How a step went: nothing came, go on, go no further after it."""
 Rows = tuple[Array, ...]
 """A step as arrays: `[S, E, ...]` twice, rewards and flags `[S, 7, E]`, and masks if there are any."""
 Result = TypeVar("Result")
@@ -34,6 +36,7 @@ class Bridge:
     def __init__(self, environment: HostEnvironment):
         self.environment = environment
         self._failure: BaseException | None = None
+        self._pausing = False
         self._began: float | None = None
         self._thread = 0
         spec, lead = environment.spec, (environment.seeds, environment.num_envs)
@@ -43,7 +46,7 @@ class Bridge:
         self._shapes = (seen, seen, numbers, *([mask, mask] if spec.masked else []))
 
     def step(self, action: Array) -> tuple[Array, Rows]:
-        """Within a program: step with actions `[S, E, F]`; return if it went well, and what it brought."""
+        """Within a program: step with actions `[S, E, F]`; return how it went, and what it brought."""
         return self._arrive(lambda action: self._guarded(lambda: self._exchange(action)), action)
 
     def send(self, action: Array, wanted: Array) -> Array:
@@ -60,20 +63,24 @@ class Bridge:
         """Within a program: end the step that was begun."""
         return self._arrive(lambda _: self._guarded(self.environment.receive), token)
 
-    def run(self, call: Callable[[], Result]) -> Result:
+    def run(self, call: Callable[[], Result], pause: Callable[[], bool] = lambda: False) -> Result:
         """Make a call of the compiled loop and wait for it.
+
+        Args:
+            pause: asked many times a second; once it is true, the loop ends with the step it is in.
 
         Raises:
             Exception: what an environment raised, or that it hangs.
         """
         outcome: list[Any] = []
         thread = threading.Thread(target=self._work, args=(call, outcome), daemon=True)
-        self._failure = None
+        self._failure, self._pausing = None, False
         thread.start()
         try:
             while thread.is_alive():
                 thread.join(0.05)
                 self._watch(thread)
+                self._pausing = self._pausing or pause()
         except BaseException as interruption:
             # The loop ends at its next step, and nobody waits for it.
             self._failure = self._failure or interruption
@@ -121,11 +128,13 @@ class Bridge:
         def bring(*given: Any) -> tuple[np.ndarray, ...]:
             step = act(*given)
             if step is None:
-                return np.zeros((), np.bool_), *(np.zeros(each.shape, each.dtype) for each in self._shapes)
-            return np.ones((), np.bool_), *_arrays(step)
+                return np.array(FAILED, np.int32), *(
+                    np.zeros(each.shape, each.dtype) for each in self._shapes
+                )
+            return np.array(PAUSES if self._pausing else GOES_ON, np.int32), *_arrays(step)
 
-        well, *rows = io_callback(bring, (jax.ShapeDtypeStruct((), np.bool_), *self._shapes), *given)
-        return well, tuple(rows)
+        how, *rows = io_callback(bring, (jax.ShapeDtypeStruct((), np.int32), *self._shapes), *given)
+        return how, tuple(rows)
 
 
 def timestep(rows: Rows) -> Timestep:

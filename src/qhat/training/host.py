@@ -21,9 +21,10 @@ import numpy as np
 from jaxtyping import Array
 
 from qhat.environments.host import HostEnvironment
-from qhat.training.bridge import Bridge, Rows, timestep
+from qhat.training.bridge import GOES_ON, Bridge, Rows, timestep
 from qhat.training.compiler import COMPILER_OPTIONS
 from qhat.training.iteration import Program, no_metrics, split, tally
+from qhat.training.loop import Advance
 from qhat.training.state import Clock, Log, SeedState, TrainState
 
 
@@ -58,16 +59,21 @@ class HostLoop:
         legal = self.environment.legal()
         return [] if legal is None else [legal]
 
-    def compile(self, longest: int) -> Callable[[TrainState, int], tuple[TrainState, Log]]:
-        """Return a function that does up to `longest` iterations in one call, as `Loop.compile` does."""
+    def compile(self, longest: int) -> Advance:
+        """Return a function that does up to `longest` iterations in one call, as `Loop.compile` does.
+
+        It does fewer when its third argument, asked many times a second, says so.
+        """
         bridge = Bridge(self.environment)
         run = functools.partial(self._run, bridge, longest)
         compiled = jax.jit(run, donate_argnums=0, compiler_options=COMPILER_OPTIONS)
 
-        def advance(state: TrainState, count: int) -> tuple[TrainState, Log]:
+        def advance(
+            state: TrainState, count: int, pause: Callable[[], bool] = lambda: False
+        ) -> tuple[TrainState, Log]:
             if self.environment.parallel:
                 self.environment.send(np.asarray(state.seeds.action))
-            return bridge.run(lambda: compiled(state, jnp.int32(count)))
+            return bridge.run(lambda: compiled(state, jnp.int32(count)), pause)
 
         return advance
 
@@ -88,12 +94,12 @@ class HostLoop:
         def body(carry: tuple) -> tuple:
             turn, _, clock, seeds, token, logs = carry
             if parallel:
-                well, rows = bridge.receive(token)
+                how, rows = bridge.receive(token)
             else:
-                well, rows = bridge.step(batched(seeds.action))
+                how, rows = bridge.step(batched(seeds.action))
             seeds, told = each(self._observe, (None, 0, 0))(clock, seeds, unbatched(rows))
             if parallel:
-                token = bridge.send(batched(seeds.action), turn + 1 < count)
+                token = bridge.send(batched(seeds.action), (turn + 1 < count) & (how == GOES_ON))
                 # The step is begun before the update is.
                 token, seeds = jax.lax.optimization_barrier((token, seeds))
             seeds, log = each(self._learn, (None, 0, 0))(clock, seeds, told)
@@ -102,13 +108,13 @@ class HostLoop:
                 logs,
                 log,
             )
-            return turn + 1, well, self.program.tick(clock), seeds, token, logs
+            return turn + 1, how, self.program.tick(clock), seeds, token, logs
 
         seeds = unbatched(state.seeds)
         logs = self._empty_log((longest,) if alone else (self.environment.seeds, longest))
-        start = (jnp.int32(0), jnp.bool_(True), state.clock, seeds, jnp.int32(0), logs)
+        start = (jnp.int32(0), jnp.int32(GOES_ON), state.clock, seeds, jnp.int32(0), logs)
         _, _, clock, seeds, _, logs = jax.lax.while_loop(
-            lambda carry: (carry[0] < count) & carry[1], body, start
+            lambda carry: (carry[0] < count) & (carry[1] == GOES_ON), body, start
         )
         return TrainState(clock, batched(seeds)), batched(logs)
 

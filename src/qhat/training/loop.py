@@ -14,6 +14,9 @@ from qhat.training.compiler import COMPILER_OPTIONS
 from qhat.training.iteration import Program, split
 from qhat.training.state import Clock, Log, SeedState, TrainState
 
+Advance = Callable[..., tuple[TrainState, Log]]
+"""A state, a number of iterations, and whether to do fewer (asked in between, where that is possible)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
@@ -51,7 +54,7 @@ class Loop:
         seeds = jax.jit(jax.vmap(one))(keys, state.seeds, observation, environment)
         return TrainState(state.clock, seeds)
 
-    def compile(self, longest: int) -> Callable[[TrainState, int], tuple[TrainState, Log]]:
+    def compile(self, longest: int) -> Advance:
         """Return a function that does up to `longest` iterations in one call.
 
         The returned log has leaves `[S, longest, ...]`; rows beyond the iterations done are zero.
@@ -82,7 +85,8 @@ class Loop:
 
         compiled, calls = jax.jit(run, donate_argnums=0, compiler_options=COMPILER_OPTIONS), 0
 
-        def advance(state: TrainState, count: int) -> tuple[TrainState, Log]:
+        def advance(state: TrainState, count: int, pause: Any = None) -> tuple[TrainState, Log]:
+            del pause  # nobody else can be heard within the program
             nonlocal calls
             calls += 1
             return compiled(state if calls > 1 else self._spread(state), jnp.int32(count))

@@ -1,0 +1,28 @@
+"""What a run tells while it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where it is, and how it does."""
+
+    step: int
+    steps: int
+    seconds: float
+    score: float
+    """Mean return of the latest training episodes, over all seeds; NaN before the first."""
+    evaluation: float
+    """Mean over seeds of the run's own latest evaluation; NaN before the first."""
+    epsilon: float
+    loss: float
+    clipped: float
+    """Share of the targets' mass that lay beyond the head's support lately; the worst seed's."""
+    broken: int
+    """Episodes of this call that were given up because the environment's numbers were not finite."""
+    steps_per_second: float
+    """Environment steps of all seeds together."""
+    torso: str
+    """The recipe's, as it was fitted to the observations."""
