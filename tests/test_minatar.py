@@ -193,6 +193,7 @@ def test_options_without_meaning_are_refused(options: dict[str, Any], said: str)
         make("Breakout-MinAtar", 1, options=options)
 
 
+@pytest.mark.skipif(not FULL, reason="a minute of games, which `make test-full` plays")
 def test_scores_are_the_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An untrained policy in both action sets, told apart by what Gymnasium was asked to make."""
     made: list[str] = []

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from full import FULL
 from probes import KINDS, Probes, expected_q
 from qhat import Agent, recipes
 from qhat.config import TrainConfig
@@ -34,7 +35,9 @@ TINY = dataclasses.replace(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "envpool:CartPole-v1", "gym:CartPole-v1"])
+@pytest.mark.parametrize(
+    "env_id", ["CartPole-v1", *(["envpool:CartPole-v1", "gym:CartPole-v1"] if FULL else [])]
+)
 def test_statistics_are_numpys_over_a_real_run(env_id: str):
     """On EnvPool there are rows of resets, which count for nothing."""
     environment: Any = make_any(env_id, 2, (0, 3))
@@ -97,6 +100,7 @@ class Scaled(Probes):
         return state, dataclasses.replace(now, **shown)
 
 
+@pytest.mark.skipif(not FULL, reason="half a minute of learning, which `make test-full` does")
 def test_badly_scaled_observations_are_learned_from():
     errors = {}
     for normalise in (True, False):

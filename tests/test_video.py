@@ -80,7 +80,6 @@ def test_the_policy_filmed_is_the_seed_that_was_asked_for(cartpole: qhat.Run, tm
 
 SEEN: list[tuple[str, dict[str, Any]]] = [
     ("TurtleBot3-v0", {"max_episode_steps": 8}),
-    ("WalkerWalk-v1", {"max_episode_steps": 8}),
 ]
 SEEN_TOO: list[tuple[str, dict[str, Any]]] = [
     ("Breakout-MinAtar", {}),
