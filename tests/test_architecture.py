@@ -16,6 +16,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "_lazy", "_version", "axis", "actions", "masks", "memory", "runtime"),
     ("environments", "robots"),
+    ("demonstrations",),
     ("exploration",),
     ("replay",),
     ("heads", "joints", "policies", "bonuses", "targets"),
@@ -25,7 +26,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("agent",),
     ("evaluation", "outcomes", "statistics"),
-    ("runs", "run", "stage", "experiment"),
+    ("runs", "run", "stage", "beginning", "experiment"),
     ("report",),
     ("export",),
     ("cli", "__main__"),

@@ -5,6 +5,9 @@ Protects against a robot that is commanded something else than what was learned 
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +256,55 @@ def test_an_unbounded_joint_of_an_environment_is_named_and_can_be_bounded():
 def test_bounds_have_no_meaning_around_what_has_them(env_id: str):
     with pytest.raises(UsageError, match="bound_actions"):
         make_any(env_id, 1, wrap=(BoundActions(),))
+
+
+def test_an_agent_speaks_the_type_of_its_box():
+    for box, commands in (
+        (Box(-0.1, 0.3, (1,), np.float64), [-0.1, 0.3]),
+        (Box(0, 10, (1,), np.int32), [0, 3, 6, 10]),
+        (Box(0, 1, (1,), np.int8), [0, 1]),
+        (Box(-(2**63), 2**63 - 1, (1,), np.int64), [-(2**63), -1, 2**63 - 1]),
+    ):
+        agent = Agent(2, box, TINY, bins=(len(commands),))
+        heard = [agent.program.actions.spoken(np.array([choice])) for choice in range(len(commands))]
+        assert [told.item() for told in heard] == commands
+        assert all(box.contains(told) for told in heard), box
+        agent.remember(np.zeros(2), heard[-1], 0.0, np.ones(2), False)
+
+
+def test_a_joint_of_whole_numbers_has_no_more_commands_than_numbers():
+    assert Agent(2, Box(0, 1, (2,), np.int8), TINY, bins=(5,)).program.actions.choices == (2, 2)
+
+
+def test_a_judge_with_other_commands_is_refused(tmp_path: Path):
+    config = TrainConfig("own", recipe=TINY, steps=100, eval_every=100, run_dir=tmp_path / "run")
+    narrow: Any = lambda: gymnasium.make("Pendulum-v1", g=9.0)  # noqa: E731
+    with pytest.raises(UsageError, match=r"actions commands \[-2.0, 0.0, 2.0\]; the policy takes"):
+        train(lambda: gymnasium.make("MountainCarContinuous-v0"), config, judge=narrow)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_number_in_a_list_is_answered_in_a_list(tmp_path: Path):
+    space = MultiDiscrete([4])
+    agent = Agent(2, space, TINY)
+    agent.save(tmp_path / "agent")
+    for own in (agent, Agent.load(tmp_path / "agent")):
+        assert space.contains(own.act(np.zeros(2)))
+        assert own.q_values(np.zeros(2)).shape == (1, 4)
+
+
+def test_dm_control_on_the_host(tmp_path: Path):
+    """In a process of its own: MuJoCo is told how to draw before it is imported."""
+    command = [sys.executable, "-m", "qhat", "train", "gym:shimmy:dm_control/reacher-easy-v0"]
+    settings = "--recipe decqn --bins 3 --steps 600 --learning-starts 200 --eval-episodes 1 --num-envs 2"
+    command += settings.split()
+    command += ["--replay-capacity", "4000", "--run-dir", str(tmp_path / "run")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=240, env={**os.environ, "MUJOCO_GL": "egl"}
+    )
+    assert done.returncode == 0, done.stderr
+    run = Run.open(tmp_path / "run")
+    # Gymnasium's dictionary {position, to_target, velocity} as one vector, and two joints in float64.
+    assert (run.spec.shape, run.spec.actions.dtype) == ((6,), "float64")
+    assert run.spec.actions.commands == ((-1.0, 0.0, 1.0),) * 2
+    assert run.summary()["step"] == 600

@@ -12,6 +12,8 @@ import numpy as np
 
 from qhat.errors import UsageError, require
 
+Number = float | int
+
 BINS = (3,)
 """Choices of a joint, unless a recipe says otherwise: its lowest command, its middle, its highest."""
 
@@ -26,9 +28,13 @@ class Actions:
 
     choices: tuple[int, ...]
     """Number of choices of each factor."""
-    commands: tuple[tuple[float, ...], ...] | None = None
+    commands: tuple[tuple[Number, ...], ...] | None = None
     """What every choice of a joint commands, in the environment's units; `None` where a choice is the
     action itself."""
+    dtype: str = dataclasses.field(default="float32", compare=False)
+    """Type of the commands."""
+    listed: bool = dataclasses.field(default=False, compare=False)
+    """Whether an action of one factor is a vector all the same, as `MultiDiscrete([n])` takes it."""
 
     def __post_init__(self):
         require(
@@ -43,14 +49,22 @@ class Actions:
             )
 
     @staticmethod
-    def binned(low: Sequence[float], high: Sequence[float], bins: Sequence[int], name: str) -> Actions:
+    def binned(
+        low: Sequence[Number],
+        high: Sequence[Number],
+        bins: Sequence[int],
+        name: str,
+        dtype: str = "float32",
+    ) -> Actions:
         """Cut the range of every joint into evenly spaced commands, both ends among them.
 
-        Two bins are the ends alone: bang-bang control (Seyde et al. 2021, arXiv:2111.02552).
+        Two bins are the ends alone: bang-bang control (Seyde et al. 2021, arXiv:2111.02552). A joint
+        that takes whole numbers has no more commands than there are numbers.
 
         Args:
             bins: number of commands of every joint, or one number for all.
             name: what the joints are of, for errors.
+            dtype: type of the commands.
 
         Raises:
             UsageError: a joint without bounds, or another number of bins than joints.
@@ -67,23 +81,27 @@ class Actions:
                     " bounds, low < high, to cut into bins. Bound it: --wrap bound_actions:low=-1,high=1."
                 )
         counts = tuple(bins) * joints if len(bins) == 1 else tuple(bins)
-        commands = tuple(
-            (*(least + (most - least) * index / (count - 1) for index in range(count - 1)), most)
-            for least, most, count in zip(low, high, counts, strict=True)
-        )
-        return Actions(counts, commands)
+        cut = _whole if np.dtype(dtype).kind in "iu" else _evenly
+        commands = tuple(map(cut, low, high, counts))
+        return Actions(tuple(map(len, commands)), commands, dtype)
 
     def to_json(self) -> dict[str, Any]:
         """Write what there is to choose, and what it commands."""
         commands = None if self.commands is None else [list(own) for own in self.commands]
-        return {"choices": list(self.choices), "commands": commands}
+        told: dict[str, Any] = {"choices": list(self.choices), "commands": commands}
+        if commands is not None:
+            told["dtype"] = self.dtype
+        if self.listed:
+            told["listed"] = True
+        return told
 
     @staticmethod
     def from_json(data: Any) -> Actions:
         """Read what `to_json` wrote. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
-        commands = data["commands"]
-        told = None if commands is None else tuple(tuple(float(value) for value in own) for own in commands)
-        return Actions(tuple(int(count) for count in data["choices"]), told)
+        commands, dtype = data["commands"], str(data.get("dtype", "float32"))
+        number = int if np.dtype(dtype).kind in "iu" else float
+        told = None if commands is None else tuple(tuple(map(number, own)) for own in commands)
+        return Actions(tuple(map(int, data["choices"])), told, dtype, bool(data.get("listed", False)))
 
     @property
     def factors(self) -> int:
@@ -106,22 +124,37 @@ class Actions:
     def table(self) -> np.ndarray:
         """`[F, C]`, the commands; a choice that a joint does not have repeats its last one."""
         assert self.commands is not None
-        return np.asarray([[*own, *own[-1:] * (self.width - len(own))] for own in self.commands])
+        rows = [[*own, *own[-1:] * (self.width - len(own))] for own in self.commands]
+        return np.asarray(rows, dtype=self.dtype)
 
     @property
     def vector(self) -> bool:
         """Whether an action is a vector also to whoever takes it, and no number."""
-        return self.factors > 1 or self.commands is not None
+        return self.factors > 1 or self.commands is not None or self.listed
 
     def spoken(self, choice: np.ndarray) -> Any:
-        """Return choices `[F]` as one takes them: a number, the choices, or float32 commands `[F]`."""
+        """Return choices `[F]` as one takes them: a number, the choices, or commands `[F]`."""
         if self.commands is not None:
-            return self.table[np.arange(self.factors), choice].astype(np.float32)
+            return self.table[np.arange(self.factors), choice]
         return choice if self.vector else int(choice[0])
 
     def nearest(self, command: np.ndarray) -> np.ndarray:
         """Return the choices `[..., F]` whose commands are nearest to `[..., F]`."""
-        return np.abs(self.table - command[..., None]).argmin(axis=-1)
+        return np.abs(self.table.astype(float) - command[..., None]).argmin(axis=-1)
+
+    def same(self, other: Actions) -> bool:
+        """Whether what is learned for one is right for the other: the same choices and commands."""
+        if self.commands is None or other.commands is None:
+            return self == other
+        # One library gives a joint's bounds in float32, another in float64.
+        return self.choices == other.choices and np.allclose(
+            self.table.astype(float), other.table.astype(float), rtol=1e-6, atol=0
+        )
+
+    def __str__(self) -> str:
+        if self.commands is None:
+            return str(self.choices)
+        return f"commands {', '.join(str(list(own)) for own in self.commands)}"
 
     @property
     def all_legal(self) -> tuple[tuple[bool, ...], ...]:
@@ -132,3 +165,13 @@ class Actions:
     def joint(self) -> int:
         """Number of joint actions."""
         return math.prod(self.choices)
+
+
+def _evenly(least: Number, most: Number, count: int) -> tuple[Number, ...]:
+    return (*(least + (most - least) * index / (count - 1) for index in range(count - 1)), most)
+
+
+def _whole(least: Number, most: Number, count: int) -> tuple[Number, ...]:
+    low, high = int(least), int(most)
+    steps = min(count - 1, high - low)
+    return tuple(low + (high - low) * index // steps for index in range(steps + 1))

@@ -317,12 +317,7 @@ class Agent:
 
     def _pure_store(self, ring: Any, sampler: Any, fields: tuple) -> tuple[Any, Any]:
         """Store a block of steps, given by their fields `[BLOCK, 1, ...]`; padding is not real."""
-
-        def one(carry: tuple, row: tuple) -> tuple:
-            ring, slots, starts = replay.store(carry[0], replay.Step(*row))
-            return (ring, self.recipe.sampler.store(carry[1], slots, starts)), None
-
-        return jax.lax.scan(one, (ring, sampler), fields)[0]
+        return self.program.append(ring, sampler, fields)
 
     def _store_block(self, block: list[tuple], filler: np.ndarray) -> None:
         fields = stack(block, BLOCK, filler, self.program.actions, self.program.masked)

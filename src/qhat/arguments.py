@@ -63,13 +63,13 @@ def read_actions(actions: Any, bins: Sequence[int] = BINS) -> Actions:
         require(
             len(actions.shape) == 1, f"actions is {actions!r}; expected a Box with one axis, the joints."
         )
-        low, high = (part.astype(float).tolist() for part in (actions.low, actions.high))
-        return Actions.binned(low, high, bins, "actions")
+        dtype = np.dtype(actions.dtype).name
+        return Actions.binned(actions.low.tolist(), actions.high.tolist(), bins, "actions", dtype)
     start = np.asarray(getattr(actions, "start", 0))
     require(not start.any(), f"actions is {actions!r}, which starts at {start}; expected a start of 0.")
     counts = getattr(actions, "nvec", None)
     if counts is not None and np.ndim(counts) == 1:
-        return Actions(tuple(int(count) for count in counts))
+        return Actions(tuple(int(count) for count in counts), listed=True)
     count = getattr(actions, "n", actions)
     if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
         raise UsageError(
@@ -127,7 +127,7 @@ def read_action(action: Any, actions: Actions) -> np.ndarray:
 
 def _read_command(action: Any, actions: Actions) -> np.ndarray:
     """Read commands of whoever moved the joints: the nearest ones that there are."""
-    low, high = actions.table.min(axis=1), actions.table.max(axis=1)
+    low, high = actions.table.astype(float).min(axis=1), actions.table.astype(float).max(axis=1)
     command = np.zeros(0)
     try:
         command = np.asarray(action, float)

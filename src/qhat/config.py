@@ -63,6 +63,8 @@ class TrainConfig:
     """Go on from the last checkpoint of --run-dir."""
     init_from: Path | None = None
     """Run whose best weights the seeds start from."""
+    demos: tuple[str, ...] = ()
+    """What others did, for replay before the first step: .npz files, or minari: and a dataset's id."""
     vector: Literal["sync", "async"] = "sync"
     """How copies of a gym: environment are stepped: in this process, or each in one of its own."""
     env_timeout: float = 60.0
@@ -91,6 +93,10 @@ class TrainConfig:
             f"--seed is {self.seed} and the last seed {last}; expected 0 to 2147483647.",
         )
         require(self.steps < 2**31, f"--steps is {self.steps}; expected at most 2147483647 (per seed).")
+        require(
+            not (self.resume and self.demos),
+            "--demos has no meaning with --resume: replay is the run's own. Leave it out.",
+        )
         require(
             not (self.resume and self.init_from),
             "--init-from has no meaning with --resume, which goes on with the run's own weights.",
@@ -123,4 +129,5 @@ class TrainConfig:
             "wrap": [to_json(part) for part in self.wrap],
             "run_dir": None,
             "init_from": str(self.init_from) if self.init_from else None,
+            "demos": list(self.demos),
         }

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from qhat import runtime
 from qhat.axis import spell
+from qhat.beginning import begin, kept
 from qhat.config import TrainConfig
 from qhat.environments.base import Environment
 from qhat.environments.catalogue import find
 from qhat.environments.host import HostEnvironment
 from qhat.environments.own import Own, name_of
-from qhat.errors import UsageError
 from qhat.evaluation import Judge, player_of
 from qhat.learner import Metrics
 from qhat.memory import nbytes, require_memory
 from qhat.outcomes import Played
-from qhat.run import Run, load_best, program_of, spec_to_json
+from qhat.run import Run, program_of
 from qhat.runs.card import card
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.progress import Progress
@@ -37,7 +36,7 @@ from qhat.statistics import mean_of_finite
 from qhat.training import checkpoint
 from qhat.training.host import HostLoop
 from qhat.training.loop import Advance, Loop
-from qhat.training.state import Log, TrainState
+from qhat.training.state import Log
 
 LEARNER_METRICS = tuple(field.name for field in dataclasses.fields(Metrics))
 PATIENCE = 1.0
@@ -103,78 +102,22 @@ class _Session:
             self.loop = HostLoop(self.program, environment)
         else:
             self.loop = Loop(self.program, environment, devices)
-        self.keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
-        self._forecast()
-        self.folder, self.state, self.best = self._begin()
+        keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
+        self._forecast(keys)
+        self.folder, self.state, self.best = begin(config, self.loop, self.spec, keys)
         self.started = time.perf_counter()
         self.score = self.evaluation = math.nan
         self.broken, self.clipped = 0, 0.0
         self.epsilon = float(config.recipe.explore.epsilon(jnp.int32(0)))
 
-    def _forecast(self) -> None:
-        shape = jax.eval_shape(self.loop.init, self.keys)
+    def _forecast(self, keys: Array) -> None:
+        shape = jax.eval_shape(self.loop.init, keys)
         require_memory(
             nbytes(shape),
             f"Training {self.config.seeds} seed(s) with --replay-capacity"
             f" {self.config.recipe.replay_capacity}",
             "expected less: lower --replay-capacity or --seeds",
         )
-
-    def _begin(self) -> tuple[RunFolder, TrainState, dict[str, Any]]:
-        """Return the folder, the state to go on from, and the best weights so far."""
-        config, S = self.config, self.config.seeds
-        if config.resume:
-            assert config.run_dir is not None
-            return self._resume(RunFolder.open(config.run_dir))
-        state = self.loop.init(self.keys)
-        if config.init_from is not None:
-            state = self._warm_start(state, config.init_from)
-        folder = RunFolder.create(config.run_dir, config.env, config.recipe_name)
-        folder.describe({**config.to_json(), "spec": spec_to_json(self.spec)})
-        folder.start_tables()
-        weights = jax.tree.map(np.asarray, state.seeds.learner.online)
-        best = {"weights": weights, "score": np.full(S, -np.inf), "step": np.zeros(S, np.int64)}
-        return folder, state, best
-
-    def _resume(self, folder: RunFolder) -> tuple[RunFolder, TrainState, dict[str, Any]]:
-        written = folder.read_config()
-        wanted = {**self.config.to_json(), "spec": spec_to_json(self.spec)}
-        for name in ("env", "recipe_name", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec"):
-            if written.get(name) != wanted[name]:
-                raise UsageError(
-                    f"Run '{folder.path}' was trained with another {name}; resuming takes the run's own"
-                    " settings, with only --steps changed."
-                )
-        last = folder.last()
-        shape = self._kept(jax.eval_shape(self.loop.init, self.keys))
-        weights = shape.seeds.learner.online
-        S = self.config.seeds
-        best_shape = {
-            "weights": weights,
-            "score": jax.ShapeDtypeStruct((S,), np.float64),
-            "step": jax.ShapeDtypeStruct((S,), np.int64),
-        }
-        state = checkpoint.read_tree(last, "state", shape)
-        best = checkpoint.read_tree(last, "best", best_shape)
-        at = int(state.clock.iterations)
-        folder.rewind(at * self.config.recipe.num_envs)
-        write_text(folder.config, json.dumps({**written, "steps": self.config.steps}, indent=2) + "\n")
-        state = jax.tree.map(jnp.asarray, state)
-        if not self.loop.environment.snapshots:
-            state = self.loop.restart(state, jax.vmap(jax.random.fold_in, (0, None))(self.keys, at))
-        return folder, state, best
-
-    def _kept(self, state: TrainState) -> TrainState:
-        """What of a state a checkpoint keeps: all but environments that are no values."""
-        if self.loop.environment.snapshots or state.seeds.environment is None:
-            return state
-        return eqx.tree_at(lambda whole: whole.seeds.environment, state, replace_fn=lambda _: None)
-
-    def _warm_start(self, state: TrainState, source: Path) -> TrainState:
-        parameters = load_best(RunFolder.open(source), state.seeds.learner.online, self.config.recipe)
-        copies = (parameters, jax.tree.map(jnp.copy, parameters))
-        seeds = eqx.tree_at(lambda own: (own.learner.online, own.learner.target), state.seeds, copies)
-        return TrainState(state.clock, self.program.primed(seeds))
 
     def run(self, progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Run:
         """Train in compiled calls that end at evaluations and checkpoints."""
@@ -296,7 +239,7 @@ class _Session:
         }
         target = self.folder.checkpoints / str(step)
         weights = self.state.seeds.learner.online
-        trees = {"state": self._kept(self.state), "best": self.best, "weights": weights}
+        trees = {"state": kept(self.loop, self.state), "best": self.best, "weights": weights}
         checkpoint.write(target, trees, about)
         checkpoint.write(self.folder.best, {"weights": self.best["weights"]}, about)
         self.folder.set_last(step)

@@ -97,11 +97,7 @@ class Run:
             )
         else:
             judge, spec = judge_of(env, self.wrap), spec_of(env, wrap=self.wrap, bins=bins)
-        if (spec.shape, spec.actions) != (self.spec.shape, self.spec.actions):
-            raise UsageError(
-                f"'{spec.id}' has observations {spec.shape} and actions {_actions(spec)}; the policy takes"
-                f" {self.spec.shape} and {_actions(self.spec)}."
-            )
+        spec.require_fits(self.spec)
         learner, commanded = self.program.learner, self.spec.actions.commands is not None
         if isinstance(judge, HostEnvironment):
             try:
@@ -194,13 +190,6 @@ def spec_from_json(data: Any) -> Spec:
         )
     except (KeyError, TypeError, ValueError):
         raise UsageError("The run's config.json is damaged: its spec cannot be read.") from None
-
-
-def _actions(spec: Spec) -> str:
-    """Say for people what can be chosen."""
-    if spec.actions.commands is None:
-        return str(spec.actions.choices)
-    return f"commands {', '.join(str(list(own)) for own in spec.actions.commands)}"
 
 
 def evaluate(run: Run | Path | str, episodes: int = 100, **options: Any) -> Score:

@@ -13,7 +13,7 @@ from qhat.config import TrainConfig
 from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
-from qhat.environments.own import Own, adopt, judge_of, name_of
+from qhat.environments.own import Own, adopt, judge_of, name_of, spec_of
 from qhat.environments.reference import reference_builder
 from qhat.errors import require
 from qhat.evaluation import Judge
@@ -45,6 +45,8 @@ def staged(
             f"The environment has {made.num_envs} copies and the recipe num_envs"
             f" {config.recipe.num_envs}; expected as many.",
         )
+        if judge is not None:
+            spec_of(judge, wrap=(), bins=made.spec.actions.choices).require_fits(made.spec)
         yield stage
     finally:
         for each in (made, stage.judge):

@@ -17,6 +17,7 @@ from qhat import recipes
 from qhat.axis import parse
 from qhat.cli.parsing import read, value_of, values_of
 from qhat.config import TrainConfig
+from qhat.demonstrations.sources import require_readable
 from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
 from qhat.errors import UsageError
@@ -53,6 +54,8 @@ def run(words: Sequence[str]) -> int:
         if path is not None:
             RunFolder.open(path)
 
+    for source in config.demos:
+        require_readable(source)
     if told.video:
         _require_video()
     stop = _Stop()
@@ -134,7 +137,8 @@ def _defaults(words: Sequence[str]) -> Train:
         kept = {key: value for key, value in written.items() if key in names and value is not None}
         kept |= {"recipe": Recipe.from_json(written["recipe"]), "run_dir": Path(folder)}
         kept |= {"wrap": wrappers.listed(written.get("wrap", []))}
-        kept.pop("init_from", None)
+        for name in ("init_from", "demos"):
+            kept.pop(name, None)
         try:
             return Train(**{**kept, "env": written["env"], "resume": False})
         except TypeError:

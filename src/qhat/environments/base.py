@@ -10,6 +10,7 @@ import jax
 from jaxtyping import Array, Bool, Float, Int
 
 from qhat.actions import Actions
+from qhat.errors import require
 
 
 class Timestep(eqx.Module):
@@ -83,6 +84,14 @@ class Spec:
     """Steps after which an episode is cut in the reference too; 0 where it has a limit of its own."""
     options: tuple[tuple[str, Any], ...] = ()
     """Options that the task was made with, where they are not its library's defaults."""
+
+    def require_fits(self, policy: "Spec") -> None:
+        """Raise `UsageError` unless a policy that was learned in `policy` can play here."""
+        require(
+            self.shape == policy.shape and self.actions.same(policy.actions),
+            f"'{self.id}' has observations {self.shape} and actions {self.actions}; the policy takes"
+            f" {policy.shape} and {policy.actions}.",
+        )
 
 
 class Environment(abc.ABC):

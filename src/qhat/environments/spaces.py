@@ -9,7 +9,6 @@ the alphabetical order of their keys (a nested dictionary in its key's place, a 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -131,22 +130,16 @@ class ActionCoding:
 
     @staticmethod
     def _binned(space: gymnasium.spaces.Box, dtype: str, env_id: str, bins: Sequence[int]) -> ActionCoding:
-        low, high = (part.ravel().astype(float).tolist() for part in (space.low, space.high))
-        actions = Actions.binned(low, high, bins, f"Environment '{env_id}'")
+        low, high = (part.ravel().tolist() for part in (space.low, space.high))
+        actions = Actions.binned(low, high, bins, f"Environment '{env_id}'", dtype)
         return ActionCoding(actions, (0,) * actions.factors, space.shape, dtype)
-
-    @functools.cached_property
-    def _commands(self) -> np.ndarray:
-        """`Actions.table` as the environment takes it."""
-        table = self.actions.table
-        return (np.rint(table) if np.dtype(self.dtype).kind in "iu" else table).astype(self.dtype)
 
     def write(self, choice: Any, xp: Any = np) -> Any:
         """Return the actions of a batch of choices `[N, F]`: `[N, *shape]`."""
         if self.actions.commands is None:
             action = choice + xp.asarray(self.start, choice.dtype)
         else:
-            action = xp.asarray(self._commands)[xp.arange(self.actions.factors), choice]
+            action = xp.asarray(self.actions.table)[xp.arange(self.actions.factors), choice]
         return action.reshape(action.shape[0], *self.shape)
 
 

@@ -128,13 +128,10 @@ class Program:
 
     def store(self, seed: SeedState, timestep: Timestep) -> SeedState:
         """Append the transitions to replay."""
-        reward = timestep.reward
-        for part in self.rewards:
-            reward = part.learned(reward)
         step = replay.Step(
             observation=seed.observation,
             action=seed.action,
-            reward=reward,
+            reward=self._learned(timestep.reward),
             successor=timestep.successor,
             terminated=timestep.terminated,
             truncated=timestep.truncated,
@@ -147,6 +144,22 @@ class Program:
             ring = replay.cut(ring, timestep.broken)
         sampler = self.recipe.sampler.store(seed.sampler, slots, starts)
         return dataclasses.replace(seed, ring=ring, sampler=sampler)
+
+    def append(self, ring: replay.Ring, sampler: Any, fields: tuple) -> tuple[replay.Ring, Any]:
+        """Append steps that somebody else took, given by the fields of `replay.Step`, `[T, E, ...]`."""
+
+        def one(carry: tuple, row: tuple) -> tuple:
+            step = replay.Step(*row)
+            step = dataclasses.replace(step, reward=self._learned(step.reward))
+            ring, slots, starts = replay.store(carry[0], step)
+            return (ring, self.recipe.sampler.store(carry[1], slots, starts)), None
+
+        return jax.lax.scan(one, (ring, sampler), fields)[0]
+
+    def _learned(self, reward: Array) -> Array:
+        for part in self.rewards:
+            reward = part.learned(reward)
+        return reward
 
     def learn(
         self, seed: SeedState, key: Array, steps: Int[Array, ""], clock: Clock

@@ -1,0 +1,97 @@
+"""How a run begins: fresh, from another run's weights, with demonstrations, or where it stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from qhat.config import TrainConfig
+from qhat.demonstrations.reading import joined, read
+from qhat.environments.base import Spec
+from qhat.errors import UsageError
+from qhat.run import load_best, spec_to_json
+from qhat.runs.folder import RunFolder, write_text
+from qhat.training import checkpoint
+from qhat.training.host import HostLoop
+from qhat.training.loop import Loop
+from qhat.training.prefill import prefill
+from qhat.training.state import TrainState
+
+OWN = ("env", "recipe_name", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec")
+"""Settings that a run keeps when it is resumed."""
+
+
+def begin(
+    config: TrainConfig, loop: Loop | HostLoop, spec: Spec, keys: Array
+) -> tuple[RunFolder, TrainState, dict[str, Any]]:
+    """Return the folder, the state to go on from, and the best weights so far.
+
+    Args:
+        keys: of the seeds, `[S]`.
+    """
+    if config.resume:
+        assert config.run_dir is not None
+        return _resume(config, loop, spec, keys, RunFolder.open(config.run_dir))
+    told = [read(source, spec) for source in config.demos]
+    state = loop.init(keys)
+    if config.init_from is not None:
+        state = _warm_start(config, loop, state, config.init_from)
+    if told:
+        state = prefill(loop.program, state, joined(told))
+    folder = RunFolder.create(config.run_dir, config.env, config.recipe_name)
+    folder.describe({**config.to_json(), "spec": spec_to_json(spec)})
+    folder.start_tables()
+    weights = jax.tree.map(np.asarray, state.seeds.learner.online)
+    S = config.seeds
+    best = {"weights": weights, "score": np.full(S, -np.inf), "step": np.zeros(S, np.int64)}
+    return folder, state, best
+
+
+def _resume(
+    config: TrainConfig, loop: Loop | HostLoop, spec: Spec, keys: Array, folder: RunFolder
+) -> tuple[RunFolder, TrainState, dict[str, Any]]:
+    written = folder.read_config()
+    wanted = {**config.to_json(), "spec": spec_to_json(spec)}
+    for name in OWN:
+        if written.get(name) != wanted[name]:
+            raise UsageError(
+                f"Run '{folder.path}' was trained with another {name}; resuming takes the run's own"
+                " settings, with only --steps changed."
+            )
+    last, S = folder.last(), config.seeds
+    shape = kept(loop, jax.eval_shape(loop.init, keys))
+    best_shape = {
+        "weights": shape.seeds.learner.online,
+        "score": jax.ShapeDtypeStruct((S,), np.float64),
+        "step": jax.ShapeDtypeStruct((S,), np.int64),
+    }
+    state = checkpoint.read_tree(last, "state", shape)
+    best = checkpoint.read_tree(last, "best", best_shape)
+    at = int(state.clock.iterations)
+    folder.rewind(at * config.recipe.num_envs)
+    write_text(folder.config, json.dumps({**written, "steps": config.steps}, indent=2) + "\n")
+    state = jax.tree.map(jnp.asarray, state)
+    if not loop.environment.snapshots:
+        state = loop.restart(state, jax.vmap(jax.random.fold_in, (0, None))(keys, at))
+    return folder, state, best
+
+
+def kept(loop: Loop | HostLoop, state: TrainState) -> TrainState:
+    """What of a state a checkpoint keeps: all but environments that are no values."""
+    if loop.environment.snapshots or state.seeds.environment is None:
+        return state
+    return eqx.tree_at(lambda whole: whole.seeds.environment, state, replace_fn=lambda _: None)
+
+
+def _warm_start(config: TrainConfig, loop: Loop | HostLoop, state: TrainState, source: Path) -> TrainState:
+    parameters = load_best(RunFolder.open(source), state.seeds.learner.online, config.recipe)
+    copies = (parameters, jax.tree.map(jnp.copy, parameters))
+    seeds = eqx.tree_at(lambda own: (own.learner.online, own.learner.target), state.seeds, copies)
+    return TrainState(state.clock, loop.program.primed(seeds))

@@ -1,0 +1,1 @@
+"""Transitions that others took: from files into replay."""

@@ -1,0 +1,226 @@
+"""What a source of transitions holds, checked row by row against the environment it is for."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from qhat.actions import Actions
+from qhat.demonstrations.sources import MINARI, NEEDED, OPTIONAL, archive_of, require_readable
+from qhat.environments.base import Spec
+from qhat.environments.spaces import Observations
+from qhat.errors import UsageError, near_miss, require
+
+
+@dataclasses.dataclass(frozen=True)
+class Demonstrations:
+    """T transitions as replay takes them."""
+
+    observation: np.ndarray
+    """`[T, ...]`"""
+    action: np.ndarray
+    """`[T, F]`, choices."""
+    reward: np.ndarray
+    successor: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    """True also where the recording breaks off."""
+    legal: np.ndarray | None = None
+    """`[T, F, C]`"""
+    legal_next: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    @property
+    def episodes(self) -> int:
+        """Number of episodes, whole or broken off."""
+        ended = self.terminated | self.truncated
+        return int(ended.sum()) + int(len(ended) > 0 and not ended[-1])
+
+
+def read(source: str, spec: Spec) -> Demonstrations:
+    """Read one source for an environment.
+
+    Args:
+        source: path of an `.npz` file, or `minari:` and the id of a dataset on this machine.
+
+    Raises:
+        UsageError: no such source, or rows that do not fit the environment; the row is named.
+    """
+    require_readable(source)
+    if source.startswith(MINARI):
+        return _of_minari(source, spec)
+    with archive_of(source) as archive:
+        known = {name for name in archive.files if name in (*NEEDED, *OPTIONAL)}
+        try:
+            columns = {name: archive[name] for name in known}
+        except (ValueError, zipfile.BadZipFile):
+            raise UsageError(
+                f"Demonstrations '{source}' hold objects or are damaged; expected arrays of numbers."
+            ) from None
+    return _checked(source, columns, spec)
+
+
+def joined(parts: Sequence[Demonstrations]) -> Demonstrations:
+    """Return several one after the other."""
+    columns: dict[str, Any] = {}
+    for field in dataclasses.fields(Demonstrations):
+        each = [getattr(part, field.name) for part in parts]
+        columns[field.name] = None if each[0] is None else np.concatenate(each)
+    return Demonstrations(**columns)
+
+
+def _checked(source: str, columns: Mapping[str, np.ndarray], spec: Spec) -> Demonstrations:
+    """Check every row, and turn it into what replay takes."""
+    reader = _Reader(f"Demonstrations '{source}'", len(np.atleast_1d(columns["reward"])))
+    require(reader.rows > 0, f"{reader.whose} hold no transition; expected one or more.")
+    seen, after = (
+        reader.observations(columns[name], name, spec) for name in ("observation", "next_observation")
+    )
+    terminated = reader.flags(columns["terminated"], "terminated")
+    truncated = np.zeros_like(terminated)
+    if "truncated" in columns:
+        truncated = reader.flags(columns["truncated"], "truncated")
+    broken = np.append(~_each(after[:-1] == seen[1:]), True)
+    action = reader.actions(columns["action"], spec.actions)
+    legal, after_legal = (reader.masks(columns.get(name), name, spec) for name in ("mask", "next_mask"))
+    if legal is not None:
+        chosen = np.take_along_axis(legal, action[..., None], axis=2)
+        reader.require_rows(_each(chosen), "action", action, "one that its own mask allows")
+    return Demonstrations(
+        seen,
+        action,
+        reader.numbers(columns["reward"], "reward", ()).astype(np.float32),
+        after,
+        terminated,
+        (truncated | broken) & ~terminated,
+        legal,
+        after_legal,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Reads the columns of one source; its errors name the column and the row."""
+
+    whose: str
+    rows: int
+
+    def require_rows(self, good: np.ndarray, name: str, values: np.ndarray, expected: str) -> None:
+        """Raise `UsageError` for the first row that is not `good` `[T]`."""
+        if not good.all():
+            row = int(np.argmin(good))
+            raise UsageError(
+                f"{self.whose}: row {row} of {name} is {np.asarray(values)[row].tolist()}; expected"
+                f" {expected}. Nothing was stored."
+            )
+
+    def numbers(self, column: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Check a column of finite numbers `[T, *shape]`."""
+        value = np.asarray(column)
+        require(
+            value.dtype.kind in "biuf" and value.shape == (self.rows, *shape),
+            f"{self.whose}: {name} is {value.dtype} {value.shape}; expected numbers of"
+            f" shape {(self.rows, *shape)}.",
+        )
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(value.astype(np.float32))
+        self.require_rows(_each(finite), name, value, "finite numbers")
+        return value
+
+    def observations(self, column: np.ndarray, name: str, spec: Spec) -> np.ndarray:
+        """Check observations, and give them the environment's type."""
+        value = self.numbers(column, name, spec.shape)
+        told = value.astype(spec.dtype)
+        if np.dtype(spec.dtype).kind in "iub":
+            words = f"values that a {spec.dtype} can hold"
+            self.require_rows(_each(told == value), name, value, words)
+        return told
+
+    def flags(self, column: np.ndarray, name: str) -> np.ndarray:
+        """Check a column of yes and no."""
+        value = self.numbers(column, name, ())
+        self.require_rows((value == 0) | (value == 1), name, value, "true or false")
+        return value.astype(bool)
+
+    def actions(self, column: np.ndarray, actions: Actions) -> np.ndarray:
+        """Return choices `[T, F]`: those nearest to the commands, where actions are commands."""
+        value = np.asarray(column)
+        if actions.factors == 1 and value.ndim == 1:
+            value = value[:, None]
+        value = self.numbers(value, "action", (actions.factors,))
+        if actions.commands is None:
+            good = (value == np.floor(value)) & (value >= 0) & (value < np.asarray(actions.choices))
+            words = f"whole numbers from 0 to below {list(actions.choices)}"
+            self.require_rows(_each(good), "action", value, words)
+            return value.astype(np.int32)
+        table = actions.table.astype(float)
+        low, high = table.min(axis=1), table.max(axis=1)
+        slack = 1e-5 * (high - low)
+        good = (value >= low - slack) & (value <= high + slack)
+        words = f"commands from {low.tolist()} to {high.tolist()}"
+        self.require_rows(_each(good), "action", value, words)
+        return actions.nearest(value.astype(float)).astype(np.int32)
+
+    def masks(self, column: np.ndarray | None, name: str, spec: Spec) -> np.ndarray | None:
+        """Return `[T, F, C]`, all legal where none was recorded; `None` where the task masks nothing."""
+        if not spec.masked:
+            require(column is None, f"{self.whose} have {name}, and '{spec.id}' masks no actions.")
+            return None
+        every = np.broadcast_to(np.asarray(spec.actions.all_legal), (self.rows, *_both(spec.actions)))
+        if column is None:
+            return every
+        value = self.numbers(column, name, (sum(spec.actions.choices),)).astype(bool)
+        legal = np.zeros(every.shape, bool)
+        ends = np.cumsum((0, *spec.actions.choices))
+        for factor, count in enumerate(spec.actions.choices):
+            legal[:, factor, :count] = value[:, ends[factor] : ends[factor + 1]]
+        if name == "mask":
+            self.require_rows(_each(np.any(legal, axis=2)), name, value, "a legal action")
+        # Nothing is chosen after a terminal state, where many environments give an empty mask.
+        return np.where(legal.any(axis=2, keepdims=True), legal, every)
+
+
+def _each(good: np.ndarray) -> np.ndarray:
+    """Whether everything is good in each row of `[T, ...]`."""
+    return np.logical_and.reduce(good.reshape(len(good), math.prod(good.shape[1:])), axis=1)
+
+
+def _both(actions: Actions) -> tuple[int, int]:
+    return actions.factors, actions.width
+
+
+def _of_minari(source: str, spec: Spec) -> Demonstrations:
+    """Read a dataset of Minari's that is on this machine."""
+    minari, name = importlib.import_module("minari"), source.removeprefix(MINARI)
+    known = sorted(minari.list_local_datasets())
+    if name not in known:
+        listing = f"there are {', '.join(known)}" if known else "there are none"
+        raise UsageError(
+            f"Minari has no dataset '{name}' on this machine ({listing}).{near_miss(name, known)}"
+            f" To fetch it: minari download {name}"
+        )
+    dataset = minari.load_dataset(name)
+    observations = Observations.of(dataset.observation_space, source)
+    start = np.asarray(getattr(dataset.action_space, "start", 0))
+    parts: list[Demonstrations] = []
+    for episode in dataset.iterate_episodes():
+        seen = observations.read(episode.observations)
+        columns = {
+            "observation": seen[:-1],
+            "next_observation": seen[1:],
+            "action": np.asarray(episode.actions) - start,
+            "reward": episode.rewards,
+            "terminated": episode.terminations,
+            "truncated": episode.truncations,
+        }
+        parts.append(_checked(f"{source}, episode {episode.id}", columns, spec))
+    require(bool(parts), f"Demonstrations '{source}' hold no transition; expected one or more.")
+    return joined(parts)

@@ -1,0 +1,85 @@
+"""Demonstrations into replay, before the first step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from qhat.demonstrations.reading import Demonstrations
+from qhat.errors import require
+from qhat.replay import ring as replay
+from qhat.training.iteration import Program
+from qhat.training.state import SeedState, TrainState
+
+BLOCK = 1_024
+"""Rows of every ring that one compiled call stores."""
+
+
+def prefill(program: Program, state: TrainState, demonstrations: Demonstrations) -> TrainState:
+    """Store the same demonstrations in every seed's replay, spread over the rings of its environments.
+
+    An episode that lies across two rings is cut there, as by a time limit. The state is donated.
+
+    Raises:
+        UsageError: replay would write over the first of them while it stores the last.
+    """
+    E, recipe = program.recipe.num_envs, program.recipe
+    rows = _rows(demonstrations, E, program.stack)
+    require(
+        rows <= recipe.replay_capacity // E,
+        f"--replay-capacity is {recipe.replay_capacity}, and the demonstrations"
+        f" ({len(demonstrations)} transitions) need {rows * E}; expected more.",
+    )
+
+    def one(seed: SeedState, block: tuple) -> SeedState:
+        ring, sampler = program.append(seed.ring, seed.sampler, block)
+        return dataclasses.replace(seed, ring=ring, sampler=sampler)
+
+    def cut(seed: SeedState) -> SeedState:
+        return dataclasses.replace(seed, ring=replay.cut(seed.ring))
+
+    store = jax.jit(jax.vmap(one, (0, None)), donate_argnums=0)
+    seeds = state.seeds
+    for block in _blocks(demonstrations, E):
+        seeds = store(seeds, block)
+    return TrainState(state.clock, jax.jit(jax.vmap(cut), donate_argnums=0)(seeds))
+
+
+def _rows(demonstrations: Demonstrations, envs: int, stack: int) -> int:
+    """Rows of a ring that the fullest takes: a step each, and per episode what its end and start add."""
+    ends = _by_ring(demonstrations.terminated | demonstrations.truncated, envs, True)
+    ends[-1] = True
+    return ends.shape[0] + stack * int(ends.sum(axis=0).max())
+
+
+def _blocks(demonstrations: Demonstrations, envs: int) -> Iterator[tuple]:
+    """Yield fields of steps, `[BLOCK, E, ...]`: ring e takes the e-th of E equal parts of the time."""
+    real = _by_ring(np.ones(len(demonstrations), bool), envs, False)
+    columns = {
+        field.name: None if (told := getattr(demonstrations, field.name)) is None else _by_ring(told, envs)
+        for field in dataclasses.fields(demonstrations)
+    }
+    for begin in range(0, real.shape[0], BLOCK):
+        part = slice(begin, begin + BLOCK)
+        block: dict[str, Any] = {
+            name: None if told is None else _padded(told[part]) for name, told in columns.items()
+        }
+        block["real"] = _padded(real[part])
+        yield tuple(block[field.name] for field in dataclasses.fields(replay.Step))
+
+
+def _by_ring(column: np.ndarray, envs: int, filler: object = 0) -> np.ndarray:
+    """Cut `[T, ...]` into E parts: `[ceil(T/E), E, ...]`."""
+    length = -(-len(column) // envs)
+    missing = np.full((length * envs - len(column), *column.shape[1:]), filler, column.dtype)
+    whole = np.concatenate([column, missing])
+    return np.swapaxes(whole.reshape(envs, length, *column.shape[1:]), 0, 1)
+
+
+def _padded(block: np.ndarray) -> np.ndarray:
+    missing = np.zeros((BLOCK - len(block), *block.shape[1:]), block.dtype)
+    return np.concatenate([block, missing])
