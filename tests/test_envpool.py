@@ -11,8 +11,10 @@ from typing import Any
 
 import envpool
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import io_callback
 
 from qhat import recipes
 from qhat.config import TrainConfig
@@ -25,6 +27,7 @@ from qhat.errors import UsageError
 from qhat.experiment import Interrupted, train
 from qhat.exploration import EpsilonGreedy
 from qhat.run import evaluate
+from qhat.training.compiler import held
 
 SEEDS, ENVS, TURNS = (3, 8), 3, 120
 pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered by casting")
@@ -116,6 +119,37 @@ def test_a_run_trains_stops_goes_on_and_is_judged_by_gymnasium(tmp_path: Path):
     assert score.env == "LunarLander-v3"
     assert len(score.per_seed) == 2
     assert np.isfinite(score.per_seed).all()
+
+
+def test_the_compiled_loop_and_the_host_loop_learn_the_same(tmp_path: Path):
+    """To the bit: who calls the pool differs, and the order of acting, stepping and learning does not."""
+    config = dataclasses.replace(_config(tmp_path / "compiled"), seeds=1, steps=800)
+    compiled = train("envpool:CartPole-v1", config)
+    hosted = dataclasses.replace(config, run_dir=tmp_path / "host", env_kwargs={"host": True})
+    assert train("envpool:CartPole-v1", hosted).weights_sha256() == compiled.weights_sha256()
+
+
+def test_learning_waits_until_the_step_has_begun():
+    """Both orders are right for the compiler; only one lets environments step while the update runs."""
+    order: list[str] = []
+
+    def said(word: str) -> Any:
+        def say(_: Any) -> np.ndarray:
+            order.append(word)
+            return np.zeros((), np.int32)
+
+        return lambda given: io_callback(say, jax.ShapeDtypeStruct((), np.int32), given)
+
+    @jax.jit
+    def both(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        token = said("begun")(jnp.int32(1))
+        return token, said("learned")(jax.random.bits(held(key, token)))
+
+    key = jax.random.key(3)
+    for _ in range(50):
+        jax.block_until_ready(both(key))
+    assert order == ["begun", "learned"] * 50
+    assert jax.random.key_data(held(key, jnp.int32(0))).tolist() == jax.random.key_data(key).tolist()
 
 
 def test_replay_holds_no_reset_row_and_no_successor_of_another_episode():

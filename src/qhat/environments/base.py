@@ -101,6 +101,8 @@ class Environment(abc.ABC):
     num_envs: int
     snapshots: bool = True
     """Whether its state is a value, which can be saved and gone on from."""
+    apart: bool = False
+    """Whether a step goes on outside the program, which can do something else between its two halves."""
 
     def start(self, keys: Array) -> tuple[Any, Array]:
         """Return fresh environments for every seed of `keys` `[S]`; leaves `[S, ...]`."""
@@ -113,6 +115,18 @@ class Environment(abc.ABC):
     @abc.abstractmethod
     def step(self, state: Any, action: Int[Array, "E F"], key: Array) -> tuple[Any, Timestep]:
         """Step all E environments; one that ends starts anew."""
+
+    def send(self, state: Any, action: Int[Array, "E F"]) -> tuple[Any, Int[Array, ""]]:
+        """Begin a step of environments that are `apart`.
+
+        Returns:
+            the state, and a token: 0, which the compiler cannot know before the step has begun.
+        """
+        raise NotImplementedError(f"'{self.spec.id}' is stepped within the program.")
+
+    def receive(self, state: Any) -> tuple[Any, Timestep]:
+        """End the step that `send` began."""
+        raise NotImplementedError(f"'{self.spec.id}' is stepped within the program.")
 
     def legal(self, state: Any) -> Bool[Array, "E F C"] | None:
         """Return the actions that the observations of `reset` allow; `None` is all."""

@@ -42,6 +42,7 @@ class EnvPoolEnvironment(Environment):
     """E environments for each seed; the seeds that share a device share a pool."""
 
     snapshots = False
+    apart = True
 
     def __init__(
         self,
@@ -63,12 +64,13 @@ class EnvPoolEnvironment(Environment):
         # EnvPool's arrays may be 64 bits wide: nothing else is traced in that mode.
         with jax.enable_x64(True):
             try:
-                self._handles, _, _, steps = zip(*(each.xla() for each in self._pools), strict=True)
+                self._handles, receives, sends, _ = zip(*(each.xla() for each in self._pools), strict=True)
             except (RuntimeError, ImportError, AttributeError, ValueError, TypeError) as error:
                 raise NotCompiledError(
                     f"EnvPool has no compiled step for '{entry.id}' here ({type(error).__name__}: {error})."
                 ) from None
-        self._steps = [functools.partial(self._pool_step, step) for step in steps]
+        self._sends = [functools.partial(self._pool_send, send) for send in sends]
+        self._receives = [functools.partial(self._pool_receive, receive) for receive in receives]
 
     def start(self, keys: Array) -> tuple[PoolState, Array]:
         """Reset every pool. EnvPool's own seeds, not `keys`, say how the episodes begin."""
@@ -83,42 +85,67 @@ class EnvPoolEnvironment(Environment):
         raise TypeError("EnvPool's environments are reset by `start`, outside compiled programs.")
 
     def step(self, state: PoolState, action: Int[Array, "E F"], key: Array) -> tuple[PoolState, Timestep]:
-        handle, *said = self._call(state.handle, action)
+        return self.receive(self.send(state, action)[0])
+
+    def send(self, state: PoolState, action: Int[Array, "E F"]) -> tuple[PoolState, Int[Array, ""]]:
+        handle = self._send(state.handle, action)
+        # A handle is an address, and never 0.
+        return PoolState(handle, state.past), jnp.all(handle == 0).astype(jnp.int32)
+
+    def receive(self, state: PoolState) -> tuple[PoolState, Timestep]:
+        handle, *said = self._receive(state.handle)
         observation, rows, past = self._task.rows(state.past, *said, xp=jnp)
         timestep = Timestep(observation=observation, successor=observation, **rows._asdict())
         return PoolState(handle, past), timestep
 
     @property
-    def _call(self) -> Callable[[Array, Array], Any]:
-        """The pool's step for one seed; under `vmap` one step of the pool serves all seeds."""
+    def _send(self) -> Callable[[Array, Array], Array]:
+        """Hand one seed's actions to the pool; under `vmap` those of all seeds at once."""
 
         @jax.custom_batching.custom_vmap
-        def call(handle: Array, action: Array) -> Any:
-            handle, *rest = self._on_this_device(handle, jnp.tile(action, (self._share, 1)))
-            # Where seeds share the pool this is only traced, for its shapes: `vmap` puts the rule below.
-            return handle, *jax.tree.map(lambda part: part[: self.num_envs], rest)
+        def send(handle: Array, action: Array) -> Array:
+            return self._on_this_device(self._sends, handle, jnp.tile(action, (self._share, 1)))
 
-        @call.def_vmap
+        @send.def_vmap
         def _(size: int, batched: Any, handle: Array, action: Array) -> Any:
             handle = handle[0] if batched[0] else handle
             action = action if batched[1] else jnp.broadcast_to(action, (size, *action.shape))
-            handle, *rest = self._on_this_device(handle, action.reshape(-1, action.shape[-1]))
+            handle = self._on_this_device(self._sends, handle, action.reshape(-1, action.shape[-1]))
+            return jnp.broadcast_to(handle, (size, *handle.shape)), True
+
+        return send
+
+    @property
+    def _receive(self) -> Callable[[Array], Any]:
+        """Take what a step of the pool brought one seed; under `vmap` what it brought all."""
+
+        @jax.custom_batching.custom_vmap
+        def receive(handle: Array) -> Any:
+            handle, *rest = self._on_this_device(self._receives, handle)
+            # Where seeds share the pool this is only traced, for its shapes: `vmap` puts the rule below.
+            return handle, *jax.tree.map(lambda part: part[: self.num_envs], rest)
+
+        @receive.def_vmap
+        def _(size: int, batched: Any, handle: Array) -> Any:
+            handle, *rest = self._on_this_device(self._receives, handle[0] if batched[0] else handle)
             rows = jax.tree.map(lambda part: part.reshape(size, -1, *part.shape[1:]), rest)
             out = (jnp.broadcast_to(handle, (size, *handle.shape)), *rows)
             return out, jax.tree.map(lambda _: True, out)
 
-        return call
+        return receive
 
-    def _on_this_device(self, handle: Array, action: Int[Array, "N F"]) -> Any:
-        if len(self._pools) == 1:
-            return self._steps[0](handle, action)
-        return jax.lax.switch(jax.lax.axis_index(SEEDS), self._steps, handle, action)
+    def _on_this_device(self, calls: Sequence[Callable[..., Any]], *arguments: Array) -> Any:
+        if len(calls) == 1:
+            return calls[0](*arguments)
+        return jax.lax.switch(jax.lax.axis_index(SEEDS), calls, *arguments)
 
-    def _pool_step(self, step: Any, handle: Array, action: Int[Array, "N F"]) -> Any:
+    def _pool_send(self, send: Any, handle: Array, action: Int[Array, "N F"]) -> Array:
         with jax.enable_x64(True):
-            handle, (observation, reward, terminated, truncated, info) = step(
-                handle, self._task.command(self._coding, action, jnp)
-            )
+            return send(handle, self._task.command(self._coding, action, jnp))
+
+    def _pool_receive(self, receive: Any, handle: Array) -> Any:
+        with jax.enable_x64(True):
+            handle, (observation, reward, terminated, truncated, info) = receive(handle)
             observation = self._observations.read(observation, jnp)
             told = {name: info[name].astype(jnp.float32) for name in self._task.told}
             return handle, observation, reward.astype(jnp.float32), terminated, truncated, told

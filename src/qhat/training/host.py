@@ -22,8 +22,8 @@ from jaxtyping import Array
 
 from qhat.environments.host import HostEnvironment
 from qhat.training.bridge import GOES_ON, Bridge, Rows, timestep
-from qhat.training.compiler import COMPILER_OPTIONS
-from qhat.training.iteration import Program, no_metrics, split, tally
+from qhat.training.compiler import COMPILER_OPTIONS, held
+from qhat.training.iteration import Program, no_metrics, split
 from qhat.training.loop import Advance
 from qhat.training.state import Clock, Log, SeedState, TrainState
 
@@ -100,9 +100,7 @@ class HostLoop:
             seeds, told = each(self._observe, (None, 0, 0))(clock, seeds, unbatched(rows))
             if parallel:
                 token = bridge.send(batched(seeds.action), (turn + 1 < count) & (how == GOES_ON))
-                # The step is begun before the update is.
-                token, seeds = jax.lax.optimization_barrier((token, seeds))
-            seeds, log = each(self._learn, (None, 0, 0))(clock, seeds, told)
+            seeds, log = each(self._learn, (None, 0, 0, None))(clock, seeds, told, token)
             logs = jax.tree.map(
                 lambda all_, one: jax.lax.dynamic_update_index_in_dim(all_, one, turn, 0 if alone else 1),
                 logs,
@@ -120,15 +118,13 @@ class HostLoop:
 
     def _observe(self, clock: Clock, seed: SeedState, rows: Rows) -> tuple[SeedState, tuple]:
         """Store a step and choose the next actions."""
-        now, steps = timestep(rows), (clock.iterations + 1) * self.program.recipe.num_envs
-        seed, told = tally(self.program.store(seed, now), now)
-        key = self._key(clock, seed, "act")
-        return self.program.act(seed, now.observation, now.legal, key, steps), told
+        return self.program.observe(clock, seed, timestep(rows), self._key(clock, seed, "act"))
 
-    def _learn(self, clock: Clock, seed: SeedState, told: tuple) -> tuple[SeedState, Log]:
-        """Do the updates that are due; report the iteration."""
+    def _learn(self, clock: Clock, seed: SeedState, told: tuple, token: Array) -> tuple[SeedState, Log]:
+        """Do the updates that are due, once the step has begun; report the iteration."""
         steps = clock.iterations * self.program.recipe.num_envs
-        seed, metrics = self.program.learn(seed, self._key(clock, seed, "learn"), steps, clock)
+        key = held(self._key(clock, seed, "learn"), token)
+        seed, metrics = self.program.learn(seed, key, steps, clock)
         return seed, Log(*told, metrics=metrics)
 
     def _empty_log(self, lead: tuple[int, ...]) -> Log:

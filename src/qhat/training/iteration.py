@@ -114,6 +114,17 @@ class Program:
         steps += self.recipe.num_envs
         return self.act(seed, timestep.observation, timestep.legal, keys["act"], steps), log
 
+    def observe(
+        self, clock: Clock, seed: SeedState, timestep: Timestep, key: Array
+    ) -> tuple[SeedState, tuple[Array, ...]]:
+        """Store what `seed.action` led to and choose the next action, which comes before the update here.
+
+        For environments that step while the update runs.
+        """
+        steps = (clock.iterations + 1) * self.recipe.num_envs
+        seed, told = tally(self.store(seed, timestep), timestep)
+        return self.act(seed, timestep.observation, timestep.legal, key, steps), told
+
     def tick(self, clock: Clock) -> Clock:
         """Advance the clock by the iteration that `iterate` did."""
         return Clock(clock.iterations + 1, clock.updates + self.updates_due(clock))

@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from qhat.environments.base import SEEDS, Environment
-from qhat.training.compiler import COMPILER_OPTIONS
+from qhat.training.compiler import COMPILER_OPTIONS, held
 from qhat.training.iteration import Program, split
 from qhat.training.state import Clock, Log, SeedState, TrainState
 
@@ -111,7 +111,7 @@ class Loop:
 
         def body(index: Array, carry: tuple[Clock, SeedState, Log]) -> tuple:
             clock, seed, logs = carry
-            seed, log = self._step(clock, seed)
+            seed, log = self._step(clock, seed, index + 1 < count)
             logs = jax.tree.map(
                 lambda all_, one: jax.lax.dynamic_update_index_in_dim(all_, one, index, 0),
                 logs,
@@ -119,17 +119,40 @@ class Loop:
             )
             return self.program.tick(clock), seed, logs
 
-        shapes = jax.eval_shape(self._step, clock, seed)[1]
+        if self.environment.apart:
+            seed, _ = self._send(seed, count > 0)
+        shapes = jax.eval_shape(self._step, clock, seed, jnp.bool(True))[1]
         logs = jax.tree.map(lambda leaf: jnp.zeros((longest, *leaf.shape), leaf.dtype), shapes)
         _, seed, logs = jax.lax.fori_loop(0, count, body, (clock, seed, logs))
         return seed, logs
 
-    def _step(self, clock: Clock, seed: SeedState) -> tuple[SeedState, Log]:
+    def _step(self, clock: Clock, seed: SeedState, goes_on: Array) -> tuple[SeedState, Log]:
         now = jax.random.fold_in(seed.key, clock.iterations)
         keys = split(now, "environment", "learn", "act")
+        if self.environment.apart:
+            return self._step_apart(clock, seed, goes_on, keys)
         state, timestep = self.environment.step(seed.environment, seed.action, keys["environment"])
         seed = dataclasses.replace(seed, environment=state)
         return self.program.iterate(clock, seed, timestep, keys)
+
+    def _step_apart(
+        self, clock: Clock, seed: SeedState, goes_on: Array, keys: dict[str, Array]
+    ) -> tuple[SeedState, Log]:
+        """End the step that is under way, begin the next one if it `goes_on`, and learn meanwhile."""
+        steps = clock.iterations * self.program.recipe.num_envs
+        state, timestep = self.environment.receive(seed.environment)
+        seed = dataclasses.replace(seed, environment=state)
+        seed, told = self.program.observe(clock, seed, timestep, keys["act"])
+        seed, token = self._send(seed, goes_on)
+        seed, metrics = self.program.learn(seed, held(keys["learn"], token), steps, clock)
+        return seed, Log(*told, metrics=metrics)
+
+    def _send(self, seed: SeedState, goes_on: Array) -> tuple[SeedState, Array]:
+        def no(state: Any, _: Array) -> tuple[Any, Array]:
+            return state, jnp.int32(0)
+
+        state, token = jax.lax.cond(goes_on, self.environment.send, no, seed.environment, seed.action)
+        return dataclasses.replace(seed, environment=state), token
 
     def _advance(self, clock: Clock, count: Array) -> Clock:
         return jax.lax.fori_loop(0, count, lambda _, now: self.program.tick(now), clock)
