@@ -25,7 +25,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("learner",),
     ("training",),
     ("agent",),
-    ("evaluation", "outcomes", "statistics"),
+    ("evaluation", "outcomes", "policy", "statistics"),
     ("runs", "run", "stage", "beginning", "experiment"),
     ("report",),
     ("export",),

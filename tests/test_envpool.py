@@ -123,7 +123,9 @@ def test_a_run_trains_stops_goes_on_and_is_judged_by_gymnasium(tmp_path: Path):
 
 def test_the_compiled_loop_and_the_host_loop_learn_the_same(tmp_path: Path):
     """To the bit: who calls the pool differs, and the order of acting, stepping and learning does not."""
-    config = dataclasses.replace(_config(tmp_path / "compiled"), seeds=1, steps=800)
+    config = dataclasses.replace(
+        _config(tmp_path / "compiled"), env="envpool:CartPole-v1", seeds=1, steps=800
+    )
     compiled = train("envpool:CartPole-v1", config)
     hosted = dataclasses.replace(config, run_dir=tmp_path / "host", env_kwargs={"host": True})
     assert train("envpool:CartPole-v1", hosted).weights_sha256() == compiled.weights_sha256()

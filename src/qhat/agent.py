@@ -252,7 +252,10 @@ class Agent:
             masked = bool(about.get("masked", False))
             agent = Agent((shape, dtype), Actions.from_json(about["actions"]), recipe, masked=masked)
         except (KeyError, TypeError, ValueError):
-            raise UsageError(f"'{folder}' is not a saved agent: its manifest lacks fields.") from None
+            raise UsageError(
+                f"'{folder}' is not a saved agent: its manifest lacks fields. The policy of a run folder is"
+                " qhat.Run.open(folder).policy()."
+            ) from None
         agent._restore(folder, about, counts)
         return agent
 

@@ -25,6 +25,15 @@ from qhat.training.compiler import COMPILER_OPTIONS
 Playable = str | Callable[[], gymnasium.Env]
 """What Gymnasium plays: an id, or a function that makes an environment."""
 Judge = Environment | HostEnvironment | Playable
+
+LONGEST_EPISODE = 100_000
+"""Steps after which an evaluation's episode is over, whatever the environment says: some have no limit."""
+
+
+class Cut(Exception):  # noqa: N818 - it is no error
+    """An evaluation was asked to stop."""
+
+
 """What can play a run's own evaluations."""
 
 
@@ -37,7 +46,7 @@ def play_compiled(learner: Learner, environment: Environment) -> Callable[[Any, 
 
     def one_seed(parameters: Any, state: Any, observation: Array, run_key: Array) -> Played:
         def unfinished(carry: tuple) -> Array:
-            return jnp.any(carry[4])
+            return jnp.any(carry[4]) & (carry[0] < LONGEST_EPISODE)
 
         def step(carry: tuple) -> tuple:
             turn, state, observation, legal, playing, before, played = carry
@@ -69,16 +78,27 @@ def play_compiled(learner: Learner, environment: Environment) -> Callable[[Any, 
     return player
 
 
-def player_of(learner: Learner, judge: Judge, episodes: int, seeds: int) -> Callable[[Any, Array], Played]:
-    """Return what plays a run's own evaluations: from parameters and a key to episodes `[S, E]`."""
+def player_of(
+    learner: Learner, judge: Judge, episodes: int, seeds: int, over: Callable[[], bool]
+) -> Callable[[Any, Array], Played]:
+    """Return what plays a run's own evaluations: from parameters and a key to episodes `[S, E]`.
+
+    Args:
+        over: asked at every step of environments in Python; once it is true, the evaluation ends in `Cut`.
+    """
+
+    def watch(_: HostStep | None) -> None:
+        if over():
+            raise Cut
+
     if isinstance(judge, Environment):
         return play_compiled(learner, judge)
 
     def player(parameters: Any, key: Array) -> Played:
         if isinstance(judge, HostEnvironment):
-            return play_hosted(learner, parameters, judge)
+            return play_hosted(learner, parameters, judge, watch)
         first = [int(jax.random.bits(key) >> 2)] * seeds
-        return play_seeds(learner, parameters, judge, episodes, first)
+        return play_seeds(learner, parameters, judge, episodes, first, watch)
 
     return player
 
@@ -99,40 +119,54 @@ def play_hosted(
     observation, legal = environment.start(), environment.legal()
     lead = observation.shape[:2]
     played, playing = Played.nothing(lead, actions.factors, np), np.ones(lead, bool)
-    before = None
+    before, turn = None, 0
     watch(None)
-    while playing.any():
+    while playing.any() and turn < LONGEST_EPISODE:
         action = np.asarray(_greedy(learner, parameters, observation, legal))
         environment.send(action)
         step = environment.receive()
         played = played.add(step, playing, action, action if before is None else before, actions, np)
         playing &= ~step.closed
-        observation, legal, before = step.observation, step.legal, action
+        observation, legal, before, turn = step.observation, step.legal, action, turn + 1
         watch(step)
     return played
 
 
 def play_seeds(
-    learner: Learner, parameters: Any, env: Playable, episodes: int, first: Sequence[int]
+    learner: Learner,
+    parameters: Any,
+    env: Playable,
+    episodes: int,
+    first: Sequence[int],
+    watch: Callable[[HostStep | None], None] = lambda _: None,
 ) -> Played:
     """Play `play_reference` with every seed of parameters `[S, ...]`: `[S, episodes]`.
 
     Args:
         first: seed of each seed's first episode.
+        watch: as `play_hosted`'s.
     """
     own = (jax.tree.map(lambda leaf, at=at: jnp.asarray(leaf[at]), parameters) for at in range(len(first)))
     each = zip(own, first, strict=True)
-    played = [play_reference(learner, one, env, episodes, seed) for one, seed in each]
+    played = [play_reference(learner, one, env, episodes, seed, watch) for one, seed in each]
     return jax.tree.map(lambda *parts: np.stack(parts), *played)
 
 
-def play_reference(learner: Learner, parameters: Any, env: Playable, episodes: int, seed: int) -> Played:
+def play_reference(
+    learner: Learner,
+    parameters: Any,
+    env: Playable,
+    episodes: int,
+    seed: int,
+    watch: Callable[[HostStep | None], None] = lambda _: None,
+) -> Played:
     """Play `episodes` whole episodes of an environment in Gymnasium's own implementation.
 
     Args:
         parameters: of one seed.
         env: id, or a function that makes one.
         seed: the episodes are seeded with consecutive numbers from here.
+        watch: as `play_hosted`'s.
 
     Returns:
         what every episode brought, `[episodes]`.
@@ -143,7 +177,7 @@ def play_reference(learner: Learner, parameters: Any, env: Playable, episodes: i
     environment = GymnasiumEnvironment(name_of(envs), envs, numbers, bins=bins)
     try:
         alone = jax.tree.map(lambda leaf: leaf[None], parameters)
-        return jax.tree.map(lambda leaf: leaf[0], play_hosted(learner, alone, environment))
+        return jax.tree.map(lambda leaf: leaf[0], play_hosted(learner, alone, environment, watch))
     finally:
         environment.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -22,7 +23,8 @@ from qhat.environments.base import Environment
 from qhat.environments.catalogue import find
 from qhat.environments.host import HostEnvironment
 from qhat.environments.own import Own, name_of
-from qhat.evaluation import Judge, player_of
+from qhat.errors import near_miss, require
+from qhat.evaluation import Cut, Judge, player_of
 from qhat.learner import Metrics
 from qhat.memory import nbytes, require_memory
 from qhat.outcomes import Played
@@ -60,29 +62,46 @@ def train(
     judge: Judge | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
+    **settings: Any,
 ) -> Run:
     """Train, and leave a run folder.
 
     Args:
         env: an id; a Gymnasium environment, or a function that makes one; a vector environment; or an
             `Environment` of one's own, which plays the run's own evaluations too, one episode per copy.
-        config: `TrainConfig.of(env)` unless given; its `env` is overridden by `env`.
+        config: `TrainConfig.of(env, **settings)` unless given.
         judge: what plays the run's own evaluations of a Gymnasium environment, if not more of `env`.
         progress: called a few times a second at most.
         should_stop: asked between compiled calls; when true the run saves and stops.
+        settings: fields of `TrainConfig` to change, for example `seeds=8`.
 
     Raises:
         UsageError: a value without meaning; nothing was written.
         Interrupted: `should_stop` was true.
     """
     name = env if isinstance(env, str) else name_of(env)
-    config = dataclasses.replace(config or TrainConfig.of(name), env=name)
+    config = _configured(env, name, config, settings)
     paths = {key: Path(told) for key in ("run_dir", "init_from") if (told := getattr(config, key))}
     config = dataclasses.replace(config, **paths).validate()
     runtime.prepare(runtime.devices_for(config.seeds), spare=_is_python(env, config))
     devices = runtime.dividing(config.seeds, len(jax.local_devices()))
     with staged(env, config, judge, devices, _step_reached(config) if config.resume else 0) as stage:
         return _Session(config, stage.environment, stage.judge, devices).run(progress, should_stop)
+
+
+def _configured(
+    env: str | Own, name: str, config: TrainConfig | None, settings: dict[str, Any]
+) -> TrainConfig:
+    """Return what to train with. Raises `UsageError` for a setting that there is not, or another `env`."""
+    known = [field.name for field in dataclasses.fields(TrainConfig) if field.name != "env"]
+    for setting in settings:
+        require(setting in known, f"train has no setting '{setting}'." + near_miss(setting, known))
+    require(
+        config is None or not isinstance(env, str) or config.env == env,
+        f"env is '{env}' and config.env '{config.env if config else ''}'; expected the same.",
+    )
+    config = TrainConfig.of(name) if config is None else config
+    return dataclasses.replace(config, env=name, **settings)
 
 
 class _Session:
@@ -107,7 +126,7 @@ class _Session:
         self.folder, self.state, self.best = begin(config, self.loop, self.spec, keys)
         self.started = time.perf_counter()
         self.score = self.evaluation = math.nan
-        self.broken, self.clipped = 0, 0.0
+        self.broken, self.clipped, self.stopped = 0, 0.0, False
         self.epsilon = float(config.recipe.explore.epsilon(jnp.int32(0)))
 
     def _forecast(self, keys: Array) -> None:
@@ -125,29 +144,35 @@ class _Session:
         end = math.ceil(config.steps / E)
         marks = [max(1, every // E) for every in (config.eval_every, config.save_every)]
         advance = self.loop.compile(min(LONGEST_CALL, *marks, end))
-        judge = player_of(self.program.learner, self.judge, config.eval_episodes, config.seeds)
+        over = functools.partial(self._is_over, should_stop)
+        # An evaluation that begins after the run was asked to stop is the run's last, and is played out.
+        cut = lambda: not self.stopped and over()  # noqa: E731
+        judge = player_of(self.program.learner, self.judge, config.eval_episodes, config.seeds, cut)
         at = int(self.state.clock.iterations)
-        stopped = False
-        while at < end and not stopped:
+        while at < end and not self.stopped:
             count = min(LONGEST_CALL, end - at, *(mark - at % mark for mark in marks))
             began = time.perf_counter()
-            log = self._advance(advance, count, lambda: self._is_over(should_stop), progress)
+            log = self._advance(advance, count, over, progress)
             count = log.ended.shape[1]
             at += count
             rate = count * E * config.seeds / (time.perf_counter() - began)
             loss = self._write(at, count, log, rate)
             elapsed = time.perf_counter() - self.started
-            stopped = self._is_over(should_stop)
-            saves = at % marks[1] == 0 or at == end or stopped
+            self.stopped = over()
+            due = at % marks[0] == 0 or at == end
+            if due:
+                self._evaluate(at, judge)
+                self.stopped = over()
+            saves = at % marks[1] == 0 or at == end or self.stopped
             # A first checkpoint comes after a first evaluation: `best` is never the untrained weights.
-            if at % marks[0] == 0 or at == end or (saves and not np.isfinite(self.best["score"]).all()):
+            if saves and not due and not np.isfinite(self.best["score"]).all():
                 self._evaluate(at, judge)
             if saves:
                 self._save(at * E)
             progress(self._progress(at * E, elapsed, loss, rate))
         run = Run(self.folder, self.program, self.spec, config.env_kwargs, config.wrap)
         write_text(self.folder.path / "README.md", card(self.folder.path, run.summary(), config))
-        if stopped and should_stop():
+        if self.stopped and should_stop():
             raise Interrupted(run)
         return run
 
@@ -212,20 +237,27 @@ class _Session:
         online = self.state.seeds.learner.online
         # Not the training's keys: seeds are numbered from 0, so no seed has this one.
         key = jax.random.fold_in(jax.random.key(2**31 + self.config.seed), at)
-        played = judge(online, key)
-        returns = played.returns
         step = at * self.config.recipe.num_envs
+        try:
+            played = judge(online, key)
+        except Cut:
+            self._choose(~np.isfinite(self.best["score"]), np.full(self.config.seeds, -np.inf), step)
+            return
+        returns = played.returns
         self.evaluation = float(returns.mean())
         rows = evaluation_rows(step, played, self.spec.actions.commands is not None)
         self.folder.append(self.folder.evaluations, rows)
         # Of equals the latest: it has seen most.
-        better = returns.mean(axis=1) >= self.best["score"]
-        self.best["score"] = np.where(better, returns.mean(axis=1), self.best["score"])
+        self._choose(returns.mean(axis=1) >= self.best["score"], returns.mean(axis=1), step)
+
+    def _choose(self, better: np.ndarray, scores: np.ndarray, step: int) -> None:
+        """Make the weights of now the best ones of those seeds where they are `better`."""
+        self.best["score"] = np.where(better, scores, self.best["score"])
         self.best["step"] = np.where(better, step, self.best["step"])
         self.best["weights"] = jax.tree.map(
             lambda old, new: np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old),
             self.best["weights"],
-            jax.tree.map(np.asarray, online),
+            jax.tree.map(np.asarray, self.state.seeds.learner.online),
         )
 
     def _save(self, step: int) -> None:
@@ -234,7 +266,7 @@ class _Session:
             "step": step,
             "env": self.config.env,
             "recipe": self.config.recipe.to_json(),
-            "best_score": [float(score) for score in self.best["score"]],
+            "best_score": [float(score) if np.isfinite(score) else None for score in self.best["score"]],
             "best_step": [int(at) for at in self.best["step"]],
         }
         target = self.folder.checkpoints / str(step)

@@ -10,6 +10,7 @@ from qhat.exploration import EpsilonGreedy
 from qhat.heads import Expected
 from qhat.policies import Double
 from qhat.recipe import Recipe
+from qhat.replay.samplers import Prioritised
 from qhat.targets import Hard, Soft
 
 NAME = "preset"
@@ -72,7 +73,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             ),
             steps=1_000_000, eval_every=50_000, eval_episodes=30,
         ),
-        "WalkerWalk-v1": Preset(_ROBOT, steps=150_000, eval_every=25_000, eval_episodes=8),
+        "WalkerWalk-v1": Preset(
+            dataclasses.replace(
+                _ROBOT, sampler=Prioritised(), gamma=0.98, replay_ratio=0.75, learning_rate_steps=240_000
+            ),
+            steps=250_000, eval_every=50_000, eval_episodes=10,
+        ),
         # Rewards of ±10: an error beyond 1 has to count in full.
         "TurtleBot3-v0": Preset(
             dataclasses.replace(

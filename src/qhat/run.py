@@ -23,6 +23,7 @@ from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.wrappers import Wrapper
 from qhat.errors import UsageError, require
 from qhat.evaluation import play_compiled, play_hosted, play_seeds
+from qhat.policy import Policy
 from qhat.recipe import Recipe
 from qhat.runs.folder import RunFolder
 from qhat.statistics import Score
@@ -114,6 +115,24 @@ class Run:
         """Return the last checkpoint's step, and each seed's best own evaluation and its step."""
         about = checkpoint.read_manifest(self.folder.last())
         return {name: about.get(name) for name in ("step", "best_score", "best_step")}
+
+    def seed_index(self, wanted: int | None = None) -> int:
+        """Return the seed with the best evaluation of its own, from 0, or the one that is `wanted`."""
+        scores = [-np.inf if score is None else score for score in self.summary()["best_score"]]
+        at = int(np.argmax(scores)) if wanted is None else wanted
+        require(0 <= at < len(scores), f"seed_index is {at}; expected 0 to {len(scores) - 1}.")
+        return at
+
+    def policy(self, which: str = "best", seed_index: int | None = None) -> Policy:
+        """Return one seed's greedy policy, for a control loop: `action = policy(observation)`.
+
+        Args:
+            which: `best` or `last` weights.
+            seed_index: whose, from 0; the seed with the best evaluation of its own unless given.
+        """
+        at = self.seed_index(seed_index)
+        weights = jax.tree.map(lambda leaf: jnp.asarray(leaf[at]), self.weights(which))
+        return Policy(self.program.learner, weights, self.spec)
 
     def weights_sha256(self, which: str = "last") -> str:
         """Hash of the weights' values, for comparing runs."""

@@ -42,9 +42,11 @@ def run(words: Sequence[str]) -> int:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("environment", "backend", "observation", "actions", "scored in", ""):
-        table.add_column(column)
     shown = found if told.pattern else found[:LONGEST]
+    longest = max(len(entry.id) for entry in shown)
+    for column in ("environment", "backend", "observation", "actions", "scored in", ""):
+        # An id is there to be copied: whatever else gives way.
+        table.add_column(column, min_width=longest if column == "environment" else None)
     for entry in shown:
         judge = f"gymnasium {entry.reference}" if entry.reference else entry.backend
         lacks = f"pip install 'qhat[{entry.lacks}]'" if entry.lacks else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -33,6 +34,9 @@ start with:  qhat train CartPole-v1
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 bad usage, 1 a failure, 130/143 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        # As `python -m qhat` has it: my_module of gym:my_module:MyRobot-v0 may be a file in this folder.
+        sys.path.append(os.getcwd())
     try:
         sys.exit(_dispatch(words))
     except QhatError as error:

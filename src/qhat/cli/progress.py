@@ -96,7 +96,7 @@ def _close(console: Console, config: TrainConfig, outcome: dict[str, Any]) -> No
     folder = outcome["run"]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     best = outcome["best_score"]
-    shown = f"{sum(best) / len(best):.1f}" if best and all(map(math.isfinite, best)) else "–"
+    shown = f"{sum(best) / len(best):.1f}" if best and None not in best else "–"
     table.add_row("best greedy score", f"{shown} (the run's own choice of checkpoint, so optimistic)")
     table.add_row("steps", f"{outcome['step']:,} of {config.steps:,} per seed")
     table.add_row("wall time", f"{outcome['seconds']:.1f} s, start-up and compilation included")

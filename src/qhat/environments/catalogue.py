@@ -114,9 +114,12 @@ def _named(env_id: str, options: Mapping[str, Any]) -> Entry:
     found = [entry for entry in entries() if entry.name == name and prefix in ("", entry.backend)]
     if found:
         return found[0]
+    trainable = [entry.name for entry in entries() if prefix in ("", entry.backend)]
+    if any(entry.name.rpartition("-v")[0] == name for entry in entries()):
+        meant = _by_first_word(name, trainable or [entry.name for entry in entries()])
+        raise UsageError(f"Environment '{env_id}' has no version.{meant}")
     if prefix in ("", "gym") and (entry := _gymnasium(name, options)):
         return entry
-    trainable = [entry.name for entry in entries() if prefix in ("", entry.backend)]
     if prefix == "gym":
         import gymnasium
 
@@ -164,12 +167,24 @@ def _gymnasium(name: str, options: Mapping[str, Any]) -> Entry | None:
             constructor.require_known(options, known, name)
         raise UsageError(
             f"Environment '{name}' cannot be made by Gymnasium ({type(error).__name__}: {error})."
+            f"{_hint(name, error)}"
         ) from None
     limit = (made.spec.max_episode_steps if made.spec else None) or 0
     spaces = describe(made.observation_space), describe(made.action_space)
     stack = atari.stack_of(made)
     made.close()
     return Entry(name, *spaces, reference=name, backend="gym", limit=limit, stack=stack)
+
+
+def _hint(name: str, error: Exception) -> str:
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    module, colon, _ = name.partition(":")
+    if module == "shimmy":
+        return " Type: pip install 'qhat[dm-control]'"
+    if colon and f"'{module}'" in str(error):
+        return f" Expected {module}.py in this folder or on PYTHONPATH, or an installed package."
+    return ""
 
 
 def _envpool() -> tuple[Entry, ...]:

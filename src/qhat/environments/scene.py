@@ -28,6 +28,10 @@ FPS = 30.0
 """Pictures per second where an environment does not say how fast its steps are."""
 OFF_SCREEN = {"MUJOCO_GL": "egl", "SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
 """What tells MuJoCo and pygame that there is no screen and no loudspeaker, where the user says nothing."""
+DRAWABLE = (
+    "An environment that can be drawn has metadata={'render_modes': ['rgb_array']}, takes render_mode and"
+    " returns an array from render()."
+)
 PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri"
 """Debian's names of what draws MuJoCo's robots without a screen or a graphics card."""
 
@@ -49,10 +53,9 @@ class Scene:
                 warnings.filterwarnings("ignore", message=".*WARN: ", category=UserWarning)
                 drawn = self.draw()
         except Exception as error:
-            raise QhatError(
-                f"'{self.environment.spec.id}' cannot be drawn ({type(error).__name__}: {error})."
-                f"{_install()}"
-            ) from error
+            about = f"{type(error).__name__}: {error}"
+            advice = _install() if "gl" in about.lower() else ""
+            raise QhatError(f"'{self.environment.spec.id}' cannot be drawn ({about}).{advice}") from error
         return as_picture(drawn, self.environment.spec.id)
 
 
@@ -92,13 +95,18 @@ def gymnasium_scene(
     Raises:
         UsageError: it was not made with `render_mode="rgb_array"`.
     """
-    made = build()
+    try:
+        made = build()
+    except TypeError as error:
+        raise UsageError(
+            f"'{env_id}' cannot be made with render_mode='rgb_array' ({error}). {DRAWABLE}"
+        ) from None
     if made.render_mode != "rgb_array":
         modes = ", ".join(made.metadata.get("render_modes", ())) or "none"
         made.close()
         raise UsageError(
             f"'{env_id}' has render_mode {made.render_mode!r} (it knows {modes}); expected 'rgb_array', to"
-            " draw pictures."
+            f" draw pictures. {DRAWABLE}"
         )
     environment = GymnasiumEnvironment.of(env_id, lambda: made, 1, (seed,), bins=bins)
     return Scene(environment, made.render, float(made.metadata.get("render_fps", FPS)))

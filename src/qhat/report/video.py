@@ -76,9 +76,7 @@ def play(
     require(fps is None or fps > 0, f"fps is {fps}; expected more than 0.")
     path = run.folder.path / "videos" / f"{which}.mp4" if video is None else Path(video)
     require(path.suffix == ".mp4", f"The video is '{path}'; expected a file that ends in .mp4.")
-    av, scores = require_encoder(), run.summary()["best_score"]
-    at = int(np.argmax(scores)) if seed_index is None else seed_index
-    require(0 <= at < len(scores), f"seed_index is {at}; expected 0 to {len(scores) - 1}.")
+    av, at = require_encoder(), run.seed_index(seed_index)
     weights = jax.tree.map(lambda leaf: leaf[at : at + 1], run.weights(which))
     scene = _scene(run, env, run.options if options is None else options, seed)
     every = every or (1 if _limit(run) <= LONG else 2)

@@ -12,14 +12,15 @@ from qhat.config import TrainConfig
 def card(folder: Path, summary: Mapping[str, Any], config: TrainConfig) -> str:
     """Say what was trained, how well, and the next command to type."""
     rows = [
-        f"| {config.seed + index} | {score:.1f} | {step:,} |"
+        f"| {config.seed + index} | {'not evaluated' if score is None else f'{score:.1f}'} | {step:,} |"
         for index, (score, step) in enumerate(zip(summary["best_score"], summary["best_step"], strict=True))
     ]
     return "\n".join(
         [
             f"# {config.env}, recipe {config.recipe_name}",
             "",
-            f"{config.seeds} seed(s), {summary['step']:,} of {config.steps:,} environment steps each.",
+            f"{config.seeds} seed{'s' if config.seeds > 1 else ''}, {summary['step']:,} of {config.steps:,}"
+            " environment steps each.",
             "",
             "| seed | best greedy score, by the run's own evaluations | at step |",
             "|---|---|---|",

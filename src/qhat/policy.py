@@ -1,0 +1,54 @@
+"""A trained policy for a control loop: observation in, action out."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from qhat.arguments import read_value
+from qhat.environments.base import Spec
+from qhat.learner import Learner
+from qhat.masks import read_mask
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """The greedy policy of one seed. The first call compiles; later ones take some 100 µs."""
+
+    learner: Learner
+    parameters: Any
+    spec: Spec
+
+    def __call__(self, observation: Any, mask: Any = None) -> Any:
+        """Return the action for one observation.
+
+        Args:
+            observation: an array as the training saw it: after `--wrap`, dictionaries as one vector.
+            mask: the legal actions, as Gymnasium's `info["action_mask"]`.
+
+        Returns:
+            the choice from 0, one per factor, or the command of every joint.
+
+        Raises:
+            UsageError: another shape, or numbers that are not finite.
+        """
+        q, legal = self._q(observation), read_mask(mask, self.spec.actions, "mask")
+        choice = np.argmax(q if legal is None else np.where(legal, q, -np.inf), axis=1)
+        return self.spec.actions.spoken(choice)
+
+    def q_values(self, observation: Any) -> np.ndarray:
+        """Return Q(s, ·), `[actions]`, or `[factors, choices]` of several factors or of joints."""
+        q = self._q(observation)
+        return q if self.spec.actions.vector else q[0]
+
+    def _q(self, observation: Any) -> np.ndarray:
+        seen = read_value(observation, "observation", self.spec.shape, self.spec.dtype)
+        return np.asarray(self._compiled(self.parameters, seen))
+
+    @functools.cached_property
+    def _compiled(self) -> Any:
+        return jax.jit(self.learner.q_values)

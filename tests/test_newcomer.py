@@ -1,0 +1,144 @@
+"""What a newcomer types: environments of one's own, no time limit, a policy in a loop of one's own.
+
+Protects against first steps that end in a traceback, a hang, or somebody else's run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+
+import qhat
+from qhat import evaluation, recipes
+from qhat.config import TrainConfig
+from qhat.environments.scene import gymnasium_scene
+from qhat.errors import UsageError
+
+TINY = dataclasses.replace(
+    recipes.get("qhat"), hidden=(8,), num_envs=1, replay_ratio=1.0, replay_capacity=1_000, n_step=1,
+    learning_starts=50, batch_size=16,
+)  # fmt: skip
+QHAT = Path(sys.executable).parent / "qhat"
+PAGE = Path(__file__).parent.parent / "docs" / "environments.md"
+
+
+class Endless(gymnasium.Env):
+    """Never ends, takes no render_mode, pays what it is told."""
+
+    observation_space = Box(-1, 1, (2,))
+    action_space = Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+        return self.observation_space.sample(), float(action), False, False, {}
+
+
+def test_an_evaluation_of_what_never_ends_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(evaluation, "LONGEST_EPISODE", 40)
+    config = TrainConfig("own:Endless", recipe=TINY, steps=100, eval_episodes=2, run_dir=tmp_path / "run")
+    run = qhat.train(Endless, config)
+    score = qhat.evaluate(run, 3, env=Endless)
+    assert score.mean_length == 40
+    assert score.mean_return <= 80
+
+
+def test_a_stop_within_an_evaluation_saves_and_leaves(tmp_path: Path):
+    (tmp_path / "endless.py").write_text(
+        "import gymnasium\nfrom test_newcomer import Endless\n"
+        "gymnasium.register('Endless-v0', 'test_newcomer:Endless')\n"
+    )
+    words = [str(QHAT), "train", "gym:endless:Endless-v0", "--steps", "1000", "--eval-every", "60"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    folder = tmp_path / "run"
+    began = subprocess.Popen(
+        [*words, "--run-dir", str(folder)], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    metrics = folder / "metrics.csv"
+    deadline = time.monotonic() + 120
+    # The first call of training is written down, and the evaluation that follows it never ends.
+    while not (metrics.exists() and "progress" in metrics.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    began.send_signal(signal.SIGINT)
+    _, said = began.communicate(timeout=60)
+    assert began.returncode == 130, said
+    assert (folder / "last").exists()
+    assert "not evaluated" in (folder / "README.md").read_text()
+    run = qhat.Run.open(folder)
+    assert run.summary()["best_score"] == [None]
+    assert run.policy()(np.zeros(2)) in (0, 1, 2)
+
+
+def test_the_pages_robot_trains_from_the_folder_it_is_in(tmp_path: Path):
+    (code,) = re.findall(r"```python\n(# my_module.py.*?)```", PAGE.read_text(), re.DOTALL)
+    (tmp_path / "my_module.py").write_text(code)
+    words = ["train", "gym:my_module:MyRobot-v0", "--steps", "400", "--eval-episodes", "2"]
+    done = subprocess.run(
+        [str(QHAT), *words, "--run-dir", "run"], cwd=tmp_path, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "best").exists()
+
+
+def test_a_module_that_is_not_there_is_named_with_where_it_may_be(tmp_path: Path):
+    done = subprocess.run(
+        [str(QHAT), "train", "gym:my_modul:MyRobot-v0"], cwd=tmp_path, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Expected my_modul.py in this folder or on PYTHONPATH" in done.stderr
+
+
+def test_a_policy_acts_as_the_evaluation_does(tmp_path: Path):
+    config = TrainConfig("CartPole-v1", recipe=TINY, steps=300, eval_episodes=1, run_dir=tmp_path / "run")
+    run = qhat.train("CartPole-v1", config, seeds=2)
+    env, total = gymnasium.make("CartPole-v1"), 0.0
+    policy = qhat.Run.open(tmp_path / "run").policy("last", seed_index=1)
+    seen, _ = env.reset(seed=5)
+    over = False
+    while not over:
+        seen, reward, terminated, truncated, _ = env.step(policy(seen))
+        total, over = total + float(reward), terminated or truncated
+    # Seed 1's one episode begins with the second seed number.
+    assert run.evaluate(1, "last", seed=4).per_seed[1] == total
+    assert policy.q_values(seen).shape == (2,)
+    with pytest.raises(UsageError, match=r"observation has shape \(3,\); expected \(4,\)"):
+        policy(np.zeros(3))
+    with pytest.raises(UsageError, match="seed_index is 2; expected 0 to 1"):
+        run.policy(seed_index=2)
+
+
+@pytest.mark.parametrize("name", ["CartPole", "LunarLander", "gym:Acrobot"])
+def test_an_id_without_its_version_is_refused(name: str):
+    with pytest.raises(UsageError, match=r"has no version. Did you mean '\w+-v\d'"):
+        qhat.train(name, steps=10)
+
+
+def test_settings_are_fields_of_the_configuration():
+    with pytest.raises(UsageError, match=r"train has no setting 'seed_s'. Did you mean 'seeds'"):
+        qhat.train("CartPole-v1", seed_s=2)
+    with pytest.raises(
+        UsageError, match=r"env is 'Acrobot-v1' and config\.env 'CartPole-v1'; expected the same"
+    ):
+        qhat.train("Acrobot-v1", TrainConfig("CartPole-v1"))
+
+
+def test_what_cannot_be_drawn_says_how_it_could_be():
+    with pytest.raises(UsageError, match=r"cannot be made with render_mode='rgb_array' .*metadata="):
+        gymnasium_scene(lambda: Endless(render_mode="rgb_array"), "it", (3,), 0)  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match=r"has render_mode None \(it knows none\).*metadata="):
+        gymnasium_scene(Endless, "it", (3,), 0)
