@@ -215,7 +215,7 @@ def test_resuming_as_another_recipe_is_refused(run_folder: Path) -> None:
     words = ("--resume", "--recipe", "dqn", "--steps", "900", "--run-dir", str(run_folder))
     done = qhat("train", "CartPole-v1", *words)
     assert done.returncode == 2
-    assert "another recipe" in done.stderr
+    assert "recipe qhat and not dqn" in done.stderr
     assert (run_folder / "config.json").read_bytes() == before
 
 

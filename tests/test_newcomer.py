@@ -22,6 +22,9 @@ from gymnasium.spaces import Box, Discrete
 
 import qhat
 from qhat import evaluation, recipes
+from qhat.cli import parsing
+from qhat.cli.numbers import plain
+from qhat.cli.train import Train
 from qhat.config import TrainConfig
 from qhat.environments.scene import gymnasium_scene
 from qhat.errors import UsageError
@@ -142,3 +145,31 @@ def test_what_cannot_be_drawn_says_how_it_could_be():
         gymnasium_scene(lambda: Endless(render_mode="rgb_array"), "it", (3,), 0)  # type: ignore[call-arg]
     with pytest.raises(UsageError, match=r"has render_mode None \(it knows none\).*metadata="):
         gymnasium_scene(Endless, "it", (3,), 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("CartPole-v1 --steps", "--steps has no value; expected a whole number."),
+        ("CartPole-v1 --steps --json", "--steps has no value; expected a whole number."),
+        ("CartPole-v1 --recipe", "--recipe has no value; expected one."),
+        ("CartPole-v1 --steps 10k", "--steps is '10k'; expected a whole number, such as 500 or 1e5."),
+        ("CartPole-v1 --seeds=1.5", "--seeds is '1.5'; expected a whole number, such as 500 or 1e5."),
+        ("CartPole-v1 --gamma 0,98", "--gamma is '0,98'; expected a number, such as 0.98."),
+        ("CartPole-v1 --max-seconds x", "--max-seconds is 'x'; expected a number, such as 0.98."),
+        ("CartPole-v1 --hidden wide", "--hidden is 'wide'; expected a whole number, such as 500 or 1e5."),
+    ],
+)
+def test_a_number_that_is_none_gets_its_sentence(words: str, sentence: str):
+    with pytest.raises(UsageError) as refused:
+        plain(Train, words.split())
+    assert str(refused.value) == sentence
+
+
+def test_numbers_are_read_as_people_type_them():
+    words = "--steps 1e5 --hidden 64,32 CartPole-v1 --seed=1_000 --max-seconds none --learning-rate 1e-3"
+    told = parsing.read(Train, words.split(), "train")
+    assert (told.env, told.steps, told.seed, told.max_seconds) == ("CartPole-v1", 100_000, 1_000, None)
+    assert (told.recipe.hidden, told.recipe.learning_rate) == ((64, 32), 1e-3)
+    words = "CartPole-v1 --wrap reward_scale:factor=2 --json --demos a.npz b.npz --steps -5"
+    assert plain(Train, words.split()) == words.split()

@@ -193,7 +193,7 @@ def test_resuming_with_more_steps_goes_on_and_with_other_settings_is_refused(
     more = train("CartPole-v1", _config(tmp_path / "run", steps=500, resume=True))
     assert more.summary()["step"] == 500
     other = replace(TINY, gamma=0.5)
-    with pytest.raises(UsageError, match="trained with another recipe"):
+    with pytest.raises(UsageError, match=r"trained with gamma 0\.99 and not 0\.5"):
         train("CartPole-v1", _config(tmp_path / "run", steps=700, resume=True, recipe=other))
 
 

@@ -61,9 +61,10 @@ def _resume(
     wanted = {**config.to_json(), "spec": spec_to_json(spec)}
     for name in OWN:
         if written.get(name) != wanted[name]:
+            other = _difference(name, written.get(name), wanted[name])
             raise UsageError(
-                f"Run '{folder.path}' was trained with another {name}; resuming takes the run's own"
-                " settings, with only --steps changed."
+                f"Run '{folder.path}' was trained with {other}; resuming takes the run's own settings, with"
+                " only --steps changed."
             )
     last, S = folder.last(), config.seeds
     shape = kept(loop, jax.eval_shape(loop.init, keys))
@@ -81,6 +82,16 @@ def _resume(
     if not loop.environment.snapshots:
         state = loop.restart(state, jax.vmap(jax.random.fold_in, (0, None))(keys, at))
     return folder, state, best
+
+
+def _difference(name: str, own: Any, wanted: Any) -> str:
+    """Say which setting is another one, and both of its values where they are short."""
+    if name == "recipe" and isinstance(own, dict):
+        name = next(key for key in (*wanted, *own) if own.get(key) != wanted.get(key))
+        own, wanted = own.get(name), wanted.get(name)
+    if isinstance(own, dict | list) or isinstance(wanted, dict | list):
+        return f"another {name}"
+    return f"{name.removesuffix('_name')} {own} and not {wanted}"
 
 
 def kept(loop: Loop | HostLoop, state: TrainState) -> TrainState:

@@ -120,7 +120,10 @@ def _print(found: Checkup) -> None:
 
 def _episodes(lengths: tuple[int, ...]) -> str:
     if not lengths:
-        return "none ended"
+        return (
+            "none ended; an evaluation then plays 100,000 steps: give the task a limit"
+            " (gymnasium.register(..., max_episode_steps=1000))"
+        )
     ordered = sorted(lengths)
     return (
         f"{len(ordered):,} ended, after {ordered[0]:,} to {ordered[-1]:,} steps, half of them within"

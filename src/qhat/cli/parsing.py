@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import tyro
 
 from qhat.axis import AxisValue, parse, spell
+from qhat.cli.numbers import plain
 from qhat.environments.wrappers import WRAPPERS
 from qhat.errors import UsageError
 from qhat.recipe import AXES
@@ -31,7 +32,7 @@ def read(kind: type[T], words: Sequence[str], command: str, default: T | None = 
         return tyro.cli(
             kind,
             prog=f"qhat {command}",
-            args=list(words),
+            args=plain(kind, words),
             config=(tyro.conf.OmitArgPrefixes,),
             **options,
         )

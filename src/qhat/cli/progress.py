@@ -103,7 +103,7 @@ def _close(console: Console, config: TrainConfig, outcome: dict[str, Any]) -> No
     table.add_row("saved in", folder)
     console.print(table)
     console.print("\nnext:")
-    if outcome["interrupted"]:
+    if outcome["interrupted"] or outcome["step"] < config.steps:
         console.print(f"  qhat train --resume --run-dir {folder}   # go on")
     console.print(f"  qhat evaluate {folder}   # an honest score, in fresh episodes", soft_wrap=True)
     console.print(f"  qhat plot {folder}       # the learning curve", soft_wrap=True)

@@ -1,0 +1,111 @@
+"""Numbers as people type them, before the parser sees them: 1e5, 100_000, 64,64."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+from qhat.axis import AxisValue
+from qhat.errors import UsageError
+
+WHOLE, REAL, SWITCH = "a whole number", "a number", "nothing"
+
+
+def plain(kind: type, words: Sequence[str]) -> list[str]:
+    """Return `words` with numbers as Python writes them, and what belongs to no flag first.
+
+    Args:
+        kind: dataclass that the words are parsed into.
+
+    Raises:
+        UsageError: a flag without a value, or a value that is no number where one is expected.
+    """
+    known = dict(_flags(kind))
+    switches = {flag for flag, (wanted, *_) in known.items() if wanted == SWITCH} | {"--help"}
+    found: list[str] = []
+    places: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        flag, equals, value = word.partition("=")
+        flag = flag.replace("_", "-")
+        if not word.startswith("--") or flag in switches:
+            (found if flag in switches else places).append(word)
+            continue
+        following = [value] if equals else list(itertools.takewhile(_is_value, rest))
+        if flag not in known:
+            # The parser says that there is no such flag.
+            found += [word, *([] if equals else following)]
+            del rest[: 0 if equals else len(following)]
+            continue
+        wanted, several, optional = known[flag]
+        if not following:
+            raise UsageError(f"{flag} has no value; expected {wanted or 'one'}.")
+        count = len(following) if several else 1
+        # What follows numbers, or KEY=VALUE, may be the environment's id.
+        if several and wanted:
+            count = max(1, sum(1 for _ in itertools.takewhile(_is_numeric, following)))
+        elif several and "=" in following[0] and flag != "--wrap":
+            count = sum(1 for _ in itertools.takewhile(lambda word: "=" in word, following))
+        taken = following[:count]
+        if not equals:
+            del rest[:count]
+        if wanted:
+            parts = [part for each in taken for part in (each.split(",") if several else [each]) if part]
+            taken = [_number(flag, part, wanted, optional) for part in parts]
+        found += [flag, *taken]
+    return places + found
+
+
+def _is_value(word: str) -> bool:
+    return not word.startswith("--")
+
+
+def _is_numeric(word: str) -> bool:
+    return word[:1].isdigit() or word[:1] in ("-", ".")
+
+
+def _number(flag: str, text: str, wanted: str, optional: bool) -> str:
+    if optional and text.lower() == "none":
+        return "None"
+    try:
+        value = float(text)
+        if wanted == REAL:
+            return text
+        # Text of digits alone is taken as it is: a float64 does not hold them all.
+        return (
+            str(int(value))
+            if any(mark in text for mark in ".eE") and value == int(value)
+            else str(int(text))
+        )
+    except (ValueError, OverflowError):
+        such = "500 or 1e5" if wanted == WHOLE else "0.98"
+        raise UsageError(f"{flag} is '{text}'; expected {wanted}, such as {such}.") from None
+
+
+def _flags(kind: type) -> Iterator[tuple[str, tuple[str, bool, bool]]]:
+    """Yield every flag that takes a value: what number (if one), whether several, whether none will do."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        hint, name = hints[field.name], field.name
+        if typing.get_origin(hint) is Annotated:
+            hint, *about = typing.get_args(hint)
+            name = next((part.name for part in about if getattr(part, "name", None)), name)
+        parts = [part for part in typing.get_args(hint) if part is not types.NoneType]
+        optional = isinstance(hint, types.UnionType) and len(parts) < len(typing.get_args(hint))
+        if optional and len(parts) == 1:
+            hint = parts[0]
+        shape = typing.get_origin(hint)
+        several = shape in (tuple, Mapping)
+        inner: Any = typing.get_args(hint)[0] if shape is tuple else hint
+        if dataclasses.is_dataclass(inner) and isinstance(inner, type) and not issubclass(inner, AxisValue):
+            yield from _flags(inner)
+        else:
+            wanted = (
+                {int: WHOLE, float: REAL, bool: SWITCH}.get(inner, "") if isinstance(inner, type) else ""
+            )
+            yield "--" + name.replace("_", "-"), (wanted, several, optional)
