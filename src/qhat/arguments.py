@@ -26,7 +26,8 @@ def is_number(value: Any) -> bool:
 def known_settings(settings: dict[str, Any]) -> dict[str, Any]:
     names = [field.name for field in dataclasses.fields(Recipe) if field.name != "num_envs"]
     for name in settings:
-        require(name in names, f"Agent has no setting '{name}'." + near_miss(name, names))
+        hint = near_miss(name, names) or f" The recipe's fields are settings: {', '.join(names)}."
+        require(name in names, f"Agent has no setting '{name}'.{hint}")
     return settings
 
 

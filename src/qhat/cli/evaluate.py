@@ -75,8 +75,10 @@ def run(words: Sequence[str]) -> int:
     if score.ci95 is not None:
         interval = f"{score.ci95[0]:.1f} to {score.ci95[1]:.1f}"
     print(f"{told.run}  ({told.checkpoint} weights, {judge})")
-    print(f"  return     {score.mean_return:.1f} ± {score.std_return:.1f} (over all episodes)")
-    print(f"  IQM        {score.iqm:.1f}   95% interval: {interval}")
+    print(
+        f"  return     {score.mean_return:.1f} ± {score.std_return:.1f} (mean and spread of the episodes)"
+    )
+    print(f"  IQM        {score.iqm:.1f}   95% interval: {interval}   (mean of the seeds' middle half)")
     print(f"  per seed   {', '.join(f'{value:.1f}' for value in score.per_seed)}")
     if score.success_rate is not None and score.success_per_seed is not None:
         each = ", ".join(f"{rate:.1%}" for rate in score.success_per_seed)
