@@ -22,7 +22,7 @@ from qhat.environments import catalogue
 from qhat.environments.catalogue import find
 from qhat.environments.envpool_env import EnvPoolEnvironment
 from qhat.environments.make import make
-from qhat.environments.spaces import episode_seeds
+from qhat.environments.spaces import Observations, episode_seeds
 from qhat.errors import UsageError
 from qhat.experiment import Interrupted, train
 from qhat.exploration import EpsilonGreedy
@@ -235,3 +235,42 @@ def test_a_pool_handed_over_does_not_judge_its_own_training(tmp_path: Path):
         train(pool, config)
     assert not (tmp_path / "run").exists()
     assert train(pool, config, judge="CartPole-v1").summary()["step"] == 400
+
+
+@pytest.mark.parametrize(
+    "env_id",
+    ["Go1JoystickFlatTerrain-v1", "SpotFlatTerrainJoystick-v1", "G1JoystickFlatTerrain-v1",
+     "PandaPickCube-v1", "LeapCubeReorient-v1"],
+)  # fmt: skip
+def test_playgrounds_robots_step_in_the_compiled_loop(env_id: str):
+    """Every joint takes both ends of its range, and what comes back is as the pool says it."""
+    environment = make(env_id, 2, (0,))
+    spec = environment.spec
+    assert spec.actions.commands is not None
+    state, first = environment.start(jax.random.split(jax.random.key(0), 1))
+    last = jnp.asarray(spec.actions.choices, jnp.int32) - 1
+
+    @jax.jit
+    def play(state: Any) -> Any:
+        def turn(state: Any, most: jax.Array) -> Any:
+            action = jnp.broadcast_to(most * last, (1, 2, spec.actions.factors))
+            return jax.vmap(environment.step)(state, action, jax.random.split(jax.random.key(1), 1))
+
+        return jax.lax.scan(turn, state, jnp.arange(4) % 2)[1]
+
+    steps = play(state)
+    pool = envpool.make(env_id, env_type="gymnasium", num_envs=2, seed=episode_seeds(0, 0, 2))
+    seen, _ = pool.reset()
+    observations = Observations.of(pool.observation_space, env_id)
+    np.testing.assert_allclose(np.asarray(first)[0], observations.read(seen), rtol=1e-5)
+    for turn in range(4):
+        command = np.broadcast_to(
+            spec.actions.table[:, 0 if turn % 2 == 0 else -1], (2, spec.actions.factors)
+        ).astype(np.float64)
+        seen, reward, terminated, *_ = pool.step(command)
+        np.testing.assert_allclose(
+            steps.observation[turn, 0], observations.read(seen), rtol=1e-4, atol=1e-4
+        )
+        np.testing.assert_allclose(steps.reward[turn, 0], reward, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(steps.terminated[turn, 0], terminated)
+    pool.close()
