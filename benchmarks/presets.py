@@ -45,7 +45,7 @@ def main() -> None:
         if told.keep:
             told.keep.write_text(json.dumps(done, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
     if told.keep or not told.only:
-        rows = [done.get(name, f"| {name} | | not run yet | | | | |") for name in classic]
+        rows = [done.get(name, f"| {name} | | | not run yet | | | | | |") for name in classic]
         told.out.write_text(_page(told, rows), encoding="utf-8")
 
 
