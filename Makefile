@@ -11,7 +11,7 @@ help:
 	@echo "make demo    train Double + dueling + PER on CartPole, evaluate it, plot it"
 	@echo "make walk    train a robot with six joints to walk, and film it (walk.mp4)"
 	@echo "make test    run the tests"
-	@echo "make test-full   the same with every three axis values in company, and the whole product"
+	@echo "make test-full   the same with every three axis values in company, and the full counts"
 	@echo "make check   lint and types"
 	@echo "make format  put the code into the project's format"
 	@echo "make bench   run the peers beside us (a venv of their own; about 15 minutes)"

@@ -1,10 +1,11 @@
 """Any combination of the axes makes a learner that learns: the product is the promise.
 
 Every pair of values meets in a real update here; with QHAT_FULL=1 (`make test-full`) every three,
-and the shapes of the whole product. Protects against parts that only work in the company they were
+and a thousand of the product's shapes. Protects against parts that only work in the company they were
 written for.
 """
 
+import random
 from typing import Any
 
 import jax
@@ -124,11 +125,12 @@ def shapes(at: Cell) -> None:
 
 
 CELLS = product()
-PART = CELLS if FULL else CELLS[:: len(CELLS) // 24]
+# Drawn, not counted off: a regular step through a product leaves its inner axes where they are.
+PART = random.Random(0).sample(CELLS, 1_000 if FULL else 24)
 
 
 def test_the_product_keeps_its_shapes():
-    """All cells with QHAT_FULL=1, about two dozen of them otherwise."""
+    """A thousand cells with QHAT_FULL=1, two dozen otherwise: all 110,592 would take nine hours."""
     for values in PART:
         try:
             shapes(cell(values))
