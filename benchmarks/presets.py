@@ -21,8 +21,8 @@ OPTIONS = {"Breakout-MinAtar": {"use_minimal_action_set": False}}
 """Conditions of the papers whose scores a row is compared with."""
 SEEDS = {"Breakout-MinAtar": 6}
 """Fewer of what takes minutes per seed."""
-ROBOTS = ("WalkerWalk-v1", "TurtleBot3-v0")
-"""Those have a table of their own: benchmarks/robots.py."""
+CLASSIC = ("Acrobot-v1", "MountainCar-v0", "LunarLander-v3", "Breakout-MinAtar")
+"""The robots have tables of their own: benchmarks/robots.py, actor_critic.py and go1.py."""
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -36,8 +36,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "presets.md")
     told = parser.parse_args()
     done = json.loads(told.keep.read_text()) if told.keep and told.keep.exists() else {}
-    classic = [name for name in PRESETS if name not in ROBOTS]
-    for name in told.only or classic:
+    for name in told.only or CLASSIC:
         if name in done:
             continue
         done[name] = row(name, min(told.seeds, SEEDS.get(name, told.seeds)), told.seed)
@@ -45,7 +44,7 @@ def main() -> None:
         if told.keep:
             told.keep.write_text(json.dumps(done, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
     if told.keep or not told.only:
-        rows = [done.get(name, f"| {name} | | | not run yet | | | | | |") for name in classic]
+        rows = [done.get(name, f"| {name} | | | not run yet | | | | | |") for name in CLASSIC]
         told.out.write_text(_page(told, rows), encoding="utf-8")
 
 

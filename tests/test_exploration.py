@@ -142,9 +142,34 @@ def test_an_exploratory_action_is_held(hold: int):
 
 
 @pytest.mark.parametrize("hold", [1, 4])
-def test_every_choice_of_every_factor_is_equally_likely(hold: int):
+@pytest.mark.parametrize("apart", [False, True])
+def test_factors_explore_together_or_apart(hold: int, apart: bool):
+    """Together: all of them or none. Apart: each with the share ε, and no two of them bound."""
+    explore = EpsilonGreedy(1.0, 0.2, 10, hold, apart)
+    explored = run(explore, Actions((10**9,) * 3), num_envs=2_000, steps=300)[100:] != GREEDY
+    share = explored.mean(axis=(0, 1))
+    bound = 4 * explored.mean(axis=0).std(axis=0) / np.sqrt(2_000) + 1e-4
+    assert np.all(np.abs(share - 0.2) < bound)
+    together = (explored[..., 0] & explored[..., 1]).mean()
+    assert together == pytest.approx(0.2**2 if apart else share[0], abs=0.003)
+
+
+@pytest.mark.parametrize("hold", [2, 5])
+def test_factors_that_explore_apart_hold_their_own_commands(hold: int):
+    explore = EpsilonGreedy(1.0, 0.3, 10, hold, apart=True)
+    executed = run(explore, Actions((10**9,) * 2), num_envs=50, steps=200)
+    for env in range(50):
+        for factor in range(2):
+            *whole, _ = runs_of(executed[:, env, factor])
+            assert {length for action, length in whole if action != GREEDY} == {hold}
+
+
+@pytest.mark.parametrize("hold", [1, 4])
+@pytest.mark.parametrize("apart", [False, True])
+def test_every_choice_of_every_factor_is_equally_likely(hold: int, apart: bool):
     actions = Actions((2, 5, 3))
-    executed = run(EpsilonGreedy(1.0, 1.0, 0, hold), actions, num_envs=500, steps=80)[::hold]
+    explore = EpsilonGreedy(1.0, 1.0, 0, hold, apart)
+    executed = run(explore, actions, num_envs=500, steps=80)[::hold]
     for factor, choices in enumerate(actions.choices):
         counts = np.bincount(executed[..., factor].ravel())
         assert counts.size == choices

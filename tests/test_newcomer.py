@@ -28,6 +28,7 @@ from qhat.cli.train import Train
 from qhat.config import TrainConfig
 from qhat.environments.scene import gymnasium_scene
 from qhat.errors import UsageError
+from qhat.runs.folder import RunFolder
 
 TINY = dataclasses.replace(
     recipes.get("qhat"), hidden=(8,), num_envs=1, replay_ratio=1.0, replay_capacity=1_000, n_step=1,
@@ -173,3 +174,37 @@ def test_numbers_are_read_as_people_type_them():
     assert (told.recipe.hidden, told.recipe.learning_rate) == ((64, 32), 1e-3)
     words = "CartPole-v1 --wrap reward_scale:factor=2 --json --demos a.npz b.npz --steps -5"
     assert plain(Train, words.split()) == words.split()
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ("runs/CartPole-v1/dqn/2026-11-22", "Did you mean '2026-11-23'?"),
+        ("runs/CartPole-v1", "It holds runs; the newest is"),
+        ("runs/CartPole-v1/dqn", "It holds runs; the newest is"),
+    ],
+)
+def test_a_folder_that_is_no_run_names_the_run_that_was_meant(
+    asked: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    for day, age in (("2026-11-20", 9), ("2026-11-23", 0)):
+        folder = Path("runs/CartPole-v1/dqn") / day
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        os.utime(folder / "config.json", (time.time() - age, time.time() - age))
+    with pytest.raises(UsageError, match=re.escape(sentence)) as told:
+        RunFolder.open(Path(asked))
+    assert "2026-11-23'" in str(told.value)
+
+
+@pytest.mark.parametrize("setting", ["JAX_ENABLE_X64", "JAX_DEBUG_NANS"])
+def test_settings_of_jax_that_would_stop_a_run_half_way_are_refused(setting: str, tmp_path: Path):
+    words = [str(QHAT), "train", "CartPole-v1", "--steps", "500", "--run-dir", str(tmp_path / "run")]
+    done = subprocess.run(
+        words, env={**os.environ, setting: "1"}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 2
+    assert f"{setting.lower()} is on" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -56,16 +56,19 @@ class EpsilonGreedy(Explore):
     """Environment steps over which ε falls from `start` to `end`."""
     hold: int = 1
     """Steps for which an exploratory action is repeated; more than 1 spares motors."""
+    apart: bool = False
+    """Whether every factor explores by itself: of many joints, a few at most steps and not all at some."""
 
     def validate(self) -> None:
         for word, value in (("start", self.start), ("end", self.end)):
             require(0.0 <= value <= 1.0, f"epsilon:{word} is {value}; expected a share within [0, 1].")
         require(self.steps >= 0, f"epsilon:steps is {self.steps}; expected 0 or more steps.")
         require(self.hold >= 1, f"epsilon:hold is {self.hold}; expected 1 or more steps.")
+        require(isinstance(self.apart, bool), f"epsilon:apart is {self.apart!r}; expected true or false.")
 
     def init(self, num_envs: int, actions: Actions) -> Any:
         held = jnp.zeros((num_envs, actions.factors), jnp.int32)
-        return (held, jnp.zeros(num_envs, jnp.int32)) if self.hold > 1 else ()
+        return (held, jnp.zeros((num_envs, self._deciding(actions)), jnp.int32)) if self.hold > 1 else ()
 
     def epsilon(self, step: Int[Array, ""]) -> Float[Array, ""]:
         fraction = jnp.clip(step / max(self.steps, 1), 0.0, 1.0) if self.steps else 1.0
@@ -80,15 +83,16 @@ class EpsilonGreedy(Explore):
         actions: Actions,
         legal: Bool[Array, "E F C"] | None = None,
     ) -> tuple[Any, Int[Array, "E F"]]:
-        bits = jax.random.bits(key, (greedy.shape[0], 1 + actions.factors))
+        deciding = self._deciding(actions)
+        bits = jax.random.bits(key, (greedy.shape[0], deciding + actions.factors))
         epsilon = self.epsilon(step)
-        begins = _uniform(bits[:, 0]) < epsilon / (epsilon + self.hold * (1.0 - epsilon))
+        begins = _uniform(bits[:, :deciding]) < epsilon / (epsilon + self.hold * (1.0 - epsilon))
         if legal is None:
-            drawn = (bits[:, 1:] % jnp.asarray(actions.choices, jnp.uint32)).astype(jnp.int32)
+            drawn = (bits[:, deciding:] % jnp.asarray(actions.choices, jnp.uint32)).astype(jnp.int32)
         else:
-            drawn = _nth_legal(bits[:, 1:], legal)
+            drawn = _nth_legal(bits[:, deciding:], legal)
         if self.hold == 1:
-            return state, jnp.where(begins[:, None], drawn, greedy)
+            return state, jnp.where(begins, drawn, greedy)
         state, action = self._hold(state, greedy, begins, drawn)
         if legal is None:
             return state, action
@@ -96,18 +100,22 @@ class EpsilonGreedy(Explore):
         allowed = jnp.take_along_axis(legal, action[..., None], axis=2)[..., 0]
         return state, jnp.where(allowed, action, greedy)
 
+    def _deciding(self, actions: Actions) -> int:
+        """How many decisions to explore there are at a step: one for all factors, or one for each."""
+        return actions.factors if self.apart else 1
+
     def _hold(
         self,
         state: Any,
         greedy: Int[Array, "E F"],
-        begins: Bool[Array, " E"],
+        begins: Bool[Array, "E D"],
         drawn: Int[Array, "E F"],
     ) -> tuple[Any, Int[Array, "E F"]]:
         held, remaining = state
         holding = remaining > 0
-        held = jnp.where((begins & ~holding)[:, None], drawn, held)
+        held = jnp.where(begins & ~holding, drawn, held)
         remaining = jnp.where(holding, remaining - 1, jnp.where(begins, self.hold - 1, 0))
-        return (held, remaining), jnp.where((holding | begins)[:, None], held, greedy)
+        return (held, remaining), jnp.where(holding | begins, held, greedy)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from qhat.exploration import EpsilonGreedy
 from qhat.heads import Expected
@@ -34,10 +35,17 @@ _SMALL = Recipe(
 
 _ROBOT = Recipe(
     policy=Double(), n_step=3, bins=(2,), hidden=(128, 128), layer_norm=True, target=Soft(0.005),
-    batch_size=64, num_envs=8, replay_ratio=0.5, replay_capacity=250_000, learning_starts=5_000,
-    learning_rate=1e-3, learning_rate_end=1e-4, learning_rate_steps=190_000, adam_epsilon=1e-5,
-    max_gradient_norm=40.0, explore=EpsilonGreedy(1.0, 0.1, 10_000),
+    batch_size=64, num_envs=8, replay_capacity=250_000, learning_starts=5_000,
+    learning_rate=1e-3, learning_rate_end=1e-4, adam_epsilon=1e-5, replay_ratio=0.75,
+    max_gradient_norm=40.0, explore=EpsilonGreedy(1.0, 0.1, 10_000), sampler=Prioritised(),
 )  # fmt: skip
+
+
+def _robot(steps: int, eval_every: int = 50_000, **own: Any) -> Preset:
+    """Return `_ROBOT` with a task's own settings, its step size falling until shortly before the end."""
+    recipe = dataclasses.replace(_ROBOT, **{"learning_rate_steps": steps - 20_000, **own})
+    return Preset(recipe, steps, eval_every, eval_episodes=10)
+
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
@@ -73,11 +81,15 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             ),
             steps=1_000_000, eval_every=50_000, eval_episodes=30,
         ),
-        "WalkerWalk-v1": Preset(
-            dataclasses.replace(
-                _ROBOT, sampler=Prioritised(), gamma=0.98, replay_ratio=0.75, learning_rate_steps=240_000
-            ),
-            steps=250_000, eval_every=50_000, eval_episodes=10,
+        "WalkerWalk-v1": _robot(250_000, gamma=0.98, learning_rate_steps=240_000),
+        "WalkerRun-v1": _robot(500_000, gamma=0.98),
+        "CheetahRun-v1": _robot(500_000, gamma=0.98),
+        "CartpoleSwingup-v1": _robot(250_000, bins=(5,)),
+        "HopperStand-v1": _robot(1_000_000, replay_ratio=0.5),
+        # Seventy-eight numbers of very different size, and twelve joints.
+        "QuadrupedWalk-v1": _robot(
+            500_000, bins=(3,), batch_size=128, normalise=True,
+            explore=EpsilonGreedy(1.0, 0.1, 10_000, apart=True),
         ),
         # Rewards of ±10: an error beyond 1 has to count in full.
         "TurtleBot3-v0": Preset(

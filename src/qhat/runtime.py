@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import os
 
+from qhat.errors import require
+
 SINGLE_THREADED_EIGEN = "--xla_cpu_multi_thread_eigen=false"
+REFUSED = {
+    "jax_enable_x64": "computes in 32 bits",
+    "jax_debug_nans": "marks what is not measured yet with NaN",
+}
+"""Settings of JAX under which training would stop half-way with an error of JAX's."""
 
 
 def prepare(devices: int, spare: int = 0) -> None:
@@ -16,6 +23,9 @@ def prepare(devices: int, spare: int = 0) -> None:
 
     Where JAX is already initialised (a notebook), its devices stay as they are. Call it from a
     program's entry, not on import.
+
+    Raises:
+        UsageError: a setting of JAX that qhat cannot work with.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_cpu_multi_thread_eigen" not in flags:
@@ -25,6 +35,8 @@ def prepare(devices: int, spare: int = 0) -> None:
     os.environ.setdefault("PJRT_NPROC", str(max(1, devices) + spare))
     import jax
 
+    for setting, why in REFUSED.items():
+        require(not getattr(jax.config, setting), f"JAX's {setting} is on, and qhat {why}; turn it off.")
     try:
         jax.config.update("jax_num_cpu_devices", max(1, devices))
     except RuntimeError:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from qhat.errors import UsageError
+from qhat.errors import UsageError, near_miss
 
 METRICS = (
     "kind",
@@ -86,9 +86,9 @@ class RunFolder:
         """Open an existing run. Raises `UsageError` when there is none."""
         run = RunFolder(path)
         if not path.is_dir():
-            raise UsageError(f"There is no run folder '{path}'.")
+            raise UsageError(f"There is no run folder '{path}'.{_nearest(path)}")
         if not run.config.exists():
-            raise UsageError(f"'{path}' is no run folder: it has no config.json.")
+            raise UsageError(f"'{path}' is no run folder: it has no config.json.{_newest(path)}")
         return run
 
     def read_config(self) -> dict[str, Any]:
@@ -150,6 +150,24 @@ class RunFolder:
     def set_last(self, step: int) -> None:
         """Point `last` to the checkpoint of `step`."""
         write_text(self.path / "last", f"{step}\n")
+
+
+def _nearest(path: Path) -> str:
+    """Say which folder beside a missing one has a name like it."""
+    try:
+        beside = [own.name for own in path.parent.iterdir() if own.is_dir()]
+    except OSError:
+        return ""
+    return near_miss(path.name, beside)
+
+
+def _newest(path: Path) -> str:
+    """Say which run within a folder was begun last: `qhat play runs/CartPole-v1` stops too early."""
+    within = [own for depth in ("*", "*/*", "*/*/*") for own in path.glob(f"{depth}/config.json")]
+    if not within:
+        return ""
+    newest = max(within, key=lambda own: own.stat().st_mtime).parent
+    return f" It holds runs; the newest is '{newest}'."
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,127 @@
+"""Q-learning against SAC for the same wall-clock time: `python benchmarks/actor_critic.py`.
+
+Stable-Baselines3's SAC trains on Gymnasium's environment for ten minutes, counted from the start of its
+process. qhat trains by its preset, `qhat train TASK --seed K`, in a process of its own with an empty
+compilation cache, which must be over in that time. Both then play greedy episodes of Gymnasium's
+environment. One after the other on the idle machine; `--keep FILE` goes on from seeds that are done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import peers_environment
+import qhat
+from qhat.statistics import iqm, stratified_bootstrap_ci
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+TASKS = ("HalfCheetah-v5", "Hopper-v5")
+MINUTES = 10
+EPISODES = 10
+Keep = dict[str, dict[str, dict[str, Any]]]
+"""What a seed did, by `task system` and the seed's number."""
+
+
+def main() -> None:
+    """Train both on each task; write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0, help="number of the first seed")
+    parser.add_argument("--only", nargs="*", default=[], choices=TASKS, help="both unless given")
+    parser.add_argument("--threads", type=int, default=2, help="PyTorch's")
+    parser.add_argument("--keep", type=Path, default=ROOT / "docs" / "results" / "actor_critic.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "actor_critic.md")
+    told = parser.parse_args()
+    done: Keep = json.loads(told.keep.read_text()) if told.keep.exists() else {}
+    peers = peers_environment.ensure()
+    for seed in range(told.seed, told.seed + told.seeds):
+        for task in told.only or TASKS:
+            for system in ("qhat", "SAC"):
+                own = done.setdefault(f"{task} {system}", {})
+                if str(seed) not in own:
+                    own[str(seed)] = ours(task, seed) if system == "qhat" else sac(task, seed, peers, told)
+                    print(task, system, seed, own[str(seed)], flush=True)
+                    told.keep.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+    told.out.write_text(_page(told, done), encoding="utf-8")
+
+
+def ours(task: str, seed: int) -> dict[str, Any]:
+    """Train a seed by the preset and judge it, here, in Gymnasium's own environment."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        command = [sys.executable, "-m", "qhat", "train", task, "--seed", str(seed), "--run-dir", str(run)]
+        environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "cache")}
+        began = time.perf_counter()
+        subprocess.run(command, check=True, env=environment, capture_output=True)
+        seconds = time.perf_counter() - began
+        trained = qhat.Run.open(run)
+        scores = {
+            which: trained.evaluate(EPISODES, which, env=f"gym:{task}").mean_return
+            for which in ("best", "last")
+        }
+    return {"seconds": seconds, "steps": trained.summary()["step"], **scores}
+
+
+def sac(task: str, seed: int, peers: Path, told: argparse.Namespace) -> dict[str, Any]:
+    """Train the peer for the same time and judge it."""
+    command = [str(peers), str(HERE / "peers" / "sb3_sac.py"), task, "--seed", str(seed)]
+    command += ["--seconds", str(MINUTES * 60), "--threads", str(told.threads), "--episodes", str(EPISODES)]
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    measured = json.loads(out.strip().splitlines()[-1])
+    returns = measured.pop("returns")
+    return {**measured, "last": sum(returns) / len(returns)}
+
+
+def rows(done: Keep) -> list[str]:
+    """Return the table's lines: of qhat its chosen and its last checkpoint, of SAC its last weights."""
+    lines = []
+    for task in TASKS:
+        for system, which in (("qhat", "best"), ("qhat", "last"), ("SAC", "last")):
+            if not (seeds := list(done.get(f"{task} {system}", {}).values())):
+                lines.append(f"| {task} | {system}, {which} | not run yet | | | |")
+                continue
+            values = [own[which] for own in seeds]
+            low, high = stratified_bootstrap_ci([[value] for value in values], iqm).ravel()
+            score = f"{iqm(values):,.0f} [{low:,.0f}, {high:,.0f}]"
+            each = " ".join(f"{value:.0f}" for value in values)
+            steps = "–".join(f"{bound([own['steps'] for own in seeds]):,}" for bound in (min, max))
+            seconds = max(own["seconds"] for own in seeds)
+            lines.append(f"| {task} | {system}, {which} | {score} | {each} | {steps} | {seconds:.0f} |")
+    return lines
+
+
+def _page(told: argparse.Namespace, done: Keep) -> str:
+    threads = f"{told.threads} threads of PyTorch"
+    return "\n".join(
+        [
+            "# Q-learning and SAC, the same ten minutes",
+            "",
+            f"{datetime.date.today()}, two cores of an AMD EPYC, one process at a time. SAC is",
+            f"Stable-Baselines3's ({threads}, rl-zoo's settings) on Gymnasium's environment, stopped",
+            f"{MINUTES} minutes after its process began. qhat is `qhat train TASK --seed K`: decoupled",
+            "Q-learning by the preset, on EnvPool's copies of the environment, with an empty compilation",
+            f"cache. Both play {EPISODES} greedy episodes of Gymnasium's environment per seed. `best` is",
+            "the checkpoint that the run's own evaluations chose, `last` what there was at the end.",
+            "",
+            "    python benchmarks/actor_critic.py",
+            "",
+            "| task | system | IQM [95% interval] | every seed | steps | seconds, at most |",
+            "|---|---|---:|---|---:|---:|",
+            *rows(done),
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

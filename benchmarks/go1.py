@@ -1,0 +1,146 @@
+"""A quadruped that follows a joystick, tried by Q-learning: `python benchmarks/go1.py`.
+
+MuJoCo Playground's Go1 on flat ground, by EnvPool: velocities are commanded, and followed with twelve
+joints. Every seed is trained by `qhat train` with the preset, in a process of its own. Its last policy,
+one that holds the standing pose, and one that draws its commands then play fresh episodes.
+`--keep FILE` goes on from seeds that are done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import envpool
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import qhat
+from qhat.environments.spaces import Observations
+from qhat.presets import PRESETS
+from qhat.statistics import iqm, stratified_bootstrap_ci
+
+ROOT = Path(__file__).resolve().parent.parent
+TASK = "Go1JoystickFlatTerrain-v1"
+EPISODES, LIMIT, JOINTS = 50, 1_000, 12
+MEASURES = {
+    "return": "reward",
+    "speed": "reward_tracking_lin_vel",
+    "turning": "reward_tracking_ang_vel",
+}
+"""What is summed of the episodes: in the table, and in the pool's rows."""
+Choose = Callable[[np.ndarray], np.ndarray]
+
+
+def main() -> None:
+    """Train and judge; write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--keep", type=Path, default=ROOT / "docs" / "results" / "go1.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "go1.md")
+    told = parser.parse_args()
+    done: dict[str, Any] = json.loads(told.keep.read_text()) if told.keep.exists() else {}
+    rng = np.random.default_rng(0)
+    todo: dict[str, Callable[[], dict[str, float]]] = {
+        "stands": lambda: judged(lambda seen: np.zeros((len(seen), JOINTS))),
+        "draws": lambda: judged(lambda seen: rng.uniform(-1, 1, (len(seen), JOINTS))),
+        **{f"seed {seed}": lambda seed=seed: trained(seed) for seed in range(told.seeds)},
+    }
+    for name, measure in todo.items():
+        if name not in done:
+            done[name] = measure()
+            print(name, done[name], flush=True)
+            told.keep.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+    told.out.write_text(_page(done), encoding="utf-8")
+
+
+def trained(seed: int) -> dict[str, float]:
+    """Train a seed and judge its last policy."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        command = [sys.executable, "-m", "qhat", "train", TASK, "--seed", str(seed), "--run-dir", str(run)]
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        seconds = time.perf_counter() - began
+        policy = qhat.Run.open(run).policy(which="last")
+    values = jax.jit(jax.vmap(policy.learner.q_values, (None, 0)))
+    table = policy.spec.actions.table
+
+    def choose(seen: np.ndarray) -> np.ndarray:
+        choice = np.asarray(values(policy.parameters, jnp.asarray(seen))).argmax(-1)
+        return table[np.arange(JOINTS), choice].astype(np.float64)
+
+    return {**judged(choose), "seconds": seconds}
+
+
+def judged(choose: Choose) -> dict[str, float]:
+    """Return means over one episode of each copy; of what is followed, per step of a whole episode."""
+    pool = envpool.make(TASK, env_type="gymnasium", num_envs=EPISODES, seed=list(range(9_000, 9_050)))
+    read = Observations.of(pool.observation_space, TASK).read
+    seen, _ = pool.reset()
+    alive = np.ones(EPISODES, bool)
+    sums = {name: np.zeros(EPISODES) for name in (*MEASURES, "length")}
+    for _ in range(LIMIT):
+        seen, reward, terminated, truncated, info = pool.step(choose(read(seen)))
+        for name, key in MEASURES.items():
+            sums[name] += alive * (reward if key == "reward" else info[key])
+        sums["length"] += alive
+        alive &= ~(terminated | truncated)
+    pool.close()
+    return {name: float(total.mean()) / (LIMIT if name in ("speed", "turning") else 1)
+            for name, total in sums.items()}  # fmt: skip
+
+
+def _page(done: dict[str, Any]) -> str:
+    preset = PRESETS[TASK]
+    seeds = [own for name, own in done.items() if name.startswith("seed")]
+    named = {
+        "one that keeps the standing pose": done["stands"],
+        "one that draws its commands": done["draws"],
+    }
+    lines = [_row(name, own) for name, own in named.items()]
+    lines += [_row(f"qhat, {name}", own) for name, own in done.items() if name.startswith("seed")]
+    middle = iqm([own["return"] for own in seeds])
+    low, high = stratified_bootstrap_ci([[own["return"]] for own in seeds], iqm).ravel()
+    seconds = max(own["seconds"] for own in seeds)
+    return "\n".join(
+        [
+            "# Go1 follows a joystick: an attempt",
+            "",
+            f"{datetime.date.today()}. MuJoCo Playground's Go1 on flat ground, by EnvPool with its own",
+            f"options; `qhat train {TASK} --seed K`, {preset.steps:,} steps in at most",
+            f"{seconds:.0f} s on two cores of an AMD EPYC. Every policy plays {EPISODES} fresh episodes",
+            f"of at most {LIMIT:,} steps (20 s), with noisy sensors and commands that change; a fall ends",
+            "one. Speed and turning are the task's own terms exp(−error²/0.25), 1 where the command is",
+            "followed exactly, per step of a whole episode.",
+            "",
+            "    python benchmarks/go1.py",
+            "",
+            "| policy | return | steps until a fall | speed followed | turning followed |",
+            "|---|---:|---:|---:|---:|",
+            *lines,
+            "",
+            f"IQM of the seeds' returns: {middle:.1f} [{low:.1f}, {high:.1f}].",
+            "",
+        ]
+    )
+
+
+def _row(name: str, own: dict[str, float]) -> str:
+    return (
+        f"| {name} | {own['return']:.1f} | {own['length']:.0f} |"
+        f" {own['speed']:.2f} | {own['turning']:.2f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
