@@ -86,10 +86,20 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "CheetahRun-v1": _robot(500_000, gamma=0.98),
         "CartpoleSwingup-v1": _robot(250_000, bins=(5,)),
         "HopperStand-v1": _robot(1_000_000, replay_ratio=0.5),
+        "ReacherHard-v1": _robot(500_000, bins=(3,), gamma=0.98, replay_ratio=0.5),
         # Seventy-eight numbers of very different size, and twelve joints.
         "QuadrupedWalk-v1": _robot(
             500_000, bins=(3,), batch_size=128, normalise=True,
             explore=EpsilonGreedy(1.0, 0.1, 10_000, apart=True),
+        ),
+        # Gymnasium's rewards are several per step: an error beyond 1 has to count in full.
+        "HalfCheetah-v5": _robot(
+            3_000_000, 250_000, bins=(3,), replay_ratio=0.5, replay_capacity=1_000_000,
+            head=Expected(delta=None), explore=EpsilonGreedy(1.0, 0.1, 10_000, apart=True),
+        ),
+        "Hopper-v5": _robot(
+            2_000_000, 250_000, bins=(3,), replay_ratio=0.5, replay_capacity=1_000_000,
+            head=Expected(delta=None), explore=EpsilonGreedy(1.0, 0.1, 10_000, apart=True),
         ),
         # Rewards of ±10: an error beyond 1 has to count in full.
         "TurtleBot3-v0": Preset(
