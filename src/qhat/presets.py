@@ -86,6 +86,10 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "CheetahRun-v1": _robot(500_000, gamma=0.98),
         "CartpoleSwingup-v1": _robot(250_000, bins=(5,)),
         "HopperStand-v1": _robot(1_000_000, replay_ratio=0.5),
+        # Whether it turns fast enough hangs on single steps: their values, and no stray ones among them.
+        "FingerSpin-v1": _robot(
+            500_000, bins=(3,), gamma=0.98, n_step=1, explore=EpsilonGreedy(1.0, 0.01, 20_000),
+        ),
         "ReacherHard-v1": _robot(500_000, bins=(3,), gamma=0.98, replay_ratio=0.5),
         # Seventy-eight numbers of very different size, and twelve joints.
         "QuadrupedWalk-v1": _robot(
