@@ -158,6 +158,15 @@ def test_what_cannot_be_drawn_says_how_it_could_be():
         ("CartPole-v1 --seeds=1.5", "--seeds is '1.5'; expected a whole number, such as 500 or 1e5."),
         ("CartPole-v1 --gamma 0,98", "--gamma is '0,98'; expected a number, such as 0.98."),
         ("CartPole-v1 --max-seconds x", "--max-seconds is 'x'; expected a number, such as 0.98."),
+        (
+            "CartPole-v1 --learnin-rate 0.1",
+            "--learnin-rate is no option of this command; --help lists them."
+            " Did you mean '--learning-rate'?",
+        ),
+        (
+            "CartPole-v1 --no-json",
+            "--no-json is no option of this command; --help lists them. Did you mean '--json'?",
+        ),
         ("CartPole-v1 --hidden wide", "--hidden is 'wide'; expected a whole number, such as 500 or 1e5."),
     ],
 )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from qhat.axis import AxisValue
-from qhat.errors import UsageError
+from qhat.errors import UsageError, near_miss
 
 WHOLE, REAL, SWITCH = "a whole number", "a number", "nothing"
 
@@ -22,7 +22,8 @@ def plain(kind: type, words: Sequence[str]) -> list[str]:
         kind: dataclass that the words are parsed into.
 
     Raises:
-        UsageError: a flag without a value, or a value that is no number where one is expected.
+        UsageError: a flag that is not known or has no value, or a value that is no number where one is
+            expected.
     """
     known = dict(_flags(kind))
     switches = {flag for flag, (wanted, *_) in known.items() if wanted == SWITCH} | {"--help"}
@@ -38,10 +39,8 @@ def plain(kind: type, words: Sequence[str]) -> list[str]:
             continue
         following = [value] if equals else list(itertools.takewhile(_is_value, rest))
         if flag not in known:
-            # The parser says that there is no such flag.
-            found += [word, *([] if equals else following)]
-            del rest[: 0 if equals else len(following)]
-            continue
+            hint = near_miss(flag, [*known, "--help"])
+            raise UsageError(f"{flag} is no option of this command; --help lists them.{hint}")
         wanted, several, optional = known[flag]
         if not following:
             raise UsageError(f"{flag} has no value; expected {wanted or 'one'}.")
