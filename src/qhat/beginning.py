@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from qhat.environments.base import Spec
 from qhat.errors import UsageError
 from qhat.run import load_best, spec_to_json
 from qhat.runs.folder import RunFolder, write_text
+from qhat.runs.lock import sole
 from qhat.training import checkpoint
 from qhat.training.host import HostLoop
 from qhat.training.loop import Loop
@@ -29,16 +31,23 @@ OWN = ("env", "recipe_name", "recipe", "env_kwargs", "wrap", "seeds", "seed", "s
 
 
 def begin(
-    config: TrainConfig, loop: Loop | HostLoop, spec: Spec, keys: Array
+    config: TrainConfig,
+    loop: Loop | HostLoop,
+    spec: Spec,
+    keys: Array,
+    held: contextlib.ExitStack,
 ) -> tuple[RunFolder, TrainState, dict[str, Any]]:
     """Return the folder, the state to go on from, and the best weights so far.
 
     Args:
         keys: of the seeds, `[S]`.
+        held: holds the folder's lock until the run ends.
     """
     if config.resume:
         assert config.run_dir is not None
-        return _resume(config, loop, spec, keys, RunFolder.open(config.run_dir))
+        folder = RunFolder.open(config.run_dir)
+        held.enter_context(sole(folder.path))
+        return _resume(config, loop, spec, keys, folder)
     told = [read(source, spec) for source in config.demos]
     state = loop.init(keys)
     if config.init_from is not None:
@@ -46,6 +55,7 @@ def begin(
     if told:
         state = prefill(loop.program, state, joined(told))
     folder = RunFolder.create(config.run_dir, config.env, config.recipe_name)
+    held.enter_context(sole(folder.path))
     folder.describe({**config.to_json(), "spec": spec_to_json(spec)})
     folder.start_tables()
     weights = jax.tree.map(np.asarray, state.seeds.learner.online)

@@ -57,6 +57,8 @@ class TrainConfig:
     """Episodes per seed of each such evaluation; the best checkpoint is chosen by them."""
     save_every: int = 50_000
     """Environment steps between checkpoints; there is always one at the end."""
+    keep: int = 1
+    """Checkpoints that stay in the run folder, the newest ones; the best weights always do."""
     run_dir: Path | None = None
     """Run folder; none makes runs/<env>/<recipe>/<date-time>."""
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -80,7 +82,7 @@ class TrainConfig:
 
     def validate(self) -> TrainConfig:
         """Return self, or raise `UsageError` for the first value that has no meaning."""
-        for name in ("steps", "seeds", "eval_every", "eval_episodes", "save_every"):
+        for name in ("steps", "seeds", "eval_every", "eval_episodes", "save_every", "keep"):
             value = getattr(self, name)
             flag = "--" + name.replace("_", "-")
             require(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -32,6 +33,7 @@ from qhat.run import Run, program_of
 from qhat.runs.card import card
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.progress import Progress
+from qhat.runs.saving import require_space, save
 from qhat.runs.tables import evaluation_rows
 from qhat.stage import staged
 from qhat.statistics import mean_of_finite
@@ -85,8 +87,12 @@ def train(
     config = dataclasses.replace(config, **paths).validate()
     runtime.prepare(runtime.devices_for(config.seeds), spare=_is_python(env, config))
     devices = runtime.dividing(config.seeds, len(jax.local_devices()))
-    with staged(env, config, judge, devices, _step_reached(config) if config.resume else 0) as stage:
-        return _Session(config, stage.environment, stage.judge, devices).run(progress, should_stop)
+    since = _step_reached(config) if config.resume else 0
+    with (
+        staged(env, config, judge, devices, since) as stage,
+        contextlib.ExitStack() as held,
+    ):
+        return _Session(config, stage.environment, stage.judge, devices, held).run(progress, should_stop)
 
 
 def _configured(
@@ -113,6 +119,7 @@ class _Session:
         environment: Environment | HostEnvironment,
         judge: Judge,
         devices: int,
+        held: contextlib.ExitStack,
     ):
         self.judge, self.spec = judge, environment.spec
         self.program = program_of(config.recipe, self.spec, config.wrap)
@@ -123,7 +130,7 @@ class _Session:
             self.loop = Loop(self.program, environment, devices)
         keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
         self._forecast(keys)
-        self.folder, self.state, self.best = begin(config, self.loop, self.spec, keys)
+        self.folder, self.state, self.best = begin(config, self.loop, self.spec, keys, held)
         self.started = time.perf_counter()
         self.score = self.evaluation = math.nan
         self.broken, self.clipped, self.stopped = 0, 0.0, False
@@ -137,6 +144,10 @@ class _Session:
             f" {self.config.recipe.replay_capacity}",
             "expected less: lower --replay-capacity or --seeds",
         )
+        state = nbytes(kept(self.loop, shape))
+        # A new one is written before an old one goes; `best` is weights alone.
+        copies = 1 if self.config.resume else self.config.keep + 1
+        require_space(self.config.run_dir or Path("runs"), copies * state)
 
     def run(self, progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Run:
         """Train in compiled calls that end at evaluations and checkpoints."""
@@ -269,15 +280,9 @@ class _Session:
             "best_score": [float(score) if np.isfinite(score) else None for score in self.best["score"]],
             "best_step": [int(at) for at in self.best["step"]],
         }
-        target = self.folder.checkpoints / str(step)
         weights = self.state.seeds.learner.online
         trees = {"state": kept(self.loop, self.state), "best": self.best, "weights": weights}
-        checkpoint.write(target, trees, about)
-        checkpoint.write(self.folder.best, {"weights": self.best["weights"]}, about)
-        self.folder.set_last(step)
-        for old in self.folder.checkpoints.iterdir():
-            if old.name != str(step):
-                checkpoint.remove(old)
+        save(self.folder, step, trees, self.best["weights"], about, self.config.keep)
 
     def _progress(self, step: int, elapsed: float, loss: float, rate: float) -> Progress:
         return Progress(

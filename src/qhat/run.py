@@ -57,8 +57,8 @@ class Run:
         return Run(folder, program_of(recipe, spec, wrap), spec, options, wrap)
 
     def weights(self, which: str = "best") -> Any:
-        """Return the online weights of all seeds, leaves `[S, ...]`: `best` or `last`."""
-        source = self.folder.best if which == "best" else self.folder.last()
+        """Return the online weights of all seeds, leaves `[S, ...]`: best, last or a checkpoint's step."""
+        source = self.folder.checkpoint(which)
         return checkpoint.read_tree(source, "weights", self._like(source))
 
     def evaluate(
@@ -73,7 +73,7 @@ class Run:
 
         Args:
             episodes: per seed.
-            which: `best` (chosen by the run's own evaluations) or `last`.
+            which: `best` (chosen by the run's own evaluations), `last`, or a checkpoint's step.
             seed: of the first episode; seed i's episodes are numbered on from seed + i·episodes.
             env: another environment with the same spaces: an id, a function that makes a Gymnasium
                 environment, or an `Environment`, every copy of which plays one episode. The run's wrappers
@@ -82,7 +82,6 @@ class Run:
                 the run's.
         """
         require(episodes >= 1, f"episodes is {episodes}; expected 1 or more.")
-        require(which in ("best", "last"), f"which is {which!r}; expected 'best' or 'last'.")
         weights = self.weights(which)
         seeds = jax.tree.leaves(weights)[0].shape[0]
         if options is None:
@@ -127,7 +126,7 @@ class Run:
         """Return one seed's greedy policy, for a control loop: `action = policy(observation)`.
 
         Args:
-            which: `best` or `last` weights.
+            which: weights: `best`, `last`, or a checkpoint's step.
             seed_index: whose, from 0; the seed with the best evaluation of its own unless given.
         """
         at = self.seed_index(seed_index)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
@@ -29,8 +29,8 @@ class Evaluate:
     """Run folder."""
     episodes: int = 100
     """Episodes per seed."""
-    checkpoint: Literal["best", "last"] = "best"
-    """Which weights of each seed."""
+    checkpoint: str = "best"
+    """Which weights of each seed: best, last, or the step of a checkpoint that is there (--keep)."""
     env: str | None = None
     """Another environment with the same spaces; none is the run's own."""
     env_kwargs: Annotated[Mapping[str, Any] | None, OPTIONS] = None
@@ -47,7 +47,9 @@ def run(words: Sequence[str]) -> int:
     told = read(Evaluate, words, "evaluate")
     require(told.episodes >= 1, f"--episodes is {told.episodes}; expected 1 or more.")
     require(told.seed >= 0, f"--seed is {told.seed}; expected 0 or more.")
-    written = RunFolder.open(told.run).read_config()
+    folder = RunFolder.open(told.run)
+    folder.checkpoint(told.checkpoint)
+    written = folder.read_config()
     kwargs = told.env_kwargs
     if kwargs is None:
         kwargs = {} if told.env else written.get("env_kwargs", {})

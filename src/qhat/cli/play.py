@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
@@ -30,8 +30,8 @@ class Play:
     """File to write, .mp4; none is videos/best.mp4 in the run folder."""
     episodes: int = 1
     """Episodes, one after the other."""
-    checkpoint: Literal["best", "last"] = "best"
-    """Which weights."""
+    checkpoint: str = "best"
+    """Which weights: best, last, or the step of a checkpoint that is there (--keep)."""
     seed_index: int | None = None
     """Whose policy, from 0; none is the seed with the best evaluation of its own."""
     seed: int = 1_000_000
@@ -59,6 +59,7 @@ def run(words: Sequence[str]) -> int:
         f"--video is '{told.video}'; expected a file that ends in .mp4.",
     )
     RunFolder.open(told.run).last()
+    RunFolder.open(told.run).checkpoint(told.checkpoint)
 
     from rich.console import Console
 

@@ -57,7 +57,7 @@ def play(
     Args:
         run: a run, or its folder.
         video: file to write, `.mp4`; `videos/<which>.mp4` in the run's folder unless given.
-        which: weights, `best` or `last`.
+        which: weights: `best`, `last`, or a checkpoint's step.
         seed_index: whose policy; the one with the best evaluation of its own unless given.
         seed: of the first episode.
         env: makes an environment with `render_mode="rgb_array"`, in place of the run's own.
@@ -71,7 +71,6 @@ def play(
     """
     run = run if isinstance(run, Run) else Run.open(run)
     require(episodes >= 1, f"episodes is {episodes}; expected 1 or more.")
-    require(which in ("best", "last"), f"which is {which!r}; expected 'best' or 'last'.")
     require(every is None or every >= 1, f"every is {every}; expected 1 or more steps.")
     require(fps is None or fps > 0, f"fps is {fps}; expected more than 0.")
     path = run.folder.path / "videos" / f"{which}.mp4" if video is None else Path(video)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import json
@@ -10,11 +11,11 @@ import platform
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qhat.errors import UsageError, near_miss
+from qhat.errors import QhatError, UsageError, near_miss
 
 METRICS = (
     "kind",
@@ -118,7 +119,7 @@ class RunFolder:
     def append(self, table: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to metrics.csv or eval.csv."""
         fields = METRICS if table == self.metrics else EVALUATIONS
-        with table.open("a", newline="") as file:
+        with _writing(table), table.open("a", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerows([row.get(field, "") for field in fields] for row in rows)
 
@@ -136,6 +137,26 @@ class RunFolder:
             lines = [",".join(fields)]
             lines += [",".join(row.get(field) or "" for field in fields) for row in kept]
             write_text(table, "\n".join(lines) + "\n")
+
+    def steps(self) -> list[int]:
+        """Return the steps that there are checkpoints of, the newest last."""
+        if not self.checkpoints.is_dir():
+            return []
+        return sorted(int(own.name) for own in self.checkpoints.iterdir() if own.name.isdigit())
+
+    def checkpoint(self, which: str) -> Path:
+        """Return where the weights are that `which` names: `best`, `last`, or a checkpoint's step.
+
+        Raises:
+            UsageError: there is no such checkpoint.
+        """
+        if which in ("best", "last"):
+            return self.best if which == "best" else self.last()
+        steps = [str(step) for step in self.steps()]
+        if which not in steps:
+            known = ", ".join(["best", "last", *steps])
+            raise UsageError(f"Run '{self.path}' has no checkpoint '{which}'; expected one of {known}.")
+        return self.checkpoints / which
 
     def last(self) -> Path:
         """Return the last whole checkpoint. Raises `UsageError` when there is none."""
@@ -173,8 +194,20 @@ def _newest(path: Path) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a file by renaming, so that a reader never sees half of it."""
     new = path.with_name(path.name + ".new")
-    new.write_text(text)
-    os.replace(new, path)
+    with _writing(path):
+        new.write_text(text)
+        os.replace(new, path)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the disk says into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise QhatError(
+            f"'{path}' cannot be written: {error.strerror or error}. What was saved before is whole."
+        ) from error
 
 
 def make_unused(path: Path) -> Path:

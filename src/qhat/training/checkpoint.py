@@ -28,6 +28,7 @@ def write(folder: Path, trees: Mapping[str, Any], about: Mapping[str, Any]) -> N
 
     Raises:
         UsageError: there is something at `folder` that is no checkpoint; it is left as it is.
+        OSError: the disk took no more. `folder` is as it was, and nothing is left beside it.
     """
     folder = folder.resolve()
     _require_replaceable(folder)
@@ -35,16 +36,11 @@ def write(folder: Path, trees: Mapping[str, Any], about: Mapping[str, Any]) -> N
     _settle(folder)
     new = _beside(folder, "new")
     shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    hashes = {}
-    for name, tree in trees.items():
-        path = new / f"{name}.safetensors"
-        save_file(flatten(tree), path)
-        hashes[path.name] = _sha256(path)
-        _to_disk(path)
-    manifest = new / MANIFEST
-    manifest.write_text(json.dumps({"format": FORMAT, "sha256": hashes, **about}, indent=2) + "\n")
-    _to_disk(manifest)
+    try:
+        _fill(new, trees, about)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
     if folder.exists():
         old = _beside(folder, "old")
         folder.rename(old)
@@ -53,6 +49,24 @@ def write(folder: Path, trees: Mapping[str, Any], about: Mapping[str, Any]) -> N
     else:
         new.rename(folder)
     _to_disk(folder.parent)
+
+
+def _fill(new: Path, trees: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Write a whole checkpoint, on disk when this returns."""
+    new.mkdir()
+    hashes = {}
+    for name, tree in trees.items():
+        path = new / f"{name}.safetensors"
+        try:
+            save_file(flatten(tree), path)
+        except SafetensorError as error:
+            # It wraps the system's error in text of its own.
+            raise OSError(str(error)) from None
+        hashes[path.name] = _sha256(path)
+        _to_disk(path)
+    manifest = new / MANIFEST
+    manifest.write_text(json.dumps({"format": FORMAT, "sha256": hashes, **about}, indent=2) + "\n")
+    _to_disk(manifest)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
