@@ -41,10 +41,10 @@ _ROBOT = Recipe(
 )  # fmt: skip
 
 
-def _robot(steps: int, eval_every: int = 50_000, **own: Any) -> Preset:
+def _robot(steps: int, eval_every: int = 50_000, eval_episodes: int = 10, **own: Any) -> Preset:
     """Return `_ROBOT` with a task's own settings, its step size falling until shortly before the end."""
     recipe = dataclasses.replace(_ROBOT, **{"learning_rate_steps": steps - 20_000, **own})
-    return Preset(recipe, steps, eval_every, eval_episodes=10)
+    return Preset(recipe, steps, eval_every, eval_episodes)
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
@@ -90,7 +90,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "FingerSpin-v1": _robot(
             500_000, bins=(3,), gamma=0.98, n_step=1, explore=EpsilonGreedy(1.0, 0.01, 20_000),
         ),
-        "ReacherHard-v1": _robot(500_000, bins=(3,), gamma=0.98, replay_ratio=0.5),
+        # Its episodes succeed or fail: ten do not tell two checkpoints apart.
+        "ReacherHard-v1": _robot(500_000, eval_episodes=30, bins=(5,), gamma=0.98, replay_ratio=0.5),
         # Seventy-eight numbers of very different size, and twelve joints.
         "QuadrupedWalk-v1": _robot(
             500_000, bins=(3,), batch_size=128, normalise=True,
