@@ -94,7 +94,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "ReacherHard-v1": _robot(500_000, eval_episodes=30, bins=(5,), gamma=0.98, replay_ratio=0.5),
         # Seventy-eight numbers of very different size, and twelve joints.
         "QuadrupedWalk-v1": _robot(
-            500_000, bins=(3,), batch_size=128, normalise=True,
+            500_000, bins=(3,), hidden=(256, 256), batch_size=128, replay_ratio=0.5, normalise=True,
             explore=EpsilonGreedy(1.0, 0.1, 10_000, apart=True),
         ),
         # Gymnasium's rewards are several per step: an error beyond 1 has to count in full.
