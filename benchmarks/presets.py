@@ -22,7 +22,7 @@ OPTIONS = {"Breakout-MinAtar": {"use_minimal_action_set": False}}
 SEEDS = {"Breakout-MinAtar": 6}
 """Fewer of what takes minutes per seed."""
 CLASSIC = ("Acrobot-v1", "MountainCar-v0", "LunarLander-v3", "Breakout-MinAtar")
-"""The robots have tables of their own: benchmarks/robots.py, actor_critic.py and go1.py."""
+"""The robots have tables of their own: benchmarks/robots.py and actor_critic.py."""
 ROOT = Path(__file__).resolve().parent.parent
 
 
