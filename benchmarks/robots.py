@@ -38,6 +38,7 @@ class Task:
     """SAC's return at 100,000, 500,000 and a million environment steps, from tdmpc2's published files."""
 
 
+SAC_STEPS = (100_000, 500_000, 1_000_000)
 TASKS = {
     "WalkerWalk-v1": Task(930, seeds=5, sac="708 / 953 / 957"),
     "WalkerRun-v1": Task(600, sac="340 / 604 / 635"),
@@ -68,7 +69,7 @@ def main() -> None:
                 print(name, seed, done[name][str(seed)], flush=True)
                 told.keep.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
     lines = [row(name, done.get(name, {})) for name in TASKS]
-    told.out.write_text(_page(told.seed, lines), encoding="utf-8")
+    told.out.write_text(_page(told.seed, lines, behind(done)), encoding="utf-8")
 
 
 def trained(name: str, seed: int) -> dict[str, Any]:
@@ -116,7 +117,21 @@ def row(name: str, seeds: dict[str, dict[str, Any]]) -> str:
     return f"| {name} | {steps} | {goal} | {cells[0]} | {shown} | {cells[1]} | {spread} | {task.sac} |"
 
 
-def _page(first: int, lines: list[str]) -> str:
+def behind(done: dict[str, dict[str, Any]]) -> str:
+    """Say where SAC has more, at the first of its counts of steps that is not below ours."""
+    lost = []
+    for name, task in TASKS.items():
+        if not task.sac or not (seeds := done.get(name)):
+            continue
+        ours, steps = iqm([own["best"] for own in seeds.values()]), PRESETS[name].steps
+        at = next(count for count in SAC_STEPS if count >= steps)
+        theirs = float(task.sac.split(" / ")[SAC_STEPS.index(at)])
+        if ours < theirs:
+            lost.append(f"{name} ({ours:.0f} at {steps:,} steps; SAC {theirs:.0f} at {at:,})")
+    return f"Where SAC has more: {'; '.join(lost) or 'nowhere'}."
+
+
+def _page(first: int, lines: list[str], lost: str) -> str:
     return "\n".join(
         [
             "# Robots",
@@ -135,6 +150,8 @@ def _page(first: int, lines: list[str]) -> str:
             " seconds | SAC |",
             "|---|---:|---:|---|---|---|---:|---|",
             *lines,
+            "",
+            lost,
             "",
         ]
     )
