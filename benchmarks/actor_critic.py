@@ -65,11 +65,10 @@ def ours(task: str, seed: int) -> dict[str, Any]:
         subprocess.run(command, check=True, env=environment, capture_output=True)
         seconds = time.perf_counter() - began
         trained = qhat.Run.open(run)
-        scores = {
-            which: trained.evaluate(EPISODES, which, env=f"gym:{task}").mean_return
-            for which in ("best", "last")
-        }
-    return {"seconds": seconds, "steps": trained.summary()["step"], **scores}
+        told = {"seconds": seconds, "steps": trained.summary()["step"]}
+        for which in ("best", "last"):
+            told[which] = trained.evaluate(EPISODES, which, env=f"gym:{task}").mean_return
+    return told
 
 
 def sac(task: str, seed: int, peers: Path, told: argparse.Namespace) -> dict[str, Any]:
