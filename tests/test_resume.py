@@ -1,0 +1,137 @@
+"""A run that is split at a checkpoint ends as if it had not been: every bit that is saved, every row.
+
+Protects what others lose on the way: the optimiser, replay, priorities, keys, schedules and open episodes.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jaxtyping import Array, Int
+
+from full import FULL
+from qhat import experiment, recipes
+from qhat.actions import Actions
+from qhat.config import TrainConfig
+from qhat.environments.base import Environment, Spec, Timestep
+from qhat.environments.own import Own
+from qhat.experiment import train
+from qhat.exploration import EpsilonGreedy
+from qhat.recipe import Recipe
+from qhat.replay.samplers import Prioritised
+from qhat.run import Run
+from qhat.targets import Hard
+from qhat.training.loop import Loop
+
+EVERY = 24
+"""Environment steps between checkpoints: whole iterations of 1 and of 8 environments."""
+STEPS = 21 * EVERY
+SPLITS = range(EVERY, STEPS, EVERY) if FULL else (2 * EVERY, 13 * EVERY)
+"""Before the first update, and when replay has begun to be written over."""
+# Between them a part of every axis: priorities, noise, atoms, fractions, a bonus, several factors.
+SOME = ("rainbow", "m_iqn", "bdq", "qhat")
+
+
+class Arm(Environment):
+    """Two joints, of 3 and 2 commands, on their way to a place that every episode draws anew."""
+
+    def __init__(self, num_envs: int):
+        self.num_envs = num_envs
+        self.spec = Spec("arm", "test", (4,), "float32", Actions((3, 2)))
+
+    def reset(self, key: Array) -> tuple[Any, Array]:
+        drawn = jax.random.uniform(key, (self.num_envs, 4), minval=-1.0)
+        return (drawn, jnp.zeros(self.num_envs, jnp.int32)), drawn
+
+    def step(self, state: Any, action: Int[Array, "E F"], key: Array) -> tuple[Any, Timestep]:
+        seen, time = state
+        move = 0.2 * (action - jnp.array([1.0, 0.5]))
+        successor = seen.at[:, :2].add(move)
+        gap = jnp.abs(successor[:, :2] - successor[:, 2:]).sum(axis=1)
+        terminated, truncated = gap < 0.3, (time == 12) & (gap >= 0.3)
+        ended = terminated | truncated
+        (fresh, _), _ = self.reset(key)
+        seen = jnp.where(ended[:, None], fresh, successor)
+        real = jnp.ones(self.num_envs, bool)
+        step = Timestep(seen, -gap, terminated, truncated, successor=successor, real=real)
+        return (seen, jnp.where(ended, 0, time + 1)), step
+
+
+def small(recipe: Recipe) -> Recipe:
+    """The same composition, with schedules that move and a replay that is written over."""
+    parts: dict[str, Any] = {}
+    if isinstance(recipe.explore, EpsilonGreedy):
+        parts["explore"] = dataclasses.replace(recipe.explore, steps=400)
+    if isinstance(recipe.sampler, Prioritised):
+        parts["sampler"] = dataclasses.replace(recipe.sampler, steps=400)
+    if isinstance(recipe.target, Hard):
+        parts["target"] = Hard(every=7)
+    return dataclasses.replace(
+        recipe, hidden=(8, 8), batch_size=8, learning_starts=60, replay_capacity=240,
+        learning_rate_end=1e-4, learning_rate_steps=400, **parts,
+    )  # fmt: skip
+
+
+def begun(name: str, folder: Path) -> tuple[Own | str, TrainConfig]:
+    """What a recipe is tried with: robots' recipes with two joints, the others in CartPole."""
+    recipe = small(recipes.get(name))
+    env = Arm(recipe.num_envs) if recipe.num_envs > 1 else "CartPole-v1"
+    return env, TrainConfig(
+        env if isinstance(env, str) else "arm", name, recipe, steps=STEPS, save_every=EVERY,
+        eval_every=5 * EVERY, eval_episodes=recipe.num_envs, keep=STEPS // EVERY, run_dir=folder,
+    )  # fmt: skip
+
+
+def part(whole: Path, step: int, folder: Path) -> Path:
+    """Copy a run as it was when it had just written the checkpoint of `step`."""
+    shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("checkpoints", "lock"))
+    shutil.copytree(whole / "checkpoints" / str(step), folder / "checkpoints" / str(step))
+    (folder / "last").write_text(f"{step}\n")
+    return folder
+
+
+def told(folder: Path) -> dict[str, Any]:
+    """Everything that a run leaves which no clock decides: hashes of its last checkpoint, and its rows."""
+    manifest = json.loads((Run.open(folder).folder.last() / "manifest.json").read_text())
+    tables = {}
+    for name in ("metrics.csv", "eval.csv"):
+        with (folder / name).open() as file:
+            tables[name] = [{**row, "steps_per_second": None} for row in csv.DictReader(file)]
+    return {**manifest, **tables}
+
+
+def once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what does `function` in its first call only, and gives that result ever after."""
+    made: list[Any] = []
+
+    def shared(*args: Any) -> Any:
+        if not made:
+            made.append(function(*args))
+        return made[0]
+
+    return shared
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES if FULL else SOME)
+def test_a_run_is_the_same_wherever_it_is_split(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # All these runs are of one program, which a process of its own would load from the cache.
+    monkeypatch.setattr(Loop, "compile", once(Loop.compile))
+    monkeypatch.setattr(experiment, "player_of", once(experiment.player_of))
+    env, config = begun(name, tmp_path / "whole")
+    train(env, config)
+    whole = told(tmp_path / "whole")
+    assert set(whole["sha256"]) == {"state.safetensors", "best.safetensors", "weights.safetensors"}
+    for step in SPLITS:
+        folder = part(tmp_path / "whole", step, tmp_path / str(step))
+        train(env, dataclasses.replace(config, run_dir=folder, resume=True))
+        assert told(folder) == whole, f"{name}, split at step {step}"
+        shutil.rmtree(folder)
