@@ -21,7 +21,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("replay",),
     ("heads", "joints", "policies", "bonuses", "targets"),
     ("networks",),
-    ("recipe", "recipes", "presets", "config", "arguments"),
+    ("recipe", "recipes", "presets", "schedules", "config", "arguments"),
     ("learner",),
     ("training",),
     ("agent",),

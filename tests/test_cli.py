@@ -136,6 +136,9 @@ def test_resume_goes_on_with_the_runs_own_settings(run_folder: Path, tmp_path: P
     done = qhat("train", "CartPole-v1", "--resume", "--run-dir", str(copy), "--steps", "1000", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["step"] == 1000
+    assert "going on at step 800." in done.stderr
+    assert "  ε 0.856, ends at 0.82 with the run; 0.1 would be at step 5,000\n" in done.stderr
+    assert "- ε 0.82, where the run ends" in (copy / "README.md").read_text()
 
 
 @pytest.mark.parametrize("harm", ["truncate", "flip", "foreign", "manifest", "nothing"])

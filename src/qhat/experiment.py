@@ -182,7 +182,8 @@ class _Session:
                 self._save(at * E)
             progress(self._progress(at * E, elapsed, loss, rate))
         run = Run(self.folder, self.program, self.spec, config.env_kwargs, config.wrap)
-        write_text(self.folder.path / "README.md", card(self.folder.path, run.summary(), config))
+        snapshots = self.loop.environment.snapshots
+        write_text(self.folder.path / "README.md", card(self.folder.path, run.summary(), config, snapshots))
         if self.stopped and should_stop():
             raise Interrupted(run)
         return run

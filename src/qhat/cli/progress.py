@@ -14,6 +14,8 @@ from qhat.cli.train import _Stop
 from qhat.config import TrainConfig
 from qhat.environments.catalogue import Entry
 from qhat.presets import NAME as PRESET
+from qhat.runs.folder import RunFolder
+from qhat.schedules import FIXED, schedules
 
 CLIPPED = 0.01
 """Share of the targets' mass beyond the support from which people are warned."""
@@ -33,6 +35,9 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
     with console.status("starting JAX and compiling"):
         from qhat import experiment
 
+    if config.resume:
+        for line in _resuming(config):
+            console.print(line, soft_wrap=True)
     bar = Progress(
         TextColumn("{task.percentage:3.0f}%"),
         BarColumn(bar_width=24),
@@ -79,6 +84,16 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
     }
     _close(console, config, outcome)
     return outcome
+
+
+def _resuming(config: TrainConfig) -> list[str]:
+    """Say where the run goes on, and what its schedules do from there."""
+    from qhat.training.checkpoint import read_manifest
+
+    assert config.run_dir is not None
+    step = read_manifest(RunFolder.open(config.run_dir).last()).get("step", 0)
+    lines = schedules(config.recipe, step, config.steps)
+    return [f"going on at step {step:,}. {FIXED}", *(f"  {line}" for line in lines)]
 
 
 def _words(now: Any) -> str:

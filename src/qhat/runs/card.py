@@ -7,10 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from qhat.config import TrainConfig
+from qhat.schedules import FIXED, schedules
+
+NEW_EPISODES = (
+    "Resuming begins new episodes: those of this environment cannot be saved. Which ones follows from the"
+    " seed and the step, so that resuming again does the same."
+)
 
 
-def card(folder: Path, summary: Mapping[str, Any], config: TrainConfig) -> str:
-    """Say what was trained, how well, and the next command to type."""
+def card(folder: Path, summary: Mapping[str, Any], config: TrainConfig, snapshots: bool) -> str:
+    """Say what was trained, how well, where its schedules are, and the next command to type.
+
+    Args:
+        snapshots: whether a checkpoint has the environments too.
+    """
     rows = [
         f"| {config.seed + index} | {'not evaluated' if score is None else f'{score:.1f}'} | {step:,} |"
         for index, (score, step) in enumerate(zip(summary["best_score"], summary["best_step"], strict=True))
@@ -32,5 +42,10 @@ def card(folder: Path, summary: Mapping[str, Any], config: TrainConfig) -> str:
             f"    qhat plot {folder}",
             f"    qhat train {config.env} --resume --run-dir {folder} --steps {2 * config.steps}",
             "",
+            f"{FIXED} At step {summary['step']:,}:",
+            "",
+            *(f"- {line}" for line in schedules(config.recipe, summary["step"], config.steps)),
+            "",
+            *([] if snapshots else [NEW_EPISODES, ""]),
         ]
     )
