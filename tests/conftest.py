@@ -14,6 +14,7 @@ from qhat import runtime
 # JAX is imported first, so that annotations name real array types; see qhat/_lazy.py.
 assert jax.__name__ == "jax"
 runtime.prepare(devices=2)
+jax.devices()  # Now, before a first test trains one seed and asks for one device.
 install_import_hook("qhat", "beartype.beartype")
 
 hypothesis.settings.register_profile("qhat", derandomize=not FULL)

@@ -5,9 +5,7 @@ Protects what others lose on the way: the optimiser, replay, priorities, keys, s
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ import jax.numpy as jnp
 import pytest
 from jaxtyping import Array, Int
 
+from everything import everything
 from full import FULL
 from qhat import experiment, recipes
 from qhat.actions import Actions
@@ -28,7 +27,6 @@ from qhat.experiment import train
 from qhat.exploration import EpsilonGreedy
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
-from qhat.run import Run
 from qhat.targets import Hard
 from qhat.training.loop import Loop
 
@@ -99,16 +97,6 @@ def part(whole: Path, step: int, folder: Path) -> Path:
     return folder
 
 
-def told(folder: Path) -> dict[str, Any]:
-    """Everything that a run leaves which no clock decides: hashes of its last checkpoint, and its rows."""
-    manifest = json.loads((Run.open(folder).folder.last() / "manifest.json").read_text())
-    tables = {}
-    for name in ("metrics.csv", "eval.csv"):
-        with (folder / name).open() as file:
-            tables[name] = [{**row, "steps_per_second": None} for row in csv.DictReader(file)]
-    return {**manifest, **tables}
-
-
 def once(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return what does `function` in its first call only, and gives that result ever after."""
     made: list[Any] = []
@@ -128,10 +116,27 @@ def test_a_run_is_the_same_wherever_it_is_split(name: str, tmp_path: Path, monke
     monkeypatch.setattr(experiment, "player_of", once(experiment.player_of))
     env, config = begun(name, tmp_path / "whole")
     train(env, config)
-    whole = told(tmp_path / "whole")
-    assert set(whole["sha256"]) == {"state.safetensors", "best.safetensors", "weights.safetensors"}
+    whole = everything(tmp_path / "whole")
     for step in SPLITS:
         folder = part(tmp_path / "whole", step, tmp_path / str(step))
         train(env, dataclasses.replace(config, run_dir=folder, resume=True))
-        assert told(folder) == whole, f"{name}, split at step {step}"
+        assert everything(folder) == whole, f"{name}, split at step {step}"
         shutil.rmtree(folder)
+
+
+@pytest.mark.filterwarnings("ignore:.*precision lowered by casting")
+@pytest.mark.parametrize("env", ["gym:CartPole-v1", "envpool:CartPole-v1"])
+def test_where_episodes_cannot_be_saved_others_begin_and_always_the_same(env: str, tmp_path: Path):
+    recipe = dataclasses.replace(small(recipes.get("per_dqn")), num_envs=2, replay_ratio=0.5)
+    config = TrainConfig(
+        env, "per_dqn", recipe, steps=300, save_every=100, eval_every=300, eval_episodes=2, keep=3,
+        run_dir=tmp_path / "whole",
+    )  # fmt: skip
+    train(env, config)
+    left = []
+    for name in ("one", "two"):
+        folder = part(tmp_path / "whole", 100, tmp_path / name)
+        train(env, dataclasses.replace(config, run_dir=folder, resume=True))
+        left.append(everything(folder))
+    assert left[0] == left[1]
+    assert "Resuming begins new episodes" in (tmp_path / "one" / "README.md").read_text()
