@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from qhat.environments.workers import vectorise
 from qhat.learner import Learner
 from qhat.outcomes import Played
 from qhat.training.compiler import COMPILER_OPTIONS
+from qhat.training.pace import SECONDS, Pace
+from qhat.training.state import settled
 
 Playable = str | Callable[[], gymnasium.Env]
 """What Gymnasium plays: an id, or a function that makes an environment."""
@@ -37,16 +40,27 @@ class Cut(Exception):  # noqa: N818 - it is no error
 """What can play a run's own evaluations."""
 
 
-def play_compiled(learner: Learner, environment: Environment) -> Callable[[Any, Array], Played]:
+def play_compiled(
+    learner: Learner, environment: Environment, over: Callable[[], bool] = lambda: False
+) -> Callable[[Any, Array], Played]:
     """Return a function from parameters `[S, ...]` and a key to what E episodes brought, `[S, E]`.
 
-    Every one of the environment's E copies plays one whole episode, in one compiled call.
+    Every one of the environment's E copies plays one whole episode, in compiled calls of a second at most.
+
+    Args:
+        over: asked between those calls; once it is true, the evaluation ends in `Cut`.
     """
     actions, E = environment.spec.actions, environment.num_envs
 
-    def one_seed(parameters: Any, state: Any, observation: Array, run_key: Array) -> Played:
+    def begin(state: Any, observation: Array) -> tuple:
+        first = jnp.zeros((E, actions.factors), jnp.int32)
+        nothing = Played.nothing((E,), actions.factors, jnp)
+        legal = environment.legal(state)
+        return settled((jnp.int32(0), state, observation, legal, jnp.ones(E, bool), first, nothing))
+
+    def one_seed(parameters: Any, carry: tuple, run_key: Array, until: Array) -> tuple:
         def unfinished(carry: tuple) -> Array:
-            return jnp.any(carry[4]) & (carry[0] < LONGEST_EPISODE)
+            return jnp.any(carry[4]) & (carry[0] < until)
 
         def step(carry: tuple) -> tuple:
             turn, state, observation, legal, playing, before, played = carry
@@ -57,13 +71,11 @@ def play_compiled(learner: Learner, environment: Environment) -> Callable[[Any, 
             playing &= ~now.closed
             return turn + 1, state, now.observation, now.legal, playing, action, played
 
-        first = jnp.zeros((E, actions.factors), jnp.int32)
-        nothing = Played.nothing((E,), actions.factors, jnp)
-        start = (0, state, observation, environment.legal(state), jnp.ones(E, bool), first, nothing)
-        return jax.lax.while_loop(unfinished, step, start)[-1]
+        return jax.lax.while_loop(unfinished, step, carry)
 
-    play = jax.vmap(one_seed, in_axes=(0, 0, 0, None))
-    compiled = jax.jit(play, compiler_options=COMPILER_OPTIONS)
+    start = jax.jit(jax.vmap(begin))
+    play = jax.vmap(one_seed, in_axes=(0, 0, None, None))
+    compiled, pace = jax.jit(play, compiler_options=COMPILER_OPTIONS), Pace(learns_at=-1)
 
     def player(parameters: Any, key: Array) -> Played:
         reset_key, run_key = jax.random.split(key)
@@ -72,8 +84,16 @@ def play_compiled(learner: Learner, environment: Environment) -> Callable[[Any, 
             parameters = jax.device_put(parameters, jax.local_devices()[0])
         # Every seed is judged by the same episodes, where the environment lets us choose them.
         seeds = jax.tree.leaves(parameters)[0].shape[0]
-        state, observation = environment.start(jnp.broadcast_to(reset_key, seeds))
-        return jax.tree.map(np.asarray, compiled(parameters, state, observation, run_key))
+        carry, done, spent = start(*environment.start(jnp.broadcast_to(reset_key, seeds))), 0, 0.0
+        while done < LONGEST_EPISODE and np.asarray(carry[4]).any():
+            if spent > SECONDS and over():
+                raise Cut
+            piece, began = pace.piece(done, LONGEST_EPISODE - done), time.perf_counter()
+            carry = jax.block_until_ready(compiled(parameters, carry, run_key, jnp.int32(done + piece)))
+            seconds = time.perf_counter() - began
+            pace.took(piece, seconds)
+            done, spent = done + piece, spent + seconds
+        return jax.tree.map(np.asarray, carry[-1])
 
     return player
 
@@ -84,7 +104,8 @@ def player_of(
     """Return what plays a run's own evaluations: from parameters and a key to episodes `[S, E]`.
 
     Args:
-        over: asked at every step of environments in Python; once it is true, the evaluation ends in `Cut`.
+        over: asked at every step of environments in Python, about every second where they are compiled;
+            once it is true, the evaluation ends in `Cut`.
     """
 
     def watch(_: HostStep | None) -> None:
@@ -92,7 +113,7 @@ def player_of(
             raise Cut
 
     if isinstance(judge, Environment):
-        return play_compiled(learner, judge)
+        return play_compiled(learner, judge, over)
 
     def player(parameters: Any, key: Array) -> Played:
         if isinstance(judge, HostEnvironment):

@@ -34,7 +34,7 @@ from qhat.runs.card import card
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.progress import Progress
 from qhat.runs.saving import require_space, save
-from qhat.runs.tables import evaluation_rows
+from qhat.runs.tables import evaluation_rows, has_row
 from qhat.stage import staged
 from qhat.statistics import mean_of_finite
 from qhat.training import checkpoint
@@ -46,7 +46,9 @@ LEARNER_METRICS = tuple(field.name for field in dataclasses.fields(Metrics))
 PATIENCE = 1.0
 """Seconds of a call after which slow environments are looked in on."""
 LONGEST_CALL = 2_500
-"""Iterations in one compiled call: progress is told, and a signal heard, this often."""
+"""Iterations in one call: progress is told, and a signal heard, this often; sooner where they are slow."""
+GRACE = 4.0
+"""Seconds that an evaluation may still take after a signal."""
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error
@@ -131,7 +133,7 @@ class _Session:
         keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
         self._forecast(keys)
         self.folder, self.state, self.best = begin(config, self.loop, self.spec, keys, held)
-        self.started = time.perf_counter()
+        self.started = self.evaluating = time.perf_counter()
         self.score = self.evaluation = math.nan
         self.broken, self.clipped, self.stopped = 0, 0.0, False
         self.epsilon = float(config.recipe.explore.epsilon(jnp.int32(0)))
@@ -156,10 +158,17 @@ class _Session:
         marks = [max(1, every // E) for every in (config.eval_every, config.save_every)]
         advance = self.loop.compile(min(LONGEST_CALL, *marks, end))
         over = functools.partial(self._is_over, should_stop)
-        # An evaluation that begins after the run was asked to stop is the run's last, and is played out.
-        cut = lambda: not self.stopped and over()  # noqa: E731
+
+        def cut() -> bool:
+            """What begins after the run was to end is its last evaluation: only a signal cuts it short."""
+            late = time.perf_counter() > self.evaluating + GRACE
+            return should_stop() and late if self.stopped else over()
+
         judge = player_of(self.program.learner, self.judge, config.eval_episodes, config.seeds, cut)
         at = int(self.state.clock.iterations)
+        if at and at % marks[0] == 0 and not has_row(self.folder.evaluations, at * E):
+            # A signal cut the evaluation that was due here.
+            self._evaluate(at, judge)
         while at < end and not self.stopped:
             count = min(LONGEST_CALL, end - at, *(mark - at % mark for mark in marks))
             began = time.perf_counter()
@@ -250,6 +259,7 @@ class _Session:
         # Not the training's keys: seeds are numbered from 0, so no seed has this one.
         key = jax.random.fold_in(jax.random.key(2**31 + self.config.seed), at)
         step = at * self.config.recipe.num_envs
+        self.evaluating = time.perf_counter()
         try:
             played = judge(online, key)
         except Cut:

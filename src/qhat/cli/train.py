@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,21 +103,38 @@ def _read(words: Sequence[str]) -> Train:
 
 
 class _Stop:
-    """Remembers a first SIGINT or SIGTERM; the second one ends the process at once."""
+    """Remembers a first SIGINT or SIGTERM; a second one ends the process at once.
+
+    Python calls a handler between two of its own instructions, so not within a compiled call, nor while one
+    is compiled: a thread reads what arrives.
+    """
+
+    APART = 0.2
+    """Seconds between two signals that are two: some programs send one to a process and to its group."""
 
     def __init__(self):
         self.signal: int | None = None
+        read, self._written = socket.socketpair()
+        self._written.setblocking(False)
+        signal.set_wakeup_fd(self._written.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._hear)
+            signal.signal(number, lambda *_: None)
+        threading.Thread(target=self._listen, args=(read,), daemon=True).start()
 
     def __call__(self) -> bool:
         return self.signal is not None
 
-    def _hear(self, number: int, _frame: Any) -> None:
-        self.signal = number
-        print("\nStopping after a checkpoint; once more to leave at once.", file=sys.stderr)
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
+    def _listen(self, read: socket.socket) -> None:
+        first = 0.0
+        while told := read.recv(1):
+            number = told[0]
+            if number not in (signal.SIGINT, signal.SIGTERM):
+                continue
+            if self.signal is None:
+                self.signal, first = number, time.monotonic()
+                print("\nStopping after a checkpoint; once more to leave at once.", file=sys.stderr)
+            elif time.monotonic() - first > self.APART:
+                os._exit(128 + number)
 
     @property
     def exit_code(self) -> int:

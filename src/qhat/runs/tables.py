@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,3 +35,9 @@ def evaluation_rows(step: int, played: Played, commanded: bool) -> list[dict[str
             row["smoothness"] = f"{played.smoothness(axis=1)[seed]:.6g}"
         rows.append(row)
     return rows
+
+
+def has_row(table: Path, step: int) -> bool:
+    """Return whether a table has a row of `step`."""
+    with table.open(newline="") as file:
+        return any(row["step"] == str(step) for row in csv.DictReader(file))

@@ -1,17 +1,20 @@
 """The compiled loop: environment step + iteration, for S seeds at once. It knows no algorithm."""
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from qhat.environments.base import SEEDS, Environment
 from qhat.training.compiler import COMPILER_OPTIONS, held
 from qhat.training.iteration import Program, split
+from qhat.training.pace import SECONDS, Pace
 from qhat.training.state import Clock, Log, SeedState, TrainState
 
 Advance = Callable[..., tuple[TrainState, Log]]
@@ -59,6 +62,8 @@ class Loop:
 
         The returned log has leaves `[S, longest, ...]`; rows beyond the iterations done are zero.
         How a run is cut into calls does not change its result. The state is donated.
+        Where a call takes longer than a second its third argument is asked about every second; when that
+        says so, fewer are done, and the log ends with them.
         """
 
         def chunk(clock: Clock, seeds: SeedState, count: Array) -> tuple[SeedState, Log]:
@@ -84,12 +89,27 @@ class Loop:
             return TrainState(self._advance(state.clock, count), seeds), log
 
         compiled, calls = jax.jit(run, donate_argnums=0, compiler_options=COMPILER_OPTIONS), 0
+        pace = Pace.of(self.program.recipe)
 
-        def advance(state: TrainState, count: int, pause: Any = None) -> tuple[TrainState, Log]:
-            del pause  # nobody else can be heard within the program
+        def call(state: TrainState, count: int) -> tuple[TrainState, Log]:
             nonlocal calls
             calls += 1
             return compiled(state if calls > 1 else self._spread(state), jnp.int32(count))
+
+        def advance(
+            state: TrainState, count: int, pause: Callable[[], bool] | None = None
+        ) -> tuple[TrainState, Log]:
+            if pause is None:
+                return call(state, count)
+            logs, done, spent, at = [], 0, 0.0, int(state.clock.iterations)
+            while done < count and not (spent > SECONDS and pause()):
+                piece, compiles, began = pace.piece(at + done, count - done), not calls, time.perf_counter()
+                state, log = call(state, piece)
+                logs.append(jax.tree.map(lambda leaf, piece=piece: np.asarray(leaf)[:, :piece], log))
+                seconds = time.perf_counter() - began
+                pace.took(piece, seconds)
+                done, spent = done + piece, 0.0 if compiles else spent + seconds
+            return state, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *logs)
 
         return advance
 
