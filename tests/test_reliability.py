@@ -6,7 +6,11 @@ Protects what a run has saved: others lose the old checkpoint while they write t
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import json
+import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -19,6 +23,7 @@ import numpy as np
 import pytest
 
 import qhat
+from everything import everything
 from full import FULL
 from qhat import recipes
 from qhat.config import TrainConfig
@@ -38,7 +43,7 @@ WORDS = ("--hidden", "8", "--num-envs", "1", "--replay-ratio", "0.25", "--replay
 KILLS = 200 if FULL else 3
 
 
-def config(folder: Path, **settings: object) -> TrainConfig:
+def config(folder: Path | None, **settings: object) -> TrainConfig:
     told = {"steps": 1_000, "eval_every": 500, "eval_episodes": 1, "save_every": 200, **settings}
     return TrainConfig("CartPole-v1", recipe=TINY, run_dir=folder, **told)
 
@@ -225,6 +230,75 @@ def test_space_is_looked_up_where_the_folder_will_be(tmp_path: Path):
     free = shutil.disk_usage(tmp_path).free
     with pytest.raises(UsageError, match=r"Checkpoints of this run take .* MiB free; lower --keep"):
         saving.require_space(tmp_path / "not" / "yet", 2 * free)
+
+
+class Backwards(datetime.datetime):
+    """A clock that somebody moves back by an hour whenever it is looked at."""
+
+    looks = 0
+
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
+        Backwards.looks += 1
+        return datetime.datetime(2030, 1, 2, 12) - datetime.timedelta(hours=Backwards.looks)
+
+
+def test_a_clock_that_moves_back_loses_and_reorders_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    every: dict[str, object] = {"eval_every": 300, "keep": 3}
+    whole = qhat.train("CartPole-v1", config(tmp_path / "whole", **every))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("qhat.runs.folder.datetime.datetime", Backwards)
+    monkeypatch.setattr(time, "time", lambda: Backwards.now().timestamp())
+    first = qhat.train("CartPole-v1", config(None, steps=600, **every))
+    # What is there was written in the future, the oldest of it last.
+    for age, path in enumerate(sorted(first.folder.path.rglob("*"))):
+        os.utime(path, (4e9 - age, 4e9 - age))
+    told = dataclasses.replace(config(first.folder.path, **every), resume=True)
+    again = qhat.train("CartPole-v1", told)
+    assert again.folder.steps() == [600, 800, 1_000]
+    assert everything(again.folder.path) == everything(whole.folder.path)
+    same = [RunFolder.create(None, "CartPole-v1", "qhat").path]
+    Backwards.looks -= 1
+    same.append(RunFolder.create(None, "CartPole-v1", "qhat").path)
+    assert len({*same, first.folder.path}) == 3, "a second that comes twice has two folders"
+
+
+def test_no_clock_of_the_days_decides_anything():
+    """Durations are of clocks that never go back; the date names a new folder, a file's age a hint."""
+    source = Path(qhat.__file__).parent
+    asks = re.compile(
+        r"\btime\.time\(|\bdatetime\.|\bst_[amc]time\b|getmtime|time\.(local|gm)time|time_ns\("
+    )
+    lines = [
+        (path.name, line.strip())
+        for path in source.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if asks.search(line)
+    ]
+    assert sorted(lines) == [
+        ("folder.py", "newest = max(within, key=lambda own: own.stat().st_mtime).parent"),
+        ("folder.py", 'now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")'),
+    ]
+
+
+def test_a_checkpoint_of_another_format_is_refused_in_a_sentence(tmp_path: Path):
+    run = qhat.train("CartPole-v1", config(tmp_path / "run", steps=200))
+    for folder in (run.folder.best, run.folder.last()):
+        told = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps({**told, "format": checkpoint.FORMAT + 1}))
+    sentence = rf"has checkpoint format {checkpoint.FORMAT + 1}; this qhat reads {checkpoint.FORMAT}\."
+    for use in (
+        run.weights,
+        lambda: run.weights("last"),
+        run.summary,
+        lambda: qhat.train("CartPole-v1", config(tmp_path / "run", steps=400, resume=True)),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            use()
+    table = (run.folder.metrics).read_text()
+    assert table.splitlines()[-1].split(",")[2] == "200", "and the run is as it was"
 
 
 @pytest.mark.parametrize("place", ["/proc/qhat", "/dev/null/qhat"])
