@@ -18,8 +18,9 @@ import pytest
 
 from full import FULL
 from qhat.agent import Agent
-from qhat.errors import UsageError
+from qhat.errors import QhatError, UsageError
 from qhat.exploration import EpsilonGreedy
+from qhat.heads import Expected
 from qhat.recipes import RECIPES
 from qhat.replay import ring as replay
 from qhat.targets import Hard
@@ -183,6 +184,24 @@ def test_a_jump_in_the_observations_ends_the_episode_before_it() -> None:
     assert int(window.length[0]) == 1
     assert float(window.discount[0]) == pytest.approx(0.99)
     np.testing.assert_array_equal(ring.observation[5], np.full(4, 5.0))
+
+
+def test_an_update_that_is_not_finite_is_refused_and_the_next_one_is_not() -> None:
+    agent = small(head=Expected(delta=None))
+    feed(agent, 60)
+    agent.replay()
+    weights = jax.tree.map(np.asarray, agent._acting)
+    before = agent.q_values(np.ones(4))
+    for _ in range(60):
+        agent.remember(np.ones(4), 0, 3e38, np.ones(4), True)
+    with pytest.raises(QhatError, match=r"expected finite numbers\. It was not applied"):
+        agent.replay()
+    np.testing.assert_array_equal(agent.q_values(np.ones(4)), before)
+    for old, new in zip(jax.tree.leaves(weights), jax.tree.leaves(agent._acting), strict=True):
+        np.testing.assert_array_equal(old, new)
+    feed(agent, 600)
+    assert agent.replay() is not None
+    assert np.isfinite(agent.q_values(np.ones(4))).all()
 
 
 def test_target_network_follows_by_itself_and_on_demand() -> None:

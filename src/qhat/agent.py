@@ -27,7 +27,7 @@ from qhat.arguments import (
     read_value,
     stack,
 )
-from qhat.errors import UsageError, require
+from qhat.errors import QhatError, UsageError, require
 from qhat.masks import read_mask
 from qhat.memory import nbytes, require_memory
 from qhat.recipe import Recipe
@@ -177,6 +177,9 @@ class Agent:
         Returns:
             loss, mean Q, gradient norm and clipped mass; None while replay holds less than a batch,
             or less than `learning_starts` steps.
+
+        Raises:
+            QhatError: the loss or the gradient is not finite; the weights are as they were.
         """
         with self._learning_lock:
             self._drain()
@@ -189,6 +192,12 @@ class Agent:
             self._seed = dataclasses.replace(seed, learner=learner, sampler=sampler)
             self._updates += 1
             self._acting = self._seed.learner.online
+            if not metrics.finite:
+                raise QhatError(
+                    f"Gradient update {self._updates:,} has loss {metrics.loss:.4g} and gradient norm"
+                    f" {metrics.gradient_norm:.4g}; expected finite numbers. It was not applied. Smaller"
+                    " rewards or a lower learning_rate help where values diverge."
+                )
             return {name: float(value) for name, value in vars(metrics).items()}
 
     def _is_ready(self) -> bool:

@@ -21,6 +21,7 @@ from qhat.run import load_best, spec_to_json
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.lock import sole
 from qhat.training import checkpoint
+from qhat.training.guard import NOTHING
 from qhat.training.host import HostLoop
 from qhat.training.loop import Loop
 from qhat.training.prefill import prefill
@@ -87,11 +88,30 @@ def _resume(
     best = checkpoint.read_tree(last, "best", best_shape)
     at = int(state.clock.iterations)
     folder.rewind(at * config.recipe.num_envs)
-    write_text(folder.config, json.dumps({**written, "steps": config.steps}, indent=2) + "\n")
+    write_text(
+        folder.config,
+        json.dumps({**written, "steps": config.steps, "on_nan": config.on_nan}, indent=2) + "\n",
+    )
     state = jax.tree.map(jnp.asarray, state)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, at)
     if not loop.environment.snapshots:
-        state = loop.restart(state, jax.vmap(jax.random.fold_in, (0, None))(keys, at))
+        state = loop.restart(state, keys)
+    if written.get("on_nan") != config.on_nan:
+        state = _forgiven(loop, state, keys)
     return folder, state, best
+
+
+def _forgiven(loop: Loop | HostLoop, state: TrainState, keys: Array) -> TrainState:
+    """Forget what was not finite; seeds that met it begin new episodes."""
+    met = state.seeds.guard.what != NOTHING
+    if loop.environment.snapshots and met.any():
+        again = loop.restart(state, keys).seeds
+
+        def fresh(new: Array, old: Array) -> Array:
+            return jnp.where(met.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+        state = TrainState(state.clock, jax.tree.map(fresh, again, state.seeds))
+    return eqx.tree_at(lambda whole: whole.seeds.guard.what, state, jnp.zeros_like(met, jnp.int32))
 
 
 def _difference(name: str, own: Any, wanted: Any) -> str:

@@ -71,6 +71,8 @@ class TrainConfig:
     """How copies of a gym: environment are stepped: in this process, or each in one of its own."""
     env_timeout: float = 60.0
     """Seconds after which a step of a gym: environment counts as hanging."""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """At a number that is not finite: stop the seed that met it, or leave it out and go on."""
 
     @staticmethod
     def of(env: str, **settings: Any) -> TrainConfig:
@@ -111,6 +113,7 @@ class TrainConfig:
             self.vector in ("sync", "async"),
             f"--vector is {self.vector}; expected sync or async.",
         )
+        require(self.on_nan in ("stop", "skip"), f"--on-nan is {self.on_nan}; expected stop or skip.")
         require(self.env_timeout > 0, f"--env-timeout is {self.env_timeout}; expected more than 0 seconds.")
         require(
             not self.resume or self.run_dir is not None,

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array
 
 from qhat.environments.base import Environment
+from qhat.environments.finite import sound
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.record import name_of
@@ -67,6 +68,7 @@ def play_compiled(
             action = learner.greedy(parameters, observation, legal=legal)
             before = jnp.where(turn == 0, action, before)
             state, now = environment.step(state, action, jax.random.fold_in(run_key, turn))
+            now = sound(now, jnp)
             played = played.add(now, playing, action, before, actions, jnp)
             playing &= ~now.closed
             return turn + 1, state, now.observation, now.legal, playing, action, played
@@ -145,7 +147,7 @@ def play_hosted(
     while playing.any() and turn < LONGEST_EPISODE:
         action = np.asarray(_greedy(learner, parameters, observation, legal))
         environment.send(action)
-        step = environment.receive()
+        step = sound(environment.receive(), np)
         played = played.add(step, playing, action, action if before is None else before, actions, np)
         playing &= ~step.closed
         observation, legal, before, turn = step.observation, step.legal, action, turn + 1

@@ -24,17 +24,18 @@ from qhat.environments.base import Environment
 from qhat.environments.catalogue import find
 from qhat.environments.host import HostEnvironment
 from qhat.environments.own import Own, name_of
-from qhat.errors import near_miss, require
+from qhat.errors import QhatError, near_miss, require
 from qhat.evaluation import Cut, Judge, player_of
 from qhat.learner import Metrics
 from qhat.memory import nbytes, require_memory
 from qhat.outcomes import Played
 from qhat.run import Run, program_of
 from qhat.runs.card import card
+from qhat.runs.faults import Faults, require_finite
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.progress import Progress
 from qhat.runs.saving import require_space, save
-from qhat.runs.tables import evaluation_rows, has_row
+from qhat.runs.tables import episode_rows, evaluation_rows, has_row
 from qhat.stage import staged
 from qhat.statistics import mean_of_finite
 from qhat.training import checkpoint
@@ -124,7 +125,7 @@ class _Session:
         held: contextlib.ExitStack,
     ):
         self.judge, self.spec = judge, environment.spec
-        self.program = program_of(config.recipe, self.spec, config.wrap)
+        self.program = program_of(config.recipe, self.spec, config.wrap, config.on_nan == "stop")
         self.config = config = dataclasses.replace(config, recipe=self.program.recipe)
         if isinstance(environment, HostEnvironment):
             self.loop = HostLoop(self.program, environment)
@@ -133,6 +134,8 @@ class _Session:
         keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
         self._forecast(keys)
         self.folder, self.state, self.best = begin(config, self.loop, self.spec, keys, held)
+        self.faults = Faults(self.folder.path, config, self.state.seeds)
+        self.faults.require_any()
         self.started = self.evaluating = time.perf_counter()
         self.score = self.evaluation = math.nan
         self.broken, self.clipped, self.stopped = 0, 0.0, False
@@ -178,11 +181,11 @@ class _Session:
             rate = count * E * config.seeds / (time.perf_counter() - began)
             loss = self._write(at, count, log, rate)
             elapsed = time.perf_counter() - self.started
-            self.stopped = over()
+            self.stopped = over() or self.faults.halted.all()
             due = at % marks[0] == 0 or at == end
             if due:
                 self._evaluate(at, judge)
-                self.stopped = over()
+                self.stopped |= over()
             saves = at % marks[1] == 0 or at == end or self.stopped
             # A first checkpoint comes after a first evaluation: `best` is never the untrained weights.
             if saves and not due and not np.isfinite(self.best["score"]).all():
@@ -195,6 +198,8 @@ class _Session:
         write_text(self.folder.path / "README.md", card(self.folder.path, run.summary(), config, snapshots))
         if self.stopped and should_stop():
             raise Interrupted(run)
+        if self.faults.halted.all():
+            raise QhatError(" ".join(self.faults.sentences))
         return run
 
     def _is_over(self, should_stop: Callable[[], bool]) -> bool:
@@ -219,7 +224,8 @@ class _Session:
             after = int(self.state.clock.iterations)
             logs.append(_done(log, after - before))
             done += after - before
-            if done >= count or over():
+            self.faults.look(self.state.seeds)
+            if done >= count or over() or self.faults.halted.all():
                 return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *logs)
             now = time.perf_counter()
             rate = (after - before) * E * self.config.seeds / (now - began)
@@ -227,24 +233,17 @@ class _Session:
 
     def _write(self, at: int, count: int, log: Log, rate: float) -> float:
         """Add a call's episodes and metrics to metrics.csv; return the mean loss."""
-        E, first = self.config.recipe.num_envs, at - count
+        E = self.config.recipe.num_envs
         epsilon = float(self.config.recipe.explore.epsilon(jnp.int32(at * E)))
-        rows: list[dict[str, Any]] = []
-        scores = []
-        # By turn, then seed: the latest episodes come last.
-        for turn, seed, env in np.argwhere(np.swapaxes(log.ended, 0, 1)):
-            score = float(log.returns[seed, turn, env])
-            scores.append(score)
-            step = int((first + turn + 1) * E)
-            length = int(log.lengths[seed, turn, env])
-            row = {"kind": "episode", "seed_index": seed, "step": step, "score": score, "length": length}
-            rows.append(row)
+        rows = episode_rows(log, at - count, E)
+        scores = [row["score"] for row in rows]
+        skipped = np.asarray(self.state.seeds.guard.skipped)
         means = {name: mean_of_finite(np.asarray(getattr(log.metrics, name))) for name in LEARNER_METRICS}
         self.clipped = float(np.nanmax(means["clipped"], initial=0.0))
         for seed in range(self.config.seeds):
             row = {name: f"{means[name][seed]:.6g}" for name in means}
             row |= {"epsilon": f"{epsilon:.4g}", "steps_per_second": f"{rate:.0f}"}
-            row["broken"] = str(int(log.broken[seed].sum()))
+            row |= {"broken": str(int(log.broken[seed].sum())), "skipped": str(int(skipped[seed]))}
             rows.append({"kind": "progress", "seed_index": seed, "step": at * E, **row})
         self.folder.append(self.folder.metrics, rows)
         self.broken += int(log.broken.sum())
@@ -290,8 +289,10 @@ class _Session:
             "recipe": self.config.recipe.to_json(),
             "best_score": [float(score) if np.isfinite(score) else None for score in self.best["score"]],
             "best_step": [int(at) for at in self.best["step"]],
+            "halted": [bool(halted) for halted in self.faults.halted],
         }
         weights = self.state.seeds.learner.online
+        require_finite(jax.tree.leaves(self.state.seeds.learner))
         trees = {"state": kept(self.loop, self.state), "best": self.best, "weights": weights}
         save(self.folder, step, trees, self.best["weights"], about, self.config.keep)
 
@@ -306,6 +307,7 @@ class _Session:
             loss=loss,
             clipped=self.clipped,
             broken=self.broken,
+            faults=tuple(self.faults.sentences),
             steps_per_second=rate,
             torso=spell(self.config.recipe.torso),
         )

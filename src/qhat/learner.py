@@ -4,6 +4,7 @@ Reads like the algorithm box: predict, choose a', back up, regress, follow.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -48,6 +49,11 @@ class Metrics(eqx.Module):
     gradient_norm: Float[Array, ""]
     clipped: Float[Array, ""]
     """Share of the targets' mass beyond the support; 0 for a head that has none."""
+
+    @property
+    def finite(self) -> Bool[Array, ""]:
+        """Whether the update could be applied."""
+        return jnp.isfinite(self.loss) & jnp.isfinite(self.gradient_norm)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,17 +131,20 @@ class Learner:
         seen: Outlook | None = None,
         steps: Int[Array, ""] | None = None,
         moments: Moments | None = None,
+        applies: Array | bool = True,
     ) -> tuple[LearnerState, Float[Array, " B"], Metrics]:
-        """Do gradient update number `updates` (from 1).
+        """Do gradient update number `updates` (from 1), unless its loss or its gradient is not finite.
 
         Args:
             seen: what a support that calibrates itself is placed by, as soon as it says something.
             steps: environment steps so far, which the step size follows; `None` is as many as
                 `replay_ratio` makes of `updates`.
             moments: what observations are normalised by from now on, where the recipe does that.
+            applies: whether the weights move at all.
 
         Returns:
-            the new state, the error of every transition (for its priority), and metrics.
+            the new state, the error of every transition (for its priority; 0 where it is not finite), and
+            metrics.
         """
         recipe = self.recipe
         state = self._calibrated(_standardised(state, moments), seen)
@@ -154,14 +163,22 @@ class Learner:
         norm = jnp.sqrt(jnp.dot(flat, flat))
         if recipe.max_gradient_norm is not None:
             flat *= jnp.minimum(1.0, recipe.max_gradient_norm / (norm + 1e-12))
-        change, optimiser = self._optimiser.update(flat, state.optimiser)
-        steps = updates / recipe.replay_ratio if steps is None else steps
-        change = -self.learning_rate(steps) * jnp.asarray(change)
         overflow = jnp.mean(overflow, axis=0)
+        metrics = Metrics(loss, jnp.mean(q), norm, jnp.sum(overflow))
+        moves = metrics.finite & applies
+
+        def if_it_moves(new: Any, old: Any) -> Any:
+            return jax.tree.map(functools.partial(jnp.where, moves), new, old)
+
+        change, optimiser = self._optimiser.update(flat, state.optimiser)
+        optimiser = if_it_moves(optimiser, state.optimiser)
+        steps = updates / recipe.replay_ratio if steps is None else steps
+        change = if_it_moves(-self.learning_rate(steps) * jnp.asarray(change), 0.0)
+        overflow = if_it_moves(overflow, 0.0)
         moved: Any = optax.apply_updates(trained, unravel(change))
         online = {**moved, **fixed, **self._widened(fixed, overflow)}
         target = recipe.target.follow(state.target, online, updates)
-        metrics = Metrics(loss, jnp.mean(q), norm, jnp.sum(overflow))
+        errors = jnp.where(jnp.isfinite(errors), errors, 0.0)
         return LearnerState(online, target, optimiser), errors, metrics
 
     def learning_rate(self, steps: Array) -> Float[Array, ""]:

@@ -26,12 +26,14 @@ class Played(NamedTuple):
     commands."""
     moved: Any
     """Sum over the steps of |Δ command|, mean over the joints, in the environment's units."""
+    broken: Any
+    """1 where a number that was not finite ended the episode; it counts with what it had until then."""
 
     @staticmethod
     def nothing(shape: tuple[int, ...], factors: int, xp: Any) -> Played:
         """Before the first step of `shape` copies."""
         zeros, whole = xp.zeros(shape, "float32"), xp.zeros(shape, "int32")
-        return Played(zeros, whole, whole, whole, xp.zeros((*shape, factors), "int32"), zeros)
+        return Played(zeros, whole, whole, whole, xp.zeros((*shape, factors), "int32"), zeros, whole)
 
     def add(
         self,
@@ -48,7 +50,9 @@ class Played(NamedTuple):
             step: `Timestep` or `HostStep`.
             before: actions of the step before; of the first step its own.
         """
-        counts = playing & step.real
+        counts, broken = playing & step.real, self.broken
+        if step.broken is not None:
+            broken = broken + (playing & step.broken)
         attempts, successes, saturated, moved = self.attempts, self.successes, self.saturated, self.moved
         if step.success is not None:
             attempts = attempts + (counts & ~xp.isnan(step.success))
@@ -66,6 +70,7 @@ class Played(NamedTuple):
             successes,
             saturated,
             moved,
+            broken,
         )
 
     def success_rate(self, axis: int | None = None) -> Any:

@@ -111,9 +111,12 @@ class Run:
         return Score.of_played(spec.id, play_seeds(learner, weights, judge, episodes, first), commanded)
 
     def summary(self) -> dict[str, Any]:
-        """Return the last checkpoint's step, and each seed's best own evaluation and its step."""
+        """Return the last checkpoint's step, each seed's best own evaluation and its step, which halted.
+
+        A seed halts at a number that is not finite.
+        """
         about = checkpoint.read_manifest(self.folder.last())
-        return {name: about.get(name) for name in ("step", "best_score", "best_step")}
+        return {name: about.get(name) for name in ("step", "best_score", "best_step", "halted")}
 
     def seed_index(self, wanted: int | None = None) -> int:
         """Return the seed with the best evaluation of its own, from 0, or the one that is `wanted`."""
@@ -175,10 +178,10 @@ def _say(part: Any) -> str:
     return spell(part) if isinstance(part, AxisValue) else str(part)
 
 
-def program_of(recipe: Recipe, spec: Spec, wrap: Sequence[Wrapper]) -> Program:
+def program_of(recipe: Recipe, spec: Spec, wrap: Sequence[Wrapper], stops: bool = True) -> Program:
     """Compose the program of a recipe in an environment; of `wrap` it takes the wrappers of rewards."""
     spaces = (spec.shape, spec.dtype, spec.actions, spec.masked)
-    return Program.of(recipe, *spaces, stack=spec.stack, rewards=wrappers.of_rewards(wrap))
+    return Program.of(recipe, *spaces, stack=spec.stack, rewards=wrappers.of_rewards(wrap), stops=stops)
 
 
 def spec_to_json(spec: Spec) -> dict[str, Any]:

@@ -111,6 +111,7 @@ class Score:
         saturation: Of each joint, the share of the steps at which its command was one of its bounds; None
             where actions are no commands.
         smoothness: Mean |Δ command| from step to step, in the environment's units; None as above.
+        broken: Episodes that broke off because the environment's numbers were not finite.
     """
 
     env: str
@@ -126,6 +127,7 @@ class Score:
     attempts: int | None = None
     saturation: list[float] | None = None
     smoothness: float | None = None
+    broken: int = 0
 
     @classmethod
     def of(cls, env: str, returns: ArrayLike, **told: Any) -> Score:
@@ -166,6 +168,7 @@ class Score:
             commanded: whether actions are commands of joints.
         """
         told: dict[str, Any] = {"mean_length": float(played.lengths.mean())}
+        told["broken"] = int(played.broken.sum())
         if played.attempts.sum():
             told["success_rate"] = float(played.success_rate())
             told["attempts"] = int(played.attempts.sum())

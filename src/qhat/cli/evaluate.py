@@ -93,6 +93,11 @@ def run(words: Sequence[str]) -> int:
     print(
         f"  episodes   {score.episodes} per seed, {score.mean_length:.0f} steps on average, greedy, fresh"
     )
+    if score.broken:
+        print(
+            f"  broken     {score.broken} of the episodes broke off at a number that was not finite; they"
+            " count with what they had until then"
+        )
     if missing:
         print(f"  the reference {reference} was not played: pip install 'qhat[{missing}]'")
     print(f"\nnext:\n  qhat plot {told.run}")

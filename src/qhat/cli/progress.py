@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -46,15 +47,18 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
         console=console,
         transient=False,
     )
-    interrupted, clipped, broken = False, 0.0, 0
+    interrupted, clipped, broken, told = False, 0.0, 0, 0
     with bar:
         task = bar.add_task("train", total=config.steps, words="compiling (a few seconds, once)")
 
         def tell(now: experiment.Progress) -> None:
-            nonlocal clipped, broken
+            nonlocal clipped, broken, told
             if config.recipe.torso.name == "auto" and now.torso != "mlp" and not bar.tasks[task].completed:
                 console.print(f"torso [bold]{now.torso}[/], for pictures (--torso says another)")
             clipped, broken = now.clipped, now.broken
+            for sentence in now.faults[told:]:
+                bar.console.print(f"[yellow]warning:[/] {escape(sentence)}", soft_wrap=True)
+            told = len(now.faults)
             bar.update(task, completed=min(now.step, now.steps), words=_words(now))
 
         try:

@@ -1,10 +1,31 @@
-"""Physics that fails: rows whose numbers are not finite are no transitions, and end their episodes."""
+"""Numbers that are not finite: rows that have some are no transitions, and end their episodes."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from jaxtyping import Bool, Float, Shaped
+
+Step = TypeVar("Step")
+
+
+def sound(step: Step, xp: Any) -> Step:
+    """Return a step as it is judged: an episode is over before a row that is not finite.
+
+    Args:
+        step: `Timestep` or `HostStep`; a row is an environment's.
+    """
+    given: Any = step
+    failed = xp.zeros_like(given.real)
+    for name in ("reward", "score", "successor"):
+        value = getattr(given, name)
+        if value is not None and xp.issubdtype(value.dtype, xp.inexact):
+            failed |= ~xp.isfinite(value).reshape(*failed.shape, -1).all(axis=-1)
+    failed &= given.real
+    broken = failed if given.broken is None else given.broken | failed
+    changes: Any = {"real": given.real & ~failed, "broken": broken}
+    return given._replace(**changes) if hasattr(given, "_replace") else replace(given, **changes)
 
 
 def sieve(

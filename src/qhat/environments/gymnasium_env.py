@@ -140,7 +140,6 @@ class GymnasiumEnvironment(HostEnvironment):
             observation, info = self._begin_again(ended)
             legal = self._only(ended, self._masks(info, ~ended), legal_successor)
         reward = np.asarray(reward, np.float32)
-        self._require_numbers(successor, reward, real)
         self._ended, self._legal = ended, legal
         return HostStep(
             observation=self._share(observation),
@@ -267,19 +266,6 @@ class GymnasiumEnvironment(HostEnvironment):
             text = f"raised at {where} ({type(error).__name__}: {error})"
         action = f"; action {self._action.tolist()}" if self._steps else ""
         return QhatError(f"Environment '{self._id}' {text}{action}.")
-
-    def _require_numbers(self, successor: np.ndarray, reward: np.ndarray, real: np.ndarray) -> None:
-        for name, value in (("reward", reward), ("observation", successor)):
-            if value.dtype.kind != "f":
-                continue
-            finite = np.isfinite(value).reshape(len(value), -1).all(axis=1) | ~real
-            if not finite.all():
-                at = int(np.flatnonzero(~finite)[0])
-                self.close()
-                raise QhatError(
-                    f"Environment '{self._id}' gave {name} {value[at].tolist()} at step {self._steps:,} of"
-                    f" the run; expected finite numbers. Action: {self._action[at].tolist()}."
-                )
 
     def _share(self, rows: np.ndarray) -> np.ndarray:
         """`[S·E, ...] → [S, E, ...]`."""

@@ -25,6 +25,8 @@ def card(folder: Path, summary: Mapping[str, Any], config: TrainConfig, snapshot
         f"| {config.seed + index} | {'not evaluated' if score is None else f'{score:.1f}'} | {step:,} |"
         for index, (score, step) in enumerate(zip(summary["best_score"], summary["best_step"], strict=True))
     ]
+    halted = [str(config.seed + index) for index, one in enumerate(summary["halted"]) if one]
+    stopped = f"Halted at a number that was not finite (faults/ has the steps before): {', '.join(halted)}."
     return "\n".join(
         [
             f"# {config.env}, recipe {config.recipe_name}",
@@ -36,6 +38,7 @@ def card(folder: Path, summary: Mapping[str, Any], config: TrainConfig, snapshot
             "|---|---|---|",
             *rows,
             "",
+            *([stopped, ""] if halted else []),
             "Those scores chose the checkpoint, so they are optimistic; for an honest one:",
             "",
             f"    qhat evaluate {folder}",

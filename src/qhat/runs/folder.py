@@ -29,6 +29,7 @@ METRICS = (
     "gradient_norm",
     "clipped",
     "broken",
+    "skipped",
     "steps_per_second",
 )
 EVALUATIONS = (

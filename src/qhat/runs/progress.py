@@ -22,6 +22,8 @@ class Progress:
     """Share of the targets' mass that lay beyond the head's support lately; the worst seed's."""
     broken: int
     """Episodes of this call that were given up because the environment's numbers were not finite."""
+    faults: tuple[str, ...]
+    """A sentence for each seed that met a number that was not finite: its first."""
     steps_per_second: float
     """Environment steps of all seeds together."""
     torso: str

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from qhat.outcomes import Played
+from qhat.training.state import Log
 
 
 def evaluation_rows(step: int, played: Played, commanded: bool) -> list[dict[str, Any]]:
@@ -34,6 +35,21 @@ def evaluation_rows(step: int, played: Played, commanded: bool) -> list[dict[str
             row["saturation"] = " ".join(f"{share:g}" for share in joints)
             row["smoothness"] = f"{played.smoothness(axis=1)[seed]:.6g}"
         rows.append(row)
+    return rows
+
+
+def episode_rows(log: Log, first: int, num_envs: int) -> list[dict[str, Any]]:
+    """Return metrics.csv's rows of the episodes that ended; by turn, then seed: the latest come last.
+
+    Args:
+        log: leaves `[S, turns, E]`.
+        first: iterations done before.
+    """
+    rows = []
+    for turn, seed, env in np.argwhere(np.swapaxes(log.ended, 0, 1)):
+        score, length = float(log.returns[seed, turn, env]), int(log.lengths[seed, turn, env])
+        step = int((first + turn + 1) * num_envs)
+        rows.append({"kind": "episode", "seed_index": seed, "step": step, "score": score, "length": length})
     return rows
 
 

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from qhat.errors import UsageError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 

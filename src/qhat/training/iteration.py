@@ -16,6 +16,7 @@ from qhat.learner import STATISTICS, Learner, LearnerState, Metrics
 from qhat.recipe import Recipe
 from qhat.replay import ring as replay
 from qhat.replay.frames import require_frames
+from qhat.training.guard import Guard
 from qhat.training.state import Clock, Episodes, Log, SeedState, settled
 
 
@@ -34,6 +35,8 @@ class Program:
     """Frames that an observation is made of along its first axis; replay stores each once."""
     rewards: tuple[RewardWrapper, ...] = ()
     """What becomes of a reward before it is stored; scores are of the task's own rewards."""
+    stops: bool = True
+    """Whether a seed stops at the first number that is not finite, or leaves it out and goes on."""
 
     @staticmethod
     def of(
@@ -44,6 +47,7 @@ class Program:
         masked: bool = False,
         stack: int = 1,
         rewards: tuple[RewardWrapper, ...] = (),
+        stops: bool = True,
     ) -> "Program":
         """Compose the program of a recipe on given spaces. Raises `UsageError` where they do not fit."""
         require(
@@ -53,7 +57,7 @@ class Program:
         )
         require_frames(shape, stack, recipe.replay_capacity // recipe.num_envs, recipe.n_step)
         learner = Learner.of(recipe, shape, actions)
-        return Program(learner.recipe, learner, shape, dtype, actions, masked, stack, rewards)
+        return Program(learner.recipe, learner, shape, dtype, actions, masked, stack, rewards, stops)
 
     def init(
         self, key: Array, observation: Array, environment: object, legal: Array | None = None
@@ -66,6 +70,8 @@ class Program:
             stack=self.stack, masked=self.masked, watch=recipe.gamma if recipe.head.calibrates else None,
             normalise=recipe.normalise,
         )  # fmt: skip
+        action = jnp.zeros((E, self.actions.factors), jnp.int32)
+        guard, observation = Guard.new(observation, action).begin(observation, jnp.int32(-1), ring.cursor)
         seed = SeedState(
             key=keys["run"],
             learner=self.learner.init(keys["parameters"]),
@@ -73,9 +79,10 @@ class Program:
             sampler=recipe.sampler.init(ring.size),
             exploration=recipe.explore.init(E, self.actions),
             observation=observation,
-            action=jnp.zeros((E, self.actions.factors), jnp.int32),
+            action=action,
             environment=environment,
             episodes=Episodes(jnp.zeros(E), jnp.zeros(E, jnp.int32)),
+            guard=guard,
             legal=legal,
         )
         return settled(self.act(seed, observation, legal, keys["first_action"], jnp.int32(0)))
@@ -92,7 +99,8 @@ class Program:
         """Begin new episodes in the middle of training."""
         fresh = jax.tree.map(jnp.zeros_like, seed.episodes)
         ring = replay.cut(seed.ring)
-        seed = dataclasses.replace(seed, ring=ring, environment=environment, episodes=fresh)
+        guard, observation = seed.guard.begin(observation, steps // self.recipe.num_envs - 1, ring.cursor)
+        seed = dataclasses.replace(seed, ring=ring, environment=environment, episodes=fresh, guard=guard)
         return settled(self.act(seed, observation, legal, key, steps))
 
     def primed(self, seed: SeedState) -> SeedState:
@@ -107,6 +115,7 @@ class Program:
     ) -> tuple[SeedState, Log]:
         """Store what `seed.action` led to, learn if it is time, choose the next action."""
         steps = clock.iterations * self.recipe.num_envs
+        seed, timestep = self.sift(clock, seed, timestep)
         seed = self.store(seed, timestep)
         seed, metrics = self.learn(seed, keys["learn"], steps, clock)
         seed, told = tally(seed, timestep)
@@ -122,6 +131,7 @@ class Program:
         For environments that step while the update runs.
         """
         steps = (clock.iterations + 1) * self.recipe.num_envs
+        seed, timestep = self.sift(clock, seed, timestep)
         seed, told = tally(self.store(seed, timestep), timestep)
         return self.act(seed, timestep.observation, timestep.legal, key, steps), told
 
@@ -136,6 +146,14 @@ class Program:
         starts = max(self.recipe.learning_starts, self.recipe.batch_size)
         ready = done * self.recipe.num_envs >= starts
         return jnp.where(due & ready, max(self.recipe.updates_per_iteration, 1), 0)
+
+    def sift(self, clock: Clock, seed: SeedState, timestep: Timestep) -> tuple[SeedState, Timestep]:
+        """Take out what is not finite, before anything else sees it."""
+        learned = self._learned(timestep.reward)
+        guard, timestep = seed.guard.sift(
+            timestep, learned, seed.action, clock.iterations, seed.ring.cursor, self.stops
+        )
+        return dataclasses.replace(seed, guard=guard), timestep
 
     def store(self, seed: SeedState, timestep: Timestep) -> SeedState:
         """Append the transitions to replay."""
@@ -178,16 +196,23 @@ class Program:
         """Do the gradient updates that are due, none or more, each on a batch of its own."""
 
         def body(index: Array, carry: tuple) -> tuple:
-            learner, sampler, _ = carry
+            learner, sampler, failed, _ = carry
             number = clock.updates + 1 + index
             turn_key = jax.random.fold_in(key, index)
-            return self.update(learner, seed.ring, sampler, turn_key, steps, number)
+            applies = ~halted & ~(self.stops & (failed > 0))
+            learner, sampler, metrics = self.update(
+                learner, seed.ring, sampler, turn_key, steps, number, applies
+            )
+            return learner, sampler, failed + (applies & ~metrics.finite), metrics
+
+        halted = seed.guard.halted(self.stops)
 
         # A loop of 0 or more turns, not a `cond`: XLA updates its carry in place, where a
         # conditional copies a million priorities.
-        carry = (seed.learner, seed.sampler, no_metrics())
-        learner, sampler, metrics = jax.lax.fori_loop(0, self.updates_due(clock), body, carry)
-        return dataclasses.replace(seed, learner=learner, sampler=sampler), metrics
+        carry = (seed.learner, seed.sampler, jnp.int32(0), no_metrics())
+        learner, sampler, failed, metrics = jax.lax.fori_loop(0, self.updates_due(clock), body, carry)
+        guard = seed.guard.failed(failed, clock.iterations, seed.ring.cursor)
+        return dataclasses.replace(seed, learner=learner, sampler=sampler, guard=guard), metrics
 
     def update(
         self,
@@ -197,8 +222,13 @@ class Program:
         key: Array,
         steps: Int[Array, ""],
         number: Int[Array, ""],
+        applies: Array | bool = True,
     ) -> tuple[LearnerState, Any, Metrics]:
-        """Sample a batch, do gradient update `number` (from 1), return errors to the sampler."""
+        """Sample a batch, do gradient update `number` (from 1), return errors to the sampler.
+
+        Args:
+            applies: whether the weights move at all.
+        """
         recipe = self.recipe
         keys = split(key, "sample", "noise")
         batch, slots, weights = replay.sample(
@@ -212,7 +242,7 @@ class Program:
             gamma=recipe.gamma,
         )
         learner, errors, metrics = self.learner.update(
-            learner, batch, weights, keys["noise"], number, ring.seen, steps, ring.moments
+            learner, batch, weights, keys["noise"], number, ring.seen, steps, ring.moments, applies
         )
         return learner, recipe.sampler.update(sampler, slots, errors), metrics
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from qhat.learner import LearnerState, Metrics
 from qhat.replay.ring import Ring
+from qhat.training.guard import Guard
 
 
 class Clock(eqx.Module):
@@ -43,6 +44,7 @@ class SeedState(eqx.Module):
     environment: Any
     """The compiled environment's own state; `None` on a host loop."""
     episodes: Episodes
+    guard: Guard
     legal: Array | None = None
     """`[E, F, C]`, actions that `observation` allows; `None` where nothing is masked."""
 

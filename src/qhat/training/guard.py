@@ -1,0 +1,145 @@
+"""What keeps numbers that are not finite out of replay and weights, and remembers the first of them.
+
+A seed that stops at one stores nothing and learns nothing from then on, while its siblings go on; one that
+skips leaves out what is not finite, and cuts its replay there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from qhat.environments.base import Timestep
+
+NOTHING, OBSERVATION, REWARD, UPDATE = range(4)
+"""What was not finite first: `UPDATE` is a loss or a gradient."""
+
+
+class Guard(eqx.Module):
+    """Of one seed. A value; what it remembers of the first fault stays as it was then."""
+
+    skipped: Int[Array, ""]
+    """Rows and updates that were left out."""
+    blind: Bool[Array, " E"]
+    """Where the action under way was chosen without an observation."""
+    what: Int[Array, ""]
+    iteration: Int[Array, ""]
+    """Iterations done before the first fault's."""
+    faulty: Bool[Array, " E"]
+    observation: Array
+    """`[E, ...]` as it came; `[0]` where observations are whole numbers."""
+    reward: Float[Array, " E"]
+    action: Int[Array, "E F"]
+    """What led there."""
+    cursor: Int[Array, " E"]
+    """Replay's: the rows before it are the last steps."""
+
+    @staticmethod
+    def new(observation: Array, action: Int[Array, "E F"]) -> Guard:
+        """Return a guard that has seen nothing."""
+        E, zero = observation.shape[0], jnp.int32(0)
+        no, keeps = jnp.zeros(E, bool), jnp.issubdtype(observation.dtype, jnp.inexact)
+        shape = observation.shape if keeps else (0,)
+        kept = jnp.zeros(shape, observation.dtype)
+        rows = jnp.zeros(E, jnp.int32)
+        return Guard(zero, no, zero, zero, no, kept, jnp.zeros(E), jnp.zeros_like(action), rows)
+
+    def halted(self, stops: bool) -> Bool[Array, ""]:
+        """Whether the seed has stopped."""
+        return stops & (self.what != NOTHING)
+
+    def begin(
+        self, observation: Array, iteration: Int[Array, ""], cursor: Int[Array, " E"]
+    ) -> tuple[Guard, Array]:
+        """Look at the first observations of new episodes; return them without what is not finite."""
+        lost = ~_finite(observation)
+        guard = self._noted(lost.any(), OBSERVATION, iteration, lost, cursor)
+        guard = guard._kept(lost.any() & (self.what == NOTHING), observation, self.reward, self.action)
+        guard = dataclasses.replace(guard, blind=lost, skipped=self.skipped + lost.sum())
+        return guard, _without(lost, observation)
+
+    def sift(
+        self,
+        step: Timestep,
+        learned: Float[Array, " E"],
+        action: Int[Array, "E F"],
+        iteration: Int[Array, ""],
+        cursor: Int[Array, " E"],
+        stops: bool,
+    ) -> tuple[Guard, Timestep]:
+        """Take out of a step what is not finite: such rows are no transitions.
+
+        Args:
+            learned: the rewards as they are stored.
+            stops: whether nothing is one any more from the first of them on.
+        """
+        lost = ~_finite(step.observation)
+        wrong = lost
+        if step.successor is not step.observation:
+            wrong |= step.real & ~_finite(step.successor)
+        paid = jnp.ones_like(lost)
+        for each in {id(own): own for own in (step.reward, step.scored, learned)}.values():
+            paid &= jnp.isfinite(each)
+        faulty = wrong | (step.real & ~paid)
+        found = faulty.any()
+        what = jnp.where(wrong.any(), OBSERVATION, REWARD)
+        left_out = faulty | (self.blind & step.real)
+        count = jnp.where(self.halted(stops), 0, left_out.sum())
+        guard = self._noted(found, what, iteration, faulty, cursor)
+        guard = guard._kept(found & (self.what == NOTHING), step.observation, step.reward, action)
+        guard = dataclasses.replace(guard, blind=lost, skipped=self.skipped + count)
+        halted, broken = guard.halted(stops), step.broken
+        real = step.real & ~left_out & ~halted
+        if not stops:
+            broken = left_out if broken is None else broken | left_out
+        elif broken is not None:
+            broken &= ~halted
+        seen = _without(lost, step.observation)
+        same = step.successor is step.observation
+        return guard, dataclasses.replace(
+            step,
+            observation=seen,
+            successor=seen if same else _without(wrong, step.successor),
+            reward=jnp.where(paid, step.reward, 0.0),
+            score=None if step.score is None else jnp.where(paid, step.score, 0.0),
+            real=real,
+            broken=broken,
+        )
+
+    def failed(self, updates: Int[Array, ""], iteration: Int[Array, ""], cursor: Int[Array, " E"]) -> Guard:
+        """Note `updates` that were not applied."""
+        guard = self._noted(updates > 0, UPDATE, iteration, jnp.zeros_like(self.faulty), cursor)
+        return dataclasses.replace(guard, skipped=self.skipped + updates)
+
+    def _noted(self, found: Any, what: Any, iteration: Any, faulty: Any, cursor: Any) -> Guard:
+        """Remember a fault that was `found`, if it is the first."""
+        first = found & (self.what == NOTHING)
+        new = {"what": jnp.int32(what), "iteration": iteration, "faulty": faulty, "cursor": cursor}
+        old = {name: getattr(self, name) for name in new}
+        return dataclasses.replace(self, **{name: jnp.where(first, new[name], old[name]) for name in new})
+
+    def _kept(self, first: Any, observation: Array, reward: Array, action: Array) -> Guard:
+        """Keep the values of a first fault."""
+        seen = self.observation
+        if seen.ndim == observation.ndim:
+            seen = jnp.where(first, observation, seen)
+        reward, action = (
+            jnp.where(first, new, old) for new, old in ((reward, self.reward), (action, self.action))
+        )
+        return dataclasses.replace(self, observation=seen, reward=reward, action=action)
+
+
+def _finite(rows: Array) -> Bool[Array, " E"]:
+    if not jnp.issubdtype(rows.dtype, jnp.inexact):
+        return jnp.ones(rows.shape[0], bool)
+    return jnp.isfinite(rows).reshape(rows.shape[0], -1).all(axis=1)
+
+
+def _without(where: Bool[Array, " E"], rows: Array) -> Array:
+    if not jnp.issubdtype(rows.dtype, jnp.inexact):
+        return rows
+    return jnp.where(where.reshape(-1, *[1] * (rows.ndim - 1)), jnp.zeros_like(rows), rows)
