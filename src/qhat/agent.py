@@ -25,9 +25,10 @@ from qhat.arguments import (
     read_masks,
     read_observation,
     read_value,
+    require_applied,
     stack,
 )
-from qhat.errors import QhatError, UsageError, require
+from qhat.errors import UsageError, require
 from qhat.masks import read_mask
 from qhat.memory import nbytes, require_memory
 from qhat.recipe import Recipe
@@ -73,8 +74,7 @@ class Agent:
         composed = dataclasses.replace(composed, **known_settings(settings), num_envs=1).validate()
         self.program = Program.of(composed, shape, dtype, read_actions(actions, composed.bins), masked)
         self.recipe = self.program.recipe
-        key = jax.random.key(seed)
-        what = f"An agent with replay_capacity {self.recipe.replay_capacity}"
+        key, what = jax.random.key(seed), f"An agent with replay_capacity {self.recipe.replay_capacity}"
         needs = nbytes(jax.eval_shape(self._fresh, key))
         require_memory(needs, what, "expected less: lower replay_capacity")
         self._adopt(jax.jit(self._fresh)(key), steps=0, updates=0)
@@ -102,11 +102,10 @@ class Agent:
         with self._learning_lock:
             # Nothing but padding is stored, and `cut` and `learn` work on copies.
             self._store_block([], observation)
-            seed = jax.tree.map(jnp.copy, self._seed)
+            seed, zero = jax.tree.map(jnp.copy, self._seed), jnp.int32(0)
             jax.block_until_ready(self._cut(seed.ring))
-            counts = (jnp.int32(0), jnp.int32(0))
             copied = (seed.sampler, self._seed.learner, self._seed.ring, self._seed.key)
-            jax.block_until_ready(self._learn(*copied, *counts))
+            jax.block_until_ready(self._learn(*copied, zero, zero))
 
     def act(self, observation: Any, explore: bool = True, mask: Any = None) -> Any:
         """Return the action for `observation`; the greedy one unless `explore`.
@@ -179,7 +178,7 @@ class Agent:
             or less than `learning_starts` steps.
 
         Raises:
-            QhatError: the loss or the gradient is not finite; the weights are as they were.
+            QhatError: loss or gradient is not finite; the weights are as they were.
         """
         with self._learning_lock:
             self._drain()
@@ -192,12 +191,7 @@ class Agent:
             self._seed = dataclasses.replace(seed, learner=learner, sampler=sampler)
             self._updates += 1
             self._acting = self._seed.learner.online
-            if not metrics.finite:
-                raise QhatError(
-                    f"Gradient update {self._updates:,} has loss {metrics.loss:.4g} and gradient norm"
-                    f" {metrics.gradient_norm:.4g}; expected finite numbers. It was not applied. Smaller"
-                    " rewards or a lower learning_rate help where values diverge."
-                )
+            require_applied(self._updates, metrics)
             return {name: float(value) for name, value in vars(metrics).items()}
 
     def _is_ready(self) -> bool:

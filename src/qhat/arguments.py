@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qhat.actions import BINS, Actions
-from qhat.errors import UsageError, near_miss, require
+from qhat.errors import QhatError, UsageError, near_miss, require
 from qhat.masks import read_mask
 from qhat.recipe import Recipe
 
@@ -21,6 +21,16 @@ def is_number(value: Any) -> bool:
             return np.ndim(value) == 0 and bool(np.isfinite(np.float32(value)))
     except (TypeError, ValueError, OverflowError):
         return False
+
+
+def require_applied(number: int, metrics: Any) -> None:
+    """Raise `QhatError` where gradient update `number` was not applied."""
+    if not metrics.finite:
+        raise QhatError(
+            f"Gradient update {number:,} has loss {metrics.loss:.4g} and gradient norm"
+            f" {metrics.gradient_norm:.4g}; expected finite numbers. It was not applied. Smaller rewards or a"
+            " lower learning_rate help where values diverge."
+        )
 
 
 def known_settings(settings: dict[str, Any]) -> dict[str, Any]:
