@@ -15,5 +15,6 @@ def everything(folder: Path) -> dict[str, Any]:
     for name in ("metrics.csv", "eval.csv"):
         with (folder / name).open() as file:
             tables[name] = [{**row, "steps_per_second": None} for row in csv.DictReader(file)]
-    assert set(manifest["sha256"]) == {"state.safetensors", "best.safetensors", "weights.safetensors"}
+    names = {name.split("-")[0].removesuffix(".safetensors") for name in manifest["sha256"]}
+    assert names == {"state", "best", "weights", "replay"}
     return {**manifest, **tables}

@@ -28,8 +28,8 @@ def require_applied(number: int, metrics: Any) -> None:
     if not metrics.finite:
         raise QhatError(
             f"Gradient update {number:,} has loss {metrics.loss:.4g} and gradient norm"
-            f" {metrics.gradient_norm:.4g}; expected finite numbers. It was not applied. Smaller rewards or a"
-            " lower learning_rate help where values diverge."
+            f" {metrics.gradient_norm:.4g}; expected finite numbers. It was not applied. Smaller rewards or"
+            " a lower learning_rate help where values diverge."
         )
 
 

@@ -20,6 +20,7 @@ from qhat.errors import UsageError
 from qhat.run import load_best, spec_to_json
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.lock import sole
+from qhat.runs.pieces import Pieces
 from qhat.training import checkpoint
 from qhat.training.guard import NOTHING
 from qhat.training.host import HostLoop
@@ -84,7 +85,7 @@ def _resume(
         "score": jax.ShapeDtypeStruct((S,), np.float64),
         "step": jax.ShapeDtypeStruct((S,), np.int64),
     }
-    state = checkpoint.read_tree(last, "state", shape)
+    state = Pieces(shape).read(last)
     best = checkpoint.read_tree(last, "best", best_shape)
     at = int(state.clock.iterations)
     folder.rewind(at * config.recipe.num_envs)

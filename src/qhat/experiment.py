@@ -33,6 +33,7 @@ from qhat.run import Run, program_of
 from qhat.runs.card import card
 from qhat.runs.faults import Faults, require_finite
 from qhat.runs.folder import RunFolder, write_text
+from qhat.runs.pieces import Pieces
 from qhat.runs.progress import Progress
 from qhat.runs.saving import require_space, save
 from qhat.runs.tables import episode_rows, evaluation_rows, has_row
@@ -134,6 +135,9 @@ class _Session:
         keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
         self._forecast(keys)
         self.folder, self.state, self.best = begin(config, self.loop, self.spec, keys, held)
+        self.pieces = Pieces(self.state)
+        if config.resume:
+            self.pieces.saved(self.folder.last(), self.state)
         self.faults = Faults(self.folder.path, config, self.state.seeds)
         self.faults.require_any()
         self.started = self.evaluating = time.perf_counter()
@@ -293,8 +297,10 @@ class _Session:
         }
         weights = self.state.seeds.learner.online
         require_finite(jax.tree.leaves(self.state.seeds.learner))
-        trees = {"state": kept(self.loop, self.state), "best": self.best, "weights": weights}
-        save(self.folder, step, trees, self.best["weights"], about, self.config.keep)
+        rest, pieces, same = self.pieces.split(kept(self.loop, self.state))
+        trees = {"state": rest, "best": self.best, "weights": weights, **pieces}
+        save(self.folder, step, trees, self.best["weights"], about, self.config.keep, same)
+        self.pieces.saved(self.folder.checkpoints / str(step), self.state)
 
     def _progress(self, step: int, elapsed: float, loss: float, rate: float) -> Progress:
         return Progress(

@@ -19,17 +19,19 @@ def save(
     best: Any,
     about: Mapping[str, Any],
     keep: int = 1,
+    same: Mapping[str, Path] | None = None,
 ) -> None:
     """Write the checkpoint of `step` and the best weights, move `last`, and drop what is too old.
 
     Args:
+        same: as `checkpoint.write`'s.
         keep: checkpoints that stay, the newest ones.
 
     Raises:
         QhatError: the disk took no more; what `last` pointed to before is as it was.
     """
     try:
-        checkpoint.write(folder.checkpoints / str(step), trees, about)
+        checkpoint.write(folder.checkpoints / str(step), trees, about, same)
         checkpoint.write(folder.best, {"weights": best}, about)
         folder.set_last(step)
     except OSError as error:

@@ -20,11 +20,16 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 
 
-def write(folder: Path, trees: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+def write(
+    folder: Path, trees: Mapping[str, Any], about: Mapping[str, Any], same: Mapping[str, Path] | None = None
+) -> None:
     """Write each tree to `<name>.safetensors` and `about` to the manifest, all or nothing.
 
     Everything goes to a folder beside the target first and is renamed when it is whole and on
     disk, so a kill leaves the old checkpoint or the new one.
+
+    Args:
+        same: trees that are in another checkpoint already, and which; their files are linked, not written.
 
     Raises:
         UsageError: there is something at `folder` that is no checkpoint; it is left as it is.
@@ -37,7 +42,7 @@ def write(folder: Path, trees: Mapping[str, Any], about: Mapping[str, Any]) -> N
     new = _beside(folder, "new")
     shutil.rmtree(new, ignore_errors=True)
     try:
-        _fill(new, trees, about)
+        _fill(new, trees, about, same or {})
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
@@ -51,10 +56,15 @@ def write(folder: Path, trees: Mapping[str, Any], about: Mapping[str, Any]) -> N
     _to_disk(folder.parent)
 
 
-def _fill(new: Path, trees: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+def _fill(new: Path, trees: Mapping[str, Any], about: Mapping[str, Any], same: Mapping[str, Path]) -> None:
     """Write a whole checkpoint, on disk when this returns."""
     new.mkdir()
     hashes = {}
+    known = {source: read_manifest(source)["sha256"] for source in set(same.values())}
+    for name, source in same.items():
+        path = source / f"{name}.safetensors"
+        _link(path, new / path.name)
+        hashes[path.name] = known[source][path.name]
     for name, tree in trees.items():
         path = new / f"{name}.safetensors"
         try:
@@ -67,6 +77,16 @@ def _fill(new: Path, trees: Mapping[str, Any], about: Mapping[str, Any]) -> None
     manifest = new / MANIFEST
     manifest.write_text(json.dumps({"format": FORMAT, "sha256": hashes, **about}, indent=2) + "\n")
     _to_disk(manifest)
+    _to_disk(new)
+
+
+def _link(old: Path, new: Path) -> None:
+    """Give a file a second name; on a disk that has no such thing, copy it."""
+    try:
+        os.link(old, new)
+    except OSError:
+        shutil.copyfile(old, new)
+        _to_disk(new)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

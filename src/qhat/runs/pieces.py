@@ -1,0 +1,145 @@
+"""Replay on disk, in pieces: a checkpoint writes those that changed since the one before it.
+
+A ring of a million transitions may be gigabytes, of which training writes over a few hundredths between two
+checkpoints. The other pieces get a second name in the new checkpoint, which is whole by itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from qhat.training import checkpoint
+from qhat.training.state import TrainState
+
+BYTES, MOST = 2**23, 64
+"""Size of a piece, and how many there are of one seed's replay at most."""
+ROWS = ("observation", "action", "reward", "kind", "legal")
+"""Fields of the ring that have a row per step."""
+
+
+class Pieces:
+    """How the replay of a run is cut, and which checkpoint has it as it was when."""
+
+    def __init__(self, state: TrainState):
+        """Cut the replay of a state: arrays, or their shapes."""
+        ring = state.seeds.ring
+        self._like = state
+        self._fields = [name for name in ROWS if getattr(ring, name) is not None]
+        self._seeds, self._envs = ring.cursor.shape
+        self._rows, self._stack = ring.rows, ring.stack
+        leaves = [getattr(ring, name) for name in self._fields]
+        own = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) // self._seeds
+        count = max(1, min(MOST, own // BYTES, self._rows))
+        self._bounds = np.linspace(0, self._rows, count + 1).astype(int)
+        self._place: Path | None = None
+
+    def split(self, state: TrainState) -> tuple[TrainState, dict[str, Any], dict[str, Path]]:
+        """Return the state without replay's rows, the pieces to write, and where the others are.
+
+        Pieces that no step has reached yet are in neither.
+        """
+        fresh, same = {}, {}
+        filled = np.asarray(state.seeds.ring.filled).max(axis=1).tolist()
+        for seed in range(self._seeds):
+            changed = self._changed(state, seed)
+            for index, is_new in enumerate(changed):
+                name = _name(seed, index)
+                if not self._reached(filled[seed], index):
+                    continue
+                if (
+                    self._place is not None
+                    and not is_new
+                    and (self._place / f"{name}.safetensors").exists()
+                ):
+                    same[name] = self._place
+                else:
+                    fresh[name] = self._piece(state, seed, index)
+        return self._bare(state), fresh, same
+
+    def saved(self, place: Path, state: TrainState) -> None:
+        """Note that the checkpoint at `place` has this state's replay."""
+        self._place = place
+        self._iterations = int(state.clock.iterations)
+        self._cursor = np.array(state.seeds.ring.cursor)
+
+    def read(self, place: Path) -> TrainState:
+        """Read a checkpoint's state. Raises `UsageError` as `checkpoint.read_tree` does."""
+        rest = checkpoint.read_tree(place, "state", self._bare(self._like))
+        ring = self._like.seeds.ring
+        # As `Ring.empty` has them: rows that no step reached are in no piece.
+        leaves = [(name, getattr(ring, name)) for name in self._fields]
+        whole = [np.full(leaf.shape, name == "legal", leaf.dtype) for name, leaf in leaves]
+        filled = np.asarray(rest.seeds.ring.filled).max(axis=1).tolist()
+        for seed in range(self._seeds):
+            for index in range(len(self._bounds) - 1):
+                if not self._reached(filled[seed], index):
+                    continue
+                first, last = self._bounds[index : index + 2]
+                like = {
+                    name: jax.ShapeDtypeStruct((self._envs, last - first, *all_.shape[2:]), all_.dtype)
+                    for name, all_ in zip(self._fields, whole, strict=True)
+                }
+                piece = checkpoint.read_tree(place, _name(seed, index), like)
+                for name, all_ in zip(self._fields, whole, strict=True):
+                    self._by_env(all_[seed])[:, first:last] = piece[name]
+        return eqx.tree_at(self._where, rest, whole, is_leaf=lambda leaf: leaf is None)
+
+    def _reached(self, filled: int, index: int) -> bool:
+        """Whether any step has written to a piece."""
+        return bool(filled + self._stack >= self._bounds[index])
+
+    def _changed(self, state: TrainState, seed: int) -> np.ndarray:
+        """Which pieces of a seed may differ from those at the last checkpoint."""
+        if self._place is None:
+            return np.ones(len(self._bounds) - 1, bool)
+        longest = self._stack + 1
+        turns = int(state.clock.iterations) - self._iterations
+        touched = np.zeros(self._rows + 1, int)
+        cursor = np.asarray(state.seeds.ring.cursor)
+        for before, now in zip(self._cursor[seed], cursor[seed], strict=True):
+            # A step may close the row before it, and writes its successor a row (or a stack) ahead.
+            length = (now - before) % self._rows + 2 + longest
+            if (turns + 1) * longest + 2 + longest >= self._rows:
+                length = self._rows
+            first = (before - 1) % self._rows
+            for start, end in ((first, first + length), (0, first + length - self._rows)):
+                if end > start:
+                    touched[start] += 1
+                    touched[min(end, self._rows)] -= 1
+        is_touched = np.cumsum(touched[:-1]) > 0
+        return np.array([part.any() for part in np.split(is_touched, self._bounds[1:-1])])
+
+    def _piece(self, state: TrainState, seed: int, index: int) -> dict[str, np.ndarray]:
+        first, last = self._bounds[index : index + 2]
+        ring = state.seeds.ring
+        return {
+            name: self._by_env(_of_seed(getattr(ring, name), seed))[:, first:last] for name in self._fields
+        }
+
+    def _by_env(self, rows: np.ndarray) -> np.ndarray:
+        """A view of `[N, ...]` as `[E, rows, ...]`."""
+        return rows.reshape(self._envs, self._rows, *rows.shape[1:])
+
+    def _where(self, state: TrainState) -> list[Any]:
+        return [getattr(state.seeds.ring, name) for name in self._fields]
+
+    def _bare(self, state: TrainState) -> TrainState:
+        return eqx.tree_at(self._where, state, replace_fn=lambda _: None)
+
+
+def _name(seed: int, index: int) -> str:
+    return f"replay-{seed}-{index}"
+
+
+def _of_seed(leaf: Any, seed: int) -> np.ndarray:
+    """Return one seed's rows, without a copy wherever they are."""
+    for shard in leaf.addressable_shards:
+        first = shard.index[0].start or 0
+        if first <= seed < first + shard.data.shape[0]:
+            return np.asarray(shard.data)[seed - first]
+    raise IndexError(f"seed {seed} is on no device of this process")
