@@ -14,7 +14,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # From top to bottom. A module may import from its own level and from the levels above it.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "_lazy", "_version", "axis", "actions", "masks", "memory", "runtime"),
+    ("errors", "files", "_lazy", "_version", "axis", "actions", "masks", "memory", "runtime"),
     ("environments", "robots"),
     ("demonstrations",),
     ("exploration",),

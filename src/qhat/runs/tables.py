@@ -40,4 +40,4 @@ def evaluation_rows(step: int, played: Played, commanded: bool) -> list[dict[str
 def has_row(table: Path, step: int) -> bool:
     """Return whether a table has a row of `step`."""
     with table.open(newline="") as file:
-        return any(row["step"] == str(step) for row in csv.DictReader(file))
+        return any(row.get("step") == str(step) for row in csv.DictReader(file))
