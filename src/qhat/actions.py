@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,9 +12,20 @@ from typing import Any
 import numpy as np
 
 from qhat.errors import UsageError, require
+from qhat.files import brief
 
 Number = float | int
+NUMBERS = (
+    "bool",
+    "float16",
+    "float32",
+    "float64",
+    *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)),
+)
+"""Names of the types that observations and commands can have."""
 
+MOST = 1_000_000
+"""Choices of all factors together that a network can have outputs for."""
 BINS = (3,)
 """Choices of a joint, unless a recipe says otherwise: its lowest command, its middle, its highest."""
 
@@ -39,13 +51,18 @@ class Actions:
     def __post_init__(self):
         require(
             len(self.choices) > 0 and all(n >= 1 for n in self.choices),
-            f"Action choices are {self.choices}; expected one positive whole number per factor.",
+            f"Action choices are {brief(self.choices)}; expected one positive whole number per factor.",
+        )
+        require(
+            len(self.choices) * max(self.choices) <= MOST,
+            f"Action choices are {brief(self.choices)}; expected at most {MOST:,}, factors times choices.",
         )
         if self.commands is not None:
             counts = tuple(len(own) for own in self.commands)
             require(
-                counts == self.choices and all(map(math.isfinite, sum(self.commands, ()))),
-                f"Commands are {self.commands}; expected {self.choices} finite numbers for the joints.",
+                counts == self.choices and all(map(math.isfinite, itertools.chain(*self.commands))),
+                f"Commands are {brief(self.commands)}; expected {brief(self.choices)} finite numbers for"
+                " the joints.",
             )
 
     @staticmethod
@@ -98,10 +115,15 @@ class Actions:
     @staticmethod
     def from_json(data: Any) -> Actions:
         """Read what `to_json` wrote. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
-        commands, dtype = data["commands"], str(data.get("dtype", "float32"))
-        number = int if np.dtype(dtype).kind in "iu" else float
-        told = None if commands is None else tuple(tuple(map(number, own)) for own in commands)
-        return Actions(tuple(map(int, data["choices"])), told, dtype, bool(data.get("listed", False)))
+        choices, commands, listed = data["choices"], data["commands"], data.get("listed", False)
+        dtype = data.get("dtype", "float32")
+        if not (isinstance(dtype, str) and dtype in NUMBERS and isinstance(listed, bool)):
+            raise TypeError
+        kinds = (int,) if np.dtype(dtype).kind in "iu" else (int, float)
+        told = None
+        if commands is not None:
+            told = tuple(tuple(map(kinds[-1], _listed(own, kinds))) for own in _listed(commands, (list,)))
+        return Actions(tuple(_listed(choices, (int,))), told, dtype, listed)
 
     @property
     def factors(self) -> int:
@@ -165,6 +187,13 @@ class Actions:
     def joint(self) -> int:
         """Number of joint actions."""
         return math.prod(self.choices)
+
+
+def _listed(value: Any, kinds: tuple[type, ...]) -> list[Any]:
+    """Return a list of such values. Raises `TypeError` for anything else, also for true and false."""
+    if not isinstance(value, list) or any(type(part) not in kinds for part in value):
+        raise TypeError
+    return value
 
 
 def _evenly(least: Number, most: Number, count: int) -> tuple[Number, ...]:

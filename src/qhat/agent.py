@@ -16,19 +16,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat import recipes
-from qhat.actions import Actions
 from qhat.arguments import (
     is_number,
-    known_settings,
     read_action,
     read_actions,
     read_masks,
     read_observation,
+    read_recipe,
+    read_saved,
     read_value,
     require_applied,
     stack,
 )
-from qhat.errors import UsageError, require
+from qhat.errors import blaming, require
 from qhat.masks import read_mask
 from qhat.memory import nbytes, require_memory
 from qhat.recipe import Recipe
@@ -67,17 +67,19 @@ class Agent:
         **settings: Any,
     ):
         shape, dtype = read_observation(observation)
-        composed = recipes.get(recipe) if isinstance(recipe, str) else recipe
-        require(isinstance(composed, Recipe), f"recipe is {recipe!r}; expected a name or a Recipe.")
+        composed = read_recipe(recipe, settings)
         good = isinstance(seed, int | np.integer) and 0 <= seed < 2**31
         require(good, f"seed is {seed!r}; expected a whole number from 0 to 2147483647.")
-        composed = dataclasses.replace(composed, **known_settings(settings), num_envs=1).validate()
-        self.program = Program.of(composed, shape, dtype, read_actions(actions, composed.bins), masked)
-        self.recipe = self.program.recipe
-        key, what = jax.random.key(seed), f"An agent with replay_capacity {self.recipe.replay_capacity}"
-        needs = nbytes(jax.eval_shape(self._fresh, key))
-        require_memory(needs, what, "expected less: lower replay_capacity")
-        self._adopt(jax.jit(self._fresh)(key), steps=0, updates=0)
+        self._compose(Program.of(composed, shape, dtype, read_actions(actions, composed.bins), masked))
+        self._adopt(jax.jit(self._fresh)(jax.random.key(seed)), steps=0, updates=0)
+
+    def _compose(self, program: Program) -> SeedState:
+        """Take `program` as what is computed, and return the shape of its state, which fits in memory."""
+        self.program, self.recipe = program, program.recipe
+        shape = jax.eval_shape(self._fresh, jax.random.key(0))
+        what = f"An agent with replay_capacity {self.recipe.replay_capacity}"
+        require_memory(nbytes(shape), what, "expected less: lower replay_capacity")
+        return shape
 
     @property
     def steps(self) -> int:
@@ -248,33 +250,31 @@ class Agent:
         """
         folder = Path(path)
         about = checkpoint.read_manifest(folder)
-        try:
-            shape, dtype = tuple(about["observation"]["shape"]), about["observation"]["dtype"]
-            counts = (int(about["steps"]), int(about["updates"]), int(about["acts"]))
-            recipe = Recipe.from_json(about["recipe"], parts)
-            masked = bool(about.get("masked", False))
-            agent = Agent((shape, dtype), Actions.from_json(about["actions"]), recipe, masked=masked)
-        except (KeyError, TypeError, ValueError):
-            raise UsageError(
-                f"'{folder}' is not a saved agent: its manifest lacks fields. The policy of a run folder is"
-                " qhat.Run.open(folder).policy()."
-            ) from None
-        agent._restore(folder, about, counts)
+        with blaming(f"'{folder}' is not a saved agent"):
+            recipe, spaces, counts = read_saved(about, parts)
+            agent = object.__new__(Agent)
+            like = agent._compose(Program.of(recipe, *spaces))
+        agent._restore(folder, about, counts, like)
         return agent
 
-    def _restore(self, folder: Path, about: dict[str, Any], counts: tuple[int, int, int]) -> None:
-        seed = self._seed
-        learner = checkpoint.read_tree(folder, "learner", seed.learner)
-        rest = checkpoint.read_tree(folder, "rest", _rest(seed))
-        seed = self.program.primed(dataclasses.replace(seed, learner=learner, **rest))
+    def _restore(
+        self, folder: Path, about: dict[str, Any], counts: tuple[int, ...], like: SeedState
+    ) -> None:
+        learner = checkpoint.read_tree(folder, "learner", like.learner, finite=("online", "target"))
+        rest = checkpoint.read_tree(folder, "rest", _rest(like))
+        held = {}
         if about.get("replay"):
-            ring, sampler = checkpoint.read_tree(folder, "replay", (seed.ring, seed.sampler))
-            seed = dataclasses.replace(seed, ring=ring, sampler=sampler)
-        self._adopt(jax.tree.map(jnp.asarray, seed), counts[0], counts[1])
-        self._acts = counts[2]
+            pair = checkpoint.read_tree(folder, "replay", (like.ring, like.sampler))
+            held = {"ring": pair[0], "sampler": pair[1]}
+        opened = None
         if about.get("open"):
-            like = {"observation": jax.ShapeDtypeStruct(self.program.shape, self.program.dtype)}
-            self._open = checkpoint.read_tree(folder, "open", like)["observation"]
+            one = {"observation": jax.ShapeDtypeStruct(self.program.shape, self.program.dtype)}
+            opened = checkpoint.read_tree(folder, "open", one)["observation"]
+        seed = jax.jit(self._fresh)(jax.random.key(0))
+        seed = self.program.primed(dataclasses.replace(seed, learner=learner, **rest))
+        seed = dataclasses.replace(seed, **held)
+        self._adopt(jax.tree.map(jnp.asarray, seed), counts[0], counts[1])
+        self._acts, self._open = counts[2], opened
 
     def _adopt(self, seed: SeedState, steps: int, updates: int) -> None:
         """Take `seed` as the state, and make the compiled functions."""

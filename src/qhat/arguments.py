@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from qhat.actions import BINS, Actions
+from qhat import recipes
+from qhat.actions import BINS, NUMBERS, Actions
+from qhat.axis import AxisValue
 from qhat.errors import QhatError, UsageError, near_miss, require
 from qhat.masks import read_mask
 from qhat.recipe import Recipe
@@ -41,6 +44,13 @@ def known_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def read_recipe(recipe: Any, settings: dict[str, Any]) -> Recipe:
+    """Read a recipe or its name, with `settings` changed, for one environment."""
+    composed = recipes.get(recipe) if isinstance(recipe, str) else recipe
+    require(isinstance(composed, Recipe), f"recipe is {recipe!r}; expected a name or a Recipe.")
+    return dataclasses.replace(composed, **known_settings(settings), num_envs=1).validate()
+
+
 def read_observation(observation: Any) -> tuple[tuple[int, ...], str]:
     """Read a size, a shape, a (shape, dtype) pair, or a Box."""
     if type(observation).__name__ in ("Discrete", "MultiDiscrete", "MultiBinary", "Dict", "Tuple"):
@@ -58,6 +68,46 @@ def read_observation(observation: Any) -> tuple[tuple[int, ...], str]:
         raise UsageError(f"observation is {observation!r}; expected a size, a shape or a Gymnasium Box.")
     name = np.dtype(dtype).name
     return shape, "float32" if name == "float64" else name
+
+
+def read_space(shape: Any, dtype: Any) -> tuple[tuple[int, ...], str]:
+    """Read what a manifest says of observations. Raises `TypeError` or `ValueError` for anything else."""
+    good = isinstance(shape, list) and len(shape) <= 32 and isinstance(dtype, str) and dtype in NUMBERS
+    if not good or any(type(size) is not int or size < 0 for size in shape):
+        raise TypeError
+    if math.prod(shape) >= 2**31:
+        raise ValueError
+    return tuple(shape), dtype
+
+
+def read_saved(
+    about: Mapping[str, Any], parts: Iterable[type[AxisValue]]
+) -> tuple[Recipe, tuple[tuple[int, ...], str, Actions, bool], tuple[int, int, int]]:
+    """Read the manifest of an agent: its recipe, its spaces, and how much it did.
+
+    Args:
+        parts: classes of the recipe's parts from outside the package.
+
+    Raises:
+        UsageError: a field is missing, or has no meaning.
+    """
+    try:
+        shape, dtype = read_space(about["observation"]["shape"], about["observation"]["dtype"])
+        counts = (about["steps"], about["updates"], about["acts"])
+        masked, actions = about.get("masked", False), Actions.from_json(about["actions"])
+        flags = (masked, about.get("replay", False), about.get("open", False))
+        known = all(type(count) is int and 0 <= count < 2**31 for count in counts)
+        if not known or not all(isinstance(flag, bool) for flag in flags):
+            raise TypeError
+        recipe = Recipe.from_json(about["recipe"], parts)
+    except UsageError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        raise UsageError(
+            "its manifest lacks fields, or they are damaged. The policy of a run folder is"
+            " qhat.Run.open(folder).policy()."
+        ) from None
+    return dataclasses.replace(recipe, num_envs=1).validate(), (shape, dtype, actions, masked), counts
 
 
 def read_actions(actions: Any, bins: Sequence[int] = BINS) -> Actions:

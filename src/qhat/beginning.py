@@ -20,6 +20,7 @@ from qhat.errors import UsageError
 from qhat.run import load_best, spec_to_json
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.lock import sole
+from qhat.runs.manifest import read_about
 from qhat.runs.pieces import Pieces
 from qhat.training import checkpoint
 from qhat.training.guard import NOTHING
@@ -86,8 +87,13 @@ def _resume(
         "step": jax.ShapeDtypeStruct((S,), np.int64),
     }
     state = Pieces(shape).read(last)
-    best = checkpoint.read_tree(last, "best", best_shape)
-    at = int(state.clock.iterations)
+    best = checkpoint.read_tree(last, "best", best_shape, finite=["weights"])
+    at, step = int(state.clock.iterations), read_about(last)["step"]
+    if at * config.recipe.num_envs != step:
+        raise UsageError(
+            f"'{last}' is damaged: its manifest is of step {step:,} and its state of step"
+            f" {at * config.recipe.num_envs:,}."
+        )
     folder.rewind(at * config.recipe.num_envs)
     write_text(
         folder.config,

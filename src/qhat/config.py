@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,10 +14,15 @@ from qhat.axis import to_json
 from qhat.environments import options, wrappers
 from qhat.environments.wrappers import Wrapper
 from qhat.errors import require
+from qhat.files import brief
 from qhat.presets import NAME, preset_of
 from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT, get
 
+NAMED = re.compile(r"\w[\w .+-]{0,99}")
+"""What a recipe's name is made of: it names a folder."""
+COPIES = 1_000_000
+"""Environments of all seeds together, beyond which a number is no batch."""
 OPTIONS = tyro.constructors.PrimitiveConstructorSpec(
     nargs="*",
     metavar="[KEY=VALUE [KEY=VALUE ...]]",
@@ -88,9 +94,10 @@ class TrainConfig:
             value = getattr(self, name)
             flag = "--" + name.replace("_", "-")
             require(
-                isinstance(value, int) and value >= 1,
-                f"{flag} is {value}; expected a whole number of 1 or more.",
+                isinstance(value, int) and not isinstance(value, bool) and value >= 1,
+                f"{flag} is {brief(value)}; expected a whole number of 1 or more.",
             )
+        self._validate_types()
         last = self.seed + self.seeds - 1
         require(
             self.seed >= 0 and last < 2**31,
@@ -122,7 +129,31 @@ class TrainConfig:
         options.check(self.env_kwargs)
         wrappers.validate(self.wrap)
         self.recipe.validate()
+        for name, copies in (("num_envs", self.recipe.num_envs), ("eval_episodes", self.eval_episodes)):
+            require(
+                self.seeds * copies <= COPIES,
+                f"--{name.replace('_', '-')} is {copies} and --seeds {self.seeds}; expected at most"
+                f" {COPIES:,} environments together.",
+            )
         return self
+
+    def _validate_types(self) -> None:
+        """Raise `UsageError` for what a parser would not have let through."""
+        require(isinstance(self.env, str), f"env is {brief(self.env)}; expected an id.")
+        good = isinstance(self.recipe_name, str) and NAMED.fullmatch(self.recipe_name) is not None
+        require(good, f"--recipe is {brief(self.recipe_name)}; expected a name of letters and digits.")
+        require(isinstance(self.recipe, Recipe), f"recipe is {brief(self.recipe)}; expected a Recipe.")
+        good = isinstance(self.seed, int) and not isinstance(self.seed, bool)
+        require(good, f"--seed is {brief(self.seed)}; expected a whole number.")
+        for name in ("max_seconds", "env_timeout"):
+            value = getattr(self, name)
+            good = isinstance(value, int | float) and not isinstance(value, bool)
+            require(
+                good or (value is None and name == "max_seconds"),
+                f"--{name.replace('_', '-')} is {brief(value)}; expected a number.",
+            )
+        good = isinstance(self.demos, tuple) and all(isinstance(source, str) for source in self.demos)
+        require(good, f"--demos is {brief(self.demos)}; expected a list of paths.")
 
     def to_json(self) -> dict[str, Any]:
         """Write the configuration with every default spelled out."""

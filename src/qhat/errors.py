@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class QhatError(Exception):
@@ -20,6 +21,8 @@ class UsageError(QhatError, ValueError):
 
 def near_miss(value: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` when something known is close to `value`, else an empty string."""
+    if len(value) > 100:
+        return ""
     names = list(known)
     folded = {name.lower(): name for name in names}
     close = difflib.get_close_matches(value.lower(), folded, n=1, cutoff=0.6)
@@ -30,3 +33,12 @@ def require(condition: bool, sentence: str) -> None:
     """Raise `UsageError(sentence)` unless `condition` holds."""
     if not condition:
         raise UsageError(sentence)
+
+
+@contextlib.contextmanager
+def blaming(what: str) -> Iterator[None]:
+    """Let every `UsageError` begin with `what`: the file that holds the value."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{what}: {error}") from None

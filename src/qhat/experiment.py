@@ -33,13 +33,13 @@ from qhat.run import Run, program_of
 from qhat.runs.card import card
 from qhat.runs.faults import Faults, require_finite
 from qhat.runs.folder import RunFolder, write_text
+from qhat.runs.manifest import read_about
 from qhat.runs.pieces import Pieces
 from qhat.runs.progress import Progress
 from qhat.runs.saving import require_space, save
 from qhat.runs.tables import episode_rows, evaluation_rows, has_row
 from qhat.stage import staged
 from qhat.statistics import mean_of_finite
-from qhat.training import checkpoint
 from qhat.training.host import HostLoop
 from qhat.training.loop import Advance, Loop
 from qhat.training.state import Log
@@ -328,7 +328,7 @@ def _is_python(env: str | Own, config: TrainConfig) -> bool:
 
 def _step_reached(config: TrainConfig) -> int:
     assert config.run_dir is not None
-    return int(checkpoint.read_manifest(RunFolder.open(config.run_dir).last()).get("step", 0))
+    return read_about(RunFolder.open(config.run_dir).last())["step"]
 
 
 def _done(log: Log, count: int) -> Log:

@@ -14,6 +14,7 @@ from qhat.axis import AxisValue, check, from_json, to_json
 from qhat.bonuses import BONUSES, Bonus, Munchausen, NoBonus
 from qhat.errors import UsageError, require
 from qhat.exploration import EXPLORES, EpsilonGreedy, Explore, NoExploration
+from qhat.files import brief
 from qhat.heads import HEADS, Expected, Head
 from qhat.joints import JOINTS, Joints, Together
 from qhat.networks.dense import LAYERS, Dense, Layer
@@ -36,6 +37,10 @@ AXES: dict[str, tuple[type[AxisValue], ...]] = {
     "target": TARGETS,
 }
 """The axes whose values are parts, with the parts that qhat ships."""
+
+
+WIDEST, DEEPEST = 1_000_000, 100
+"""Units of a layer, and layers, beyond which numbers are no network's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,19 +135,26 @@ class Recipe:
         at_least_1 = ("n_step", "batch_size", "replay_capacity", "num_envs", "learning_rate_steps")
         for name in at_least_1:
             value = getattr(self, name)
-            require(_whole(value, 1), f"{_flag(name)} is {value}; expected a whole number of 1 or more.")
+            require(
+                _whole(value, 1) and value < 2**31,
+                f"{_flag(name)} is {brief(value)}; expected a whole number of 1 or more, below 2147483648.",
+            )
         require(
             _whole(self.learning_starts, 0) and self.learning_starts < 2**31,
             f"--learning-starts is {self.learning_starts}; expected 0 to 2147483647 steps.",
         )
         require(
-            isinstance(self.hidden, tuple) and all(_whole(width, 1) for width in self.hidden),
-            f"--hidden is {self.hidden}; expected positive widths, for example --hidden 64 64.",
+            isinstance(self.hidden, tuple)
+            and len(self.hidden) <= DEEPEST
+            and all(_whole(width, 1) and width <= WIDEST for width in self.hidden),
+            f"--hidden is {brief(self.hidden)}; expected positive widths, for example --hidden 64 64; at"
+            f" most {DEEPEST} of them, of {WIDEST:,}.",
         )
         require(
             isinstance(self.bins, tuple) and len(self.bins) > 0 and all(_whole(n, 2) for n in self.bins),
-            f"--bins is {self.bins}; expected 2 or more for every joint, for example --bins 3.",
+            f"--bins is {brief(self.bins)}; expected 2 or more for every joint, for example --bins 3.",
         )
+        require(isinstance(self.paper, str), f"paper is {brief(self.paper)}; expected text.")
         require(
             _number(self.gamma) and 0 <= self.gamma <= 1,
             f"--gamma is {self.gamma}; expected a discount within [0, 1].",
@@ -209,17 +221,17 @@ class Recipe:
         return {**written, "hidden": list(self.hidden), "bins": list(self.bins)}
 
     @staticmethod
-    def from_json(data: Mapping[str, Any], extra: Iterable[type[AxisValue]] = ()) -> Recipe:
+    def from_json(data: Any, extra: Iterable[type[AxisValue]] = ()) -> Recipe:
         """Read what `to_json` wrote. `extra` are parts from outside the package.
 
         Raises:
             UsageError: unknown fields or parts, or settings that have no meaning.
         """
         if not isinstance(data, Mapping):
-            raise UsageError(f"A recipe is {data!r}; expected an object.")
+            raise UsageError(f"A recipe is {brief(data)}; expected an object.")
         fields = {field.name: field for field in dataclasses.fields(Recipe)}
         if unknown := [name for name in data if name not in fields]:
-            raise UsageError(f"A recipe has no field '{unknown[0]}'; was it made by another version?")
+            raise UsageError(f"A recipe has no field {brief(unknown[0])}; was it made by another version?")
         values = dict(data)
         for axis, shipped in AXES.items():
             if axis in values:

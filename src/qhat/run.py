@@ -13,19 +13,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat.actions import Actions
+from qhat.arguments import read_space
 from qhat.axis import AxisValue, spell
 from qhat.environments import wrappers
 from qhat.environments.base import Environment, Spec
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
+from qhat.environments.options import check
 from qhat.environments.own import Own, judge_of, spec_of
 from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.wrappers import Wrapper
-from qhat.errors import UsageError, require
+from qhat.errors import UsageError, blaming, require
 from qhat.evaluation import play_compiled, play_hosted, play_seeds
 from qhat.policy import Policy
 from qhat.recipe import Recipe
 from qhat.runs.folder import RunFolder
+from qhat.runs.manifest import read_about
 from qhat.statistics import Score
 from qhat.training import checkpoint
 from qhat.training.iteration import Program
@@ -52,14 +55,15 @@ class Run:
         """
         folder = RunFolder.open(Path(path))
         config = folder.read_config()
-        recipe, spec = Recipe.from_json(config["recipe"], parts), spec_from_json(config["spec"])
-        options, wrap = config.get("env_kwargs", {}), wrappers.listed(config.get("wrap", []))
-        return Run(folder, program_of(recipe, spec, wrap), spec, options, wrap)
+        with blaming(f"'{folder.config}'"):
+            recipe, spec = Recipe.from_json(config["recipe"], parts), spec_from_json(config["spec"])
+            wrap = wrappers.listed(config["wrap"])
+            return Run(folder, program_of(recipe, spec, wrap), spec, check(config["env_kwargs"]), wrap)
 
     def weights(self, which: str = "best") -> Any:
         """Return the online weights of all seeds, leaves `[S, ...]`: best, last or a checkpoint's step."""
         source = self.folder.checkpoint(which)
-        return checkpoint.read_tree(source, "weights", self._like(source))
+        return checkpoint.read_tree(source, "weights", self._like(source), finite=[""])
 
     def evaluate(
         self,
@@ -115,8 +119,8 @@ class Run:
 
         A seed halts at a number that is not finite.
         """
-        about = checkpoint.read_manifest(self.folder.last())
-        return {name: about.get(name) for name in ("step", "best_score", "best_step", "halted")}
+        about = read_about(self.folder.last())
+        return {name: about[name] for name in ("step", "best_score", "best_step", "halted")}
 
     def seed_index(self, wanted: int | None = None) -> int:
         """Return the seed with the best evaluation of its own, from 0, or the one that is `wanted`."""
@@ -144,11 +148,9 @@ class Run:
         return digest.hexdigest()
 
     def _like(self, source: Path) -> Any:
-        scores = checkpoint.read_manifest(source).get("best_score")
-        if not isinstance(scores, list) or not scores:
-            raise UsageError(f"'{source}' is damaged: its manifest does not list the seeds.")
+        S = len(read_about(source)["best_score"])
         one = jax.eval_shape(self.program.learner.init_parameters, jax.random.key(0))
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(scores), *leaf.shape), leaf.dtype), one)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((S, *leaf.shape), leaf.dtype), one)
 
 
 def load_best(folder: RunFolder, like: Any, recipe: Recipe) -> Any:
@@ -197,20 +199,27 @@ def spec_to_json(spec: Spec) -> dict[str, Any]:
 def spec_from_json(data: Any) -> Spec:
     """Read what `spec_to_json` wrote. Raises `UsageError` when it is damaged."""
     try:
+        shape, dtype = read_space(data["shape"], data["dtype"])
+        texts, reference = (data["id"], data["backend"]), data["reference"]
+        masked, numbers = data.get("masked", False), (data.get("stack", 1), data.get("limit", 0))
+        known = all(isinstance(text, str) for text in texts) and isinstance(reference, str | None)
+        counted = all(type(number) is int and 0 <= number < 2**31 for number in numbers) and numbers[0] > 0
+        if not (known and counted and isinstance(masked, bool)):
+            raise TypeError
         return Spec(
-            id=str(data["id"]),
-            backend=str(data["backend"]),
-            shape=tuple(int(size) for size in data["shape"]),
-            dtype=np.dtype(data["dtype"]).name,
+            id=texts[0],
+            backend=texts[1],
+            shape=shape,
+            dtype=dtype,
             actions=Actions.from_json(data["actions"]),
-            reference=data["reference"],
-            masked=bool(data.get("masked", False)),
-            stack=int(data.get("stack", 1)),
-            limit=int(data.get("limit", 0)),
-            options=tuple(sorted(dict(data.get("options", {})).items())),
+            reference=reference,
+            masked=masked,
+            stack=numbers[0],
+            limit=numbers[1],
+            options=tuple(sorted(check(data.get("options", {})).items())),
         )
-    except (KeyError, TypeError, ValueError):
-        raise UsageError("The run's config.json is damaged: its spec cannot be read.") from None
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        raise UsageError("the spec cannot be read: the run is damaged.") from None
 
 
 def evaluate(run: Run | Path | str, episodes: int = 100, **options: Any) -> Score:

@@ -92,10 +92,10 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
 
 def _resuming(config: TrainConfig) -> list[str]:
     """Say where the run goes on, and what its schedules do from there."""
-    from qhat.training.checkpoint import read_manifest
+    from qhat.runs.manifest import read_about
 
     assert config.run_dir is not None
-    step = read_manifest(RunFolder.open(config.run_dir).last()).get("step", 0)
+    step = read_about(RunFolder.open(config.run_dir).last())["step"]
     lines = schedules(config.recipe, step, config.steps)
     return [f"going on at step {step:,}. {FIXED}", *(f"  {line}" for line in lines)]
 

@@ -23,7 +23,7 @@ from qhat.config import TrainConfig
 from qhat.demonstrations.sources import require_readable
 from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
-from qhat.errors import UsageError
+from qhat.errors import blaming
 from qhat.presets import preset_of
 from qhat.recipe import AXES, Recipe
 from qhat.runs.folder import RunFolder
@@ -152,16 +152,17 @@ def _defaults(words: Sequence[str]) -> Train:
     options.read_words(values_of(words, "--env-kwargs"))
     env: Any = tyro.MISSING
     if "--resume" in words and (folder := value_of(words, "--run-dir")):
-        written = RunFolder.open(Path(folder)).read_config()
+        opened = RunFolder.open(Path(folder))
+        written = opened.read_config()
         names = {field.name for field in dataclasses.fields(TrainConfig)}
         kept = {key: value for key, value in written.items() if key in names and value is not None}
-        kept |= {"recipe": Recipe.from_json(written["recipe"]), "run_dir": Path(folder)}
-        kept |= {"wrap": wrappers.listed(written.get("wrap", []))}
         for name in ("init_from", "demos"):
             kept.pop(name, None)
-        try:
-            return Train(**{**kept, "env": written["env"], "resume": False})
-        except TypeError:
-            raise UsageError(f"'{folder}/config.json' is damaged: fields are missing.") from None
+        with blaming(f"'{opened.config}'"):
+            kept |= {"recipe": Recipe.from_json(written["recipe"]), "run_dir": opened.path}
+            kept |= {"wrap": wrappers.listed(written["wrap"]), "resume": False}
+            defaults = Train(**kept)
+            defaults.validate()
+        return defaults
     name = value_of(words, "--recipe") or recipes.DEFAULT
     return Train(env=env, recipe_name=name, recipe=recipes.get(name))

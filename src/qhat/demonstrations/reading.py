@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qhat.actions import Actions
-from qhat.demonstrations.sources import MINARI, NEEDED, OPTIONAL, archive_of, require_readable
+from qhat.demonstrations.sources import MINARI, columns_of, require_readable
 from qhat.environments.base import Spec
 from qhat.environments.spaces import Observations
 from qhat.errors import UsageError, near_miss, require
+from qhat.files import brief
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,15 +58,7 @@ def read(source: str, spec: Spec) -> Demonstrations:
     require_readable(source)
     if source.startswith(MINARI):
         return _of_minari(source, spec)
-    with archive_of(source) as archive:
-        known = {name for name in archive.files if name in (*NEEDED, *OPTIONAL)}
-        try:
-            columns = {name: archive[name] for name in known}
-        except (ValueError, zipfile.BadZipFile):
-            raise UsageError(
-                f"Demonstrations '{source}' hold objects or are damaged; expected arrays of numbers."
-            ) from None
-    return _checked(source, columns, spec)
+    return _checked(source, columns_of(source), spec)
 
 
 def joined(parts: Sequence[Demonstrations]) -> Demonstrations:
@@ -200,17 +193,40 @@ def _both(actions: Actions) -> tuple[int, int]:
 def _of_minari(source: str, spec: Spec) -> Demonstrations:
     """Read a dataset of Minari's that is on this machine."""
     minari, name = importlib.import_module("minari"), source.removeprefix(MINARI)
-    known = sorted(minari.list_local_datasets())
+    found = minari.list_local_datasets()
+    known = sorted(found)
     if name not in known:
         listing = f"there are {', '.join(known)}" if known else "there are none"
         raise UsageError(
             f"Minari has no dataset '{name}' on this machine ({listing}).{near_miss(name, known)}"
             f" To fetch it: minari download {name}"
         )
-    dataset = minari.load_dataset(name)
+    # Where a dataset does not tell its spaces, Minari would make the environment that it names: whatever
+    # function of whatever module, with arguments of the dataset's.
+    spaces = [found[name].get(space) for space in ("observation_space", "action_space")]
+    require(
+        all(isinstance(space, str) for space in spaces),
+        f"Demonstrations '{source}' do not tell their spaces; expected a dataset that does: nothing is run"
+        " to find them.",
+    )
+    try:
+        dataset = minari.load_dataset(name)
+        _require_memory(Path(dataset.spec.data_path), source)
+        parts = list(_episodes(dataset, source, spec))
+    except UsageError:
+        raise
+    except Exception as error:
+        # Minari and h5py check little of what they read.
+        raise UsageError(
+            f"Demonstrations '{source}' cannot be read: {type(error).__name__}: {brief(str(error))}."
+        ) from None
+    require(bool(parts), f"Demonstrations '{source}' hold no transition; expected one or more.")
+    return joined(parts)
+
+
+def _episodes(dataset: Any, source: str, spec: Spec) -> Iterator[Demonstrations]:
     observations = Observations.of(dataset.observation_space, source)
     start = np.asarray(getattr(dataset.action_space, "start", 0))
-    parts: list[Demonstrations] = []
     for episode in dataset.iterate_episodes():
         seen = observations.read(episode.observations)
         columns = {
@@ -221,6 +237,16 @@ def _of_minari(source: str, spec: Spec) -> Demonstrations:
             "terminated": episode.terminations,
             "truncated": episode.truncations,
         }
-        parts.append(_checked(f"{source}, episode {episode.id}", columns, spec))
-    require(bool(parts), f"Demonstrations '{source}' hold no transition; expected one or more.")
-    return joined(parts)
+        yield _checked(f"{source}, episode {episode.id}", columns, spec)
+
+
+def _require_memory(folder: Path, source: str) -> None:
+    """Raise `UsageError` where the arrays of a dataset's HDF5 files do not fit in memory."""
+    from qhat.memory import require_memory
+
+    sizes: list[int] = []
+    for path in folder.glob("*.hdf5"):
+        with importlib.import_module("h5py").File(path, "r") as file:
+            # A file of a few bytes can claim arrays of any size.
+            file.visititems(lambda _, item: sizes.append(int(getattr(item, "nbytes", 0))))
+    require_memory(2 * sum(sizes), f"Reading demonstrations '{source}'", "expected fewer episodes in one")

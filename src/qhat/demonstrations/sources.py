@@ -15,11 +15,14 @@ An episode also ends (as truncated) where a row's next observation is not the ne
 
 from __future__ import annotations
 
+import contextlib
+import math
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from qhat.environments.extras import installed
 from qhat.errors import UsageError, near_miss, require
@@ -28,6 +31,9 @@ MINARI = "minari:"
 """What a dataset's id begins with."""
 NEEDED = ("observation", "action", "reward", "next_observation", "terminated")
 OPTIONAL = ("truncated", "mask", "next_mask")
+
+RATIO = 1_100
+"""How many bytes one of a deflated archive can stand for, at most (1032, and some for its ends)."""
 
 
 def require_readable(source: str) -> None:
@@ -44,22 +50,76 @@ def require_readable(source: str) -> None:
         path.is_file(),
         f"Demonstrations '{source}' are not there; expected an .npz file, or {MINARI} and a dataset's id.",
     )
-    with archive_of(source) as archive:
-        missing = [name for name in NEEDED if name not in archive.files]
-        if missing:
-            close = near_miss(missing[0], archive.files)
-            raise UsageError(
-                f"Demonstrations '{source}' have no array '{missing[0]}'; expected {', '.join(NEEDED)}"
-                f" (docs/demonstrations.md).{close}"
-            )
+    with _opened(source) as archive:
+        names = [_name(member) for member in archive.infolist()]
+    missing = [name for name in NEEDED if name not in names]
+    if missing:
+        raise UsageError(
+            f"Demonstrations '{source}' have no array '{missing[0]}'; expected {', '.join(NEEDED)}"
+            f" (docs/demonstrations.md).{near_miss(missing[0], names)}"
+        )
 
 
-def archive_of(source: str) -> Any:
-    """Open an `.npz` file. Raises `UsageError` for anything else."""
+def columns_of(source: str) -> dict[str, np.ndarray]:
+    """Read the arrays that are known, once the sizes that they claim are seen to fit.
+
+    Raises:
+        UsageError: they do not fit in memory, hold objects, or are damaged.
+    """
+    # It imports JAX, and a source is looked for before that.
+    from qhat.memory import require_memory
+
+    with _opened(source) as archive:
+        members = {_name(member): member for member in archive.infolist()}
+        known = {name: members[name] for name in (*NEEDED, *OPTIONAL) if name in members}
+        # Each is held a second time while its rows are checked.
+        needed = 2 * sum(member.file_size for member in known.values())
+        require_memory(needed, f"Reading demonstrations '{source}'", "expected fewer rows in a file")
+        for member in known.values():
+            _require_numbers(archive, member)
+        columns = {}
+        for name, member in known.items():
+            with archive.open(member) as stream:
+                columns[name] = npy.read_array(stream, allow_pickle=False)
+    return columns
+
+
+def _require_numbers(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Raise `ValueError` unless an array's header says just what its file unpacks to."""
+    ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: RATIO}.get(member.compress_type, 0)
+    if member.file_size > ratio * member.compress_size:
+        raise ValueError("more is claimed than can be packed in it")
+    with archive.open(member) as stream:
+        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[
+            npy.read_magic(stream)
+        ]
+        shape, _, dtype = read(stream)
+        if dtype.hasobject or not dtype.itemsize or any(size < 0 for size in shape):
+            raise ValueError("objects, or nothing")
+        if stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+            raise ValueError("another size than its shape's")
+
+
+@contextlib.contextmanager
+def _opened(source: str) -> Iterator[zipfile.ZipFile]:
+    """Open an `.npz` file. Raises `UsageError` for anything else, also for what turns out to be damaged."""
     try:
-        archive = np.load(source, allow_pickle=False)
-    except (OSError, ValueError, zipfile.BadZipFile):
-        archive = None
-    if not hasattr(archive, "files"):
-        raise UsageError(f"Demonstrations '{source}' are no .npz archive; expected what np.savez writes.")
-    return archive
+        archive = zipfile.ZipFile(source)
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        raise UsageError(
+            f"Demonstrations '{source}' are no .npz archive; expected what np.savez writes."
+        ) from None
+    with archive:
+        try:
+            yield archive
+        except UsageError:
+            raise
+        except Exception:
+            # Unpacking what is damaged raises a dozen kinds of errors, of zipfile, zlib and NumPy.
+            raise UsageError(
+                f"Demonstrations '{source}' hold objects or are damaged; expected arrays of numbers."
+            ) from None
+
+
+def _name(member: zipfile.ZipInfo) -> str:
+    return member.filename.removesuffix(".npy")

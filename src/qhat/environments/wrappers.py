@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from qhat._lazy import Array, Bool, Float, jax, jnp
 from qhat.axis import AxisValue, check, from_json
 from qhat.errors import UsageError, require
+from qhat.files import brief
 
 
 class Wrapper(AxisValue, abc.ABC):
@@ -301,7 +302,10 @@ def validate(wrap: Sequence[Wrapper]) -> None:
 
 def listed(data: Any) -> tuple[Wrapper, ...]:
     """Read the list that a run's config.json has. Raises `UsageError`."""
-    require(isinstance(data, list), f"wrap is {data!r}; expected a list.")
+    require(
+        isinstance(data, list) and len(data) <= 20,
+        f"wrap is {brief(data)}; expected a list, of 20 at most.",
+    )
     wrap = tuple(from_json(item, WRAPPERS) for item in data)
     validate(wrap)
     return wrap

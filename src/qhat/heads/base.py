@@ -8,6 +8,9 @@ from typing import Any, ClassVar
 from qhat._lazy import Array, Float, Int, jnp
 from qhat.axis import AxisValue
 
+MOST = 100_000
+"""Numbers per choice beyond which nothing is represented better."""
+
 
 class Head(AxisValue, abc.ABC):
     """Meaning of the network's output `z` of shape `[F, C, K]`, for one example.

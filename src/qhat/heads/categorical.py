@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qhat._lazy import Array, Float, Int, jax, jnp
 from qhat.errors import require
-from qhat.heads.base import Head, take
+from qhat.heads.base import MOST, Head, take
 
 if TYPE_CHECKING:
     from qhat.heads.support import Atoms
@@ -25,7 +25,10 @@ class _Histogram(Head):
     """Return of the highest atom; none lets the support calibrate itself."""
 
     def validate(self) -> None:
-        require(self.atoms >= 2, f"{self.name}:atoms is {self.atoms}; expected 2 or more.")
+        require(
+            2 <= self.atoms <= MOST,
+            f"{self.name}:atoms is {self.atoms}; expected 2 or more, up to {MOST:,}.",
+        )
         if self.v_min is None or self.v_max is None:
             given = "v_min" if self.v_max is None else "v_max"
             other = "v_max" if self.v_max is None else "v_min"

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from qhat._lazy import Array, Float, Int, jax, jnp, optax
 from qhat.errors import require
-from qhat.heads.base import Head, take
+from qhat.heads.base import MOST, Head, take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,8 @@ class Quantile(_Quantiles):
     def validate(self) -> None:
         super().validate()
         require(
-            self.quantiles >= 1, f"quantile:quantiles is {self.quantiles}; expected a whole number ≥ 1."
+            1 <= self.quantiles <= MOST,
+            f"quantile:quantiles is {self.quantiles}; expected a whole number ≥ 1, up to {MOST:,}.",
         )
 
     @property
@@ -95,7 +96,10 @@ class Implicit(_Quantiles):
         super().validate()
         for name in ("online", "target", "policy", "embedding"):
             value = getattr(self, name)
-            require(value >= 1, f"implicit:{name} is {value}; expected a whole number ≥ 1.")
+            require(
+                1 <= value <= MOST,
+                f"implicit:{name} is {value}; expected a whole number ≥ 1, up to {MOST:,}.",
+            )
 
     @property
     def outputs(self) -> int:

@@ -64,7 +64,10 @@ class MinAtar(Torso):
     """Output channels."""
 
     def validate(self) -> None:
-        require(self.filters >= 1, f"minatar:filters is {self.filters}; expected 1 or more.")
+        require(
+            1 <= self.filters <= 10_000,
+            f"minatar:filters is {self.filters}; expected 1 or more, up to 10,000.",
+        )
 
     def features(self, shape: tuple[int, ...]) -> int:
         if len(shape) != 3 or min(shape[:2]) < 3:
@@ -128,7 +131,9 @@ class Impala(Torso):
     """Multiplies the filters."""
 
     def validate(self) -> None:
-        require(self.width >= 1, f"impala:width is {self.width}; expected 1 or more.")
+        require(
+            1 <= self.width <= 10_000, f"impala:width is {self.width}; expected 1 or more, up to 10,000."
+        )
 
     def features(self, shape: tuple[int, ...]) -> int:
         height, width, _ = image_shape(shape, self.name, least=8)

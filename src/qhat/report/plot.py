@@ -276,6 +276,13 @@ def _tidy(axes: Axes) -> None:
 
 def _rows(file: Path, columns: tuple[str, ...], kind: str | None = None) -> Iterator[tuple[float, ...]]:
     """Yield the named columns of a CSV file as finite numbers, of the rows of one kind if given."""
+    try:
+        yield from _parsed(file, columns, kind)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"'{file}' cannot be read: {error}.") from None
+
+
+def _parsed(file: Path, columns: tuple[str, ...], kind: str | None) -> Iterator[tuple[float, ...]]:
     with file.open(encoding="utf-8", newline="") as stream:
         # A line without its end is being written: even if it parses, a number may be cut short.
         lines = csv.reader(line for line in stream if line.endswith("\n"))
@@ -283,9 +290,12 @@ def _rows(file: Path, columns: tuple[str, ...], kind: str | None = None) -> Iter
         wanted = columns if kind is None else ("kind", *columns)
         missing = [name for name in wanted if name not in header]
         require(not missing, f"'{file}' has no column '{', '.join(missing)}' in its first line.")
-        places = [header.index(name) for name in columns]
+        places, at = (
+            [header.index(name) for name in columns],
+            None if kind is None else header.index("kind"),
+        )
         for row in lines:
-            if not row or (kind is not None and row[header.index("kind")] != kind):
+            if not row or (at is not None and row[at : at + 1] != [kind]):
                 continue
             try:
                 values = tuple(float(row[place]) for place in places)

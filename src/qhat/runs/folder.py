@@ -15,7 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qhat.errors import QhatError, UsageError, near_miss
+from qhat.errors import QhatError, UsageError, near_miss, require
+from qhat.files import brief, open_plain, read_json, read_text, require_plain_tree
+
+DEPTH = 3
+"""Levels of a run folder that have files of the run's own: checkpoints/STEP/manifest.json."""
 
 METRICS = (
     "kind",
@@ -87,22 +91,37 @@ class RunFolder:
     def open(path: Path) -> RunFolder:
         """Open an existing run. Raises `UsageError` when there is none."""
         run = RunFolder(path)
-        if not path.is_dir():
+        try:
+            there, told = path.is_dir(), run.config.exists()
+        except OSError as error:
+            raise UsageError(f"Run folder '{path}' cannot be read: {error.strerror}.") from None
+        if not there:
             raise UsageError(f"There is no run folder '{path}'.{_nearest(path)}")
-        if not run.config.exists():
+        if not told:
             raise UsageError(f"'{path}' is no run folder: it has no config.json.{_newest(path)}")
+        require_plain_tree(path, DEPTH)
         return run
 
     def read_config(self) -> dict[str, Any]:
         """Return config.json. Raises `UsageError` when it is damaged."""
         try:
-            config = json.loads(self.config.read_text())
-        except (OSError, ValueError):
-            raise UsageError(f"'{self.config}' cannot be read as JSON: the run is damaged.") from None
+            config = read_json(self.config)
+        except FileNotFoundError:
+            raise UsageError(f"'{self.config}' is missing: the run is damaged.") from None
         if not isinstance(config, dict) or not {"env", "recipe", "spec"} <= set(config):
             raise UsageError(f"'{self.config}' is not a run's configuration: fields are missing.")
-        if not isinstance(config["env"], str) or not isinstance(config.get("steps", 1), int):
-            raise UsageError(f"'{self.config}' is damaged: env or steps is of the wrong type.")
+        config = {"env_kwargs": {}, "wrap": [], **config}
+        for name, kind in {
+            "env": str,
+            "recipe": dict,
+            "spec": dict,
+            "env_kwargs": dict,
+            "wrap": list,
+        }.items():
+            require(
+                isinstance(config[name], kind),
+                f"'{self.config}' is damaged: {name} is {brief(config[name])}, of the wrong type.",
+            )
         return config
 
     def describe(self, config: Mapping[str, Any]) -> None:
@@ -126,24 +145,17 @@ class RunFolder:
 
     def rewind(self, step: int) -> None:
         """Drop table rows later than `step`: a resumed run writes them again."""
-        for table in (self.metrics, self.evaluations):
-            # A kill may have left half a line at the end; it is dropped with what came too late.
-            try:
-                text = table.read_text()
-            except OSError:
-                raise UsageError(f"'{table}' cannot be read: the run is damaged.") from None
-            rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
-            kept = [row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) <= step]
-            fields = METRICS if table == self.metrics else EVALUATIONS
-            lines = [",".join(fields)]
-            lines += [",".join(row.get(field) or "" for field in fields) for row in kept]
-            write_text(table, "\n".join(lines) + "\n")
+        # Both are read before one is written.
+        tables = {self.metrics: METRICS, self.evaluations: EVALUATIONS}
+        texts = {table: _until(table, fields, step) for table, fields in tables.items()}
+        for table, text in texts.items():
+            write_text(table, text)
 
     def steps(self) -> list[int]:
         """Return the steps that there are checkpoints of, the newest last."""
         if not self.checkpoints.is_dir():
             return []
-        return sorted(int(own.name) for own in self.checkpoints.iterdir() if own.name.isdigit())
+        return sorted(int(own.name) for own in self.checkpoints.iterdir() if _is_step(own.name))
 
     def checkpoint(self, which: str) -> Path:
         """Return where the weights are that `which` names: `best`, `last`, or a checkpoint's step.
@@ -162,16 +174,35 @@ class RunFolder:
     def last(self) -> Path:
         """Return the last whole checkpoint. Raises `UsageError` when there is none."""
         try:
-            name = (self.path / "last").read_text().strip()
-        except OSError:
+            name = read_text(self.path / "last", most=100).strip()
+        except FileNotFoundError:
             raise UsageError(f"Run '{self.path}' has no checkpoint yet.") from None
-        if not name.isdigit():
+        if not _is_step(name):
             raise UsageError(f"'{self.path / 'last'}' is damaged: {name!r} is no checkpoint's name.")
         return self.checkpoints / name
 
     def set_last(self, step: int) -> None:
         """Point `last` to the checkpoint of `step`."""
         write_text(self.path / "last", f"{step}\n")
+
+
+def _is_step(name: str) -> bool:
+    """Whether a name is a step's: digits, and no more than a step has."""
+    return name.isascii() and name.isdigit() and len(name) <= 10
+
+
+def _until(table: Path, fields: tuple[str, ...], step: int) -> str:
+    """Return a table without the rows later than `step`."""
+    try:
+        with open_plain(table) as file:
+            text = file.read().decode("utf-8")
+        # A kill may have left half a line at the end; it is dropped with what came too late.
+        rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        raise UsageError(f"'{table}' cannot be read: the run is damaged.") from None
+    kept = [row for row in rows if _is_step(at := row.get("step") or "") and int(at) <= step]
+    lines = [",".join(fields), *(",".join(row.get(field) or "" for field in fields) for row in kept)]
+    return "\n".join(lines) + "\n"
 
 
 def _nearest(path: Path) -> str:

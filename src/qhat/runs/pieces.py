@@ -20,6 +20,8 @@ BYTES, MOST = 2**23, 64
 """Size of a piece, and how many there are of one seed's replay at most."""
 ROWS = ("observation", "action", "reward", "kind", "legal")
 """Fields of the ring that have a row per step."""
+WEIGHTS = ("seeds/learner/online", "seeds/learner/target")
+"""What of a state is refused where it is not finite."""
 
 
 class Pieces:
@@ -35,7 +37,7 @@ class Pieces:
         leaves = [getattr(ring, name) for name in self._fields]
         own = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) // self._seeds
         count = max(1, min(MOST, own // BYTES, self._rows))
-        self._bounds = np.linspace(0, self._rows, count + 1).astype(int)
+        self._bounds = np.linspace(0, self._rows, count + 1).astype(int).tolist()
         self._place: Path | None = None
 
     def split(self, state: TrainState) -> tuple[TrainState, dict[str, Any], dict[str, Path]]:
@@ -69,7 +71,7 @@ class Pieces:
 
     def read(self, place: Path) -> TrainState:
         """Read a checkpoint's state. Raises `UsageError` as `checkpoint.read_tree` does."""
-        rest = checkpoint.read_tree(place, "state", self._bare(self._like))
+        rest = checkpoint.read_tree(place, "state", self._bare(self._like), finite=WEIGHTS)
         ring = self._like.seeds.ring
         # As `Ring.empty` has them: rows that no step reached are in no piece.
         leaves = [(name, getattr(ring, name)) for name in self._fields]

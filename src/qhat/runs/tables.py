@@ -56,4 +56,4 @@ def episode_rows(log: Log, first: int, num_envs: int) -> list[dict[str, Any]]:
 def has_row(table: Path, step: int) -> bool:
     """Return whether a table has a row of `step`."""
     with table.open(newline="") as file:
-        return any(row["step"] == str(step) for row in csv.DictReader(file))
+        return any(row.get("step") == str(step) for row in csv.DictReader(file))

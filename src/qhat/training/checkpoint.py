@@ -3,21 +3,26 @@
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from qhat.errors import UsageError
+from qhat import files
+from qhat.errors import UsageError, require
+from qhat.memory import require_memory
+from qhat.training import tensors
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+FILE, HASH = re.compile(r"[\w-]+\.safetensors"), re.compile("[0-9a-f]{64}")
 
 
 def write(
@@ -97,38 +102,71 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = whole(folder) / MANIFEST
     try:
-        manifest = json.loads(path.read_text())
-    except FileNotFoundError:
+        manifest = files.read_json(path)
+    except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"'{folder}' is no qhat checkpoint: it has no {MANIFEST}.") from None
-    except (OSError, ValueError):
-        raise UsageError(f"'{path}' cannot be read as JSON: the checkpoint is damaged.") from None
     if not isinstance(manifest, dict) or "format" not in manifest:
         raise UsageError(f"'{path}' is not a qhat manifest: it names no format.")
-    if manifest["format"] != FORMAT:
+    found = manifest["format"]
+    require(
+        type(found) is int and found == FORMAT,
+        f"'{folder}' has checkpoint format {files.brief(found)}; this qhat reads {FORMAT}.",
+    )
+    hashes = manifest.get("sha256")
+    if not isinstance(hashes, dict):
         raise UsageError(
-            f"'{folder}' has checkpoint format {manifest['format']!r}; this qhat reads {FORMAT}."
+            f"'{path}' is damaged: its sha256 is {files.brief(hashes)}; expected names and hashes."
+        )
+    for name, value in hashes.items():
+        require(
+            bool(FILE.fullmatch(name)) and isinstance(value, str) and bool(HASH.fullmatch(value)),
+            f"'{path}' is damaged: its sha256 has {files.brief(name)}: {files.brief(value)}; expected a"
+            " file of this folder and 64 digits.",
         )
     return manifest
 
 
-def read_tree(folder: Path, name: str, like: Any) -> Any:
+def read_tree(folder: Path, name: str, like: Any, finite: Iterable[str] = ()) -> Any:
     """Read the tree `name` into the structure, shapes and dtypes of `like`.
+
+    Nothing is allocated before the header, the file's size and its hash are those expected.
 
     Args:
         like: a tree of arrays or of `jax.ShapeDtypeStruct`s.
+        finite: paths of branches whose numbers are weights, and so finite; an empty one is the whole tree.
 
     Raises:
         UsageError: damaged, missing or foreign data; nothing else was touched.
     """
-    path = whole(folder) / f"{name}.safetensors"
-    expected = read_manifest(folder).get("sha256", {})
+    folder = whole(folder)
+    path = folder / f"{name}.safetensors"
+    expected = read_manifest(folder)["sha256"].get(path.name)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    forms = {_name(where): _form(leaf) for where, leaf in leaves}
+    require_memory(sum(form.nbytes for form in forms.values()), f"'{path}'", "expected a smaller one")
     try:
-        if not isinstance(expected, dict) or expected.get(path.name) != _sha256(path):
-            raise UsageError(f"'{path}' is damaged: its SHA-256 is not the manifest's.")
-        with safe_open(path, framework="numpy") as file:
-            return _unflatten(file, like, path)
-    except (OSError, SafetensorError) as error:
+        with files.open_plain(path) as file:
+            places = tensors.places(file, path, forms)
+            file.seek(0)
+            require(
+                hashlib.file_digest(file, "sha256").hexdigest() == expected,
+                f"'{path}' is damaged: its SHA-256 is not the manifest's.",
+            )
+            values = {own: tensors.load(file, path, own, places[own], forms[own]) for own in forms}
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"'{path}' is missing: the checkpoint is damaged.") from None
+    except OSError as error:
         raise UsageError(f"'{path}' cannot be read: {error}.") from None
+    for own, value in values.items():
+        if jnp.issubdtype(value.dtype, np.floating) and any(_within(own, branch) for branch in finite):
+            require(
+                bool(np.isfinite(value).all()),
+                f"'{path}': weights '{own}' have values that are not finite: training diverged, or the file"
+                " is damaged. Expected numbers; take another checkpoint.",
+            )
+    ordered = [(values[_name(where)], _is_key(leaf)) for where, leaf in leaves]
+    told = [jax.random.wrap_key_data(jnp.asarray(value)) if key else value for value, key in ordered]
+    return jax.tree_util.tree_unflatten(structure, told)
 
 
 def flatten(tree: Any) -> dict[str, np.ndarray]:
@@ -137,30 +175,18 @@ def flatten(tree: Any) -> dict[str, np.ndarray]:
     return {_name(path): np.asarray(_words(leaf), order="C") for path, leaf in leaves}
 
 
-def _unflatten(file: Any, like: Any, path: Path) -> Any:
-    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
-    names = set(file.keys())
-    wanted = [_name(where) for where, _ in leaves]
-    if set(wanted) != names:
-        odd = sorted(set(wanted) ^ names)[0]
-        verb = "lacks" if odd in wanted else "has an unexpected"
-        raise UsageError(f"'{path}' is of another composition: it {verb} tensor '{odd}'.")
-    values = []
-    for name, (_, leaf) in zip(wanted, leaves, strict=True):
-        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        shape = (*leaf.shape, 2) if is_key else tuple(leaf.shape)
-        dtype = np.dtype(np.uint32) if is_key else np.dtype(leaf.dtype)
-        part = file.get_slice(name)
-        if tuple(part.get_shape()) != shape:
-            raise UsageError(
-                f"'{path}' is of another composition: tensor '{name}' has shape"
-                f" {tuple(part.get_shape())}, expected {shape}."
-            )
-        value = file.get_tensor(name)
-        if value.dtype != dtype:
-            raise UsageError(f"'{path}': tensor '{name}' is {value.dtype}; expected {dtype}.")
-        values.append(jax.random.wrap_key_data(value) if is_key else value)
-    return jax.tree_util.tree_unflatten(structure, values)
+def _form(leaf: Any) -> tensors.Form:
+    if _is_key(leaf):
+        return tensors.Form((*leaf.shape, 2), np.dtype(np.uint32))
+    return tensors.Form(tuple(leaf.shape), np.dtype(leaf.dtype))
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _within(name: str, branch: str) -> bool:
+    return not branch or name == branch or name.startswith(branch + "/")
 
 
 def _name(path: Any) -> str:
@@ -168,9 +194,7 @@ def _name(path: Any) -> str:
 
 
 def _words(leaf: Any) -> np.ndarray:
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    return np.asarray(leaf)
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
 def whole(folder: Path) -> Path:

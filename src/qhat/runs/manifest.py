@@ -1,0 +1,47 @@
+"""What the manifest of a run's checkpoint says beside its files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from qhat.errors import require
+from qhat.files import brief
+from qhat.training import checkpoint
+
+
+def read_about(source: Path) -> dict[str, Any]:
+    """Return a manifest whose step, best_score, best_step and halted are what a run writes.
+
+    Raises:
+        UsageError: no checkpoint, a damaged or a foreign one.
+    """
+    about = checkpoint.read_manifest(source)
+    step, scores, steps = (about.get(name) for name in ("step", "best_score", "best_step"))
+    damaged = f"'{source / checkpoint.MANIFEST}' is damaged:"
+    require(_is_step(step), f"{damaged} step is {brief(step)}; expected a whole number.")
+    require(
+        isinstance(scores, list) and len(scores) > 0 and all(map(_is_score, scores)),
+        f"{damaged} best_score is {brief(scores)}; expected a number or null for each seed.",
+    )
+    seeds = len(scores or ())
+    require(
+        isinstance(steps, list) and len(steps) == seeds and all(map(_is_step, steps)),
+        f"{damaged} best_step is {brief(steps)}; expected {seeds} whole numbers, one for each seed.",
+    )
+    halted = about.get("halted")
+    require(
+        isinstance(halted, list) and len(halted) == seeds and all(type(one) is bool for one in halted),
+        f"{damaged} halted is {brief(halted)}; expected {seeds} of true and false, one for each seed.",
+    )
+    return about
+
+
+def _is_step(value: Any) -> bool:
+    # A run ends in the iteration that reaches its last step, which may be some copies beyond.
+    return type(value) is int and 0 <= value < 2**32
+
+
+def _is_score(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and math.isfinite(value))

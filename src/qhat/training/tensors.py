@@ -1,0 +1,128 @@
+"""Files of tensors (safetensors): every byte is accounted for before one of a tensor is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qhat.errors import UsageError, require
+from qhat.files import brief, parse_json, size_of
+
+CODES = {
+    "bool": "BOOL", "uint8": "U8", "int8": "I8", "uint16": "U16", "int16": "I16", "uint32": "U32",
+    "int32": "I32", "uint64": "U64", "int64": "I64", "float16": "F16", "bfloat16": "BF16",
+    "float32": "F32", "float64": "F64",
+}  # fmt: skip
+"""What the format calls NumPy's types."""
+LENGTH = 8
+"""Bytes that say how long the header is."""
+
+
+class Form(NamedTuple):
+    """What a tensor has to be."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        # Not NumPy's product, which overflows.
+        count = self.dtype.itemsize
+        for size in self.shape:
+            count *= size
+        return count
+
+
+def places(file: BufferedReader, path: Path, forms: Mapping[str, Form]) -> dict[str, int]:
+    """Return at which byte each tensor of `forms` begins, having read the header alone.
+
+    Raises:
+        UsageError: other tensors, shapes or types than these, or bytes that are no tensor's or of two.
+    """
+    size = size_of(file)
+    # The longest that describes these: names escaped, shapes of many digits.
+    longest = 4_096 + sum(12 * len(name) + 1_000 for name in forms)
+    length = int.from_bytes(file.read(LENGTH), "little")
+    require(
+        2 <= length <= min(longest, size - LENGTH),
+        f"'{path}' is damaged or of another composition: its header is {length:,} bytes of a file of"
+        f" {size:,}; expected at most {longest:,}.",
+    )
+    try:
+        text = file.read(length).decode("utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"'{path}' is damaged: its header is no text in UTF-8.") from None
+    header = parse_json(text, path)
+    require(isinstance(header, dict), f"'{path}' is damaged: its header is no object.")
+    header.pop("__metadata__", None)
+    if odd := sorted(forms.keys() ^ header.keys()):
+        verb = "lacks" if odd[0] in forms else "has an unexpected"
+        raise UsageError(f"'{path}' is of another composition: it {verb} tensor {brief(odd[0])}.")
+    spans = [(*_span(header[name], name, form, path), name) for name, form in forms.items()]
+    at = 0
+    for begin, end, name in sorted(spans):
+        require(
+            begin == at,
+            f"'{path}' is damaged: tensor '{name}' begins at byte {begin:,}; expected {at:,}, where the one"
+            " before it ends.",
+        )
+        at = end
+    first = LENGTH + length
+    require(
+        first + at == size,
+        f"'{path}' is damaged: it has {size:,} bytes; expected {first + at:,}, as its header says.",
+    )
+    return {name: first + begin for begin, _, name in spans}
+
+
+def _span(told: Any, name: str, form: Form, path: Path) -> tuple[int, int]:
+    """Check one entry of the header; return its first byte and the one after its last."""
+    fields = {"dtype", "shape", "data_offsets"}
+    require(
+        isinstance(told, dict) and told.keys() == fields,
+        f"'{path}' is damaged: tensor '{name}' is {brief(told)}; expected its dtype, shape and"
+        " data_offsets.",
+    )
+    shape = list(form.shape)
+    require(
+        _numbers(told["shape"]) and told["shape"] == shape,
+        f"'{path}' is of another composition: tensor '{name}' has shape {brief(told['shape'])}; expected"
+        f" {shape}.",
+    )
+    require(
+        told["dtype"] == CODES.get(form.dtype.name),
+        f"'{path}' is of another composition: tensor '{name}' is {brief(told['dtype'])}; expected"
+        f" {CODES.get(form.dtype.name)}.",
+    )
+    offsets = told["data_offsets"]
+    require(
+        _numbers(offsets) and len(offsets) == 2 and offsets[1] - offsets[0] == form.nbytes,
+        f"'{path}' is damaged: tensor '{name}' has offsets {brief(offsets)}; expected"
+        f" {form.nbytes:,} bytes.",
+    )
+    return offsets[0], offsets[1]
+
+
+def load(file: BufferedReader, path: Path, name: str, at: int, form: Form) -> np.ndarray:
+    """Read the tensor that begins at byte `at`. Raises `UsageError` when it is damaged."""
+    value = np.empty(form.shape, form.dtype)
+    raw = value.reshape(-1).view(np.uint8)
+    file.seek(at)
+    require(
+        file.readinto(raw.data) == form.nbytes,
+        f"'{path}' is damaged: it ends within tensor '{name}'.",
+    )
+    require(
+        form.dtype.kind != "b" or not raw.size or raw.max() <= 1,
+        f"'{path}' is damaged: tensor '{name}' has values that are neither true nor false.",
+    )
+    return value
+
+
+def _numbers(value: Any) -> bool:
+    """Whether a value is a list of whole numbers, 0 or more."""
+    return isinstance(value, list) and all(type(part) is int and part >= 0 for part in value)
