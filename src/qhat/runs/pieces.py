@@ -30,7 +30,8 @@ class Pieces:
     def __init__(self, state: TrainState):
         """Cut the replay of a state: arrays, or their shapes."""
         ring = state.seeds.ring
-        self._like = state
+        # Shapes alone: a state that is held takes its memory twice.
+        self._like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
         self._fields = [name for name in ROWS if getattr(ring, name) is not None]
         self._seeds, self._envs = ring.cursor.shape
         self._rows, self._stack = ring.rows, ring.stack
