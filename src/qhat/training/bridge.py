@@ -15,14 +15,25 @@ from jaxtyping import Array
 
 from qhat.environments.base import Spec, Timestep
 from qhat.environments.host import HostEnvironment, HostStep
+from qhat.errors import QhatError
 
 GRACE = 2.0
 """Seconds that an environment that hangs has to notice that it was given up."""
 FAILED, GOES_ON, PAUSES = 0, 1, 2
 """How a step went: nothing came, go on, go no further after it."""
+BROKEN = 6
+"""Place of the flag `broken` among the numbers of a step."""
 Rows = tuple[Array, ...]
 """A step as arrays: `[S, E, ...]` twice, rewards and flags `[S, 7, E]`, and masks if there are any."""
 Result = TypeVar("Result")
+
+
+class FailedError(QhatError):
+    """The environment failed, and said why in `cause`; what was learned before is in `reached`."""
+
+    def __init__(self, cause: Exception, reached: Any):
+        super().__init__(str(cause))
+        self.cause, self.reached = cause, reached
 
 
 class Bridge:
@@ -59,6 +70,10 @@ class Bridge:
 
         return io_callback(begin, jax.ShapeDtypeStruct((), np.int32), action, wanted)
 
+    def begin(self, action: np.ndarray) -> None:
+        """Before a program: begin the step that it receives first."""
+        self._guarded(lambda: self.environment.send(action))
+
     def receive(self, token: Array) -> tuple[Array, Rows]:
         """Within a program: end the step that was begun."""
         return self._arrive(lambda _: self._guarded(self.environment.receive), token)
@@ -70,7 +85,8 @@ class Bridge:
             pause: asked many times a second; once it is true, the loop ends with the step it is in.
 
         Raises:
-            Exception: what an environment raised, or that it hangs.
+            FailedError: the environment raised something. Of the step in which it did, nothing is stored.
+            Exception: it hangs, and the loop with it; or the loop failed.
         """
         outcome: list[Any] = []
         thread = threading.Thread(target=self._work, args=(call, outcome), daemon=True)
@@ -85,8 +101,11 @@ class Bridge:
             # The loop ends at its next step, and nobody waits for it.
             self._failure = self._failure or interruption
             raise
-        if self._failure is not None:
-            raise self._failure
+        failure = self._failure
+        if isinstance(failure, Exception) and outcome:
+            raise FailedError(failure, outcome[0]) from failure
+        if failure is not None:
+            raise failure
         return outcome[0]
 
     def _work(self, call: Callable[[], Result], outcome: list[Any]) -> None:
@@ -128,9 +147,10 @@ class Bridge:
         def bring(*given: Any) -> tuple[np.ndarray, ...]:
             step = act(*given)
             if step is None:
-                return np.array(FAILED, np.int32), *(
-                    np.zeros(each.shape, each.dtype) for each in self._shapes
-                )
+                nothing = [np.zeros(each.shape, each.dtype) for each in self._shapes]
+                # Not real, and its episodes broke off.
+                nothing[2][:, BROKEN] = 1
+                return np.array(FAILED, np.int32), *nothing
             return np.array(PAUSES if self._pausing else GOES_ON, np.int32), *_arrays(step)
 
         how, *rows = io_callback(bring, (jax.ShapeDtypeStruct((), np.int32), *self._shapes), *given)
