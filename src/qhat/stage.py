@@ -57,7 +57,7 @@ def staged(
 
 def _stage(env: str | Own, config: TrainConfig, judge: Judge | None, devices: int, since: int) -> Stage:
     numbers = range(config.seed, config.seed + config.seeds)
-    num_envs, hosted = config.recipe.num_envs, (config.vector, config.env_timeout)
+    num_envs, hosted = config.recipe.num_envs, (config.vector, config.env_timeout, config.env_restarts)
     task: dict[str, Any] = {"options": config.env_kwargs, "wrap": config.wrap}
     bins = config.recipe.bins
     if not isinstance(env, str):
