@@ -69,6 +69,8 @@ class Robot(gymnasium.Env):
 
     def step(self, action: Any) -> Any:
         self.time, self.steps = self.time + 1, self.steps + 1
+        if self.fault == "hang":
+            time.sleep(0.003)
         if self.may and self.steps == self.at:
             if self.fault == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -228,6 +228,18 @@ def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path: Path, vector: 
     assert again.summary()["step"] == 200
 
 
+def test_what_hangs_in_this_process_is_left_behind_and_the_run_is_saved(tmp_path: Path):
+    """Asleep where no exception of Python's reaches it."""
+    hangs = functools.partial(faults.Robot, "hang", always=True)
+    well = functools.partial(faults.Robot, "")
+    began = time.monotonic()
+    with pytest.raises(StoppedError, match=r"did not come back from step 20 .*within 1 s.*up to step 40"):
+        qhat.train(hangs, config(tmp_path / "run", env_timeout=1.0), judge=well)
+    assert time.monotonic() - began < 30
+    again = qhat.train(well, config(tmp_path / "run", resume=True), judge=well)
+    assert again.summary()["step"] == 200
+
+
 def _sum_of_column(run: Run, name: str) -> int:
     with run.folder.metrics.open() as table:
         return sum(int(row[name] or 0) for row in csv.DictReader(table))
