@@ -51,7 +51,7 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
     interrupted, clipped, broken, told = False, 0.0, 0, 0
     with bar, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: console.print(
-            f"[yellow]warning:[/] {escape(str(message))}"
+            f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True
         )
         task = bar.add_task("train", total=config.steps, words="compiling (a few seconds, once)")
 
