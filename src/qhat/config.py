@@ -79,6 +79,8 @@ class TrainConfig:
     """Seconds after which a step of a gym: environment counts as hanging."""
     on_nan: Literal["stop", "skip"] = "stop"
     """At a number that is not finite: stop the seed that met it, or leave it out and go on."""
+    env_restarts: int = 10
+    """How often the processes of --vector async are begun anew after one of them died or hung."""
 
     @staticmethod
     def of(env: str, **settings: Any) -> TrainConfig:
@@ -122,6 +124,7 @@ class TrainConfig:
         )
         require(self.on_nan in ("stop", "skip"), f"--on-nan is {self.on_nan}; expected stop or skip.")
         require(self.env_timeout > 0, f"--env-timeout is {self.env_timeout}; expected more than 0 seconds.")
+        require(self.env_restarts >= 0, f"--env-restarts is {self.env_restarts}; expected 0 or more.")
         require(
             not self.resume or self.run_dir is not None,
             "--resume needs --run-dir, the folder of the run to go on with.",

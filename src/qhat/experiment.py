@@ -21,7 +21,6 @@ from qhat.axis import spell
 from qhat.beginning import begin, kept
 from qhat.config import TrainConfig
 from qhat.environments.base import Environment
-from qhat.environments.catalogue import find
 from qhat.environments.host import HostEnvironment
 from qhat.environments.own import Own, name_of
 from qhat.errors import QhatError, near_miss, require
@@ -31,6 +30,7 @@ from qhat.memory import nbytes, require_memory
 from qhat.outcomes import Played
 from qhat.run import Run, program_of
 from qhat.runs.card import card
+from qhat.runs.failure import attempt, stop
 from qhat.runs.faults import Faults, require_finite
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.manifest import read_about
@@ -38,7 +38,7 @@ from qhat.runs.pieces import Pieces
 from qhat.runs.progress import Progress
 from qhat.runs.saving import require_space, save
 from qhat.runs.tables import episode_rows, evaluation_rows, has_row
-from qhat.stage import staged
+from qhat.stage import is_python, staged
 from qhat.statistics import mean_of_finite
 from qhat.training.host import HostLoop
 from qhat.training.loop import Advance, Loop
@@ -83,13 +83,14 @@ def train(
 
     Raises:
         UsageError: a value without meaning; nothing was written.
+        StoppedError: the environment failed; the run was saved.
         Interrupted: `should_stop` was true.
     """
     name = env if isinstance(env, str) else name_of(env)
     config = _configured(env, name, config, settings)
     paths = {key: Path(told) for key in ("run_dir", "init_from") if (told := getattr(config, key))}
     config = dataclasses.replace(config, **paths).validate()
-    runtime.prepare(runtime.devices_for(config.seeds), spare=_is_python(env, config))
+    runtime.prepare(runtime.devices_for(config.seeds), spare=is_python(env, config))
     devices = runtime.dividing(config.seeds, len(jax.local_devices()))
     since = _step_reached(config) if config.resume else 0
     with (
@@ -143,6 +144,7 @@ class _Session:
         self.started = self.evaluating = time.perf_counter()
         self.score = self.evaluation = math.nan
         self.broken, self.clipped, self.stopped = 0, 0.0, False
+        self.failure: Exception | None = None
         self.epsilon = float(config.recipe.explore.epsilon(jnp.int32(0)))
 
     def _forecast(self, keys: Array) -> None:
@@ -176,7 +178,7 @@ class _Session:
         if at and at % marks[0] == 0 and not has_row(self.folder.evaluations, at * E):
             # A signal cut the evaluation that was due here.
             self._evaluate(at, judge)
-        while at < end and not self.stopped:
+        while at < end and not self.stopped and self.failure is None:
             count = min(LONGEST_CALL, end - at, *(mark - at % mark for mark in marks))
             began = time.perf_counter()
             log = self._advance(advance, count, over, progress)
@@ -200,6 +202,8 @@ class _Session:
         run = Run(self.folder, self.program, self.spec, config.env_kwargs, config.wrap)
         snapshots = self.loop.environment.snapshots
         write_text(self.folder.path / "README.md", card(self.folder.path, run.summary(), config, snapshots))
+        if self.failure is not None:
+            stop(self.failure, self.folder, config.env, at * E)
         if self.stopped and should_stop():
             raise Interrupted(run)
         if self.faults.halted.all():
@@ -208,6 +212,8 @@ class _Session:
 
     def _is_over(self, should_stop: Callable[[], bool]) -> bool:
         limit = self.config.max_seconds
+        if self.failure is not None:
+            return True
         return should_stop() or (limit is not None and time.perf_counter() - self.started >= limit)
 
     def _advance(
@@ -222,8 +228,8 @@ class _Session:
         while True:
             before, began = int(self.state.clock.iterations), time.perf_counter()
             due = began + PATIENCE
-            self.state, log = advance(
-                self.state, count - done, lambda due=due: over() or time.perf_counter() > due
+            self.state, log, self.failure = attempt(
+                advance, self.state, count - done, lambda due=due: over() or time.perf_counter() > due
             )
             after = int(self.state.clock.iterations)
             logs.append(_done(log, after - before))
@@ -264,8 +270,12 @@ class _Session:
         step = at * self.config.recipe.num_envs
         self.evaluating = time.perf_counter()
         try:
+            if self.failure is not None:
+                raise Cut
             played = judge(online, key)
-        except Cut:
+        except (Cut, QhatError) as error:
+            # An environment that fails here fails the run, which is saved first.
+            self.failure = error if isinstance(error, QhatError) else self.failure
             self._choose(~np.isfinite(self.best["score"]), np.full(self.config.seeds, -np.inf), step)
             return
         returns = played.returns
@@ -317,13 +327,6 @@ class _Session:
             steps_per_second=rate,
             torso=spell(self.config.recipe.torso),
         )
-
-
-def _is_python(env: str | Own, config: TrainConfig) -> bool:
-    """Whether the environment is Gymnasium's, and may run anything in its step."""
-    if isinstance(env, str):
-        return find(env, config.env_kwargs).backend == "gym"
-    return not isinstance(env, Environment)
 
 
 def _step_reached(config: TrainConfig) -> int:

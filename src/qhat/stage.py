@@ -11,6 +11,7 @@ from gymnasium.vector import VectorEnv
 
 from qhat.config import TrainConfig
 from qhat.environments.base import Environment
+from qhat.environments.catalogue import find
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.own import Own, adopt, judge_of, name_of, spec_of
@@ -56,7 +57,7 @@ def staged(
 
 def _stage(env: str | Own, config: TrainConfig, judge: Judge | None, devices: int, since: int) -> Stage:
     numbers = range(config.seed, config.seed + config.seeds)
-    num_envs, hosted = config.recipe.num_envs, (config.vector, config.env_timeout)
+    num_envs, hosted = config.recipe.num_envs, (config.vector, config.env_timeout, config.env_restarts)
     task: dict[str, Any] = {"options": config.env_kwargs, "wrap": config.wrap}
     bins = config.recipe.bins
     if not isinstance(env, str):
@@ -79,3 +80,10 @@ def _stage(env: str | Own, config: TrainConfig, judge: Judge | None, devices: in
     # Other episodes than the training's, whose seeds are numbered from 0.
     judges = range(2**31 + config.seed, 2**31 + config.seed + config.seeds)
     return Stage(made, make_any(env, config.eval_episodes, judges, since=since, **task, bins=bins))
+
+
+def is_python(env: str | Own, config: TrainConfig) -> bool:
+    """Whether the environment is Gymnasium's, and may run anything in its step."""
+    if isinstance(env, str):
+        return find(env, config.env_kwargs).backend == "gym"
+    return not isinstance(env, Environment)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from typing import Any
 
 from rich.console import Console
@@ -48,7 +49,10 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
         transient=False,
     )
     interrupted, clipped, broken, told = False, 0.0, 0, 0
-    with bar:
+    with bar, warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: console.print(
+            f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True
+        )
         task = bar.add_task("train", total=config.steps, words="compiling (a few seconds, once)")
 
         def tell(now: experiment.Progress) -> None:
@@ -74,8 +78,9 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
         )
     if broken:
         console.print(
-            f"[yellow]warning:[/] {broken:,} episode(s) were given up because the environment's numbers"
-            " were not finite; nothing of those steps was learned (column broken of metrics.csv)."
+            f"[yellow]warning:[/] {broken:,} episode(s) were given up, because the environment's numbers"
+            " were not finite or its process was lost; nothing of those steps was learned (column broken of"
+            " metrics.csv)."
         )
     seconds = time.perf_counter() - started
     outcome = {

@@ -36,8 +36,8 @@ class Timestep(eqx.Module):
     over: Bool[Array, " E"] | None = None
     """Whether what is scored ended here, where it is more than an episode (a game of several lives)."""
     broken: Bool[Array, " E"] | None = None
-    """Where the episode is over because its numbers are not finite; such a row is not `real`. In an
-    environment that looks."""
+    """Where the episode is over because its numbers are not finite, or its process was lost; such a row is
+    not `real`. In an environment that looks."""
     success: Float[Array, " E"] | None = None
     """1 where a try at the task's goal succeeded in this step, 0 where one failed, NaN where none ended; in
     an environment that tells."""

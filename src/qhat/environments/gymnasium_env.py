@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import threading
+import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -16,6 +17,8 @@ from qhat.actions import BINS
 from qhat.environments import success
 from qhat.environments.base import Spec
 from qhat.environments.host import HostEnvironment, HostStep
+from qhat.environments.processes import LostError
+from qhat.environments.restarts import Restarts
 from qhat.environments.spaces import ActionCoding, Observations, episode_seeds
 from qhat.environments.workers import MisbehavedError, Steps, guard, vectorise
 from qhat.errors import QhatError, UsageError, require
@@ -38,6 +41,8 @@ class GymnasiumEnvironment(HostEnvironment):
         seconds: float = SECONDS,
         stack: int = 1,
         bins: Sequence[int] = BINS,
+        restarts: int = 0,
+        renumbered: Callable[[int], list[int]] | None = None,
     ):
         """Take over a vector environment.
 
@@ -48,6 +53,8 @@ class GymnasiumEnvironment(HostEnvironment):
             seconds: how long a step may take.
             stack: frames that an observation is made of.
             bins: commands of every joint, or one number for all, where actions are continuous.
+            restarts: how often processes that are lost are begun anew.
+            renumbered: what `numbers` are after so many restarts; the same ones unless given.
 
         Raises:
             UsageError: its copies cannot be shared evenly, or its spaces are not for a Q-function.
@@ -59,7 +66,7 @@ class GymnasiumEnvironment(HostEnvironment):
             f" {seeds} seed(s).",
         )
         self.num_envs, self.seeds, self._numbers = copies // seeds, seeds, list(numbers)
-        self._envs, self._mode = envs, mode_of(envs, env_id)
+        self._mode = mode_of(envs, env_id)
         self._observations = Observations.of(envs.single_observation_space, env_id)
         self._coding = ActionCoding.of(envs.single_action_space, env_id, bins)
         self._steps, self._ended = 0, np.zeros(copies, bool)
@@ -70,6 +77,7 @@ class GymnasiumEnvironment(HostEnvironment):
         self.seconds = None if self.parallel else seconds
         guard(envs)
         self._stepping = Steps(envs, seconds)
+        self._restarts, self._renumbered = Restarts(restarts), renumbered or (lambda _: self._numbers)
         self._legal: np.ndarray | None = None
         self._first: np.ndarray | None = self._reset()
         self.spec = Spec(
@@ -95,18 +103,22 @@ class GymnasiumEnvironment(HostEnvironment):
         seconds: float = SECONDS,
         stack: int = 1,
         bins: Sequence[int] = BINS,
+        restarts: int = 0,
     ) -> GymnasiumEnvironment:
         """Make `num_envs` copies for each of `seeds`, stepped as `vector` of `workers.VECTORS` says."""
-        numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
+
+        def numbers(done: int = 0) -> list[int]:
+            return [each for seed in seeds for each in episode_seeds(int(seed), since, num_envs, done)]
+
         try:
-            envs = vectorise(build, len(numbers), vector)
-        except (EOFError, ConnectionError) as error:
+            envs = vectorise(build, len(numbers()), vector)
+        except LostError as error:
             raise QhatError(
                 f"Environment '{env_id}': a process that should step it ended while it was made; in this"
                 " process (--vector sync) it would say why."
             ) from error
-        task = (reference, seconds, stack, bins)
-        return GymnasiumEnvironment(env_id, envs, numbers, len(seeds), *task)
+        task = (reference, seconds, stack, bins, restarts, numbers)
+        return GymnasiumEnvironment(env_id, envs, numbers(), len(seeds), *task)
 
     def start(self) -> np.ndarray:
         first = self._reset() if self._first is None else self._first
@@ -124,6 +136,8 @@ class GymnasiumEnvironment(HostEnvironment):
     def receive(self) -> HostStep:
         try:
             observed, reward, terminated, truncated, info = self._stepping.finish()
+        except LostError as error:
+            return self._recover(error)
         except Exception as error:
             self._fail(error)
         terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
@@ -156,9 +170,36 @@ class GymnasiumEnvironment(HostEnvironment):
     def close(self) -> None:
         self._stepping.close()
 
-    def _reset(self) -> np.ndarray:
+    def _recover(self, error: LostError) -> HostStep:
+        """Begin everywhere anew: a step in which nothing happened, and every open episode broke off."""
+        began, told = time.monotonic(), self._said(error)
+        while True:
+            if not (self._stepping.can_begin_again and self._restarts.take()):
+                self._fail(error)
+            self._numbers = self._renumbered(self._restarts.done)
+            try:
+                first = self._share(self._reset(self._stepping.begin_again))
+                break
+            except LostError as another:
+                error = another
+        warnings.warn(
+            f"Environment '{self._id}' {told}; its processes were begun anew in"
+            f" {time.monotonic() - began:.2f} s ({self._restarts}). Their open episodes were given up.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        no = np.zeros(first.shape[:2], bool)
+        legal = None if self._legal is None else self._share(self._legal)
+        nothing = (no.astype(np.float32), no, no, no)
+        return HostStep(first, first, *nothing, legal=legal, legal_successor=legal, broken=~no)
+
+    def _reset(self, begin: Callable[[list[int]], Any] | None = None) -> np.ndarray:
         try:
-            observed, info = self._stepping.reset(self._numbers)
+            observed, info = (begin or self._stepping.reset)(self._numbers)
+        except LostError as error:
+            if begin is not None:
+                raise
+            self._fail(error)
         except Exception as error:
             self._fail(error)
         self._ended[:], self._reached = False, np.zeros_like(self._ended)
@@ -171,7 +212,7 @@ class GymnasiumEnvironment(HostEnvironment):
     def _begin_again(self, ended: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """Reset those that ended, where the vector environment leaves it to its user."""
         try:
-            observed, info = self._envs.reset(options={"reset_mask": ended.copy()})
+            observed, info = self._stepping.envs.reset(options={"reset_mask": ended.copy()})
         except Exception as error:
             self._fail(error)
         return self._observations.read(observed), info
@@ -185,7 +226,7 @@ class GymnasiumEnvironment(HostEnvironment):
                 " 'same step' promises. Nothing can be learned from the first one of the next episode."
             )
         successor = observation.copy()
-        space = self._envs.single_observation_space
+        space = self._stepping.envs.single_observation_space
         for index in np.flatnonzero(ended):
             one = gymnasium.vector.utils.create_empty_array(space, 1)
             one = gymnasium.vector.utils.concatenate(space, [info["final_obs"][index]], one)
@@ -257,15 +298,19 @@ class GymnasiumEnvironment(HostEnvironment):
             self.close()
 
     def _told(self, error: Exception) -> QhatError:
-        where = f"step {self._steps:,} of the run"
-        if isinstance(error, MisbehavedError):
-            text = f"{error}, at {where}"
-        elif isinstance(error, TimeoutError | multiprocessing.TimeoutError):
-            text = f"did not come back from {where} within {self._seconds:g} s"
-        else:
-            text = f"raised at {where} ({type(error).__name__}: {error})"
         action = f"; action {self._action.tolist()}" if self._steps else ""
-        return QhatError(f"Environment '{self._id}' {text}{action}.")
+        after = ""
+        if isinstance(error, LostError) and self._restarts.most:
+            after = f" Its processes were begun anew {self._restarts.most:,} times before (--env-restarts)."
+        return QhatError(f"Environment '{self._id}' {self._said(error)}{action}.{after}")
+
+    def _said(self, error: Exception) -> str:
+        where = f"step {self._steps:,} of the run"
+        if isinstance(error, TimeoutError) or (isinstance(error, LostError) and error.hangs):
+            return f"did not come back from {where} within {self._seconds:g} s"
+        if isinstance(error, LostError | MisbehavedError):
+            return f"{error}, at {where}"
+        return f"raised at {where} ({type(error).__name__}: {error})"
 
     def _share(self, rows: np.ndarray) -> np.ndarray:
         """`[S·E, ...] → [S, E, ...]`."""

@@ -57,6 +57,7 @@ def make_any(
     since: int = 0,
     vector: str = "sync",
     seconds: float = 60.0,
+    restarts: int = 0,
     *,
     options: Mapping[str, Any] | None = None,
     wrap: Sequence[Wrapper] = (),
@@ -67,6 +68,7 @@ def make_any(
     Args:
         vector: `sync` or `async`, how Python steps the copies.
         seconds: how long a step in Python may take.
+        restarts: how often its processes, if they are lost, are begun anew.
     """
     options = options or {}
     entry = find(env_id, options)
@@ -75,7 +77,8 @@ def make_any(
 
         build = functools.partial(make_reference, entry.name, options, tuple(wrap))
         task = (num_envs, seeds, since, entry.reference, vector, seconds)
-        return GymnasiumEnvironment.of(entry.id, build, *task, stack=_stack(build), bins=bins)
+        more = {"stack": _stack(build), "bins": bins, "restarts": restarts}
+        return GymnasiumEnvironment.of(entry.id, build, *task, **more)
     if entry.backend == "envpool":
         from qhat.environments.envpool_host import make_pool
 

@@ -15,6 +15,7 @@ from qhat.environments.gymnasium_env import SECONDS, GymnasiumEnvironment, mode_
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.probe import probe, require_sound
+from qhat.environments.reference import wrapped_up
 from qhat.environments.spaces import episode_seeds
 from qhat.environments.wrapped import wrapped
 from qhat.environments.wrappers import Wrapper, around, require_unwrapped
@@ -34,6 +35,7 @@ def adopt(
     since: int = 0,
     vector: str = "sync",
     seconds: float = SECONDS,
+    restarts: int = 0,
     wrap: Sequence[Wrapper] = (),
     bins: Sequence[int] = BINS,
 ) -> Environment | HostEnvironment:
@@ -64,18 +66,13 @@ def adopt(
             name_of(env), lambda: around(env, wrap), 1, seeds, since, seconds=seconds, bins=bins
         )
     if callable(env):
-        build = functools.partial(_wrapped, env, tuple(wrap))
-        return GymnasiumEnvironment.of(
-            name_of(env), build, num_envs, seeds, since, vector=vector, seconds=seconds, bins=bins
-        )
+        build = functools.partial(wrapped_up, env, tuple(wrap))
+        stepped: dict[str, Any] = {"vector": vector, "seconds": seconds, "restarts": restarts}
+        return GymnasiumEnvironment.of(name_of(env), build, num_envs, seeds, since, **stepped, bins=bins)
     raise UsageError(
         f"env is {env!r}; expected an id, an Environment, a Gymnasium environment or vector environment, or"
         " a function that makes one."
     )
-
-
-def _wrapped(build: Callable[[], gymnasium.Env], wrap: tuple[Wrapper, ...]) -> gymnasium.Env:
-    return around(build(), wrap)
 
 
 def judge_of(env: Own, wrap: Sequence[Wrapper] = ()) -> Environment | Callable[[], gymnasium.Env]:
@@ -98,7 +95,7 @@ def judge_of(env: Own, wrap: Sequence[Wrapper] = ()) -> Environment | Callable[[
             f"'{name_of(env)}' plays the training alone; expected judge=, a function that makes a single"
             " environment for the run's evaluations."
         )
-    return functools.partial(_wrapped, env, tuple(wrap))
+    return functools.partial(wrapped_up, env, tuple(wrap))
 
 
 def name_of(env: Own) -> str:

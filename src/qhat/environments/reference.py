@@ -6,11 +6,14 @@ import functools
 import importlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qhat.environments.base import Spec
 from qhat.environments.extras import EXTRAS, defer_plotting, installed
 from qhat.environments.wrappers import Wrapper, around
+
+if TYPE_CHECKING:
+    # Processes that step environments load this module, and need no JAX.
+    from qhat.environments.base import Spec
 
 MINATAR = "MinAtar/"
 
@@ -56,3 +59,8 @@ def make_reference(
         # MinAtar's v0 is no older than its v1: it has all 6 actions.
         warnings.filterwarnings("ignore", message=".*MinAtar/.* is out of date")
         return around(atari.make(name, **(options or {})), wrap)
+
+
+def wrapped_up(build: Callable[[], Any], wrap: Sequence[Wrapper]) -> Any:
+    """Make an environment and what stands around it."""
+    return around(build(), wrap)

@@ -154,13 +154,14 @@ def bounded(space: gymnasium.Space, low: float, high: float) -> gymnasium.spaces
     return gymnasium.spaces.Box(least, most, space.shape, np.dtype(space.dtype).type)
 
 
-def episode_seeds(seed: int, since: int, count: int) -> list[int]:
+def episode_seeds(seed: int, since: int, count: int, restarts: int = 0) -> list[int]:
     """Return the seeds of `count` environments of seed number `seed`, which share none with a neighbour's.
 
     Args:
         since: step that the run goes on from.
+        restarts: how often the environments were begun anew since then.
     """
-    draw = np.random.default_rng([seed, since])
+    draw = np.random.default_rng([seed, since, restarts] if restarts else [seed, since])
     return draw.integers(2**31 - 1, size=count).tolist()
 
 

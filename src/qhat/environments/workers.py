@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import multiprocessing
 import os
 import signal
 import threading
@@ -17,6 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
+from qhat.environments.processes import LostError, Processes, end, losing
 from qhat.environments.spaces import Observations
 
 VECTORS = ("sync", "async")
@@ -86,13 +86,7 @@ def vectorise(build: Callable[[], gymnasium.Env], count: int, kind: str) -> Vect
         made = [Guarded(build()) for _ in range(count)]
         again = [lambda env=env: env for env in made]
         return SyncVectorEnv(again, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
-    # A fork of a process with JAX's threads may hang: the workers begin afresh.
-    return AsyncVectorEnv(
-        [functools.partial(_made, build, os.getpid())] * count,
-        copy=False,
-        context="forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn",
-        autoreset_mode=AutoresetMode.SAME_STEP,
-    )
+    return Processes(functools.partial(_made, build, os.getpid()), count)
 
 
 def _made(build: Callable[[], gymnasium.Env], owner: int) -> gymnasium.Env:
@@ -115,29 +109,53 @@ class Steps:
 
     def __init__(self, envs: VectorEnv, seconds: float):
         self.envs, self._seconds = envs, seconds
+        self._lost: LostError | None = None
         self._alarmed = _hears() and not isinstance(envs, AsyncVectorEnv)
         self._before = signal.signal(signal.SIGALRM, _ring) if self._alarmed else None
 
     def reset(self, numbers: list[int]) -> Any:
-        """Begin new episodes, seeded with `numbers`; a batch that steps as one takes the first alone."""
+        """Begin new episodes, seeded with `numbers`; a batch that steps as one takes the first alone.
+
+        Raises:
+            LostError: a process ended, or hangs.
+        """
         each = isinstance(self.envs.unwrapped, SyncVectorEnv | AsyncVectorEnv)
         seed: Any = list(numbers) if each else numbers[0]
         if isinstance(self.envs, AsyncVectorEnv):
-            with _quietly():
+            with _quietly(), losing(self.envs):
                 self.envs.reset_async(seed=seed)
                 return self.envs.reset_wait(timeout=self._seconds)
         return self._timed(lambda: self.envs.reset(seed=seed))
+
+    @property
+    def can_begin_again(self) -> bool:
+        """Whether lost processes can be replaced."""
+        return isinstance(self.envs, Processes)
+
+    def begin_again(self, numbers: list[int]) -> Any:
+        """Do as `reset` in fresh processes, after a `LostError`."""
+        assert isinstance(self.envs, Processes)
+        if not self.envs.closed:
+            end(self.envs)
+        self.envs, self._lost = self.envs.again(self._seconds), None
+        return self.reset(numbers)
 
     def begin(self, action: Any) -> None:
         """Begin a step, where the environments have processes of their own."""
         self._action = action
         if isinstance(self.envs, AsyncVectorEnv):
-            self.envs.step_async(action)
+            try:
+                with losing(self.envs):
+                    self.envs.step_async(action)
+            except LostError as error:
+                self._lost = error
 
     def finish(self) -> Any:
-        """Return what the step brought. Raises `TimeoutError`."""
+        """Return what the step brought. Raises `TimeoutError`, `LostError`."""
+        if self._lost is not None:
+            raise self._lost
         if isinstance(self.envs, AsyncVectorEnv):
-            with _quietly():
+            with _quietly(), losing(self.envs):
                 return self.envs.step_wait(timeout=self._seconds)
         return self._timed(lambda: self.envs.step(self._action))
 
@@ -156,9 +174,7 @@ class Steps:
             signal.signal(signal.SIGALRM, self._before)
             self._alarmed = False
         if isinstance(self.envs, AsyncVectorEnv) and not self.envs.closed:
-            with _quietly():
-                self.envs.close_extras(terminate=True)
-            self.envs.closed = True
+            end(self.envs)
         else:
             self.envs.close()
 

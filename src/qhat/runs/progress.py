@@ -21,7 +21,7 @@ class Progress:
     clipped: float
     """Share of the targets' mass that lay beyond the head's support lately; the worst seed's."""
     broken: int
-    """Episodes of this call that were given up because the environment's numbers were not finite."""
+    """Episodes of this call that were given up: numbers that were not finite, a process that was lost."""
     faults: tuple[str, ...]
     """A sentence for each seed that met a number that was not finite: its first."""
     steps_per_second: float

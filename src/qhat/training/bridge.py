@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -15,14 +16,28 @@ from jaxtyping import Array
 
 from qhat.environments.base import Spec, Timestep
 from qhat.environments.host import HostEnvironment, HostStep
+from qhat.errors import QhatError
+from qhat.training.apart import Apart
 
 GRACE = 2.0
 """Seconds that an environment that hangs has to notice that it was given up."""
+SLOW = 1e-3
+"""Seconds of a step after which the next is taken in a thread that can be left behind (some 50 µs more)."""
 FAILED, GOES_ON, PAUSES = 0, 1, 2
 """How a step went: nothing came, go on, go no further after it."""
+BROKEN = 6
+"""Place of the flag `broken` among the numbers of a step."""
 Rows = tuple[Array, ...]
 """A step as arrays: `[S, E, ...]` twice, rewards and flags `[S, 7, E]`, and masks if there are any."""
 Result = TypeVar("Result")
+
+
+class FailedError(QhatError):
+    """The environment failed, and said why in `cause`; what was learned before is in `reached`."""
+
+    def __init__(self, cause: Exception, reached: Any):
+        super().__init__(str(cause))
+        self.cause, self.reached = cause, reached
 
 
 class Bridge:
@@ -38,7 +53,8 @@ class Bridge:
         self._failure: BaseException | None = None
         self._pausing = False
         self._began: float | None = None
-        self._thread = 0
+        self._thread, self._took = 0, math.inf
+        self._apart: Apart | None = None
         spec, lead = environment.spec, (environment.seeds, environment.num_envs)
         seen = jax.ShapeDtypeStruct((*lead, *spec.shape), spec.dtype)
         numbers = jax.ShapeDtypeStruct((lead[0], 7, lead[1]), np.float32)
@@ -59,6 +75,10 @@ class Bridge:
 
         return io_callback(begin, jax.ShapeDtypeStruct((), np.int32), action, wanted)
 
+    def begin(self, action: np.ndarray) -> None:
+        """Before a program: begin the step that it receives first."""
+        self._guarded(lambda: self.environment.send(action))
+
     def receive(self, token: Array) -> tuple[Array, Rows]:
         """Within a program: end the step that was begun."""
         return self._arrive(lambda _: self._guarded(self.environment.receive), token)
@@ -70,11 +90,15 @@ class Bridge:
             pause: asked many times a second; once it is true, the loop ends with the step it is in.
 
         Raises:
-            Exception: what an environment raised, or that it hangs.
+            FailedError: the environment raised something, or hangs where it can be left. Of that step
+                nothing is stored.
+            Exception: it hangs, and the loop with it; or the loop failed.
         """
         outcome: list[Any] = []
         thread = threading.Thread(target=self._work, args=(call, outcome), daemon=True)
         self._failure, self._pausing = None, False
+        if self.environment.seconds is not None:
+            self._apart = Apart()
         thread.start()
         try:
             while thread.is_alive():
@@ -85,8 +109,15 @@ class Bridge:
             # The loop ends at its next step, and nobody waits for it.
             self._failure = self._failure or interruption
             raise
-        if self._failure is not None:
-            raise self._failure
+        finally:
+            if self._apart is not None:
+                self._apart.leave()
+                self._apart = None
+        failure = self._failure
+        if isinstance(failure, Exception) and outcome:
+            raise FailedError(failure, outcome[0]) from failure
+        if failure is not None:
+            raise failure
         return outcome[0]
 
     def _work(self, call: Callable[[], Result], outcome: list[Any]) -> None:
@@ -104,8 +135,14 @@ class Bridge:
             ctypes.c_ulong(self._thread), ctypes.py_object(TimeoutError)
         )
         thread.join(GRACE)
-        if thread.is_alive():
+        if not thread.is_alive() or self._began != began:
+            return
+        try:
             self.environment.give_up(TimeoutError())
+        except Exception as error:
+            if self._apart is None or self._thread != self._apart.ident:
+                raise
+            self._apart.leave(error)
 
     def _exchange(self, action: Any) -> HostStep:
         self.environment.send(np.asarray(action))
@@ -115,22 +152,25 @@ class Bridge:
         """Do something with the environment; `None` where it failed, now or before."""
         if self._failure is not None:
             return None
-        self._thread, self._began = threading.get_ident(), time.monotonic()
+        apart = self._apart if self._took > SLOW and self.environment.seconds is not None else None
+        self._thread = apart.ident if apart else threading.get_ident()
+        self._began = began = time.monotonic()
         try:
-            return act()
+            return apart.do(act) if apart else act()
         except BaseException as error:
             self._failure = self._failure or error
             return None
         finally:
-            self._began = None
+            self._began, self._took = None, time.monotonic() - began
 
     def _arrive(self, act: Callable[[Any], HostStep | None], *given: Array) -> tuple[Array, Rows]:
         def bring(*given: Any) -> tuple[np.ndarray, ...]:
             step = act(*given)
             if step is None:
-                return np.array(FAILED, np.int32), *(
-                    np.zeros(each.shape, each.dtype) for each in self._shapes
-                )
+                nothing = [np.zeros(each.shape, each.dtype) for each in self._shapes]
+                # Not real, and its episodes broke off.
+                nothing[2][:, BROKEN] = 1
+                return np.array(FAILED, np.int32), *nothing
             return np.array(PAUSES if self._pausing else GOES_ON, np.int32), *_arrays(step)
 
         how, *rows = io_callback(bring, (jax.ShapeDtypeStruct((), np.int32), *self._shapes), *given)

@@ -62,7 +62,9 @@ class HostLoop:
     def compile(self, longest: int) -> Advance:
         """Return a function that does up to `longest` iterations in one call, as `Loop.compile` does.
 
-        It does fewer when its third argument, asked many times a second, says so.
+        It does fewer when its third argument, asked many times a second, says so. Where the environment
+        fails it raises `FailedError`, which has the state and log of what was done: the failed step is the
+        last iteration, of which nothing is stored.
         """
         bridge = Bridge(self.environment)
         run = functools.partial(self._run, bridge, longest)
@@ -71,9 +73,12 @@ class HostLoop:
         def advance(
             state: TrainState, count: int, pause: Callable[[], bool] = lambda: False
         ) -> tuple[TrainState, Log]:
-            if self.environment.parallel:
-                self.environment.send(np.asarray(state.seeds.action))
-            return bridge.run(lambda: compiled(state, jnp.int32(count)), pause)
+            def call() -> tuple[TrainState, Log]:
+                if self.environment.parallel:
+                    bridge.begin(np.asarray(state.seeds.action))
+                return compiled(state, jnp.int32(count))
+
+            return bridge.run(call, pause)
 
         return advance
 

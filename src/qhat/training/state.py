@@ -66,7 +66,7 @@ class Log(eqx.Module):
     """Its undiscounted return, where one ended."""
     lengths: Int[Array, " E"]
     broken: Array
-    """`[E]`, whether an episode was given up because its numbers were not finite."""
+    """`[E]`, whether an episode was given up: its numbers were not finite, or its process was lost."""
     metrics: Metrics
     """NaN where no update was made."""
 

@@ -1,0 +1,48 @@
+"""A run whose environment failed: stopped, saved, and told how it goes on."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from qhat.errors import QhatError
+from qhat.runs.folder import RunFolder
+from qhat.training.bridge import FailedError
+from qhat.training.loop import Advance
+from qhat.training.state import Log, TrainState
+
+
+class StoppedError(QhatError):
+    """The environment failed for good. The run was saved, and can be resumed."""
+
+    def __init__(self, cause: Exception, folder: Path, env: str, step: int):
+        how = f"qhat train --resume --run-dir {shlex.quote(str(folder))}"
+        if env.startswith("own:"):
+            how = f"qhat.train(env, run_dir={str(folder)!r}, resume=True)"
+        super().__init__(f"{cause} The run is saved up to step {step:,}; to go on: {how}")
+        self.folder, self.step = folder, step
+
+
+def attempt(
+    advance: Advance, state: TrainState, count: int, pause: Callable[[], bool]
+) -> tuple[TrainState, Log, Exception | None]:
+    """Return what `advance` does, and the failure of the environment that ended it, if there was one."""
+    try:
+        return *advance(state, count, pause), None
+    except FailedError as failed:
+        return *failed.reached, failed.cause
+
+
+def stop(cause: Exception, folder: RunFolder, env: str, step: int) -> None:
+    """Raise what stopped a run that is saved by now.
+
+    Raises:
+        StoppedError: qhat foresaw the cause.
+        Exception: it did not: the cause itself, with a note.
+    """
+    stopped = StoppedError(cause, folder.path, env, step)
+    if isinstance(cause, QhatError):
+        raise stopped from cause
+    cause.add_note(str(stopped))
+    raise cause
