@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from qhat.actions import Actions
+from qhat.actions import MOST, Actions
 from qhat.environments.base import Timestep
 from qhat.exploration import EpsilonGreedy
 from qhat.recipe import Recipe
@@ -130,8 +130,8 @@ def test_the_extremes_are_exact(hold: int, epsilon: float, explores: bool):
 
 @pytest.mark.parametrize("hold", [2, 5])
 def test_an_exploratory_action_is_held(hold: int):
-    # A billion choices: two draws are never the same, so every run is one exploration.
-    executed = run(EpsilonGreedy(1.0, 0.5, 10, hold), Actions((10**9,)), num_envs=50, steps=200)
+    # Of so many choices no two draws are the same, so every run is one exploration.
+    executed = run(EpsilonGreedy(1.0, 0.5, 10, hold), Actions((MOST,)), num_envs=50, steps=200)
     explored = 0
     for env in range(50):
         *whole, _ = runs_of(executed[:, env, 0])
@@ -146,7 +146,7 @@ def test_an_exploratory_action_is_held(hold: int):
 def test_factors_explore_together_or_apart(hold: int, apart: bool):
     """Together: all of them or none. Apart: each with the share ε, and no two of them bound."""
     explore = EpsilonGreedy(1.0, 0.2, 10, hold, apart)
-    explored = run(explore, Actions((10**9,) * 3), num_envs=2_000, steps=300)[100:] != GREEDY
+    explored = run(explore, Actions((MOST // 3,) * 3), num_envs=2_000, steps=300)[100:] != GREEDY
     share = explored.mean(axis=(0, 1))
     bound = 4 * explored.mean(axis=0).std(axis=0) / np.sqrt(2_000) + 1e-4
     assert np.all(np.abs(share - 0.2) < bound)
@@ -157,7 +157,7 @@ def test_factors_explore_together_or_apart(hold: int, apart: bool):
 @pytest.mark.parametrize("hold", [2, 5])
 def test_factors_that_explore_apart_hold_their_own_commands(hold: int):
     explore = EpsilonGreedy(1.0, 0.3, 10, hold, apart=True)
-    executed = run(explore, Actions((10**9,) * 2), num_envs=50, steps=200)
+    executed = run(explore, Actions((MOST // 2,) * 2), num_envs=50, steps=200)
     for env in range(50):
         for factor in range(2):
             *whole, _ = runs_of(executed[:, env, factor])
