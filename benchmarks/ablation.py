@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import qhat
-from qhat import runtime
+from qhat import devices
 from qhat.policies import Greedy
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "ablation.md")
     told = parser.parse_args()
-    runtime.prepare(2 if told.seeds % 2 == 0 else 1)
+    devices.prepare(2 if told.seeds % 2 == 0 else 1)
     lines = []
     for row in rows():
         if told.only in row.name:

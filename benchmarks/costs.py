@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qhat import runtime
+from qhat import devices
 from qhat.bonuses import Munchausen
 from qhat.exploration import NoExploration
 from qhat.heads import Categorical, HLGauss, Implicit, Quantile
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="rows whose name contains this (and plain DQN)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "costs.md")
     told = parser.parse_args()
-    runtime.prepare(1)
+    devices.prepare(1)
     chosen = {name: recipe for name, recipe in rows().items() if told.only in name or recipe is BASE}
     runners = {name: Runner(recipe) for name, recipe in chosen.items()}
     times: dict[str, list[float]] = {name: [] for name in runners}

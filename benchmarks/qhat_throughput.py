@@ -5,6 +5,7 @@ import json
 import time
 from dataclasses import replace
 
+from qhat.devices import devices_for, prepare
 from qhat.exploration import NoExploration
 from qhat.heads import Categorical
 from qhat.networks.dense import Noisy
@@ -13,7 +14,6 @@ from qhat.networks.torso import MinAtar
 from qhat.policies import Double
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
-from qhat.runtime import devices_for, prepare
 from qhat.targets import Hard
 
 CHUNK = 10_000

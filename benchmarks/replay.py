@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from qhat.runtime import prepare
+from qhat.devices import prepare
 
 SLOTS = 1_000_000
 BATCHES = (32, 256)

@@ -9,11 +9,11 @@ import jax
 from jaxtyping import install_import_hook
 
 from full import FULL
-from qhat import runtime
+from qhat import devices
 
 # JAX is imported first, so that annotations name real array types; see qhat/_lazy.py.
 assert jax.__name__ == "jax"
-runtime.prepare(devices=2)
+devices.prepare(devices=2)
 jax.devices()  # Now, before a first test trains one seed and asks for one device.
 install_import_hook("qhat", "beartype.beartype")
 

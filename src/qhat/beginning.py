@@ -86,7 +86,7 @@ def _resume(
         "score": jax.ShapeDtypeStruct((S,), np.float64),
         "step": jax.ShapeDtypeStruct((S,), np.int64),
     }
-    state = Pieces(shape).read(last)
+    state = owned(Pieces(shape).read(last))
     best = checkpoint.read_tree(last, "best", best_shape, finite=["weights"])
     at, step = int(state.clock.iterations), read_about(last)["step"]
     if at * config.recipe.num_envs != step:
@@ -99,7 +99,6 @@ def _resume(
         folder.config,
         json.dumps({**written, "steps": config.steps, "on_nan": config.on_nan}, indent=2) + "\n",
     )
-    state = jax.tree.map(jnp.asarray, state)
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, at)
     if not loop.environment.snapshots:
         state = loop.restart(state, keys)
@@ -108,11 +107,21 @@ def _resume(
     return folder, state, best
 
 
+def owned(state: TrainState) -> TrainState:
+    """Return the arrays as JAX's own. One after the other goes: no more than one is there twice."""
+    leaves, structure = jax.tree.flatten(state)
+    del state
+    for index, leaf in enumerate(leaves):
+        leaves[index] = jnp.asarray(leaf)
+    return jax.tree.unflatten(structure, leaves)
+
+
 def _forgiven(loop: Loop | HostLoop, state: TrainState, keys: Array) -> TrainState:
     """Forget what was not finite; seeds that met it begin new episodes."""
     met = state.seeds.guard.what != NOTHING
     if loop.environment.snapshots and met.any():
-        again = loop.restart(state, keys).seeds
+        # It is donated.
+        again = loop.restart(jax.tree.map(jnp.copy, state), keys).seeds
 
         def fresh(new: Array, old: Array) -> Array:
             return jnp.where(met.reshape(-1, *[1] * (old.ndim - 1)), new, old)

@@ -14,9 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 from jaxtyping import Array
 
-from qhat import runtime
+from qhat import devices
 from qhat.axis import spell
 from qhat.beginning import begin, kept
 from qhat.config import TrainConfig
@@ -26,7 +27,7 @@ from qhat.environments.own import Own, name_of
 from qhat.errors import QhatError, near_miss, require
 from qhat.evaluation import Cut, Judge, player_of
 from qhat.learner import Metrics
-from qhat.memory import nbytes, require_memory
+from qhat.memory import forecast, give_back, nbytes, require_memory
 from qhat.outcomes import Played
 from qhat.run import Run, program_of
 from qhat.runs.card import card
@@ -90,14 +91,14 @@ def train(
     config = _configured(env, name, config, settings)
     paths = {key: Path(told) for key in ("run_dir", "init_from") if (told := getattr(config, key))}
     config = dataclasses.replace(config, **paths).validate()
-    runtime.prepare(runtime.devices_for(config.seeds), spare=is_python(env, config))
-    devices = runtime.dividing(config.seeds, len(jax.local_devices()))
+    devices.prepare(devices.devices_for(config.seeds), spare=is_python(env, config))
+    shards = devices.dividing(config.seeds, len(jax.local_devices()))
     since = _step_reached(config) if config.resume else 0
     with (
-        staged(env, config, judge, devices, since) as stage,
+        staged(env, config, judge, shards, since) as stage,
         contextlib.ExitStack() as held,
     ):
-        return _Session(config, stage.environment, stage.judge, devices, held).run(progress, should_stop)
+        return _Session(config, stage.environment, stage.judge, shards, held).run(progress, should_stop)
 
 
 def _configured(
@@ -145,12 +146,14 @@ class _Session:
         self.score = self.evaluation = math.nan
         self.broken, self.clipped, self.stopped = 0, 0.0, False
         self.failure: Exception | None = None
+        self.compiled = False
         self.epsilon = float(config.recipe.explore.epsilon(jnp.int32(0)))
 
     def _forecast(self, keys: Array) -> None:
         shape = jax.eval_shape(self.loop.init, keys)
+        self.memory = forecast(shape, self.config.seeds)
         require_memory(
-            nbytes(shape),
+            self.memory - psutil.Process().memory_info().rss,
             f"Training {self.config.seeds} seed(s) with --replay-capacity"
             f" {self.config.recipe.replay_capacity}",
             "expected less: lower --replay-capacity or --seeds",
@@ -235,6 +238,10 @@ class _Session:
             logs.append(_done(log, after - before))
             done += after - before
             self.faults.look(self.state.seeds)
+            if not self.compiled:
+                # What is left of the heap may be as much as all that training needs.
+                give_back()
+                self.compiled = True
             if done >= count or over() or self.faults.halted.all():
                 return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *logs)
             now = time.perf_counter()

@@ -47,9 +47,9 @@ def run(words: Sequence[str]) -> int:
     from rich.console import Console
 
     with Console(stderr=True).status(f"playing {told.env}" if told.env else "looking at the machine"):
-        from qhat import runtime
+        from qhat import devices
 
-        runtime.prepare(1)
+        devices.prepare(1)
         from qhat.cli import checkup
         from qhat.environments.probe import require_sound
 

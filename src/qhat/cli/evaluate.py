@@ -59,9 +59,9 @@ def run(words: Sequence[str]) -> int:
 
     console = Console(stderr=True, highlight=False)
     with console.status(f"playing {told.episodes} episodes per seed"):
-        from qhat import runtime
+        from qhat import devices
 
-        runtime.prepare(1)
+        devices.prepare(1)
         from qhat.environments.reference import lacks
         from qhat.run import Run
 

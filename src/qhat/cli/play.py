@@ -65,9 +65,9 @@ def run(words: Sequence[str]) -> int:
 
     console = Console(stderr=True, highlight=False)
     with console.status("starting JAX") as status:
-        from qhat import runtime
+        from qhat import devices
 
-        runtime.prepare(1)
+        devices.prepare(1)
         from qhat.report.video import play
 
         video = play(

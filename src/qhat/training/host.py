@@ -45,15 +45,15 @@ class HostLoop:
         return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
 
     def restart(self, state: TrainState, keys: Array) -> TrainState:
-        """Go on with fresh episodes: the open ones count as cut."""
+        """Go on with fresh episodes: the open ones count as cut. `state` is donated."""
         observation = self.environment.start()
         steps = state.clock.iterations * self.program.recipe.num_envs
 
         def one(key: Array, seed: SeedState, observation: Array, legal: Array | None = None) -> SeedState:
             return self.program.begin(seed, observation, None, legal, key, steps)
 
-        seeds = jax.jit(jax.vmap(one))(keys, state.seeds, observation, *self._legal())
-        return TrainState(state.clock, seeds)
+        again = jax.jit(jax.vmap(one), donate_argnums=1)
+        return TrainState(state.clock, again(keys, state.seeds, observation, *self._legal()))
 
     def _legal(self) -> list[np.ndarray]:
         legal = self.environment.legal()

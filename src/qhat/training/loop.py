@@ -39,13 +39,15 @@ class Loop:
         def one(key: Array, observation: Array, state: Any) -> SeedState:
             return self.program.init(key, observation, state, self.environment.legal(state))
 
-        seeds = jax.jit(jax.vmap(one))(seed_keys, observation, state)
+        # Made where it will be, and so once.
+        there = None if self.devices == 1 else NamedSharding(self._mesh, PartitionSpec(SEEDS))
+        seeds = jax.jit(jax.vmap(one), out_shardings=there)(seed_keys, observation, state)
         return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
 
     def restart(self, state: TrainState, keys: Array) -> TrainState:
         """Go on with fresh environments: the open episodes count as cut.
 
-        For environments whose state is no value. `state` may lack theirs.
+        For environments whose state is no value. `state` may lack theirs; it is donated.
         """
         environment, observation = self.environment.start(keys)
         steps = state.clock.iterations * self.program.recipe.num_envs
@@ -54,8 +56,8 @@ class Loop:
             legal = self.environment.legal(environment)
             return self.program.begin(seed, observation, environment, legal, key, steps)
 
-        seeds = jax.jit(jax.vmap(one))(keys, state.seeds, observation, environment)
-        return TrainState(state.clock, seeds)
+        again = jax.jit(jax.vmap(one), donate_argnums=1)
+        return TrainState(state.clock, again(keys, state.seeds, observation, environment))
 
     def compile(self, longest: int) -> Advance:
         """Return a function that does up to `longest` iterations in one call.
