@@ -20,6 +20,7 @@ from qhat.errors import require
 from qhat.report.compare import draw_comparison
 from qhat.report.plot import require_format
 from qhat.runs.folder import RunFolder
+from qhat.statistics.bootstrap import REPETITIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Compare:
     """Which weights of each seed: best (by the run's own evaluations) or last."""
     axis: Literal["steps", "seconds"] = "steps"
     """Draw curves against environment steps, or against the wall clock of the training."""
+    repetitions: int = REPETITIONS
+    """Resamples of the bootstrap behind every interval."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout."""
 
@@ -48,6 +51,7 @@ def run(words: Sequence[str]) -> int:
     told = read(Compare, words, "compare")
     require(len(told.runs) > 0, "There is no run to compare; expected run folders: qhat compare RUN RUN.")
     require(told.episodes >= 0, f"--episodes is {told.episodes}; expected 0 or more.")
+    require(told.repetitions >= 1, f"--repetitions is {told.repetitions}; expected 1 or more.")
     out = told.out or (None if told.json else Path("compare.png"))
     if out is not None:
         require_format(out)
@@ -62,8 +66,9 @@ def run(words: Sequence[str]) -> int:
 
             devices.prepare(1)
         comparison = compare(
-            told.runs, told.episodes, told.checkpoint, told.axis, lambda words: status.update(escape(words))
-        )
+            told.runs, told.episodes, told.checkpoint, told.axis, told.repetitions,
+            lambda words: status.update(escape(words)),
+        )  # fmt: skip
         if out is not None:
             status.update("drawing")
             draw_comparison(comparison, out)

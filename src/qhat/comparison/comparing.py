@@ -10,9 +10,19 @@ import numpy as np
 
 from qhat.comparison.grouping import Task, group, seeds_told
 from qhat.comparison.reading import Entrant, read_entrants
-from qhat.comparison.result import Axis, Comparison, Curves, Part, Standing, improvements, standing
+from qhat.comparison.result import (
+    X_LABELS,
+    Axis,
+    Comparison,
+    Curves,
+    Part,
+    Standing,
+    improvements,
+    standing,
+)
 from qhat.comparison.scoring import Scores, Which, score
 from qhat.errors import require
+from qhat.statistics.bootstrap import REPETITIONS
 
 if TYPE_CHECKING:
     from qhat.run import Run
@@ -21,10 +31,6 @@ EPISODES = 20
 """Fresh ones per seed, unless told."""
 THRESHOLDS = 201
 """Points of a profile."""
-X_LABELS: Mapping[Axis, str] = {
-    "steps": "Environment steps per seed",
-    "seconds": "Seconds of training, all seeds together",
-}
 
 
 def compare(
@@ -32,6 +38,7 @@ def compare(
     episodes: int = EPISODES,
     which: Which = "best",
     axis: Axis = "steps",
+    repetitions: int = REPETITIONS,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Compare runs: of each environment, every recipe's score over seeds, and who beats whom.
@@ -44,6 +51,7 @@ def compare(
             best weights were chosen by.
         which: weights: `best` (by the run's own evaluations) or `last`.
         axis: of the curves: environment `steps`, or `seconds` of training.
+        repetitions: of the bootstrap behind every interval.
         progress: told what is being played.
 
     Raises:
@@ -51,6 +59,7 @@ def compare(
     """
     require(episodes >= 0, f"episodes is {episodes}; expected 0 or more.")
     require(which in ("best", "last"), f"which is '{which}'; expected best or last.")
+    require(repetitions >= 1, f"repetitions is {repetitions}; expected 1 or more.")
     require(axis in ("steps", "seconds"), f"axis is '{axis}'; expected steps or seconds.")
     entrants, notes = read_entrants(runs, timed=axis == "seconds")
     tasks, more = group(entrants)
@@ -60,16 +69,30 @@ def compare(
         scored[task.env], more = score(task, episodes, which, progress)
         notes += more
     curves = {task.env: _curves(task, axis) for task in tasks}
-    environments = tuple(_environment(task, scored[task.env], curves[task.env], axis) for task in tasks)
+    environments = tuple(
+        _environment(task, scored[task.env], curves[task.env], axis, repetitions) for task in tasks
+    )
     scales, aggregate = {}, None
     if len(tasks) > 1:
         scales = {task.env: _scale(task, scored[task.env]) for task in tasks}
-        aggregate, more = _aggregate(tasks, scored, curves, scales, environments, axis)
+        aggregate, more = _aggregate(
+            tasks, scored, curves, scales, environments[0].source, axis, repetitions
+        )
         notes += more
     if alone := [f"{part.name}: {own.label}" for part in environments for own in part.alone]:
         notes.append(f"One seed, and so no interval: {'; '.join(alone)}. Train more: qhat train --seeds 5.")
+    if any(ends is not None and ends[0] == ends[1] for part in environments for ends in _intervals(part)):
+        notes.append(
+            "An interval without width says that every resample of these seeds came out alike, and not that"
+            " other seeds would: more of them would tell."
+        )
     notes += seeds_told(tasks)
     return Comparison(environments, scales, aggregate, axis, tuple(notes))
+
+
+def _intervals(part: Part) -> list[tuple[float, float] | None]:
+    estimates = (*part.improvement.values(), *(own.iqm for own in part.standings))
+    return [estimate.ci95 for estimate in estimates]
 
 
 def _curves(task: Task, axis: Axis) -> dict[str, Curves]:
@@ -105,7 +128,9 @@ def joined(curves: Sequence[Curves], tasks: bool = False) -> Curves:
     return Curves(x, np.concatenate([at(curve) for curve in curves], axis=2 if tasks else 0))
 
 
-def _environment(task: Task, scored: Scores, curves: Mapping[str, Curves], axis: Axis) -> Part:
+def _environment(
+    task: Task, scored: Scores, curves: Mapping[str, Curves], axis: Axis, repetitions: int
+) -> Part:
     gamma = None if task.scale is None else task.scale[1]
     scores = {label: own[:, None] for label, own in scored.by_group.items()}
     return Part(
@@ -115,11 +140,9 @@ def _environment(task: Task, scored: Scores, curves: Mapping[str, Curves], axis:
         steps=task.steps,
         gamma=gamma,
         unit="Score (undiscounted return per episode)",
-        x_label="Environment steps per seed"
-        if axis == "steps"
-        else "Seconds of training, all seeds together",
-        standings=_standings([task], scores, curves, gamma),
-        improvement=improvements(scores),
+        x_label=X_LABELS[axis],
+        standings=_standings([task], scores, curves, gamma, repetitions),
+        improvement=improvements(scores, repetitions),
     )
 
 
@@ -128,6 +151,7 @@ def _standings(
     scores: Mapping[str, np.ndarray],
     curves: Mapping[str, Curves],
     gamma: float | None,
+    repetitions: int,
 ) -> tuple[Standing, ...]:
     low, high = min(own.min() for own in scores.values()), max(own.max() for own in scores.values())
     margin = 0.02 * (high - low) or 0.5
@@ -141,6 +165,7 @@ def _standings(
             curves[label],
             thresholds,
             gamma,
+            repetitions,
         )
         for label, own in scores.items()
     )
@@ -167,8 +192,9 @@ def _aggregate(
     scored: Mapping[str, Scores],
     curves: Mapping[str, Mapping[str, Curves]],
     scales: Mapping[str, tuple[float, float, str]],
-    environments: Sequence[Part],
+    source: str,
     axis: Axis,
+    repetitions: int,
 ) -> tuple[Part | None, list[str]]:
     """Return the environments together, of the groups that are in all of them."""
     everywhere = [label for label in tasks[0].groups if all(label in task.groups for task in tasks)]
@@ -196,16 +222,16 @@ def _aggregate(
         ]
         drawn[label] = joined(shares, tasks=True)
     gamma = 1.0 if all(task.scale for task in tasks) else None
-    fresh = all(part.fresh for part in environments)
+    fresh = all(own.fresh for own in scored.values())
     part = Part(
         name=f"all {len(tasks)} environments",
-        source=environments[0].source if fresh else "as in each environment",
+        source=source if fresh else "as in each environment",
         fresh=fresh,
         steps=None,
         gamma=gamma,
         unit="Score on the scale of the table",
         x_label=f"Share of each environment's {axis}",
-        standings=_standings(tasks, scores, drawn, gamma),
-        improvement=improvements(scores),
+        standings=_standings(tasks, scores, drawn, gamma, repetitions),
+        improvement=improvements(scores, repetitions),
     )
     return part, notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,12 @@ from qhat.statistics import (
 )
 
 Axis = Literal["steps", "seconds"]
+X_LABELS: Mapping[Axis, str] = MappingProxyType(
+    {
+        "steps": "Environment steps per seed",
+        "seconds": "Seconds of compiling and training, all seeds together",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -177,7 +184,7 @@ class Curves:
     x: np.ndarray
     scores: np.ndarray
 
-    def band(self) -> Band:
+    def band(self, repetitions: int) -> Band:
         """Return the IQM at every point, over seeds and tasks, each point with its own interval."""
         seeds, points, tasks = self.scores.shape
 
@@ -186,14 +193,16 @@ class Curves:
             each = flat.reshape(seeds, points, tasks)
             return iqm(np.moveaxis(each, 2, 1).reshape(seeds * tasks, points), axis=0)
 
-        return banded(self.x, self.scores.reshape(seeds, points * tasks), pointwise)
+        return banded(self.x, self.scores.reshape(seeds, points * tasks), pointwise, repetitions)
 
 
-def banded(x: np.ndarray, scores: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> Band:
+def banded(
+    x: np.ndarray, scores: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], repetitions: int
+) -> Band:
     """Return a statistic of scores `[seeds, ...]` that has a number for each of `x`, with its interval."""
     if len(scores) < 2:
         return Band(x, statistic(scores), None, None)
-    low, high = stratified_bootstrap_ci(scores, statistic)
+    low, high = stratified_bootstrap_ci(scores, statistic, repetitions)
     return Band(x, statistic(scores), low, high)
 
 
@@ -205,6 +214,7 @@ def standing(
     curves: Curves,
     thresholds: np.ndarray,
     gamma: float | None,
+    repetitions: int,
 ) -> Standing:
     """Return how a group with scores `[seeds, tasks]` does.
 
@@ -220,17 +230,18 @@ def standing(
 
     values, ends = estimates(scores), None
     if len(scores) > 1:
-        ends = stratified_bootstrap_ci(scores, estimates)
+        ends = stratified_bootstrap_ci(scores, estimates, repetitions)
     each = [
         Estimate(float(value), None if ends is None else (float(ends[0, at]), float(ends[1, at])))
         for at, value in enumerate(values)
     ]
-    profile = banded(thresholds, scores, lambda matrix: score_distribution(matrix, thresholds))
+    curve = curves.band(repetitions)
+    profile = banded(thresholds, scores, lambda matrix: score_distribution(matrix, thresholds), repetitions)
     gap = None if gamma is None else each[3]
-    return Standing(label, runs, seeds, scores, each[0], each[1], each[2], gap, curves.band(), profile)
+    return Standing(label, runs, seeds, scores, each[0], each[1], each[2], gap, curve, profile)
 
 
-def improvements(scores: Mapping[str, np.ndarray]) -> dict[tuple[str, str], Estimate]:
+def improvements(scores: Mapping[str, np.ndarray], repetitions: int) -> dict[tuple[str, str], Estimate]:
     """Return how likely each group beats each other one; scores are `[seeds, tasks]` each."""
     told: dict[tuple[str, str], Estimate] = {}
     labels = list(scores)
@@ -240,7 +251,7 @@ def improvements(scores: Mapping[str, np.ndarray]) -> dict[tuple[str, str], Esti
             value = probability_of_improvement(*pair)
             told[x, y], told[y, x] = Estimate(value, None), Estimate(1 - value, None)
             if min(map(len, pair)) > 1:
-                low, high = map(float, bootstrap_ci(pair, probability_of_improvement))
+                low, high = map(float, bootstrap_ci(pair, probability_of_improvement, repetitions))
                 told[x, y], told[y, x] = (
                     Estimate(value, (low, high)),
                     Estimate(1 - value, (1 - high, 1 - low)),

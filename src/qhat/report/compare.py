@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's, told apart without colour vision; ordered so that neighbours differ in lightness.
-COLOURS = ("#0b3c5d", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#7a5200", "#e69f00", "#000000")
+COLOURS = ("#0b3c5d", "#d55e00", "#56b4e9", "#7a5200", "#e69f00", "#009e73", "#cc79a7", "#000000")
 LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MOST = len(COLOURS) * len(LINES)
@@ -150,7 +150,7 @@ def _draw_profiles(axes: Axes, part: Part, styles: dict[str, dict[str, Any]]) ->
 def _within(part: Part) -> bool:
     """Whether the solved score is among those that the profile shows."""
     x = part.standings[0].profile.x
-    return part.gamma is not None and x[0] <= part.gamma <= x[-1]
+    return part.gamma is not None and bool(x[0] <= part.gamma <= x[-1])
 
 
 def _pairs(part: Part) -> list[tuple[str, str]]:

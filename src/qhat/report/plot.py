@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qhat.comparison.result import X_LABELS
 from qhat.errors import require
 from qhat.runs.curves import Clock, Episodes, Evaluations, read_run
 from qhat.statistics import iqm, stratified_bootstrap_ci
@@ -32,7 +33,6 @@ _TRAINING = "#0b3c5d"
 _EVALUATION = "#d55e00"
 _RAW = "#9db4c6"
 _DASHED = (0, (4, 1.5))
-SECONDS = "Seconds of training, all seeds together"
 _TAIL = 100  # episodes per seed in the histogram: the textbook's "last 100 episodes"
 
 
@@ -82,7 +82,7 @@ def plot_progress(
     _draw_curve(curve, episodes, evaluations, window)
     _draw_spread(spread, episodes)
     if clock is not None:
-        curve.set_xlabel(SECONDS)
+        curve.set_xlabel(X_LABELS["seconds"])
     figure.suptitle(title, fontsize=13, fontweight="bold")
     handles, labels = curve.get_legend_handles_labels()
     legend = figure.legend(
