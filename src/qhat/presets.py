@@ -11,6 +11,7 @@ from qhat.exploration import EpsilonGreedy
 from qhat.heads import Expected
 from qhat.policies import Double
 from qhat.recipe import Recipe
+from qhat.recipes import DEFAULT
 from qhat.replay.samplers import Prioritised
 from qhat.targets import Hard, Soft
 
@@ -19,6 +20,15 @@ NAME = "preset"
 
 TUNING_SEEDS = 2_000
 """Settings of presets are chosen on seeds from here on, so that scores are reported on seeds below it."""
+_DEFAULT_CHOSEN_ON = (range(20), range(1_000, 1_020))
+"""In CartPole-v1, docs/default-recipe.md."""
+
+
+def chosen_on(recipe_name: str, env: str) -> tuple[range, ...]:
+    """Return the seeds by which a recipe's settings were chosen in an environment: no score is of these."""
+    if recipe_name == NAME:
+        return (range(TUNING_SEEDS, 2**31),)
+    return _DEFAULT_CHOSEN_ON if (recipe_name, env) == (DEFAULT, "CartPole-v1") else ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -76,7 +76,7 @@ def comparison_figure(comparison: Comparison, title: str = "") -> Figure:
         handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(
         [handles[label] for label in labels], labels, loc="outside lower center",
-        ncols=min(len(labels), 5), frameon=False, fontsize=10, handlelength=4,
+        ncols=min(len(labels), 6), frameon=False, fontsize=10, handlelength=4,
     )  # fmt: skip
     return figure
 
@@ -171,7 +171,15 @@ def _draw_improvement(axes: Axes, part: Part, pairs: list[tuple[str, str]]) -> N
         estimate = part.improvement[pair]
         if estimate.ci95 is not None:
             low, high = estimate.ci95
-            axes.plot([low, high], [at, at], color=COLOURS[0], linewidth=5, alpha=0.35, zorder=2)
+            axes.plot(
+                [low, high],
+                [at, at],
+                color=COLOURS[0],
+                linewidth=5,
+                alpha=0.35,
+                zorder=2,
+                solid_capstyle="butt",
+            )
             axes.plot([low, high], [at, at], color=COLOURS[0], linewidth=0, marker="|", markersize=11)
         axes.plot(
             [estimate.value], [at], color=COLOURS[0], marker="o", markersize=7, markerfacecolor="white",
