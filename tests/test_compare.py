@@ -306,6 +306,9 @@ def test_the_figure_has_its_panels_in_every_format(pair: list[Path], tmp_path: P
         assert 0.01 < np.mean(panel.min(axis=-1) < 0.9) < 0.6, "neither blank nor painted over"
     for suffix, magic in (("svg", b"<?xml"), ("pdf", b"%PDF")):
         assert draw_comparison(told, tmp_path / f"c.{suffix}").read_bytes().startswith(magic)
+    (tmp_path / "file").touch()
+    with pytest.raises(qhat.QhatError, match=r"figure '.*file/c\.png' cannot be written: "):
+        draw_comparison(told, tmp_path / "file" / "c.png")
     with pytest.raises(UsageError, match=r"\.png, \.svg or \.pdf"):
         draw_comparison(told, tmp_path / "c.jpg")
     assert len(comparison_figure(compared(pair[:1])).axes) == 2, "one group beats nobody"

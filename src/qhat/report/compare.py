@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qhat.comparison.result import Band, Comparison, Part
 from qhat.errors import require
-from qhat.report.plot import require_format
+from qhat.report.plot import require_format, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,12 +41,10 @@ def draw_comparison(comparison: Comparison, out: str | Path, title: str = "") ->
 
     Raises:
         UsageError: the suffix is unknown, or more groups than can be told apart.
+        QhatError: the file cannot be written.
     """
     out = require_format(out)
-    figure = comparison_figure(comparison, title)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, format=out.suffix.lower()[1:])
-    return out
+    return write_figure(comparison_figure(comparison, title), out)
 
 
 def comparison_figure(comparison: Comparison, title: str = "") -> Figure:
