@@ -27,6 +27,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("agent",),
     ("evaluation", "outcomes", "policy", "statistics"),
     ("runs", "run", "stage", "beginning", "experiment"),
+    ("comparison",),
     ("report",),
     ("export",),
     ("cli", "__main__"),

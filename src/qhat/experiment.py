@@ -34,7 +34,7 @@ from qhat.runs.manifest import read_about
 from qhat.runs.pieces import Pieces
 from qhat.runs.progress import Progress
 from qhat.runs.saving import require_space, save
-from qhat.runs.tables import episode_rows, evaluation_rows, has_row
+from qhat.runs.tables import episode_rows, evaluation_rows, has_row, speed
 from qhat.stage import is_python, staged
 from qhat.statistics import mean_of_finite
 from qhat.training.host import HostLoop
@@ -258,7 +258,7 @@ class _Session:
         self.clipped = float(np.nanmax(means["clipped"], initial=0.0))
         for seed in range(self.config.seeds):
             row = {name: f"{means[name][seed]:.6g}" for name in means}
-            row |= {"epsilon": f"{epsilon:.4g}", "steps_per_second": f"{rate:.0f}"}
+            row |= {"epsilon": f"{epsilon:.4g}", "steps_per_second": speed(rate)}
             row |= {"broken": str(int(log.broken[seed].sum())), "skipped": str(int(skipped[seed]))}
             rows.append({"kind": "progress", "seed_index": seed, "step": at * E, **row})
         self.folder.append(self.folder.metrics, rows)
