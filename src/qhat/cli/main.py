@@ -17,6 +17,7 @@ COMMANDS = {
     "plot": "draw a run's learning curve",
     "recipes": "list the algorithms, as values on the axes",
     "envs": "list the environments",
+    "benchmark": "train a suite over seeds, and compare it with published and pinned figures",
     "doctor": "look at this machine, or at an environment: what it does, how fast it is",
 }
 
