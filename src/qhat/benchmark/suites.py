@@ -12,13 +12,15 @@ from qhat.config import TrainConfig
 from qhat.errors import UsageError, near_miss
 from qhat.presets import GAMES, minatar
 
+Number = int | float
+
 
 @dataclasses.dataclass(frozen=True)
 class Published:
     """One figure of others."""
 
     system: str
-    score: float
+    score: Number
     steps: int | None
     """Environment steps after which it was measured; none where that is not said."""
     source: str
@@ -85,19 +87,19 @@ V2 = "one run, on LunarLander-v2"
 
 
 def _classic() -> Suite:
-    def cleanrl(dqn: float, c51: float) -> tuple[Published, ...]:
+    def cleanrl(dqn: Number, c51: Number) -> tuple[Published, ...]:
         return (
             Published("CleanRL DQN", dqn, 500_000, "CleanRL"),
             Published("CleanRL C51", c51, 500_000, "CleanRL"),
         )
 
-    def zoo(dqn: float, qr_dqn: float, steps: int, about: str = ONE) -> tuple[Published, ...]:
+    def zoo(dqn: Number, qr_dqn: Number, steps: int, about: str = ONE) -> tuple[Published, ...]:
         return (
             Published("rl-zoo DQN", dqn, steps, "rl-zoo", about),
             Published("rl-zoo QR-DQN", qr_dqn, steps, "rl-zoo", about),
         )
 
-    def slm(score: float, steps: int) -> Published:
+    def slm(score: Number, steps: int) -> Published:
         return Published("SLM-Lab Double DQN + PER", score, steps, "SLM-Lab")
 
     rlox = Published("rlox's SB3 DQN", 500, 50_000, "rlox", "5 seeds, IQM, 95% interval 218 to 500")
@@ -143,7 +145,7 @@ def _minatar(name: str, title: str, about: str, settings: Mapping[str, Any]) -> 
 
 
 _SAC_STEPS = (100_000, 500_000, 1_000_000)
-_ROBOT_ROWS: Mapping[str, tuple[tuple[float, float, float], float]] = {
+_ROBOT_ROWS: Mapping[str, tuple[tuple[Number, ...], Number]] = {
     "WalkerWalk-v1": ((708, 953, 957), 980),
     "WalkerRun-v1": ((340, 604, 635), 842),
     "CheetahRun-v1": ((310, 595, 730), 844),
