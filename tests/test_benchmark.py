@@ -208,7 +208,8 @@ def test_ranges_are_short():
     [
         (["clasic"], "Did you mean 'classic'"),
         (["classic", "--only", "Acrobot"], "Did you mean 'Acrobot-v1'"),
-        (["classic", "--seed", "2000"], "0 to 999"),
+        (["minatar", "--seed", "2000"], "expected 0 to 999"),
+        (["robots", "--seed", "0"], "WalkerWalk-v1 are 0 to 5; expected 100 to 999"),
         (["classic", "--seeds", "0"], "--seeds is 0"),
         (["classic", "--episodes", "0"], "--episodes is 0"),
         (["classic", "--pin", "x.csv"], "without --check"),

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from qhat.benchmark.results import WHICH, Row, Summary, ranges, summary
-from qhat.benchmark.suites import SOURCES, Published, Suite, Task
+from qhat.benchmark.suites import SEEN, SOURCES, Published, Suite, Task
 
 REPORTING = range(1_000)
 """Seeds whose scores are reported."""
@@ -58,8 +58,9 @@ def _facts(suite: Suite, rows: Mapping[str, Sequence[Row]]) -> list[str]:
         " bootstrap's over seeds. Seconds are of the training alone, all seeds of a run together; where a"
         " task's seeds were trained in several runs, of each run.",
         "",
-        f"Seeds {REPORTING[0]} to {REPORTING[-1]} report. No setting was chosen by them: those of presets"
-        f" were chosen on seeds from {TUNED_FROM} on.",
+        f"Seeds up to {REPORTING[-1]} report. No setting was chosen by those shown: presets were chosen on"
+        f" seeds from {TUNED_FROM} on, and a task whose low seeds were looked at meanwhile begins at"
+        f" {SEEN}.",
         "",
     ]
     missing = [task.env for task in suite.tasks if not rows.get(task.env)]

@@ -36,7 +36,8 @@ class Benchmark:
     seeds: int | None = None
     """Seeds per task; none is the task's own count."""
     seed: int | None = None
-    """Number of the first seed: 0, or with --check the first after the pinned ones from 1000 on."""
+    """Number of the first seed; none is the task's own (0, or 100 where lower ones were looked at while
+    settings were chosen), with --check the first after the pinned ones, from 1000 on."""
     only: tuple[str, ...] = ()
     """Tasks of the suite, by their environments; all unless given."""
     episodes: int = 100
@@ -116,28 +117,33 @@ def _pins(told: Benchmark, suite: Suite, tasks: Sequence[Task]) -> dict[str, lis
     return pins
 
 
-def _first_seed(told: Benchmark, tasks: Sequence[Task], pins: dict[str, list[Row]]) -> int:
-    """Return the first seed. Raises `UsageError` where settings were chosen by it, or it is pinned."""
+def _first_seed(told: Benchmark, tasks: Sequence[Task], pins: dict[str, list[Row]]) -> int | None:
+    """Return the first seed; `None` for each task's own.
+
+    Raises:
+        UsageError: settings were chosen by one of the seeds, or it is pinned.
+    """
     from qhat.benchmark.page import CHECKING, REPORTING, TUNED_FROM
 
-    most = max(told.seeds or task.seeds for task in tasks)
     pinned = {row.seed for rows in pins.values() for row in rows}
     first = told.seed
-    if first is None:
-        first = max([CHECKING[0] - 1, *pinned]) + 1 if told.check else REPORTING[0]
-    last = first + most - 1
-    allowed = range(TUNED_FROM) if told.check else REPORTING
-    require(
-        first in allowed and last in allowed,
-        f"The seeds are {first} to {last}; expected {allowed[0]} to {allowed[-1]}: those from"
-        f" {TUNED_FROM} on chose settings, and {CHECKING[0]} to {CHECKING[-1]} are for --check.",
-    )
-    same = sorted(pinned & set(range(first, last + 1)))
-    require(
-        not same,
-        f"Seed {same[0] if same else ''} is one of the pinned ones, which would be compared with"
-        " themselves; expected others, by --seed.",
-    )
+    if first is None and told.check:
+        first = max([CHECKING[0] - 1, *pinned]) + 1
+    for task in tasks:
+        begin = task.first if first is None else first
+        seeds = range(begin, begin + (told.seeds or task.seeds))
+        allowed = range(TUNED_FROM) if told.check else range(task.first, REPORTING[-1] + 1)
+        require(
+            seeds[0] in allowed and seeds[-1] in allowed,
+            f"The seeds of {task.env} are {seeds[0]} to {seeds[-1]}; expected {allowed[0]} to"
+            f" {allowed[-1]}: settings were chosen on others, and {CHECKING[0]} to {CHECKING[-1]} are for --check.",
+        )
+        same = sorted(pinned & set(seeds))
+        require(
+            not same,
+            f"Seed {same[0] if same else ''} is one of the pinned ones, which would be compared with"
+            " themselves; expected others, by --seed.",
+        )
     return first
 
 
@@ -161,11 +167,11 @@ def _folder(told: Benchmark) -> Path:
     return Path("runs") / "check" / told.suite / now
 
 
-def _command(told: Benchmark, first: int) -> str:
+def _command(told: Benchmark, first: int | None) -> str:
     """Return the command that makes the same runs, without folders."""
     words = ["qhat", "benchmark", told.suite]
     words += ["--seeds", str(told.seeds)] if told.seeds else []
-    words += ["--seed", str(first)] if first else []
+    words += [] if first is None else ["--seed", str(first)]
     words += ["--only", *told.only] if told.only else []
     return shlex.join(words)
 

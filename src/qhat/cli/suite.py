@@ -31,7 +31,7 @@ class Session:
         suite: Suite,
         tasks: Sequence[Task],
         base: Path,
-        first: int,
+        first: int | None,
         seeds: int | None,
         episodes: int,
         command: str,
@@ -42,14 +42,17 @@ class Session:
         self.stop: _Stop | None = None
         self.exit_code = 0
 
+    def _seeds(self, task: Task) -> range:
+        first = task.first if self.first is None else self.first
+        return range(first, first + (self.seeds or task.seeds))
+
     def measure(self, train: bool, check: bool) -> dict[str, list[Row]]:
         """Train what is not finished, unless told not to; return every task's rows."""
-        counts = {task.env: self.seeds or task.seeds for task in self.tasks}
-        devices.prepare(devices.devices_for(max(counts.values())))
+        devices.prepare(devices.devices_for(max(len(self._seeds(task)) for task in self.tasks)))
         stop = self.stop = _Stop()
         for at, task in enumerate(self.tasks, 1):
             if train and not stop():
-                self._train(task, counts[task.env], f"{at} of {len(self.tasks)}: ", stop)
+                self._train(task, self._seeds(task), f"{at} of {len(self.tasks)}: ", stop)
         self.exit_code = stop.exit_code
         # A check compares its own seeds; a report takes all that report, of tasks trained before too.
         tasks = self.tasks if check else self.suite.tasks
@@ -57,14 +60,14 @@ class Session:
         for task in tasks:
             if stop():
                 break
-            seeds = range(self.first, self.first + counts[task.env]) if check else page.REPORTING
+            seeds = self._seeds(task) if check else range(task.first, page.REPORTING[-1] + 1)
             rows[task.env] = running.gathered(self.base, task, seeds, self.episodes, self._say)
         return rows
 
-    def _train(self, task: Task, seeds: int, at: str, stop: _Stop) -> None:
-        path = running.run_folder(self.base, task, self.first, seeds)
-        config = task.config(seeds, self.first, path)
-        self._say(f"{at}{task.env}, seeds {self.first} to {self.first + seeds - 1}, {config.steps:,} steps")
+    def _train(self, task: Task, seeds: range, at: str, stop: _Stop) -> None:
+        path = running.run_folder(self.base, task, seeds[0], len(seeds))
+        config = task.config(len(seeds), seeds[0], path)
+        self._say(f"{at}{task.env}, seeds {seeds[0]} to {seeds[-1]}, {config.steps:,} steps")
         shown = 0.0
 
         def tell(now: Progress) -> None:
