@@ -28,7 +28,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("evaluation", "outcomes", "policy", "statistics"),
     ("runs", "run", "stage", "beginning", "experiment"),
     ("comparison",),
-    ("report",),
+    ("report", "benchmark"),
     ("export",),
     ("cli", "__main__"),
     ("__init__",),

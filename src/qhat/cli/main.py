@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "put runs side by side: scores with intervals, curves, who beats whom",
     "recipes": "list the algorithms, as values on the axes",
     "envs": "list the environments",
+    "benchmark": "train a suite over seeds, and compare it with published and pinned figures",
     "doctor": "look at this machine, or at an environment: what it does, how fast it is",
 }
 

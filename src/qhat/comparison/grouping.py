@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from qhat.comparison.reading import Entrant
 from qhat.environments.scales import SCALES
-from qhat.errors import require
+from qhat.errors import ranges, require
 from qhat.presets import TUNING_SEEDS, chosen_on
 
 
@@ -100,8 +100,8 @@ def _distinct(runs: Iterable[Entrant]) -> tuple[tuple[Entrant, ...], list[str]]:
         if len(rows) < len(run.rows):
             doubles = [run.first_seed + row for row in run.rows if row not in rows]
             notes.append(
-                f"'{run.path}' has seeds of another run of the same settings, {spans(doubles)}: one seed is"
-                " one result, and counts once."
+                f"'{run.path}' has seeds of another run of the same settings, {ranges(doubles)}: one seed"
+                " is one result, and counts once."
             )
         seen |= {run.first_seed + row for row in rows}
         if rows:
@@ -112,13 +112,13 @@ def _distinct(runs: Iterable[Entrant]) -> tuple[tuple[Entrant, ...], list[str]]:
 def seeds_told(tasks: Iterable[Task]) -> list[str]:
     """Say which seeds the runs have, and whether their settings were chosen by some of them."""
     runs = [run for task in tasks for run in task.entrants]
-    told = f"Seeds {spans(seed for run in runs for seed in run.seeds)}."
+    told = f"Seeds {ranges(seed for run in runs for seed in run.seeds)}."
     warnings = []
     for run in runs:
         used = chosen_on(run.recipe, run.reference)
         if overlap := [seed for seed in run.seeds if any(seed in own for own in used)]:
             warnings.append(
-                f"Warning: '{run.path}' has seeds {spans(overlap)}, by which the settings of {run.recipe}"
+                f"Warning: '{run.path}' has seeds {ranges(overlap)}, by which the settings of {run.recipe}"
                 " were chosen: its score flatters it. Report other seeds, such as --seed 100."
             )
     if warnings:
@@ -127,17 +127,6 @@ def seeds_told(tasks: Iterable[Task]) -> list[str]:
         f"{told} Tuning has others: presets' settings are chosen on seeds from {TUNING_SEEDS:,} on, and no"
         " recipe here is known to be chosen by its seeds."
     ]
-
-
-def spans(numbers: Iterable[int]) -> str:
-    """Write whole numbers as spans: 0–4, 7."""
-    ends: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if ends and number == ends[-1][1] + 1:
-            ends[-1][1] = number
-        else:
-            ends.append([number, number])
-    return ", ".join(f"{first}" if first == last else f"{first}–{last}" for first, last in ends)
 
 
 def _listed(names: Sequence[str]) -> str:
