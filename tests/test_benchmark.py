@@ -15,11 +15,11 @@ import pytest
 from qhat import experiment
 from qhat.benchmark import running
 from qhat.benchmark.page import page
-from qhat.benchmark.results import Row, Summary, moved_down, ranges, read_rows, summary, write_rows
+from qhat.benchmark.results import Row, Summary, moved_down, read_rows, summary, write_rows
 from qhat.benchmark.suites import SOURCES, SUITES, Published, Suite, Task, suite_of
 from qhat.cli import benchmark as command
 from qhat.environments.catalogue import find
-from qhat.errors import UsageError
+from qhat.errors import UsageError, ranges
 from qhat.presets import GAMES, PRESETS
 from qhat.recipe import Recipe
 

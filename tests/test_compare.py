@@ -51,22 +51,21 @@ def write(
     run.start_tables()
     for time in range(len(scores[0])):
         rows = [{"seed_index": seed, "step": every * (time + 1)} for seed in range(len(scores))]
-        run.append(
-            run.evaluations, [{**row, "mean_return": scores[row["seed_index"]][time]} for row in rows]
-        )
+        told = [{**row, "mean_return": own[time]} for row, own in zip(rows, scores, strict=True)]
+        run.append(run.evaluations, told)
         progress = {"kind": "progress", "steps_per_second": rate}
         run.append(run.metrics, [{**row, **progress} for row in rows])
     return folder
 
 
-def compared(runs: Sequence[Path], **options: Any) -> Comparison:
+def compared(runs: Sequence[Path | qhat.Run], **options: Any) -> Comparison:
     """By the runs' own evaluations, with few resamples: intervals are looked at elsewhere."""
     return compare(runs, **{"episodes": 0, "repetitions": 50, **options})
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> list[Path]:
-    return [write(tmp_path / "a", LAGS), write(tmp_path / "b", LEARNS, "qhat")]
+    return [write(tmp_path / "a", LAGS), write(tmp_path / "b", LEARNS, "qhat", seed=100)]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +93,7 @@ def test_numbers_are_those_of_the_scores(pair: list[Path]):
     for label, scores in best.items():
         group = part["groups"][label]
         assert group["scores"] == scores
-        assert group["seeds"] == [0, 1, 2]
+        assert group["seeds"] == ([0, 1, 2] if label == "dqn" else [100, 101, 102])
         assert group["iqm"]["value"] == pytest.approx(stats.trim_mean(scores, 0.25))
         assert group["median"]["value"] == np.median(scores)
         assert group["mean"]["value"] == pytest.approx(np.mean(scores))
@@ -180,25 +179,32 @@ def test_one_seed_has_no_interval_anywhere(pair: list[Path], tmp_path: Path):
     part = told.to_json()["environments"][0]
     alone = part["groups"]["rainbow"]
     assert all(alone[name]["ci95"] is None for name in ("iqm", "median", "mean", "optimality_gap"))
-    assert part["probability_of_improvement"]["rainbow"]["dqn"] == {
-        "value": pytest.approx(1.0),
-        "ci95": None,
-    }
+    wins = part["probability_of_improvement"]["rainbow"]["dqn"]
+    assert wins == {"value": pytest.approx(2 / 3), "ci95": None}
     own = told.environments[0].standings[1]
     assert own.curve.low is own.curve.high is own.profile.low is own.profile.high is None
     assert any("One seed, and so no interval: CartPole-v1: rainbow" in note for note in told.notes)
     assert not any("One seed" in note for note in compared(pair).notes)
 
 
-def test_tuning_seeds_are_told_of(tmp_path: Path, pair: list[Path]):
-    tuned = write(tmp_path / "tuned", LAGS, NAME, "Acrobot-v1", seed=TUNING_SEEDS - 1)
-    note = compared([tuned]).notes[-1]
-    assert note.startswith(f"Warning: '{tuned}' has a preset's settings and seeds 1999–2001")
-    reported = write(tmp_path / "reported", LAGS, NAME, "Acrobot-v1")
-    for runs in ([reported], pair):
-        note = compared(runs).notes[-1]
-        assert note.startswith("Seeds 0–2; presets' settings are chosen on seeds from 2,000 on")
-        assert "none of these scores had a part in the choice" in note
+def test_tuning_seeds_are_told_of(tmp_path: Path):
+    for name, env, seed, those in (
+        (NAME, "Acrobot-v1", TUNING_SEEDS - 1, "2000–2001"),
+        ("qhat", "CartPole-v1", 98, "98–99"),
+    ):
+        tuned = write(tmp_path / name, LAGS, name, env, seed=seed)
+        notes = compared([tuned]).notes
+        assert f"Seeds {seed}–{seed + 2}." in notes
+        warning = f"Warning: '{tuned}' has seeds {those}, by which the settings of {name}"
+        assert notes[-1].startswith(warning)
+    fair = [
+        write(tmp_path / "fair" / "preset", LAGS, NAME, "Acrobot-v1"),
+        write(tmp_path / "fair" / "qhat", LAGS, "qhat", seed=200),
+    ]
+    note = compared(fair).notes[-1]
+    assert note.startswith(
+        "Seeds 0–2, 200–202. Tuning has others: presets' settings are chosen on seeds from"
+    )
 
 
 def test_environments_are_compared_apart_and_together(pair: list[Path], tmp_path: Path):
@@ -246,13 +252,17 @@ def test_fresh_episodes_are_the_default(trained: Path, tmp_path: Path):
     assert part.standings[0].scores[:, 0].tolist() == run.evaluate(3, "best", 1_000_000).per_seed
     assert compared([trained], episodes=3).environments[0].standings[0].iqm == part.standings[0].iqm
     # Beside a run that ended earlier its weights are of too late a step.
-    assert min(run.summary()["best_step"]) >= 200
-    early = write(tmp_path / "early", [[9.0], [9.5]], "qhat", every=100, steps=400)
-    (trained / "eval.csv").read_text()
-    mixed = compared([trained, early], episodes=3)
+    early = write(tmp_path / "early", [[9.0], [9.5]], "qhat", every=200)
+    mixed = compared([trained, early], episodes=3, which="last")
     assert not mixed.environments[0].fresh
-    assert "selection scores" in mixed.environments[0].source
-    assert any("no fresh episodes" in note for note in mixed.notes)
+    assert mixed.environments[0].source == "each seed's own evaluation at the common step"
+    assert any(f"'{trained}' has kept no checkpoint of step 200" in note for note in mixed.notes)
+
+
+def test_runs_without_a_common_part_are_refused(pair: list[Path], tmp_path: Path):
+    early = write(tmp_path / "early", LAGS, "rainbow", every=100)
+    with pytest.raises(UsageError, match=r"ends at step 400 and '.*' was first evaluated at step 1,000"):
+        compared([*pair, early])
 
 
 def test_a_run_without_a_checkpoint_has_no_fresh_episodes(pair: list[Path]):
@@ -296,6 +306,9 @@ def test_the_figure_has_its_panels_in_every_format(pair: list[Path], tmp_path: P
         assert 0.01 < np.mean(panel.min(axis=-1) < 0.9) < 0.6, "neither blank nor painted over"
     for suffix, magic in (("svg", b"<?xml"), ("pdf", b"%PDF")):
         assert draw_comparison(told, tmp_path / f"c.{suffix}").read_bytes().startswith(magic)
+    (tmp_path / "file").touch()
+    with pytest.raises(qhat.QhatError, match=r"figure '.*file/c\.png' cannot be written: "):
+        draw_comparison(told, tmp_path / "file" / "c.png")
     with pytest.raises(UsageError, match=r"\.png, \.svg or \.pdf"):
         draw_comparison(told, tmp_path / "c.jpg")
     assert len(comparison_figure(compared(pair[:1])).axes) == 2, "one group beats nobody"

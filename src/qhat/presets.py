@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from qhat.environments.scales import CONTROL
 from qhat.exploration import EpsilonGreedy
 from qhat.heads import Expected
 from qhat.policies import Double
 from qhat.recipe import Recipe
+from qhat.recipes import DEFAULT
 from qhat.replay.samplers import Prioritised
 from qhat.targets import Hard, Soft
 
@@ -19,6 +21,17 @@ NAME = "preset"
 
 TUNING_SEEDS = 2_000
 """Settings of presets are chosen on seeds from here on, so that scores are reported on seeds below it."""
+SEEN_SEEDS = 100
+"""Seeds below this were looked at while the default recipe and the presets of dm_control were chosen."""
+
+
+def chosen_on(recipe_name: str, env: str) -> tuple[range, ...]:
+    """Return the seeds by which a recipe's settings were chosen in an environment: no score is of these."""
+    seen = (range(SEEN_SEEDS),)
+    if recipe_name == NAME:
+        return (range(TUNING_SEEDS, 2**31), *(seen if env in CONTROL else ()))
+    # Its ablation was on these (docs/default-recipe.md).
+    return (*seen, range(1_000, 1_020)) if (recipe_name, env) == (DEFAULT, "CartPole-v1") else ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from qhat.benchmark.results import WHICH, Row, Summary, ranges, summary
+from qhat.benchmark.results import WHICH, Row, Summary, summary
 from qhat.benchmark.suites import SEEN, SOURCES, Published, Suite, Task
+from qhat.errors import ranges
+from qhat.presets import TUNING_SEEDS
 
 REPORTING = range(1_000)
 """Seeds whose scores are reported."""
 CHECKING = range(1_000, 2_000)
 """Seeds of the runs that are compared with a pinned table."""
-TUNED_FROM = 2_000
-"""Seeds from here on chose settings (docs/presets.md, docs/tuning.md)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _facts(suite: Suite, rows: Mapping[str, Sequence[Row]]) -> list[str]:
         " task's seeds were trained in several runs, of each run.",
         "",
         f"Seeds up to {REPORTING[-1]} report. No setting was chosen by those shown: presets were chosen on"
-        f" seeds from {TUNED_FROM} on, and a task whose low seeds were looked at meanwhile begins at"
+        f" seeds from {TUNING_SEEDS} on, and a task whose low seeds were looked at meanwhile begins at"
         f" {SEEN}.",
         "",
     ]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from qhat.errors import UsageError, require
+from qhat.errors import UsageError, ranges, require
 from qhat.files import brief, read_text
 from qhat.runs.folder import write_text
 from qhat.statistics import iqm, stratified_bootstrap_ci
@@ -163,14 +163,3 @@ def _interval(own: Summary) -> str:
 
 def _seeds(own: Summary) -> str:
     return ranges(own.seeds)
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Write whole numbers shortly: `0–4, 7`."""
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and parts[-1][-1] == number - 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ", ".join(f"{own[0]}–{own[-1]}" if len(own) > 1 else f"{own[0]}" for own in parts)

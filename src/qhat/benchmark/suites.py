@@ -11,6 +11,7 @@ from typing import Any, Literal
 from qhat.config import TrainConfig
 from qhat.errors import UsageError, near_miss
 from qhat.presets import GAMES, minatar
+from qhat.presets import SEEN_SEEDS as SEEN
 
 Number = int | float
 
@@ -84,8 +85,6 @@ SOURCES: Mapping[str, str] = MappingProxyType(
 )
 """Where the published figures are from."""
 
-SEEN = 100
-"""Seeds below this were looked at while the default recipe and the robots' presets were chosen."""
 ONE = "one run"
 V2 = "one run, on LunarLander-v2"
 

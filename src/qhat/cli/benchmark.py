@@ -17,6 +17,7 @@ from qhat.benchmark.suites import Suite, Task, suite_of
 from qhat.cli.parsing import read
 from qhat.environments.catalogue import find
 from qhat.errors import UsageError, require
+from qhat.presets import TUNING_SEEDS
 from qhat.runs.folder import write_text
 
 RESULTS = Path("docs") / "results"
@@ -123,7 +124,7 @@ def _first_seed(told: Benchmark, tasks: Sequence[Task], pins: dict[str, list[Row
     Raises:
         UsageError: settings were chosen by one of the seeds, or it is pinned.
     """
-    from qhat.benchmark.page import CHECKING, REPORTING, TUNED_FROM
+    from qhat.benchmark.page import CHECKING, REPORTING
 
     pinned = {row.seed for rows in pins.values() for row in rows}
     first = told.seed
@@ -132,11 +133,12 @@ def _first_seed(told: Benchmark, tasks: Sequence[Task], pins: dict[str, list[Row
     for task in tasks:
         begin = task.first if first is None else first
         seeds = range(begin, begin + (told.seeds or task.seeds))
-        allowed = range(TUNED_FROM) if told.check else range(task.first, REPORTING[-1] + 1)
+        allowed = range(TUNING_SEEDS) if told.check else range(task.first, REPORTING[-1] + 1)
         require(
             seeds[0] in allowed and seeds[-1] in allowed,
             f"The seeds of {task.env} are {seeds[0]} to {seeds[-1]}; expected {allowed[0]} to"
-            f" {allowed[-1]}: settings were chosen on others, and {CHECKING[0]} to {CHECKING[-1]} are for --check.",
+            f" {allowed[-1]}: settings were chosen on others, and {CHECKING[0]} to {CHECKING[-1]} are for"
+            " --check.",
         )
         same = sorted(pinned & set(seeds))
         require(

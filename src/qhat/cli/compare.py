@@ -69,14 +69,15 @@ def run(words: Sequence[str]) -> int:
             told.runs, told.episodes, told.checkpoint, told.axis, told.repetitions,
             lambda words: status.update(escape(words)),
         )  # fmt: skip
-        if out is not None:
-            status.update("drawing")
-            draw_comparison(comparison, out)
+    if not told.json:
+        # Before the drawing: what took long to play is not lost where a figure cannot be written.
+        _show(comparison)
+    if out is not None:
+        draw_comparison(comparison, out)
     if told.json:
         print(json.dumps({**comparison.to_json(), "figure": None if out is None else str(out)}))
-        return 0
-    _show(comparison)
-    print(f"\n{out}")
+    else:
+        print(f"\n{out}")
     return 0
 
 

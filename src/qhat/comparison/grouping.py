@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from qhat.comparison.reading import Entrant
 from qhat.environments.scales import SCALES
-from qhat.presets import NAME as PRESET
-from qhat.presets import TUNING_SEEDS
+from qhat.errors import ranges, require
+from qhat.presets import TUNING_SEEDS, chosen_on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +48,7 @@ def group(entrants: Sequence[Entrant]) -> tuple[list[Task], list[str]]:
             notes += doubles
         ends = {run.path: run.end for runs in groups.values() for run in runs}
         task = Task(env, groups, min(ends.values()))
+        _require_common(task)
         longer = [str(path) for path, end in ends.items() if end > task.reach]
         if longer:
             notes.append(
@@ -59,6 +60,18 @@ def group(entrants: Sequence[Entrant]) -> tuple[list[Task], list[str]]:
     if len(tasks) > 1:
         notes.insert(0, f"The runs are of {len(tasks)} environments: each is a comparison of its own.")
     return tasks, notes
+
+
+def _require_common(task: Task) -> None:
+    """Raise `UsageError` where one run ends before another's first evaluation."""
+    shortest = min(task.entrants, key=lambda run: run.end)
+    for run in task.entrants:
+        first = int(run.evaluations.step[0])
+        require(
+            first <= task.reach,
+            f"{task.env}: '{shortest.path}' ends at step {shortest.end:,} and '{run.path}' was first"
+            f" evaluated at step {first:,}; expected runs with a common part. Leave one of them out.",
+        )
 
 
 def _labelled(runs: Sequence[Entrant]) -> dict[str, list[Entrant]]:
@@ -87,8 +100,8 @@ def _distinct(runs: Iterable[Entrant]) -> tuple[tuple[Entrant, ...], list[str]]:
         if len(rows) < len(run.rows):
             doubles = [run.first_seed + row for row in run.rows if row not in rows]
             notes.append(
-                f"'{run.path}' has seeds of another run of the same settings, {spans(doubles)}: one seed is"
-                " one result, and counts once."
+                f"'{run.path}' has seeds of another run of the same settings, {ranges(doubles)}: one seed"
+                " is one result, and counts once."
             )
         seen |= {run.first_seed + row for row in rows}
         if rows:
@@ -97,34 +110,23 @@ def _distinct(runs: Iterable[Entrant]) -> tuple[tuple[Entrant, ...], list[str]]:
 
 
 def seeds_told(tasks: Iterable[Task]) -> list[str]:
-    """Say which seeds the runs have, and whether settings were chosen on some of them."""
+    """Say which seeds the runs have, and whether their settings were chosen by some of them."""
     runs = [run for task in tasks for run in task.entrants]
-    apart = f"presets' settings are chosen on seeds from {TUNING_SEEDS:,} on (docs/presets.md)"
-    told = f"Seeds {spans(seed for run in runs for seed in run.seeds)}; {apart}"
-    overlapping = [
-        run for run in runs if run.recipe == PRESET and any(seed >= TUNING_SEEDS for seed in run.seeds)
-    ]
-    if not overlapping:
-        return [f"{told}, so none of these scores had a part in the choice."]
+    told = f"Seeds {ranges(seed for run in runs for seed in run.seeds)}."
+    warnings = []
+    for run in runs:
+        used = chosen_on(run.recipe, run.reference)
+        if overlap := [seed for seed in run.seeds if any(seed in own for own in used)]:
+            warnings.append(
+                f"Warning: '{run.path}' has seeds {ranges(overlap)}, by which the settings of {run.recipe}"
+                " were chosen: its score flatters it. Report other seeds, such as --seed 100."
+            )
+    if warnings:
+        return [told, *warnings]
     return [
-        f"{told}.",
-        *(
-            f"Warning: '{run.path}' has a preset's settings and seeds {spans(run.seeds)}: such a score may"
-            f" be one that the settings were chosen by. Report seeds below {TUNING_SEEDS:,}."
-            for run in overlapping
-        ),
+        f"{told} Tuning has others: presets' settings are chosen on seeds from {TUNING_SEEDS:,} on, and no"
+        " recipe here is known to be chosen by its seeds."
     ]
-
-
-def spans(numbers: Iterable[int]) -> str:
-    """Write whole numbers as spans: 0–4, 7."""
-    ends: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if ends and number == ends[-1][1] + 1:
-            ends[-1][1] = number
-        else:
-            ends.append([number, number])
-    return ", ".join(f"{first}" if first == last else f"{first}–{last}" for first, last in ends)
 
 
 def _listed(names: Sequence[str]) -> str:

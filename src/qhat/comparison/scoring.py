@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from qhat.comparison.grouping import Task, spans
+from qhat.comparison.grouping import Task
 from qhat.comparison.reading import Entrant
-from qhat.errors import blaming, require
+from qhat.errors import blaming, ranges, require
 
 Which = Literal["best", "last"]
 
@@ -59,7 +59,7 @@ def score(
         ]
         if halted:
             notes.append(
-                f"'{entrant.path}': seeds {spans(halted)} met a number that was not finite and learned no"
+                f"'{entrant.path}': seeds {ranges(halted)} met a number that was not finite and learned no"
                 " more; they count as they were."
             )
     by_group = {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qhat.comparison.result import Band, Comparison, Part
 from qhat.errors import require
-from qhat.report.plot import require_format
+from qhat.report.plot import require_format, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,12 +41,10 @@ def draw_comparison(comparison: Comparison, out: str | Path, title: str = "") ->
 
     Raises:
         UsageError: the suffix is unknown, or more groups than can be told apart.
+        QhatError: the file cannot be written.
     """
     out = require_format(out)
-    figure = comparison_figure(comparison, title)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, format=out.suffix.lower()[1:])
-    return out
+    return write_figure(comparison_figure(comparison, title), out)
 
 
 def comparison_figure(comparison: Comparison, title: str = "") -> Figure:
@@ -76,7 +74,7 @@ def comparison_figure(comparison: Comparison, title: str = "") -> Figure:
         handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(
         [handles[label] for label in labels], labels, loc="outside lower center",
-        ncols=min(len(labels), 5), frameon=False, fontsize=10, handlelength=4,
+        ncols=min(len(labels), 6), frameon=False, fontsize=10, handlelength=4,
     )  # fmt: skip
     return figure
 
@@ -171,7 +169,15 @@ def _draw_improvement(axes: Axes, part: Part, pairs: list[tuple[str, str]]) -> N
         estimate = part.improvement[pair]
         if estimate.ci95 is not None:
             low, high = estimate.ci95
-            axes.plot([low, high], [at, at], color=COLOURS[0], linewidth=5, alpha=0.35, zorder=2)
+            axes.plot(
+                [low, high],
+                [at, at],
+                color=COLOURS[0],
+                linewidth=5,
+                alpha=0.35,
+                zorder=2,
+                solid_capstyle="butt",
+            )
             axes.plot([low, high], [at, at], color=COLOURS[0], linewidth=0, marker="|", markersize=11)
         axes.plot(
             [estimate.value], [at], color=COLOURS[0], marker="o", markersize=7, markerfacecolor="white",

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qhat.comparison.result import X_LABELS
-from qhat.errors import require
+from qhat.errors import QhatError, require
 from qhat.runs.curves import Clock, Episodes, Evaluations, read_run
 from qhat.statistics import iqm, stratified_bootstrap_ci
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["FORMATS", "Episodes", "Evaluations", "plot_progress", "read_run", "require_format"]
 
@@ -92,9 +93,7 @@ def plot_progress(
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1)  # faint dots and thin lines must be legible here
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, format=out.suffix.lower()[1:])
-    return out
+    return write_figure(figure, out)
 
 
 def require_format(out: str | Path) -> Path:
@@ -104,6 +103,16 @@ def require_format(out: str | Path) -> Path:
         out.suffix.lower() in FORMATS,
         f"'{out}' ends in '{out.suffix}', expected a file that ends in .png, .svg or .pdf.",
     )
+    return out
+
+
+def write_figure(figure: Figure, out: Path) -> Path:
+    """Write a figure in the format of its suffix. Raises `QhatError` where the disk does not take it."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, format=out.suffix.lower()[1:])
+    except OSError as error:
+        raise QhatError(f"The figure '{out}' cannot be written: {error.strerror or error}.") from error
     return out
 
 
