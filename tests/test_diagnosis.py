@@ -155,9 +155,12 @@ def test_gymnasiums_environments_are_recorded_too():
 
 
 def test_values_that_are_no_returns_are_not_compared():
-    for part, word in (({"policy": Softmax()}, "softmax"), ({"bonus": Munchausen()}, "munchausen"),
-                       ({"gamma": 1.0}, "γ = 1")):  # fmt: skip
-        assert word in comparable(Learner.of(Recipe(**part), (4,), Actions((2,))))
+    for recipe, word in (
+        (Recipe(policy=Softmax()), "softmax"),
+        (Recipe(bonus=Munchausen()), "munchausen"),
+        (Recipe(gamma=1.0), "γ = 1"),
+    ):
+        assert word in comparable(Learner.of(recipe, (4,), Actions((2,))))
     assert comparable(Learner.of(Recipe(), (4,), Actions((2,)))) == ""
     assert [horizon(gamma) for gamma in (0.0, 0.5, 0.99, 1.0)] == [1, 7, 459, 0]
 

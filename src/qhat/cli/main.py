@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "score a run in fresh episodes of the reference environment",
     "play": "film a run's policy",
     "plot": "draw a run's learning curve",
+    "report": "write a page about runs: score, warnings, curves, film, settings",
     "recipes": "list the algorithms, as values on the axes",
     "envs": "list the environments",
     "doctor": "look at this machine, or at an environment: what it does, how fast it is",

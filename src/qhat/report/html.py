@@ -32,7 +32,7 @@ def join(parts: Iterable[Any]) -> Html:
     return Html("".join(text(part) for part in parts))
 
 
-def tag(name: str, *children: Any, **attributes: Any) -> Html:
+def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
     """Return an element. Of attributes `class_` loses its last mark, and `aria_label` is `aria-label`.
 
     An attribute that is None or False is left out, one that is True has no value.

@@ -25,6 +25,8 @@ BINS = 60
 """Points of a curve of training scores: each is a mean of the episodes that ended about there."""
 TRACES = ("epsilon", "loss", "q")
 """Columns of metrics.csv that are drawn."""
+CLIPPED = 0.01
+"""Share of the targets' mass beyond the support from which people are warned."""
 MOST = 10_000
 """Seeds beyond which a number is no seed's."""
 
