@@ -114,8 +114,11 @@ def record(
         rewards: what becomes of a reward before it is learned from.
         seconds: after which the record ends, though it is shorter.
     """
-    play = _play_compiled if isinstance(environment, Environment) else _play_hosted
-    rows, alive = play(learner, parameters, environment, steps, seed, time.monotonic() + seconds)
+    until = time.monotonic() + seconds
+    if isinstance(environment, Environment):
+        rows, alive = _play_compiled(learner, parameters, environment, steps, seed, until)
+    else:
+        rows, alive = _play_hosted(learner, parameters, environment, steps, until)
     joined = [np.concatenate(part) for part in zip(*rows, strict=True)]
     q, reward, terminated, truncated, real, broken = joined
     for part in rewards:
@@ -250,7 +253,7 @@ def _play_compiled(
 
 
 def _play_hosted(
-    learner: Learner, parameters: Any, environment: HostEnvironment, steps: int, seed: int, until: float
+    learner: Learner, parameters: Any, environment: HostEnvironment, steps: int, until: float
 ) -> tuple[list[tuple], dict[str, np.ndarray]]:
     look = jax.jit(jax.vmap(functools.partial(_look, learner)))
     observation, legal = environment.start(), environment.legal()

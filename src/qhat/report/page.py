@@ -44,7 +44,7 @@ def page(runs: Sequence[Told], commands: Collection[str]) -> str:
         links += [(f"run-{at}", told.facts.title) for at, told in enumerate(runs, 1)]
         body = join(
             [
-                _overview(runs),
+                _overview(runs, commands),
                 _together(runs),
                 *(_one(at, told, commands) for at, told in enumerate(runs, 1)),
             ]

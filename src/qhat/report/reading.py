@@ -210,7 +210,7 @@ def _metrics(path: Path) -> tuple[dict[str, Trace], dict[str, float]]:
     points: dict[str, dict[int, list[tuple[float, float]]]] = {name: {} for name in (*TRACES, "score")}
     broken, latest = 0.0, {"clipped": {}, "skipped": {}}
     for kind, *words in rows_of(path, METRICS):
-        own = dict(zip(METRICS[1:], map(_number, words), strict=True))
+        own: dict[str, float] = dict(zip(METRICS[1:], map(_number, words), strict=True))
         if not (_counts(own["seed_index"]) and math.isfinite(own["step"])):
             continue
         seed = int(own["seed_index"])

@@ -19,8 +19,8 @@ from qhat.report.html import Html, command, details, join, table, tag
 from qhat.report.reading import Facts
 
 OF_A_RUN = (
-    "steps", "seeds", "seed", "eval_every", "eval_episodes", "save_every", "keep", "max_seconds", "env_kwargs",
-    "wrap", "demos", "init_from", "vector", "env_timeout", "env_restarts", "on_nan",
+    "steps", "seeds", "seed", "eval_every", "eval_episodes", "save_every", "keep", "max_seconds",
+    "env_kwargs", "wrap", "demos", "init_from", "vector", "env_timeout", "env_restarts", "on_nan",
 )  # fmt: skip
 """Settings of a run that are not its recipe's."""
 PRESETS_OWN = ("steps", "eval_every", "eval_episodes")
