@@ -60,6 +60,13 @@ CHECKS: list[tuple[str, str, dict[str, Any], dict[str, Any], str]] = [
     ("Interval", FINE, {}, {"score": score(400, 401, 402)}, ""),
     ("Interval", NOTE, {}, {"score": score(400)}, "--seeds 5"),
     ("Q against returns", WARNING, {}, {"diagnosis": diagnosis(2.0)}, "--target hard:every=500"),
+    (
+        "Q against returns",
+        WARNING,
+        {},
+        {"diagnosis": diagnosis(8.0, value=[-10.0, -9.0], q=[-1.0, -1.0])},
+        "--resume --run-dir runs/x --steps 2400",
+    ),
     ("Q against returns", FINE, {}, {"diagnosis": diagnosis(0.2)}, ""),
     ("Q against returns", FINE, {}, {"diagnosis": diagnosis(-3.0)}, ""),
     ("Q against returns", FINE, {}, {"diagnosis": diagnosis(0, q=[14.0, 9.0])}, ""),

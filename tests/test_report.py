@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -339,6 +340,21 @@ def test_a_half_written_run_has_what_is_whole(run_folder: Path, browser: Browser
     assert "command.txt cannot be read" in words["reproduce"]
     assert "half-written or damaged" in words["findings"]
     assert len(each(browser, "#curves svg.chart", "one.ariaLabel")) == 4, "metrics.csv is whole"
+
+
+def test_without_the_extra_for_films_the_page_says_what_to_install(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copy = tmp_path / "run"
+    shutil.copytree(run_folder, copy, ignore=shutil.ignore_patterns("videos"))
+    monkeypatch.setitem(sys.modules, "av", None)
+    told = measure(copy, 1)
+    assert told.score is not None
+    assert told.film is None
+    text = page([Told(read_facts(copy), told, [])], COMMANDS)
+    assert "There is no film. Videos need PyAV, which is not installed" in text
+    assert "pip install &#x27;qhat[video]&#x27;" in text
+    assert not (copy / "videos").exists()
 
 
 def test_one_seed_has_no_interval_anywhere(facts: Facts, browser: Browser, tmp_path: Path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,6 +53,7 @@ def run(words: Sequence[str]) -> int:
     ]
     require(not twice, f"Run '{twice[0] if twice else ''}' is named twice; expected different runs.")
     facts = [read_facts(path) for path in told.runs]
+    _make_room(out)
 
     from rich.console import Console
     from rich.markup import escape
@@ -75,7 +78,6 @@ def run(words: Sequence[str]) -> int:
             )
             made.append(Told(one, measured, findings(one, measured)))
         text = page(made, COMMANDS)
-    _make_room(out)
     write_text(out, text)
     if told.json:
         print(json.dumps({"report": str(out), "runs": [_outcome(one) for one in made]}))
@@ -93,10 +95,15 @@ def run(words: Sequence[str]) -> int:
 
 
 def _make_room(out: Path) -> None:
+    """Find out now, not after the episodes, whether there is a place to write to."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         require(False, f"--out is '{out}', whose folder cannot be made: {error.strerror}.")
+    require(
+        os.access(out.parent, os.W_OK),
+        f"'{out.parent}' cannot be written to; expected a folder that can: --out FILE names another.",
+    )
 
 
 def _words(score: Any) -> str:
@@ -113,8 +120,17 @@ def _outcome(one: Any) -> dict[str, Any]:
         "env": one.facts.env,
         "recipe": one.facts.recipe_name,
         "score": measured.score.to_json() if measured.score else None,
-        "diagnosis": dataclasses.asdict(measured.diagnosis) if measured.diagnosis else None,
-        "effective": list(measured.effective),
+        "diagnosis": _plain(dataclasses.asdict(measured.diagnosis)) if measured.diagnosis else None,
+        "effective": _plain(list(measured.effective)),
         "missing": measured.why,
         "findings": [dataclasses.asdict(found) for found in one.findings],
     }
+
+
+def _plain(value: Any) -> Any:
+    """Let null stand for what is no number: JSON has none."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -215,6 +215,8 @@ def _drawn(line: Line, across: Place, down: Place) -> list[Html]:
         there = _path(line.x, line.band[1], across, down)
         back = _path(line.x[::-1], line.band[0][::-1], across, down)
         parts.append(tag("path", d=f"{there}L{back[1:]}Z", class_=f"band {kind}"))
+        # Drawn edges are what a printer without greys keeps of it.
+        parts.append(tag("path", d=there + back, class_=f"edge {kind}"))
     if line.each is not None:
         parts += [
             tag("path", d=_path(line.x, own, across, down), class_=f"each {kind}") for own in line.each

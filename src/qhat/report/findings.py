@@ -111,8 +111,8 @@ def _overestimation(facts: Facts, measured: Measured) -> Finding:
         reason = measured.compared or measured.why.get("diagnosis", "")
         if told is not None and not reason:
             reason = (
-                f"no state had {told.horizon:,} more steps before its episode was cut, which a return takes"
-                " to be known to a hundredth"
+                f"no state had {told.horizon:,} more steps before its episode was cut or the record ended, which a"
+                " return takes to be known to a hundredth"
             )
         return Finding(name, UNKNOWN, f"Q was not compared with returns: {reason.rstrip('.')}.")
     bias, scale = float(np.mean(told.bias)), max(told.scale, 1e-12)
@@ -124,6 +124,12 @@ def _overestimation(facts: Facts, measured: Measured) -> Finding:
     )
     if share <= OVERESTIMATED or not _above_zero(told.bias, told.error):
         return Finding(name, FINE, found)
+    if abs(float(np.mean(told.q))) < abs(float(np.mean(told.value))):
+        return Finding(
+            name, WARNING, f"Q has not come down to the returns yet. {found}",
+            "A network begins with values near 0: until it has learned, actions look better than they are.",
+            on(facts, "--steps", str(2 * max(facts.steps, 1))),
+        )  # fmt: skip
     return Finding(
         name, WARNING, f"Q is too large. {found}",
         "The maximum over noisy estimates favours those that are too large (arXiv:1509.06461); actions that"
@@ -155,6 +161,13 @@ def _collapse(facts: Facts) -> Finding | None:
     lost = (best - last) / np.maximum(best - told.score.min(axis=1), 1e-12)
     fell = (lost > COLLAPSE) & (best - last > 3 * noise)
     worst = int(lost.argmax())
+    if not fell.any() and lost[worst] > COLLAPSE:
+        below = best[worst] - last[worst]
+        return Finding(
+            "End",
+            FINE,
+            f"The last evaluations were up to {below:.4g} below the best ones, within their spread.",
+        )
     if not fell.any():
         return Finding(
             "End", FINE, f"At the end no seed had lost more than {lost[worst]:.0%} of what it had learned."
@@ -162,7 +175,7 @@ def _collapse(facts: Facts) -> Finding | None:
     worst = int(np.where(fell, lost, -1).argmax())
     return Finding(
         "End", WARNING,
-        f"{fell.sum()} of {len(seeds)} seed(s) were worse at the end than before: seed"
+        f"{fell.sum()} of {len(seeds)} seed(s) ended worse than they had been: seed"
         f" {facts.first_seed + worst} had {best[worst]:.4g} at step {told.step[at[worst]]:,.0f} and"
         f" {last[worst]:.4g} at step {told.step[-1]:,.0f}.",
         "The score here is of the best checkpoints, so it hides this; training is not stable.",

@@ -103,6 +103,9 @@ def _settings(facts: Facts) -> Iterable[tuple[str, str, str, bool]]:
 def _spelled(value: Any) -> str:
     if isinstance(value, AxisValue):
         return spell(value)
+    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        rest = ",".join(f"{key}={_spelled(part)}" for key, part in value.items() if key != "name")
+        return f"{value['name']}:{rest}" if rest else value["name"]
     if isinstance(value, Mapping):
         return " ".join(write_words(value)) or "none"
     if isinstance(value, tuple | list):
