@@ -7,6 +7,7 @@ leaving out states because of how their episodes went on.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -15,17 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hostile import TENSORS, rehashed
 from probes import KINDS, LIMIT, Probes, expected_q
 from qhat.actions import Actions
 from qhat.bonuses import Munchausen
 from qhat.diagnosis import Record, comparable, diagnose, effective_share, horizon, record
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.wrappers import RewardClip, RewardScale
+from qhat.errors import UsageError
 from qhat.learner import Learner
 from qhat.policies import Softmax
 from qhat.recipe import Recipe
 from qhat.recipes import get
 from qhat.replay.sumtree import SumTree
+from qhat.training import checkpoint
 
 GAMMA = 0.2
 """γ^LIMIT is below the tail that may be missing: the first state of an episode cut after 3 steps counts."""
@@ -177,3 +181,38 @@ def test_the_effective_share_of_replay():
     assert effective_share(np.asarray(tree.leaves)) == pytest.approx(
         1 / (64 * np.square(share).sum()), rel=0.02
     )
+
+
+@pytest.mark.parametrize("harm", [None, *TENSORS])
+def test_one_array_of_a_file_is_read_or_refused(harm: str | None, tmp_path: Path):
+    """The priorities are read without the rest of the state, from files of anybody."""
+    tree = {"online": np.arange(6, dtype=np.float32), "sampler": np.arange(1, 4, dtype=np.float32)}
+    checkpoint.write(tmp_path / "last", {"state": tree}, {})
+    path = tmp_path / "last" / "state.safetensors"
+    if harm is not None:
+        path.write_bytes(TENSORS[harm](path.read_bytes()))
+        rehashed(tmp_path / "last")
+    try:
+        read = checkpoint.read_leaf(tmp_path / "last", "state", "sampler", tree["sampler"])
+    except UsageError as error:
+        said = str(error)
+    else:
+        # With hashes of its own a file may say where its numbers are, but not beyond itself.
+        assert (read.shape, read.dtype) == ((3,), np.float32)
+        if harm is None:
+            np.testing.assert_array_equal(read, tree["sampler"])
+        return
+    assert harm is not None
+    assert "damaged" in said or "composition" in said
+
+
+def test_one_array_of_another_file_is_refused(tmp_path: Path):
+    checkpoint.write(tmp_path / "last", {"state": {"sampler": np.ones(3, np.float32)}}, {})
+    for leaf, like in (("other", np.ones(3, np.float32)), ("sampler", np.ones(4, np.float32)),
+                       ("sampler", np.ones(3, np.int32))):  # fmt: skip
+        with pytest.raises(UsageError, match="another composition"):
+            checkpoint.read_leaf(tmp_path / "last", "state", leaf, like)
+    path = tmp_path / "last" / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(UsageError, match="SHA-256"):
+        checkpoint.read_leaf(tmp_path / "last", "state", "sampler", np.ones(3, np.float32))

@@ -167,7 +167,7 @@ def effective_share(priorities: np.ndarray) -> float:
     Kong (1992), as arXiv:1809.04129 discusses it, of the probabilities that a batch is drawn by. n times it
     is 1 over the chance that two draws are the same transition. 1 is uniform; 1/n one transition for ever.
     """
-    p = priorities[priorities > 0].astype(np.float64)
+    p = priorities[np.isfinite(priorities) & (priorities > 0)].astype(np.float64)
     return float(p.sum() ** 2 / (p.size * np.square(p).sum())) if p.size else math.nan
 
 

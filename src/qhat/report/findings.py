@@ -111,8 +111,8 @@ def _overestimation(facts: Facts, measured: Measured) -> Finding:
         reason = measured.compared or measured.why.get("diagnosis", "")
         if told is not None and not reason:
             reason = (
-                f"no state had {told.horizon:,} more steps before its episode was cut or the record ended, which a"
-                " return takes to be known to a hundredth"
+                f"no state had {told.horizon:,} more steps before its episode was cut or the record ended;"
+                " a return takes them to be known to a hundredth"
             )
         return Finding(name, UNKNOWN, f"Q was not compared with returns: {reason.rstrip('.')}.")
     bias, scale = float(np.mean(told.bias)), max(told.scale, 1e-12)
@@ -276,6 +276,8 @@ def _effective(facts: Facts, measured: Measured) -> Finding | None:
         reason = measured.why.get("effective", measured.why.get("score", ""))
         return Finding("Replay", UNKNOWN, f"The priorities were not read. {reason}")
     share, alpha = min(measured.effective), facts.recipe.sampler.alpha
+    if not all(map(math.isfinite, measured.effective)):
+        return Finding("Replay", UNKNOWN, "Nothing in replay has a priority.")
     found = (
         f"Priorities (α = {alpha:g}) make replay as large as {share:.0%} of it would be, drawn uniformly"
         " (effective sample size, the worst seed's)."
