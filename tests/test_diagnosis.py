@@ -101,6 +101,18 @@ def test_whether_a_state_counts_does_not_hang_on_its_return():
     assert found.dead == []
 
 
+def test_the_end_of_the_record_keeps_no_early_ends_either():
+    T, reach = 10, horizon(GAMMA)
+    shape = (T, 1, 2)
+    terminated = np.zeros(shape, bool)
+    terminated[-1, 0, 0] = True
+    told = Record(
+        q=np.ones(shape), reward=np.ones(shape), terminated=terminated, cut=np.zeros(shape, bool),
+        real=np.ones(shape, bool), alive={},
+    )  # fmt: skip
+    assert diagnose(told, GAMMA).states == 2 * (T - reach + 1)
+
+
 @pytest.mark.parametrize(
     ("rewards", "factor"), [((RewardScale(0.5),), 0.5), ((RewardScale(4.0), RewardClip(-2.0, 2.0)), 2.0)]
 )

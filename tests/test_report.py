@@ -155,6 +155,10 @@ def test_a_phone_needs_no_sideways_scrolling(reported: tuple[Path, dict[str, Any
     assert browser.run(wide) == 360
     browser.run("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert browser.run(wide) == 360
+    scrolls = "[one.scrollWidth > one.clientWidth, one.tabIndex, one.getAttribute('aria-label')]"
+    wider = [own for own in each(browser, ".scroll", scrolls) if own[0]]
+    assert wider, "tables scroll by themselves"
+    assert all(at == 0 and name for _, at, name in wider), "a keyboard scrolls them too"
     assert min(each(browser, "svg text", "one.getBoundingClientRect().height")) >= 11, (
         "an axis is as legible as on a desk"
     )
