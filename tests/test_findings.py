@@ -12,7 +12,7 @@ import pytest
 
 import qhat
 from qhat.diagnosis import Diagnosis
-from qhat.report import curves
+from qhat.report import curves, reading
 from qhat.report.advice import again
 from qhat.report.findings import FINE, NOTE, UNKNOWN, WARNING, findings
 from qhat.report.measure import Measured
@@ -132,3 +132,21 @@ def test_axes_have_round_numbers():
     gap = curves.Line("x", np.arange(4.0), np.array([1.0, np.nan, 2.0, 3.0]), marks=False)
     (drawn,) = re.findall(r' d="(M[^"]*)"', curves.chart([gap], "t", "y"))
     assert drawn.count("M") == 2, "a gap is no line"
+
+
+def test_training_scores_are_means_of_bins_and_go_straight_over_empty_ones(tmp_path: Path):
+    lines = [
+        "kind,seed_index,step,score,epsilon,loss",
+        "progress,0,1000,,0.5,nan",
+        "progress,0,2000,,0.1,3",
+    ]
+    lines += ["episode,0,10,4,,", "episode,0,20,8,,", "episode,0,1990,30,,", "episode,0,2000,3"]
+    (tmp_path / "metrics.csv").write_text("\n".join(lines))
+    traces, _ = reading._metrics(tmp_path / "metrics.csv")
+    assert traces["epsilon"].value.tolist() == [[0.5, 0.1]]
+    np.testing.assert_array_equal(traces["loss"].value, [[np.nan, 3.0]])
+    curve = traces["score"].value[0]
+    assert np.isfinite(curve).all()
+    assert curve[0] == 6, "of two episodes"
+    assert curve[-1] == 30, "the last line is being written"
+    assert (np.diff(curve) >= 0).all()

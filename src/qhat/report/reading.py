@@ -241,7 +241,12 @@ def _trace(points: Mapping[int, list[tuple[float, float]]], binned: bool) -> Tra
         good = np.isfinite(own[:, 1])
         count = np.bincount(place[good], minlength=len(every))
         total = np.bincount(place[good], weights=own[good, 1], minlength=len(every))
-        row[count > 0] = total[count > 0] / count[count > 0]
+        known = np.flatnonzero(count)
+        row[known] = total[known] / count[known]
+        if binned and known.size:
+            # Where no episode ended, the curve goes straight on to where the next one did.
+            within = slice(known[0], known[-1] + 1)
+            row[within] = np.interp(every[within], every[known], row[known])
     return Trace(every, value)
 
 
