@@ -51,8 +51,8 @@ def result(facts: Facts, measured: Measured) -> Html:
     honest = (
         f"{score.episodes:,} fresh greedy episodes per seed in {measured.judge}, with the weights that the"
         " run's own evaluations found best. None of these episodes chose a checkpoint or a setting: they"
-        " are seeded from 1,000,000 on, and the run's own are not. The interval is a stratified bootstrap"
-        " over seeds (arXiv:2108.13264); it says how another set of seeds would do, not another episode."
+        " have seeds of their own, from 1,000,000 on. The interval is a stratified bootstrap over seeds"
+        " (arXiv:2108.13264); it says how another set of seeds would do, not another episode."
     )
     return join([hero, facts_, seeds, tag("p", honest, class_="quiet")])
 
