@@ -10,6 +10,7 @@ from qhat._version import __version__
 if TYPE_CHECKING:
     from qhat import recipes
     from qhat.agent import Agent
+    from qhat.comparison.comparing import compare
     from qhat.config import TrainConfig
     from qhat.errors import QhatError, UsageError
     from qhat.experiment import train
@@ -24,6 +25,7 @@ _HOMES = {
     "Run": "qhat.run",
     "TrainConfig": "qhat.config",
     "UsageError": "qhat.errors",
+    "compare": "qhat.comparison.comparing",
     "evaluate": "qhat.run",
     "play": "qhat.report.video",
     "train": "qhat.experiment",
@@ -37,6 +39,7 @@ __all__ = [
     "TrainConfig",
     "UsageError",
     "__version__",
+    "compare",
     "evaluate",
     "play",
     "recipes",

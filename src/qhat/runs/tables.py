@@ -53,6 +53,11 @@ def episode_rows(log: Log, first: int, num_envs: int) -> list[dict[str, Any]]:
     return rows
 
 
+def speed(rate: float) -> str:
+    """Write steps per second, with four digits at least: the time that a run took is told from them."""
+    return f"{rate:.0f}" if rate >= 1_000 else f"{rate:.4g}"
+
+
 def has_row(table: Path, step: int) -> bool:
     """Return whether a table has a row of `step`."""
     with table.open(newline="") as file:
