@@ -25,7 +25,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("learner",),
     ("training",),
     ("agent",),
-    ("evaluation", "outcomes", "policy", "statistics"),
+    ("evaluation", "diagnosis", "outcomes", "policy", "statistics"),
     ("runs", "run", "stage", "beginning", "experiment"),
     ("comparison",),
     ("report", "benchmark"),

@@ -16,6 +16,7 @@ COMMANDS = {
     "play": "film a run's policy",
     "plot": "draw a run's learning curve",
     "compare": "put runs side by side: scores with intervals, curves, who beats whom",
+    "report": "write a page about runs: score, warnings, curves, film, settings",
     "recipes": "list the algorithms, as values on the axes",
     "envs": "list the environments",
     "benchmark": "train a suite over seeds, and compare it with published and pinned figures",
