@@ -27,7 +27,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("agent",),
     ("evaluation", "outcomes", "policy", "statistics"),
     ("runs", "run", "stage", "beginning", "experiment"),
-    ("report", "benchmark"),
+    ("report", "benchmark", "tuning"),
     ("export",),
     ("cli", "__main__"),
     ("__init__",),

@@ -15,7 +15,7 @@ from qhat.environments import options, wrappers
 from qhat.environments.wrappers import Wrapper
 from qhat.errors import require
 from qhat.files import brief
-from qhat.presets import NAME, preset_of
+from qhat.presets import NAME, preset_of, read_preset
 from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT, get
 
@@ -83,9 +83,16 @@ class TrainConfig:
     """How often the processes of --vector async are begun anew after one of them died or hung."""
 
     @staticmethod
-    def of(env: str, **settings: Any) -> TrainConfig:
-        """Return what an environment is trained with: its preset, if it has one, and `settings`."""
-        if preset := preset_of(env):
+    def of(env: str, preset_file: Path | str | None = None, **settings: Any) -> TrainConfig:
+        """Return what an environment is trained with: its preset, if it has one, and `settings`.
+
+        Args:
+            preset_file: in place of its preset, one that `qhat tune` wrote.
+            settings: fields to change.
+        """
+        if preset_file is not None:
+            settings = {**read_preset(Path(preset_file)).settings(), **settings}
+        elif preset := preset_of(env):
             own = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
             settings = {"recipe_name": NAME, **own, **settings}
         return TrainConfig(env, **settings)

@@ -136,7 +136,7 @@ def _first_seed(told: Benchmark, tasks: Sequence[Task], pins: dict[str, list[Row
         require(
             seeds[0] in allowed and seeds[-1] in allowed,
             f"The seeds of {task.env} are {seeds[0]} to {seeds[-1]}; expected {allowed[0]} to"
-            f" {allowed[-1]}: settings were chosen on others, and {CHECKING[0]} to {CHECKING[-1]} are for --check.",
+            f" {allowed[-1]}: others chose settings, or are for --check ({CHECKING[0]} to {CHECKING[-1]}).",
         )
         same = sorted(pinned & set(seeds))
         require(
