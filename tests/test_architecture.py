@@ -26,7 +26,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("agent",),
     ("evaluation", "outcomes", "policy", "statistics"),
-    ("runs", "run", "stage", "beginning", "experiment"),
+    ("runs", "run", "stage", "beginning", "experiment", "tracking"),
     ("report", "benchmark", "tuning"),
     ("export",),
     ("cli", "__main__"),

@@ -81,6 +81,10 @@ class TrainConfig:
     """At a number that is not finite: stop the seed that met it, or leave it out and go on."""
     env_restarts: int = 10
     """How often the processes of --vector async are begun anew after one of them died or hung."""
+    tensorboard: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write TensorBoard's event files into the run folder too."""
+    track: str | None = None
+    """Tell a service of the numbers too: wandb, mlflow or trackio (docs/tracking.md)."""
 
     @staticmethod
     def of(env: str, preset_file: Path | str | None = None, **settings: Any) -> TrainConfig:
@@ -162,6 +166,10 @@ class TrainConfig:
                 good or (value is None and name == "max_seconds"),
                 f"--{name.replace('_', '-')} is {brief(value)}; expected a number.",
             )
+        good = isinstance(self.tensorboard, bool) and isinstance(self.track, str | None)
+        require(
+            good, f"--tensorboard is {self.tensorboard} and --track {brief(self.track)}; expected a name."
+        )
         good = isinstance(self.demos, tuple) and all(isinstance(source, str) for source in self.demos)
         require(good, f"--demos is {brief(self.demos)}; expected a list of paths.")
 

@@ -27,6 +27,7 @@ from qhat.errors import blaming, require
 from qhat.presets import preset_of, read_preset
 from qhat.recipe import AXES, Recipe
 from qhat.runs.folder import RunFolder
+from qhat.tracking import trackers_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,7 @@ def run(words: Sequence[str]) -> int:
         if path is not None:
             RunFolder.open(path)
 
+    trackers_of(config)
     for source in config.demos:
         require_readable(source)
     if told.video:
