@@ -173,9 +173,9 @@ class WeightsAndBiases:
         """Begin a run of project qhat, or go on with it."""
         wandb: Any = importlib.import_module("wandb")
         name = _id(folder, "wandb", lambda: uuid.uuid4().hex)
-        self._run = wandb.init(
-            project=PROJECT, name=folder.name, config=dict(config), dir=str(folder), id=name, resume="allow"
-        )
+        # Its files are in ./wandb, not in the run folder: they have links, which a run folder may not.
+        settings = {"project": PROJECT, "name": folder.name, "config": dict(config)}
+        self._run = wandb.init(**settings, id=name, resume="allow")
         # wandb takes no step twice, and a resumed run has some again.
         self._run.define_metric("*", step_metric="env_step")
 
