@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from qhat.config import TrainConfig
 from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.own import Own, name_of
-from qhat.errors import QhatError, near_miss, require
+from qhat.errors import QhatError
 from qhat.evaluation import Cut, Judge, player_of
 from qhat.learner import Metrics
 from qhat.memory import REST, give_back, nbytes, require_memory, resident
@@ -34,9 +34,10 @@ from qhat.runs.manifest import read_about
 from qhat.runs.pieces import Pieces
 from qhat.runs.progress import Progress
 from qhat.runs.saving import require_space, save
-from qhat.runs.tables import episode_rows, evaluation_rows, has_row, speed
-from qhat.stage import is_python, staged
+from qhat.runs.tables import episode_rows, evaluation_rows, has_row, progress_rows, speed
+from qhat.stage import configured, is_python, staged
 from qhat.statistics import mean_of_finite
+from qhat.tracking import Tracker, Tracking, trackers_of
 from qhat.training.host import HostLoop
 from qhat.training.loop import Loop
 from qhat.training.state import Log, TrainState
@@ -65,6 +66,7 @@ def train(
     judge: Judge | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
+    trackers: Sequence[Tracker] = (),
     **settings: Any,
 ) -> Run:
     """Train, and leave a run folder.
@@ -76,6 +78,7 @@ def train(
         judge: what plays the run's own evaluations of a Gymnasium environment, if not more of `env`.
         progress: called a few times a second at most.
         should_stop: asked between compiled calls; when true the run saves and stops.
+        trackers: told of the numbers of metrics.csv and eval.csv, beside those that the settings name.
         settings: fields of `TrainConfig` to change, for example `seeds=8`.
 
     Raises:
@@ -84,9 +87,10 @@ def train(
         Interrupted: `should_stop` was true.
     """
     name = env if isinstance(env, str) else name_of(env)
-    config = _configured(env, name, config, settings)
+    config = configured(env, name, config, settings)
     paths = {key: Path(told) for key in ("run_dir", "init_from") if (told := getattr(config, key))}
     config = dataclasses.replace(config, **paths).validate()
+    tracking = Tracking([*trackers_of(config), *trackers])
     devices.prepare(devices.devices_for(config.seeds), spare=is_python(env, config))
     shards = devices.dividing(config.seeds, len(jax.local_devices()))
     since = _step_reached(config) if config.resume else 0
@@ -94,22 +98,8 @@ def train(
         staged(env, config, judge, shards, since) as stage,
         contextlib.ExitStack() as held,
     ):
-        return _Session(config, stage.environment, stage.judge, shards, held).run(progress, should_stop)
-
-
-def _configured(
-    env: str | Own, name: str, config: TrainConfig | None, settings: dict[str, Any]
-) -> TrainConfig:
-    """Return what to train with. Raises `UsageError` for a setting that there is not, or another `env`."""
-    known = [field.name for field in dataclasses.fields(TrainConfig) if field.name != "env"]
-    for setting in settings:
-        require(setting in known, f"train has no setting '{setting}'." + near_miss(setting, known))
-    require(
-        config is None or not isinstance(env, str) or config.env == env,
-        f"env is '{env}' and config.env '{config.env if config else ''}'; expected the same.",
-    )
-    config = TrainConfig.of(name) if config is None else config
-    return dataclasses.replace(config, env=name, **settings)
+        session = _Session(config, stage.environment, stage.judge, shards, held, tracking)
+        return session.run(progress, should_stop)
 
 
 class _Session:
@@ -122,7 +112,9 @@ class _Session:
         judge: Judge,
         devices: int,
         held: contextlib.ExitStack,
+        tracking: Tracking,
     ):
+        self.tracking = tracking
         self.judge, self.spec = judge, environment.spec
         self.program = program_of(config.recipe, self.spec, config.wrap, config.on_nan == "stop")
         self.config = config = dataclasses.replace(config, recipe=self.program.recipe)
@@ -140,6 +132,10 @@ class _Session:
             self.pieces.saved(self.folder.last(), self.state)
         self.faults = Faults(self.folder.path, config, self.state.seeds)
         self.faults.require_any()
+        held.callback(tracking.finish)
+        tracking.start(
+            config.to_json(), self.folder.path, int(self.state.clock.iterations) * config.recipe.num_envs
+        )
         self.started = self.evaluating = time.perf_counter()
         self.score = self.evaluation = math.nan
         self.broken, self.clipped, self.stopped = 0, 0.0, False
@@ -250,22 +246,20 @@ class _Session:
     def _write(self, at: int, count: int, log: Log, rate: float) -> float:
         """Add a call's episodes and metrics to metrics.csv; return the mean loss."""
         E = self.config.recipe.num_envs
-        epsilon = float(self.config.recipe.explore.epsilon(jnp.int32(at * E)))
+        self.epsilon = float(self.config.recipe.explore.epsilon(jnp.int32(at * E)))
         rows = episode_rows(log, at - count, E)
         scores = [row["score"] for row in rows]
-        skipped = np.asarray(self.state.seeds.guard.skipped)
         means = {name: mean_of_finite(np.asarray(getattr(log.metrics, name))) for name in LEARNER_METRICS}
         self.clipped = float(np.nanmax(means["clipped"], initial=0.0))
-        for seed in range(self.config.seeds):
-            row = {name: f"{means[name][seed]:.6g}" for name in means}
-            row |= {"epsilon": f"{epsilon:.4g}", "steps_per_second": speed(rate)}
-            row |= {"broken": str(int(log.broken[seed].sum())), "skipped": str(int(skipped[seed]))}
-            rows.append({"kind": "progress", "seed_index": seed, "step": at * E, **row})
+        now = {"epsilon": f"{self.epsilon:.4g}", "steps_per_second": speed(rate)}
+        rows += progress_rows(
+            at * E, means, np.asarray(log.broken), np.asarray(self.state.seeds.guard.skipped), now
+        )
         self.folder.append(self.folder.metrics, rows)
+        self.tracking.rows(rows)
         self.broken += int(log.broken.sum())
         if scores:
             self.score = float(np.mean(scores[-100:]))
-        self.epsilon = epsilon
         return float(np.mean(means["loss"]))
 
     def _evaluate(self, at: int) -> None:
@@ -289,6 +283,7 @@ class _Session:
         self.evaluation = float(returns.mean())
         rows = evaluation_rows(step, played, self.spec.actions.commands is not None)
         self.folder.append(self.folder.evaluations, rows)
+        self.tracking.rows(rows, "evaluation")
         # Of equals the latest: it has seen most.
         self._choose(returns.mean(axis=1) >= self.best["score"], returns.mean(axis=1), step)
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from qhat.axis import to_json
+from qhat.environments import options, wrappers
 from qhat.environments.scales import CONTROL
+from qhat.environments.wrappers import Wrapper
+from qhat.errors import UsageError, blaming, require
 from qhat.exploration import EpsilonGreedy
+from qhat.files import brief, read_json
 from qhat.heads import Expected
 from qhat.policies import Double
 from qhat.recipe import Recipe
@@ -148,3 +155,71 @@ def preset_of(env_id: str) -> Preset | None:
     """Return the preset of an environment, if it has one."""
     backend, colon, name = env_id.partition(":")
     return PRESETS.get(name if colon and backend in ("qhat", "gymnax", "envpool", "gym") else env_id)
+
+
+FORMAT = "qhat-preset-1"
+
+
+@dataclasses.dataclass(frozen=True)
+class PresetFile:
+    """A preset in a file of its own, as `qhat tune` writes it and `qhat train --preset FILE` takes it."""
+
+    env: str
+    """What it was found for."""
+    preset: Preset
+    env_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    wrap: tuple[Wrapper, ...] = ()
+    found: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """How it was found, for people; nothing is read of it."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return fields of `TrainConfig`."""
+        own = {field.name: getattr(self.preset, field.name) for field in dataclasses.fields(Preset)}
+        return {"recipe_name": NAME, **own, "env_kwargs": dict(self.env_kwargs), "wrap": self.wrap}
+
+    def text(self) -> str:
+        """Write it as JSON, with every default spelled out."""
+        written = {
+            "format": FORMAT,
+            "env": self.env,
+            "env_kwargs": dict(self.env_kwargs),
+            "wrap": [to_json(part) for part in self.wrap],
+            **{field.name: getattr(self.preset, field.name) for field in dataclasses.fields(Preset)},
+            "recipe": self.preset.recipe.to_json(),
+            "found": dict(self.found),
+        }
+        return json.dumps(written, indent=2) + "\n"
+
+
+def read_preset(path: Path) -> PresetFile:
+    """Read a preset file: data, every value of which is checked.
+
+    Raises:
+        UsageError: it is missing, damaged, or something else.
+    """
+    try:
+        data = read_json(path)
+    except FileNotFoundError:
+        raise UsageError(f"There is no preset file '{path}'.") from None
+    good = isinstance(data, dict) and data.get("format") == FORMAT
+    require(good, f"'{path}' is no preset file: its format is not '{FORMAT}'.")
+    with blaming(f"'{path}'"):
+        counts = {}
+        for name in ("steps", "eval_every", "eval_episodes"):
+            value = data.get(name)
+            require(
+                type(value) is int and 1 <= value < 2**31,
+                f"{name} is {brief(value)}; expected a whole number of 1 or more, below 2147483648.",
+            )
+            counts[name] = value
+        require(isinstance(data.get("env"), str), f"env is {brief(data.get('env'))}; expected an id.")
+        found = data.get("found", {})
+        require(isinstance(found, dict), f"found is {brief(found)}; expected an object.")
+        wrap = data.get("wrap", [])
+        require(isinstance(wrap, list), f"wrap is {brief(wrap)}; expected a list.")
+        kwargs = data.get("env_kwargs", {})
+        require(isinstance(kwargs, dict), f"env_kwargs is {brief(kwargs)}; expected an object.")
+        preset = Preset(Recipe.from_json(data.get("recipe")), **counts)
+        around, kwargs = wrappers.listed(wrap), options.check(kwargs)
+        wrappers.validate(around)
+        return PresetFile(data["env"], preset, kwargs, around, found)

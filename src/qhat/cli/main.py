@@ -20,6 +20,7 @@ COMMANDS = {
     "recipes": "list the algorithms, as values on the axes",
     "envs": "list the environments",
     "benchmark": "train a suite over seeds, and compare it with published and pinned figures",
+    "tune": "search an environment's settings, and write them as a preset file",
     "doctor": "look at this machine, or at an environment: what it does, how fast it is",
 }
 
