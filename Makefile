@@ -55,4 +55,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf .venv .venv-bench .cache
+	rm -rf .venv .venv-bench .venv-bench-rejax .cache

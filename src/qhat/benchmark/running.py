@@ -7,7 +7,6 @@ import datetime
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import re
 import shutil
@@ -16,11 +15,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from qhat.benchmark.results import WHICH, Row
 from qhat.benchmark.suites import Task
 from qhat.config import TrainConfig
+from qhat.devices import machine
 from qhat.errors import require
 from qhat.experiment import Interrupted, train
 from qhat.files import read_json
@@ -235,15 +233,3 @@ def versions() -> dict[str, str]:
     """Return the versions that a result depends on most."""
     named = {name: importlib.metadata.version(name) for name in ("qhat", "jax")}
     return {**named, "python": platform.python_version()}
-
-
-def machine() -> str:
-    """Describe this machine in a line."""
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration, UnicodeDecodeError):
-        pass
-    memory = psutil.virtual_memory().total / 2**30
-    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}"
