@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from qhat.config import TrainConfig
     from qhat.errors import QhatError, UsageError
     from qhat.experiment import train
+    from qhat.exporting.export import export
     from qhat.recipe import Recipe
     from qhat.report.video import play
     from qhat.run import Run, evaluate
@@ -25,6 +26,7 @@ _HOMES = {
     "TrainConfig": "qhat.config",
     "UsageError": "qhat.errors",
     "evaluate": "qhat.run",
+    "export": "qhat.exporting.export",
     "play": "qhat.report.video",
     "train": "qhat.experiment",
 }
@@ -38,6 +40,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "evaluate",
+    "export",
     "play",
     "recipes",
     "train",

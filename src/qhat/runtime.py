@@ -82,7 +82,10 @@ class Policy:
         pictures = any(one.get("op") == "convolution" for one in about["network"])
         onnx = runtime == "onnxruntime" or (runtime == "auto" and pictures and _has_onnxruntime(folder))
         try:
-            run = _session(folder, about) if onnx else _numpy(folder, about)
+            if onnx:
+                run = _session(folder, about)
+            else:
+                run = plan(about["network"], _tensors(folder / WEIGHTS, about))
             policy = Policy(about, run, onnx, beyond)
             q = policy.q_values(np.zeros(policy.shape, policy.dtype), _check=False)
             _need(not np.isnan(q).any(), "its values at 0 are not numbers.")
@@ -245,7 +248,7 @@ class Runner:
         _need(isinstance(wait, (int, float)) and 0 < wait < math.inf,
               f"timeout is {wait!r}; expected seconds, more than 0: timeout=, or qhat export --timeout.")  # fmt: skip
         number = isinstance(safe, (int, float, list, tuple, np.ndarray, np.generic))
-        self._safe_action = _action(policy.about["actions"], safe, "safe_action") if number else safe
+        self._safe_action = read_action(policy.about["actions"], safe, "safe_action") if number else safe
         self.policy, self.timeout, self._safety, self._clock = policy, float(wait), safety, clock
         self._lock, self._seen, self._acted = threading.Lock(), None, None
         self.reason, self.safe_count = "", 0
@@ -302,10 +305,10 @@ class Runner:
         if self._safety is None:
             return action
         given = action.copy() if isinstance(action, np.ndarray) else action
-        return _action(self.policy.about["actions"], self._safety(given), "the safety filter's action")
+        return read_action(self.policy.about["actions"], self._safety(given), "the safety filter's action")
 
 
-def _action(told: dict, value: Any, name: str) -> Any:
+def read_action(told: dict, value: Any, name: str) -> Any:
     """Return a value that is an action. Raises `PolicyError` for any other."""
     action, F = _array(value), len(told["choices"])
     if told["kind"] == "joints":
@@ -393,11 +396,15 @@ def _require_sound(about: dict) -> None:
         raise ValueError("network")
 
 
+def digest(about: dict) -> str:
+    """Hash what policy.json says, but for the hashes of the files: those have this one in them."""
+    rest = {name: value for name, value in about.items() if name != "files"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def _require_same(about: dict, given: Any, path: Path) -> None:
     """Refuse a policy.json that was edited since the file was written."""
-    rest = {name: value for name, value in about.items() if name != "files"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    _need(given == hashlib.sha256(text.encode()).hexdigest(),
+    _need(given == digest(about),
           f"'{path.with_name(ABOUT)}' does not agree with '{path.name}': it was edited, or is of another"
           " export. Export again; safe_action and timeout can be given to the Runner.")  # fmt: skip
 
@@ -406,7 +413,7 @@ def _tensors(path: Path, about: dict) -> dict:
     """Read weights.safetensors: every byte is accounted for, every number is finite."""
     data = _bytes(path)
     length = int.from_bytes(data[:8], "little")
-    _need(8 <= len(data) and length <= len(data) - 8, f"'{path}' is damaged: its header is longer than it.")
+    _need(len(data) >= 8 and length <= len(data) - 8, f"'{path}' is damaged: its header is longer than it.")
     tensors: dict = {}
     try:
         header = json.loads(data[8 : 8 + length].decode("utf-8"))
@@ -502,28 +509,27 @@ def open_graph(data: bytes) -> Any:
         raise PolicyError(f"'{GRAPH}' cannot be opened by onnxruntime: {error}") from None
 
 
-def _numpy(folder: Path, about: dict) -> Callable:
+def plan(ops: list, tensors: dict) -> Callable:
     """Return the network as a function of one whole observation, its buffers made once."""
-    tensors = _tensors(folder / WEIGHTS, about)
-    steps, ops = [], about["network"]
-    rows = 0
+    steps, rows = [], 0
     for index, told in enumerate(ops):
         kind = told["op"]
-        if kind == "stack":
-            _need(index == 0, f"'{ABOUT}' is damaged: a stack comes first.")
-        elif kind == "dense":
-            rectify = ops[index + 1 : index + 2] == [{"op": "relu"}]
-            steps.append(_dense(tensors[told["weight"]], tensors[told["bias"]], rows, rectify))
-        elif kind == "relu" and index and ops[index - 1]["op"] == "dense":
-            pass  # in the dense layer
-        elif kind in MAKERS:
-            steps.append(MAKERS[kind](told, tensors))
-            rows = {"fractions": len(tensors[told["table"]]) if kind == "fractions" else 0,
-                    "mean_fractions": 0}.get(kind, rows)  # fmt: skip
-        else:
-            raise PolicyError(
-                f"'{ABOUT}' has the operation {str(kind)[:40]!r}; expected {', '.join(MAKERS)}."
+        before, after = ops[index - 1]["op"] if index else "", ops[index + 1 : index + 2]
+        if kind == "dense":
+            steps.append(
+                _dense(tensors[told["weight"]], tensors[told["bias"]], rows, after == [{"op": "relu"}])
             )
+        elif kind in MAKERS:
+            if kind == "fractions":
+                rows = len(tensors[told["table"]])
+            if kind == "mean_fractions":
+                rows = 0
+            # A dense layer's own is in it.
+            if kind != "relu" or before != "dense":
+                steps.append(MAKERS[kind](told, tensors))
+        elif kind != "stack" or index:
+            known = ", ".join(["dense", *MAKERS])
+            raise PolicyError(f"'{ABOUT}' has the operation {kind[:40]!r}; expected {known}.")
     run = tuple(steps)
 
     def forward(x: np.ndarray) -> np.ndarray:
@@ -538,7 +544,7 @@ def _numpy(folder: Path, about: dict) -> Callable:
 
 def _dense(weight: np.ndarray, bias: np.ndarray, rows: int, rectify: bool) -> Callable:
     """A layer that writes into a buffer of its own."""
-    outputs, inputs = weight.shape
+    outputs = len(weight)
     shape = (rows, outputs) if rows else (outputs,)
     out, zeros, turned = np.zeros(shape, np.float32), np.zeros(shape, np.float32), weight.T
     _need(bias.shape == (outputs,), f"'{ABOUT}' is damaged: a layer's bias is not as long as its outputs.")

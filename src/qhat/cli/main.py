@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train an agent and leave a run folder",
     "evaluate": "score a run in fresh episodes of the reference environment",
     "play": "film a run's policy",
+    "export": "write a run's policy for a robot: ONNX, a runner without JAX, the proof",
     "plot": "draw a run's learning curve",
     "recipes": "list the algorithms, as values on the axes",
     "envs": "list the environments",
