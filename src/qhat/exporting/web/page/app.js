@@ -1,6 +1,8 @@
 // The page: the loop of policy and environment, the controls, what is drawn.
 
 const element = (id) => document.getElementById(id);
+/** A number as one writes it, with a minus sign; nothing is no less than nothing. */
+const number = (value, digits) => value.toFixed(digits).replace(/^-(?=0(\.0*)?$)/, "").replace("-", "−");
 const HISTORY = 300;
 const AGAIN = 1.5; // Seconds for which an episode's end is shown.
 
@@ -143,7 +145,7 @@ class View {
     const { app } = this;
     const { environment } = app;
     const scene = element("scene");
-    scene.style.maxWidth = environment.aspect === 1 ? "min(100%, 74vh)" : "100%";
+    scene.style.maxWidth = environment.aspect === 1 ? "min(100%, 66vh)" : "100%";
     const part = app.playing ? Math.min(app.due / environment.period, 1) : 1;
     environment.draw(...this.sheet(scene, environment.aspect), this.colour, part);
     this.drawValues();
@@ -168,7 +170,7 @@ class View {
     this.high = Math.max(most, Number.isFinite(this.high) ? this.high + 0.01 * (most - this.high) : most);
     const span = Math.max(this.high - this.low, 1e-6);
     this.rows.forEach(({ line, value, bar }, i) => {
-      value.textContent = q[i].toFixed(3).replace("-", "−");
+      value.textContent = number(q[i], 3);
       bar.style.width = `${4 + (96 * (q[i] - this.low)) / span}%`;
       if (i === action) line.setAttribute("aria-current", "true");
       else line.removeAttribute("aria-current");
@@ -194,7 +196,7 @@ class View {
     pen.textAlign = "right";
     pen.textBaseline = "middle";
     for (const value of [high, low]) {
-      const text = value.toFixed(Math.abs(value) >= 100 ? 0 : 1).replace("-", "−");
+      const text = number(value, Math.abs(value) >= 100 ? 0 : 1);
       pen.fillText(text, width - 1, Y(value));
     }
   }

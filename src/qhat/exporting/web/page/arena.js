@@ -90,7 +90,7 @@ function drawBeams(robot, pen, X, Y, shown, colour) {
 function drawTrail(robot, pen, X, Y, place, colour) {
   pen.strokeStyle = colour.body;
   pen.lineWidth = 2;
-  pen.lineCap = "round";
+  pen.lineCap = "butt";
   // The newest part of a step is still to be driven.
   const points = [...robot.trail.slice(0, -1), place];
   for (let i = 1; i < points.length; i++) {

@@ -31,7 +31,7 @@ class CartPole {
     this.speed = 1;
     this.choices = ["push left", "push right"];
     this.task = "Keep the pole upright. Push it, and see how the policy answers.";
-    this.aspect = 1.9;
+    this.aspect = 2.35;
     this.push = 0;
     this.reset();
   }
@@ -63,11 +63,11 @@ class CartPole {
   readout() {
     const { x, speed, theta, omega } = this.state;
     return [
-      ["cart", `${x.toFixed(2)} m`],
-      ["its speed", `${speed.toFixed(2)} m/s`],
-      ["pole", `${((theta * 180) / Math.PI).toFixed(1)}°`],
-      ["its turning", `${omega.toFixed(2)} rad/s`],
-      ["push", `${this.push.toFixed(2)} N`],
+      ["cart", `${number(x, 2)} m`],
+      ["its speed", `${number(speed, 2)} m/s`],
+      ["pole", `${number((theta * 180) / Math.PI, 1)}°`],
+      ["its turning", `${number(omega, 2)} rad/s`],
+      ["push", `${number(this.push, 2)} N`],
     ];
   }
 
@@ -80,12 +80,13 @@ class CartPole {
   draw(pen, width, height, colour, part) {
     const between = (name) => this.before[name] + part * (this.state[name] - this.before[name]);
     const scale = width / 5.6;
-    const ground = height * 0.76;
+    const ground = height - 0.55 * scale;
     const [x, theta] = [width / 2 + between("x") * scale, between("theta")];
     this.drawTrack(pen, width, scale, ground, colour);
-    const [wide, tall] = [0.62 * scale, 0.3 * scale];
+    const [wide, tall] = [0.5 * scale, 0.24 * scale];
     const pivot = ground - tall - 0.07 * scale;
-    const tip = [x + Math.sin(theta) * scale * 1.35, pivot - Math.cos(theta) * scale * 1.35];
+    const long = 2 * CARTPOLE.half * scale;
+    const tip = [x + Math.sin(theta) * long, pivot - Math.cos(theta) * long];
     pen.fillStyle = colour.body;
     pen.beginPath();
     pen.roundRect(x - wide / 2, pivot, wide, tall, 0.06 * scale);
@@ -93,11 +94,11 @@ class CartPole {
     pen.fillStyle = colour.ink;
     for (const side of [-1, 1]) {
       pen.beginPath();
-      pen.arc(x + side * wide * 0.3, ground - 0.06 * scale, 0.085 * scale, 0, 2 * Math.PI);
+      pen.arc(x + side * wide * 0.3, ground - 0.06 * scale, 0.075 * scale, 0, 2 * Math.PI);
       pen.fill();
     }
     pen.strokeStyle = colour.accent;
-    pen.lineWidth = 0.1 * scale;
+    pen.lineWidth = 0.085 * scale;
     pen.lineCap = "round";
     pen.beginPath();
     pen.moveTo(x, pivot + 0.06 * scale);
@@ -141,7 +142,7 @@ class CartPole {
     for (const side of [-1, 1]) {
       const at = width / 2 + side * CARTPOLE_LIMITS.x * scale;
       pen.moveTo(at, ground);
-      pen.lineTo(at, ground - 2 * scale);
+      pen.lineTo(at, ground - 1.6 * scale);
     }
     pen.stroke();
     pen.setLineDash([]);

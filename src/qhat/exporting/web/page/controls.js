@@ -45,17 +45,17 @@ function showTheme() {
 function connectPush() {
   const slider = element("push");
   element("pushing").hidden = false;
-  element("keys").innerHTML = keys([["Space", "play, pause"], ["N", "step"], ["R", "reset"], ["← →", "push, while held"]]);
+  tellKeys([["← →", "push, while held"]]);
   slider.addEventListener("input", () => setPush(Number(slider.value)));
-  for (const end of ["pointerup", "pointercancel", "change", "blur"]) {
-    slider.addEventListener(end, (event) => event.type === "change" && slider.matches(":active") ? 0 : setPush(0));
-  }
+  // By the keyboard it stays where it is put, until the slider is left.
+  for (const end of ["pointerup", "pointercancel", "blur"]) slider.addEventListener(end, () => setPush(0));
 }
 
 function setPush(push) {
   app.environment.push = push;
   element("push").value = String(push);
-  element("pushed").textContent = `${push.toFixed(2).replace("-", "−")} N`;
+  element("push").setAttribute("aria-valuetext", `${Math.abs(push).toFixed(2)} newtons ${push < 0 ? "left" : "right"}`);
+  element("pushed").textContent = `${number(push, 2)} N`;
 }
 
 function holdPush(way) {
@@ -67,7 +67,7 @@ function holdPush(way) {
 /** TurtleBot3: click, tap or drag in the arena; the arrow keys move the goal. */
 function connectGoal() {
   const scene = element("scene");
-  element("keys").innerHTML = keys([["Space", "play, pause"], ["N", "step"], ["R", "reset"], ["← ↑ ↓ →", "move the goal"]]);
+  tellKeys([["← ↑ ↓ →", "move the goal"]]);
   scene.style.cursor = "crosshair";
   const put = (event) => {
     const box = scene.getBoundingClientRect();
@@ -87,7 +87,16 @@ function putGoal(x, y) {
   app.think();
 }
 
-const keys = (pairs) => pairs.map(([key, what]) => `<kbd>${key}</kbd> ${what}`).join(" &nbsp; ");
+function tellKeys(own) {
+  for (const [key, what] of [["Space", "play, pause"], ["N", "step"], ["R", "reset"], ...own]) {
+    const pair = document.createElement("span");
+    const cap = document.createElement("kbd");
+    cap.textContent = key;
+    pair.append(cap, ` ${what}`);
+    element("keys").append(pair);
+  }
+}
+
 const WAYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 function onKey(event) {
@@ -134,4 +143,4 @@ connect();
 requestAnimationFrame(frame);
 
 // For the console: qhat.policy.qValues([...]), qhat.environment.state.
-window.qhat = { app, policy: app.policy, environment: app.environment };
+window.qhat = { app, policy: app.policy, environment: app.environment, Policy };
