@@ -27,6 +27,8 @@ import numpy as np
 
 FORMAT = 1
 WEIGHTS, GRAPH, ABOUT = "weights.safetensors", "policy.onnx", "policy.json"
+ALONE, ALONE_ROWS = 9_000, 250_000
+"""Multiplications, by a vector and by a matrix, that OpenBLAS does on one thread."""
 LARGEST = 2**31
 """Bytes of the largest file that is read."""
 
@@ -553,16 +555,24 @@ def plan(ops: list, tensors: dict) -> Callable:
 
 def _dense(weight: np.ndarray, bias: np.ndarray, rows: int, rectify: bool) -> Callable:
     """A layer that writes into a buffer of its own."""
-    outputs = len(weight)
+    outputs, inputs = weight.shape
     shape = (rows, outputs) if rows else (outputs,)
-    out, zeros, turned = np.zeros(shape, np.float32), np.zeros(shape, np.float32), weight.T
+    out, zeros = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     _need(bias.shape == (outputs,), f"'{ABOUT}' is damaged: a layer's bias is not as long as its outputs.")
+    # In parts that BLAS does on one thread: to wait for another takes longer than to do it, on a busy
+    # machine a thousand times.
+    many = max(1, ALONE_ROWS // weight.size if rows else ALONE // inputs)
+    ends = range(0, rows or outputs, many)
+    parts = tuple((weight[at : at + many], out[at : at + many]) for at in ends)
+    turned, places = weight.T, tuple(slice(at, at + many) for at in ends)
 
     def step(x: np.ndarray, dot: Any = np.dot, add: Any = np.add, most: Any = np.maximum) -> np.ndarray:
         if rows:
-            dot(x, turned, out)
+            for place in places:
+                dot(x[place], turned, out[place])
         else:
-            dot(weight, x, out)
+            for part, own in parts:
+                dot(part, x, own)
         add(out, bias, out)
         if rectify:
             most(out, zeros, out)
