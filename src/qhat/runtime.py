@@ -27,6 +27,8 @@ import numpy as np
 
 FORMAT = 1
 WEIGHTS, GRAPH, ABOUT = "weights.safetensors", "policy.onnx", "policy.json"
+ALONE, ALONE_ROWS = 9_000, 250_000
+"""Multiplications, by a vector and by a matrix, that OpenBLAS does on one thread."""
 LARGEST = 2**31
 """Bytes of the largest file that is read."""
 
@@ -58,7 +60,7 @@ class Policy:
             rows = [[*own, *[own[-1]] * (C - len(own))] for own in told["commands"]]
             self._table = np.array(rows, told["dtype"])
         first = about["network"][0]
-        self._stack = first if first.get("op") == "stack" else None
+        self._stack: Any = first if first.get("op") == "stack" else None
         self.reset()
 
     @staticmethod
@@ -207,8 +209,10 @@ class Policy:
         legal = _array(mask)
         F, C = self._outputs
         good = legal.dtype.kind in "biuf" and legal.shape in ((F, C), *([(C,)] if F == 1 else []))
-        _need(good and bool(np.isin(legal, (0, 1)).all()),
-              f"The mask has shape {legal.shape}; expected 0 or 1 for each of {self._outputs} choices.")  # fmt: skip
+        _need(
+            good and bool(np.isin(legal, (0, 1)).all()),
+            f"The mask has shape {legal.shape}; expected 0 or 1 for each of {self._outputs} choices.",
+        )
         legal = legal.reshape(F, C).astype(bool)
         allowed = legal if self._exists is None else legal & self._exists
         _need(bool(allowed.any(axis=1).all()), "The mask allows no action; expected at least one.")
@@ -240,13 +244,15 @@ class Runner:
             PolicyError: no safe action or timeout, or ones that have no meaning.
         """
         safe = policy.about.get("safe_action") if safe_action is None else safe_action
-        wait = policy.about.get("timeout") if timeout is None else timeout
+        wait: Any = policy.about.get("timeout") if timeout is None else timeout
         _need(
             safe is not None,
             "No safe action is known; expected safe_action=, or qhat export --safe-action.",
         )
-        _need(isinstance(wait, (int, float)) and 0 < wait < math.inf,
-              f"timeout is {wait!r}; expected seconds, more than 0: timeout=, or qhat export --timeout.")  # fmt: skip
+        _need(
+            _number(wait) and wait > 0,
+            f"timeout is {wait!r}; expected seconds, more than 0: timeout=, or qhat export --timeout.",
+        )
         number = isinstance(safe, (int, float, list, tuple, np.ndarray, np.generic))
         self._safe_action = read_action(policy.about["actions"], safe, "safe_action") if number else safe
         self.policy, self.timeout, self._safety, self._clock = policy, float(wait), safety, clock
@@ -315,13 +321,17 @@ def read_action(told: dict, value: Any, name: str) -> Any:
         low, high = (np.array([end(own) for own in told["commands"]]) for end in (min, max))
         action = np.atleast_1d(action)
         good = action.dtype.kind in "iuf" and action.shape == (F,)
-        _need(good and bool(((action >= low) & (action <= high)).all()),
-              f"{name} is {value!r}; expected {F} commands from {low.tolist()} to {high.tolist()}.")  # fmt: skip
+        _need(
+            good and bool(((action >= low) & (action <= high)).all()),
+            f"{name} is {value!r}; expected {F} commands from {low.tolist()} to {high.tolist()}.",
+        )
         return action.astype(told["dtype"])
     good = action.dtype.kind in "iu" and action.shape == (() if told["kind"] == "discrete" else (F,))
     most = np.array(told["choices"])
-    _need(good and bool(((action >= 0) & (np.ravel(action) < most)).all()),
-          f"{name} is {value!r}; expected whole numbers from 0 to below {most.tolist()}.")  # fmt: skip
+    _need(
+        good and bool(((action >= 0) & (np.ravel(action) < most)).all()),
+        f"{name} is {value!r}; expected whole numbers from 0 to below {most.tolist()}.",
+    )
     return int(action) if told["kind"] == "discrete" else action.astype(int)
 
 
@@ -423,8 +433,11 @@ def _tensors(path: Path, about: dict) -> dict:
             begin, end = told["data_offsets"]
             _whole(told["shape"], 0)
             count = math.prod(told["shape"])
-            _need(told["dtype"] == "F32" and begin == at and end - begin == 4 * count and first + end <= len(data),
-                  f"'{path}' is damaged: tensor '{name}' is not where, or what, it should be.")  # fmt: skip
+            whole = begin == at and end - begin == 4 * count and first + end <= len(data)
+            _need(
+                told["dtype"] == "F32" and whole,
+                f"'{path}' is damaged: tensor '{str(name)[:80]}' is not where, or what, it should be.",
+            )
             value = np.frombuffer(data, "<f4", count, first + begin).astype(np.float32)
             _need(
                 bool(np.isfinite(value).all()),
@@ -467,12 +480,11 @@ def _session(folder: Path, about: dict) -> Callable:
     path = folder / GRAPH
     data = _bytes(path)
     try:
-        import onnxruntime
+        session = open_graph(data)
     except ImportError:
         raise PolicyError(
             "onnxruntime is not installed: pip install onnxruntime, or runtime='numpy'."
         ) from None
-    session = open_graph(data)
     given = session.get_modelmeta().custom_metadata_map
     _require_same(about, given.get("policy_sha256"), path)
     stacks = about["network"][0].get("op") == "stack"
@@ -481,7 +493,6 @@ def _session(folder: Path, about: dict) -> Callable:
     if about["actions"]["kind"] == "discrete":
         shape = (1, shape[2])
     extra = {"mask": np.ones(shape, bool)} if about["actions"]["masked"] else {}
-    failed = onnxruntime.capi.onnxruntime_pybind11_state.Fail
 
     def run(x: np.ndarray, frames: np.ndarray, fresh: bool) -> tuple:
         feed = {"observation": x[None], **extra}
@@ -489,7 +500,7 @@ def _session(folder: Path, about: dict) -> Callable:
             feed.update(frames=frames[None], start=np.array([fresh]))
         try:
             out = session.run(names, feed)
-        except failed as error:
+        except Exception as error:  # its exceptions have no common class but this one
             raise PolicyError(f"onnxruntime cannot run '{path}': {error}") from None
         return out[0], (out[1][0] if stacks else frames)
 
@@ -544,16 +555,24 @@ def plan(ops: list, tensors: dict) -> Callable:
 
 def _dense(weight: np.ndarray, bias: np.ndarray, rows: int, rectify: bool) -> Callable:
     """A layer that writes into a buffer of its own."""
-    outputs = len(weight)
+    outputs, inputs = weight.shape
     shape = (rows, outputs) if rows else (outputs,)
-    out, zeros, turned = np.zeros(shape, np.float32), np.zeros(shape, np.float32), weight.T
+    out, zeros = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     _need(bias.shape == (outputs,), f"'{ABOUT}' is damaged: a layer's bias is not as long as its outputs.")
+    # In parts that BLAS does on one thread: to wait for another takes longer than to do it, on a busy
+    # machine a thousand times.
+    many = max(1, ALONE_ROWS // weight.size if rows else ALONE // inputs)
+    ends = range(0, rows or outputs, many)
+    parts = tuple((weight[at : at + many], out[at : at + many]) for at in ends)
+    turned, places = weight.T, tuple(slice(at, at + many) for at in ends)
 
     def step(x: np.ndarray, dot: Any = np.dot, add: Any = np.add, most: Any = np.maximum) -> np.ndarray:
         if rows:
-            dot(x, turned, out)
+            for place in places:
+                dot(x[place], turned, out[place])
         else:
-            dot(weight, x, out)
+            for part, own in parts:
+                dot(part, x, own)
         add(out, bias, out)
         if rectify:
             most(out, zeros, out)

@@ -37,7 +37,7 @@ class Export:
     name: str | None = None
     """Of the policy; none is the environment's and the recipe's."""
     safe_action: tuple[float, ...] | None = None
-    """What the runner returns where it cannot trust what it sees: an action, or a command for every joint."""
+    """What the runner returns where it cannot trust what it sees: an action, or every joint's command."""
     timeout: float | None = None
     """Seconds after which the runner finds an observation too old to act on."""
     control_period: float | None = None
@@ -88,18 +88,18 @@ def run(words: Sequence[str]) -> int:
     proof, alone = made.parity["onnxruntime"], made.parity["episodes"]
     print(f"{made.path}")
     print(
-        f"  proof      {proof['observations']:,} observations of {made.parity['environment']}: values within"
-        f" {proof['worst']:.1g}·max(1, |Q|), the same actions ({proof['near_ties']:,} near-ties)"
+        f"  proof      {proof['observations']:,} observations of {made.parity['environment']}:"
+        f" values within {proof['worst']:.1g}·max(1, |Q|), the same actions but for"
+        f" {proof['near_ties']:,} near-ties"
     )
     print(
-        f"  alone      {alone['played']} episodes by onnxruntime: mean return {alone['mean_return']:.1f}, the"
-        " same actions"
+        f"  alone      {alone['played']} episodes by onnxruntime: mean return"
+        f" {alone['mean_return']:.1f}, the same actions"
     )
     for name in ("numpy", "onnxruntime"):
         own = made.latency[name]
-        print(
-            f"  {name:<11}{own['p50_us']:.1f} µs a decision, p99 {own['p99_us']:.1f}, {own['max_us']:.0f} at most"
-        )
+        spans = f"p99 {own['p99_us']:.1f}, {own['max_us']:.0f} at most"
+        print(f"  {name:<12}{own['p50_us']:.1f} µs a decision, {spans}")
     sizes = ", ".join(f"{name} {size / 1000:.1f} kB" for name, size in made.files.items() if size > 1000)
     print(f"  files      {sizes}")
     print("\nnext:")

@@ -11,28 +11,32 @@ def card(about: dict[str, Any], proof: dict[str, Any], timing: dict[str, Any]) -
     safe = "" if about["safe_action"] is not None else "safe_action=…, "
     wait = "" if about["timeout"] is not None else "timeout=0.2, "
     period = about["control_period"]
-    pace = (
-        "The environment names no control period."
-        if period is None
-        else f"One decision every {period:g} s."
-    )
+    pace = "The environment names no control period."
+    if period is not None:
+        pace = f"One decision every {period:g} s."
+    source, graph, own = about["source"], proof["onnxruntime"], proof["numpy"]
+    takes = f"{seen['dtype']} {tuple(seen['shape'])}"
+    worst, numpy_worst = f"{graph['worst']:.1g}·max(1, |Q|)", f"{own['worst']:.1g}"
+    spans = [f"{timing[name]['p50_us']:g} µs in {name}" for name in ("numpy", "onnxruntime")]
     return f"""# {about["name"]}
 
-A policy trained with qhat {about["qhat"]} on {about["environment"]["id"]}: run `{about["source"]["run"]}`, recipe
-`{about["source"]["recipe"]}`, {about["source"]["checkpoint"]} weights, step {about["source"]["step"]:,}.
+A policy trained with qhat {about["qhat"]} on {about["environment"]["id"]}: run `{source["run"]}`, recipe
+`{source["recipe"]}`, {source["checkpoint"]} weights, step {source["step"]:,}.
 
 ```python
-from qhat_runtime import Policy, Runner     # the file beside this one; needs NumPy alone
+from qhat_runtime import Policy, Runner  # the file beside this one; it needs NumPy alone
 
 policy = Policy.load(".")
-action = policy.act(observation)            # {seen["dtype"]} {tuple(seen["shape"])}; raises PolicyError for anything else
+action = policy.act(observation)         # {takes}; anything else raises PolicyError
 
-robot = Runner(policy, {safe}{wait}safety=None)   # safety: your filter, action → action
-robot.observe(observation)                  # where the sensor's message comes in
-action = robot.command()                    # in the control loop: never raises; robot.reason says why it is safe
+robot = Runner(policy, {safe}{wait}safety=None)  # safety: your own filter, action → action
+robot.observe(observation)               # where the sensor's message comes in
+action = robot.command()                 # in the control loop: never raises
+robot.reason                             # why that was the safe action; empty where it was not
 ```
 
-{pace} The watchdog sees late sensors, not a control loop that hangs: the motors need one of their own.
+{pace} The watchdog sees sensors that are late, not a control loop that hangs: the motors
+need one of their own.
 
 ## In
 
@@ -44,17 +48,19 @@ action = robot.command()                    # in the control loop: never raises;
 
 ## Proof and speed
 
-On {proof["onnxruntime"]["observations"]:,} observations of {proof["environment"]} ({proof["distinct"]:,} different ones)
-the values differ from the trained network's by at most {proof["onnxruntime"]["worst"]:.1g}·max(1, |Q|) in onnxruntime and
-{proof["numpy"]["worst"]:.1g} in NumPy ({proof["numpy"]["observations"]:,} observations); every action was the same but for
-{proof["onnxruntime"]["near_ties"]:,} near-ties. In {alone["played"]} episodes ({alone["whole"]} of them whole,
-{alone["steps"]:,} steps) onnxruntime acted alone: mean return {alone["mean_return"]:.4g}, the same actions. `parity.json`.
+On {graph["observations"]:,} observations of {proof["environment"]},
+{proof["distinct"]:,} different ones, the values differ from the trained network's by at most
+{worst} in onnxruntime; in NumPy, on {own["observations"]:,} of them, by {numpy_worst}.
+Every action was the same, but for {graph["near_ties"]:,} near-ties. In {alone["played"]} episodes ({alone["whole"]} of them whole,
+{alone["steps"]:,} steps) onnxruntime acted alone: the same actions, mean return {alone["mean_return"]:.4g}.
+See `parity.json`.
 
-A decision takes {timing["numpy"]["p50_us"]:g} µs in NumPy and {timing["onnxruntime"]["p50_us"]:g} µs in onnxruntime (median; one
-thread; {timing["machine"]}). `latency.json`.
+A decision takes {" and ".join(spans)} (median; one thread; {timing["machine"]}).
+See `latency.json`.
 
-`policy.json` says all of this to programs; `policy.onnx` is the whole policy as a graph, from the observation
-to the action; `weights.safetensors` has the numbers. The three hold hashes of one another: a change to one is found.
+`policy.json` says all of this to programs; `policy.onnx` is the whole policy as one graph, from observation
+to action; `weights.safetensors` has the numbers. The three hold hashes of one another: a change to one is
+found.
 """
 
 

@@ -18,17 +18,13 @@ import numpy as np
 from safetensors.numpy import save
 
 from qhat import runtime
-from qhat._version import __version__
-from qhat.environments.base import Environment
 from qhat.environments.own import Own
-from qhat.environments.reference import reference_builder
-from qhat.errors import QhatError, UsageError, require
+from qhat.errors import QhatError, require
 from qhat.exporting import graph, latency, parity
+from qhat.exporting.about import Request, describe, ranges, read_meaning, read_safe_action
 from qhat.exporting.card import card
-from qhat.exporting.meaning import MOST_NAMES, Meaning, meaning_of
 from qhat.exporting.network import Exported, Op, read_network, require_known
 from qhat.exporting.rollout import Copies, builder_of, copies_of
-from qhat.replay.frames import split
 from qhat.run import Run
 
 RUNNER = "qhat_runtime.py"
@@ -48,19 +44,6 @@ class Export:
 
     def to_json(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "path": str(self.path)}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Request:
-    """What is exported, and what the caller says of it."""
-
-    run: Run
-    which: str
-    seed_index: int
-    name: str | None
-    safe_action: Any
-    timeout: float | None
-    control_period: float | None
 
 
 def export(
@@ -106,7 +89,7 @@ def export(
     require(name is None or bool(name.strip()), "name is empty; expected a name.")
     target = (run.folder.path / "export" if out is None else Path(out)).absolute()
     require_replaceable(target)
-    request = _Request(run, which, run.seed_index(seed_index), name, safe_action, timeout, control_period)
+    request = Request(run, which, run.seed_index(seed_index), name, safe_action, timeout, control_period)
     with contextlib.closing(copies_of(run, parity.COPIES, SEED, env)) as copies, _written(target) as new:
         return dataclasses.replace(_write(request, new, copies, env, observations, progress), path=target)
 
@@ -152,7 +135,7 @@ def _written(target: Path) -> Iterator[Path]:
 
 
 def _write(
-    request: _Request,
+    request: Request,
     new: Path,
     copies: Copies,
     env: Own | None,
@@ -169,9 +152,9 @@ def _write(
     frame = spec.shape if stack is None else _frame(spec.shape, spec.stack)
     exported = read_network(learner, weights, spec.dtype, stack)
     form = (exported, frame, spec.dtype, actions, first.legal is not None)
-    meaning = _meaning(request, env, frame)
-    about = _about(request, exported, meaning, frame, first.legal is not None)
-    about["safe_action"] = _safe_action(about, request.safe_action)
+    meaning = read_meaning(request, env, frame)
+    about = describe(request, exported, meaning, frame, first.legal is not None)
+    about["safe_action"] = read_safe_action(about, request.safe_action)
 
     progress(f"comparing {observations:,} observations")
     model = graph.build(*form, metadata={"name": about["name"]})
@@ -189,7 +172,7 @@ def _write(
         pictures,
         np.random.default_rng(0),
     )
-    about["observation"] |= _ranges(meaning, found, stack)
+    about["observation"] |= ranges(meaning, found, stack)
     model = graph.build(*form, metadata=_write_weights(new, about, exported))
     data = model.SerializeToString()
     (new / runtime.GRAPH).write_bytes(data)
@@ -232,7 +215,7 @@ def _stack(shape: tuple[int, ...], count: int, first: np.ndarray) -> Op | None:
     """
     if count == 1:
         return None
-    frames = split(first, count)
+    frames = np.moveaxis(first.reshape(len(first), count, -1), 1, 0)
     told = {"op": "stack", "count": count, "shape": list(shape)}
     if (frames == frames[-1:]).all():
         return {**told, "fill": "repeat"}
@@ -246,141 +229,12 @@ def _frame(shape: tuple[int, ...], count: int) -> tuple[int, ...]:
     return shape[1:] if shape[0] == count else (shape[0] // count, *shape[1:])
 
 
-def _meaning(request: _Request, env: Own | None, frame: tuple[int, ...]) -> Meaning:
-    run, made = request.run, None
-    build = builder_of(run, env)
-    if run.spec.backend == "qhat" and env is None:
-        import qhat.robots  # noqa: F401
-
-        drawn = dataclasses.replace(run.spec, reference=f"qhat/{run.spec.id.rpartition(':')[2]}")
-        build = reference_builder(drawn, run.options, run.wrap)
-    if build is not None and not isinstance(build, Environment):
-        made = build()
-    try:
-        return meaning_of(made, run.spec, run.wrap, frame)
-    finally:
-        if made is not None:
-            made.close()
-
-
-def _about(
-    request: _Request, exported: Exported, meaning: Meaning, frame: tuple[int, ...], masked: bool
-) -> dict[str, Any]:
-    """Write policy.json, but for what the rollouts will have seen, and the files."""
-    run, spec, actions = request.run, request.run.spec, request.run.spec.actions
-    config = run.folder.read_config()
-    recipe = str(config.get("recipe_name", "recipe"))
-    source = run.folder.path.resolve().parts[-3:]
-    kind = "joints" if actions.commands is not None else "multi_discrete" if actions.vector else "discrete"
-    period = meaning.period if request.control_period is None else request.control_period
-    return {
-        "format": runtime.FORMAT,
-        "name": request.name or f"{spec.id.rpartition(':')[2].rpartition('/')[2]} {recipe}",
-        "qhat": __version__,
-        "environment": {
-            "id": spec.id,
-            "backend": spec.backend,
-            "reference": spec.reference,
-            "options": dict(run.options),
-            "wrap": config["wrap"],
-        },
-        "source": {
-            "run": "/".join(source),
-            "recipe": recipe,
-            "checkpoint": request.which,
-            "seed_index": request.seed_index,
-            "step": _step(request),
-            "weights_sha256": run.weights_sha256(request.which),
-        },
-        "recipe": run.program.recipe.to_json(),
-        "observation": {
-            "shape": list(frame),
-            "dtype": spec.dtype,
-            "names": meaning.names,
-            "units": meaning.units,
-        },
-        "network": exported.ops,
-        "actions": {
-            "kind": kind,
-            "choices": list(actions.choices),
-            "start": list(meaning.start or (0,) * actions.factors),
-            "names": meaning.action_names,
-            "labels": None if meaning.labels is None else [meaning.labels],
-            "commands": None if actions.commands is None else [list(own) for own in actions.commands],
-            "units": meaning.action_units,
-            "dtype": actions.dtype if actions.commands is not None else "int64",
-            "masked": masked,
-        },
-        "control_period": period,
-        "safe_action": None,
-        "timeout": request.timeout,
-    }
-
-
-def _step(request: _Request) -> int:
-    """Environment steps after which the weights were these."""
-    summary = request.run.summary()
-    if request.which == "best":
-        return int(summary["best_step"][request.seed_index])
-    return int(summary["step"] if request.which == "last" else request.which)
-
-
-def _safe_action(about: dict[str, Any], value: Any) -> Any:
-    """Read the safe action as the runner will. Raises `UsageError`."""
-    if value is None:
-        return None
-    told = about["actions"]
-    numbers = np.ravel(value)
-    if told["kind"] != "joints" and (np.mod(numbers, 1) == 0).all():
-        numbers = numbers.astype(int)
-    if told["kind"] == "discrete" and numbers.size == 1:
-        numbers = numbers.reshape(())
-    try:
-        return np.asarray(runtime.read_action(told, numbers, "safe_action")).tolist()
-    except runtime.PolicyError as error:
-        raise UsageError(str(error)) from None
-
-
 def _whole_policy(about: dict[str, Any], exported: Exported, shape: tuple[int, ...]) -> runtime.Policy:
     """Make the NumPy runner of whole observations: rollouts are not in their order."""
     ops = [op for op in exported.ops if op["op"] != "stack"]
     seen = {**about["observation"], "shape": list(shape), "low": [None], "high": [None]}
     told = {**about, "observation": seen, "network": ops}
     return runtime.Policy(told, runtime.plan(ops, exported.tensors), False, "ignore")
-
-
-def _ranges(meaning: Meaning, found: parity.Rollouts, stack: Op | None) -> dict[str, Any]:
-    """Say the bounds that hold, and what was seen, of one frame."""
-    seen = [np.asarray(found.low), np.asarray(found.high)]
-    declared = [
-        np.full(seen[0].shape, np.nan) if bound is None else np.asarray(bound, float)
-        for bound in (meaning.low, meaning.high)
-    ]
-    if stack is not None:
-        width = len(seen[0]) // stack["count"]
-        declared = [bound[-width:] for bound in declared]
-        # Whatever place in the stack it was seen at.
-        seen = [
-            reach(part.reshape(stack["count"], width, *part.shape[1:]), axis=0)
-            for reach, part in zip((np.min, np.max), seen, strict=True)
-        ]
-    left = (seen[0] < declared[0]) | (seen[1] > declared[1])
-    several = seen[0].size <= MOST_NAMES
-
-    def told(bound: np.ndarray, gone: np.ndarray, reach: Any) -> list[float | None]:
-        # Pictures have one bound for all.
-        values = np.where(gone | ~np.isfinite(bound), np.nan, bound).ravel()
-        values = values if several else reach(values, keepdims=True)
-        return [None if math.isnan(value) else float(value) for value in values.tolist()]
-
-    no = np.zeros(left.shape, bool)
-    return {
-        "low": told(declared[0], left, np.min),
-        "high": told(declared[1], left, np.max),
-        "left_bounds": np.flatnonzero(left).tolist() if several else [],
-        "seen_low": told(seen[0].astype(float), no, np.min),
-        "seen_high": told(seen[1].astype(float), no, np.max),
-    }
 
 
 def _write_weights(new: Path, about: dict[str, Any], exported: Exported) -> dict[str, str]:
@@ -399,7 +253,7 @@ def _write_weights(new: Path, about: dict[str, Any], exported: Exported) -> dict
     }
 
 
-def _judge(request: _Request, env: Own | None) -> str:
+def _judge(request: Request, env: Own | None) -> str:
     spec = request.run.spec
     if env is None and spec.reference and builder_of(request.run) is not None:
         return f"Gymnasium's {spec.reference}"

@@ -127,7 +127,7 @@ def _add_torso(exported: Exported, network: Network, parameters: Any, dtype: str
                     which: exported.store(parameters[f"{name}_{conv}"], f"torso/{name}_{conv}")
                     for which, conv in pair
                 }
-                exported.add("residual", **own)
+                exported.ops.append({"op": "residual", **own})
         exported.ops.append(RELU)
     exported.add("flatten")
 

@@ -77,7 +77,7 @@ def near_ties(q: np.ndarray) -> np.ndarray:
         return np.zeros(len(q), bool)
     best = np.sort(q, axis=-1)[..., -2:]
     gap = best[..., 1] - best[..., 0]
-    return (gap <= NEAR_TIE * np.maximum(1.0, np.abs(best[..., 1]))).any(axis=-1)
+    return np.any(gap <= NEAR_TIE * np.maximum(1.0, np.abs(best[..., 1])), axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +174,7 @@ def roll_out(
         count: observations at least.
         slow: compare the NumPy runner on `PICTURES` observations alone.
     """
-    found, now, turn = Rollouts(), first, 0
+    found, now, turn = Rollouts(last=first.observation), first, 0
     chance = np.linspace(0.0, 1.0, copies.num_envs)
     while found.graph.observations < count:
         seen, legal = now.observation, now.legal
@@ -197,9 +197,9 @@ def roll_out(
         found.high = np.maximum(found.high, seen.max(axis=0))
         drawn = rng.random((*choice.shape, q.shape[-1])) * (np.isfinite(q) if legal is None else legal)
         explores = rng.random(len(seen)) < chance
+        found.last = seen
         now = copies.step(np.where(explores[:, None], drawn.argmax(axis=-1), choice), turn)
         turn += 1
-    found.last = seen
     found.graph.require("onnxruntime")
     found.numpy.require("the NumPy runner")
     return found
