@@ -6,6 +6,7 @@ The package is the folder `package` beside this file, with the policy put in. It
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from importlib import resources
@@ -86,7 +87,7 @@ def _words(about: Mapping[str, Any]) -> dict[str, str]:
     """Return what stands in the package's texts in place of `@NAME@`."""
     task, source = task_of(about), about["source"]
     return {
-        "VERSION": __version__.split("+")[0],
+        "VERSION": ".".join(re.findall(r"\d+", __version__)[:3]),
         "LICENSE": LICENSE,
         "RATE": str(round(1 / task["seconds"], 3)),
         "REACHED": str(task["reached"]),
