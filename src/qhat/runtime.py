@@ -162,10 +162,10 @@ class Policy:
         else:
             self._convert(seen)
         # False for NaN and ∞ too: a number without a bound is within those of its type.
-        np.greater_equal(x, self._low, self._inside)
+        np.greater_equal(x, self._low, out=self._inside)
         if np.count_nonzero(self._inside) != self._size:
             self._blame(x)
-        np.less_equal(x, self._high, self._inside)
+        np.less_equal(x, self._high, out=self._inside)
         if np.count_nonzero(self._inside) != self._size:
             self._blame(x)
         return x
@@ -573,9 +573,9 @@ def _dense(weight: np.ndarray, bias: np.ndarray, rows: int, rectify: bool) -> Ca
         else:
             for part, own in parts:
                 dot(part, x, own)
-        add(out, bias, out)
+        add(out, bias, out=out)
         if rectify:
-            most(out, zeros, out)
+            most(out, zeros, out=out)
         return out
 
     return step
