@@ -155,9 +155,9 @@ def _facts(folder: Path, about: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("trained for", f"{source['step']:,} steps"),
         ("layers", layers),
         ("weights", f"{about['files']['weights.safetensors']['bytes'] / 1000:.0f} kB, float32"),
-        ("proof of the export", f"{proof['observations']:,} observations"),
+        ("proven on", f"{proof['observations']:,} observations"),
         ("run", source["run"]),
-        ("SHA-256 of the weights", source["weights_sha256"][:12]),
+        ("weights' SHA-256", source["weights_sha256"][:12]),
         ("qhat", about["qhat"]),
     ]
     return [(name, str(value)) for name, value in facts]
