@@ -14,7 +14,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # From top to bottom. A module may import from its own level and from the levels above it.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "files", "_lazy", "_version", "axis", "actions", "masks", "memory", "devices"),
+    ("errors", "files", "_lazy", "_version", "axis", "actions", "masks", "memory", "devices", "runtime"),
     ("environments", "robots"),
     ("demonstrations",),
     ("exploration",),
@@ -29,12 +29,14 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("runs", "run", "stage", "beginning", "experiment", "tracking"),
     ("comparison",),
     ("report", "benchmark", "tuning"),
-    ("export",),
+    ("exporting",),
     ("cli", "__main__"),
     ("__init__",),
 )
 RANK = {name: rank for rank, level in enumerate(LEVELS) for name in level}
 LONGEST = 350
+ONE_FILE = {"runtime.py": 750}
+"""What robots are given as a single file, and cannot be split."""
 RUNS_DATA = {
     "pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml", "torch",
     "runpy", "code", "subprocess", "pty", "imp",
@@ -166,7 +168,9 @@ def test_names_load_without_jax(module: str):
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_files_are_short(path: Path):
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= LONGEST, f"{name_of(path)} has {lines} lines; split it by what it is about"
+    assert lines <= ONE_FILE.get(name_of(path), LONGEST), (
+        f"{name_of(path)} has {lines} lines; split it by what it is about"
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

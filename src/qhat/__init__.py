@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from qhat.config import TrainConfig
     from qhat.errors import QhatError, UsageError
     from qhat.experiment import train
+    from qhat.exporting.export import export
     from qhat.recipe import Recipe
     from qhat.report.video import play
     from qhat.run import Run, evaluate
@@ -27,6 +28,7 @@ _HOMES = {
     "UsageError": "qhat.errors",
     "compare": "qhat.comparison.comparing",
     "evaluate": "qhat.run",
+    "export": "qhat.exporting.export",
     "play": "qhat.report.video",
     "train": "qhat.experiment",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "export",
     "play",
     "recipes",
     "train",

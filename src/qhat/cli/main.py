@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train an agent and leave a run folder",
     "evaluate": "score a run in fresh episodes of the reference environment",
     "play": "film a run's policy",
+    "export": "write a run's policy for a robot: ONNX, a runner without JAX, the proof",
     "plot": "draw a run's learning curve",
     "compare": "put runs side by side: scores with intervals, curves, who beats whom",
     "report": "write a page about runs: score, warnings, curves, film, settings",

@@ -1,0 +1,163 @@
+"""policy.json: what goes in, what happens to it, what comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from qhat import runtime
+from qhat._version import __version__
+from qhat.environments.base import Environment
+from qhat.environments.own import Own
+from qhat.environments.reference import reference_builder
+from qhat.errors import UsageError
+from qhat.exporting import parity
+from qhat.exporting.meaning import MOST_NAMES, Meaning, meaning_of
+from qhat.exporting.network import Exported, Op
+from qhat.exporting.rollout import builder_of
+from qhat.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is exported, and what the caller says of it."""
+
+    run: Run
+    which: str
+    seed_index: int
+    name: str | None
+    safe_action: Any
+    timeout: float | None
+    control_period: float | None
+
+
+def read_meaning(request: Request, env: Own | None, frame: tuple[int, ...]) -> Meaning:
+    run, made = request.run, None
+    build = builder_of(run, env)
+    if run.spec.backend == "qhat" and env is None:
+        import qhat.robots  # noqa: F401
+
+        drawn = dataclasses.replace(run.spec, reference=f"qhat/{run.spec.id.rpartition(':')[2]}")
+        build = reference_builder(drawn, run.options, run.wrap)
+    if build is not None and not isinstance(build, Environment):
+        made = build()
+    try:
+        return meaning_of(made, run.spec, run.wrap, frame)
+    finally:
+        if made is not None:
+            made.close()
+
+
+def describe(
+    request: Request, exported: Exported, meaning: Meaning, frame: tuple[int, ...], masked: bool
+) -> dict[str, Any]:
+    """Write policy.json, but for what the rollouts will have seen, and the files."""
+    run, spec, actions = request.run, request.run.spec, request.run.spec.actions
+    config = run.folder.read_config()
+    recipe = str(config.get("recipe_name", "recipe"))
+    source = run.folder.path.resolve().parts[-3:]
+    kind = "joints" if actions.commands is not None else "multi_discrete" if actions.vector else "discrete"
+    period = meaning.period if request.control_period is None else request.control_period
+    return {
+        "format": runtime.FORMAT,
+        "name": request.name or f"{spec.id.rpartition(':')[2].rpartition('/')[2]} {recipe}",
+        "qhat": __version__,
+        "environment": {
+            "id": spec.id,
+            "backend": spec.backend,
+            "reference": spec.reference,
+            "options": dict(run.options),
+            "wrap": config["wrap"],
+        },
+        "source": {
+            "run": "/".join(source),
+            "recipe": recipe,
+            "checkpoint": request.which,
+            "seed_index": request.seed_index,
+            "step": _step(request),
+            "weights_sha256": run.weights_sha256(request.which),
+        },
+        "recipe": run.program.recipe.to_json(),
+        "observation": {
+            "shape": list(frame),
+            "dtype": spec.dtype,
+            "names": meaning.names,
+            "units": meaning.units,
+        },
+        "network": exported.ops,
+        "actions": {
+            "kind": kind,
+            "choices": list(actions.choices),
+            "start": list(meaning.start or (0,) * actions.factors),
+            "names": meaning.action_names,
+            "labels": None if meaning.labels is None else [meaning.labels],
+            "commands": None if actions.commands is None else [list(own) for own in actions.commands],
+            "units": meaning.action_units,
+            "dtype": actions.dtype if actions.commands is not None else "int64",
+            "masked": masked,
+        },
+        "control_period": period,
+        "safe_action": None,
+        "timeout": request.timeout,
+    }
+
+
+def _step(request: Request) -> int:
+    """Environment steps after which the weights were these."""
+    summary = request.run.summary()
+    if request.which == "best":
+        return int(summary["best_step"][request.seed_index])
+    return int(summary["step"] if request.which == "last" else request.which)
+
+
+def read_safe_action(about: dict[str, Any], value: Any) -> Any:
+    """Read the safe action as the runner will. Raises `UsageError`."""
+    if value is None:
+        return None
+    told = about["actions"]
+    numbers = np.ravel(value)
+    if told["kind"] != "joints" and (np.mod(numbers, 1) == 0).all():
+        numbers = numbers.astype(int)
+    if told["kind"] == "discrete" and numbers.size == 1:
+        numbers = numbers.reshape(())
+    try:
+        return np.asarray(runtime.read_action(told, numbers, "safe_action")).tolist()
+    except runtime.PolicyError as error:
+        raise UsageError(str(error)) from None
+
+
+def ranges(meaning: Meaning, found: parity.Rollouts, stack: Op | None) -> dict[str, Any]:
+    """Say the bounds that hold, and what was seen, of one frame."""
+    seen = [np.asarray(found.low), np.asarray(found.high)]
+    declared = [
+        np.full(seen[0].shape, np.nan) if bound is None else np.asarray(bound, float)
+        for bound in (meaning.low, meaning.high)
+    ]
+    if stack is not None:
+        width = len(seen[0]) // stack["count"]
+        declared = [bound[-width:] for bound in declared]
+        # Whatever place in the stack it was seen at.
+        seen = [
+            reach(part.reshape(stack["count"], width, *part.shape[1:]), axis=0)
+            for reach, part in zip((np.min, np.max), seen, strict=True)
+        ]
+    left = (seen[0] < declared[0]) | (seen[1] > declared[1])
+    several = seen[0].size <= MOST_NAMES
+
+    def told(bound: np.ndarray, gone: np.ndarray, reach: Any) -> list[float | None]:
+        # Pictures have one bound for all.
+        values = np.where(gone | ~np.isfinite(bound), np.nan, bound).ravel()
+        values = values if several else reach(values, keepdims=True)
+        return [None if math.isnan(value) else float(value) for value in values.tolist()]
+
+    no = np.zeros(left.shape, bool)
+    return {
+        "low": told(declared[0], left, np.min),
+        "high": told(declared[1], left, np.max),
+        "left_bounds": np.flatnonzero(left).tolist() if several else [],
+        "seen_low": told(seen[0].astype(float), no, np.min),
+        "seen_high": told(seen[1].astype(float), no, np.max),
+    }

@@ -1,0 +1,98 @@
+"""README.md of an exported folder: for whoever is handed it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def card(about: dict[str, Any], proof: dict[str, Any], timing: dict[str, Any]) -> str:
+    """Say what the policy takes and returns, what was proven, and what to type."""
+    seen, told, alone = about["observation"], about["actions"], proof["episodes"]
+    safe = "" if about["safe_action"] is not None else "safe_action=…, "
+    wait = "" if about["timeout"] is not None else "timeout=0.2, "
+    period = about["control_period"]
+    pace = "The environment names no control period."
+    if period is not None:
+        pace = f"One decision every {period:g} s."
+    source, graph, own = about["source"], proof["onnxruntime"], proof["numpy"]
+    takes = f"{seen['dtype']} {tuple(seen['shape'])}"
+    worst, numpy_worst = f"{graph['worst']:.1g}·max(1, |Q|)", f"{own['worst']:.1g}"
+    spans = [f"{timing[name]['p50_us']:g} µs in {name}" for name in ("numpy", "onnxruntime")]
+    return f"""# {about["name"]}
+
+A policy trained with qhat {about["qhat"]} on {about["environment"]["id"]}: run `{source["run"]}`, recipe
+`{source["recipe"]}`, {source["checkpoint"]} weights, step {source["step"]:,}.
+
+```python
+from qhat_runtime import Policy, Runner  # the file beside this one; it needs NumPy alone
+
+policy = Policy.load(".")
+action = policy.act(observation)         # {takes}; anything else raises PolicyError
+
+robot = Runner(policy, {safe}{wait}safety=None)  # safety: your own filter, action → action
+robot.observe(observation)               # where the sensor's message comes in
+action = robot.command()                 # in the control loop: never raises
+robot.reason                             # why that was the safe action; empty where it was not
+```
+
+{pace} The watchdog sees sensors that are late, not a control loop that hangs: the motors
+need one of their own.
+
+## In
+
+{_observation(seen)}
+
+## Out
+
+{_actions(told)}
+
+## Proof and speed
+
+On {graph["observations"]:,} observations of {proof["environment"]},
+{proof["distinct"]:,} different ones, the values differ from the trained network's by at most
+{worst} in onnxruntime; in NumPy, on {own["observations"]:,} of them, by {numpy_worst}.
+Every action was the same, but for {graph["near_ties"]:,} near-ties. In {alone["played"]} episodes
+({alone["whole"]} of them whole,
+{alone["steps"]:,} steps) onnxruntime acted alone: the same actions, mean return {alone["mean_return"]:.4g}.
+See `parity.json`.
+
+A decision takes {" and ".join(spans)} (median; one thread; {timing["machine"]}).
+See `latency.json`.
+
+`policy.json` says all of this to programs; `policy.onnx` is the whole policy as one graph, from observation
+to action; `weights.safetensors` has the numbers. The three hold hashes of one another: a change to one is
+found.
+"""
+
+
+def _observation(seen: dict[str, Any]) -> str:
+    names, units = seen["names"], seen["units"] or []
+    if names is None or len(names) > 64:
+        return f"`{seen['dtype']}` of shape `{tuple(seen['shape'])}`."
+    lines = ["| | number | unit | bounds | seen |", "|---|---|---|---|---|"]
+    ends = zip(*(seen[end] for end in ("low", "high", "seen_low", "seen_high")), strict=True)
+    for index, (low, high, least, most) in enumerate(ends):
+        unit = units[index] if units else ""
+        bounds = f"{_end(low)} to {_end(high)}" if (low, high) != (None, None) else "none"
+        lines.append(f"| {index} | {names[index]} | {unit} | {bounds} | {least:.4g} to {most:.4g} |")
+    return "\n".join(lines)
+
+
+def _end(value: float | None) -> str:
+    return "…" if value is None else f"{value:.4g}"
+
+
+def _actions(told: dict[str, Any]) -> str:
+    if told["kind"] == "discrete":
+        labels = told["labels"][0] if told["labels"] else None
+        if labels is None:
+            return f"A whole number from 0 to {told['choices'][0] - 1}."
+        return "\n".join(f"- {index}: {label}" for index, label in enumerate(labels))
+    if told["kind"] == "multi_discrete":
+        return f"{len(told['choices'])} whole numbers, each from 0 to below {told['choices']}."
+    names, units = told["names"], told["units"]
+    return "\n".join(
+        f"- {names[index] if names else f'joint {index}'}: one of {', '.join(f'{one:g}' for one in own)}"
+        + (f" {units[index]}" if units else "")
+        for index, own in enumerate(told["commands"])
+    )

@@ -1,0 +1,271 @@
+"""`qhat.export`: from a run to a folder, which is there when it is proven and whole."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import save
+
+from qhat import runtime
+from qhat.environments.own import Own
+from qhat.errors import QhatError, require
+from qhat.exporting import graph, latency, parity
+from qhat.exporting.about import Request, describe, ranges, read_meaning, read_safe_action
+from qhat.exporting.card import card
+from qhat.exporting.network import Exported, Op, read_network, require_known
+from qhat.exporting.rollout import Copies, builder_of, copies_of
+from qhat.run import Run
+
+RUNNER = "qhat_runtime.py"
+SEED = 2_000_000
+"""Of the proof's first episode: neither training's nor an evaluation's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """What was written, and what it was found to be."""
+
+    path: Path
+    files: dict[str, int]
+    """Bytes of each."""
+    parity: dict[str, Any]
+    latency: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "path": str(self.path)}
+
+
+def export(
+    run: Run | Path | str,
+    out: Path | str | None = None,
+    *,
+    which: str = "best",
+    seed_index: int | None = None,
+    name: str | None = None,
+    safe_action: Any = None,
+    timeout: float | None = None,
+    control_period: float | None = None,
+    env: Own | None = None,
+    observations: int = parity.OBSERVATIONS,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Export:
+    """Write a run's policy to a folder that runs without JAX, and prove that it is the same policy.
+
+    Args:
+        run: a run, or its folder.
+        out: folder to write; `export` in the run's folder unless given. An older export there is replaced.
+        which: weights: `best`, `last`, or a checkpoint's step.
+        seed_index: whose policy; the one with the best evaluation of its own unless given.
+        name: of the policy.
+        safe_action: what the runner returns where it cannot trust an observation.
+        timeout: seconds after which the runner finds an observation too old.
+        control_period: seconds between two decisions, where the environment does not say or another rate
+            is meant.
+        env: what was trained in, where that was handed over from Python.
+        observations: to compare on, at least.
+        progress: told what is being done.
+
+    Raises:
+        UsageError: a run, checkpoint or value that is none, or a part that cannot be exported.
+        QhatError: the exported policy is not the trained one; nothing was written.
+    """
+    require_installed()
+    run = run if isinstance(run, Run) else Run.open(run)
+    require_known(run.program.learner)
+    for flag, value in (("timeout", timeout), ("control_period", control_period)):
+        require(value is None or 0 < value < math.inf, f"{flag} is {value}; expected seconds, more than 0.")
+    require(observations >= 1, f"observations is {observations}; expected 1 or more.")
+    require(name is None or bool(name.strip()), "name is empty; expected a name.")
+    target = (run.folder.path / "export" if out is None else Path(out)).absolute()
+    require_replaceable(target)
+    request = Request(run, which, run.seed_index(seed_index), name, safe_action, timeout, control_period)
+    with contextlib.closing(copies_of(run, parity.COPIES, SEED, env)) as copies, _written(target) as new:
+        return dataclasses.replace(_write(request, new, copies, env, observations, progress), path=target)
+
+
+def require_installed() -> None:
+    """Raise `UsageError` where the libraries of the extra are missing."""
+    for module in ("onnx", "onnxruntime"):
+        require(
+            importlib.util.find_spec(module) is not None,
+            f"qhat export needs {module}, which is not installed; type: pip install 'qhat[export]'",
+        )
+
+
+def require_replaceable(target: Path) -> None:
+    """Raise `UsageError` where something is in the way that is no export."""
+    there = target.exists() or target.is_symlink()
+    fine = target.is_dir() and not target.is_symlink()
+    empty = fine and not any(target.iterdir())
+    require(
+        not there or (fine and (empty or (target / runtime.ABOUT).is_file())),
+        f"'{target}' exists and is no export; expected a new folder, or an export to replace. Nothing was"
+        " written.",
+    )
+
+
+@contextlib.contextmanager
+def _written(target: Path) -> Iterator[Path]:
+    """Give a folder to write to, which becomes the target when nothing was raised; else nothing is left."""
+    new, old = (target.with_name(f".{target.name}.qhat-{word}") for word in ("new", "old"))
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        yield new
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise QhatError(f"'{target}' cannot be written: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _write(
+    request: Request,
+    new: Path,
+    copies: Copies,
+    env: Own | None,
+    observations: int,
+    progress: Callable[[str], None],
+) -> Export:
+    run, spec, actions = request.run, request.run.spec, request.run.spec.actions
+    learner = run.program.learner
+    weights = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf[request.seed_index]), run.weights(request.which)
+    )
+    compiled = jax.jit(jax.vmap(learner.q_values, in_axes=(None, 0)))
+    trained = parity.Trained(lambda seen: np.asarray(compiled(weights, seen)), actions)
+    first = copies.start()
+    stack = _stack(spec.shape, spec.stack, first.observation)
+    frame = spec.shape if stack is None else _frame(spec.shape, spec.stack)
+    exported = read_network(learner, weights, spec.dtype, stack)
+    form = (exported, frame, spec.dtype, actions, first.legal is not None)
+    meaning = read_meaning(request, env, frame)
+    about = describe(request, exported, meaning, frame, first.legal is not None)
+    about["safe_action"] = read_safe_action(about, request.safe_action)
+
+    progress(f"comparing {observations:,} observations")
+    model = graph.build(*form, metadata={"name": about["name"]})
+    session = parity.Graph(
+        runtime.open_graph(model.SerializeToString()), stack, actions, first.legal is not None
+    )
+    pictures = any(op["op"] == "convolution" for op in exported.ops)
+    found = parity.roll_out(
+        copies,
+        first,
+        trained,
+        session,
+        _whole_policy(about, exported, spec.shape),
+        observations,
+        pictures,
+        np.random.default_rng(0),
+    )
+    about["observation"] |= ranges(meaning, found, stack)
+    model = graph.build(*form, metadata=_write_weights(new, about, exported))
+    data = model.SerializeToString()
+    (new / runtime.GRAPH).write_bytes(data)
+    about["files"] = {
+        name: {"sha256": _sha256(new / name), "bytes": (new / name).stat().st_size}
+        for name in (runtime.WEIGHTS, runtime.GRAPH)
+    }
+    _write_json(new / runtime.ABOUT, about)
+    shutil.copyfile(runtime.__file__, new / RUNNER)
+
+    progress("playing whole episodes with onnxruntime alone")
+    alone = parity.Graph(runtime.open_graph(data), stack, actions, first.legal is not None)
+    played = parity.play(copies, trained, alone, stack)
+    proof = {
+        "passed": True,
+        "tolerance": parity.TOLERANCE,
+        "near_tie": parity.NEAR_TIE,
+        "environment": _judge(request, env),
+        "exploration": f"copy i of {copies.num_envs} acts by chance in i of {copies.num_envs - 1} steps",
+        "distinct": len(found.distinct),
+        "batches": {str(size): count for size, count in found.batches.items()},
+        "onnxruntime": found.graph.to_json(),
+        "numpy": found.numpy.to_json(),
+        "episodes": played,
+    }
+    _write_json(new / "parity.json", proof)
+    progress("measuring decisions")
+    timing = latency.measure(new, session.newest(found.last))
+    _write_json(new / "latency.json", timing)
+    (new / "README.md").write_text(card(about, proof, timing), encoding="utf-8")
+    files = {path.name: path.stat().st_size for path in sorted(new.iterdir())}
+    return Export(new, files, proof, timing)
+
+
+def _stack(shape: tuple[int, ...], count: int, first: np.ndarray) -> Op | None:
+    """Say how the frames of an observation are put together; `None` where the caller does that.
+
+    Args:
+        first: first observations of episodes, which show what stands before the first frame.
+    """
+    if count == 1:
+        return None
+    frames = np.moveaxis(first.reshape(len(first), count, -1), 1, 0)
+    told = {"op": "stack", "count": count, "shape": list(shape)}
+    if (frames == frames[-1:]).all():
+        return {**told, "fill": "repeat"}
+    if not frames[:-1].any():
+        return {**told, "fill": "zeros"}
+    return None
+
+
+def _frame(shape: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """Shape of one frame: without the axis along which they are stacked where each is one of it."""
+    return shape[1:] if shape[0] == count else (shape[0] // count, *shape[1:])
+
+
+def _whole_policy(about: dict[str, Any], exported: Exported, shape: tuple[int, ...]) -> runtime.Policy:
+    """Make the NumPy runner of whole observations: rollouts are not in their order."""
+    ops = [op for op in exported.ops if op["op"] != "stack"]
+    seen = {**about["observation"], "shape": list(shape), "low": [None], "high": [None]}
+    told = {**about, "observation": seen, "network": ops}
+    return runtime.Policy(told, runtime.plan(ops, exported.tensors), False, "ignore")
+
+
+def _write_weights(new: Path, about: dict[str, Any], exported: Exported) -> dict[str, str]:
+    """Write weights.safetensors; return the graph's metadata."""
+    digest = runtime.digest(about)
+    data = save({name: np.ascontiguousarray(value) for name, value in exported.tensors.items()},
+                metadata={"policy_sha256": digest})  # fmt: skip
+    (new / runtime.WEIGHTS).write_bytes(data)
+    fields = ("environment", "source", "observation", "actions", "control_period")
+    return {
+        "format": str(runtime.FORMAT),
+        "name": about["name"],
+        "policy_sha256": digest,
+        "weights_sha256": _sha256(new / runtime.WEIGHTS),
+        **{field: json.dumps(about[field]) for field in fields},
+    }
+
+
+def _judge(request: Request, env: Own | None) -> str:
+    spec = request.run.spec
+    if env is None and spec.reference and builder_of(request.run) is not None:
+        return f"Gymnasium's {spec.reference}"
+    return f"{spec.backend}'s {spec.id}"
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")

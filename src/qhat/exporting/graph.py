@@ -1,0 +1,245 @@
+"""The same operations as one ONNX graph, written node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from qhat.actions import Actions
+from qhat.exporting.network import Exported, Op
+
+OPSET, IR = 17, 8
+"""Of 2022: onnxruntime 1.12 and later read them."""
+
+
+class _Graph:
+    """Nodes and constants as they are added; `x` is the name of what was computed last."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
+        self.tensors = tensors
+        self.nodes: list[Any] = []
+        self.constants: dict[str, np.ndarray] = {}
+        self.x, self.width = "observation", 0
+        self.rows = 1
+        """Rows that every example has become: one per fraction."""
+
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node and go on from its output."""
+        from onnx import helper
+
+        self.x = f"{op.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, [*inputs], [self.x], **attributes))
+        return self.x
+
+    def call(self, name: str) -> None:
+        """Give the last output its name."""
+        self.nodes[-1].output[0] = self.x = name
+
+    def constant(self, name: str, value: Any, dtype: Any = None) -> str:
+        self.constants[name] = np.asarray(value, dtype)
+        return name
+
+    def tensor(self, name: str) -> str:
+        return self.constant(name, self.tensors[name])
+
+    def shape(self, *sizes: int) -> str:
+        return self.constant(
+            "shape_" + "_".join(str(size).replace("-", "m") for size in sizes), sizes, np.int64
+        )
+
+
+def build(
+    exported: Exported,
+    shape: tuple[int, ...],
+    dtype: str,
+    actions: Actions,
+    masked: bool,
+    metadata: Mapping[str, str],
+) -> Any:
+    """Return the ONNX model of a policy.
+
+    Args:
+        shape: of one observation as it is handed over.
+        dtype: of observations.
+        masked: whether the legal actions are an input.
+        metadata: properties of the model.
+    """
+    from onnx import TensorProto, checker, helper, numpy_helper
+
+    graph, batch = _Graph(exported.tensors), "batch"
+    inputs = [_value("observation", dtype, batch, *shape)]
+    outputs, ops = [], list(exported.ops)
+    if ops[0]["op"] == "stack":
+        stack = ops.pop(0)
+        inputs += [
+            _value("frames", dtype, batch, *stack["shape"]),
+            helper.make_tensor_value_info("start", TensorProto.BOOL, [batch]),
+        ]
+        _stack(graph, stack, dtype)
+        outputs.append(_value("frames_next", dtype, batch, *stack["shape"]))
+    if dtype != "float32":
+        graph.node("Cast", graph.x, to=TensorProto.FLOAT)
+    for op in ops:
+        WRITERS[op["op"]](graph, op)
+    factors = (actions.factors, actions.width)
+    discrete = not actions.vector
+    if exported.ops[-1]["op"] == "atoms" or not discrete:
+        graph.node("Reshape", graph.x, graph.shape(-1, *(factors[1:] if discrete else factors)))
+    if actions.exists is not None:
+        there = graph.constant("exists", actions.exists, bool)
+        graph.node("Where", there, graph.x, graph.constant("never", -np.inf, np.float32))
+    graph.call("q_values")
+    if masked:
+        sides = factors[1:] if discrete else factors
+        inputs.append(_value("mask", "bool", batch, *sides))
+        graph.node("Where", "mask", graph.x, graph.constant("never", -np.inf, np.float32))
+    _action(graph, actions)
+    outputs = [
+        _value("q_values", "float32", batch, *(factors[1:] if discrete else factors)),
+        _value(
+            "action",
+            actions.dtype if actions.commands is not None else "int64",
+            batch,
+            *(() if discrete else factors[:1]),
+        ),
+        *outputs,
+    ]
+    constants = [numpy_helper.from_array(value, name) for name, value in graph.constants.items()]
+    made = helper.make_graph(graph.nodes, metadata["name"], inputs, outputs, constants)
+    model = helper.make_model(
+        made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="qhat"
+    )
+    helper.set_model_props(model, dict(metadata))
+    checker.check_model(model, full_check=True)
+    return model
+
+
+def _value(name: str, dtype: str, *shape: int | str) -> Any:
+    from onnx import helper
+
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), [*shape])
+
+
+def _stack(graph: _Graph, told: Op, dtype: str) -> None:
+    """Put the newest frame behind those before it, or begin anew."""
+    whole = told["shape"]
+    frame = graph.node("Reshape", graph.x, graph.shape(-1, whole[0] // told["count"], *whole[1:]))
+    old = whole[0] - whole[0] // told["count"]
+    ends = [graph.constant(name, [value], np.int64) for name, value in
+            (("begin", whole[0] - old), ("end", whole[0]), ("axis", 1))]  # fmt: skip
+    kept = graph.node("Slice", "frames", *ends)
+    if told["fill"] == "repeat":
+        fresh = graph.node("Concat", *[frame] * (told["count"] - 1), axis=1)
+    else:
+        fresh = graph.node("Mul", kept, graph.constant("none", 0, dtype))
+    begins = graph.node("Reshape", "start", graph.shape(-1, *[1] * len(whole)))
+    graph.node("Concat", graph.node("Where", begins, fresh, kept), frame, axis=1)
+    graph.call("frames_next")
+
+
+def _action(graph: _Graph, actions: Actions) -> None:
+    """Choose, and say it as the environment takes it."""
+    graph.node("ArgMax", graph.x, axis=-1, keepdims=0)
+    if actions.commands is not None:
+        first = np.arange(actions.factors) * actions.width
+        place = graph.node("Add", graph.x, graph.constant("first", first, np.int64))
+        graph.node("Gather", graph.constant("commands", actions.table.reshape(-1)), place)
+    graph.call("action")
+
+
+def _normalise(graph: _Graph, op: Op) -> None:
+    graph.node("Sub", graph.x, graph.tensor(op["mean"]))
+    graph.node("Div", graph.x, graph.tensor(op["deviation"]))
+    limits = [
+        graph.constant(name, sign * op["limit"], np.float32) for name, sign in (("least", -1), ("most", 1))
+    ]
+    graph.node("Clip", graph.x, *limits)
+
+
+def _image(graph: _Graph, op: Op) -> None:
+    """Bring pictures into ONNX's order, channels first."""
+    graph.node("Transpose", graph.x, perm=[0, *(axis + 1 for axis in op["axes"])])
+    graph.node("Reshape", graph.x, graph.shape(-1, *op["shape"]))
+    graph.node("Transpose", graph.x, perm=[0, 3, 1, 2])
+    if op["divide"] != 1.0:
+        graph.node("Div", graph.x, graph.constant("white", op["divide"], np.float32))
+
+
+def _convolution(graph: _Graph, op: Op) -> None:
+    weight = graph.tensors[op["weight"]]
+    turned = graph.constant(op["weight"], np.ascontiguousarray(weight.transpose(3, 2, 0, 1)))
+    side, stride = len(weight) // 2 if op.get("same", True) else 0, op.get("stride", 1)
+    bias = graph.tensor(op["bias"])
+    graph.node("Conv", graph.x, turned, bias, strides=[stride] * 2, pads=[side] * 4)
+
+
+def _residual(graph: _Graph, op: Op) -> None:
+    x = graph.x
+    for name in ("first", "second"):
+        graph.node("Relu", graph.x)
+        _convolution(graph, op[name])
+    graph.node("Add", x, graph.x)
+
+
+def _pool(graph: _Graph, op: Op) -> None:
+    graph.node("MaxPool", graph.x, kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")
+
+
+def _relu(graph: _Graph, op: Op) -> None:
+    graph.node("Relu", graph.x)
+
+
+def _flatten(graph: _Graph, op: Op) -> None:
+    if any(node.op_type == "Conv" for node in graph.nodes):
+        graph.node("Transpose", graph.x, perm=[0, 2, 3, 1])
+    graph.node("Flatten", graph.x, axis=1)
+
+
+def _dense(graph: _Graph, op: Op) -> None:
+    graph.node("Gemm", graph.x, *(graph.tensor(op[key]) for key in ("weight", "bias")), transB=1)
+    graph.width = len(graph.tensors[op["weight"]])
+
+
+def _layer_norm(graph: _Graph, op: Op) -> None:
+    scale, offset = (graph.tensor(op[key]) for key in ("scale", "offset"))
+    groups, width = op["groups"], graph.tensors[op["scale"]].size
+    if groups == 1:
+        graph.node("LayerNormalization", graph.x, scale, offset, axis=-1, epsilon=op["epsilon"])
+        return
+    part = width // groups
+    graph.node("Reshape", graph.x, graph.shape(-1, groups, part))
+    ones = graph.constant(f"ones_{part}", np.ones(part), np.float32)
+    graph.node("LayerNormalization", graph.x, ones, axis=-1, epsilon=op["epsilon"])
+    graph.node("Reshape", graph.x, graph.shape(-1, width))
+    graph.node("Mul", graph.x, scale)
+    graph.node("Add", graph.x, offset)
+
+
+def _fractions(graph: _Graph, op: Op) -> None:
+    table = graph.tensors[op["table"]]
+    graph.node("Reshape", graph.x, graph.shape(-1, 1, table.shape[1]))
+    graph.node("Mul", graph.x, graph.tensor(op["table"]))
+    # Every row goes through the layers as an example of its own.
+    graph.node("Reshape", graph.x, graph.shape(-1, table.shape[1]))
+    graph.rows, graph.width = table.shape
+
+
+def _mean_fractions(graph: _Graph, op: Op) -> None:
+    graph.node("Reshape", graph.x, graph.shape(-1, graph.rows, graph.width))
+    graph.node("ReduceMean", graph.x, axes=[1], keepdims=0)
+
+
+def _atoms(graph: _Graph, op: Op) -> None:
+    values = graph.tensors[op["values"]]
+    graph.node("Reshape", graph.x, graph.shape(0, -1, values.size))
+    graph.node("Softmax", graph.x, axis=-1)
+    graph.node("MatMul", graph.x, graph.tensor(op["values"]))
+
+
+WRITERS = {
+    "normalise": _normalise, "image": _image, "convolution": _convolution, "residual": _residual,
+    "pool": _pool, "relu": _relu, "flatten": _flatten, "dense": _dense, "layer_norm": _layer_norm,
+    "fractions": _fractions, "mean_fractions": _mean_fractions, "atoms": _atoms,
+}  # fmt: skip

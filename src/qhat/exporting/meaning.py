@@ -1,0 +1,145 @@
+"""What an observation's numbers and an action's choices mean, as far as the environment says."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from qhat.environments.base import Spec
+from qhat.environments.spaces import ActionCoding, Observations
+from qhat.environments.wrappers import ActionRepeat, Wrapper
+from qhat.errors import QhatError
+
+MOST_NAMES = 4_096
+"""Numbers of an observation beyond which they have no names: pixels."""
+
+# (observations as "name unit", actions) of environments that leave it to their documentation.
+_LANDER = ("do nothing", "left engine", "main engine", "right engine")
+KNOWN: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "CartPole": (
+        ("cart_position m", "cart_velocity m/s", "pole_angle rad", "pole_velocity rad/s"),
+        ("push left", "push right"),
+    ),
+    "MountainCar": (("position", "velocity"), ("left", "none", "right")),
+    "Acrobot": (
+        ("cos_1", "sin_1", "cos_2", "sin_2", "velocity_1 rad/s", "velocity_2 rad/s"),
+        ("-1 N·m", "0 N·m", "+1 N·m"),
+    ),
+    "Pendulum": (("cos", "sin", "velocity rad/s"), ()),
+    "LunarLander": (
+        ("x", "y", "velocity_x", "velocity_y", "angle rad", "angular_velocity", "left_leg", "right_leg"),
+        _LANDER,
+    ),
+    "TurtleBot3": (
+        (*(f"lidar_{beam} m" for beam in range(24)), "goal_bearing rad", "goal_distance m"),
+        tuple(f"0.15 m/s, {turn:+g} rad/s" for turn in (1.5, 0.75, 0.0, -0.75, -1.5)),
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Meaning:
+    """What is known; `None` is what is not."""
+
+    names: list[str] | None = None
+    units: list[str] | None = None
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+    """Bounds of a whole observation, `[*shape]`."""
+    start: tuple[int, ...] | None = None
+    action_names: list[str] | None = None
+    action_units: list[str] | None = None
+    labels: list[str] | None = None
+    period: float | None = None
+
+
+def meaning_of(
+    env: gymnasium.Env | None, spec: Spec, wrap: Sequence[Wrapper], frame: tuple[int, ...]
+) -> Meaning:
+    """Ask a Gymnasium environment what its numbers mean.
+
+    It is asked for `metadata["observation_names"]`, `"observation_units"`, `"action_names"`,
+    `"action_units"`, `"action_labels"` and `"control_period"` (seconds); then for what can be told from its
+    spaces, `dt`, `tau` and `render_fps`.
+
+    Args:
+        env: wrapped as in training; `None` where Gymnasium has none.
+        frame: shape of one observation, without its stack.
+    """
+    size = int(np.prod(frame))
+    told = dict(getattr(env, "metadata", None) or {})
+    known = KNOWN.get(spec.id.rpartition(":")[2].rpartition("/")[2].rpartition("-v")[0], ((), ()))
+    names = _texts(told.get("observation_names"), size) or _named(env, spec, size)
+    units = _texts(told.get("observation_units"), size)
+    if names is None and len(known[0]) == size:
+        split = [one.partition(" ") for one in known[0]]
+        names, units = [one[0] for one in split], [one[2] for one in split]
+    discrete = spec.actions.factors == 1 and spec.actions.commands is None
+    labels = _texts(told.get("action_labels"), spec.actions.width) if discrete else None
+    if labels is None and discrete and len(known[1]) == spec.actions.width:
+        labels = list(known[1])
+    low = high = None
+    start = None
+    if env is not None:
+        space = env.observation_space
+        if isinstance(space, gymnasium.spaces.Box) and space.shape == spec.shape:
+            low, high = space.low, space.high
+        start = ActionCoding.of(env.action_space, spec.id, spec.actions.choices).start
+    return Meaning(
+        names=names,
+        units=units,
+        low=low,
+        high=high,
+        start=start,
+        action_names=_texts(told.get("action_names"), spec.actions.factors),
+        action_units=_texts(told.get("action_units"), spec.actions.factors),
+        labels=labels,
+        period=_period(env, told, wrap, spec),
+    )
+
+
+def _texts(value: Any, count: int) -> list[str] | None:
+    """Read names: as many texts as there are numbers, or nothing."""
+    if not isinstance(value, list | tuple):
+        return None
+    if len(value) != count or not all(isinstance(one, str) for one in value):
+        raise QhatError(
+            f"The environment's metadata names {len(value)} of {count}; expected a text for every one."
+        )
+    return list(value)
+
+
+def _named(env: gymnasium.Env | None, spec: Spec, size: int) -> list[str] | None:
+    """Name the numbers of a dictionary by its keys."""
+    if env is None or size > MOST_NAMES:
+        return None
+    leaves = Observations.of(env.unwrapped.observation_space, spec.id).leaves
+    if not leaves[0].path or sum(leaf.size for leaf in leaves) != size:
+        return None
+    names = []
+    for leaf in leaves:
+        own = ".".join(str(key) for key in leaf.path)
+        names += [own] if leaf.size == 1 else [f"{own}[{index}]" for index in range(leaf.size)]
+    return names
+
+
+def _period(
+    env: gymnasium.Env | None, told: Mapping[str, Any], wrap: Sequence[Wrapper], spec: Spec
+) -> float | None:
+    """Seconds between two decisions."""
+    inner = getattr(env, "unwrapped", None)
+    rate = told.get("render_fps")
+    for value in (
+        told.get("control_period"),
+        getattr(inner, "dt", None),
+        getattr(inner, "tau", None),
+        1 / rate if isinstance(rate, int | float) and rate > 0 else None,
+    ):
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6:
+            repeats = np.prod([part.count for part in wrap if isinstance(part, ActionRepeat)])
+            return float(value) * float(repeats)
+    return None

@@ -1,0 +1,258 @@
+"""The proof that what was exported is what was trained: observations of real episodes, never zeros."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from qhat.actions import Actions
+from qhat.errors import QhatError
+from qhat.exporting.network import Op
+from qhat.exporting.rollout import Copies, Seen
+from qhat.runtime import Policy
+
+BATCHES = (1, 2, 7)
+"""The copies of a rollout, cut into batches."""
+COPIES = sum(BATCHES)
+OBSERVATIONS = 10_000
+TOLERANCE, NEAR_TIE = 1e-5, 2e-5
+"""Largest |ΔQ|, and what the best two choices differ by at least to be no tie: times max(1, |Q|)."""
+LONGEST = 2_000
+"""Steps after which an episode in which the graph acts alone is cut."""
+PICTURES = 100
+"""Observations on which the NumPy runner is compared where it is slow: convolutions."""
+
+
+@dataclasses.dataclass
+class Agreement:
+    """Counts of one runner's comparison."""
+
+    observations: int = 0
+    worst: float = 0.0
+    """Largest |ΔQ| / max(1, |Q|)."""
+    near_ties: int = 0
+    differing: int = 0
+    """Actions that differ though it was no near-tie."""
+
+    def take(
+        self, expected: np.ndarray, found: np.ndarray, same: np.ndarray, legal: np.ndarray | None
+    ) -> np.ndarray:
+        """Compare Q `[n, F, C]`, and count actions that are not the `same` `[n]`; return the near-ties."""
+        scale = np.maximum(1.0, np.abs(np.where(np.isfinite(expected), expected, 0.0)))
+        with np.errstate(invalid="ignore"):
+            away = np.where(expected == found, 0.0, np.abs(expected - found) / scale)
+        away = np.where(np.isnan(away), np.inf, away)
+        among = expected if legal is None else np.where(legal, expected, -np.inf)
+        tied = near_ties(among)
+        self.observations += len(expected)
+        self.worst = max(self.worst, float(away.max(initial=0.0)))
+        self.near_ties += int(tied.sum())
+        self.differing += int((~same & ~tied).sum())
+        return tied
+
+    @property
+    def good(self) -> bool:
+        return self.observations > 0 and self.worst <= TOLERANCE and self.differing == 0
+
+    def require(self, runner: str) -> None:
+        """Raise `QhatError` where what was exported is something else."""
+        if not self.good:
+            raise QhatError(
+                f"The exported policy in {runner} is not the trained one: of {self.observations:,}"
+                f" observations the values differ by up to {self.worst:.3g}·max(1, |Q|) (expected"
+                f" {TOLERANCE:g} at most), and {self.differing:,} actions beyond near-ties (expected 0)."
+                " Nothing was written."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "actions_equal": self.observations - self.differing}
+
+
+def near_ties(q: np.ndarray) -> np.ndarray:
+    """Whether the best two choices of a factor are too near to one another to be told apart, `[n]`."""
+    if q.shape[-1] == 1:
+        return np.zeros(len(q), bool)
+    best = np.sort(q, axis=-1)[..., -2:]
+    gap = best[..., 1] - best[..., 0]
+    return np.any(gap <= NEAR_TIE * np.maximum(1.0, np.abs(best[..., 1])), axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """The policy in JAX, and how actions are said."""
+
+    values: Callable[[np.ndarray], np.ndarray]
+    """From observations `[n, ...]` to Q `[n, F, C]`."""
+    actions: Actions
+
+    def spoken(self, choice: np.ndarray) -> np.ndarray:
+        """Say choices `[n, F]` as a graph does."""
+        if self.actions.commands is not None:
+            return self.actions.table[np.arange(self.actions.factors), choice]
+        return choice if self.actions.vector else choice[:, 0]
+
+
+def greedy(q: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
+    return np.argmax(q if legal is None else np.where(legal, q, -np.inf), axis=-1)
+
+
+class Graph:
+    """An ONNX session as a function of whole observations."""
+
+    def __init__(self, session: Any, stack: Op | None, actions: Actions, masked: bool):
+        self._session, self._stack = session, stack
+        self._actions, self._masked = actions, masked
+        self._names = ["q_values", "action", *(["frames_next"] if stack else [])]
+
+    def whole(self, observation: np.ndarray, legal: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return Q and action of observations in the middle of an episode."""
+        if self._stack is None:
+            return self.run(observation, legal)[:2]
+        width = observation.shape[1] // self._stack["count"]
+        # The last stack is this one, moved back by a frame; what fell out of it may be anything.
+        before = np.concatenate([observation[:, -width:], observation[:, :-width]], axis=1)
+        newest = self.newest(observation)
+        return self.run(newest, legal, before, np.zeros(len(observation), bool))[:2]
+
+    def newest(self, observation: np.ndarray) -> np.ndarray:
+        """Return what a caller hands over: of a stack the newest frame."""
+        if self._stack is None:
+            return observation
+        width = observation.shape[1] // self._stack["count"]
+        return observation[:, -1] if width == 1 else observation[:, -width:]
+
+    def run(
+        self,
+        observation: np.ndarray,
+        legal: np.ndarray | None,
+        frames: np.ndarray | None = None,
+        start: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, Any]:
+        """Return Q `[n, F, C]`, the actions, and the stacks."""
+        feed: dict[str, Any] = {"observation": observation}
+        if self._masked:
+            assert legal is not None
+            feed["mask"] = legal if self._actions.vector else legal[:, 0]
+        if frames is not None:
+            feed |= {"frames": frames, "start": start}
+        q, action, *rest = self._session.run(self._names, feed)
+        return q.reshape(len(q), self._actions.factors, -1), action, rest[0] if rest else None
+
+
+@dataclasses.dataclass
+class Rollouts:
+    """What the rollouts saw and found."""
+
+    graph: Agreement = dataclasses.field(default_factory=Agreement)
+    numpy: Agreement = dataclasses.field(default_factory=Agreement)
+    batches: dict[int, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(BATCHES, 0))
+    distinct: set[int] = dataclasses.field(default_factory=set)
+    low: Any = np.inf
+    high: Any = -np.inf
+    """Range of every number of an observation."""
+    last: Any = None
+    """Some observations, whole: latency is measured on them."""
+
+
+def roll_out(
+    copies: Copies,
+    first: Seen,
+    trained: Trained,
+    graph: Graph,
+    policy: Policy,
+    count: int,
+    slow: bool,
+    rng: np.random.Generator,
+) -> Rollouts:
+    """Let the trained policy act, copy i by chance in i of every nine steps, and compare what it sees.
+
+    Args:
+        policy: the NumPy runner, without a frame stack of its own.
+        count: observations at least.
+        slow: compare the NumPy runner on `PICTURES` observations alone.
+    """
+    found, now, turn = Rollouts(last=first.observation), first, 0
+    chance = np.linspace(0.0, 1.0, copies.num_envs)
+    while found.graph.observations < count:
+        seen, legal = now.observation, now.legal
+        q = trained.values(seen)
+        choice = greedy(q, legal)
+        expected = trained.spoken(choice)
+        at = 0
+        for size in BATCHES:
+            part = slice(at, min(at + size, len(seen)))
+            own = None if legal is None else legal[part]
+            values, action = graph.whole(seen[part], own)
+            same = (action == expected[part]).reshape(len(values), -1).all(axis=1)
+            found.graph.take(q[part], values, same, own)
+            found.batches[size] += len(values)
+            at += size
+        if not slow or found.numpy.observations < PICTURES:
+            _compare_numpy(found.numpy, policy, seen, q, expected, legal)
+        found.distinct.update(hash(row.tobytes()) for row in seen)
+        found.low = np.minimum(found.low, seen.min(axis=0))
+        found.high = np.maximum(found.high, seen.max(axis=0))
+        drawn = rng.random((*choice.shape, q.shape[-1])) * (np.isfinite(q) if legal is None else legal)
+        explores = rng.random(len(seen)) < chance
+        found.last = seen
+        now = copies.step(np.where(explores[:, None], drawn.argmax(axis=-1), choice), turn)
+        turn += 1
+    found.graph.require("onnxruntime")
+    found.numpy.require("the NumPy runner")
+    return found
+
+
+def _compare_numpy(
+    agreement: Agreement,
+    policy: Policy,
+    seen: np.ndarray,
+    q: np.ndarray,
+    expected: np.ndarray,
+    legal: np.ndarray | None,
+) -> None:
+    for index, row in enumerate(seen):
+        own = None if legal is None else legal[index]
+        values = policy.q_values(row).reshape(1, *q.shape[1:])
+        same = np.array([np.array_equal(policy.act(row, own), expected[index])])
+        agreement.take(q[index : index + 1], values, same, None if own is None else own[None])
+
+
+def play(copies: Copies, trained: Trained, graph: Graph, stack: Op | None) -> dict[str, Any]:
+    """Let the graph alone act in whole episodes; the trained policy is asked about the same observations.
+
+    Raises:
+        QhatError: they do not agree.
+    """
+    agreement, playing = Agreement(), np.ones(copies.num_envs, bool)
+    now, turn = copies.start(), 0
+    returns, lengths = np.zeros(copies.num_envs), np.zeros(copies.num_envs, int)
+    frames = np.zeros_like(now.observation) if stack else None
+    first_tie = None
+    while playing.any() and turn < LONGEST:
+        start = np.full(copies.num_envs, turn == 0) if stack else None
+        values, action, frames = graph.run(graph.newest(now.observation), now.legal, frames, start)
+        q = trained.values(now.observation)
+        same = (action == trained.spoken(greedy(q, now.legal))).reshape(len(q), -1).all(axis=1)
+        own = None if now.legal is None else now.legal[playing]
+        tied = agreement.take(q[playing], values[playing], same[playing], own)
+        first_tie = turn if first_tie is None and tied.any() else first_tie
+        now = copies.step(greedy(values, now.legal), turn)
+        assert now.closed is not None
+        assert now.scored is not None
+        returns, lengths = returns + playing * now.scored, lengths + playing
+        playing &= ~now.closed
+        turn += 1
+    agreement.require("onnxruntime, acting alone in whole episodes,")
+    return {
+        "played": copies.num_envs,
+        "whole": int((~playing).sum()),
+        "longest": LONGEST,
+        "steps": agreement.observations,
+        "mean_return": float(returns.mean()),
+        "mean_length": float(lengths.mean()),
+        "first_near_tie": first_tie,
+        **agreement.to_json(),
+    }

@@ -1,0 +1,100 @@
+"""E copies of a run's environment, compiled or in Python, stepped one step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import gymnasium
+import jax
+import numpy as np
+
+from qhat.environments.base import Environment
+from qhat.environments.finite import sound
+from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.host import HostEnvironment
+from qhat.environments.make import make_any
+from qhat.environments.own import Own, judge_of
+from qhat.environments.reference import lacks, reference_builder
+from qhat.run import Run
+from qhat.training.compiler import COMPILER_OPTIONS
+
+
+class Seen(NamedTuple):
+    """What there is to act on, and what the last step brought."""
+
+    observation: np.ndarray
+    """`[E, ...]`"""
+    legal: np.ndarray | None
+    """`[E, F, C]`"""
+    scored: np.ndarray | None = None
+    closed: np.ndarray | None = None
+    """`[E]`, whether the episode ended."""
+
+
+class Copies:
+    """E copies. The reference plays where there is one, as in an evaluation."""
+
+    def __init__(self, made: Environment | HostEnvironment, seed: int):
+        self._made, self.num_envs, self._state = made, made.num_envs, None
+        self._key = jax.random.key(seed)
+        self._step: Any = None
+
+    def start(self) -> Seen:
+        """Begin episodes everywhere."""
+        made = self._made
+        if isinstance(made, HostEnvironment):
+            legal = made.legal
+            observation = made.start()
+            allowed = legal()
+            return Seen(observation[0], None if allowed is None else allowed[0])
+        self._state, observation = made.start(jax.random.split(self._key, 1))
+        self._step = jax.jit(jax.vmap(made.step, (0, 0, None)), compiler_options=COMPILER_OPTIONS)
+        allowed = jax.vmap(made.legal)(self._state)
+        return Seen(np.asarray(observation)[0], None if allowed is None else np.asarray(allowed)[0])
+
+    def step(self, choice: np.ndarray, turn: int) -> Seen:
+        """Step with choices `[E, F]`."""
+        made, action = self._made, choice[None].astype(np.int32)
+        if isinstance(made, HostEnvironment):
+            made.send(action)
+            now: Any = sound(made.receive(), np)
+        else:
+            key = jax.random.fold_in(self._key, turn)
+            self._state, now = self._step(self._state, action, key)
+            now = sound(jax.tree.map(np.asarray, now), np)
+        legal = None if now.legal is None else now.legal[0]
+        return Seen(now.observation[0], legal, now.scored[0], now.closed[0])
+
+    def close(self) -> None:
+        if isinstance(self._made, HostEnvironment):
+            self._made.close()
+
+
+def copies_of(run: Run, count: int, seed: int, env: Own | None = None) -> Copies:
+    """Make copies of a run's environment.
+
+    Args:
+        env: in place of the run's own id; what was trained in from Python has to be handed over again.
+    """
+    spec, bins = run.spec, run.spec.actions.choices
+    build = builder_of(run, env)
+    if isinstance(build, Environment):
+        return Copies(build, seed)
+    if build is not None:
+        made: Any = GymnasiumEnvironment.of(spec.id, build, count, (seed,), bins=bins, stack=spec.stack)
+    else:
+        task: Mapping[str, Any] = {"options": run.options, "wrap": run.wrap, "bins": bins}
+        made = make_any(spec.id, count, (seed,), **task)
+    made.spec.require_fits(spec)
+    return Copies(made, seed)
+
+
+def builder_of(run: Run, env: Own | None = None) -> Callable[[], gymnasium.Env] | Environment | None:
+    """What makes one of Gymnasium's environments, wrapped as in training; `None` where there is none."""
+    if env is not None:
+        return judge_of(env, run.wrap)
+    spec = run.spec
+    if spec.reference and not lacks(spec.reference):
+        return reference_builder(spec, run.options, run.wrap)
+    return None

@@ -1,0 +1,709 @@
+"""An exported policy on a robot: this one file, and NumPy. Copy it; it needs neither qhat nor JAX.
+
+    from qhat_runtime import Policy, Runner        # within qhat: qhat.runtime
+    policy = Policy.load("export")
+    action = policy.act(observation)               # raises PolicyError for an observation that is none
+
+    robot = Runner(policy, safe_action=0, timeout=0.2, safety=my_filter)
+    robot.observe(observation)                     # where the sensor's message comes in
+    action = robot.command()                       # in the control loop: never raises, never garbage
+
+Python 3.9 or later. The format is docs/export-format.md of qhat.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import stat
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1
+WEIGHTS, GRAPH, ABOUT = "weights.safetensors", "policy.onnx", "policy.json"
+ALONE, ALONE_ROWS = 9_000, 250_000
+"""Multiplications, by a vector and by a matrix, that OpenBLAS does on one thread."""
+LARGEST = 2**31
+"""Bytes of the largest file that is read."""
+
+
+class PolicyError(ValueError):
+    """A folder that is no policy, or an observation that the policy cannot act on. A sentence."""
+
+
+class Policy:
+    """The greedy policy of a folder. Not for several threads at once; `Runner` is."""
+
+    def __init__(self, about: dict, run: Callable, onnx: bool, beyond: str = "refuse"):
+        """Use `load`."""
+        seen, told = about["observation"], about["actions"]
+        self.about, self.runtime = about, "onnxruntime" if onnx else "numpy"
+        self.shape, self.dtype = tuple(seen["shape"]), np.dtype(seen["dtype"])
+        self.choices, self._kind = tuple(told["choices"]), told["kind"]
+        self._run, self._onnx, self._beyond = run, onnx, beyond
+        self._buffer = np.zeros(self.shape, self.dtype)
+        self._inside, self._size = np.zeros(self.shape, bool), self._buffer.size
+        ends = {"low": [None], "high": [None]} if beyond == "ignore" else seen
+        self._low, self._high = (_bound(ends[end], self.shape, self.dtype, end) for end in ("low", "high"))
+        F, C = len(self.choices), max(self.choices)
+        self._outputs = (F, C)
+        exists = np.arange(C) < np.array(self.choices)[:, None]
+        self._exists = None if exists.all() else exists
+        self._table, self._rows = None, np.arange(F)
+        if told["commands"] is not None:
+            rows = [[*own, *[own[-1]] * (C - len(own))] for own in told["commands"]]
+            self._table = np.array(rows, told["dtype"])
+        first = about["network"][0]
+        self._stack: Any = first if first.get("op") == "stack" else None
+        self.reset()
+
+    @staticmethod
+    def load(folder: Any, runtime: str = "auto", beyond: str = "refuse") -> Policy:
+        """Read a folder that `qhat export` wrote.
+
+        Args:
+            runtime: `numpy`, `onnxruntime`, or `auto`: NumPy, but onnxruntime for pictures where it is.
+            beyond: what to do with an observation beyond the environment's bounds: `refuse` it, `clip` it,
+                or `ignore` that. Numbers that are not finite are always refused.
+
+        Raises:
+            PolicyError: the folder is no policy, damaged, or was edited.
+        """
+        _need(runtime in ("auto", "numpy", "onnxruntime"),
+              f"runtime is {runtime!r}; expected auto, numpy or onnxruntime.")  # fmt: skip
+        _need(beyond in ("refuse", "clip", "ignore"),
+              f"beyond is {beyond!r}; expected refuse, clip or ignore.")  # fmt: skip
+        folder = Path(folder)
+        about = _read_about(folder)
+        pictures = any(one.get("op") == "convolution" for one in about["network"])
+        onnx = runtime == "onnxruntime" or (runtime == "auto" and pictures and _has_onnxruntime(folder))
+        try:
+            if onnx:
+                run = _session(folder, about)
+            else:
+                run = plan(about["network"], _tensors(folder / WEIGHTS, about))
+            policy = Policy(about, run, onnx, beyond)
+            q = policy.q_values(np.zeros(policy.shape, policy.dtype), _check=False)
+            _need(not np.isnan(q).any(), "its values at 0 are not numbers.")
+        except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
+            if isinstance(error, PolicyError):
+                raise
+            raise PolicyError(f"'{folder}' is damaged: its network cannot be run ({error}).") from None
+        policy.reset()
+        return policy
+
+    def reset(self) -> None:
+        """Begin an episode: the next frame is the first of a stack."""
+        shape = self._stack["shape"] if self._stack else ()
+        self._frames, self._fresh = np.zeros(shape, self.dtype), True
+
+    def act(self, observation: Any, mask: Any = None) -> Any:
+        """Return the action for one observation: a whole number from 0, one per factor, or commands.
+
+        Args:
+            mask: the legal actions: 0 or 1 for each, `[C]` or `[F, C]`.
+
+        Raises:
+            PolicyError: another shape or dtype, numbers that are not finite or beyond the bounds.
+        """
+        x = self._read(observation)
+        q, frames = self._values(x)
+        if mask is not None:
+            q = np.where(self._legal(mask), q, -np.inf)
+        if len(q) == 1:
+            choice: Any = int(q.argmax())
+            good = -math.inf < q.item(choice) < math.inf
+        else:
+            choice = q.argmax(axis=1)
+            good = bool(np.isfinite(q[self._rows, choice]).all())
+        _need(good, "The policy's values are not finite for this observation; expected numbers.")
+        if self._stack:
+            self._frames, self._fresh = frames, False
+        if self._table is not None:
+            return self._table[self._rows, choice]
+        return choice if self._kind == "discrete" else np.ravel(choice)
+
+    def q_values(self, observation: Any, _check: bool = True) -> np.ndarray:
+        """Return Q, `[C]` where actions are discrete, else `[F, C]`. A frame stack stays where it is."""
+        q = self._values(self._read(observation) if _check else observation)[0].copy()
+        return q[0] if self._kind == "discrete" else q
+
+    def _values(self, x: np.ndarray) -> tuple:
+        if self._onnx:
+            q, frames = self._run(x, self._frames, self._fresh)
+        else:
+            frames = self._stacked(x) if self._stack else x
+            q = self._run(frames)
+        q = q.reshape(self._outputs)
+        return (q if self._exists is None else np.where(self._exists, q, -np.inf)), frames
+
+    def _stacked(self, x: np.ndarray) -> np.ndarray:
+        frame = x.reshape(-1, *self._frames.shape[1:])
+        old = self._frames[len(frame) :]
+        if self._fresh and self._stack["fill"] == "repeat":
+            old = np.concatenate([frame] * (len(self._frames) // len(frame) - 1))
+        elif self._fresh:
+            old = np.zeros_like(old)
+        return np.concatenate([old, frame])
+
+    def _read(self, observation: Any) -> np.ndarray:
+        seen = observation if type(observation) is np.ndarray else _array(observation)
+        if seen.shape != self.shape:
+            raise PolicyError(f"The observation has shape {seen.shape}; expected {self.shape}.")
+        x = self._buffer
+        if seen.dtype == x.dtype:
+            x[...] = seen
+        else:
+            self._convert(seen)
+        # False for NaN and ∞ too: a number without a bound is within those of its type.
+        np.greater_equal(x, self._low, out=self._inside)
+        if np.count_nonzero(self._inside) != self._size:
+            self._blame(x)
+        np.less_equal(x, self._high, out=self._inside)
+        if np.count_nonzero(self._inside) != self._size:
+            self._blame(x)
+        return x
+
+    def _convert(self, seen: np.ndarray) -> None:
+        """Take another type of numbers, where it can hold the same ones."""
+        real = self.dtype.kind == "f"
+        good = seen.dtype.kind in ("fiub" if real else "iub")
+        if good and not real:
+            most = (
+                (0, 1) if self.dtype.kind == "b" else (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
+            )
+            good = bool(((seen >= most[0]) & (seen <= most[1])).all())
+        _need(good, f"The observation is {seen.dtype}, or beyond what {self.dtype} can hold; expected"
+              f" {self.dtype} numbers, as in training.")  # fmt: skip
+        with np.errstate(over="ignore"):
+            self._buffer[...] = seen.astype(self.dtype)
+
+    def _blame(self, x: np.ndarray) -> None:
+        """Refuse an observation, or bring it within the bounds."""
+        if x.dtype.kind == "f" and not np.isfinite(x).all():
+            at = np.argwhere(~np.isfinite(x))[0]
+            raise PolicyError(
+                f"The observation{self._where(at)} is {x[tuple(at)]}; expected a finite number."
+            )
+        if self._beyond != "clip":
+            at = np.argwhere((x < self._low) | (x > self._high))[0]
+            low, high = self._low[tuple(at)], self._high[tuple(at)]
+            raise PolicyError(
+                f"The observation{self._where(at)} is {x[tuple(at)]}; expected {low} to {high}. Policy.load"
+                "(…, beyond='clip') brings it there."
+            )
+        np.clip(x, self._low, self._high, out=x)
+
+    def _where(self, at: np.ndarray) -> str:
+        names = self.about["observation"].get("names")
+        named = f" ({names[int(np.ravel_multi_index(tuple(at), self.shape))]})" if names and len(at) else ""
+        return f" at {tuple(int(i) for i in at)}{named}"
+
+    def _legal(self, mask: Any) -> np.ndarray:
+        legal = _array(mask)
+        F, C = self._outputs
+        good = legal.dtype.kind in "biuf" and legal.shape in ((F, C), *([(C,)] if F == 1 else []))
+        _need(
+            good and bool(np.isin(legal, (0, 1)).all()),
+            f"The mask has shape {legal.shape}; expected 0 or 1 for each of {self._outputs} choices.",
+        )
+        legal = legal.reshape(F, C).astype(bool)
+        allowed = legal if self._exists is None else legal & self._exists
+        _need(bool(allowed.any(axis=1).all()), "The mask allows no action; expected at least one.")
+        return legal
+
+
+class Runner:
+    """Between a policy and motors: returns an action whatever happens, and says when it is the safe one."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        safe_action: Any = None,
+        timeout: float | None = None,
+        safety: Callable[[Any], Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Check what has to be right before the robot moves.
+
+        Args:
+            safe_action: what is returned in place of an action; the folder's own unless given. A number, or
+                numbers, that are an action; or anything else (`"stop"`), which is returned as it is.
+            timeout: seconds after which an observation is too old to act on; the folder's unless given.
+            safety: your own filter: gets the policy's action, returns the action to take. Where it raises,
+                or returns what is no action, the safe action is taken.
+            clock: seconds now, where `stamp` and `now` are not given.
+
+        Raises:
+            PolicyError: no safe action or timeout, or ones that have no meaning.
+        """
+        safe = policy.about.get("safe_action") if safe_action is None else safe_action
+        wait: Any = policy.about.get("timeout") if timeout is None else timeout
+        _need(
+            safe is not None,
+            "No safe action is known; expected safe_action=, or qhat export --safe-action.",
+        )
+        _need(
+            _number(wait) and wait > 0,
+            f"timeout is {wait!r}; expected seconds, more than 0: timeout=, or qhat export --timeout.",
+        )
+        number = isinstance(safe, (int, float, list, tuple, np.ndarray, np.generic))
+        self._safe_action = read_action(policy.about["actions"], safe, "safe_action") if number else safe
+        self.policy, self.timeout, self._safety, self._clock = policy, float(wait), safety, clock
+        self._lock, self._seen, self._acted = threading.Lock(), None, None
+        self.reason, self.safe_count = "", 0
+        """Why the last command was the safe action, empty where it was not; and how many were."""
+
+    def observe(self, observation: Any, mask: Any = None, stamp: float | None = None) -> None:
+        """Take an observation, from any thread. Never raises; what is wrong with it `command` says.
+
+        Args:
+            stamp: seconds at which it was measured, on the same clock as `now`.
+        """
+        try:
+            taken: Any = (np.array(observation), None if mask is None else np.array(mask))
+        except Exception as error:
+            taken = error
+        self._seen = (taken, self._clock() if stamp is None else stamp)
+
+    def command(self, now: float | None = None) -> Any:
+        """Return the action to take now. Never raises: the safe action, and why in `reason`."""
+        with self._lock:
+            try:
+                action, self.reason = self._decide(self._clock() if now is None else now), ""
+                return action
+            except Exception as error:
+                self.reason = str(error) if isinstance(error, PolicyError) else f"It failed: {error!r}."
+                self.safe_count += 1
+                safe = self._safe_action
+                return safe.copy() if isinstance(safe, np.ndarray) else safe
+
+    def act(self, observation: Any, mask: Any = None, stamp: float | None = None, now: Any = None) -> Any:
+        """Do both: take an observation, return the action."""
+        self.observe(observation, mask, stamp)
+        return self.command(now)
+
+    def reset(self) -> None:
+        """Begin an episode: what was seen before is forgotten."""
+        with self._lock:
+            self._seen = self._acted = None
+            self.policy.reset()
+
+    def _decide(self, now: float) -> Any:
+        seen = self._seen
+        if seen is None:
+            raise PolicyError("There is no observation yet.")
+        taken, stamp = seen
+        age = now - stamp
+        if not -self.timeout <= age <= self.timeout:
+            raise PolicyError(f"The observation is {age:.3f} s old; expected at most {self.timeout:g} s.")
+        if isinstance(taken, Exception):
+            raise PolicyError(f"The observation cannot be read: {taken}.")
+        if self._acted is None or self._acted[0] is not seen:
+            self._acted = (seen, self.policy.act(*taken))
+        action = self._acted[1]
+        if self._safety is None:
+            return action
+        given = action.copy() if isinstance(action, np.ndarray) else action
+        return read_action(self.policy.about["actions"], self._safety(given), "the safety filter's action")
+
+
+def read_action(told: dict, value: Any, name: str) -> Any:
+    """Return a value that is an action. Raises `PolicyError` for any other."""
+    action, F = _array(value), len(told["choices"])
+    if told["kind"] == "joints":
+        low, high = (np.array([end(own) for own in told["commands"]]) for end in (min, max))
+        action = np.atleast_1d(action)
+        good = action.dtype.kind in "iuf" and action.shape == (F,)
+        _need(
+            good and bool(((action >= low) & (action <= high)).all()),
+            f"{name} is {value!r}; expected {F} commands from {low.tolist()} to {high.tolist()}.",
+        )
+        return action.astype(told["dtype"])
+    good = action.dtype.kind in "iu" and action.shape == (() if told["kind"] == "discrete" else (F,))
+    most = np.array(told["choices"])
+    _need(
+        good and bool(((action >= 0) & (np.ravel(action) < most)).all()),
+        f"{name} is {value!r}; expected whole numbers from 0 to below {most.tolist()}.",
+    )
+    return int(action) if told["kind"] == "discrete" else action.astype(int)
+
+
+# Files ------------------------------------------------------------------------------------------------
+
+
+def _read_about(folder: Path) -> dict:
+    """Read policy.json, and hold every file that is there against its hash."""
+    path = folder / ABOUT
+    try:
+        about = json.loads(_bytes(path, 2**24).decode("utf-8"), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, PolicyError):
+            raise
+        raise PolicyError(f"'{path}' cannot be read as JSON, it is damaged: {error}.") from None
+    _need(
+        isinstance(about, dict) and "format" in about,
+        f"'{path}' is no policy of qhat's: it names no format.",
+    )
+    found = about["format"]
+    _need(type(found) is int and found == FORMAT,
+          f"'{path}' has format {str(found)[:40]}; this runtime reads {FORMAT}.")  # fmt: skip
+    try:
+        _require_sound(about)
+        hashes = {name: str(about["files"][name]["sha256"]) for name in (WEIGHTS, GRAPH)}
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise PolicyError(
+            f"'{path}' is damaged: fields are missing or have no meaning ({error})."
+        ) from None
+    for name, expected in hashes.items():
+        if (folder / name).exists():
+            _need(hashlib.sha256(_bytes(folder / name)).hexdigest() == expected,
+                  f"'{folder / name}' is not the file that {ABOUT} was written with: its SHA-256 is another"
+                  " one. Export again.")  # fmt: skip
+    return about
+
+
+def _require_sound(about: dict) -> None:
+    """Raise where policy.json has fields of another kind than the runner goes on with."""
+    seen, told, network = about["observation"], about["actions"], about["network"]
+    shape, dtype = seen["shape"], np.dtype(seen["dtype"])
+    _whole(shape, 0)
+    size = math.prod(shape)
+    if not (isinstance(seen["dtype"], str) and dtype.kind in "fiub" and size < 2**31 and len(shape) <= 32):
+        raise ValueError("observation")
+    for end in ("low", "high"):
+        if len(seen[end]) not in (1, size) or not all(one is None or _number(one) for one in seen[end]):
+            raise ValueError(f"observation.{end}")
+    names = seen.get("names")
+    if names is not None and (len(names) != size or not all(isinstance(name, str) for name in names)):
+        raise ValueError("observation.names")
+    _whole(told["choices"], 1)
+    F, C = len(told["choices"]), max(told["choices"])
+    kind, commands = told["kind"], told["commands"]
+    if (
+        kind not in ("discrete", "multi_discrete", "joints")
+        or F * C > 10**6
+        or (kind == "discrete" and F > 1)
+    ):
+        raise ValueError("actions")
+    if (kind == "joints") != (commands is not None):
+        raise ValueError("actions.commands")
+    if commands is not None:
+        counts = [len(own) for own in commands]
+        if counts != told["choices"] or not all(_number(one) for own in commands for one in own):
+            raise ValueError("actions.commands")
+        if np.dtype(told["dtype"]).kind not in "fiub":
+            raise ValueError("actions.dtype")
+    if not (isinstance(network, list) and 0 < len(network) <= 1_000):
+        raise ValueError("network")
+    if not all(isinstance(one, dict) and isinstance(one.get("op"), str) for one in network):
+        raise ValueError("network")
+
+
+def digest(about: dict) -> str:
+    """Hash what policy.json says, but for the hashes of the files: those have this one in them."""
+    rest = {name: value for name, value in about.items() if name != "files"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _require_same(about: dict, given: Any, path: Path) -> None:
+    """Refuse a policy.json that was edited since the file was written."""
+    _need(given == digest(about),
+          f"'{path.with_name(ABOUT)}' does not agree with '{path.name}': it was edited, or is of another"
+          " export. Export again; safe_action and timeout can be given to the Runner.")  # fmt: skip
+
+
+def _tensors(path: Path, about: dict) -> dict:
+    """Read weights.safetensors: every byte is accounted for, every number is finite."""
+    data = _bytes(path)
+    length = int.from_bytes(data[:8], "little")
+    _need(len(data) >= 8 and length <= len(data) - 8, f"'{path}' is damaged: its header is longer than it.")
+    tensors: dict = {}
+    try:
+        header = json.loads(data[8 : 8 + length].decode("utf-8"))
+        _require_same(about, header.pop("__metadata__", {}).get("policy_sha256"), path)
+        at, first = 0, 8 + length
+        for name, told in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            begin, end = told["data_offsets"]
+            _whole(told["shape"], 0)
+            count = math.prod(told["shape"])
+            whole = begin == at and end - begin == 4 * count and first + end <= len(data)
+            _need(
+                told["dtype"] == "F32" and whole,
+                f"'{path}' is damaged: tensor '{str(name)[:80]}' is not where, or what, it should be.",
+            )
+            value = np.frombuffer(data, "<f4", count, first + begin).astype(np.float32)
+            _need(
+                bool(np.isfinite(value).all()),
+                f"'{path}': tensor '{name}' has numbers that are not finite.",
+            )
+            tensors[name], at = value.reshape(told["shape"]), end
+        _need(first + at == len(data), f"'{path}' is damaged: it has bytes that are no tensor's.")
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        if isinstance(error, PolicyError):
+            raise
+        raise PolicyError(f"'{path}' is damaged: its header cannot be read.") from None
+    return tensors
+
+
+def _bytes(path: Path, most: int = LARGEST) -> bytes:
+    """Read a regular file; no link, pipe or device."""
+    try:
+        status = path.lstat()
+        _need(stat.S_ISREG(status.st_mode), f"'{path}' is no regular file; expected one. Nothing was read.")
+        _need(status.st_size <= most, f"'{path}' has {status.st_size:,} bytes; expected at most {most:,}.")
+        with path.open("rb") as file:
+            return file.read(most)
+    except FileNotFoundError:
+        raise PolicyError(f"'{path}' is missing; expected a folder that qhat export wrote.") from None
+    except OSError as error:
+        raise PolicyError(f"'{path}' cannot be read: {error.strerror}.") from None
+
+
+# The network in onnxruntime, and in NumPy ---------------------------------------------------------------
+
+
+def _has_onnxruntime(folder: Path) -> bool:
+    import importlib.util
+
+    return (folder / GRAPH).exists() and importlib.util.find_spec("onnxruntime") is not None
+
+
+def _session(folder: Path, about: dict) -> Callable:
+    """Return the graph as a function of one observation, the last stack, and whether an episode begins."""
+    path = folder / GRAPH
+    data = _bytes(path)
+    try:
+        session = open_graph(data)
+    except ImportError:
+        raise PolicyError(
+            "onnxruntime is not installed: pip install onnxruntime, or runtime='numpy'."
+        ) from None
+    given = session.get_modelmeta().custom_metadata_map
+    _require_same(about, given.get("policy_sha256"), path)
+    stacks = about["network"][0].get("op") == "stack"
+    names = ["q_values", *(["frames_next"] if stacks else [])]
+    shape = (1, len(about["actions"]["choices"]), max(about["actions"]["choices"]))
+    if about["actions"]["kind"] == "discrete":
+        shape = (1, shape[2])
+    extra = {"mask": np.ones(shape, bool)} if about["actions"]["masked"] else {}
+
+    def run(x: np.ndarray, frames: np.ndarray, fresh: bool) -> tuple:
+        feed = {"observation": x[None], **extra}
+        if stacks:
+            feed.update(frames=frames[None], start=np.array([fresh]))
+        try:
+            out = session.run(names, feed)
+        except Exception as error:  # its exceptions have no common class but this one
+            raise PolicyError(f"onnxruntime cannot run '{path}': {error}") from None
+        return out[0], (out[1][0] if stacks else frames)
+
+    return run
+
+
+def open_graph(data: bytes) -> Any:
+    """Open a graph in onnxruntime on one thread: a small network is slower on two."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common class but this one
+        raise PolicyError(f"'{GRAPH}' cannot be opened by onnxruntime: {error}") from None
+
+
+def plan(ops: list, tensors: dict) -> Callable:
+    """Return the network as a function of one whole observation, its buffers made once."""
+    steps, rows = [], 0
+    for index, told in enumerate(ops):
+        kind = told["op"]
+        before, after = ops[index - 1]["op"] if index else "", ops[index + 1 : index + 2]
+        if kind == "dense":
+            steps.append(
+                _dense(tensors[told["weight"]], tensors[told["bias"]], rows, after == [{"op": "relu"}])
+            )
+        elif kind in MAKERS:
+            if kind == "fractions":
+                rows = len(tensors[told["table"]])
+            if kind == "mean_fractions":
+                rows = 0
+            # A dense layer's own is in it.
+            if kind != "relu" or before != "dense":
+                steps.append(MAKERS[kind](told, tensors))
+        elif kind != "stack" or index:
+            known = ", ".join(["dense", *MAKERS])
+            raise PolicyError(f"'{ABOUT}' has the operation {kind[:40]!r}; expected {known}.")
+    run = tuple(steps)
+
+    def forward(x: np.ndarray) -> np.ndarray:
+        if x.dtype != np.float32:
+            x = x.astype(np.float32)
+        for step in run:
+            x = step(x)
+        return x
+
+    return forward
+
+
+def _dense(weight: np.ndarray, bias: np.ndarray, rows: int, rectify: bool) -> Callable:
+    """A layer that writes into a buffer of its own."""
+    outputs, inputs = weight.shape
+    shape = (rows, outputs) if rows else (outputs,)
+    out, zeros = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    _need(bias.shape == (outputs,), f"'{ABOUT}' is damaged: a layer's bias is not as long as its outputs.")
+    # In parts that BLAS does on one thread: to wait for another takes longer than to do it, on a busy
+    # machine a thousand times.
+    many = max(1, ALONE_ROWS // weight.size if rows else ALONE // inputs)
+    ends = range(0, rows or outputs, many)
+    parts = tuple((weight[at : at + many], out[at : at + many]) for at in ends)
+    turned, places = weight.T, tuple(slice(at, at + many) for at in ends)
+
+    def step(x: np.ndarray, dot: Any = np.dot, add: Any = np.add, most: Any = np.maximum) -> np.ndarray:
+        if rows:
+            for place in places:
+                dot(x[place], turned, out[place])
+        else:
+            for part, own in parts:
+                dot(part, x, own)
+        add(out, bias, out=out)
+        if rectify:
+            most(out, zeros, out=out)
+        return out
+
+    return step
+
+
+def _normalise(told: dict, tensors: dict) -> Callable:
+    mean, deviation, limit = tensors[told["mean"]], tensors[told["deviation"]], np.float32(told["limit"])
+    return lambda x: np.clip((x - mean) / deviation, -limit, limit)
+
+
+def _layer_norm(told: dict, tensors: dict) -> Callable:
+    groups, scale, offset = int(told["groups"]), tensors[told["scale"]], tensors[told["offset"]]
+    epsilon, part = np.float32(told["epsilon"]), scale.size // int(told["groups"])
+    share = np.full(part, 1 / part, np.float32)
+
+    def step(x: np.ndarray) -> np.ndarray:
+        own = x.reshape(*x.shape[:-1], groups, part)
+        own = own - np.dot(own, share)[..., None]
+        own /= np.sqrt(np.dot(own * own, share) + epsilon)[..., None]
+        return own.reshape(x.shape) * scale + offset
+
+    return step
+
+
+def _image(told: dict, tensors: dict) -> Callable:
+    axes, shape, divide = tuple(told["axes"]), tuple(told["shape"]), np.float32(told["divide"])
+    return lambda x: x.transpose(axes).reshape(shape) / divide
+
+
+def _atoms(told: dict, tensors: dict) -> Callable:
+    values = tensors[told["values"]]
+
+    def step(z: np.ndarray) -> np.ndarray:
+        z = z.reshape(-1, values.size)
+        mass = np.exp(z - z.max(axis=1, keepdims=True))
+        return (mass @ values) / mass.sum(axis=1)
+
+    return step
+
+
+def _convolution(told: dict, tensors: dict) -> Callable:
+    weight, bias = tensors[told["weight"]], tensors[told["bias"]]
+    stride, same = int(told.get("stride", 1)), told.get("same", True)
+    k = weight.shape[0]
+    sides, fill = ((k // 2, k // 2) if same else (0, 0)), 0.0
+
+    def step(x: np.ndarray) -> np.ndarray:
+        windows = _windows(x, sides, sides, fill, k)[::stride, ::stride]
+        return np.tensordot(windows, weight, axes=((3, 4, 2), (0, 1, 2))) + bias
+
+    return step
+
+
+def _residual(told: dict, tensors: dict) -> Callable:
+    first, second = (_convolution(told[name], tensors) for name in ("first", "second"))
+    return lambda x: x + second(np.maximum(first(np.maximum(x, 0)), 0))
+
+
+def _pool(told: dict, tensors: dict) -> Callable:
+    def step(x: np.ndarray) -> np.ndarray:
+        # Of an even side the border is at its end.
+        rows, columns = ((side % 2, 1) for side in x.shape[:2])
+        return _windows(x, rows, columns, -np.inf, 3)[::2, ::2].max(axis=(3, 4))
+
+    return step
+
+
+def _windows(x: np.ndarray, rows: tuple, columns: tuple, fill: float, k: int) -> np.ndarray:
+    """Return every k×k window, `[h, w, C, k, k]`, of an image with borders."""
+    filled = np.pad(x, (rows, columns, (0, 0)), constant_values=fill)
+    return np.lib.stride_tricks.sliding_window_view(filled, (k, k), axis=(0, 1))
+
+
+def _fractions(told: dict, tensors: dict) -> Callable:
+    table = tensors[told["table"]]
+    return lambda x: table * x
+
+
+MAKERS = {
+    "normalise": _normalise, "image": _image, "convolution": _convolution, "pool": _pool,
+    "residual": _residual, "layer_norm": _layer_norm, "fractions": _fractions, "atoms": _atoms,
+    "relu": lambda told, tensors: lambda x: np.maximum(x, 0),
+    "flatten": lambda told, tensors: lambda x: x.reshape(-1),
+    "mean_fractions": lambda told, tensors: lambda x: x.mean(axis=0),
+}  # fmt: skip
+"""Functions that make an operation from what policy.json says of it."""
+
+
+# Small helpers ------------------------------------------------------------------------------------------
+
+
+def _need(good: bool, sentence: str) -> None:
+    if not good:
+        raise PolicyError(sentence)
+
+
+def _array(value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError):
+        raise PolicyError(f"{str(value)[:80]} is no array; expected numbers.") from None
+
+
+def _bound(values: list, shape: tuple, dtype: np.dtype, end: str) -> np.ndarray:
+    """Return what no number may pass: where there is no bound, what its type can hold."""
+    if dtype.kind == "b":
+        return np.full(shape, end == "high")
+    info: Any = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    least, most = (
+        (int(info.min), int(info.max)) if dtype.kind in "iu" else (float(info.min), float(info.max))
+    )
+    free = least if end == "low" else most
+    told = [free if one is None else min(max(one, least), most) for one in values]
+    return (
+        np.array(told, dtype).reshape(shape)
+        if len(told) > 1 or shape == (1,)
+        else np.full(shape, told[0], dtype)
+    )
+
+
+def _whole(values: Any, least: int) -> None:
+    if not isinstance(values, list) or any(type(one) is not int or one < least for one in values):
+        raise ValueError("expected a list of whole numbers")
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no number")

@@ -1,0 +1,207 @@
+"""Every network that qhat trains is exported as what it is: in onnxruntime and in NumPy it says the same Q.
+
+Protects against a head, torso or normalisation that is left out of the graph, streams merged over the wrong
+axis, choices that do not exist, and images in the wrong order of axes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from full import FULL
+from qhat import recipes, runtime
+from qhat.actions import Actions
+from qhat.errors import UsageError
+from qhat.exporting import graph
+from qhat.exporting.network import Exported, read_network
+from qhat.exporting.parity import NEAR_TIE, TOLERANCE, Agreement, near_ties
+from qhat.heads import Categorical, Expected
+from qhat.learner import Learner
+from qhat.networks.dense import Dense
+from qhat.networks.torso import MLP, Impala, MinAtar, Nature
+from qhat.recipe import Recipe
+from test_extension import LogCosh
+
+UNEQUAL = Actions((2, 4, 3))
+COUNT = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class Both:
+    """A network of drawn parameters, and its exported form."""
+
+    learner: Learner
+    parameters: Any
+    exported: Exported
+    dtype: str
+
+    @staticmethod
+    def of(recipe: Recipe, shape: tuple[int, ...], actions: Actions, dtype: str = "float32") -> Both:
+        learner = Learner.of(recipe, shape, actions)
+        parameters = learner.init_parameters(jax.random.key(1))
+        if recipe.normalise:
+            rng = np.random.default_rng(3)
+            parameters["observations"] = dataclasses.replace(
+                parameters["observations"],
+                count=jnp.float32(100),
+                mean=jnp.asarray(rng.normal(size=shape), jnp.float32),
+                m2=jnp.asarray(rng.uniform(0, 90, shape), jnp.float32),
+            )
+        return Both(learner, parameters, read_network(learner, parameters, dtype, None), dtype)
+
+    def observations(self) -> np.ndarray:
+        shape, rng = (COUNT, *self.learner.network.shape), np.random.default_rng(0)
+        if self.dtype == "float32":
+            return (3 * rng.normal(size=shape)).astype(np.float32)
+        return rng.integers(0, 2 if self.dtype == "bool" else 256, shape).astype(self.dtype)
+
+    def require_equal(self) -> bytes:
+        """Compare values and actions; return the graph."""
+        seen, actions = self.observations(), self.learner.actions
+        told = jax.vmap(self.learner.q_values, (None, 0))(self.parameters, seen)
+        expected = np.asarray(told)
+        choice = expected.argmax(axis=-1)
+        spoken = np.stack([np.asarray(actions.spoken(row)) for row in choice])
+        model = graph.build(
+            self.exported, self.learner.network.shape, self.dtype, actions, False, {"name": "x"}
+        )
+        data = model.SerializeToString()
+        session = runtime.open_graph(data)
+        for batch in (seen, seen[:2], seen[:1]):
+            q, action = session.run(["q_values", "action"], {"observation": batch})
+            n = len(batch)
+            assert q.shape == ((n, *expected.shape[1:]) if actions.vector else (n, expected.shape[2]))
+            require_close(q.reshape(n, *expected.shape[1:]), expected[:n])
+            sure = ~near_ties(expected[:n])
+            assert sure.any()
+            np.testing.assert_array_equal(action[sure], spoken[:n][sure])
+        run = runtime.plan(self.exported.ops, self.exported.tensors)
+        ours = np.stack([run(row).copy() for row in seen]).reshape(expected.shape)
+        there = np.isfinite(expected)
+        require_close(np.where(there, ours, 0), np.where(there, expected, 0))
+        return data
+
+
+def require_close(found: np.ndarray, expected: np.ndarray) -> None:
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
+    there = np.isfinite(expected)
+    away = np.abs(found[there] - expected[there]) / np.maximum(1, np.abs(expected[there]))
+    assert away.max() <= TOLERANCE
+
+
+def of_network(recipe: Recipe) -> tuple[Any, ...]:
+    """What of a recipe the network is made of."""
+    return recipe.head, recipe.merge, recipe.dense, recipe.hidden, recipe.layer_norm, recipe.normalise
+
+
+@functools.cache
+def equal(network: tuple[Any, ...], actions: Actions) -> bytes:
+    names = ("head", "merge", "dense", "hidden", "layer_norm", "normalise")
+    recipe = dataclasses.replace(recipes.dqn, **dict(zip(names, network, strict=True)), torso=MLP())
+    return Both.of(recipe, (5,), actions).require_equal()
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_is_exported(name: str):
+    # Recipes that differ in how they learn have the same network, which is compared once.
+    assert len(equal(of_network(recipes.get(name)), Actions((2,)))) > 1_000
+
+
+NETWORKS = {of_network(dataclasses.replace(recipe, hidden=())) for recipe in recipes.RECIPES.values()}
+
+
+@pytest.mark.parametrize("network", sorted(NETWORKS, key=str), ids=lambda told: f"{told[0].name}")
+@pytest.mark.parametrize("hidden", [(12, 10), (8,), ()] if FULL else [(12, 10)], ids=str)
+def test_unequal_factors_layer_norm_and_normalisation(network: tuple, hidden: tuple[int, ...]):
+    head, merge, dense, *_ = network
+    assert equal((head, merge, dense, hidden, True, True), UNEQUAL)
+
+
+def test_no_hidden_layer_and_commands_of_joints():
+    joints = Actions.binned([-1.0, 0.0], [1.0, 5.0], [3, 2], "x")
+    assert equal((recipes.rainbow.head, recipes.rainbow.merge, Dense(), (), False, False), joints)
+    # One factor that is a list all the same, and joints of whole numbers.
+    one = Actions((4,), listed=True)
+    assert equal((Expected(), recipes.dqn.merge, Dense(), (6,), False, False), one)
+    whole = Actions.binned([0], [7], [4], "x", "int32")
+    assert equal((Expected(), recipes.dqn.merge, Dense(), (6,), False, False), whole)
+
+
+def test_only_the_atoms_in_use_are_exported():
+    recipe = dataclasses.replace(recipes.c51, head=Categorical(atoms=51), hidden=(8,))
+    both = Both.of(recipe, (3,), Actions((2,)))
+    support = both.parameters["support"]
+    support |= {"low": jnp.float32(5.0), "high": jnp.float32(20.0)}
+    exported = read_network(both.learner, both.parameters, "float32", None)
+    assert exported.tensors["atoms/values"].shape == (16,)
+    assert exported.tensors["outputs/weight"].shape == (32, 8)
+    dataclasses.replace(both, exported=exported).require_equal()
+
+
+@pytest.mark.parametrize(
+    ("torso", "shape", "dtype"),
+    [
+        (MinAtar(filters=4), (10, 9, 4), "bool"),
+        (Nature(), (4, 40, 44), "uint8"),
+        (Nature(), (36, 40), "uint8"),
+        (Nature(), (2, 36, 40, 3), "float32"),
+        (Impala(), (9, 12, 3), "uint8"),
+        (Impala(), (2, 11, 8), "float32"),
+    ],
+    ids=lambda told: getattr(told, "name", str(told)),
+)
+def test_every_torso_is_exported(torso: Any, shape: tuple[int, ...], dtype: str):
+    recipe = dataclasses.replace(recipes.rainbow, torso=torso, hidden=(16,), head=Expected())
+    Both.of(recipe, shape, Actions((3,)), dtype).require_equal()
+    if dtype == "uint8" and (FULL or torso == Impala()):
+        # Once they are normalised they are no bytes any more: nothing is divided by 255.
+        Both.of(dataclasses.replace(recipe, normalise=True), shape, Actions((3,)), dtype).require_equal()
+
+
+def test_a_small_network_is_a_small_file():
+    recipe = dataclasses.replace(recipes.qhat, torso=MLP())
+    assert recipe.hidden == (64, 64)
+    assert len(Both.of(recipe, (4,), Actions((2,))).require_equal()) <= 50_000
+
+
+@pytest.mark.parametrize(("axis", "part"), [("head", LogCosh()), ("torso", None), ("merge", None)])
+def test_a_part_from_outside_is_refused_by_its_name(axis: str, part: Any):
+    if part is None:
+        # A subclass may do anything else.
+        base = type(getattr(Learner.of(recipes.rainbow, (4,), Actions((2,))).recipe, axis))
+        part = type("Theirs", (base,), {"name": "theirs"})()
+    recipe = dataclasses.replace(recipes.rainbow, **{axis: part})
+    learner = Learner.of(recipe, (4,), Actions((2,)))
+    with pytest.raises(UsageError, match=rf"{axis} '{part.name}' cannot be exported; expected one of"):
+        read_network(learner, {}, "float32", None)
+
+
+def test_agreement_counts_what_differs_but_for_near_ties():
+    q = np.array([[[1.0, 1.0 + 0.5 * NEAR_TIE]], [[1.0, 2.0]], [[100.0, -np.inf]]], np.float32)
+    assert near_ties(q).tolist() == [True, False, False]
+    assert not near_ties(q[..., :1]).any()
+    agreement = Agreement()
+    agreement.take(q, q.copy(), np.array([False, True, True]), None)
+    assert agreement.good
+    assert agreement.near_ties == 1
+    agreement.take(q[1:2], q[1:2], np.array([False]), None)
+    assert not agreement.good
+    for wrong in (np.nan, 100.002, -np.inf):
+        agreement, other = Agreement(), q.copy()
+        other[2, 0, 0] = wrong
+        agreement.take(q, other, np.ones(3, bool), None)
+        assert not agreement.good
+    # A choice that one of them has and the other has not.
+    agreement, other = Agreement(), q.copy()
+    other[2, 0, 1] = 0.0
+    agreement.take(q, other, np.ones(3, bool), None)
+    assert not agreement.good
+    assert not Agreement().good, "nothing was compared"
