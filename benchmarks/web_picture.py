@@ -1,6 +1,6 @@
 """Take the pictures of docs/web.md: let an exported page run for some steps in Chromium, and look at it.
 
-    python benchmarks/web_picture.py runs/page/export/web.html docs/images/web-cartpole.png --push 0.2
+python benchmarks/web_picture.py runs/page/export/web.html docs/images/web-cartpole.png --push 0.2
 """
 
 import argparse
