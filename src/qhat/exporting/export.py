@@ -145,9 +145,7 @@ def _write(
 ) -> Export:
     run, spec, actions = request.run, request.run.spec, request.run.spec.actions
     learner = run.program.learner
-    weights = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf[request.seed_index]), run.weights(request.which)
-    )
+    weights = jax.tree.map(lambda leaf: jnp.asarray(leaf[request.seed_index]), run.weights(request.which))
     compiled = jax.jit(jax.vmap(learner.q_values, in_axes=(None, 0)))
     trained = parity.Trained(lambda seen: np.asarray(compiled(weights, seen)), actions)
     first = copies.start()
