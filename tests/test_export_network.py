@@ -65,7 +65,7 @@ class Both:
     def require_equal(self) -> bytes:
         """Compare values and actions; return the graph."""
         seen, actions = self.observations(), self.learner.actions
-        told = jax.vmap(self.learner.q_values, (None, 0))(self.parameters, seen)
+        told = jax.vmap(self.learner.q_values, (None, 0))(self.parameters, jnp.asarray(seen))
         expected = np.asarray(told)
         choice = expected.argmax(axis=-1)
         spoken = np.stack([np.asarray(actions.spoken(row)) for row in choice])

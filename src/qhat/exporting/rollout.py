@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from qhat.environments.base import Environment
@@ -23,12 +24,12 @@ from qhat.training.compiler import COMPILER_OPTIONS
 class Seen(NamedTuple):
     """What there is to act on, and what the last step brought."""
 
-    observation: np.ndarray
+    observation: Any
     """`[E, ...]`"""
-    legal: np.ndarray | None
-    """`[E, F, C]`"""
-    scored: np.ndarray | None = None
-    closed: np.ndarray | None = None
+    legal: Any
+    """`[E, F, C]`; `None` is all."""
+    scored: Any = None
+    closed: Any = None
     """`[E]`, whether the episode ended."""
 
 
@@ -38,37 +39,43 @@ class Copies:
     def __init__(self, made: Environment | HostEnvironment, seed: int):
         self._made, self.num_envs, self._state = made, made.num_envs, None
         self._key = jax.random.key(seed)
-        self._step: Any = None
+        step = jax.vmap(self._one, (0, 0, None))
+        self._step: Any = jax.jit(step, compiler_options=COMPILER_OPTIONS)
 
     def start(self) -> Seen:
         """Begin episodes everywhere."""
         made = self._made
         if isinstance(made, HostEnvironment):
-            legal = made.legal
-            observation = made.start()
-            allowed = legal()
-            return Seen(observation[0], None if allowed is None else allowed[0])
+            return _first(Seen(made.start(), made.legal()))
         self._state, observation = made.start(jax.random.split(self._key, 1))
-        self._step = jax.jit(jax.vmap(made.step, (0, 0, None)), compiler_options=COMPILER_OPTIONS)
-        allowed = jax.vmap(made.legal)(self._state)
-        return Seen(np.asarray(observation)[0], None if allowed is None else np.asarray(allowed)[0])
+        return _first(Seen(observation, jax.vmap(made.legal)(self._state)))
 
     def step(self, choice: np.ndarray, turn: int) -> Seen:
         """Step with choices `[E, F]`."""
         made, action = self._made, choice[None].astype(np.int32)
         if isinstance(made, HostEnvironment):
             made.send(action)
-            now: Any = sound(made.receive(), np)
+            step = sound(made.receive(), np)
+            now = Seen(step.observation, step.legal, step.scored, step.closed)
         else:
             key = jax.random.fold_in(self._key, turn)
             self._state, now = self._step(self._state, action, key)
-            now = sound(jax.tree.map(np.asarray, now), np)
-        legal = None if now.legal is None else now.legal[0]
-        return Seen(now.observation[0], legal, now.scored[0], now.closed[0])
+        return _first(now)
+
+    def _one(self, state: Any, action: Any, key: Any) -> tuple[Any, Seen]:
+        """Step copies that compile."""
+        state, now = self._made.step(state, action, key)  # pyright: ignore[reportAttributeAccessIssue]
+        now = sound(now, jnp)
+        return state, Seen(now.observation, now.legal, now.scored, now.closed)
 
     def close(self) -> None:
         if isinstance(self._made, HostEnvironment):
             self._made.close()
+
+
+def _first(seen: Seen) -> Seen:
+    """Return what the first, and only, of the seeds sees."""
+    return Seen(*(None if part is None else np.asarray(part)[0] for part in seen))
 
 
 def copies_of(run: Run, count: int, seed: int, env: Own | None = None) -> Copies:
