@@ -317,20 +317,21 @@ class Runner:
 def read_action(told: dict, value: Any, name: str) -> Any:
     """Return a value that is an action. Raises `PolicyError` for any other."""
     action, F = _array(value), len(told["choices"])
+    said = value.tolist() if isinstance(value, np.ndarray) else value
     if told["kind"] == "joints":
         low, high = (np.array([end(own) for own in told["commands"]]) for end in (min, max))
         action = np.atleast_1d(action)
         good = action.dtype.kind in "iuf" and action.shape == (F,)
         _need(
             good and bool(((action >= low) & (action <= high)).all()),
-            f"{name} is {value!r}; expected {F} commands from {low.tolist()} to {high.tolist()}.",
+            f"{name} is {said!r}; expected {F} commands from {low.tolist()} to {high.tolist()}.",
         )
         return action.astype(told["dtype"])
     good = action.dtype.kind in "iu" and action.shape == (() if told["kind"] == "discrete" else (F,))
     most = np.array(told["choices"])
     _need(
         good and bool(((action >= 0) & (np.ravel(action) < most)).all()),
-        f"{name} is {value!r}; expected whole numbers from 0 to below {most.tolist()}.",
+        f"{name} is {said!r}; expected whole numbers from 0 to below {most.tolist()}.",
     )
     return int(action) if told["kind"] == "discrete" else action.astype(int)
 
