@@ -226,7 +226,7 @@ class Runner:
         self,
         policy: Policy,
         safe_action: Any = None,
-        timeout: float | None = None,
+        timeout: Any = None,
         safety: Callable[[Any], Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -260,7 +260,7 @@ class Runner:
         self.reason, self.safe_count = "", 0
         """Why the last command was the safe action, empty where it was not; and how many were."""
 
-    def observe(self, observation: Any, mask: Any = None, stamp: float | None = None) -> None:
+    def observe(self, observation: Any, mask: Any = None, stamp: Any = None) -> None:
         """Take an observation, from any thread. Never raises; what is wrong with it `command` says.
 
         Args:
@@ -272,7 +272,7 @@ class Runner:
             taken = error
         self._seen = (taken, self._clock() if stamp is None else stamp)
 
-    def command(self, now: float | None = None) -> Any:
+    def command(self, now: Any = None) -> Any:
         """Return the action to take now. Never raises: the safe action, and why in `reason`."""
         with self._lock:
             try:
@@ -284,7 +284,7 @@ class Runner:
                 safe = self._safe_action
                 return safe.copy() if isinstance(safe, np.ndarray) else safe
 
-    def act(self, observation: Any, mask: Any = None, stamp: float | None = None, now: Any = None) -> Any:
+    def act(self, observation: Any, mask: Any = None, stamp: Any = None, now: Any = None) -> Any:
         """Do both: take an observation, return the action."""
         self.observe(observation, mask, stamp)
         return self.command(now)
@@ -295,7 +295,7 @@ class Runner:
             self._seen = self._acted = None
             self.policy.reset()
 
-    def _decide(self, now: float) -> Any:
+    def _decide(self, now: Any) -> Any:
         seen = self._seen
         if seen is None:
             raise PolicyError("There is no observation yet.")
@@ -317,20 +317,21 @@ class Runner:
 def read_action(told: dict, value: Any, name: str) -> Any:
     """Return a value that is an action. Raises `PolicyError` for any other."""
     action, F = _array(value), len(told["choices"])
+    said = value.tolist() if isinstance(value, np.ndarray) else value
     if told["kind"] == "joints":
         low, high = (np.array([end(own) for own in told["commands"]]) for end in (min, max))
         action = np.atleast_1d(action)
         good = action.dtype.kind in "iuf" and action.shape == (F,)
         _need(
             good and bool(((action >= low) & (action <= high)).all()),
-            f"{name} is {value!r}; expected {F} commands from {low.tolist()} to {high.tolist()}.",
+            f"{name} is {said!r}; expected {F} commands from {low.tolist()} to {high.tolist()}.",
         )
         return action.astype(told["dtype"])
     good = action.dtype.kind in "iu" and action.shape == (() if told["kind"] == "discrete" else (F,))
     most = np.array(told["choices"])
     _need(
         good and bool(((action >= 0) & (np.ravel(action) < most)).all()),
-        f"{name} is {value!r}; expected whole numbers from 0 to below {most.tolist()}.",
+        f"{name} is {said!r}; expected whole numbers from 0 to below {most.tolist()}.",
     )
     return int(action) if told["kind"] == "discrete" else action.astype(int)
 

@@ -13,6 +13,7 @@ import tyro
 
 from qhat.cli.parsing import read
 from qhat.errors import require
+from qhat.exporting import require_installed
 from qhat.exporting.ros2 import require_robot, write_package
 from qhat.exporting.web import require_drawable, write_page
 from qhat.runs.folder import RunFolder
@@ -55,6 +56,7 @@ def run(words: Sequence[str]) -> int:
     told = read(Export, words, "export")
     for flag, value in (("--timeout", told.timeout), ("--control-period", told.control_period)):
         require(value is None or 0 < value < math.inf, f"{flag} is {value}; expected seconds, more than 0.")
+    require_installed()
     folder = RunFolder.open(told.run)
     folder.last()
     folder.checkpoint(told.checkpoint)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import math
 import shutil
@@ -21,7 +20,7 @@ from safetensors.numpy import save
 from qhat import runtime
 from qhat.environments.own import Own
 from qhat.errors import QhatError, require
-from qhat.exporting import graph, latency, parity
+from qhat.exporting import graph, latency, parity, require_installed
 from qhat.exporting.about import Request, describe, ranges, read_meaning, read_safe_action
 from qhat.exporting.card import card
 from qhat.exporting.network import Exported, Op, read_network, require_known
@@ -93,15 +92,6 @@ def export(
     request = Request(run, which, run.seed_index(seed_index), name, safe_action, timeout, control_period)
     with contextlib.closing(copies_of(run, parity.COPIES, SEED, env)) as copies, _written(target) as new:
         return dataclasses.replace(_write(request, new, copies, env, observations, progress), path=target)
-
-
-def require_installed() -> None:
-    """Raise `UsageError` where the libraries of the extra are missing."""
-    for module in ("onnx", "onnxruntime"):
-        require(
-            importlib.util.find_spec(module) is not None,
-            f"qhat export needs {module}, which is not installed; type: pip install 'qhat[export]'",
-        )
 
 
 def require_replaceable(target: Path) -> None:

@@ -19,7 +19,11 @@ BATCHES = (1, 2, 7)
 COPIES = sum(BATCHES)
 OBSERVATIONS = 10_000
 TOLERANCE, NEAR_TIE = 1e-5, 2e-5
-"""Largest |ΔQ|, and what the best two choices differ by at least to be no tie: times max(1, |Q|)."""
+"""Largest |ΔQ|, and what the best two choices differ by at least to be no tie: times max(1, |Q|).
+
+|Q| is the largest of an observation's values. Sums in float32 round by the size of what is added: where the
+values are −15, 0.1 and 30, the one in the middle is as uncertain as the others.
+"""
 LONGEST = 2_000
 """Steps after which an episode in which the graph acts alone is cut."""
 PICTURES = 100
@@ -32,7 +36,7 @@ class Agreement:
 
     observations: int = 0
     worst: float = 0.0
-    """Largest |ΔQ| / max(1, |Q|)."""
+    """Largest |ΔQ| / max(1, |Q|), with the largest |Q| of the observation."""
     near_ties: int = 0
     differing: int = 0
     """Actions that differ though it was no near-tie."""
@@ -41,7 +45,7 @@ class Agreement:
         self, expected: np.ndarray, found: np.ndarray, same: np.ndarray, legal: np.ndarray | None
     ) -> np.ndarray:
         """Compare Q `[n, F, C]`, and count actions that are not the `same` `[n]`; return the near-ties."""
-        scale = np.maximum(1.0, np.abs(np.where(np.isfinite(expected), expected, 0.0)))
+        scale = magnitude(expected)[:, None, None]
         with np.errstate(invalid="ignore"):
             away = np.where(expected == found, 0.0, np.abs(expected - found) / scale)
         away = np.where(np.isnan(away), np.inf, away)
@@ -71,13 +75,18 @@ class Agreement:
         return {**dataclasses.asdict(self), "actions_equal": self.observations - self.differing}
 
 
+def magnitude(q: np.ndarray) -> np.ndarray:
+    """Return max(1, |Q|) of observations `[n, F, C] → [n]`; choices that are none do not count."""
+    return np.maximum(1.0, np.abs(np.where(np.isfinite(q), q, 0.0)).max(axis=(1, 2)))
+
+
 def near_ties(q: np.ndarray) -> np.ndarray:
     """Whether the best two choices of a factor are too near to one another to be told apart, `[n]`."""
     if q.shape[-1] == 1:
         return np.zeros(len(q), bool)
     best = np.sort(q, axis=-1)[..., -2:]
     gap = best[..., 1] - best[..., 0]
-    return np.any(gap <= NEAR_TIE * np.maximum(1.0, np.abs(best[..., 1])), axis=-1)
+    return np.any(gap <= NEAR_TIE * magnitude(q)[:, None], axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
