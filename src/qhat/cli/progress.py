@@ -130,4 +130,5 @@ def _close(console: Console, config: TrainConfig, outcome: dict[str, Any]) -> No
     console.print(f"  qhat evaluate {folder}   # an honest score, in fresh episodes", soft_wrap=True)
     console.print(f"  qhat plot {folder}       # the learning curve", soft_wrap=True)
     console.print(f"  qhat report {folder}     # a page with all of it", soft_wrap=True)
+    console.print(f"  qhat export {folder}     # the policy for a robot, without JAX", soft_wrap=True)
     console.print(f"  qhat play {folder}       # a film of the policy", soft_wrap=True)
