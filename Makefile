@@ -5,13 +5,14 @@ READY := .venv/.ready
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: help setup demo walk test test-full check format bench clean
+.PHONY: help setup demo walk test test-full smoke check format bench clean
 
 help:
 	@echo "make demo    train Double + dueling + PER on CartPole, evaluate it, plot it"
 	@echo "make walk    train a robot with six joints to walk, and film it (walk.mp4)"
 	@echo "make test    run the tests"
 	@echo "make test-full   the same with every three axis values in company, and the full counts"
+	@echo "make smoke   train two short tasks, and fail where they learn less than the pinned table says"
 	@echo "make check   lint and types"
 	@echo "make format  put the code into the project's format"
 	@echo "make bench   run the peers beside us (a venv of their own; about 15 minutes)"
@@ -38,6 +39,9 @@ test: $(READY)
 test-full: export QHAT_FULL := 1
 test-full: test
 
+smoke: $(READY)
+	$(BIN)/qhat benchmark smoke --check
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,4 +55,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf .venv .venv-bench .cache
+	rm -rf .venv .venv-bench .venv-bench-rejax .cache

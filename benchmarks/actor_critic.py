@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "actor_critic.md")
     told = parser.parse_args()
     done: Keep = json.loads(told.keep.read_text()) if told.keep.exists() else {}
-    peers = peers_environment.ensure()
+    peers = peers_environment.ensure("peers")
     for seed in range(told.seed, told.seed + told.seeds):
         for task in told.only or TASKS:
             for system in ("qhat", "SAC"):

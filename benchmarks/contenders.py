@@ -26,9 +26,11 @@ class Contender:
     """Gradient updates per environment step that it has to have done."""
 
     @property
-    def peer(self) -> bool:
-        """Whether it runs in the peers' environment and not in qhat's."""
-        return self.script.startswith("peers/")
+    def home(self) -> str:
+        """The environment that it runs in: qhat's own, or one of the peers'."""
+        if not self.script.startswith("peers/"):
+            return "qhat"
+        return "rejax" if "rejax" in self.script else "peers"
 
     def command(self, size: int, turn: int) -> list[str]:
         """Return the script's arguments for round `turn`."""
@@ -91,6 +93,17 @@ THROUGHPUT = [
     ),
     *_threads(
         "throughput",
+        "sb3-qr",
+        "sb3-contrib QR-DQN (51 quantiles)",
+        "peers/sb3_throughput.py",
+        ("--algorithm", "qr_dqn"),
+        _STEPS,
+    ),
+    *_threads("throughput", "tianshou-dqn", "tianshou DQN", "peers/tianshou_dqn_throughput.py", (), _STEPS),
+    Contender("throughput", "sbx-dqn", "sbx DQN", "peers/sbx_throughput.py", (), _STEPS),
+    Contender("throughput", "rejax-dqn", "rejax DQN", "peers/rejax_throughput.py", (), _STEPS),
+    *_threads(
+        "throughput",
         "chapter-rainbow",
         'the chapter\'s "RainbowDQN" (Double, dueling, clip)',
         _CHAPTER,
@@ -114,6 +127,7 @@ THROUGHPUT = [
         ("--steps", 300, 3_000),
     ),
     _qhat("qhat-dqn", "qhat DQN", "dqn"),
+    _qhat("qhat-qr", "qhat QR-DQN (51 quantiles)", "qr"),
     _qhat("qhat-double", "qhat Double, clip", "double"),
     _qhat("qhat-per", "qhat DQN, PER", "per"),
     _qhat("qhat-chapter-rainbow", "qhat Double, dueling, clip", "chapter-rainbow"),
@@ -167,6 +181,7 @@ def _replay(name: str, label: str, script: str, quick: int, full: int, *argument
 REPLAY = [
     _replay("cpprb", "cpprb, full sample", "peers/replay_cpprb.py", 500, 10_000),
     _replay("tianshou", "tianshou, tree alone", "peers/replay_tianshou.py", 500, 10_000),
+    _replay("flashbax", "flashbax, sample without weights", "peers/replay_flashbax.py", 100, 5_000),
     _replay("chapter-replay", "the chapter's memory, full sample", "peers/replay_chapter.py", 50, 1_000),
     _replay("qhat-tree", "qhat, tree alone", "replay.py", 500, 20_000, "--what", "tree"),
     _replay("qhat-replay", "qhat, full sample", "replay.py", 500, 20_000, "--what", "full"),

@@ -1,8 +1,7 @@
-"""The peers' own virtual environment, `.venv-bench`, made when it is missing or out of date."""
+"""The peers' own virtual environments, made where they are missing or out of date."""
 
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -10,19 +9,23 @@ import venv
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-REQUIREMENTS = HERE / "peers" / "requirements.txt"
-FOLDER = HERE.parent / ".venv-bench"
+PLACES = {
+    "peers": ("requirements.txt", ".venv-bench"),
+    "rejax": ("requirements-rejax.txt", ".venv-bench-rejax"),
+}
+"""Requirements and folder of each environment."""
 
 
-def ensure() -> Path:
-    """Return the Python of the peers' environment; install into it first where that is needed."""
-    python = FOLDER / ("Scripts" if os.name == "nt" else "bin") / "python"
-    stamp = FOLDER / "installed.txt"
-    wanted = REQUIREMENTS.read_text()
+def ensure(name: str) -> Path:
+    """Return the Python of one of the peers' environments; install into it first where that is needed."""
+    requirements, folder = HERE / "peers" / PLACES[name][0], HERE.parent / PLACES[name][1]
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    stamp = folder / "installed.txt"
+    wanted = requirements.read_text()
     if not python.exists() or not stamp.exists() or stamp.read_text() != wanted:
-        print(f"Installing the peers into {FOLDER.name} ...", file=sys.stderr)
-        venv.create(FOLDER, with_pip=True, clear=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "-r", str(REQUIREMENTS)]
+        print(f"Installing the peers into {folder.name} ...", file=sys.stderr)
+        venv.create(folder, with_pip=True, clear=True)
+        install = [str(python), "-m", "pip", "install", "--quiet", "-r", str(requirements)]
         subprocess.run(install, check=True, stdout=sys.stderr)
         stamp.write_text(wanted)
     return python
@@ -39,24 +42,10 @@ def versions(python: Path | str, *packages: str) -> dict[str, str]:
     return json.loads(done.stdout)
 
 
-def required() -> tuple[str, ...]:
-    """Return the names of the pinned peers."""
-    lines = REQUIREMENTS.read_text().splitlines()
+def required(name: str) -> tuple[str, ...]:
+    """Return the names of the pinned peers of an environment."""
+    lines = (HERE / "peers" / PLACES[name][0]).read_text().splitlines()
     return tuple(re.split(r"\[|==", line)[0] for line in lines if "==" in line)
-
-
-def machine() -> str:
-    """Describe this machine in a line."""
-    import psutil
-
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    memory = psutil.virtual_memory().total / 2**30
-    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}"
 
 
 def load() -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from qhat.devices import devices_for, prepare
 from qhat.exploration import NoExploration
-from qhat.heads import Categorical
+from qhat.heads import Categorical, Quantile
 from qhat.networks.dense import Noisy
 from qhat.networks.merge import Dueling
 from qhat.networks.torso import MinAtar
@@ -34,6 +34,7 @@ VARIANTS: dict[str, Recipe] = {
     "dqn": BASE,
     "double": DOUBLE_CLIP,
     "per": replace(BASE, sampler=Prioritised()),
+    "qr": replace(BASE, head=Quantile(quantiles=51)),
     "rainbow": replace(
         BASE,
         head=Categorical(v_min=0.0, v_max=100.0),

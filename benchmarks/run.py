@@ -8,8 +8,11 @@ drifts from minute to minute.
 import argparse
 import datetime
 import json
+import os
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from rich.console import Console
 
 import peers_environment
 from contenders import CONTENDERS, FULL, PARTS, QUICK, Contender
+from qhat.devices import machine
 from tables import TABLES, Results, Table
 
 HERE = Path(__file__).resolve().parent
@@ -34,18 +38,16 @@ def choose(only: Sequence[str]) -> list[Contender]:
     return [c for c in CONTENDERS if not only or {c.part, c.group, c.name} & set(only)]
 
 
-def run_one(contender: Contender, peers: Path, size: int, turn: int, console: Console) -> dict | None:
+def run_one(contender: Contender, python: Path, size: int, turn: int, console: Console) -> dict | None:
     """Run one contender once. Returns what it measured, or `None` (said on stderr) if it failed."""
-    python = str(peers) if contender.peer else sys.executable
-    command = [python, str(HERE / contender.script), *contender.command(size, turn)]
+    command = [str(python), str(HERE / contender.script), *contender.command(size, turn)]
+    status, out, said, peak = run_alone(command, TIMEOUT)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
-        measured = json.loads(done.stdout.strip().splitlines()[-1])
-    except subprocess.CalledProcessError as failure:
-        console.print(f"{contender.name} failed:\n{failure.stderr[-2_000:]}", markup=False)
-        return None
-    except (subprocess.TimeoutExpired, ValueError, IndexError) as failure:
-        console.print(f"{contender.name} failed: {failure}", markup=False)
+        measured = {**json.loads(out.strip().splitlines()[-1]), "peak_mib": peak} if status == 0 else None
+    except (ValueError, IndexError):
+        measured = None
+    if measured is None:
+        console.print(f"{contender.name} failed (status {status}):\n{said[-2_000:]}", markup=False)
         return None
     if "updates" in measured and measured["updates"] != measured["steps"] * contender.replay_ratio:
         wanted = f"{contender.replay_ratio:g} updates per step"
@@ -54,7 +56,32 @@ def run_one(contender: Contender, peers: Path, size: int, turn: int, console: Co
     return measured
 
 
-def run_all(chosen: list[Contender], peers: Path, size: int, rounds: int, console: Console) -> Results:
+def run_alone(command: Sequence[str], timeout: float) -> tuple[int, str, str, float]:
+    """Run a command; return its status, stdout, stderr, and the most memory that it had, in MiB.
+
+    That is the kernel's own count of the process (`ru_maxrss`), children that it waited for excluded.
+    """
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=out, stderr=said)
+        timer = threading.Timer(timeout, process.kill)
+        timer.start()
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            timer.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        said.seek(0)
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        return process.returncode, out.read(), said.read(), usage.ru_maxrss / unit
+
+
+def run_all(
+    chosen: list[Contender], pythons: dict[str, Path], size: int, rounds: int, console: Console
+) -> Results:
     """Run every contender `rounds` times, part by part, in alternating order."""
     results: Results = {contender.name: [] for contender in chosen}
     for part in PARTS:
@@ -62,7 +89,9 @@ def run_all(chosen: list[Contender], peers: Path, size: int, rounds: int, consol
         for turn in range(rounds):
             for contender in members if turn % 2 == 0 else reversed(members):
                 console.print(f"{part}, round {turn + 1} of {rounds}: {contender.name}")
-                results[contender.name].append(run_one(contender, peers, size, turn, console))
+                results[contender.name].append(
+                    run_one(contender, pythons[contender.home], size, turn, console)
+                )
     return results
 
 
@@ -109,27 +138,36 @@ def main() -> int:
         metavar="FILE",
         help="a Python that has the peers, in place of .venv-bench's",
     )
+    parser.add_argument(
+        "--rejax-python",
+        type=Path,
+        metavar="FILE",
+        help="a Python that has rejax, in place of .venv-bench-rejax's",
+    )
     options = parser.parse_args()
     console = Console(stderr=True, highlight=False)
     chosen = choose(options.only)
     partial = options.quick or bool(options.only)
     out = options.out or (None if partial else OUT)
-    needs_peers = any(contender.peer for contender in chosen)
-    ensured = peers_environment.ensure if needs_peers else lambda: Path(sys.executable)
-    peers = options.peers_python or ensured()
+    told = {"qhat": Path(sys.executable), "peers": options.peers_python, "rejax": options.rejax_python}
+    homes = dict.fromkeys(contender.home for contender in chosen)
+    pythons = {home: told[home] or peers_environment.ensure(home) for home in homes}
     rounds = 1 if options.quick else ROUNDS
     facts = {
-        "machine": peers_environment.machine(),
+        "machine": machine(),
         "load before the start": peers_environment.load(),
         "date": datetime.date.today().isoformat(),
         "command": _command(options.quick, options.only),
         "rounds": "1, cut short: these figures mean nothing" if options.quick else str(rounds),
         "qhat's environment": _list(peers_environment.versions(sys.executable, *OURS)),
     }
-    if needs_peers:
-        peer_versions = peers_environment.versions(peers, *peers_environment.required())
-        facts["the peers' environment"] = _list(peer_versions)
-    results = run_all(chosen, peers, QUICK if options.quick else FULL, rounds, console)
+    for home in pythons:
+        if home != "qhat":
+            peer_versions = peers_environment.versions(pythons[home], *peers_environment.required(home))
+            facts[f"the environment of the {home}" if home == "peers" else f"{home}'s environment"] = _list(
+                peer_versions
+            )
+    results = run_all(chosen, pythons, QUICK if options.quick else FULL, rounds, console)
     tables = [
         TABLES[part](members, results)
         for part in PARTS

@@ -49,6 +49,7 @@ def throughput(chosen: Sequence[Contender], results: Results) -> Table:
             _label(contender, chosen, best),
             _spread(results[contender.name], speed, 0),
             _ratio(results, contender.name, best.get("sb3"), speed),
+            _memory(results, contender),
         )
         for contender in chosen
     ]
@@ -57,9 +58,9 @@ def throughput(chosen: Sequence[Contender], results: Results) -> Table:
         "CartPole-v1, one environment (per seed), one gradient step per environment step, batch 32,"
         " two layers of 64, Adam 1e-3, replay of 100,000. Imports, compilation and the first 1,500"
         " steps are not timed. Each system steps its own environment: Gymnasium's for the peers,"
-        " gymnax's inside the compiled loop for qhat. The chapter's algorithms are measured in a"
+        " gymnax's inside the compiled loop for qhat and rejax. The chapter's algorithms are measured in a"
         " transcription that does the same operations per step.",
-        ("system", "steps/s", "× SB3"),
+        ("system", "steps/s", "× SB3", "memory at peak, MiB"),
         rows,
     )
 
@@ -79,6 +80,7 @@ def environments(chosen: Sequence[Contender], results: Results) -> Table:
                 _label(contender, chosen, best),
                 _spread(results[contender.name], speed, 0),
                 _ratio(results, contender.name, best.get(f"sb3-{task}"), speed),
+                _memory(results, contender),
             )
         )
     return Table(
@@ -86,7 +88,7 @@ def environments(chosen: Sequence[Contender], results: Results) -> Table:
         "CartPole-v1: the work of the table above, qhat stepping Gymnasium's environment in Python."
         " LunarLander-v3: eight environments, one gradient step per four environment steps, batch 128, two"
         " layers of 256. Breakout-MinAtar: one update per four frames, batch 32, 16 filters, 128.",
-        ("task · system", "steps/s", "× SB3"),
+        ("task · system", "steps/s", "× SB3", "memory at peak, MiB"),
         rows,
     )
 
@@ -102,14 +104,22 @@ def replay(chosen: Sequence[Contender], results: Results) -> Table:
                 _spread(results[contender.name], time, 0),
                 _ratio(results, "cpprb", contender.name, time),
             ]
-        rows.append(tuple(row))
+        rows.append((*row, _memory(results, contender)))
     return Table(
         "Prioritised replay",
         "Sample + priority update in microseconds, 1,000,000 slots, observations of 4 float32."
         " A full sample gathers the transitions and computes weights; the tree alone does neither,"
         " and is to be compared with the tree alone. qhat runs inside one compiled loop, as it"
-        " does in training; the others are called from Python, as they are in training.",
-        ("system", "batch 32, µs", "× cpprb's speed", "batch 256, µs", "× cpprb's speed"),
+        " does in training; the others are called from Python, as they are in training. flashbax's"
+        " sample has no weights.",
+        (
+            "system",
+            "batch 32, µs",
+            "× cpprb's speed",
+            "batch 256, µs",
+            "× cpprb's speed",
+            "memory at peak, MiB",
+        ),
         rows,
     )
 
@@ -126,6 +136,7 @@ def time_to_score(chosen: Sequence[Contender], results: Results) -> Table:
             _label(contender, chosen, best),
             _spread(results[contender.name], seconds, 1),
             _ratio(results, best.get("sb3-zoo"), contender.name, seconds),
+            _memory(results, contender),
             ", ".join(f"{one['mean_return']:.1f}" if one else "–" for one in results[contender.name]),
         )
         for contender in chosen
@@ -135,7 +146,7 @@ def time_to_score(chosen: Sequence[Contender], results: Results) -> Table:
         "CartPole-v1, 50,000 environment steps, another seed in each round: wall-clock of a cold"
         " process, imports and compilation with an empty cache included. Then, untimed, the mean"
         " return of 100 greedy episodes (500 is the most there is).",
-        ("system", "seconds", "× SB3's speed", "return of each seed"),
+        ("system", "seconds", "× SB3's speed", "memory at peak, MiB", "return of each seed"),
         rows,
     )
 
@@ -153,6 +164,12 @@ def _label(contender: Contender, chosen: Sequence[Contender], best: dict[str, st
     rivals = sum(other.group == contender.group for other in chosen)
     is_best = rivals > 1 and best.get(contender.group) == contender.name
     return contender.label + " (best)" * is_best
+
+
+def _memory(results: Results, contender: Contender) -> str:
+    """The most memory that a process of the contender had, imports and compilation included; the median."""
+    values = _values(results[contender.name], lambda measured: measured["peak_mib"])
+    return f"{statistics.median(values):,.0f}" if values else "–"
 
 
 def _microseconds(batch: str) -> Callable[[dict], float]:

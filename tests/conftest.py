@@ -8,6 +8,7 @@ import hypothesis
 import jax
 from jaxtyping import install_import_hook
 
+from browser import browser  # noqa: F401 - a fixture, for every test
 from full import FULL
 from qhat import devices
 

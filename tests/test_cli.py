@@ -65,6 +65,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("train",), "env"),
         (("evaluate", "nowhere"), "no run folder 'nowhere'"),
         (("plot", "nowhere"), "no run folder 'nowhere'"),
+        (("report", "nowhere"), "no run folder 'nowhere'"),
         (("envs", "CartPool"), "Did you mean 'CartPole-v1'?"),
         (("trian",), "Did you mean 'train'?"),
     ],
@@ -83,7 +84,7 @@ def test_a_mistake_is_found_before_jax_is_imported() -> None:
         "import sys\n"
         "from qhat.cli.main import main\n"
         "for words in (['train', 'CartPol'], ['train', 'CartPole-v1', '--n-step', '0'], ['recipes'],"
-        " ['envs'], ['evaluate', 'nowhere'], []):\n"
+        " ['envs'], ['evaluate', 'nowhere'], ['report', 'nowhere'], ['report'], []):\n"
         "    try: main(words)\n"
         "    except SystemExit: pass\n"
         "assert 'jax' not in sys.modules, 'JAX was imported'\n"

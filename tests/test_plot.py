@@ -13,6 +13,8 @@ from matplotlib.image import imread
 
 from qhat.errors import UsageError
 from qhat.report.plot import Episodes, Evaluations, plot_progress, read_run
+from qhat.runs.curves import Clock, read_clock
+from qhat.runs.tables import speed
 
 METRICS = [
     "kind",
@@ -92,6 +94,30 @@ def test_one_episode_and_no_evaluation_still_make_a_figure(tmp_path: Path) -> No
 def test_the_suffix_chooses_the_format(tmp_path: Path, suffix: str, magic: bytes) -> None:
     out = plot_progress(*read_run(make_run(tmp_path, 2, 5_000)), "t", tmp_path / f"plot.{suffix}")
     assert out.read_bytes().startswith(magic)
+
+
+def test_a_clock_draws_against_seconds(tmp_path: Path) -> None:
+    run = read_run(make_run(tmp_path, 2, 5_000))
+    clock = Clock(step=np.array([1_000.0, 5_000.0]), seconds=np.array([50.0, 60.0]))
+    assert clock.at(np.array([0, 500, 3_000, 9_000])).tolist() == [0.0, 25.0, 55.0, 60.0]
+    out = plot_progress(*run, "t", tmp_path / "seconds.svg", clock=clock).read_bytes()
+    assert b"Seconds of compiling and training" in out
+    assert b"Environment steps" not in out
+    assert b"Environment steps" in plot_progress(*run, "t", tmp_path / "steps.svg").read_bytes()
+    with pytest.raises(UsageError, match="expected finite numbers for seed_index, step, steps_per_second"):
+        read_clock(tmp_path)
+    (tmp_path / "metrics.csv").write_text("kind,seed_index,step,steps_per_second\n")
+    with pytest.raises(UsageError, match="no row of progress yet"):
+        read_clock(tmp_path)
+
+
+def test_a_slow_speed_is_written_with_its_digits() -> None:
+    assert [speed(rate) for rate in (0.04567, 3.14159, 999.96, 12_345.6)] == [
+        "0.04567",
+        "3.142",
+        "1000",
+        "12346",
+    ]
 
 
 def test_an_unknown_suffix_names_the_formats(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
-"""Scores over seeds, against SciPy and a naive bootstrap."""
+"""Scores over seeds, against rliable, SciPy and a naive bootstrap."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +14,102 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from qhat.errors import UsageError
-from qhat.statistics import Score, iqm, stratified_bootstrap_ci
+from qhat.statistics import (
+    Score,
+    bootstrap_ci,
+    iqm,
+    mean,
+    median,
+    optimality_gap,
+    percentile_interval,
+    probability_of_improvement,
+    score_distribution,
+    stratified_bootstrap_ci,
+)
+from qhat.statistics.bootstrap import resampled
+
+RLIABLE = json.loads((Path(__file__).parent / "rliable.json").read_text())
+"""What rliable 1.2.0 said; tools/rliable_reference.py has the commands."""
+MATRICES = st.integers(1, 5).flatmap(
+    lambda tasks: st.tuples(
+        *[st.lists(st.lists(st.integers(-9, 9), min_size=tasks, max_size=tasks), min_size=1, max_size=9)]
+        * 2
+    )
+)
+"""Two matrices of scores of the same tasks; whole numbers, so that there are ties."""
+
+
+def aggregates(scores: np.ndarray) -> np.ndarray:
+    gaps = [optimality_gap(scores, gamma) for gamma in RLIABLE["gammas"]]
+    return np.array([iqm(scores), mean(scores), median(scores), *gaps])
+
+
+def replayed(seed: int, statistic: Callable[..., Any], *samples: np.ndarray) -> np.ndarray:
+    """The interval from the very seeds that rliable drew: of NumPy's frozen legacy generator."""
+    generator = np.random.RandomState(seed)
+    replicates = [
+        np.asarray(statistic(*(resampled(x, generator.choice(len(x), x.shape)) for x in samples)))
+        for _ in range(RLIABLE["repetitions"])
+    ]
+    return percentile_interval(np.stack(replicates))
+
+
+@pytest.mark.parametrize("case", RLIABLE["cases"], ids=lambda case: f"case {case['seed']}")
+def test_estimates_and_intervals_are_rliables(case: dict[str, Any]) -> None:
+    x, y, seed = np.array(case["x"]), np.array(case["y"]), case["seed"]
+
+    def profile(scores: np.ndarray) -> np.ndarray:
+        return score_distribution(scores, RLIABLE["thresholds"])
+
+    def wins(*pair: np.ndarray) -> float:
+        return probability_of_improvement(*pair)
+
+    for name, statistic, samples in (
+        ("aggregates", aggregates, (x,)), ("profile", profile, (x,)), ("improvement", wins, (x, y)),
+    ):  # fmt: skip
+        np.testing.assert_allclose(
+            np.atleast_1d(statistic(*samples)), case[name], rtol=0, atol=1e-6, err_msg=name
+        )
+        interval = np.array(case[f"{name}_ci95"])
+        ends = replayed(seed, statistic, *samples).reshape(interval.shape)
+        np.testing.assert_allclose(ends, interval, rtol=0, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("case", RLIABLE["cases"], ids=lambda case: f"case {case['seed']}")
+def test_intervals_of_our_own_draws_are_rliables_within_chance(case: dict[str, Any]) -> None:
+    x, y = np.array(case["x"]), np.array(case["y"])
+    theirs = np.array(case["aggregates_ci95"])
+    ours = stratified_bootstrap_ci(x, aggregates, repetitions=RLIABLE["repetitions"])
+    # An end of 1,000 draws is off by about 2% of a normal interval's width (one standard error).
+    width = theirs[1] - theirs[0]
+    assert np.all(np.abs(ours - theirs) <= 0.15 * width)
+    ours = bootstrap_ci([x, y], probability_of_improvement, repetitions=RLIABLE["repetitions"])
+    assert np.all(np.abs(ours - np.ravel(case["improvement_ci95"])) <= 0.08)
+
+
+@given(MATRICES)
+def test_improvement_is_the_mann_whitney_statistic(pair: tuple[list, list]) -> None:
+    x, y = (np.array(scores, float) for scores in pair)
+    each = [stats.mannwhitneyu(x[:, task], y[:, task]).statistic for task in range(x.shape[1])]
+    assert probability_of_improvement(x, y) == pytest.approx(np.mean(each) / (len(x) * len(y)))
+    assert probability_of_improvement(y, x) == pytest.approx(1 - probability_of_improvement(x, y))
+
+
+@given(MATRICES)
+def test_estimates_are_what_they_are_called(pair: tuple[list, list]) -> None:
+    scores, (thresholds, *_) = np.array(pair[0], float), pair[1]
+    assert median(scores) == pytest.approx(np.median(scores.mean(axis=0)))
+    assert median(scores[:, 0]) == np.median(scores[:, 0])
+    above = [np.mean(scores > threshold) for threshold in thresholds]
+    np.testing.assert_allclose(score_distribution(scores, thresholds), above)
+    assert optimality_gap(scores, 2.0) == pytest.approx(np.mean(np.maximum(2.0 - scores, 0)))
+
+
+def test_samples_of_other_tasks_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"shapes \(2, 1\) and \(2, 2\), expected .* same tasks"):
+        probability_of_improvement(np.ones((2, 1)), np.ones((2, 2)))
+    with pytest.raises(UsageError, match="one seed"):
+        bootstrap_ci([np.ones((2, 1)), np.ones((1, 1))], probability_of_improvement)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))

@@ -1,10 +1,11 @@
-"""Steps per second of Stable-Baselines3's DQN. Prints one JSON object."""
+"""Steps per second of Stable-Baselines3's DQN, or of sb3-contrib's QR-DQN. Prints one JSON object."""
 
 import argparse
 import json
 import time
 
 import torch  # pyright: ignore[reportMissingImports]
+from sb3_contrib import QRDQN  # pyright: ignore[reportMissingImports]
 from stable_baselines3 import DQN  # pyright: ignore[reportMissingImports]
 from stable_baselines3.common.env_util import (  # pyright: ignore[reportMissingImports]
     make_vec_env,
@@ -13,19 +14,23 @@ from stable_baselines3.common.env_util import (  # pyright: ignore[reportMissing
 CARTPOLE = {"batch_size": 32, "policy_kwargs": {"net_arch": [64, 64]}}
 # One update per four steps: two after each step of eight environments.
 LUNARLANDER = {"batch_size": 128, "gradient_steps": 2, "policy_kwargs": {"net_arch": [256, 256]}}
+ALGORITHMS = {"dqn": (DQN, {}), "qr_dqn": (QRDQN, {"n_quantiles": 51})}
 TASKS = {"cartpole": ("CartPole-v1", 1, CARTPOLE), "lunarlander": ("LunarLander-v3", 8, LUNARLANDER)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", choices=TASKS, default="cartpole")
+    parser.add_argument("--algorithm", choices=ALGORITHMS, default="dqn")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--warmup", type=int, default=1_500)
     parser.add_argument("--steps", type=int, default=6_000)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     env_id, copies, settings = TASKS[options.task]
-    model = DQN(
+    algorithm, extra = ALGORITHMS[options.algorithm]
+    settings = {**settings, "policy_kwargs": {**settings["policy_kwargs"], **extra}}
+    model = algorithm(
         "MlpPolicy",
         make_vec_env(env_id, copies),
         **{

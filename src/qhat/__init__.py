@@ -10,6 +10,7 @@ from qhat._version import __version__
 if TYPE_CHECKING:
     from qhat import recipes
     from qhat.agent import Agent
+    from qhat.comparison.comparing import compare
     from qhat.config import TrainConfig
     from qhat.errors import QhatError, UsageError
     from qhat.experiment import train
@@ -25,6 +26,7 @@ _HOMES = {
     "Run": "qhat.run",
     "TrainConfig": "qhat.config",
     "UsageError": "qhat.errors",
+    "compare": "qhat.comparison.comparing",
     "evaluate": "qhat.run",
     "export": "qhat.exporting.export",
     "play": "qhat.report.video",
@@ -39,6 +41,7 @@ __all__ = [
     "TrainConfig",
     "UsageError",
     "__version__",
+    "compare",
     "evaluate",
     "export",
     "play",

@@ -15,7 +15,7 @@ from qhat.environments import options, wrappers
 from qhat.environments.wrappers import Wrapper
 from qhat.errors import require
 from qhat.files import brief
-from qhat.presets import NAME, preset_of
+from qhat.presets import NAME, preset_of, read_preset
 from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT, get
 
@@ -81,11 +81,22 @@ class TrainConfig:
     """At a number that is not finite: stop the seed that met it, or leave it out and go on."""
     env_restarts: int = 10
     """How often the processes of --vector async are begun anew after one of them died or hung."""
+    tensorboard: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write TensorBoard's event files into the run folder too."""
+    track: str | None = None
+    """Tell a service of the numbers too: wandb, mlflow or trackio (docs/tracking.md)."""
 
     @staticmethod
-    def of(env: str, **settings: Any) -> TrainConfig:
-        """Return what an environment is trained with: its preset, if it has one, and `settings`."""
-        if preset := preset_of(env):
+    def of(env: str, preset_file: Path | str | None = None, **settings: Any) -> TrainConfig:
+        """Return what an environment is trained with: its preset, if it has one, and `settings`.
+
+        Args:
+            preset_file: in place of its preset, one that `qhat tune` wrote.
+            settings: fields to change.
+        """
+        if preset_file is not None:
+            settings = {**read_preset(Path(preset_file)).settings(), **settings}
+        elif preset := preset_of(env):
             own = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
             settings = {"recipe_name": NAME, **own, **settings}
         return TrainConfig(env, **settings)
@@ -155,6 +166,10 @@ class TrainConfig:
                 good or (value is None and name == "max_seconds"),
                 f"--{name.replace('_', '-')} is {brief(value)}; expected a number.",
             )
+        good = isinstance(self.tensorboard, bool) and isinstance(self.track, str | None)
+        require(
+            good, f"--tensorboard is {self.tensorboard} and --track {brief(self.track)}; expected a name."
+        )
         good = isinstance(self.demos, tuple) and all(isinstance(source, str) for source in self.demos)
         require(good, f"--demos is {brief(self.demos)}; expected a list of paths.")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+from pathlib import Path
 
 from qhat.errors import require
 
@@ -51,3 +53,17 @@ def devices_for(seeds: int) -> int:
 def dividing(seeds: int, devices: int) -> int:
     """The most devices, at most `devices`, that share `seeds` evenly."""
     return max(count for count in range(1, devices + 1) if seeds % count == 0)
+
+
+def machine() -> str:
+    """Describe this machine in a line."""
+    import psutil
+
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration, UnicodeDecodeError):
+        pass
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}"

@@ -35,6 +35,17 @@ def require(condition: bool, sentence: str) -> None:
         raise UsageError(sentence)
 
 
+def ranges(numbers: Iterable[int]) -> str:
+    """Write whole numbers shortly: `0–4, 7`."""
+    parts: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(f"{own[0]}–{own[-1]}" if len(own) > 1 else f"{own[0]}" for own in parts)
+
+
 @contextlib.contextmanager
 def blaming(what: str) -> Iterator[None]:
     """Let every `UsageError` begin with `what`: the file that holds the value."""

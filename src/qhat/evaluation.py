@@ -22,7 +22,7 @@ from qhat.environments.reference import make_reference
 from qhat.environments.workers import vectorise
 from qhat.learner import Learner
 from qhat.outcomes import Played
-from qhat.training.compiler import COMPILER_OPTIONS
+from qhat.training.compiler import compiled
 from qhat.training.pace import SECONDS, Pace
 from qhat.training.state import settled
 
@@ -42,7 +42,10 @@ class Cut(Exception):  # noqa: N818 - it is no error
 
 
 def play_compiled(
-    learner: Learner, environment: Environment, over: Callable[[], bool] = lambda: False
+    learner: Learner,
+    environment: Environment,
+    over: Callable[[], bool] = lambda: False,
+    ready: Any = None,
 ) -> Callable[[Any, Array], Played]:
     """Return a function from parameters `[S, ...]` and a key to what E episodes brought, `[S, E]`.
 
@@ -50,6 +53,7 @@ def play_compiled(
 
     Args:
         over: asked between those calls; once it is true, the evaluation ends in `Cut`.
+        ready: parameters that it is compiled for at once, where that costs the environment no episodes.
     """
     actions, E = environment.spec.actions, environment.num_envs
 
@@ -77,37 +81,49 @@ def play_compiled(
 
     start = jax.jit(jax.vmap(begin))
     play = jax.vmap(one_seed, in_axes=(0, 0, None, None))
-    compiled, pace = jax.jit(play, compiler_options=COMPILER_OPTIONS), Pace(learns_at=-1)
+    whole_play, pace = compiled(play), Pace(learns_at=-1)
+
+    def opening(parameters: Any, key: Array) -> tuple:
+        # Every seed is judged by the same episodes, where the environment lets us choose them.
+        seeds = jax.tree.leaves(parameters)[0].shape[0]
+        return start(*environment.start(jnp.broadcast_to(key, seeds)))
 
     def player(parameters: Any, key: Array) -> Played:
         reset_key, run_key = jax.random.split(key)
         if not environment.snapshots:
             # One pool outside the program serves all seeds: they have to be in one place.
             parameters = jax.device_put(parameters, jax.local_devices()[0])
-        # Every seed is judged by the same episodes, where the environment lets us choose them.
-        seeds = jax.tree.leaves(parameters)[0].shape[0]
-        carry, done, spent = start(*environment.start(jnp.broadcast_to(reset_key, seeds))), 0, 0.0
+        carry, done, spent = opening(parameters, reset_key), 0, 0.0
         while done < LONGEST_EPISODE and np.asarray(carry[4]).any():
             if spent > SECONDS and over():
                 raise Cut
             piece, began = pace.piece(done, LONGEST_EPISODE - done), time.perf_counter()
-            carry = jax.block_until_ready(compiled(parameters, carry, run_key, jnp.int32(done + piece)))
+            carry = jax.block_until_ready(whole_play(parameters, carry, run_key, jnp.int32(done + piece)))
             seconds = time.perf_counter() - began
             pace.took(piece, seconds)
             done, spent = done + piece, spent + seconds
         return jax.tree.map(np.asarray, carry[-1])
 
+    if ready is not None and environment.snapshots:
+        key = jax.random.key(0)
+        whole_play(ready, opening(ready, key), key, jnp.int32(0))
     return player
 
 
 def player_of(
-    learner: Learner, judge: Judge, episodes: int, seeds: int, over: Callable[[], bool]
+    learner: Learner,
+    judge: Judge,
+    episodes: int,
+    seeds: int,
+    over: Callable[[], bool],
+    ready: Any = None,
 ) -> Callable[[Any, Array], Played]:
     """Return what plays a run's own evaluations: from parameters and a key to episodes `[S, E]`.
 
     Args:
         over: asked at every step of environments in Python, about every second where they are compiled;
             once it is true, the evaluation ends in `Cut`.
+        ready: parameters that compiled play is compiled for at once.
     """
 
     def watch(_: HostStep | None) -> None:
@@ -115,7 +131,7 @@ def player_of(
             raise Cut
 
     if isinstance(judge, Environment):
-        return play_compiled(learner, judge, over)
+        return play_compiled(learner, judge, over, ready)
 
     def player(parameters: Any, key: Array) -> Played:
         if isinstance(judge, HostEnvironment):

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import psutil
-from jaxtyping import Array
 
 from qhat import devices
 from qhat.axis import spell
@@ -24,11 +21,10 @@ from qhat.config import TrainConfig
 from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.own import Own, name_of
-from qhat.errors import QhatError, near_miss, require
+from qhat.errors import QhatError
 from qhat.evaluation import Cut, Judge, player_of
 from qhat.learner import Metrics
-from qhat.memory import forecast, give_back, nbytes, require_memory
-from qhat.outcomes import Played
+from qhat.memory import REST, give_back, nbytes, require_memory, resident
 from qhat.run import Run, program_of
 from qhat.runs.card import card
 from qhat.runs.failure import attempt, stop
@@ -38,12 +34,13 @@ from qhat.runs.manifest import read_about
 from qhat.runs.pieces import Pieces
 from qhat.runs.progress import Progress
 from qhat.runs.saving import require_space, save
-from qhat.runs.tables import episode_rows, evaluation_rows, has_row
-from qhat.stage import is_python, staged
+from qhat.runs.tables import episode_rows, evaluation_rows, has_row, progress_rows, speed
+from qhat.stage import configured, is_python, staged
 from qhat.statistics import mean_of_finite
+from qhat.tracking import Tracker, Tracking, trackers_of
 from qhat.training.host import HostLoop
-from qhat.training.loop import Advance, Loop
-from qhat.training.state import Log
+from qhat.training.loop import Loop
+from qhat.training.state import Log, TrainState
 
 LEARNER_METRICS = tuple(field.name for field in dataclasses.fields(Metrics))
 PATIENCE = 1.0
@@ -69,6 +66,7 @@ def train(
     judge: Judge | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
+    trackers: Sequence[Tracker] = (),
     **settings: Any,
 ) -> Run:
     """Train, and leave a run folder.
@@ -80,6 +78,7 @@ def train(
         judge: what plays the run's own evaluations of a Gymnasium environment, if not more of `env`.
         progress: called a few times a second at most.
         should_stop: asked between compiled calls; when true the run saves and stops.
+        trackers: told of the numbers of metrics.csv and eval.csv, beside those that the settings name.
         settings: fields of `TrainConfig` to change, for example `seeds=8`.
 
     Raises:
@@ -88,9 +87,10 @@ def train(
         Interrupted: `should_stop` was true.
     """
     name = env if isinstance(env, str) else name_of(env)
-    config = _configured(env, name, config, settings)
+    config = configured(env, name, config, settings)
     paths = {key: Path(told) for key in ("run_dir", "init_from") if (told := getattr(config, key))}
     config = dataclasses.replace(config, **paths).validate()
+    tracking = Tracking([*trackers_of(config), *trackers])
     devices.prepare(devices.devices_for(config.seeds), spare=is_python(env, config))
     shards = devices.dividing(config.seeds, len(jax.local_devices()))
     since = _step_reached(config) if config.resume else 0
@@ -98,22 +98,8 @@ def train(
         staged(env, config, judge, shards, since) as stage,
         contextlib.ExitStack() as held,
     ):
-        return _Session(config, stage.environment, stage.judge, shards, held).run(progress, should_stop)
-
-
-def _configured(
-    env: str | Own, name: str, config: TrainConfig | None, settings: dict[str, Any]
-) -> TrainConfig:
-    """Return what to train with. Raises `UsageError` for a setting that there is not, or another `env`."""
-    known = [field.name for field in dataclasses.fields(TrainConfig) if field.name != "env"]
-    for setting in settings:
-        require(setting in known, f"train has no setting '{setting}'." + near_miss(setting, known))
-    require(
-        config is None or not isinstance(env, str) or config.env == env,
-        f"env is '{env}' and config.env '{config.env if config else ''}'; expected the same.",
-    )
-    config = TrainConfig.of(name) if config is None else config
-    return dataclasses.replace(config, env=name, **settings)
+        session = _Session(config, stage.environment, stage.judge, shards, held, tracking)
+        return session.run(progress, should_stop)
 
 
 class _Session:
@@ -126,7 +112,9 @@ class _Session:
         judge: Judge,
         devices: int,
         held: contextlib.ExitStack,
+        tracking: Tracking,
     ):
+        self.tracking = tracking
         self.judge, self.spec = judge, environment.spec
         self.program = program_of(config.recipe, self.spec, config.wrap, config.on_nan == "stop")
         self.config = config = dataclasses.replace(config, recipe=self.program.recipe)
@@ -135,25 +123,43 @@ class _Session:
         else:
             self.loop = Loop(self.program, environment, devices)
         keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
-        self._forecast(keys)
+        self.should_stop: Callable[[], bool] = lambda: False
+        self._prepare(jax.eval_shape(self.loop.init, keys))
         self.folder, self.state, self.best = begin(config, self.loop, self.spec, keys, held)
+        give_back()
         self.pieces = Pieces(self.state)
         if config.resume:
             self.pieces.saved(self.folder.last(), self.state)
         self.faults = Faults(self.folder.path, config, self.state.seeds)
         self.faults.require_any()
+        held.callback(tracking.finish)
+        tracking.start(
+            config.to_json(), self.folder.path, int(self.state.clock.iterations) * config.recipe.num_envs
+        )
         self.started = self.evaluating = time.perf_counter()
         self.score = self.evaluation = math.nan
         self.broken, self.clipped, self.stopped = 0, 0.0, False
         self.failure: Exception | None = None
-        self.compiled = False
         self.epsilon = float(config.recipe.explore.epsilon(jnp.int32(0)))
 
-    def _forecast(self, keys: Array) -> None:
-        shape = jax.eval_shape(self.loop.init, keys)
-        self.memory = forecast(shape, self.config.seeds)
+    def _prepare(self, shape: TrainState) -> None:
+        """Compile what training and evaluations run, for a state of that shape; see that there is room."""
+        config, E = self.config, self.config.recipe.num_envs
+        self._require_room(shape, 0)
+        self.end = math.ceil(config.steps / E)
+        self.marks = [max(1, every // E) for every in (config.eval_every, config.save_every)]
+        self.advance = self.loop.compile(min(LONGEST_CALL, *self.marks, self.end), shape)
+        weights = self.loop.zeros(shape.seeds.learner.online)
+        told = (self.program.learner, self.judge, config.eval_episodes, config.seeds)
+        self.play = player_of(*told, self._cuts_evaluation, weights)
+        give_back()
+        self.memory = resident() + REST + self._require_room(shape, self.advance.workspace)
+
+    def _require_room(self, shape: TrainState, workspace: int) -> int:
+        """Return the bytes that training will take, or raise `UsageError` where they are not free."""
+        needed = nbytes(shape) + workspace
         require_memory(
-            self.memory - psutil.Process().memory_info().rss,
+            needed,
             f"Training {self.config.seeds} seed(s) with --replay-capacity"
             f" {self.config.recipe.replay_capacity}",
             "expected less: lower --replay-capacity or --seeds",
@@ -162,43 +168,34 @@ class _Session:
         # A new one is written before an old one goes; `best` is weights alone.
         copies = 1 if self.config.resume else self.config.keep + 1
         require_space(self.config.run_dir or Path("runs"), copies * state)
+        return needed
 
     def run(self, progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Run:
         """Train in compiled calls that end at evaluations and checkpoints."""
-        config, E = self.config, self.config.recipe.num_envs
-        end = math.ceil(config.steps / E)
-        marks = [max(1, every // E) for every in (config.eval_every, config.save_every)]
-        advance = self.loop.compile(min(LONGEST_CALL, *marks, end))
-        over = functools.partial(self._is_over, should_stop)
-
-        def cut() -> bool:
-            """What begins after the run was to end is its last evaluation: only a signal cuts it short."""
-            late = time.perf_counter() > self.evaluating + GRACE
-            return should_stop() and late if self.stopped else over()
-
-        judge = player_of(self.program.learner, self.judge, config.eval_episodes, config.seeds, cut)
+        config, E, end, marks = self.config, self.config.recipe.num_envs, self.end, self.marks
+        self.should_stop = should_stop
         at = int(self.state.clock.iterations)
         if at and at % marks[0] == 0 and not has_row(self.folder.evaluations, at * E):
             # A signal cut the evaluation that was due here.
-            self._evaluate(at, judge)
+            self._evaluate(at)
         while at < end and not self.stopped and self.failure is None:
             count = min(LONGEST_CALL, end - at, *(mark - at % mark for mark in marks))
             began = time.perf_counter()
-            log = self._advance(advance, count, over, progress)
+            log = self._advance(count, progress)
             count = log.ended.shape[1]
             at += count
             rate = count * E * config.seeds / (time.perf_counter() - began)
             loss = self._write(at, count, log, rate)
             elapsed = time.perf_counter() - self.started
-            self.stopped = over() or self.faults.halted.all()
+            self.stopped = self._is_over() or self.faults.halted.all()
             due = at % marks[0] == 0 or at == end
             if due:
-                self._evaluate(at, judge)
-                self.stopped |= over()
+                self._evaluate(at)
+                self.stopped |= self._is_over()
             saves = at % marks[1] == 0 or at == end or self.stopped
             # A first checkpoint comes after a first evaluation: `best` is never the untrained weights.
             if saves and not due and not np.isfinite(self.best["score"]).all():
-                self._evaluate(at, judge)
+                self._evaluate(at)
             if saves:
                 self._save(at * E)
             progress(self._progress(at * E, elapsed, loss, rate))
@@ -213,36 +210,34 @@ class _Session:
             raise QhatError(" ".join(self.faults.sentences))
         return run
 
-    def _is_over(self, should_stop: Callable[[], bool]) -> bool:
+    def _is_over(self) -> bool:
         limit = self.config.max_seconds
         if self.failure is not None:
             return True
-        return should_stop() or (limit is not None and time.perf_counter() - self.started >= limit)
+        return self.should_stop() or (limit is not None and time.perf_counter() - self.started >= limit)
 
-    def _advance(
-        self,
-        advance: Advance,
-        count: int,
-        over: Callable[[], bool],
-        progress: Callable[[Progress], None],
-    ) -> Log:
+    def _cuts_evaluation(self) -> bool:
+        """What begins after the run was to end is its last evaluation: only a signal cuts it short."""
+        late = time.perf_counter() > self.evaluating + GRACE
+        return self.should_stop() and late if self.stopped else self._is_over()
+
+    def _advance(self, count: int, progress: Callable[[Progress], None]) -> Log:
         """Do `count` iterations, fewer when it is `over`; tell of slow ones in between."""
         logs, done, E = [], 0, self.config.recipe.num_envs
         while True:
             before, began = int(self.state.clock.iterations), time.perf_counter()
             due = began + PATIENCE
             self.state, log, self.failure = attempt(
-                advance, self.state, count - done, lambda due=due: over() or time.perf_counter() > due
+                self.advance,
+                self.state,
+                count - done,
+                lambda due=due: self._is_over() or time.perf_counter() > due,
             )
             after = int(self.state.clock.iterations)
             logs.append(_done(log, after - before))
             done += after - before
             self.faults.look(self.state.seeds)
-            if not self.compiled:
-                # What is left of the heap may be as much as all that training needs.
-                give_back()
-                self.compiled = True
-            if done >= count or over() or self.faults.halted.all():
+            if done >= count or self._is_over() or self.faults.halted.all():
                 return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *logs)
             now = time.perf_counter()
             rate = (after - before) * E * self.config.seeds / (now - began)
@@ -251,25 +246,23 @@ class _Session:
     def _write(self, at: int, count: int, log: Log, rate: float) -> float:
         """Add a call's episodes and metrics to metrics.csv; return the mean loss."""
         E = self.config.recipe.num_envs
-        epsilon = float(self.config.recipe.explore.epsilon(jnp.int32(at * E)))
+        self.epsilon = float(self.config.recipe.explore.epsilon(jnp.int32(at * E)))
         rows = episode_rows(log, at - count, E)
         scores = [row["score"] for row in rows]
-        skipped = np.asarray(self.state.seeds.guard.skipped)
         means = {name: mean_of_finite(np.asarray(getattr(log.metrics, name))) for name in LEARNER_METRICS}
         self.clipped = float(np.nanmax(means["clipped"], initial=0.0))
-        for seed in range(self.config.seeds):
-            row = {name: f"{means[name][seed]:.6g}" for name in means}
-            row |= {"epsilon": f"{epsilon:.4g}", "steps_per_second": f"{rate:.0f}"}
-            row |= {"broken": str(int(log.broken[seed].sum())), "skipped": str(int(skipped[seed]))}
-            rows.append({"kind": "progress", "seed_index": seed, "step": at * E, **row})
+        now = {"epsilon": f"{self.epsilon:.4g}", "steps_per_second": speed(rate)}
+        rows += progress_rows(
+            at * E, means, np.asarray(log.broken), np.asarray(self.state.seeds.guard.skipped), now
+        )
         self.folder.append(self.folder.metrics, rows)
+        self.tracking.rows(rows)
         self.broken += int(log.broken.sum())
         if scores:
             self.score = float(np.mean(scores[-100:]))
-        self.epsilon = epsilon
         return float(np.mean(means["loss"]))
 
-    def _evaluate(self, at: int, judge: Callable[[Any, Any], Played]) -> None:
+    def _evaluate(self, at: int) -> None:
         """Play fresh greedy episodes; keep each seed's best weights."""
         online = self.state.seeds.learner.online
         # Not the training's keys: seeds are numbered from 0, so no seed has this one.
@@ -279,16 +272,18 @@ class _Session:
         try:
             if self.failure is not None:
                 raise Cut
-            played = judge(online, key)
+            played = self.play(online, key)
         except (Cut, QhatError) as error:
             # An environment that fails here fails the run, which is saved first.
             self.failure = error if isinstance(error, QhatError) else self.failure
             self._choose(~np.isfinite(self.best["score"]), np.full(self.config.seeds, -np.inf), step)
             return
+        give_back()
         returns = played.returns
         self.evaluation = float(returns.mean())
         rows = evaluation_rows(step, played, self.spec.actions.commands is not None)
         self.folder.append(self.folder.evaluations, rows)
+        self.tracking.rows(rows, "evaluation")
         # Of equals the latest: it has seen most.
         self._choose(returns.mean(axis=1) >= self.best["score"], returns.mean(axis=1), step)
 

@@ -110,6 +110,13 @@ class Learner:
         fractions = self.recipe.head.fixed_fractions()
         return self._q(*self._see(parameters, observation, noise, fractions))
 
+    def activations(self, parameters: Any, observation: Array) -> dict[str, Float[Array, " _"]]:
+        """Return what every hidden unit gives for one observation, by layer; see `Network.activations`."""
+        weights, fixed = _apart(parameters)
+        if self.recipe.normalise:
+            observation = fixed[STATISTICS].standardise(observation)
+        return self.network.activations(weights, observation, self.recipe.head.fixed_fractions())
+
     def greedy(
         self,
         parameters: Any,

@@ -16,8 +16,23 @@ from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.own import Own, adopt, judge_of, name_of, spec_of
 from qhat.environments.reference import reference_builder
-from qhat.errors import require
+from qhat.errors import near_miss, require
 from qhat.evaluation import Judge
+
+
+def configured(
+    env: str | Own, name: str, config: TrainConfig | None, settings: dict[str, Any]
+) -> TrainConfig:
+    """Return what to train with. Raises `UsageError` for a setting that there is not, or another `env`."""
+    known = [field.name for field in dataclasses.fields(TrainConfig) if field.name != "env"]
+    for setting in settings:
+        require(setting in known, f"train has no setting '{setting}'." + near_miss(setting, known))
+    require(
+        config is None or not isinstance(env, str) or config.env == env,
+        f"env is '{env}' and config.env '{config.env if config else ''}'; expected the same.",
+    )
+    config = TrainConfig.of(name) if config is None else config
+    return dataclasses.replace(config, env=name, **settings)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,7 +62,7 @@ def run(words: Sequence[str]) -> int:
         from qhat import devices
 
         devices.prepare(1)
-        from qhat.environments.reference import lacks
+        from qhat.environments.reference import judge_name, lacks
         from qhat.run import Run
 
         opened = Run.open(told.run)
@@ -72,7 +72,7 @@ def run(words: Sequence[str]) -> int:
         return 0
     reference = entry.reference if told.env else opened.spec.reference
     missing = lacks(reference)
-    judge = f"Gymnasium's {reference}" if reference and not missing else f"{entry.backend}'s {entry.id}"
+    judge = judge_name(reference, entry.backend, entry.id)
     interval = "needs two seeds or more"
     if score.ci95 is not None:
         interval = f"{score.ci95[0]:.1f} to {score.ci95[1]:.1f}"

@@ -14,6 +14,8 @@ import tyro
 from qhat.cli.parsing import read
 from qhat.errors import require
 from qhat.exporting import require_installed
+from qhat.exporting.ros2 import require_robot, write_package
+from qhat.exporting.web import require_drawable, write_page
 from qhat.runs.folder import RunFolder
 
 
@@ -41,6 +43,10 @@ class Export:
     """Seconds after which the runner finds an observation too old to act on."""
     control_period: float | None = None
     """Seconds between two decisions; none is the environment's own."""
+    ros2: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write a ROS 2 package beside it, ros2/qhat_turtlebot3, that drives a TurtleBot3 (docs/ros2.md)."""
+    web: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write a page beside it, web.html, in which CartPole or a TurtleBot3 is driven (docs/web.md)."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout."""
 
@@ -54,6 +60,11 @@ def run(words: Sequence[str]) -> int:
     folder = RunFolder.open(told.run)
     folder.last()
     folder.checkpoint(told.checkpoint)
+    config = folder.read_config()
+    if told.ros2:
+        require_robot(config["env"])
+    if told.web:
+        require_drawable(config["env"], config["env_kwargs"], config["wrap"])
 
     from rich.console import Console
 
@@ -69,8 +80,12 @@ def run(words: Sequence[str]) -> int:
             safe_action=told.safe_action, timeout=told.timeout, control_period=told.control_period,
             progress=status.update,
         )  # fmt: skip
+        package = write_package(made.path) if told.ros2 else None
+        page = write_page(made.path) if told.web else None
     if told.json:
-        print(json.dumps(made.to_json()))
+        beside = {"ros2": package, "web": page}
+        paths = {name: str(path) for name, path in beside.items() if path is not None}
+        print(json.dumps({**made.to_json(), **paths}))
         return 0
     proof, alone = made.parity["onnxruntime"], made.parity["episodes"]
     print(f"{made.path}")
@@ -89,5 +104,10 @@ def run(words: Sequence[str]) -> int:
         print(f"  {name:<12}{own['p50_us']:.1f} µs a decision, {spans}")
     sizes = ", ".join(f"{name} {size / 1000:.1f} kB" for name, size in made.files.items() if size > 1000)
     print(f"  files      {sizes}")
-    print(f"\nnext:\n  less {made.path}/README.md")
+    print("\nnext:")
+    if package is not None:
+        print(f"  cp -r {package} ~/ros2_ws/src/    (then {package}/README.md)")
+    if page is not None:
+        print(f"  open {page} in a browser")
+    print(f"  less {made.path}/README.md")
     return 0

@@ -16,8 +16,12 @@ COMMANDS = {
     "play": "film a run's policy",
     "export": "write a run's policy for a robot: ONNX, a runner without JAX, the proof",
     "plot": "draw a run's learning curve",
+    "compare": "put runs side by side: scores with intervals, curves, who beats whom",
+    "report": "write a page about runs: score, warnings, curves, film, settings",
     "recipes": "list the algorithms, as values on the axes",
     "envs": "list the environments",
+    "benchmark": "train a suite over seeds, and compare it with published and pinned figures",
+    "tune": "search an environment's settings, and write them as a preset file",
     "doctor": "look at this machine, or at an environment: what it does, how fast it is",
 }
 

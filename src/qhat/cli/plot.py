@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from qhat.cli.parsing import read
-from qhat.report.plot import plot_progress, read_run
+from qhat.report.plot import plot_progress, require_format
+from qhat.runs.curves import read_clock, read_run
 from qhat.runs.folder import RunFolder
 
 
@@ -22,6 +23,8 @@ class Plot:
     """Run folder."""
     out: Path | None = None
     """Where to; PNG, SVG or PDF by its ending. None is progress.png in the run folder."""
+    axis: Literal["steps", "seconds"] = "steps"
+    """Draw against environment steps, or against the wall clock of the training."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -29,9 +32,10 @@ def run(words: Sequence[str]) -> int:
     told = read(Plot, words, "plot")
     folder = RunFolder.open(told.run)
     config = folder.read_config()
+    out = require_format(told.out or folder.figure)
     episodes, evaluations = read_run(folder.path)
-    out = told.out or folder.figure
+    clock = read_clock(folder.path) if told.axis == "seconds" else None
     title = f"{config['env']} · {config.get('recipe_name', 'recipe')} · {len(episodes)} seed(s)"
-    plot_progress(episodes, evaluations, title, out)
+    plot_progress(episodes, evaluations, title, out, clock=clock)
     print(out)
     return 0

@@ -16,11 +16,9 @@ from qhat.cli.train import _Stop
 from qhat.config import TrainConfig
 from qhat.environments.catalogue import Entry
 from qhat.presets import NAME as PRESET
+from qhat.report.reading import CLIPPED
 from qhat.runs.folder import RunFolder
 from qhat.schedules import FIXED, schedules
-
-CLIPPED = 0.01
-"""Share of the targets' mass beyond the support from which people are warned."""
 
 
 def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float) -> dict[str, Any]:
@@ -131,4 +129,5 @@ def _close(console: Console, config: TrainConfig, outcome: dict[str, Any]) -> No
         console.print(f"  qhat train --resume --run-dir {folder}   # go on")
     console.print(f"  qhat evaluate {folder}   # an honest score, in fresh episodes", soft_wrap=True)
     console.print(f"  qhat plot {folder}       # the learning curve", soft_wrap=True)
+    console.print(f"  qhat report {folder}     # a page with all of it", soft_wrap=True)
     console.print(f"  qhat play {folder}       # a film of the policy", soft_wrap=True)

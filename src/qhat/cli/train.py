@@ -23,10 +23,11 @@ from qhat.config import TrainConfig
 from qhat.demonstrations.sources import require_readable
 from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
-from qhat.errors import blaming
-from qhat.presets import preset_of
+from qhat.errors import blaming, require
+from qhat.presets import preset_of, read_preset
 from qhat.recipe import AXES, Recipe
 from qhat.runs.folder import RunFolder
+from qhat.tracking import trackers_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Train(TrainConfig):
     settings of their own (docs/presets.md).
     """
 
+    preset: Path | None = None
+    """Preset file whose settings are the defaults, as `qhat tune` writes it."""
     video: tyro.conf.FlagCreatePairsOff[bool] = False
     """Film the last policy at the end: videos/last.mp4 in the run folder."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -57,6 +60,7 @@ def run(words: Sequence[str]) -> int:
         if path is not None:
             RunFolder.open(path)
 
+    trackers_of(config)
     for source in config.demos:
         require_readable(source)
     if told.video:
@@ -94,12 +98,26 @@ def _film(folder: str) -> str:
 
 def _read(words: Sequence[str]) -> Train:
     """Parse; where the environment has a preset and no recipe is named, its settings are the defaults."""
+    if (path := value_of(words, "--preset")) is not None:
+        return read(Train, words, "train", default=_from_file(words, Path(path)))
     told = read(Train, words, "train", default=_defaults(words))
     if value_of(words, "--recipe") or told.resume or preset_of(told.env) is None:
         return told
     defaults = TrainConfig.of(told.env)
     fields = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
     return read(Train, words, "train", default=Train(**{**fields, "env": tyro.MISSING}))
+
+
+def _from_file(words: Sequence[str], path: Path) -> Train:
+    """Return the settings of a preset file as defaults."""
+    for flag in ("--recipe", "--resume"):
+        require(
+            not any(word.partition("=")[0] == flag for word in words),
+            f"--preset has no meaning with {flag}, which says where the settings are from; leave one out.",
+        )
+    settings = read_preset(path).settings()
+    _check_spelling(words)
+    return Train(env=tyro.MISSING, preset=path, **settings)
 
 
 class _Stop:
@@ -141,8 +159,8 @@ class _Stop:
         return 0 if self.signal is None else 128 + self.signal
 
 
-def _defaults(words: Sequence[str]) -> Train:
-    """Return the defaults that `--recipe`, or the run that is resumed, stand for."""
+def _check_spelling(words: Sequence[str]) -> None:
+    """Raise `UsageError` for parts that are no axis values."""
     # Read here first: a bad value gets its one sentence, where the parser would draw a box.
     for axis, kinds in AXES.items():
         if (spelled := value_of(words, f"--{axis}")) is not None:
@@ -150,6 +168,11 @@ def _defaults(words: Sequence[str]) -> Train:
     for spelled in values_of(words, "--wrap"):
         parse(spelled, wrappers.WRAPPERS)
     options.read_words(values_of(words, "--env-kwargs"))
+
+
+def _defaults(words: Sequence[str]) -> Train:
+    """Return the defaults that `--recipe`, or the run that is resumed, stand for."""
+    _check_spelling(words)
     env: Any = tyro.MISSING
     if "--resume" in words and (folder := value_of(words, "--run-dir")):
         opened = RunFolder.open(Path(folder))

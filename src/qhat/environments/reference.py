@@ -24,6 +24,11 @@ def lacks(reference: str | None) -> str | None:
     return EXTRAS["minatar"] if missing else None
 
 
+def judge_name(reference: str | None, backend: str, env_id: str) -> str:
+    """Say whose environment scores are of: the reference's, where there is one to be had."""
+    return f"Gymnasium's {reference}" if reference and not lacks(reference) else f"{backend}'s {env_id}"
+
+
 def register(reference: str) -> None:
     """Let Gymnasium know a reference's id, where its package leaves that to the user."""
     import gymnasium

@@ -76,6 +76,25 @@ class Network:
         z = jax.vmap(self._outputs, in_axes=(None, 0, None))(parameters, at, own)
         return jnp.moveaxis(z[..., 0], 0, -1)
 
+    def activations(
+        self, parameters: dict[str, Any], observation: Array, fractions: Float[Array, " T"] | None = None
+    ) -> dict[str, Float[Array, " _"]]:
+        """Return what the units of every hidden layer give for one observation, without noise.
+
+        Args:
+            fractions: as `apply`'s; of a layer behind the embedding it is each unit's largest value.
+        """
+        own, told = self._share(None), {}
+        x = self.torso.apply(parameters.get("torso", {}), observation)
+        for index in range(len(self.hidden) - 1):
+            name = f"hidden{index}"
+            x = told[name] = self._hidden(name, parameters, x, own)
+        at = x[None] if fractions is None else embed(parameters["embedding"], fractions) * x
+        for name in (f"{stream}_hidden" for stream in self._streams() if self.hidden):
+            every = [self._hidden(name, parameters, row, own) for row in at]
+            told[name] = jnp.max(jnp.stack(every), axis=0)
+        return told
+
     def _outputs(
         self, parameters: dict[str, Any], x: Float[Array, " I"], noise: dict[str, Array | None]
     ) -> Float[Array, "F C K"]:

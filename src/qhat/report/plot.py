@@ -6,21 +6,25 @@ used through `Figure` alone: no pyplot, no window, no global state.
 
 from __future__ import annotations
 
-import csv
+import dataclasses
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qhat.errors import UsageError, require
+from qhat.comparison.result import X_LABELS
+from qhat.errors import QhatError, require
+from qhat.runs.curves import Clock, Episodes, Evaluations, read_run
 from qhat.statistics import iqm, stratified_bootstrap_ci
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["FORMATS", "Episodes", "Evaluations", "plot_progress", "read_run", "require_format"]
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -33,83 +37,13 @@ _DASHED = (0, (4, 1.5))
 _TAIL = 100  # episodes per seed in the histogram: the textbook's "last 100 episodes"
 
 
-@dataclass(frozen=True)
-class Episodes:
-    """The training episodes of one seed, in the order of `step`. Every field is `[E]`.
-
-    Attributes:
-        step: Environment steps that this seed had taken when the episode ended.
-        score: Undiscounted return of the episode, in the environment's unit of reward.
-        length: Environment steps in the episode.
-    """
-
-    step: np.ndarray
-    score: np.ndarray
-    length: np.ndarray
-
-
-@dataclass(frozen=True)
-class Evaluations:
-    """Greedy evaluations during a run; T may be 0.
-
-    Attributes:
-        step: `[T]`, environment steps per seed at each evaluation.
-        score: `[S, T]`, mean undiscounted return of each seed's greedy policy.
-    """
-
-    step: np.ndarray
-    score: np.ndarray
-
-
-def read_run(folder: str | Path) -> tuple[list[Episodes], Evaluations]:
-    """Read the episodes and the evaluations of a run folder, which may still be training.
-
-    Args:
-        folder: A run folder with `metrics.csv` and `eval.csv`.
-
-    Returns:
-        One `Episodes` per seed that has finished an episode, by seed index; and the evaluations
-        that every evaluated seed has completed.
-
-    Raises:
-        UsageError: If a file is missing or malformed, or if no episode has ended yet.
-    """
-    folder = Path(folder)
-    for name in ("metrics.csv", "eval.csv"):
-        require(
-            (folder / name).is_file(),
-            f"'{folder}' has no {name}, expected a run folder, as 'qhat train' writes it.",
-        )
-
-    by_seed: dict[int, list[tuple[float, ...]]] = {}
-    columns = ("seed_index", "step", "score", "length")
-    for seed, *episode in _rows(folder / "metrics.csv", columns, kind="episode"):
-        by_seed.setdefault(int(seed), []).append(tuple(episode))
-    require(bool(by_seed), f"'{folder}' has no finished episode in metrics.csv yet, expected at least one.")
-    episodes = []
-    for _, rows in sorted(by_seed.items()):
-        table = np.array(rows)
-        table = table[np.argsort(table[:, 0], kind="stable")]
-        episodes.append(Episodes(step=table[:, 0], score=table[:, 1], length=table[:, 2]))
-
-    at: dict[float, dict[int, float]] = {}
-    for step, seed, score in _rows(folder / "eval.csv", ("step", "seed_index", "mean_return")):
-        at.setdefault(step, {})[int(seed)] = score
-    seeds = sorted({seed for scores in at.values() for seed in scores})
-    # The seeds are written one after the other: the newest evaluation may not have them all yet.
-    steps = sorted(step for step, scores in at.items() if len(scores) == len(seeds))
-    score = np.array([[at[step][seed] for step in steps] for seed in seeds])
-    return episodes, Evaluations(
-        step=np.array(steps, dtype=np.float64), score=score.reshape(len(seeds), len(steps))
-    )
-
-
 def plot_progress(
     episodes: Sequence[Episodes],
     evaluations: Evaluations,
     title: str,
     out: str | Path,
     window: int = 100,
+    clock: Clock | None = None,
 ) -> Path:
     """Draw a run's learning curve and the spread of its last scores, and write the figure.
 
@@ -119,6 +53,7 @@ def plot_progress(
         title: Printed above the figure.
         out: The file to write; its suffix (.png, .svg or .pdf) chooses the format.
         window: Episodes in the trailing moving average; the first episodes average what there is.
+        clock: The run's, to draw against seconds of training in place of environment steps.
 
     Returns:
         The path written.
@@ -126,16 +61,16 @@ def plot_progress(
     Raises:
         UsageError: If the suffix is unknown, the window is not positive or an episode is missing.
     """
-    out = Path(out)
-    require(
-        out.suffix.lower() in FORMATS,
-        f"'{out}' ends in '{out.suffix}', expected a file that ends in .png, .svg or .pdf.",
-    )
+    out = require_format(out)
     require(window >= 1, f"window is {window} episodes, expected 1 or more.")
     require(
         len(episodes) > 0 and all(seed.score.size for seed in episodes),
         "There is nothing to plot: expected at least one finished episode for each seed.",
     )
+
+    if clock is not None:
+        episodes = [dataclasses.replace(seed, step=clock.at(seed.step)) for seed in episodes]
+        evaluations = dataclasses.replace(evaluations, step=clock.at(evaluations.step))
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -147,6 +82,8 @@ def plot_progress(
     curve, spread = figure.subplots(1, 2, width_ratios=(2.1, 1))
     _draw_curve(curve, episodes, evaluations, window)
     _draw_spread(spread, episodes)
+    if clock is not None:
+        curve.set_xlabel(X_LABELS["seconds"])
     figure.suptitle(title, fontsize=13, fontweight="bold")
     handles, labels = curve.get_legend_handles_labels()
     legend = figure.legend(
@@ -156,8 +93,26 @@ def plot_progress(
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1)  # faint dots and thin lines must be legible here
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, format=out.suffix.lower()[1:])
+    return write_figure(figure, out)
+
+
+def require_format(out: str | Path) -> Path:
+    """Return the file to draw to, or raise `UsageError` where its suffix names no format."""
+    out = Path(out)
+    require(
+        out.suffix.lower() in FORMATS,
+        f"'{out}' ends in '{out.suffix}', expected a file that ends in .png, .svg or .pdf.",
+    )
+    return out
+
+
+def write_figure(figure: Figure, out: Path) -> Path:
+    """Write a figure in the format of its suffix. Raises `QhatError` where the disk does not take it."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, format=out.suffix.lower()[1:])
+    except OSError as error:
+        raise QhatError(f"The figure '{out}' cannot be written: {error.strerror or error}.") from error
     return out
 
 
@@ -272,38 +227,3 @@ def _tidy(axes: Axes) -> None:
     """Leave only the two spines that carry a scale, and put the grid behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
-
-
-def _rows(file: Path, columns: tuple[str, ...], kind: str | None = None) -> Iterator[tuple[float, ...]]:
-    """Yield the named columns of a CSV file as finite numbers, of the rows of one kind if given."""
-    try:
-        yield from _parsed(file, columns, kind)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"'{file}' cannot be read: {error}.") from None
-
-
-def _parsed(file: Path, columns: tuple[str, ...], kind: str | None) -> Iterator[tuple[float, ...]]:
-    with file.open(encoding="utf-8", newline="") as stream:
-        # A line without its end is being written: even if it parses, a number may be cut short.
-        lines = csv.reader(line for line in stream if line.endswith("\n"))
-        header = next(lines, [])
-        wanted = columns if kind is None else ("kind", *columns)
-        missing = [name for name in wanted if name not in header]
-        require(not missing, f"'{file}' has no column '{', '.join(missing)}' in its first line.")
-        places, at = (
-            [header.index(name) for name in columns],
-            None if kind is None else header.index("kind"),
-        )
-        for row in lines:
-            if not row or (at is not None and row[at : at + 1] != [kind]):
-                continue
-            try:
-                values = tuple(float(row[place]) for place in places)
-            except (ValueError, IndexError):
-                values = (math.nan,)
-            if not all(map(math.isfinite, values)):
-                raise UsageError(
-                    f"'{file}' line {lines.line_num} is '{','.join(row)}', "
-                    f"expected finite numbers for {', '.join(columns)}."
-                )
-            yield values

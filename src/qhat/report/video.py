@@ -78,7 +78,7 @@ def play(
     av, at = require_encoder(), run.seed_index(seed_index)
     weights = jax.tree.map(lambda leaf: leaf[at : at + 1], run.weights(which))
     scene = _scene(run, env, run.options if options is None else options, seed)
-    every = every or (1 if _limit(run) <= LONG else 2)
+    every = every or (1 if limit_of(run) <= LONG else 2)
     try:
         film = _Film(av, path, scene, every, fps or scene.fps, progress)
         try:
@@ -163,8 +163,12 @@ def _scene(
     return scene
 
 
-def _limit(run: Run) -> int:
-    """Steps after which an episode is cut; 0 where that is not known."""
+def limit_of(run: Run) -> int:
+    """Return the steps after which an episode is cut; 0 where that is not known."""
     if run.spec.limit or run.spec.id.startswith("own:"):
         return run.spec.limit
-    return int(run.options.get("max_episode_steps") or find(run.spec.id, run.options).limit)
+    told = run.options.get("max_episode_steps", run.options.get("max_steps_in_episode"))
+    if isinstance(told, int):
+        return told
+    known = gymnasium.registry.get(run.spec.reference) if run.spec.reference else None
+    return (known.max_episode_steps if known else None) or find(run.spec.id, run.options).limit

@@ -43,6 +43,7 @@ def card(folder: Path, summary: Mapping[str, Any], config: TrainConfig, snapshot
             "",
             f"    qhat evaluate {folder}",
             f"    qhat plot {folder}",
+            f"    qhat report {folder}",
             f"    qhat train {config.env} --resume --run-dir {folder} --steps {2 * config.steps}",
             "",
             f"{FIXED} At step {summary['step']:,}:",

@@ -127,7 +127,9 @@ class RunFolder:
     def describe(self, config: Mapping[str, Any]) -> None:
         """Write config.json, command.txt and system.json."""
         write_text(self.config, json.dumps(config, indent=2) + "\n")
-        command = ["qhat", *sys.argv[1:]] if "qhat" in Path(sys.argv[0]).name else sys.argv
+        # `qhat` itself, or `python -m qhat`.
+        own = "qhat" in (Path(sys.argv[0]).stem, Path(sys.argv[0]).parent.name)
+        command = ["qhat", *sys.argv[1:]] if own else sys.argv
         write_text(self.path / "command.txt", shlex.join(command) + "\n")
         write_text(self.path / "system.json", json.dumps(_system(), indent=2) + "\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,34 @@ def episode_rows(log: Log, first: int, num_envs: int) -> list[dict[str, Any]]:
         score, length = float(log.returns[seed, turn, env]), int(log.lengths[seed, turn, env])
         step = int((first + turn + 1) * num_envs)
         rows.append({"kind": "episode", "seed_index": seed, "step": step, "score": score, "length": length})
+    return rows
+
+
+def speed(rate: float) -> str:
+    """Write steps per second, with four digits at least: the time that a run took is told from them."""
+    return f"{rate:.0f}" if rate >= 1_000 else f"{rate:.4g}"
+
+
+def progress_rows(
+    step: int,
+    means: Mapping[str, np.ndarray],
+    broken: np.ndarray,
+    skipped: np.ndarray,
+    now: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """Return metrics.csv's rows of how learning goes, one per seed.
+
+    Args:
+        means: of the learner's metrics over a call, each `[S]`.
+        broken: episodes that were given up, `[S, turns, E]`.
+        skipped: transitions left out so far, `[S]`.
+        now: cells that are the same for all seeds.
+    """
+    rows = []
+    for seed in range(len(skipped)):
+        row = {name: f"{means[name][seed]:.6g}" for name in means}
+        row |= {"broken": str(int(broken[seed].sum())), "skipped": str(int(skipped[seed]))}
+        rows.append({"kind": "progress", "seed_index": seed, "step": step, **row, **now})
     return rows
 
 

@@ -147,11 +147,7 @@ def read_tree(folder: Path, name: str, like: Any, finite: Iterable[str] = ()) ->
     try:
         with files.open_plain(path) as file:
             places = tensors.places(file, path, forms)
-            file.seek(0)
-            require(
-                hashlib.file_digest(file, "sha256").hexdigest() == expected,
-                f"'{path}' is damaged: its SHA-256 is not the manifest's.",
-            )
+            _require_hash(file, path, expected)
             values = {own: tensors.load(file, path, own, places[own], forms[own]) for own in forms}
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"'{path}' is missing: the checkpoint is damaged.") from None
@@ -167,6 +163,37 @@ def read_tree(folder: Path, name: str, like: Any, finite: Iterable[str] = ()) ->
     ordered = [(values[_name(where)], _is_key(leaf)) for where, leaf in leaves]
     told = [jax.random.wrap_key_data(jnp.asarray(value)) if key else value for value, key in ordered]
     return jax.tree_util.tree_unflatten(structure, told)
+
+
+def read_leaf(folder: Path, name: str, leaf: str, like: Any) -> np.ndarray:
+    """Read one array of the tree `name`, by its path; the rest of the file is only hashed.
+
+    Args:
+        like: has its shape and dtype.
+
+    Raises:
+        UsageError: as `read_tree`.
+    """
+    path, form = whole(folder) / f"{name}.safetensors", _form(like)
+    expected = read_manifest(folder)["sha256"].get(path.name)
+    require_memory(form.nbytes, f"'{path}'", "expected a smaller one")
+    try:
+        with files.open_plain(path) as file:
+            at = tensors.place(file, path, leaf, form)
+            _require_hash(file, path, expected)
+            return tensors.load(file, path, leaf, at, form)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"'{path}' is missing: the checkpoint is damaged.") from None
+    except OSError as error:
+        raise UsageError(f"'{path}' cannot be read: {error}.") from None
+
+
+def _require_hash(file: Any, path: Path, expected: str | None) -> None:
+    file.seek(0)
+    require(
+        hashlib.file_digest(file, "sha256").hexdigest() == expected,
+        f"'{path}' is damaged: its SHA-256 is not the manifest's.",
+    )
 
 
 def flatten(tree: Any) -> dict[str, np.ndarray]:

@@ -1,5 +1,9 @@
 """How XLA compiles the loops."""
 
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
@@ -25,3 +29,29 @@ def held(key: Array, token: Int[Array, ""]) -> Array:
     """
     data = jax.random.key_data(key) + token.astype(jnp.uint32)
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A compiled function."""
+
+    call: Callable[..., Any]
+    workspace: int = 0
+    """Bytes that a call takes beside its arguments and results, where that is known."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.call(*arguments)
+
+
+def compiled(function: Callable[..., Any], like: tuple | None = None, **told: Any) -> Compiled:
+    """Return the function compiled as the loops are: now for arguments `like` these, or at its first call.
+
+    Args:
+        like: arrays, or `jax.ShapeDtypeStruct`s in their place.
+        told: what `jax.jit` is told.
+    """
+    jitted = jax.jit(function, compiler_options=COMPILER_OPTIONS, **told)
+    if like is None:
+        return Compiled(jitted)
+    ahead = jitted.lower(*like).compile()
+    return Compiled(ahead, getattr(ahead.memory_analysis(), "temp_size_in_bytes", 0))

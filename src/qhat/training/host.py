@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from qhat.environments.host import HostEnvironment
 from qhat.training.bridge import GOES_ON, Bridge, Rows, timestep
-from qhat.training.compiler import COMPILER_OPTIONS, held
+from qhat.training.compiler import Compiled, compiled, held
 from qhat.training.iteration import Program, no_metrics, split
 from qhat.training.loop import Advance
 from qhat.training.state import Clock, Log, SeedState, TrainState
@@ -44,6 +44,10 @@ class HostLoop:
         )
         return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
 
+    def zeros(self, like: Any) -> Any:
+        """Return arrays of what each seed has, in the given shapes."""
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+
     def restart(self, state: TrainState, keys: Array) -> TrainState:
         """Go on with fresh episodes: the open ones count as cut. `state` is donated."""
         observation = self.environment.start()
@@ -59,7 +63,7 @@ class HostLoop:
         legal = self.environment.legal()
         return [] if legal is None else [legal]
 
-    def compile(self, longest: int) -> Advance:
+    def compile(self, longest: int, like: TrainState | None = None) -> Advance:
         """Return a function that does up to `longest` iterations in one call, as `Loop.compile` does.
 
         It does fewer when its third argument, asked many times a second, says so. Where the environment
@@ -68,7 +72,8 @@ class HostLoop:
         """
         bridge = Bridge(self.environment)
         run = functools.partial(self._run, bridge, longest)
-        compiled = jax.jit(run, donate_argnums=0, compiler_options=COMPILER_OPTIONS)
+        shapes = None if like is None else (like, jax.ShapeDtypeStruct((), jnp.int32))
+        whole_loop = compiled(run, shapes, donate_argnums=0)
 
         def advance(
             state: TrainState, count: int, pause: Callable[[], bool] = lambda: False
@@ -76,11 +81,11 @@ class HostLoop:
             def call() -> tuple[TrainState, Log]:
                 if self.environment.parallel:
                     bridge.begin(np.asarray(state.seeds.action))
-                return compiled(state, jnp.int32(count))
+                return whole_loop(state, jnp.int32(count))
 
             return bridge.run(call, pause)
 
-        return advance
+        return Compiled(advance, whole_loop.workspace)
 
     def _run(self, bridge: Bridge, longest: int, state: TrainState, count: Array) -> tuple[TrainState, Log]:
         # A single seed is not batched, which is faster.

@@ -12,12 +12,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from qhat.environments.base import SEEDS, Environment
-from qhat.training.compiler import COMPILER_OPTIONS, held
+from qhat.training.compiler import Compiled, compiled, held
 from qhat.training.iteration import Program, split
 from qhat.training.pace import SECONDS, Pace
 from qhat.training.state import Clock, Log, SeedState, TrainState
 
-Advance = Callable[..., tuple[TrainState, Log]]
+Advance = Compiled
 """A state, a number of iterations, and whether to do fewer (asked in between, where that is possible)."""
 
 
@@ -40,7 +40,7 @@ class Loop:
             return self.program.init(key, observation, state, self.environment.legal(state))
 
         # Made where it will be, and so once.
-        there = None if self.devices == 1 else NamedSharding(self._mesh, PartitionSpec(SEEDS))
+        there = None if self.devices == 1 else self._layout()[1]
         seeds = jax.jit(jax.vmap(one), out_shardings=there)(seed_keys, observation, state)
         return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
 
@@ -59,8 +59,10 @@ class Loop:
         again = jax.jit(jax.vmap(one), donate_argnums=1)
         return TrainState(state.clock, again(keys, state.seeds, observation, environment))
 
-    def compile(self, longest: int) -> Advance:
+    def compile(self, longest: int, like: TrainState | None = None) -> Advance:
         """Return a function that does up to `longest` iterations in one call.
+
+        It is compiled at its first call, or before it where the shapes of the state are told (`like`).
 
         The returned log has leaves `[S, longest, ...]`; rows beyond the iterations done are zero.
         How a run is cut into calls does not change its result. The state is donated.
@@ -90,13 +92,15 @@ class Loop:
             seeds, log = chunk(state.clock, state.seeds, count)
             return TrainState(self._advance(state.clock, count), seeds), log
 
-        compiled, calls = jax.jit(run, donate_argnums=0, compiler_options=COMPILER_OPTIONS), 0
+        shapes = None if like is None else (self._laid(like), jax.ShapeDtypeStruct((), jnp.int32))
+        whole_loop, calls = compiled(run, shapes, donate_argnums=0), 0
         pace = Pace.of(self.program.recipe)
 
         def call(state: TrainState, count: int) -> tuple[TrainState, Log]:
             nonlocal calls
             calls += 1
-            return compiled(state if calls > 1 else self._spread(state), jnp.int32(count))
+            # Each time: an array without elements comes back in another layout.
+            return whole_loop(self._spread(state), jnp.int32(count))
 
         def advance(
             state: TrainState, count: int, pause: Callable[[], bool] | None = None
@@ -113,7 +117,12 @@ class Loop:
                 done, spent = done + piece, 0.0 if compiles else spent + seconds
             return state, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *logs)
 
-        return advance
+        return Compiled(advance, whole_loop.workspace)
+
+    def zeros(self, like: Any) -> Any:
+        """Return arrays of what each seed has, in the given shapes, laid out as the calls give it back."""
+        layout = None if self.devices == 1 else self._layout()[1]
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=layout), like)
 
     @property
     def _mesh(self) -> Mesh:
@@ -123,10 +132,23 @@ class Loop:
         """Lay a state out as the calls give it back: another layout would be compiled for once more."""
         if self.devices == 1:
             return state
-        whole, sharded = (
-            NamedSharding(self._mesh, spec) for spec in (PartitionSpec(), PartitionSpec(SEEDS))
-        )
+        whole, sharded = self._layout()
         return TrainState(jax.device_put(state.clock, whole), jax.device_put(state.seeds, sharded))
+
+    def _laid(self, like: TrainState) -> TrainState:
+        """Say of shapes that their arrays will be laid out so."""
+        if self.devices == 1:
+            return like
+
+        def at(layout: NamedSharding) -> Callable[[Any], jax.ShapeDtypeStruct]:
+            return lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout)
+
+        whole, sharded = self._layout()
+        return TrainState(jax.tree.map(at(whole), like.clock), jax.tree.map(at(sharded), like.seeds))
+
+    def _layout(self) -> tuple[NamedSharding, NamedSharding]:
+        """Return how what all seeds share is laid out, and what each has."""
+        return NamedSharding(self._mesh, PartitionSpec()), NamedSharding(self._mesh, PartitionSpec(SEEDS))
 
     def _run(self, clock: Clock, seed: SeedState, count: Array, longest: int) -> tuple[SeedState, Log]:
         """Do `count` iterations of one seed."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qhat.errors import UsageError, require
-from qhat.files import brief, parse_json, size_of
+from qhat.files import LARGEST, brief, parse_json, size_of
 
 CODES = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "uint16": "U16", "int16": "I16", "uint32": "U32",
@@ -43,9 +43,47 @@ def places(file: BufferedReader, path: Path, forms: Mapping[str, Form]) -> dict[
     Raises:
         UsageError: other tensors, shapes or types than these, or bytes that are no tensor's or of two.
     """
-    size = size_of(file)
     # The longest that describes these: names escaped, shapes of many digits.
     longest = 4_096 + sum(12 * len(name) + 1_000 for name in forms)
+    header, size, first = _header(file, path, longest)
+    if odd := sorted(forms.keys() ^ header.keys()):
+        verb = "lacks" if odd[0] in forms else "has an unexpected"
+        raise UsageError(f"'{path}' is of another composition: it {verb} tensor {brief(odd[0])}.")
+    spans = [(*_span(header[name], name, form, path), name) for name, form in forms.items()]
+    at = 0
+    for begin, end, name in sorted(spans):
+        require(
+            begin == at,
+            f"'{path}' is damaged: tensor '{name}' begins at byte {begin:,}; expected {at:,}, where the one"
+            " before it ends.",
+        )
+        at = end
+    require(
+        first + at == size,
+        f"'{path}' is damaged: it has {size:,} bytes; expected {first + at:,}, as its header says.",
+    )
+    return {name: first + begin for begin, _, name in spans}
+
+
+def place(file: BufferedReader, path: Path, name: str, form: Form) -> int:
+    """Return at which byte one tensor of a file begins, whatever else the file holds.
+
+    Raises:
+        UsageError: it is not there, of another shape or type, or beyond the file's end.
+    """
+    header, size, first = _header(file, path, LARGEST)
+    require(name in header, f"'{path}' is of another composition: it lacks tensor {brief(name)}.")
+    begin, end = _span(header[name], name, form, path)
+    require(
+        first + end <= size,
+        f"'{path}' is damaged: it has {size:,} bytes; tensor '{name}' would end at {first + end:,}.",
+    )
+    return first + begin
+
+
+def _header(file: BufferedReader, path: Path, longest: int) -> tuple[dict[str, Any], int, int]:
+    """Read what a file says of its tensors; return it, the file's size, and where the first one begins."""
+    size = size_of(file)
     length = int.from_bytes(file.read(LENGTH), "little")
     require(
         2 <= length <= min(longest, size - LENGTH),
@@ -59,24 +97,7 @@ def places(file: BufferedReader, path: Path, forms: Mapping[str, Form]) -> dict[
     header = parse_json(text, path)
     require(isinstance(header, dict), f"'{path}' is damaged: its header is no object.")
     header.pop("__metadata__", None)
-    if odd := sorted(forms.keys() ^ header.keys()):
-        verb = "lacks" if odd[0] in forms else "has an unexpected"
-        raise UsageError(f"'{path}' is of another composition: it {verb} tensor {brief(odd[0])}.")
-    spans = [(*_span(header[name], name, form, path), name) for name, form in forms.items()]
-    at = 0
-    for begin, end, name in sorted(spans):
-        require(
-            begin == at,
-            f"'{path}' is damaged: tensor '{name}' begins at byte {begin:,}; expected {at:,}, where the one"
-            " before it ends.",
-        )
-        at = end
-    first = LENGTH + length
-    require(
-        first + at == size,
-        f"'{path}' is damaged: it has {size:,} bytes; expected {first + at:,}, as its header says.",
-    )
-    return {name: first + begin for begin, _, name in spans}
+    return header, size, LENGTH + length
 
 
 def _span(told: Any, name: str, form: Form, path: Path) -> tuple[int, int]:

@@ -1,12 +1,7 @@
-"""Scores over seeds: the interquartile mean and its bootstrap interval.
-
-The definitions are those of Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of the
-Statistical Precipice", arXiv:2108.13264, and of their library, rliable.
-"""
+"""What an evaluation of several seeds in one environment comes to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,78 +10,8 @@ from numpy.typing import ArrayLike
 
 from qhat.errors import require
 from qhat.outcomes import Played
-
-
-def iqm(scores: ArrayLike, axis: int | None = None) -> Any:
-    """Return the mean of the middle half of the scores (arXiv:2108.13264, section 4.3).
-
-    The lowest and the highest ⌊n/4⌋ of the n scores are left out, so that fewer than four scores
-    are simply averaged.
-
-    Args:
-        scores: Scores of any shape, in the environment's unit of return.
-        axis: The axis to reduce; None takes all the scores as one sample.
-
-    Returns:
-        A float when `axis` is None, otherwise an array without that axis. Unit: as the scores.
-
-    Raises:
-        UsageError: If there is no score, or one that is not finite.
-    """
-    values = _finite(scores, "scores")
-    values = np.sort(values.ravel() if axis is None else values, axis=-1 if axis is None else axis)
-    axis = 0 if axis is None else axis
-    count = values.shape[axis]
-    cut = count // 4
-    middle = np.take(values, np.arange(cut, count - cut), axis=axis).mean(axis=axis)
-    return float(middle) if middle.ndim == 0 else middle
-
-
-def stratified_bootstrap_ci(
-    scores: ArrayLike,
-    statistic: Callable[[np.ndarray], Any],
-    repetitions: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> np.ndarray:
-    """Return the percentile interval of a statistic over seeds (arXiv:2108.13264, section 4.1).
-
-    Each repetition draws, within each task, as many seeds as there are, with replacement and
-    independently of the other tasks: the tasks are the strata.
-
-    Args:
-        scores: Scores `[seeds, tasks]`, one per independent training run.
-        statistic: Maps resampled scores `[seeds, tasks]` to a number, or to an array of numbers
-            that each get their own interval.
-        repetitions: How many times to resample.
-        confidence: The probability that the interval should cover, between 0 and 1.
-        seed: Seed of the resampling: the same scores always give the same interval.
-
-    Returns:
-        `[2, ...]`: the low and the high end, each of the statistic's shape and unit.
-
-    Raises:
-        UsageError: If the scores are not a finite matrix of two seeds or more, or if an option is
-            out of range.
-    """
-    values = _finite(scores, "scores")
-    require(values.ndim == 2, f"scores has shape {values.shape}, expected [seeds, tasks].")
-    seeds, tasks = values.shape
-    # Resampling one seed returns that seed: an interval of width zero, which would claim certainty.
-    require(seeds >= 2, "scores holds one seed: an interval over seeds needs at least two.")
-    require(repetitions >= 1, f"repetitions is {repetitions}, expected 1 or more.")
-    require(0 < confidence < 1, f"confidence is {confidence}, expected a number between 0 and 1.")
-
-    generator = np.random.default_rng(seed)
-    column = np.arange(tasks)
-    replicates = np.stack(
-        [
-            np.asarray(statistic(values[generator.integers(seeds, size=(seeds, tasks)), column]))
-            for _ in range(repetitions)
-        ]
-    )
-    tail = (1 - confidence) / 2
-    return np.quantile(replicates, [tail, 1 - tail], axis=0)
+from qhat.statistics.bootstrap import stratified_bootstrap_ci
+from qhat.statistics.estimates import finite, iqm
 
 
 @dataclass(frozen=True)
@@ -141,7 +66,7 @@ class Score:
         Raises:
             UsageError: If the returns are not a finite, non-empty matrix.
         """
-        values = _finite(returns, f"returns of {env}")
+        values = finite(returns, f"returns of {env}")
         require(
             values.ndim == 2,
             f"returns of {env} has shape {values.shape}, expected [seeds, episodes].",
@@ -181,18 +106,6 @@ class Score:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values, under their own names."""
         return asdict(self)
-
-
-def _finite(values: ArrayLike, name: str) -> np.ndarray:
-    """Return `values` as a non-empty, finite float64 array with at least one axis, or refuse."""
-    array = np.atleast_1d(np.asarray(values, dtype=np.float64))
-    require(array.size > 0, f"{name} is empty, expected at least one number.")
-    bad = int(np.count_nonzero(~np.isfinite(array)))
-    require(
-        bad == 0,
-        f"{name} has {bad} of {array.size} numbers that are NaN or infinite, expected finite ones.",
-    )
-    return array
 
 
 def mean_of_finite(values: np.ndarray) -> np.ndarray:

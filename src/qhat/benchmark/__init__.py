@@ -1,0 +1,1 @@
+"""Suites of tasks trained over seeds, judged by fresh episodes, compared with published figures."""

@@ -1,0 +1,178 @@
+"""A suite's page: our scores with intervals, beside what others published, and where we lose."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from qhat.benchmark.results import WHICH, Row, Summary, summary
+from qhat.benchmark.suites import SEEN, SOURCES, Published, Suite, Task
+from qhat.errors import ranges
+from qhat.presets import TUNING_SEEDS
+
+REPORTING = range(1_000)
+"""Seeds whose scores are reported."""
+CHECKING = range(1_000, 2_000)
+"""Seeds of the runs that are compared with a pinned table."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One published figure and ours."""
+
+    theirs: Published
+    verdict: str
+
+
+def page(suite: Suite, rows: Mapping[str, Sequence[Row]]) -> str:
+    """Return a suite's page.
+
+    Args:
+        rows: by task; a task without any was not run yet.
+    """
+    return "\n".join(
+        [
+            f"# {suite.title}",
+            "",
+            "Written by `qhat benchmark`; do not edit.",
+            suite.about,
+            "",
+            *_facts(suite, rows),
+            "",
+            "| task | steps | seeds | best: IQM [95% interval] | mean | lowest, highest seed |"
+            " last: IQM [95% interval] | mean | seconds |",
+            "|---|---:|---|---:|---:|---:|---:|---:|---:|",
+            *(_line(task, rows.get(task.env, ())) for task in suite.tasks),
+            "",
+            *_beside(suite, rows),
+        ]
+    )
+
+
+def _facts(suite: Suite, rows: Mapping[str, Sequence[Row]]) -> list[str]:
+    every = [row for own in rows.values() for row in own]
+    said = [
+        "Every policy plays fresh greedy episodes of the reference environment"
+        f"{_of([str(row.episodes) for row in every], ' ({} per seed)')}. `best` is the checkpoint that the"
+        " seed's own evaluations chose, `last` the one at the end; the interval is the stratified"
+        " bootstrap's over seeds. Seconds are of the training alone, all seeds of a run together; where a"
+        " task's seeds were trained in several runs, of each run.",
+        "",
+        f"Seeds up to {REPORTING[-1]} report. No setting was chosen by those shown: presets were chosen on"
+        f" seeds from {TUNING_SEEDS} on, and a task whose low seeds were looked at meanwhile begins at"
+        f" {SEEN}.",
+        "",
+    ]
+    missing = [task.env for task in suite.tasks if not rows.get(task.env)]
+    if missing:
+        said += [f"Not run yet: {', '.join(missing)}.", ""]
+    for name, values in {
+        "date": [row.date for row in every],
+        "machine": [row.machine for row in every],
+        "versions": [f"qhat {row.qhat}, JAX {row.jax}, Python {row.python}" for row in every],
+    }.items():
+        said += [f"- {name}: {'; '.join(sorted(set(values)))}"] if values else []
+    commands = sorted({row.command for row in every if row.command})
+    return [*said, "", *(f"    {command}" for command in commands or [f"qhat benchmark {suite.name}"])]
+
+
+def _of(values: Sequence[str], form: str) -> str:
+    return form.format(", ".join(sorted(set(values)))) if values else ""
+
+
+def _line(task: Task, rows: Sequence[Row]) -> str:
+    if not rows:
+        return f"| {_name(task)} | {task.config(1, 0).steps:,} | | not run yet | | | | | |"
+    cells = []
+    for which in WHICH:
+        own = summary(rows, which, task.measure)
+        assert own is not None
+        cells += [_score(task, own), _number(task, own.mean)]
+        if which == "best":
+            cells.append(f"{_number(task, min(own.per_seed))}, {_number(task, max(own.per_seed))}")
+    runs = sorted({(row.seed, row.seconds, row.run_seeds) for row in rows if row.seconds is not None})
+    seconds = sorted({f"{spent:.0f}" for _, spent, _ in runs}, key=float)
+    steps = "; ".join(f"{count:,}" for count in sorted({row.steps for row in rows}))
+    seeds = ranges(sorted({row.seed for row in rows}))
+    return f"| {_name(task)} | {steps} | {seeds} | {' | '.join(cells)} | {', '.join(seconds)} |"
+
+
+def _name(task: Task) -> str:
+    options = task.settings.get("env_kwargs", {})
+    return ", ".join([task.env, *(f"{key}={value}" for key, value in options.items())])
+
+
+def _number(task: Task, value: float) -> str:
+    return f"{value:.1%}" if task.measure == "success" else f"{value:,.1f}"
+
+
+def _score(task: Task, own: Summary) -> str:
+    if own.interval is None:
+        return f"{_number(task, own.iqm)} (one seed: no interval)"
+    low, high = (_number(task, end) for end in own.interval)
+    return f"{_number(task, own.iqm)} [{low}, {high}]"
+
+
+def compared(task: Task, own: Summary, steps: int) -> list[Comparison]:
+    """Compare our interval with every published figure of a task."""
+    return [Comparison(theirs, _verdict(theirs, own, steps)) for theirs in task.published]
+
+
+def _verdict(theirs: Published, own: Summary, steps: int) -> str:
+    if own.interval is None:
+        standing = "no interval: one seed"
+    elif own.interval[0] > theirs.score:
+        standing = "ahead"
+    elif own.interval[1] < theirs.score:
+        standing = "**behind**"
+    else:
+        standing = "within our interval"
+    if theirs.steps is None or theirs.steps == steps:
+        return standing
+    return f"{standing}, with {_times(steps / theirs.steps)} of its steps"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.0%}" if ratio < 1 else f"{ratio:.3g} times"
+
+
+def _beside(suite: Suite, rows: Mapping[str, Sequence[Row]]) -> list[str]:
+    """The published figures, and a sentence on where we lose."""
+    if not any(task.published for task in suite.tasks):
+        return []
+    lines, lost, sources = [], [], []
+    for task in suite.tasks:
+        done = rows.get(task.env, ())
+        own = summary(done, "best", task.measure)
+        ours = "not run yet" if own is None else _score(task, own)
+        verdicts = (
+            ["" for _ in task.published]
+            if own is None
+            else [each.verdict for each in compared(task, own, done[0].steps)]
+        )
+        for theirs, verdict in zip(task.published, verdicts, strict=True):
+            steps = "" if theirs.steps is None else f"{theirs.steps:,}"
+            told = f"{theirs.score:,g}{f' ({theirs.about})' if theirs.about else ''}"
+            lines.append(f"| {task.env} | {theirs.system} | {steps} | {told} | {ours} | {verdict} |")
+            if theirs.source not in sources:
+                sources.append(theirs.source)
+            if "behind" in verdict:
+                at = f" at {steps} steps" if steps else ""
+                lost.append(f"- {task.env}: {theirs.system} has {theirs.score:,g}{at}, qhat {ours}")
+    return [
+        "## Beside what others published",
+        "",
+        "A figure is behind or ahead of ours when it lies outside our interval. Theirs are means where"
+        " nothing else is said; several are of a single run.",
+        "",
+        "| task | system | steps | published | qhat, best | qhat is |",
+        "|---|---|---:|---|---:|---|",
+        *lines,
+        "",
+        *(["Where qhat is behind:", "", *lost] if lost else ["Behind in none of the tasks that were run."]),
+        "",
+        "Sources:",
+        "",
+        *(f"- {name}: {SOURCES[name]}" for name in sources),
+        "",
+    ]

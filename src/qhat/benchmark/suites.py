@@ -1,0 +1,228 @@
+"""What `qhat benchmark` can run, as data: tasks, their seeds, and what others published for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from qhat.config import TrainConfig
+from qhat.errors import UsageError, near_miss
+from qhat.presets import GAMES, minatar
+from qhat.presets import SEEN_SEEDS as SEEN
+
+Number = int | float
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """One figure of others."""
+
+    system: str
+    score: Number
+    steps: int | None
+    """Environment steps after which it was measured; none where that is not said."""
+    source: str
+    """Key of `SOURCES`."""
+    about: str = ""
+    """What has to be known to compare it: how many runs, another version of the environment."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """An environment and how it is trained."""
+
+    env: str
+    seeds: int
+    """How many, unless `--seeds` says otherwise. An even number fills two cores."""
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Fields of `TrainConfig` in place of the preset's, or of the default recipe's where there is none."""
+    measure: Literal["return", "success"] = "return"
+    """What is reported: the mean return, or the share of the tries that succeed."""
+    published: tuple[Published, ...] = ()
+    first: int = 0
+    """The first seed that reports: those below were looked at while settings were chosen."""
+
+    def config(self, seeds: int, seed: int, run_dir: Path | None = None) -> TrainConfig:
+        """Return what to train with."""
+        settings = {**self.settings, "seeds": seeds, "seed": seed, "run_dir": run_dir}
+        return TrainConfig.of(self.env, **settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """Tasks that make one table."""
+
+    name: str
+    title: str
+    about: str
+    tasks: tuple[Task, ...]
+
+    def task(self, name: str) -> Task:
+        """Return the task of an environment. Raises `UsageError` when the suite has none."""
+        named = {task.env: task for task in self.tasks}
+        if name not in named:
+            raise UsageError(
+                f"Suite '{self.name}' has no task '{name}'; it has {', '.join(named)}."
+                + near_miss(name, named)
+            )
+        return named[name]
+
+
+SOURCES: Mapping[str, str] = MappingProxyType(
+    {
+        "rl-zoo": "rl-baselines3-zoo, benchmark.md, https://github.com/DLR-RM/rl-baselines3-zoo",
+        "SLM-Lab": "SLM-Lab's benchmark tables, https://github.com/kengz/SLM-Lab",
+        "CleanRL": "CleanRL's documentation of dqn.py and c51.py, https://docs.cleanrl.dev",
+        "rlox": "rlox's published run of Stable-Baselines3",
+        "MinAtar": "Young & Tian 2019, https://arxiv.org/abs/1903.03176",
+        "ensembles": "published tables of ensemble methods on MinAtar at 5 million frames",
+        "pgx": "pgx's PPO on its own MinAtar, https://github.com/sotetsuk/pgx",
+        "tdmpc2": "tdmpc2's published result files, https://github.com/nicklashansen/tdmpc2",
+    }
+)
+"""Where the published figures are from."""
+
+ONE = "one run"
+V2 = "one run, on LunarLander-v2"
+
+
+def _classic() -> Suite:
+    def cleanrl(dqn: Number, c51: Number) -> tuple[Published, ...]:
+        return (
+            Published("CleanRL DQN", dqn, 500_000, "CleanRL"),
+            Published("CleanRL C51", c51, 500_000, "CleanRL"),
+        )
+
+    def zoo(dqn: Number, qr_dqn: Number, steps: int, about: str = ONE) -> tuple[Published, ...]:
+        return (
+            Published("rl-zoo DQN", dqn, steps, "rl-zoo", about),
+            Published("rl-zoo QR-DQN", qr_dqn, steps, "rl-zoo", about),
+        )
+
+    def slm(score: Number, steps: int) -> Published:
+        return Published("SLM-Lab Double DQN + PER", score, steps, "SLM-Lab")
+
+    rlox = Published("rlox's SB3 DQN", 500, 50_000, "rlox", "5 seeds, IQM, 95% interval 218 to 500")
+    return Suite(
+        "classic",
+        "Classic control",
+        "CartPole-v1 by the default recipe, the others by their presets.",
+        (
+            Task("CartPole-v1", 10, first=SEEN, published=(
+                *zoo(500, 500, 50_000), slm(451.5, 200_000), *cleanrl(489, 481), rlox,
+            )),
+            Task("Acrobot-v1", 10, published=(
+                *zoo(-76.6, -69.1, 100_000), slm(-83.9, 300_000), *cleanrl(-91.5, -87.7),
+            )),
+            Task("MountainCar-v0", 10, published=(
+                *zoo(-100.8, -106.0, 120_000), *cleanrl(-195, -166),
+            )),
+            Task("LunarLander-v3", 10, published=(*zoo(154, 70, 100_000, V2), slm(265.9, 300_000))),
+        ),
+    )  # fmt: skip
+
+
+_MINATAR_ROWS = (
+    # system, source, frames, about, then one figure per game as in GAMES
+    ("MinAtar paper's DQN", "MinAtar", 5_000_000, "30 seeds, read off a figure", (17, 10, 50, 20, 43)),
+    ("EnsembleDQN", "ensembles", 5_000_000, "", (20.9, 17.0, 60.6, 20.5, 93.6)),
+    ("BootstrappedDQN", "ensembles", 5_000_000, "", (27.4, 21.3, 60.2, 14.9, 87.8)),
+    ("pgx PPO", "pgx", 20_000_000, "on a GPU, about", (23.5, 50, 63, 54, 150)),
+)
+_SIX_ACTIONS = {"use_minimal_action_set": False}
+
+
+def _minatar(name: str, title: str, about: str, settings: Mapping[str, Any]) -> Suite:
+    tasks = []
+    for at, game in enumerate(GAMES):
+        rows = tuple(
+            Published(system, scores[at], frames, source, said)
+            for system, source, frames, said, scores in _MINATAR_ROWS
+        )
+        own = {"env_kwargs": _SIX_ACTIONS, **settings}
+        tasks.append(Task(f"{game}-MinAtar", 6, own, published=rows))
+    return Suite(name, title, about, tuple(tasks))
+
+
+_SAC_STEPS = (100_000, 500_000, 1_000_000)
+_ROBOT_ROWS: Mapping[str, tuple[tuple[Number, ...], Number]] = {
+    "WalkerWalk-v1": ((708, 953, 957), 980),
+    "WalkerRun-v1": ((340, 604, 635), 842),
+    "CheetahRun-v1": ((310, 595, 730), 844),
+    "FingerSpin-v1": ((762, 873, 878), 986),
+    "ReacherHard-v1": ((161, 517, 928), 981),
+    "CartpoleSwingup-v1": ((835, 835, 839), 876),
+    "QuadrupedWalk-v1": ((55, 199, 455), 956),
+    "HopperStand-v1": ((2, 1, 302), 954),
+}
+"""SAC's returns at `_SAC_STEPS`, TD-MPC2's at a million; three seeds each."""
+
+
+def _robots() -> Suite:
+    tasks = []
+    for env, (sac, tdmpc2) in _ROBOT_ROWS.items():
+        rows = [
+            Published("SAC", score, steps, "tdmpc2", "3 seeds")
+            for score, steps in zip(sac, _SAC_STEPS, strict=True)
+        ]
+        rows.append(Published("TD-MPC2", tdmpc2, 1_000_000, "tdmpc2", "3 seeds"))
+        tasks.append(Task(env, 6, first=SEEN, published=tuple(rows)))
+    tasks.append(Task("TurtleBot3-v0", 6, measure="success"))
+    return Suite(
+        "robots",
+        "Robots",
+        "dm_control's tasks in EnvPool, every joint cut into 2 to 5 commands, and a mobile robot, of which"
+        " the share of the goals that it reached is reported; all by their presets.",
+        tuple(tasks),
+    )
+
+
+def _smoke() -> Suite:
+    return Suite(
+        "smoke",
+        "Smoke",
+        "Two short tasks that tell within a minute whether learning has got worse. CI compares with them.",
+        (
+            Task("CartPole-v1", 6, {"steps": 20_000, "eval_every": 2_500}, first=SEEN),
+            Task("Catch-bsuite", 6, {"steps": 5_000, "eval_every": 2_500}),
+        ),
+    )
+
+
+SUITES: Mapping[str, Suite] = MappingProxyType(
+    {
+        suite.name: suite
+        for suite in (
+            _classic(),
+            _minatar(
+                "minatar",
+                "MinAtar",
+                "Sticky actions (0.1) and all six actions, a million frames, one preset for all games.",
+                {},
+            ),
+            _minatar(
+                "minatar-5m",
+                "MinAtar, five million frames",
+                "Sticky actions (0.1) and all six actions, the preset with five times the frames.",
+                {
+                    **{name: getattr(minatar(5_000_000), name) for name in ("recipe", "steps")},
+                    "eval_every": 250_000,
+                },
+            ),
+            _robots(),
+            _smoke(),
+        )
+    }
+)
+
+
+def suite_of(name: str) -> Suite:
+    """Return a suite by its name. Raises `UsageError` where there is none."""
+    if name not in SUITES:
+        raise UsageError(
+            f"Suite '{name}' is not known; expected one of {', '.join(SUITES)}." + near_miss(name, SUITES)
+        )
+    return SUITES[name]

@@ -1,0 +1,154 @@
+"""What a person sees while settings are searched, and at the end."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from qhat import devices
+from qhat.axis import to_json
+from qhat.cli.train import _Stop
+from qhat.config import TrainConfig
+from qhat.errors import QhatError
+from qhat.experiment import Interrupted
+from qhat.runs.lock import sole
+from qhat.runs.progress import Progress
+from qhat.tuning import final
+from qhat.tuning.search import Search, best_of
+from qhat.tuning.space import Dimension
+from qhat.tuning.study import COMPLETE, STATES, Study, Trial
+
+EVERY = 30.0
+"""Seconds between lines of a training."""
+
+
+class Studying:
+    """One call of `qhat tune`."""
+
+    def __init__(self, base: TrainConfig, space: Sequence[Dimension], folder: Path, command: str):
+        self.base, self.space, self.command = base, space, command
+        self.study = Study(folder)
+        self.console = Console(stderr=True, highlight=False)
+        self.exit_code = 0
+
+    def run(
+        self, trials: int, timeout: float | None, top: int, seeds: range, episodes: int
+    ) -> dict[str, Any]:
+        """Search, compare, write; return what `--json` prints.
+
+        Raises:
+            QhatError: no trial could be trained to its end.
+        """
+        base = self.base
+        self.study.begin(
+            {
+                "env": base.env,
+                "env_kwargs": dict(base.env_kwargs),
+                "wrap": [to_json(part) for part in base.wrap],
+                "recipe": base.recipe.to_json(),
+                "steps": base.steps,
+                "seeds": base.seeds,
+                "seed": base.seed,
+                "eval_every": base.eval_every,
+                "eval_episodes": base.eval_episodes,
+                "space": {own.name: own.said() for own in self.space},
+            }
+        )
+        with sole(self.study.path):
+            devices.prepare(devices.devices_for(max(base.seeds, len(seeds))))
+            stop = _Stop()
+            try:
+                return self._run(trials, timeout, top, seeds, episodes, stop)
+            finally:
+                self.exit_code = stop.exit_code
+
+    def _run(
+        self, trials: int, timeout: float | None, top: int, seeds: range, episodes: int, stop: _Stop
+    ) -> dict[str, Any]:
+        search = Search(self.study, self.space, self.base)
+        self._say(
+            f"{self.base.env}: {len(self.space)} dimensions, {trials} trials of {self.base.steps:,} steps ×"
+            f" {self.base.seeds} seeds, {len(search.trials)} of them done"
+        )
+        began = time.monotonic()
+        while len(search.trials) < trials and not stop():
+            if timeout is not None and time.monotonic() - began >= timeout:
+                self._say(f"{timeout:g} seconds are over: no more trials")
+                break
+            trial = search.run_one(stop, self._teller())
+            if trial is not None:
+                self._say(_line(len(search.trials), trial, search.trials))
+        outcome: dict[str, Any] = {
+            "study": str(self.study.path),
+            "env": self.base.env,
+            "trials": {state: sum(own.state == state for own in search.trials) for state in STATES},
+            "interrupted": stop(),
+            "preset": None,
+        }
+        if stop():
+            return outcome
+        chosen = best_of(search.trials, top)
+        if not chosen:
+            reasons = {trial.why for trial in search.trials if trial.why}
+            raise QhatError(f"No trial was trained to its end. {' '.join(sorted(reasons))}".strip())
+        outcome |= self._compare(search, chosen, seeds, episodes, stop)
+        return outcome
+
+    def _compare(
+        self, search: Search, chosen: list[Trial], seeds: range, episodes: int, stop: Callable[[], bool]
+    ) -> dict[str, Any]:
+        self._say(f"comparing the best {len(chosen)} with the defaults, on seeds {seeds[0]} to {seeds[-1]}")
+        judged = []
+        for own in final.candidates(chosen, search.trials, self.space, self.base):
+            self._say(f"{own.name}:")
+            try:
+                told = (seeds, episodes, self.command, self._teller(), stop)
+                judged.append(final.judge(self.study, self.base, own, *told))
+            except Interrupted:
+                return {"interrupted": True}
+            score = judged[-1].score
+            low, high = score.interval or (math.nan, math.nan)
+            interval = f"[{low:.1f}, {high:.1f}]" if score.interval else "(one seed: no interval)"
+            self._say(f"  IQM {score.iqm:.1f} {interval}")
+        said = {
+            "command": self.command,
+            "tuning_seeds": list(range(self.base.seed, self.base.seed + self.base.seeds)),
+            "final_seeds": list(seeds),
+        }
+        file = final.write(self.study, self.base, search.trials, judged, said)
+        self._say(file.found["verdict"])
+        self._say(f"\nnext:\n  qhat train {self.base.env} --preset {self.study.preset}")
+        names = ("chosen", "params", "scores", "verdict")
+        return {"preset": str(self.study.preset), **{name: file.found[name] for name in names}}
+
+    def _teller(self) -> Callable[[Progress], None]:
+        shown = time.monotonic()
+
+        def tell(now: Progress) -> None:
+            nonlocal shown
+            if time.monotonic() - shown >= EVERY:
+                shown = time.monotonic()
+                greedy = "–" if math.isnan(now.evaluation) else f"{now.evaluation:.1f}"
+                self._say(f"  step {now.step:,} of {now.steps:,} · greedy {greedy}")
+
+        return tell
+
+    def _say(self, words: str) -> None:
+        self.console.print(words, soft_wrap=True, markup=False)
+        sys.stderr.flush()
+
+
+def _line(number: int, trial: Trial, every: Sequence[Trial]) -> str:
+    value = trial.why if trial.value is None else f"{trial.value:.1f}"
+    top = max((own.value or -math.inf for own in every if own.state == COMPLETE), default=math.nan)
+    params = ", ".join(
+        f"{name} {f'{own:.3g}' if isinstance(own, float) else str(own).lower()}"
+        for name, own in trial.params.items()
+    )
+    return f"trial {number}: {trial.state} {value} (best {top:.1f}) in {trial.seconds:.0f} s · {params}"

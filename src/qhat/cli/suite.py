@@ -1,0 +1,105 @@
+"""What a person sees while a suite goes on, and at its end."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from qhat import devices
+from qhat.benchmark import page, running
+from qhat.benchmark.results import Row
+from qhat.benchmark.suites import Suite, Task
+from qhat.cli.train import _Stop
+from qhat.experiment import Interrupted
+from qhat.runs.progress import Progress
+
+EVERY = 30.0
+"""Seconds between lines where stderr is no terminal."""
+
+
+class Session:
+    """One call of `qhat benchmark`: trains task by task, and tells of it on stderr."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        tasks: Sequence[Task],
+        base: Path,
+        first: int | None,
+        seeds: int | None,
+        episodes: int,
+        command: str,
+    ):
+        self.suite, self.tasks, self.base = suite, tasks, base
+        self.first, self.seeds, self.episodes, self.command = first, seeds, episodes, command
+        self.console = Console(stderr=True, highlight=False)
+        self.stop: _Stop | None = None
+        self.exit_code = 0
+
+    def _seeds(self, task: Task) -> range:
+        first = task.first if self.first is None else self.first
+        return range(first, first + (self.seeds or task.seeds))
+
+    def measure(self, train: bool, check: bool) -> dict[str, list[Row]]:
+        """Train what is not finished, unless told not to; return every task's rows."""
+        devices.prepare(devices.devices_for(max(len(self._seeds(task)) for task in self.tasks)))
+        stop = self.stop = _Stop()
+        for at, task in enumerate(self.tasks, 1):
+            if train and not stop():
+                self._train(task, self._seeds(task), f"{at} of {len(self.tasks)}: ", stop)
+        self.exit_code = stop.exit_code
+        # A check compares its own seeds; a report takes all that report, of tasks trained before too.
+        tasks = self.tasks if check else self.suite.tasks
+        rows = {}
+        for task in tasks:
+            if stop():
+                break
+            seeds = self._seeds(task) if check else range(task.first, page.REPORTING[-1] + 1)
+            rows[task.env] = running.gathered(self.base, task, seeds, self.episodes, self._say)
+        return rows
+
+    def _train(self, task: Task, seeds: range, at: str, stop: _Stop) -> None:
+        path = running.run_folder(self.base, task, seeds[0], len(seeds))
+        config = task.config(len(seeds), seeds[0], path)
+        self._say(f"{at}{task.env}, seeds {seeds[0]} to {seeds[-1]}, {config.steps:,} steps")
+        shown = 0.0
+
+        def tell(now: Progress) -> None:
+            nonlocal shown
+            if time.monotonic() - shown >= EVERY:
+                shown = time.monotonic()
+                greedy = "–" if math.isnan(now.evaluation) else f"{now.evaluation:.1f}"
+                self._say(
+                    f"  step {now.step:,} of {now.steps:,} · greedy {greedy} ·"
+                    f" {now.steps_per_second:,.0f} steps/s"
+                )
+
+        try:
+            run = running.trained(config, self.command, tell, stop)
+            running.judged(run, task, self.episodes, lambda words: self._say(f"  {words}"))
+        except Interrupted:
+            self._say("stopped after a checkpoint; the same command goes on from there")
+
+    def _say(self, words: str) -> None:
+        self.console.print(words, soft_wrap=True, markup=False)
+
+    def close(self, outcome: dict[str, Any], failures: Sequence[str]) -> None:
+        """Print the table's lines, where they are, and what failed."""
+        for name, scores in outcome["tasks"].items():
+            if scores is None:
+                continue
+            best = scores["best"]
+            interval = best["interval"]
+            told = f"[{interval[0]:.4g}, {interval[1]:.4g}]" if interval else "one seed: no interval"
+            self._say(f"{name:<22} IQM {best['iqm']:.4g} {told}, {len(best['seeds'])} seeds")
+        self._say(f"written: {outcome['page']} and {outcome['table']}")
+        if "check" in outcome and not failures:
+            self._say("check: no interval has moved down")
+        for sentence in failures:
+            print(f"qhat: {sentence}", file=sys.stderr)

@@ -1,0 +1,237 @@
+"""From run folders to a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qhat.comparison.grouping import Task, group, seeds_told
+from qhat.comparison.reading import Entrant, read_entrants
+from qhat.comparison.result import (
+    X_LABELS,
+    Axis,
+    Comparison,
+    Curves,
+    Part,
+    Standing,
+    improvements,
+    standing,
+)
+from qhat.comparison.scoring import Scores, Which, score
+from qhat.errors import require
+from qhat.statistics.bootstrap import REPETITIONS
+
+if TYPE_CHECKING:
+    from qhat.run import Run
+
+EPISODES = 20
+"""Fresh ones per seed, unless told."""
+THRESHOLDS = 201
+"""Points of a profile."""
+
+
+def compare(
+    runs: Sequence[Run | Path | str],
+    episodes: int = EPISODES,
+    which: Which = "best",
+    axis: Axis = "steps",
+    repetitions: int = REPETITIONS,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Comparison:
+    """Compare runs: of each environment, every recipe's score over seeds, and who beats whom.
+
+    Runs of one environment, recipe and settings are one group, and their seeds are its seeds.
+
+    Args:
+        runs: runs, or their folders.
+        episodes: fresh ones per seed that they are scored by; 0 takes the runs' own evaluations, which the
+            best weights were chosen by.
+        which: weights: `best` (by the run's own evaluations) or `last`.
+        axis: of the curves: environment `steps`, or `seconds` of training.
+        repetitions: of the bootstrap behind every interval.
+        progress: told what is being played.
+
+    Raises:
+        UsageError: a folder that is no run or damaged, or nothing to compare.
+    """
+    require(episodes >= 0, f"episodes is {episodes}; expected 0 or more.")
+    require(which in ("best", "last"), f"which is '{which}'; expected best or last.")
+    require(repetitions >= 1, f"repetitions is {repetitions}; expected 1 or more.")
+    require(axis in ("steps", "seconds"), f"axis is '{axis}'; expected steps or seconds.")
+    entrants, notes = read_entrants(runs, timed=axis == "seconds")
+    tasks, more = group(entrants)
+    notes += more
+    scored: dict[str, Scores] = {}
+    for task in tasks:
+        scored[task.env], more = score(task, episodes, which, progress)
+        notes += more
+    curves = {task.env: _curves(task, axis) for task in tasks}
+    environments = tuple(
+        _environment(task, scored[task.env], curves[task.env], axis, repetitions) for task in tasks
+    )
+    scales, aggregate = {}, None
+    if len(tasks) > 1:
+        scales = {task.env: _scale(task, scored[task.env]) for task in tasks}
+        aggregate, more = _aggregate(
+            tasks, scored, curves, scales, environments[0].source, axis, repetitions
+        )
+        notes += more
+    if alone := [f"{part.name}: {own.label}" for part in environments for own in part.alone]:
+        notes.append(f"One seed, and so no interval: {'; '.join(alone)}. Train more: qhat train --seeds 5.")
+    if any(ends is not None and ends[0] == ends[1] for part in environments for ends in _intervals(part)):
+        notes.append(
+            "An interval without width says that every resample of these seeds came out alike, and not that"
+            " other seeds would: more of them would tell."
+        )
+    notes += seeds_told(tasks)
+    return Comparison(environments, scales, aggregate, axis, tuple(notes))
+
+
+def _intervals(part: Part) -> list[tuple[float, float] | None]:
+    estimates = (*part.improvement.values(), *(own.iqm for own in part.standings))
+    return [estimate.ci95 for estimate in estimates]
+
+
+def _curves(task: Task, axis: Axis) -> dict[str, Curves]:
+    return {label: joined([_curve(run, task, axis) for run in runs]) for label, runs in task.groups.items()}
+
+
+def _curve(run: Entrant, task: Task, axis: Axis) -> Curves:
+    """Return a run's own evaluations in the common part."""
+    within = run.evaluations.step <= task.reach
+    x = run.evaluations.step[within]
+    if axis == "seconds":
+        assert run.clock is not None
+        x = run.clock.at(x)
+    return Curves(x, run.evaluations.score[list(run.rows)][:, within][..., None])
+
+
+def joined(curves: Sequence[Curves], tasks: bool = False) -> Curves:
+    """Return the seeds of several curves as one, at the points of the one that has the fewest.
+
+    Args:
+        tasks: whether they are tasks of the same seeds, rather than seeds of the same tasks.
+    """
+    x = min((curve.x for curve in curves), key=len)
+    # Where all of them are: a curve is not drawn on beyond its end.
+    x = x[(x >= max(curve.x[0] for curve in curves)) & (x <= min(curve.x[-1] for curve in curves))]
+    if x.size == 0:
+        x = np.array([min(curve.x[-1] for curve in curves)])
+
+    def at(curve: Curves) -> np.ndarray:
+        rows = np.moveaxis(curve.scores, 1, 2)
+        return np.moveaxis(np.apply_along_axis(lambda row: np.interp(x, curve.x, row), 2, rows), 2, 1)
+
+    return Curves(x, np.concatenate([at(curve) for curve in curves], axis=2 if tasks else 0))
+
+
+def _environment(
+    task: Task, scored: Scores, curves: Mapping[str, Curves], axis: Axis, repetitions: int
+) -> Part:
+    gamma = None if task.scale is None else task.scale[1]
+    scores = {label: own[:, None] for label, own in scored.by_group.items()}
+    return Part(
+        name=task.env,
+        source=scored.source,
+        fresh=scored.fresh,
+        steps=task.steps,
+        gamma=gamma,
+        unit="Score (undiscounted return per episode)",
+        x_label=X_LABELS[axis],
+        standings=_standings([task], scores, curves, gamma, repetitions),
+        improvement=improvements(scores, repetitions),
+    )
+
+
+def _standings(
+    tasks: Sequence[Task],
+    scores: Mapping[str, np.ndarray],
+    curves: Mapping[str, Curves],
+    gamma: float | None,
+    repetitions: int,
+) -> tuple[Standing, ...]:
+    low, high = min(own.min() for own in scores.values()), max(own.max() for own in scores.values())
+    margin = 0.02 * (high - low) or 0.5
+    thresholds = np.linspace(low - margin, high + margin, THRESHOLDS)
+    return tuple(
+        standing(
+            label,
+            tuple(str(run.path) for task in tasks for run in task.groups[label]),
+            tuple(seed for run in tasks[0].groups[label] for seed in run.seeds)[: len(own)],
+            own,
+            curves[label],
+            thresholds,
+            gamma,
+            repetitions,
+        )
+        for label, own in scores.items()
+    )
+
+
+def _scale(task: Task, scored: Scores) -> tuple[float, float, str]:
+    """Return what 0 and 1 are in an environment: chance and solved, or else the compared scores' ends."""
+    if task.scale is not None:
+        return (*task.scale, "0 is chance and 1 is solved")
+    every = np.concatenate(list(scored.by_group.values()))
+    low, high = float(every.min()), float(every.max())
+    if low == high:
+        return low, low + 1.0, "all the compared scores are the same"
+    return low, high, "the lowest and the highest of the compared scores: no ends are known"
+
+
+def _scaled(scores: np.ndarray, scale: tuple[float, float, str]) -> np.ndarray:
+    low, high, _ = scale
+    return (scores - low) / (high - low)
+
+
+def _aggregate(
+    tasks: Sequence[Task],
+    scored: Mapping[str, Scores],
+    curves: Mapping[str, Mapping[str, Curves]],
+    scales: Mapping[str, tuple[float, float, str]],
+    source: str,
+    axis: Axis,
+    repetitions: int,
+) -> tuple[Part | None, list[str]]:
+    """Return the environments together, of the groups that are in all of them."""
+    everywhere = [label for label in tasks[0].groups if all(label in task.groups for task in tasks)]
+    partial = list(
+        dict.fromkeys(label for task in tasks for label in task.groups if label not in everywhere)
+    )
+    notes = []
+    if partial:
+        notes.append(f"Not in every environment, and so not in the aggregate: {', '.join(partial)}.")
+    if not everywhere:
+        return None, notes
+    scores, drawn = {}, {}
+    ends = {task.env: max(own.x[-1] for own in curves[task.env].values()) for task in tasks}
+    for label in everywhere:
+        counts = [len(scored[task.env].by_group[label]) for task in tasks]
+        seeds = min(counts)
+        if max(counts) > seeds:
+            notes.append(f"The aggregate of {label} is of the first {seeds} seeds in each environment.")
+
+        by_task = [_scaled(scored[env].by_group[label][:seeds], scales[env]) for env in ends]
+        scores[label] = np.stack(by_task, axis=1)
+        shares = [
+            Curves(own[label].x / ends[env], _scaled(own[label].scores[:seeds], scales[env]))
+            for env, own in curves.items()
+        ]
+        drawn[label] = joined(shares, tasks=True)
+    gamma = 1.0 if all(task.scale for task in tasks) else None
+    fresh = all(own.fresh for own in scored.values())
+    part = Part(
+        name=f"all {len(tasks)} environments",
+        source=source if fresh else "as in each environment",
+        fresh=fresh,
+        steps=None,
+        gamma=gamma,
+        unit="Score on the scale of the table",
+        x_label=f"Share of each environment's {axis}",
+        standings=_standings(tasks, scores, drawn, gamma, repetitions),
+        improvement=improvements(scores, repetitions),
+    )
+    return part, notes

@@ -1,0 +1,141 @@
+"""The runs that are compared, as their folders tell of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qhat.axis import spell
+from qhat.config import COPIES, NAMED
+from qhat.environments.options import check, write_words
+from qhat.environments.wrappers import listed
+from qhat.errors import UsageError, blaming, require
+from qhat.files import brief
+from qhat.runs.curves import Clock, Evaluations, read_clock, read_evaluations
+from qhat.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from qhat.run import Run  # Opening one takes JAX.
+
+SETTINGS = ("recipe", "demos", "init_from")
+"""What decides how a run learns; the rest is how long, and on which seeds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entrant:
+    """One run that is compared."""
+
+    folder: RunFolder
+    run: Run | None
+    """As the caller opened it, if one did."""
+    env: str
+    """What is scored, with options and wrappers: runs in which it is the same are compared."""
+    reference: str
+    """Its name alone; empty where options make it another task."""
+    recipe: str
+    settings: str
+    """All of what decides how it learns, as JSON."""
+    budget: int
+    """Environment steps per seed that it was to train for."""
+    num_envs: int
+    first_seed: int
+    rows: tuple[int, ...]
+    """Indices of the seeds that count."""
+    evaluations: Evaluations
+    clock: Clock | None
+    """None unless asked for."""
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def seeds(self) -> list[int]:
+        """Numbers of the seeds that count."""
+        return [self.first_seed + row for row in self.rows]
+
+    @property
+    def end(self) -> int:
+        """Environment steps at the last whole evaluation."""
+        return int(self.evaluations.step[-1])
+
+
+def read_entrants(runs: Sequence[Run | Path | str], timed: bool) -> tuple[list[Entrant], list[str]]:
+    """Read every run once; return those that have an evaluation, and a sentence for every one left out.
+
+    Args:
+        timed: whether their clocks are wanted.
+
+    Raises:
+        UsageError: a folder that is no run, or damaged; or no run has an evaluation.
+    """
+    require(len(runs) > 0, "There is no run to compare; expected one run folder or more.")
+    entrants: list[Entrant] = []
+    notes: list[str] = []
+    seen: set[Path] = set()
+    for told in runs:
+        path = Path(told) if isinstance(told, str | Path) else told.folder.path
+        folder = RunFolder.open(path)
+        if path.resolve() in seen:
+            notes.append(f"'{path}' was named more than once; it counts once.")
+            continue
+        seen.add(path.resolve())
+        entrant = _read(folder, None if isinstance(told, str | Path) else told, timed)
+        if entrant.evaluations.step.size == 0:
+            notes.append(f"'{path}' has no whole evaluation yet and is left out.")
+            continue
+        entrants.append(entrant)
+        if entrant.end < entrant.budget:
+            notes.append(
+                f"'{path}' was last evaluated at step {entrant.end:,} of {entrant.budget:,}; that part"
+                " counts."
+            )
+    if not entrants:
+        raise UsageError(f"There is nothing to compare: {' '.join(notes)}")
+    return entrants, notes
+
+
+def _read(folder: RunFolder, run: Run | None, timed: bool) -> Entrant:
+    config = folder.read_config()
+    with blaming(f"'{folder.config}'"):
+        first, seeds, budget = (_whole(config, name) for name in ("seed", "seeds", "steps"))
+        require(1 <= seeds <= COPIES, f"seeds is {seeds}; expected 1 to {COPIES:,}.")
+        num_envs = _whole(config["recipe"], "num_envs")
+        wrap = [spell(part) for part in listed(config["wrap"])]
+        options = check(config["env_kwargs"])
+        recipe = config.get("recipe_name", "recipe")
+        good = isinstance(recipe, str) and NAMED.fullmatch(recipe) is not None
+        require(good, f"recipe_name is {brief(recipe)}; expected letters and digits.")
+    # Twins of one environment are scored in the same reference.
+    name = str(config["spec"].get("reference") or config["env"])
+    env = ", ".join([name, *write_words(options), *wrap])
+    require(env.isprintable(), f"'{folder.config}': env is {brief(env)}; expected letters and digits.")
+    evaluations = Evaluations(np.zeros(0), np.zeros((seeds, 0)))
+    if folder.evaluations.is_file() and folder.evaluations.stat().st_size > 0:
+        evaluations = read_evaluations(folder.path, seeds)
+    return Entrant(
+        folder=folder,
+        run=run,
+        env=env,
+        reference=name if not options else "",
+        recipe=recipe,
+        settings=json.dumps({name: config.get(name) for name in SETTINGS}, sort_keys=True),
+        budget=budget,
+        num_envs=num_envs,
+        first_seed=first,
+        rows=tuple(range(seeds)),
+        evaluations=evaluations,
+        clock=read_clock(folder.path) if timed and evaluations.step.size else None,
+    )
+
+
+def _whole(config: Mapping[str, Any], name: str) -> int:
+    value = config.get(name)
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise UsageError(f"{name} is {brief(value)}; expected a whole number.")
+    return value

@@ -1,0 +1,118 @@
+"""`qhat export RUN --ros2`: an ament_python package that drives a TurtleBot3 with an exported policy.
+
+The package is the folder `package` beside this file, with the policy put in. Its README is docs of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from qhat._version import __version__
+from qhat.errors import UsageError
+from qhat.files import read_json
+
+NAME = "qhat_turtlebot3"
+ROBOTS = ("TurtleBot3-v0", "qhat/TurtleBot3-v0")
+"""Environments of the robot: the compiled one, and Gymnasium's name for it."""
+POLICY = ("policy.json", "weights.safetensors")
+"""What the runner reads."""
+LICENSE = "Apache-2.0"
+TEXTS = (".xml", ".py", ".yaml", ".cfg", ".md")
+
+
+def require_robot(env_id: str) -> None:
+    """Raise `UsageError` for a policy of anything but the mobile robot."""
+    if env_id.rpartition(":")[2] not in ROBOTS:
+        raise UsageError(
+            f"--ros2 writes the node of a TurtleBot3, and this run's environment is '{env_id}'; expected a"
+            " run of TurtleBot3-v0: qhat train TurtleBot3-v0. Every exported folder runs in a node of your"
+            " own: its qhat_runtime.py needs NumPy alone."
+        )
+
+
+def write_package(folder: Path) -> Path:
+    """Write the package `ros2/qhat_turtlebot3` into an exported folder.
+
+    Args:
+        folder: what `qhat export` wrote: policy.json, weights.safetensors and qhat_runtime.py.
+
+    Returns:
+        the package's folder.
+
+    Raises:
+        UsageError: the policy is not the mobile robot's.
+    """
+    about = read_json(folder / "policy.json")
+    require_robot(about["environment"]["id"])
+    target = folder / "ros2" / NAME
+    module = target / NAME
+    _copy(resources.files(__name__) / "package", target, _words(about))
+    (target / "resource").mkdir()
+    (target / "resource" / NAME).touch()
+    (module / "policy").mkdir()
+    for name in POLICY:
+        shutil.copyfile(folder / name, module / "policy" / name)
+    shutil.copyfile(folder / "qhat_runtime.py", module / "qhat_runtime.py")
+    text = json.dumps(task_of(about), indent=2)
+    (module / "policy" / "task.json").write_text(text + "\n", encoding="utf-8")
+    return target
+
+
+def task_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the node has to know of the training: the fields of its `Task`."""
+    from qhat.environments import turtlebot3
+
+    told = about["environment"]
+    options = turtlebot3.TurtleBot3Options.of(told["options"], told["id"])
+    return {
+        "beams": turtlebot3.BEAMS,
+        "nearest": turtlebot3.NEAREST,
+        "farthest": turtlebot3.FARTHEST,
+        "speed": turtlebot3.SPEED,
+        "turns": list(turtlebot3.TURNS),
+        "reached": turtlebot3.REACHED,
+        "seconds": about["control_period"] or turtlebot3.SECONDS,
+        "reach": options.arena * 2**0.5,
+    }
+
+
+def _words(about: Mapping[str, Any]) -> dict[str, str]:
+    """Return what stands in the package's texts in place of `@NAME@`."""
+    task, source = task_of(about), about["source"]
+    return {
+        "VERSION": ".".join(re.findall(r"\d+", __version__)[:3]),
+        "LICENSE": LICENSE,
+        "RATE": str(round(1 / task["seconds"], 3)),
+        "REACHED": str(task["reached"]),
+        "NEAREST": str(task["nearest"]),
+        "SPEED": str(task["speed"]),
+        "REACH": f"{task['reach']:.1f}",
+        "ARENA": f"{task['reach'] / 2**0.5:g}",
+        "BEAMS": str(task["beams"]),
+        "SPACING": f"{360 / task['beams']:g}",
+        "HALF": f"{180 / task['beams']:g}",
+        "FARTHEST": str(task["farthest"]),
+        "SECONDS": f"{task['seconds']:g}",
+        "RUN": str(source["run"]),
+        "RECIPE": str(source["recipe"]),
+    }
+
+
+def _copy(source: Traversable, target: Path, words: Mapping[str, str]) -> None:
+    target.mkdir(parents=True)
+    for part in source.iterdir():
+        if part.is_dir():
+            if part.name != "__pycache__":
+                _copy(part, target / part.name, words)
+        elif part.name.endswith(TEXTS):
+            text = part.read_text(encoding="utf-8")
+            for name, word in words.items():
+                text = text.replace(f"@{name}@", word)
+            (target / part.name).write_text(text, encoding="utf-8")

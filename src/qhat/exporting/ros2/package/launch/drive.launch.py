@@ -1,0 +1,42 @@
+"""`ros2 launch qhat_turtlebot3 drive.launch.py goal:="1.0, 0.5"`."""
+
+# launch and launch_ros come with ROS 2.
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
+from pathlib import Path
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+CONFIG = Path(__file__).parent.parent / "config" / "params.yaml"
+ARGUMENTS = {
+    "params_file": (str(CONFIG), "parameters of the node"),
+    "goal": (
+        "",
+        "where to, metres in the frame of the odometry: '1.0, 0.5'; none waits for the topic",
+    ),
+    "use_sim_time": ("false", "whether the clock is a simulation's"),
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Return what to start."""
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=what)
+        for name, (default, what) in ARGUMENTS.items()
+    ]
+    told = {
+        "goal": ParameterValue(LaunchConfiguration("goal"), value_type=str),
+        "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool),
+    }
+    node = Node(
+        package="qhat_turtlebot3",
+        executable="drive",
+        name="qhat_turtlebot3",
+        output="screen",
+        parameters=[LaunchConfiguration("params_file"), told],
+    )
+    return LaunchDescription([*declared, node])

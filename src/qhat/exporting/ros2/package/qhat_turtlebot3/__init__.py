@@ -1,0 +1,1 @@
+"""A trained qhat policy that drives a TurtleBot3."""

@@ -1,0 +1,193 @@
+"""The node: messages in, velocities out. What it decides is in logic.py, what the policy is in policy/."""
+
+# rclpy and the messages come with ROS 2.
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from geometry_msgs.msg import PoseStamped, Twist, TwistStamped
+from nav_msgs.msg import Odometry
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import LaserScan
+
+from .logic import STOP, Command, Driver, Look, Pose, ScanReader, Task, UnusableError, goal_of
+from .qhat_runtime import Policy
+
+POLICY = Path(__file__).parent / "policy"
+WATCH = 0.05
+"""Seconds between two looks at the clock: a late sensor stops the robot within its timeout and this."""
+SETTLE = 1.0
+"""Seconds for which a robot without a goal is told to stand; after that others may drive it."""
+
+
+def safety(command: Command, look: Look, pose: Pose) -> Command:
+    """Return what the wheels get in place of the policy's command: put your own filter here."""
+    return command
+
+
+class Drive(Node):
+    """Drives to a goal in the frame of the odometry."""
+
+    def __init__(self) -> None:
+        super().__init__("qhat_turtlebot3")
+        task = Task.read(POLICY / "task.json")
+        told = self._read_parameters(task)
+        self._driver = Driver(
+            task,
+            Policy.load(POLICY),
+            ScanReader(task, told["scan_yaw"], told["zero_is_far"]),
+            timeout=told["sensor_timeout"],
+            tolerance=told["goal_tolerance"],
+            stop_distance=told["stop_distance"],
+            safety=safety,
+        )
+        self._stamped, self._frame = told["stamped"], ""
+        self._said, self._moving = "", False
+        # Simulated time may stand still or run slowly; a robot's system clock may jump.
+        simulated = bool(self.get_parameter("use_sim_time").value)
+        self._clock = self.get_clock() if simulated else Clock(clock_type=ClockType.STEADY_TIME)
+        self._goal_since = self._now()
+        kind = TwistStamped if self._stamped else Twist
+        self._wheels = self.create_publisher(kind, told["cmd_vel_topic"], 10)
+        self.create_subscription(LaserScan, told["scan_topic"], self._on_scan, qos_profile_sensor_data)
+        self.create_subscription(Odometry, told["odom_topic"], self._on_odometry, qos_profile_sensor_data)
+        self.create_subscription(PoseStamped, told["goal_topic"], self._on_goal, 1)
+        self.create_timer(1.0 / told["rate"], self._drive, clock=self._clock)
+        self.create_timer(WATCH, self._watch, clock=self._clock)
+        goal = goal_of(told["goal"])
+        if goal is not None:
+            self._driver.set_goal(*goal)
+        trained = 1.0 / task.seconds
+        if abs(told["rate"] - trained) > 0.01 * trained:
+            self.get_logger().warning(
+                f"rate is {told['rate']:g} Hz; the policy was trained at {trained:g} Hz and knows no other."
+            )
+
+    def stop(self) -> None:
+        """Tell the wheels to stand."""
+        self._publish(STOP)
+        self._moving = False
+
+    def _read_parameters(self, task: Task) -> dict[str, Any]:
+        defaults: dict[str, Any] = {
+            "scan_topic": "scan", "odom_topic": "odom", "cmd_vel_topic": "cmd_vel",
+            "goal_topic": "goal_pose", "stamped": False, "rate": 1.0 / task.seconds, "sensor_timeout": 0.5,
+            "goal": "", "goal_tolerance": task.reached, "stop_distance": task.nearest, "scan_yaw": 0.0,
+            "zero_is_far": False,
+        }  # fmt: skip
+        told = {}
+        for name, default in defaults.items():
+            self.declare_parameter(name, default)
+            told[name] = self.get_parameter(name).value
+        for name in ("rate", "sensor_timeout", "goal_tolerance"):
+            if not (math.isfinite(told[name]) and told[name] > 0):
+                raise UnusableError(f"parameter {name} is {told[name]}; expected more than 0.")
+        for name in ("scan_yaw", "stop_distance"):
+            if not math.isfinite(told[name]):
+                raise UnusableError(f"parameter {name} is {told[name]}; expected a finite number.")
+        return told
+
+    def _on_scan(self, message: Any) -> None:
+        self._driver.see_scan(message, self._now())
+
+    def _on_odometry(self, message: Any) -> None:
+        self._frame = message.header.frame_id
+        self._driver.see_odometry(message, self._now())
+
+    def _on_goal(self, message: Any) -> None:
+        frame, place = message.header.frame_id, message.pose.position
+        if frame and self._frame and frame != self._frame:
+            self.get_logger().error(
+                f"the goal is in frame '{frame}' and the odometry in '{self._frame}'; expected the"
+                " odometry's (RViz: Global Options, Fixed Frame). The goal is not taken."
+            )
+            return
+        try:
+            self._driver.set_goal(place.x, place.y)
+        except UnusableError as fault:
+            self.get_logger().error(f"{fault} The goal is not taken.")
+
+    def _drive(self) -> None:
+        """Every period: one action of the policy."""
+        command = self._driver.decide(self._now())
+        if command != STOP:
+            self._publish(command)
+            self._moving = True
+        else:
+            self._stand()
+        self._say()
+
+    def _watch(self) -> None:
+        """More often: is there still a reason to move?"""
+        if self._driver.goal is not None:
+            self._goal_since = self._now()
+        if not self._driver.watch(self._now()) and self._moving:
+            self._stand()
+            self._say()
+
+    def _stand(self) -> None:
+        idle = self._driver.goal is None and self._now() - self._goal_since > SETTLE
+        if self._moving or not idle:
+            self.stop()
+
+    def _publish(self, command: Command) -> None:
+        message = TwistStamped() if self._stamped else Twist()
+        if self._stamped:
+            message.header.stamp = self.get_clock().now().to_msg()
+            message.header.frame_id = "base_link"
+        twist = message.twist if self._stamped else message
+        twist.linear.x, twist.angular.z = command.linear, command.angular
+        self._wheels.publish(message)
+
+    def _say(self) -> None:
+        """Log why the robot stands or drives, once for each time that it changes."""
+        words = self._driver.why
+        kind = words.split(" (", maxsplit=1)[0]
+        if kind != self._said:
+            self._said = kind
+            quiet = words == "driving" or words.startswith(("waiting", "goal reached"))
+            logger = self.get_logger()
+            (logger.info if quiet else logger.warning)(words if quiet else f"standing: {words}")
+
+    def _now(self) -> float:
+        return self._clock.now().nanoseconds * 1e-9
+
+
+def main(words: list[str] | None = None) -> None:
+    """Drive until a signal comes; whatever ends the node, the robot stands first."""
+    # rclpy's own handlers end the context at once, and then nothing can be published any more.
+    rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
+    signalled: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: signalled.append(number))
+    node = None
+    try:
+        node = Drive()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not signalled and rclpy.ok():
+            executor.spin_once(timeout_sec=0.1)
+    except UnusableError as fault:
+        sys.exit(f"qhat_turtlebot3: {fault}")
+    finally:
+        if node is not None:
+            if rclpy.ok():
+                node.stop()
+            node.destroy_node()
+        if rclpy.ok():
+            rclpy.shutdown()
+
+
+if __name__ == "__main__":
+    main()

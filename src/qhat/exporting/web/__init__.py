@@ -1,0 +1,177 @@
+"""`qhat export RUN --web`: one HTML page in which the exported policy drives its environment, offline.
+
+The page is the files of the folder `page` beside this one, joined, with the policy put in. The browser is
+told to run and to load nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import math
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from qhat.errors import UsageError, require
+from qhat.files import read_json
+
+NAME = "web.html"
+SCRIPTS = ("policy.js", "cartpole.js", "turtlebot3.js", "arena.js", "app.js", "controls.js")
+"""In the order in which they need one another."""
+KINDS = {
+    "CartPole-v1": "cartpole",
+    "TurtleBot3-v0": "turtlebot3",
+    "qhat/TurtleBot3-v0": "turtlebot3",
+}
+"""Environments whose equations the page has."""
+OPERATIONS = (
+    "stack", "normalise", "flatten", "dense", "layer_norm", "relu", "fractions", "mean_fractions", "atoms",
+)  # fmt: skip
+"""What the page's network can do: all but pictures."""
+OPTIONS = {
+    "cartpole": ("max_steps_in_episode", "sutton_barto_reward", "max_episode_steps"),
+    "turtlebot3": None,
+}
+"""Options of an environment that change nothing that the page does; `None` where it obeys all of them."""
+SEED = 1
+
+
+def require_drawable(env_id: str, options: Mapping[str, Any], wrap: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `UsageError` where the page cannot be what the policy was trained in.
+
+    Args:
+        options: of the environment's constructor.
+        wrap: what stood around it, as config.json has it.
+    """
+    name = env_id.rpartition(":")[2]
+    kind = KINDS.get(name)
+    if kind is None:
+        raise UsageError(
+            f"--web draws CartPole-v1 and TurtleBot3-v0, and this run's environment is '{env_id}'; expected"
+            " one of those two. qhat play films any environment."
+        )
+    harmless = OPTIONS[kind]
+    for option in options if harmless is not None else ():
+        require(
+            option in (harmless or ()),
+            f"--web draws {name} as it is, and this run's has {option}={options[option]!r}"
+            " (--env-kwargs); expected none.",
+        )
+    for part in wrap:
+        require(
+            part["name"] in ("frame_stack", "reward_scale", "reward_clip"),
+            f"--web has no --wrap {part['name']}, which this run was trained with; expected frame_stack and"
+            " wrappers of rewards at most.",
+        )
+
+
+def write_page(folder: Path) -> Path:
+    """Write the page into an exported folder, from its policy.json and weights.safetensors.
+
+    Returns:
+        the page.
+
+    Raises:
+        UsageError: the page does not have the environment, or cannot run the network.
+    """
+    about = read_json(folder / "policy.json")
+    told = about["environment"]
+    require_drawable(told["id"], told["options"], told["wrap"])
+    for step in about["network"]:
+        require(
+            step["op"] in OPERATIONS,
+            f"--web cannot run the operation '{step['op']}' of this policy's network; expected"
+            f" {', '.join(OPERATIONS)}. Pictures are beyond it.",
+        )
+    page = resources.files(__name__) / "page"
+    style = (page / "style.css").read_text(encoding="utf-8")
+    # Strict by itself, and of no one's but its own names.
+    texts = [(page / script).read_text(encoding="utf-8") for script in SCRIPTS]
+    script = "\n".join(['(() => {\n"use strict";', *texts, "})();\n"])
+    env_id = told["id"].rpartition(":")[2].rpartition("/")[2]
+    words = {
+        "TITLE": html.escape(f"{about['name']} · qhat"),
+        "ENVIRONMENT": html.escape(env_id),
+        "SUBTITLE": html.escape(
+            f"A policy trained with qhat, recipe {about['source']['recipe']}, running in your browser"
+        ),
+        "ABOUT": _list(_facts(folder, about)),
+        "STYLE_HASH": _hash(style),
+        "SCRIPT_HASH": _hash(script),
+        "STYLE": style,
+        "SCRIPT": script,
+        "POLICY": _data({name: about[name] for name in ("name", "network", "observation", "actions")}),
+        "CONSTANTS": _data(constants_of(about)),
+        "WEIGHTS": base64.b64encode((folder / "weights.safetensors").read_bytes()).decode(),
+    }
+    text = (page / "page.html").read_text(encoding="utf-8")
+    # One after the other from the left: what is put in is not searched again.
+    parts = text.split("@")
+    text = "".join(words.get(part, part) for part in parts)
+    target = folder / NAME
+    target.write_text(text, encoding="utf-8")
+    return target
+
+
+def constants_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page's environment has to know."""
+    told = about["environment"]
+    kind = KINDS[told["id"].rpartition(":")[2]]
+    if kind == "cartpole":
+        return {"kind": kind, "seed": SEED}
+    import dataclasses
+
+    from qhat.environments import turtlebot3
+
+    options = turtlebot3.TurtleBot3Options.of(told["options"], told["id"])
+    return {
+        "kind": kind,
+        "seed": SEED,
+        "beams": turtlebot3.BEAMS,
+        "nearest": turtlebot3.NEAREST,
+        "farthest": turtlebot3.FARTHEST,
+        "radius": turtlebot3.RADIUS,
+        "ahead": turtlebot3.SPEED,
+        "turns": list(turtlebot3.TURNS),
+        "seconds": turtlebot3.SECONDS,
+        "near": turtlebot3.REACHED,
+        "clear": turtlebot3.CLEAR,
+        "tries": turtlebot3.TRIES,
+        "options": dataclasses.asdict(options),
+    }
+
+
+def _facts(folder: Path, about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what the page says of the policy."""
+    source, proof = about["source"], read_json(folder / "parity.json")["onnxruntime"]
+    inputs, outputs = math.prod(about["observation"]["shape"]), about["actions"]["choices"][0]
+    layers = " · ".join(map(str, (inputs, *about["recipe"]["hidden"], outputs)))
+    facts = [
+        ("recipe", source["recipe"]),
+        ("trained for", f"{source['step']:,} steps"),
+        ("layers", layers),
+        ("weights", f"{about['files']['weights.safetensors']['bytes'] / 1000:.0f} kB, float32"),
+        ("proven on", f"{proof['observations']:,} observations"),
+        ("run", source["run"]),
+        ("weights' SHA-256", source["weights_sha256"][:12]),
+        ("qhat", about["qhat"]),
+    ]
+    return [(name, str(value)) for name, value in facts]
+
+
+def _list(facts: Sequence[tuple[str, str]]) -> str:
+    return "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts)
+
+
+def _data(value: Any) -> str:
+    """Write JSON that can stand within a script element."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

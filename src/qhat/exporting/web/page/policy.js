@@ -1,0 +1,133 @@
+// The policy: the operations of policy.json over the tensors of weights.safetensors, in float32.
+
+/** Read safetensors: 8 bytes length, JSON header, data. All tensors are float32. */
+function readTensors(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const length = Number(view.getBigUint64(0, true));
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
+  const tensors = {};
+  for (const [name, told] of Object.entries(header)) {
+    if (name === "__metadata__") continue;
+    const [from, to] = told.data_offsets;
+    // A copy: float32 has to begin at a multiple of four.
+    const data = bytes.slice(8 + length + from, 8 + length + to);
+    tensors[name] = { shape: told.shape, data: new Float32Array(data.buffer) };
+  }
+  return tensors;
+}
+
+/** One function per operation: what runs it, from a vector to a vector. Sums are taken in float64. */
+const OPERATIONS = {
+  flatten: () => (x) => x,
+  relu: () => (x) => x.map((one) => Math.max(one, 0)),
+  normalise: (op, tensors) => {
+    const mean = tensors[op.mean].data;
+    const deviation = tensors[op.deviation].data;
+    const cut = (value) => Math.min(Math.max(value, -op.limit), op.limit);
+    return (x) => x.map((one, i) => cut(Math.fround(one - mean[i]) / deviation[i]));
+  },
+  dense: (op, tensors) => {
+    const { shape, data: weight } = tensors[op.weight];
+    const bias = tensors[op.bias].data;
+    const [outputs, inputs] = shape;
+    return (x) => {
+      const y = new Float32Array(outputs);
+      for (let i = 0; i < outputs; i++) {
+        let sum = bias[i];
+        for (let j = 0, at = i * inputs; j < inputs; j++) sum += weight[at + j] * x[j];
+        y[i] = sum;
+      }
+      return y;
+    };
+  },
+  layer_norm: (op, tensors) => {
+    const scale = tensors[op.scale].data;
+    const offset = tensors[op.offset].data;
+    return (x) => {
+      const y = new Float32Array(x.length);
+      const size = x.length / op.groups;
+      for (let begin = 0; begin < x.length; begin += size) {
+        let mean = 0;
+        for (let i = begin; i < begin + size; i++) mean += x[i] / size;
+        let variance = 0;
+        for (let i = begin; i < begin + size; i++) variance += (x[i] - mean) ** 2 / size;
+        const spread = 1 / Math.sqrt(variance + op.epsilon);
+        for (let i = begin; i < begin + size; i++) y[i] = (x[i] - mean) * spread * scale[i] + offset[i];
+      }
+      return y;
+    };
+  },
+  atoms: (op, tensors) => {
+    const values = tensors[op.values].data;
+    const K = values.length;
+    return (x) => {
+      const q = new Float32Array(x.length / K);
+      for (let i = 0; i < q.length; i++) {
+        const logits = x.subarray(i * K, (i + 1) * K);
+        const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+        let total = 0;
+        let sum = 0;
+        logits.forEach((logit, k) => {
+          const mass = Math.exp(logit - most);
+          total += mass;
+          sum += mass * values[k];
+        });
+        q[i] = sum / total;
+      }
+      return q;
+    };
+  },
+};
+
+/** A greedy policy with one factor of choices. */
+class Policy {
+  constructor(about, bytes) {
+    this.about = about;
+    const tensors = readTensors(bytes);
+    this.stack = about.network[0].op === "stack" ? about.network[0] : null;
+    this.steps = about.network.slice(this.stack ? 1 : 0).map((op) => this.compile(op, tensors));
+    this.reset();
+  }
+
+  /** Operations go from rows to rows: an implicit head has one row per fraction, the others have one. */
+  compile(op, tensors) {
+    if (op.op === "fractions") {
+      const { shape, data } = tensors[op.table];
+      const [K, I] = shape;
+      const rows = Array.from({ length: K }, (_, k) => data.subarray(k * I, (k + 1) * I));
+      return ([x]) => rows.map((row) => row.map((one, i) => one * x[i]));
+    }
+    if (op.op === "mean_fractions") {
+      return (rows) => [rows[0].map((_, i) => rows.reduce((sum, row) => sum + row[i], 0) / rows.length)];
+    }
+    const run = OPERATIONS[op.op](op, tensors);
+    return (rows) => rows.map(run);
+  }
+
+  /** Begin an episode: the next observation is the first of a stack. */
+  reset() {
+    this.frames = null;
+  }
+
+  /** Q of every choice; a stack of frames stays where it is. */
+  qValues(observation) {
+    return this.steps.reduce((rows, step) => step(rows), [this.shown(observation)])[0];
+  }
+
+  /** The first best choice, and Q. */
+  act(observation) {
+    const q = this.qValues(observation);
+    if (this.stack) this.frames = this.shown(observation);
+    return { q, action: q.indexOf(q.reduce((a, b) => Math.max(a, b), -Infinity)) };
+  }
+
+  shown(observation) {
+    const x = Float32Array.from(observation);
+    if (!this.stack) return x;
+    const whole = new Float32Array(x.length * this.stack.count);
+    if (this.frames) whole.set(this.frames.subarray(x.length));
+    else if (this.stack.fill === "repeat") for (let at = 0; at < whole.length; at += x.length) whole.set(x, at);
+    whole.set(x, whole.length - x.length);
+    return whole;
+  }
+}

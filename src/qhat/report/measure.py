@@ -1,0 +1,184 @@
+"""What a report measures of a run: score, diagnosis, replay, film. What cannot be had says why."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from qhat import diagnosis
+from qhat.diagnosis import Diagnosis
+from qhat.environments.base import Environment
+from qhat.environments.host import HostEnvironment
+from qhat.environments.make import make_any
+from qhat.environments.reference import judge_name
+from qhat.environments.wrappers import of_rewards
+from qhat.errors import QhatError, UsageError, require
+from qhat.files import open_plain, size_of
+from qhat.replay.samplers import Prioritised
+from qhat.report.video import limit_of, play
+from qhat.run import Run
+from qhat.statistics import Score
+from qhat.training import checkpoint
+
+COPIES, STARTS = 16, 1_000
+"""Copies that each seed plays for its diagnosis, and steps of each whose returns are looked at, at most."""
+FARTHEST = 10_000
+"""Steps beyond which a return is not waited for: γ is 0.9995 or more."""
+SECONDS = 30.0
+"""What a diagnosis may take, once it is compiled."""
+SEED = 2_000_000
+"""Of a diagnosis's episodes: neither the training's nor the score's."""
+LARGEST_FILM = 24 * 2**20
+"""Bytes of a film that a page still holds."""
+LIMITS = ("max_episode_steps", "max_steps_in_episode")
+"""Names by which an environment's time limit is an option."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Film:
+    """An .mp4 of the policy."""
+
+    name: str
+    content: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What was measured. What is `None` or empty has its sentence in `why`, by the field's name."""
+
+    score: Score | None = None
+    judge: str = ""
+    """Whose environment the score is of."""
+    diagnosis: Diagnosis | None = None
+    compared: str = ""
+    """Why Q is not compared with returns; empty where it is."""
+    effective: tuple[float, ...] = ()
+    """Effective share of each seed's prioritised replay; empty in a run without one."""
+    summary: dict[str, Any] | None = None
+    film: Film | None = None
+    why: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def measure(
+    path: Path, episodes: int = 100, films: bool = True, say: Callable[[str], None] = lambda _: None
+) -> Measured:
+    """Play a run's episodes, and look at its last checkpoint.
+
+    Args:
+        episodes: fresh ones per seed for the score.
+        films: whether to film the policy where the run has no film yet.
+        say: told what goes on.
+    """
+    why: dict[str, str] = {}
+
+    def tried(name: str, words: str, part: Callable[[], Any]) -> Any:
+        say(words)
+        try:
+            return part()
+        except QhatError as error:
+            why[name] = str(error)
+            return None
+
+    run = tried("score", "opening", lambda: Run.open(path))
+    if run is None:
+        reason = dict.fromkeys(("score", "diagnosis", "film"), why["score"])
+        return Measured(film=tried("film", "opening", lambda: newest_film(path)), why={**reason, **why})
+    judge = judge_name(run.spec.reference, run.spec.backend, run.spec.id)
+    score = tried("score", f"playing {episodes} episodes per seed", lambda: run.evaluate(episodes))
+    told = tried("diagnosis", "comparing Q with returns", lambda: _diagnosed(run))
+    return Measured(
+        score=score,
+        judge=judge,
+        diagnosis=told,
+        compared=_incomparable(run),
+        effective=tried("effective", "looking at replay", lambda: _effective(run)) or (),
+        summary=tried("summary", "reading the last checkpoint", run.summary),
+        film=tried("film", "filming", lambda: _film(run, films, say)),
+        why=why,
+    )
+
+
+def newest_film(path: Path) -> Film | None:
+    """Return the newest film of a run folder, if it has one."""
+    found = [own for own in (path / "videos").glob("*.mp4") if not own.name.startswith(".")]
+    if not found:
+        return None
+    newest = max(found, key=lambda own: own.stat().st_mtime)
+    with open_plain(newest) as file:
+        size = size_of(file)
+        require(
+            size <= LARGEST_FILM,
+            f"'{newest}' has {size / 2**20:.0f} MB, and a page holds {LARGEST_FILM // 2**20}: open it by"
+            " itself.",
+        )
+        return Film(newest.name, file.read(LARGEST_FILM + 1))
+
+
+def _film(run: Run, films: bool, say: Callable[[str], None]) -> Film | None:
+    there = newest_film(run.folder.path)
+    if there is not None:
+        return there
+    require(films, f"The run has no film, and none was asked for (--no-video). qhat play {run.folder.path}")
+    play(run, progress=lambda count: say(f"filming: {count:,} pictures"))
+    return newest_film(run.folder.path)
+
+
+def _incomparable(run: Run) -> str:
+    recipe = run.program.recipe
+    if reason := diagnosis.comparable(run.program.learner):
+        return reason
+    if (reach := diagnosis.horizon(recipe.gamma)) > FARTHEST:
+        return f"at γ = {recipe.gamma:g} a return takes {reach:,} steps to be known"
+    return ""
+
+
+def _diagnosed(run: Run) -> Diagnosis:
+    require(
+        not run.spec.id.startswith("own:"),
+        f"'{run.spec.id}' was handed over by a program, and cannot be made from its name.",
+    )
+    weights = run.weights("best")
+    recipe, limit = run.program.recipe, limit_of(run)
+    reach = 0 if _incomparable(run) else diagnosis.horizon(recipe.gamma)
+    steps = reach + min(limit or STARTS, STARTS)
+    environment = _unlimited(run, jax.tree.leaves(weights)[0].shape[0], steps + 1)
+    try:
+        environment.spec.require_fits(run.spec)
+        told = diagnosis.record(
+            run.program.learner, weights, environment, steps, of_rewards(run.wrap), SEED, SECONDS
+        )
+    finally:
+        if isinstance(environment, HostEnvironment):
+            environment.close()
+    return diagnosis.diagnose(told, recipe.gamma if reach else 1.0, limit)
+
+
+def _unlimited(run: Run, seeds: int, steps: int) -> Environment | HostEnvironment:
+    """Make copies whose episodes go on for `steps`, if the environment can be asked for that.
+
+    A time limit is no part of the task that Q is learned for, and would hide the returns.
+    """
+    numbers, bins = range(SEED, SEED + seeds), run.spec.actions.choices
+    for name in LIMITS:
+        try:
+            options = {**run.options, name: steps}
+            return make_any(run.spec.id, COPIES, numbers, options=options, wrap=run.wrap, bins=bins)
+        except UsageError:
+            continue
+    return make_any(run.spec.id, COPIES, numbers, options=run.options, wrap=run.wrap, bins=bins)
+
+
+def _effective(run: Run) -> tuple[float, ...]:
+    recipe = run.program.recipe
+    if not isinstance(recipe.sampler, Prioritised):
+        return ()
+    size = recipe.replay_capacity // recipe.num_envs * recipe.num_envs
+    tree = jax.eval_shape(lambda: recipe.sampler.init(size))[0]
+    seeds = len(run.summary()["best_score"])
+    like = jax.ShapeDtypeStruct((seeds, *tree.levels[0].shape), tree.levels[0].dtype)
+    leaves = checkpoint.read_leaf(run.folder.last(), "state", "seeds/sampler/0/levels/0", like)
+    return tuple(diagnosis.effective_share(own[:size]) for own in leaves)

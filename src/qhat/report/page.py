@@ -1,0 +1,153 @@
+"""A report as one page: what was reached, what is wrong, how to have it again. It loads nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Collection, Sequence
+from importlib import resources
+
+from qhat._version import __version__
+from qhat.report import curves, sections, settings
+from qhat.report.findings import NOTE, WARNING, Finding
+from qhat.report.html import Html, document, join, table, tag
+from qhat.report.measure import Measured
+from qhat.report.reading import Facts
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """One run of a report."""
+
+    facts: Facts
+    measured: Measured
+    findings: list[Finding]
+
+
+def page(runs: Sequence[Told], commands: Collection[str]) -> str:
+    """Return the HTML of one run, or of several with an overview first.
+
+    Args:
+        commands: of `qhat` that there are; no other is said to be typed next.
+    """
+    style = resources.files("qhat.report").joinpath("report.css").read_text(encoding="utf-8")
+    if len(runs) == 1:
+        facts = runs[0].facts
+        title, sub = facts.title, sections.lead(facts)
+        parts = _sections(runs[0], commands, "", 2)
+        links = [(key, name) for key, name, _ in parts]
+        body = join(section for _, _, section in parts)
+    else:
+        title = f"{len(runs)} runs"
+        sub = ", ".join(dict.fromkeys(told.facts.env for told in runs))
+        links = [("overview", "Overview"), ("curves", "Curves")]
+        links += [(f"run-{at}", told.facts.title) for at, told in enumerate(runs, 1)]
+        body = join(
+            [
+                _overview(runs, commands),
+                _together(runs),
+                *(_one(at, told, commands) for at, told in enumerate(runs, 1)),
+            ]
+        )
+    skip = tag("a", "Skip to the content", href="#content", class_="skip")
+    contents = tag("ul", *(tag("li", tag("a", name, href=f"#{key}")) for key, name in links))
+    header = tag(
+        "header", tag("p", "qhat report", class_="brand"), tag("h1", title), tag("p", sub, class_="lead")
+    )
+    footer = tag(
+        "footer", tag("p", f"Made by qhat {__version__}. This page loads nothing and runs no script.")
+    )
+    nav = tag("nav", contents, aria_label="Sections")
+    return document(
+        f"{title} – qhat report",
+        style,
+        skip,
+        header,
+        nav,
+        tag("main", body, id="content", tabindex="-1"),
+        footer,
+    )
+
+
+def _sections(
+    told: Told, commands: Collection[str], prefix: str, level: int
+) -> list[tuple[str, str, Html]]:
+    """Return key, name and content of every section of a run."""
+    facts, measured = told.facts, told.measured
+    parts = [
+        ("result", "Result", sections.result(facts, measured)),
+        ("findings", "Warnings", sections.warnings(told.findings)),
+        ("curves", "Curves", sections.drawn(facts)),
+        ("film", "Film", sections.film(measured)),
+        ("configuration", "Configuration", settings.configuration(facts)),
+        ("system", "System", settings.system(facts)),
+        ("reproduce", "Reproduce", settings.reproduce(facts)),
+        ("next", "Next", settings.next_commands(facts, told.findings, commands)),
+    ]
+    return [
+        (prefix + key, name, _section(prefix + key, name, content, level)) for key, name, content in parts
+    ]
+
+
+def _section(key: str, name: str, content: Html, level: int = 2, class_: str | None = None) -> Html:
+    title = tag(f"h{level}", name, id=f"{key}-title")
+    return tag("section", title, content, id=key, class_=class_, aria_labelledby=f"{key}-title")
+
+
+def _one(at: int, told: Told, commands: Collection[str]) -> Html:
+    key = f"run-{at}"
+    parts = [part for _, _, part in _sections(told, commands, f"{key}-", 3)]
+    lead = tag("p", sections.lead(told.facts), class_="lead")
+    return _section(key, told.facts.title, join([lead, *parts]), class_="run")
+
+
+def _overview(runs: Sequence[Told], commands: Collection[str]) -> Html:
+    rows = []
+    for at, told in enumerate(runs, 1):
+        score = told.measured.score
+        interval = f"{score.ci95[0]:.4g} to {score.ci95[1]:.4g}" if score and score.ci95 else "–"
+        warnings, notes = (sum(one.status == status for one in told.findings) for status in (WARNING, NOTE))
+        rows.append(
+            [
+                tag("a", told.facts.title, href=f"#run-{at}"),
+                f"{score.iqm:.4g}" if score else "no score",
+                interval,
+                len(score.per_seed) if score else told.facts.seeds,
+                f"{told.facts.steps:,}",
+                f"{warnings}, {notes} note(s)" if notes else str(warnings),
+                str(told.facts.folder.path),
+            ]
+        )
+    head = ["Run", "IQM", "95% interval", "Seeds", "Steps", "Warnings", "Folder"]
+    parts = [table("Every run's score in fresh greedy episodes", head, rows)]
+    if len({told.facts.env for told in runs}) > 1:
+        units = "Scores of different environments have different units: no two of them compare."
+        parts.append(tag("p", units, class_="quiet"))
+    elif "compare" in commands:
+        line = shlex.join(["qhat", "compare", *(str(told.facts.folder.path) for told in runs)])
+        parts.append(settings.typed("Whether one is better than another:", line))
+    return _section("overview", "Overview", join(parts))
+
+
+def _together(runs: Sequence[Told]) -> Html:
+    """Return a figure per environment with the curves of all its runs."""
+    parts: list[Html] = []
+    for env in dict.fromkeys(told.facts.env for told in runs):
+        parts.append(tag("h3", env))
+        own = [told.facts for told in runs if told.facts.env == env]
+        names = [facts.recipe_name for facts in own]
+        lines = []
+        for facts in own:
+            if facts.evaluated is not None:
+                name = facts.recipe_name
+                name += f" ({facts.folder.path})" if names.count(name) > 1 else ""
+                lines.append(curves.of_evaluations(facts.evaluated, name, len(lines), each=False))
+        if lines:
+            parts.append(curves.legend(lines, seeds=False))
+            parts.append(
+                curves.chart(lines, env, "Score of the runs' own greedy evaluations, IQM of the seeds")
+            )
+        else:
+            parts.append(tag("p", "No run of it has been evaluated yet."))
+    words = "Bands are 95% intervals over seeds. Each run's own section has its numbers as a table."
+    return _section("curves", "Curves", join([*parts, tag("p", words, class_="quiet")]))

@@ -1,0 +1,172 @@
+"""The sections of a run's report that say how it was made, and what to type next."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from qhat.axis import AxisValue, spell
+from qhat.config import TrainConfig
+from qhat.environments.options import write_words
+from qhat.files import brief
+from qhat.presets import NAME as PRESET
+from qhat.presets import preset_of
+from qhat.report.advice import on
+from qhat.report.findings import WARNING, Finding
+from qhat.report.html import Html, command, details, join, table, tag
+from qhat.report.reading import Facts
+
+OF_A_RUN = (
+    "steps", "seeds", "seed", "eval_every", "eval_episodes", "save_every", "keep", "max_seconds",
+    "env_kwargs", "wrap", "demos", "init_from", "vector", "env_timeout", "env_restarts", "on_nan",
+)  # fmt: skip
+"""Settings of a run that are not its recipe's."""
+PRESETS_OWN = ("steps", "eval_every", "eval_episodes")
+"""Those that a preset has too."""
+
+
+def typed(words: str, line: str) -> Html:
+    """Return a command with what it is for."""
+    return join([tag("p", words, class_="for"), command(line)])
+
+
+def configuration(facts: Facts) -> Html:
+    """Every setting, with those marked that are not the recipe's own."""
+    rows = list(_settings(facts))
+    changed = [row for row in rows if row[3]]
+    origin = "the preset's" if facts.recipe_name == PRESET else f"those of the recipe {facts.recipe_name}"
+    known = facts.baseline is not None
+    parts: list[Html] = []
+    if not known:
+        parts.append(
+            tag(
+                "p",
+                f"No recipe '{facts.recipe_name}' is known here that the settings could be compared with.",
+            )
+        )
+    if changed:
+        body = [[name, tag("mark", value), default] for name, value, default, _ in changed]
+        parts.append(
+            table(
+                f"Settings that differ from {origin} and from qhat train's defaults",
+                ["Setting", "This run", "Default"],
+                body,
+                numbers=False,
+            )
+        )
+    elif known:
+        parts.append(tag("p", f"No setting differs from {origin} and qhat train's defaults."))
+    body = [
+        [
+            name,
+            join([tag("mark", value), " ", tag("span", f"default {default}", class_="was")])
+            if differs
+            else value,
+        ]
+        for name, value, default, differs in rows
+    ]
+    parts.append(
+        details(
+            f"All {len(rows)} settings",
+            table("Every setting of the run", ["Setting", "Value"], body, numbers=False),
+        )
+    )
+    return join(parts)
+
+
+def _settings(facts: Facts) -> Iterable[tuple[str, str, str, bool]]:
+    """Yield flag, value, default, and whether they differ."""
+    if facts.recipe is None:
+        for name, value in sorted(facts.config["recipe"].items()):
+            yield _flag(name), brief(value), "", False
+    else:
+        for field in dataclasses.fields(facts.recipe):
+            if field.name == "paper":
+                continue
+            value = _spelled(getattr(facts.recipe, field.name))
+            default = value if facts.baseline is None else _spelled(getattr(facts.baseline, field.name))
+            yield _flag(field.name), value, default, value != default
+    preset = preset_of(facts.env) if facts.recipe_name == PRESET else None
+    defaults: Mapping[str, Any] = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    for name in OF_A_RUN:
+        if name in facts.config:
+            default = getattr(preset, name) if preset and name in PRESETS_OWN else defaults[name]
+            default = {} if name == "env_kwargs" else default
+            value, default = _spelled(facts.config[name]), _spelled(default)
+            yield _flag(name), value, default, value != default
+    if facts.recipe is not None and facts.recipe.paper:
+        yield "paper", facts.recipe.paper, "", False
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, AxisValue):
+        return spell(value)
+    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        rest = ",".join(f"{key}={_spelled(part)}" for key, part in value.items() if key != "name")
+        return f"{value['name']}:{rest}" if rest else value["name"]
+    if isinstance(value, Mapping):
+        return " ".join(write_words(value)) or "none"
+    if isinstance(value, tuple | list):
+        return " ".join(_spelled(part) for part in value) or "none"
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def system(facts: Facts) -> Html:
+    """The machine and the versions."""
+    told = facts.system
+    if not told:
+        return tag("p", "system.json cannot be read: neither the machine nor the versions are known.")
+    packages = told.get("packages")
+    packages = packages if isinstance(packages, dict) else {}
+    rows = [
+        [name, str(value)] for name, value in told.items() if name != "packages" and value not in ("", None)
+    ]
+    rows += [[name, str(version)] for name, version in packages.items()]
+    return table(
+        "Machine and versions that the run was trained with", ["What", "Value"], rows, numbers=False
+    )
+
+
+def reproduce(facts: Facts) -> Html:
+    """The command that made the run."""
+    if not facts.command:
+        return tag("p", "command.txt cannot be read: how the run was started is not known.")
+    packages = facts.system.get("packages")
+    version = packages.get("qhat") if isinstance(packages, dict) else None
+    parts = [typed("The run was started by:", facts.command)]
+    parts.append(
+        tag(
+            "p",
+            f"With qhat {version}" if version else "With the same version of qhat",
+            ", the packages above and the same kind of processor it gives the same numbers"
+            " (docs/determinism.md)."
+            " A run folder that exists is not written over: give it another --run-dir.",
+            class_="quiet",
+        )
+    )
+    return join(parts)
+
+
+def next_commands(facts: Facts, found: Sequence[Finding], commands: Collection[str]) -> Html:
+    """What to type next: what the warnings say first, then what there is."""
+    folder = str(facts.folder.path)
+    offers = [
+        ("play", "See the policy:", ["qhat", "play", folder]),
+        ("evaluate", "Score it in more episodes:", ["qhat", "evaluate", folder, "--episodes", "1000"]),
+        ("plot", "The curve as a picture:", ["qhat", "plot", folder]),
+        ("compare", "Compare it with another run:", ["qhat", "compare", folder, "OTHER_RUN"]),
+        ("export", "Take the policy elsewhere:", ["qhat", "export", folder]),
+    ]
+    parts = [typed("Train it for longer:", on(facts, "--steps", str(2 * max(facts.steps, 1))))]
+    parts += [typed(words, shlex.join(line)) for name, words, line in offers if name in commands]
+    if any(one.status == WARNING and one.next for one in found):
+        parts.insert(0, tag("p", "What the warnings above say to type comes first."))
+    return join(parts)

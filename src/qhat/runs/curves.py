@@ -1,0 +1,169 @@
+"""What a run's tables tell: training episodes, evaluations, and the time they took."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from qhat.errors import UsageError, require
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """The training episodes of one seed, in the order of `step`. Every field is `[E]`.
+
+    Attributes:
+        step: Environment steps that this seed had taken when the episode ended.
+        score: Undiscounted return of the episode, in the environment's unit of reward.
+        length: Environment steps in the episode.
+    """
+
+    step: np.ndarray
+    score: np.ndarray
+    length: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """Greedy evaluations during a run; T may be 0.
+
+    Attributes:
+        step: `[T]`, environment steps per seed at each evaluation.
+        score: `[S, T]`, mean undiscounted return of each seed's greedy policy.
+    """
+
+    step: np.ndarray
+    score: np.ndarray
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How long a run has trained, compilation included, evaluations and checkpoints not. Fields are `[P]`.
+
+    Attributes:
+        step: Environment steps per seed, rising.
+        seconds: Wall-clock time until then; a run trains all of its seeds at once.
+    """
+
+    step: np.ndarray
+    seconds: np.ndarray
+
+    def at(self, steps: np.ndarray) -> np.ndarray:
+        """Return the seconds at environment steps, from those around them."""
+        return np.interp(steps, np.append(0, self.step), np.append(0, self.seconds))
+
+
+def read_run(folder: str | Path) -> tuple[list[Episodes], Evaluations]:
+    """Read the episodes and the evaluations of a run folder, which may still be training.
+
+    Args:
+        folder: A run folder with `metrics.csv` and `eval.csv`.
+
+    Returns:
+        One `Episodes` per seed that has finished an episode, by seed index; and the evaluations
+        that every evaluated seed has completed.
+
+    Raises:
+        UsageError: If a file is missing or malformed, or if no episode has ended yet.
+    """
+    folder = Path(folder)
+    for name in ("metrics.csv", "eval.csv"):
+        require(
+            (folder / name).is_file(),
+            f"'{folder}' has no {name}, expected a run folder, as 'qhat train' writes it.",
+        )
+
+    by_seed: dict[int, list[tuple[float, ...]]] = {}
+    columns = ("seed_index", "step", "score", "length")
+    for seed, *episode in _rows(folder / "metrics.csv", columns, kind="episode"):
+        by_seed.setdefault(int(seed), []).append(tuple(episode))
+    require(bool(by_seed), f"'{folder}' has no finished episode in metrics.csv yet, expected at least one.")
+    episodes = []
+    for _, rows in sorted(by_seed.items()):
+        table = np.array(rows)
+        table = table[np.argsort(table[:, 0], kind="stable")]
+        episodes.append(Episodes(step=table[:, 0], score=table[:, 1], length=table[:, 2]))
+    return episodes, read_evaluations(folder)
+
+
+def read_evaluations(folder: Path, seeds: int | None = None) -> Evaluations:
+    """Read the evaluations that every seed has completed.
+
+    Args:
+        folder: A run folder with `eval.csv`.
+        seeds: How many there are; unless given, those that were ever evaluated.
+
+    Raises:
+        UsageError: If the file is malformed.
+    """
+    at: dict[float, dict[int, float]] = {}
+    for step, seed, score in _rows(folder / "eval.csv", ("step", "seed_index", "mean_return")):
+        at.setdefault(step, {})[int(seed)] = score
+    known = {seed for scores in at.values() for seed in scores}
+    every = sorted(known) if seeds is None else list(range(seeds))
+    # The seeds are written one after the other: the newest evaluation may not have them all yet.
+    steps = sorted(step for step, scores in at.items() if scores.keys() >= set(every))
+    score = np.array([[at[step][seed] for step in steps] for seed in every])
+    return Evaluations(step=np.array(steps, dtype=np.float64), score=score.reshape(len(every), len(steps)))
+
+
+def read_clock(folder: Path) -> Clock:
+    """Read how long a run trained until each of its calls, from their speed.
+
+    Raises:
+        UsageError: If metrics.csv is malformed, or does not say.
+    """
+    table, told, seeds = folder / "metrics.csv", {}, set()
+    for seed, step, rate in _rows(table, ("seed_index", "step", "steps_per_second"), kind="progress"):
+        seeds.add(seed)
+        told[step] = rate
+    require(bool(told), f"'{table}' has no row of progress yet: there is no time to draw against.")
+    require(
+        min(told.values()) > 0,
+        f"'{table}' has a steps_per_second of 0, expected more: the time cannot be told from it."
+        " Draw against steps: --axis steps.",
+    )
+    step = np.array(sorted(told))
+    rate = np.array([told[each] for each in step])
+    # The speed is that of all seeds together, and steps are each seed's.
+    return Clock(step, np.cumsum(np.diff(step, prepend=0) * len(seeds) / rate))
+
+
+def _rows(file: Path, columns: tuple[str, ...], kind: str | None = None) -> Iterator[tuple[float, ...]]:
+    """Yield the named columns of a CSV file as finite numbers, of the rows of one kind if given."""
+    try:
+        yield from _parsed(file, columns, kind)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"'{file}' cannot be read: {error}.") from None
+
+
+def _parsed(file: Path, columns: tuple[str, ...], kind: str | None) -> Iterator[tuple[float, ...]]:
+    with file.open(encoding="utf-8", newline="") as stream:
+        # A line without its end is being written: even if it parses, a number may be cut short.
+        lines = csv.reader(line for line in stream if line.endswith("\n"))
+        header = next(lines, [])
+        wanted = columns if kind is None else ("kind", *columns)
+        missing = [name for name in wanted if name not in header]
+        require(not missing, f"'{file}' has no column '{', '.join(missing)}' in its first line.")
+        places, at = (
+            [header.index(name) for name in columns],
+            None if kind is None else header.index("kind"),
+        )
+        for row in lines:
+            if not row or (at is not None and row[at : at + 1] != [kind]):
+                continue
+            try:
+                values = tuple(float(row[place]) for place in places)
+            except (ValueError, IndexError):
+                values = (math.nan,)
+            if not all(map(math.isfinite, values)):
+                raise UsageError(
+                    f"'{file}' line {lines.line_num} is '{','.join(row)}', "
+                    f"expected finite numbers for {', '.join(columns)}."
+                )
+            yield values

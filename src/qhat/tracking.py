@@ -1,0 +1,258 @@
+"""Where a run's numbers go beside its tables: one small protocol, and an adapter for each service.
+
+`metrics.csv` and `eval.csv` are always written. A tracker is told the same numbers, and never stops a run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import math
+import uuid
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from qhat.config import TrainConfig
+from qhat.errors import UsageError, near_miss, require
+from qhat.files import read_json
+from qhat.runs.folder import write_text
+
+IDS = "tracking.json"
+"""In a run folder: under which id each service knows the run, so that a resumed one goes on there."""
+PROJECT = "qhat"
+NAMES: Mapping[str, tuple[str, str]] = {
+    "tensorboard": ("tensorboardX", "pip install 'qhat[tensorboard]'"),
+    "wandb": ("wandb", "pip install wandb"),
+    "mlflow": ("mlflow", "pip install mlflow"),
+    "trackio": ("trackio", "pip install trackio"),
+}
+"""What each needs: the module, and what to type where it is missing."""
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """What is told of a run while it goes on."""
+
+    def start(self, config: Mapping[str, Any], folder: Path, step: int) -> None:
+        """Begin, or go on where an earlier session stopped.
+
+        Args:
+            config: the run's configuration, as config.json has it.
+            folder: the run's.
+            step: environment step that it goes on from; 0 for a new run. What was logged of later steps is
+                logged again.
+        """
+        ...
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Take numbers of an environment step; those that are not finite were left out."""
+        ...
+
+    def finish(self) -> None:
+        """End this session."""
+        ...
+
+
+def require_known(names: Sequence[str]) -> None:
+    """Raise `UsageError` for the first tracker that there is not, or that is not installed."""
+    for name in names:
+        if name not in NAMES:
+            raise UsageError(
+                f"--track is '{name}'; expected one of {', '.join(NAMES)}." + near_miss(str(name), NAMES)
+            )
+        module, command = NAMES[name]
+        require(
+            importlib.util.find_spec(module) is not None,
+            f"--track {name} needs {module}, which is not installed; type: {command}",
+        )
+
+
+def trackers_of(config: TrainConfig) -> list[Tracker]:
+    """Return the trackers that a configuration names.
+
+    Raises:
+        UsageError: there is none of this name, or it is not installed.
+    """
+    names = [*(["tensorboard"] if config.tensorboard else []), *([config.track] if config.track else [])]
+    require_known(names)
+    kinds = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases, "mlflow": MLflow, "trackio": Trackio}
+    return [kinds[name]() for name in dict.fromkeys(names)]
+
+
+class Tracking:
+    """All of a run's trackers, fed with rows of its tables."""
+
+    def __init__(self, trackers: Iterable[Tracker]):
+        self._trackers = list(trackers)
+
+    def start(self, config: Mapping[str, Any], folder: Path, step: int) -> None:
+        """Begin."""
+        self._each("start", config, folder, step)
+
+    def rows(self, rows: Sequence[Mapping[str, Any]], kind: str = "") -> None:
+        """Tell of rows of a table, in the order of their steps.
+
+        A number of one seed is `train/loss/seed-0`, its mean over the seeds of the row's step `train/loss`.
+
+        Args:
+            kind: how the numbers are called, if the rows have no kind of their own.
+        """
+        if not self._trackers:
+            return
+        by_step: dict[int, dict[str, list[float]]] = {}
+        for row in rows:
+            kinds = {"episode": "episode", "progress": "train"}
+            name = kind or kinds[row["kind"]]
+            values = by_step.setdefault(int(row["step"]), {})
+            for field, number in _numbers(row):
+                for tag in (f"{name}/{field}", f"{name}/{field}/seed-{row['seed_index']}"):
+                    values.setdefault(tag, []).append(number)
+        for step in sorted(by_step):
+            self._each("log", step, {tag: float(np.mean(own)) for tag, own in by_step[step].items()})
+
+    def finish(self) -> None:
+        """End."""
+        self._each("finish")
+
+    def _each(self, what: str, *told: Any) -> None:
+        for tracker in list(self._trackers):
+            try:
+                getattr(tracker, what)(*told)
+            except Exception as error:
+                # Whatever a service's library raises: a run of hours does not end for its sake.
+                self._trackers.remove(tracker)
+                name = type(tracker).__name__
+                warnings.warn(
+                    f"{name} failed and is told no more of this run ({type(error).__name__}: {error}); its"
+                    " tables go on.",
+                    stacklevel=2,
+                )
+
+
+def _numbers(row: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
+    for field, value in row.items():
+        if field in ("kind", "step", "seed_index"):
+            continue
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            continue  # Empty, or a list: a share for each joint.
+        if math.isfinite(number):
+            yield field, number
+
+
+class TensorBoard:
+    """Event files in RUN/tensorboard."""
+
+    def start(self, config: Mapping[str, Any], folder: Path, step: int) -> None:
+        """Open a new event file; TensorBoard drops what older ones have beyond `step`."""
+        writer: Any = importlib.import_module("tensorboardX").SummaryWriter
+        purge = {"purge_step": step + 1} if step else {}
+        self._writer = writer(str(folder / "tensorboard"), **purge)
+        self._writer.add_text("config", f"```\n{json.dumps(dict(config), indent=2)}\n```", step)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Write scalars."""
+        for tag, value in values.items():
+            self._writer.add_scalar(tag, value, step)
+
+    def finish(self) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """wandb; offline with WANDB_MODE=offline."""
+
+    def start(self, config: Mapping[str, Any], folder: Path, step: int) -> None:
+        """Begin a run of project qhat, or go on with it."""
+        wandb: Any = importlib.import_module("wandb")
+        name = _id(folder, "wandb", lambda: uuid.uuid4().hex)
+        # Its files are in ./wandb, not in the run folder: they have links, which a run folder may not.
+        settings = {"project": PROJECT, "name": folder.name, "config": dict(config)}
+        self._run = wandb.init(**settings, id=name, resume="allow")
+        # wandb takes no step twice, and a resumed run has some again.
+        self._run.define_metric("*", step_metric="env_step")
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Log numbers."""
+        self._run.log({**values, "env_step": step})
+
+    def finish(self) -> None:
+        """End the session."""
+        self._run.finish()
+
+
+class MLflow:
+    """mlflow, where MLFLOW_TRACKING_URI says."""
+
+    def start(self, config: Mapping[str, Any], folder: Path, step: int) -> None:
+        """Begin a run of experiment qhat, or go on with it."""
+        mlflow: Any = importlib.import_module("mlflow")
+        self._client = mlflow.MlflowClient()
+        known = self._client.get_experiment_by_name(PROJECT)
+        home = known.experiment_id if known else self._client.create_experiment(PROJECT)
+
+        def begin() -> str:
+            run = self._client.create_run(home, run_name=folder.name)
+            for key, value in _flat(config):
+                self._client.log_param(run.info.run_id, key, value)
+            return run.info.run_id
+
+        self._id = _id(folder, "mlflow", begin)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Log numbers."""
+        for tag, value in values.items():
+            self._client.log_metric(self._id, tag, value, step=step)
+
+    def finish(self) -> None:
+        """End the run."""
+        self._client.set_terminated(self._id)
+
+
+class Trackio:
+    """trackio, which keeps its data on this machine unless told otherwise."""
+
+    def start(self, config: Mapping[str, Any], folder: Path, step: int) -> None:
+        """Begin a run of project qhat, or go on with it."""
+        trackio: Any = importlib.import_module("trackio")
+        name = _id(folder, "trackio", lambda: f"{folder.name}-{uuid.uuid4().hex[:8]}")
+        self._module = trackio
+        trackio.init(project=PROJECT, name=name, config=dict(config), resume="allow")
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Log numbers."""
+        self._module.log(dict(values), step=step)
+
+    def finish(self) -> None:
+        """End the session."""
+        self._module.finish()
+
+
+def _id(folder: Path, service: str, make: Any) -> str:
+    """Return under which id a service knows a run; make one where there is none."""
+    path = folder / IDS
+    try:
+        known = read_json(path)
+    except FileNotFoundError:
+        known = {}
+    good = isinstance(known, dict) and all(isinstance(value, str) for value in known.values())
+    require(good, f"'{path}' is damaged; expected names and ids.")
+    if service not in known:
+        known[service] = make()
+        write_text(path, json.dumps(known, indent=1) + "\n")
+    return known[service]
+
+
+def _flat(config: Mapping[str, Any], within: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{within}{key}.")
+        else:
+            yield f"{within}{key}", value

@@ -1,0 +1,159 @@
+"""The search: Optuna proposes, a short training answers, and hopeless ones are stopped early."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from qhat.config import TrainConfig
+from qhat.errors import QhatError, UsageError
+from qhat.experiment import Interrupted, train
+from qhat.runs.progress import Progress
+from qhat.tuning.space import Dimension, applied
+from qhat.tuning.study import COMPLETE, FAILED, PRUNED, Study, Trial
+
+LAST = 3
+"""A trial's value is the mean of its last evaluations, this many: one alone may be luck."""
+STARTUP = 5
+"""Trials before the first is pruned."""
+
+
+def load_optuna() -> Any:
+    """Import Optuna. Raises `UsageError` with the command that installs it."""
+    try:
+        optuna = importlib.import_module("optuna")
+    except ImportError:
+        raise UsageError(
+            "qhat tune needs Optuna, which is not installed; type: pip install 'qhat[tune]'"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+class Search:
+    """Asks Optuna for settings and tells it what they gave."""
+
+    def __init__(self, study: Study, space: Sequence[Dimension], base: TrainConfig):
+        """Take up a study.
+
+        Args:
+            base: what a trial trains, but for the settings of the space.
+        """
+        self.optuna = load_optuna()
+        self.study, self.space, self.base = study, tuple(space), base
+        self.trials = study.trials(space, base.recipe, base.steps)
+        self.distributions = {own.name: self._distribution(own) for own in self.space}
+        self.asked = self.optuna.create_study(
+            direction="maximize", pruner=self.optuna.pruners.MedianPruner(n_startup_trials=STARTUP)
+        )
+        for trial in self.trials:
+            self.asked.add_trial(self._known(trial))
+
+    def _distribution(self, own: Dimension) -> Any:
+        if own.values:
+            return self.optuna.distributions.CategoricalDistribution(own.values)
+        return self.optuna.distributions.FloatDistribution(own.low, own.high, log=True)
+
+    def _known(self, trial: Trial) -> Any:
+        states = self.optuna.trial.TrialState
+        return self.optuna.trial.create_trial(
+            state={COMPLETE: states.COMPLETE, PRUNED: states.PRUNED, FAILED: states.FAIL}[trial.state],
+            params=trial.params,
+            distributions=self.distributions,
+            intermediate_values=dict(trial.evaluations),
+            value=trial.value if trial.state != FAILED else None,
+        )
+
+    def run_one(
+        self, should_stop: Callable[[], bool], progress: Callable[[Progress], None]
+    ) -> Trial | None:
+        """Do one trial and write it down; `None` if it was stopped, which leaves nothing behind.
+
+        What is proposed follows from the trials before and their number: a study that is resumed goes on as
+        one that was never stopped.
+        """
+        self.asked.sampler = self.optuna.samplers.TPESampler(seed=len(self.trials))
+        proposed = self.asked.ask(self.distributions)
+        trial = self._trained(proposed, should_stop, progress)
+        if trial is None:
+            self.asked.tell(proposed, state=self.optuna.trial.TrialState.FAIL)
+            return None
+        # As it will be read again, so that what is proposed next is the same.
+        self.asked.tell(proposed, state=self.optuna.trial.TrialState.FAIL)
+        self.asked.add_trial(self._known(trial))
+        self.study.add(trial)
+        self.trials.append(trial)
+        return trial
+
+    def _trained(
+        self, proposed: Any, should_stop: Callable[[], bool], progress: Callable[[Progress], None]
+    ) -> Trial | None:
+        params, folder = dict(proposed.params), self.study.path / "trial"
+        recipe = applied(self.space, self.base.recipe, params, self.base.steps)
+        config = dataclasses.replace(self.base, recipe=recipe, run_dir=folder)
+        watch = _Watch(config, proposed, progress)
+        began = time.perf_counter()
+        _emptied(folder)
+        why = ""
+        try:
+            train(config.env, config, progress=watch, should_stop=lambda: watch.hopeless or should_stop())
+            state = COMPLETE
+        except Interrupted:
+            if not watch.hopeless:
+                return None
+            state = PRUNED
+        except UsageError:
+            raise
+        except QhatError as error:
+            state, why = FAILED, str(error)
+        finally:
+            _emptied(folder)
+        if not watch.evaluations and state != FAILED:
+            state, why = FAILED, "no evaluation gave a finite return"
+        value = None if state == FAILED else _value(watch.evaluations)
+        seconds = round(time.perf_counter() - began, 2)
+        return Trial(params, state, value, tuple(watch.evaluations), seconds, why)
+
+
+class _Watch:
+    """Tells Optuna of a run's own evaluations, and remembers when it says to stop."""
+
+    def __init__(self, config: TrainConfig, proposed: Any, progress: Callable[[Progress], None]):
+        E = config.recipe.num_envs
+        self.every, self.end = max(1, config.eval_every // E) * E, config.steps
+        self.proposed, self.progress = proposed, progress
+        self.evaluations: list[tuple[int, float]] = []
+        self.hopeless = False
+
+    def __call__(self, now: Progress) -> None:
+        self.progress(now)
+        due = now.step % self.every == 0 or now.step >= self.end
+        seen = bool(self.evaluations) and self.evaluations[-1][0] >= now.step
+        if not due or seen or not math.isfinite(now.evaluation):
+            return
+        self.evaluations.append((now.step, round(now.evaluation, 6)))
+        self.proposed.report(self.evaluations[-1][1], now.step)
+        self.hopeless = now.step < self.end and bool(self.proposed.should_prune())
+
+
+def _value(evaluations: Sequence[tuple[int, float]]) -> float:
+    last = [score for _, score in evaluations[-LAST:]]
+    return sum(last) / len(last)
+
+
+def _emptied(folder: Path) -> None:
+    """Remove a trial's run folder: its evaluations are in the study."""
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def best_of(trials: Sequence[Trial], count: int) -> list[Trial]:
+    """Return the best complete trials, the best first."""
+    done = [trial for trial in trials if trial.state == COMPLETE and trial.value is not None]
+    return sorted(done, key=lambda trial: -(trial.value or 0.0))[:count]

@@ -1,0 +1,140 @@
+"""What `qhat tune` searches: the settings of a recipe that matter most, each with its range.
+
+`docs/tuning.md` has the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from qhat.axis import parse
+from qhat.errors import UsageError, near_miss, require
+from qhat.exploration import EpsilonGreedy
+from qhat.files import brief
+from qhat.recipe import Recipe
+from qhat.targets import TARGETS
+
+Value = float | int | str | bool | None
+Apply = Callable[[Recipe, Any, int], Recipe]
+"""From a recipe, a value and the steps of a run to the recipe with that value."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimension:
+    """One setting: either some values, or a range on a logarithmic scale."""
+
+    name: str
+    apply: Apply
+    values: tuple[Value, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+
+    def has(self, value: Any) -> bool:
+        """Whether a value is one of this dimension's."""
+        if self.values:
+            return any(type(value) is type(own) and value == own for own in self.values)
+        return type(value) is float and self.low <= value <= self.high
+
+    def said(self) -> str:
+        """Say the range for people."""
+        if self.values:
+            return ", ".join("none" if value is None else str(value).lower() for value in self.values)
+        return f"{self.low:g} to {self.high:g}, on a logarithmic scale"
+
+
+def _field(name: str) -> Apply:
+    return lambda recipe, value, _: dataclasses.replace(recipe, **{name: value})
+
+
+def _fall(recipe: Recipe, share: float, steps: int) -> Recipe:
+    """The step size at the end, as a share of the one at the beginning."""
+    end = None if share == 1.0 else share * recipe.learning_rate
+    return dataclasses.replace(recipe, learning_rate_end=end, learning_rate_steps=steps)
+
+
+def _width(recipe: Recipe, width: int, _: int) -> Recipe:
+    return dataclasses.replace(recipe, hidden=(width,) * max(1, len(recipe.hidden)))
+
+
+def _target(recipe: Recipe, spelled: str, _: int) -> Recipe:
+    return dataclasses.replace(recipe, target=parse(spelled, TARGETS))
+
+
+def _explore(name: str) -> Apply:
+    def apply(recipe: Recipe, value: float, steps: int) -> Recipe:
+        assert isinstance(recipe.explore, EpsilonGreedy)
+        changed = round(value * steps) if name == "steps" else value
+        return dataclasses.replace(recipe, explore=dataclasses.replace(recipe.explore, **{name: changed}))
+
+    return apply
+
+
+SPACE: tuple[Dimension, ...] = (
+    Dimension("learning_rate", _field("learning_rate"), low=1e-4, high=5e-3),
+    Dimension("learning_rate_fall", _fall, (1.0, 0.1)),
+    Dimension("n_step", _field("n_step"), (1, 3, 5, 8, 20)),
+    Dimension("gamma", _field("gamma"), (0.95, 0.98, 0.99, 0.995)),
+    Dimension("target", _target, ("hard:every=100", "hard:every=250", "hard:every=1000", "soft:tau=0.005",
+                                  "soft:tau=0.02")),
+    Dimension("replay_ratio", _field("replay_ratio"), (0.125, 0.25, 0.5, 1.0)),
+    Dimension("batch_size", _field("batch_size"), (32, 64, 128)),
+    Dimension("width", _width, (64, 128, 256)),
+    Dimension("layer_norm", _field("layer_norm"), (False, True)),
+    Dimension("max_gradient_norm", _field("max_gradient_norm"), (None, 10.0)),
+    Dimension("epsilon_end", _explore("end"), (0.01, 0.02, 0.05, 0.1)),
+    Dimension("epsilon_share", _explore("steps"), (0.05, 0.1, 0.2, 0.4)),
+)  # fmt: skip
+"""In the order in which they are applied: what a step size falls to is a share of where it begins."""
+
+
+def space_of(recipe: Recipe, steps: int, only: Sequence[str] = ()) -> tuple[Dimension, ...]:
+    """Return the dimensions that a recipe has, with the values that it can have.
+
+    Args:
+        only: names; all unless given.
+
+    Raises:
+        UsageError: a name that is not known, or that the recipe does not have.
+    """
+    known = [own.name for own in SPACE]
+    for name in only:
+        if name not in known:
+            raise UsageError(
+                f"--only {name} is no dimension; expected {', '.join(known)}." + near_miss(name, known)
+            )
+    found = []
+    for own in SPACE:
+        if only and own.name not in only:
+            continue
+        if own.name.startswith("epsilon") and not isinstance(recipe.explore, EpsilonGreedy):
+            require(own.name not in only, f"--only {own.name}: the recipe does not explore by ε.")
+            continue
+        if own.values:
+            fitting = tuple(value for value in own.values if _fits(own, recipe, value, steps))
+            require(bool(fitting), f"The recipe can have no value of {own.name}; leave it out by --only.")
+            own = dataclasses.replace(own, values=fitting)
+        found.append(own)
+    return tuple(found)
+
+
+def _fits(own: Dimension, recipe: Recipe, value: Value, steps: int) -> bool:
+    try:
+        own.apply(recipe, value, steps).validate()
+    except UsageError:
+        return False
+    return True
+
+
+def applied(space: Sequence[Dimension], recipe: Recipe, params: Mapping[str, Any], steps: int) -> Recipe:
+    """Return a recipe with a trial's settings. Raises `UsageError` where they are not the space's."""
+    names = [own.name for own in space]
+    require(
+        sorted(params) == sorted(names), f"A trial has {brief(sorted(params))}; expected {sorted(names)}."
+    )
+    for own in space:
+        value = params[own.name]
+        require(own.has(value), f"A trial has {own.name} {brief(value)}; expected {own.said()}.")
+        recipe = own.apply(recipe, value, steps)
+    return recipe.validate()

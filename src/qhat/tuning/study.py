@@ -1,0 +1,133 @@
+"""A study's folder: what is searched, and every trial that ended.
+
+All of it is JSON. Nothing of Optuna's own files is kept, and so nothing but JSON is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qhat.errors import QhatError, UsageError, require
+from qhat.files import brief, parse_json, read_json, read_text
+from qhat.recipe import Recipe
+from qhat.runs.folder import write_text
+from qhat.tuning.space import Dimension, applied
+
+COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
+STATES = (COMPLETE, PRUNED, FAILED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One training with settings of the space."""
+
+    params: dict[str, Any]
+    state: str
+    value: float | None
+    """Mean of the last evaluations; none where it failed."""
+    evaluations: tuple[tuple[int, float], ...]
+    """Environment step and mean return over the seeds of each of the run's own evaluations."""
+    seconds: float
+    why: str = ""
+    """What made it fail."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the trial."""
+        return dataclasses.asdict(self)
+
+
+class Study:
+    """The folder."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.about = path / "study.json"
+        self.log = path / "trials.jsonl"
+        self.preset = path / "preset.json"
+        self.page = path / "README.md"
+
+    def begin(self, about: dict[str, Any]) -> None:
+        """Write what is searched, or check that it is what was searched before.
+
+        Raises:
+            UsageError: the folder holds something else.
+        """
+        about = json.loads(json.dumps(about))
+        if self.about.exists():
+            written = read_json(self.about)
+            require(isinstance(written, dict), f"'{self.about}' is damaged; expected an object.")
+            for name, value in about.items():
+                require(
+                    written.get(name) == value,
+                    f"Study '{self.path}' was begun with {name} {brief(written.get(name))} and not"
+                    f" {brief(value)}; expected the same, or another --study.",
+                )
+            return
+        require(
+            not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())),
+            f"'{self.path}' exists and is no study; name another --study.",
+        )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"Study '{self.path}' cannot be made: {error.strerror}.") from None
+        write_text(self.about, json.dumps(about, indent=2) + "\n")
+
+    def add(self, trial: Trial) -> None:
+        """Write a trial down."""
+        try:
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(trial.to_json()) + "\n")
+        except OSError as error:
+            raise QhatError(f"'{self.log}' cannot be written: {error.strerror}.") from error
+
+    def trials(self, space: Sequence[Dimension], recipe: Recipe, steps: int) -> list[Trial]:
+        """Return the trials that ended. Half a line at the end, which a kill leaves, is dropped.
+
+        Raises:
+            UsageError: a line is damaged, or of another space.
+        """
+        try:
+            text = read_text(self.log)
+        except FileNotFoundError:
+            return []
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            write_text(self.log, whole)
+        found = []
+        for number, line in enumerate(whole.splitlines(), 1):
+            where = f"'{self.log}', line {number}"
+            trial = _trial(parse_json(line, self.log), where)
+            applied(space, recipe, trial.params, steps)
+            found.append(trial)
+        return found
+
+
+def _trial(data: Any, where: str) -> Trial:
+    names = {field.name for field in dataclasses.fields(Trial)}
+    require(isinstance(data, dict) and set(data) == names, f"{where} is damaged; expected {sorted(names)}.")
+    evaluations = data["evaluations"]
+    good = (
+        isinstance(data["params"], dict)
+        and data["state"] in STATES
+        and (_is_number(data["value"]) or (data["value"] is None and data["state"] == FAILED))
+        and isinstance(evaluations, list)
+        and all(
+            isinstance(own, list) and len(own) == 2 and all(map(_is_number, own)) for own in evaluations
+        )
+        and _is_number(data["seconds"])
+        and isinstance(data["why"], str)
+    )
+    require(good, f"{where} is damaged: a value has the wrong type.")
+    value = None if data["value"] is None else float(data["value"])
+    pairs = tuple((int(step), float(score)) for step, score in evaluations)
+    return Trial(data["params"], data["state"], value, pairs, float(data["seconds"]), data["why"])
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)

@@ -1,0 +1,36 @@
+"""Trains as it is told and prints the memory that was forecast and had. A process of `test_memory.py`."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import qhat
+from qhat import experiment
+from qhat.memory import resident
+from qhat.runs.progress import Progress
+from qhat.training.state import TrainState
+
+
+def main() -> None:
+    """Train; print one JSON object."""
+    env, told, recipe, folder = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4]
+    config = qhat.TrainConfig.of(env, **told, run_dir=Path(folder))
+    config = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, **recipe))
+    forecasts, rss = [], []
+    prepare = experiment._Session._prepare
+
+    def watched(self: experiment._Session, shape: TrainState) -> None:
+        prepare(self, shape)
+        forecasts.append(self.memory)
+
+    def look(progress: Progress) -> None:
+        rss.append((progress.step, resident()))
+
+    experiment._Session._prepare = watched
+    qhat.train(env, config, progress=look)
+    print(json.dumps({"forecast": forecasts[0], "rss": rss}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""A suite is trained, judged and compared by one command.
+
+Protects against a result that is trained twice or mixed from other settings, an interrupted suite that
+begins anew, a comparison that cannot fail, and a page that hides what was lost or not run.
+"""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qhat import experiment
+from qhat.benchmark import running
+from qhat.benchmark.page import page
+from qhat.benchmark.results import Row, Summary, moved_down, read_rows, summary, write_rows
+from qhat.benchmark.suites import SOURCES, SUITES, Published, Suite, Task, suite_of
+from qhat.cli import benchmark as command
+from qhat.environments.catalogue import find
+from qhat.errors import UsageError, ranges
+from qhat.presets import GAMES, PRESETS
+from qhat.recipe import Recipe
+
+TINY = Recipe(hidden=(8,), learning_starts=50)
+SETTINGS = {"recipe": TINY, "steps": 900, "eval_every": 300, "eval_episodes": 2, "save_every": 300}
+TASK = Task("CartPole-v1", 2, SETTINGS)
+EPISODES = 3
+
+
+def row(seed: int = 0, which: str = "best", score: float = 1.0, task: str = "CartPole-v1", **told) -> Row:
+    given = {
+        "success_rate": None, "episodes": 100, "steps": 600, "seconds": 2.5, "run_seeds": 2,
+        "date": "2026-01-01", "qhat": "0", "jax": "0", "python": "3", "machine": "a, b", "command": "qhat",
+    }  # fmt: skip
+    return Row(task, seed, which, float(score), **{**given, **told})
+
+
+def of(*scores: float, first: int = 0) -> Summary:
+    found = summary([row(first + at, score=score) for at, score in enumerate(scores)])
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which one task was stopped half-way, gone on with, and judged."""
+    base = tmp_path_factory.mktemp("suite")
+    config = TASK.config(2, 0, running.run_folder(base, TASK, 0, 2))
+    reached = 0
+
+    def look(now: experiment.Progress) -> None:
+        nonlocal reached
+        reached = now.step
+
+    with pytest.raises(experiment.Interrupted):
+        running.trained(config, "first", look, lambda: reached >= 300)
+    assert running.gathered(base, TASK, range(1_000), EPISODES) == []
+    run = running.trained(config, "second")
+    assert run.summary()["step"] == 900
+    return base
+
+
+def test_a_run_that_was_stopped_is_gone_on_with_and_one_that_is_finished_is_taken(
+    base: Path, tmp_path: Path
+):
+    path = running.run_folder(base, TASK, 0, 2)
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*.safetensors")}
+    taken = running.trained(
+        TASK.config(2, 0, path), "third", progress=lambda _: pytest.fail("trained again")
+    )
+    assert before == {file: file.stat().st_mtime_ns for file in path.rglob("*.safetensors")}
+    whole = running.trained(TASK.config(2, 0, tmp_path / "whole"), "whole")
+    assert taken.weights_sha256() == whole.weights_sha256()
+
+
+def test_rows_are_the_fresh_scores_of_every_seed_and_are_measured_once(base: Path, monkeypatch):
+    rows = running.gathered(base, TASK, range(1_000), EPISODES)
+    assert [(own.seed, own.which) for own in rows] == [(0, "best"), (0, "last"), (1, "best"), (1, "last")]
+    run = running.Run.open(running.run_folder(base, TASK, 0, 2))
+    for which in ("best", "last"):
+        fresh = run.evaluate(EPISODES, which).per_seed
+        assert [own.mean_return for own in rows if own.which == which] == pytest.approx(fresh, abs=1e-4)
+    assert all(own.steps == 900 and own.command == "second" and (own.seconds or 0) > 0 for own in rows)
+    monkeypatch.setattr(running.Run, "evaluate", lambda *_: pytest.fail("judged again"))
+    assert running.gathered(base, TASK, range(1_000), EPISODES) == rows
+    assert running.gathered(base, TASK, range(5, 1_000), EPISODES) == []
+
+
+def test_other_settings_are_never_mixed_in(base: Path):
+    path = running.run_folder(base, TASK, 0, 2)
+    other = dataclasses.replace(TASK, settings={**SETTINGS, "recipe": dataclasses.replace(TINY, gamma=0.9)})
+    with pytest.raises(UsageError, match="another gamma"):
+        running.trained(other.config(2, 0, path), "x")
+    said: list[str] = []
+    assert running.gathered(base, other, range(1_000), EPISODES, said.append) == []
+    assert "another gamma" in said[0]
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(base: Path, tmp_path: Path):
+    path = tmp_path / "run"
+    path.mkdir()
+    for name in ("config.json", "metrics.csv", "eval.csv"):
+        (path / name).write_bytes((running.run_folder(base, TASK, 0, 2) / name).read_bytes())
+    assert running.trained(TASK.config(2, 0, path), "x").summary()["step"] == 900
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"scores": {}}', '{"seconds": "1"}', '{"scores": {"best": 1}}', "{"]
+)
+def test_damaged_notes_are_a_sentence(text: str, tmp_path: Path):
+    (tmp_path / running.NOTES).write_text(text)
+    with pytest.raises(UsageError, match=r"benchmark\.json"):
+        running.read_notes(tmp_path)
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path: Path):
+    rows = [row(3, "last", -1.25, success_rate=0.5), row(4, seconds=None, command='a "b", c')]
+    write_rows(tmp_path / "t.csv", rows)
+    assert read_rows(tmp_path / "t.csv") == rows
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("task,", "tusk,", "first line"), ("best", "beast", "line 2 has which 'beast'"),
+        ("1.0,", "one,", "line 2 is damaged"), ("1.0,", "nan,", "not finite"),
+        ("0,best", "best", "14 values"),
+        ("2026", '"2026', "cannot be read as CSV"),
+    ],
+)  # fmt: skip
+def test_a_damaged_table_is_a_sentence(old: str, new: str, sentence: str, tmp_path: Path):
+    path = tmp_path / "t.csv"
+    write_rows(path, [row()])
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(UsageError, match=sentence):
+        read_rows(path)
+
+
+def test_a_check_fails_when_the_interval_ends_below_the_pinned_one():
+    pin = of(90, 95, 100, 105, first=0)
+    assert moved_down("T", of(80, 85, 92, 99, first=9), pin) is None, "they overlap"
+    assert moved_down("T", of(200, 201, first=9), pin) is None, "better is no failure"
+    worse = moved_down("T", of(70, 75, 80, 85, first=9), pin) or ""
+    assert "T moved down" in worse
+    assert "9–12" in worse
+    assert "0–3" in worse
+    assert "one seed" in (moved_down("T", of(1), pin) or "")
+    assert "no fresh" in (moved_down("T", None, pin) or "")
+
+
+def test_the_page_says_what_is_lost_and_what_was_not_run():
+    rivals = (
+        Published("Low", 1, 600, "rlox"),
+        Published("Mid", 15, 300, "rlox"),
+        Published("High", 99, 600, "rlox"),
+    )
+    suite = Suite("t", "T", "About.", (dataclasses.replace(TASK, published=rivals), Task("Acrobot-v1", 2)))
+    text = page(suite, {"CartPole-v1": [row(at, which, 10.0 * (at + 1)) for which in ("best", "last")
+                                        for at in range(2)]})  # fmt: skip
+    assert "| Acrobot-v1 | 100,000 | | not run yet |" in text
+    assert "Not run yet: Acrobot-v1." in text
+    lines = {line.split(" | ")[1]: line for line in text.splitlines() if "| rlox" in line or " | " in line}
+    assert lines["Low"].endswith("| ahead |")
+    assert lines["Mid"].endswith("| within our interval, with 2 times of its steps |")
+    assert lines["High"].endswith("| **behind** |")
+    assert text.count("\n- CartPole-v1: ") == 1
+    assert "- CartPole-v1: High has 99 at 600 steps, qhat 15.0 [10.0, 20.0]" in text
+    assert f"- rlox: {SOURCES['rlox']}" in text
+
+
+def test_one_seed_has_no_interval_on_the_page_either():
+    suite = Suite("t", "T", "About.", (Task("CartPole-v1", 1, published=(Published("X", 1, 1, "rlox"),)),))
+    text = page(suite, {"CartPole-v1": [row(0, "best"), row(0, "last")]})
+    assert "1.0 (one seed: no interval)" in text
+    assert "no interval: one seed" in text
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_a_suite_is_made_of_what_there_is(name: str):
+    suite = suite_of(name)
+    assert len({task.env for task in suite.tasks}) == len(suite.tasks)
+    for task in suite.tasks:
+        config = task.config(task.seeds, 0).validate()
+        assert find(config.env, config.env_kwargs).name == task.env
+        assert config.steps % config.eval_every == 0
+        assert all(theirs.source in SOURCES for theirs in task.published)
+
+
+def test_minatar_has_one_preset_and_the_papers_conditions():
+    recipes = [PRESETS[f"{game}-MinAtar"].recipe for game in GAMES]
+    assert all(recipe == recipes[0] for recipe in recipes)
+    for suite in (SUITES["minatar"], SUITES["minatar-5m"]):
+        for task in suite.tasks:
+            config = task.config(5, 0)
+            assert config.env_kwargs == {"use_minimal_action_set": False}
+            assert config.steps == (1_000_000 if suite.name == "minatar" else 5_000_000)
+            assert config.recipe.learning_rate_steps == config.steps
+
+
+def test_ranges_are_short():
+    assert ranges([4, 0, 1, 2, 7]) == "0–2, 4, 7"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["clasic"], "Did you mean 'classic'"),
+        (["classic", "--only", "Acrobot"], "Did you mean 'Acrobot-v1'"),
+        (["minatar", "--seed", "2000"], "expected 0 to 999"),
+        (["robots", "--seed", "0"], "WalkerWalk-v1 are 0 to 5; expected 100 to 999"),
+        (["classic", "--seeds", "0"], "--seeds is 0"),
+        (["classic", "--episodes", "0"], "--episodes is 0"),
+        (["classic", "--pin", "x.csv"], "without --check"),
+        (["classic", "--check", "--pin", "x.csv"], "no pinned table 'x.csv'"),
+        (["classic", "--check", "--table"], "needs --run-dir"),
+        (["classic", "--out", "x.html"], "ends in .md"),
+    ],
+)
+def test_a_mistake_is_a_sentence(words: list[str], sentence: str, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=sentence):
+        command.run(words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_check_never_compares_a_seed_with_itself(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_rows(Path("pin.csv"), [row(at, task="CartPole-v1") for at in range(1_000, 1_004)])
+    words = ["smoke", "--only", "CartPole-v1", "--check", "--pin", "pin.csv", "--seed", "998"]
+    with pytest.raises(UsageError, match="Seed 1000 is one of the pinned"):
+        command.run(words)
+
+
+RUN = """
+import sys
+from qhat.benchmark import suites
+from qhat.cli.main import main
+from qhat.recipe import Recipe
+short = {"recipe": Recipe(hidden=(8,), learning_starts=50), "steps": 400, "eval_every": 200,
+         "eval_episodes": 2}
+tasks = (suites.Task("CartPole-v1", 2, short), suites.Task("Acrobot-v1", 2, short))
+suites.SUITES = {"tiny": suites.Suite("tiny", "Tiny", "Two.", tasks)}
+main(sys.argv[1:])
+"""
+
+
+def tiny(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    every = [
+        sys.executable,
+        "-c",
+        RUN,
+        "benchmark",
+        "tiny",
+        "--only",
+        "CartPole-v1",
+        "--episodes",
+        "2",
+        *words,
+    ]
+    return subprocess.run(every, capture_output=True, text=True, cwd=folder)
+
+
+def test_the_command_writes_keeps_and_checks(tmp_path: Path):
+    done = tiny(tmp_path, "--out", "page.md", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["tasks"]["Acrobot-v1"] is None
+    assert told["tasks"]["CartPole-v1"]["best"]["seeds"] == [0, 1]
+    assert "qhat benchmark tiny --only CartPole-v1" in (tmp_path / "page.md").read_text()
+    rows = read_rows(tmp_path / "page.csv")
+    # Another machine's rows of a task that has no runs here stay.
+    write_rows(tmp_path / "page.csv", [*rows, row(0, task="Acrobot-v1"), row(0, "last", task="Acrobot-v1")])
+
+    write_rows(tmp_path / "pin.csv", [dataclasses.replace(own, mean_return=1e6 + own.seed) for own in rows])
+    done = tiny(tmp_path, "--check", "--pin", "pin.csv", "--json", "--run-dir", "fresh", "--out", "page.md")
+    assert done.returncode == 1, done.stderr
+    told = json.loads(done.stdout)
+    assert not told["check"]["passed"]
+    assert "CartPole-v1 moved down" in told["check"]["failures"][0]
+    assert "CartPole-v1 moved down" in done.stderr
+    assert told["tasks"]["CartPole-v1"]["best"]["seeds"] == [1_000, 1_001]
+    assert [own.seed for own in read_rows(tmp_path / "page.csv") if own.task == "Acrobot-v1"] == [0, 0]
+
+    write_rows(tmp_path / "pin.csv", [dataclasses.replace(own, mean_return=-1.0) for own in rows])
+    done = tiny(tmp_path, "--check", "--table", "--pin", "pin.csv", "--run-dir", "fresh")
+    assert done.returncode == 0, done.stderr
+    assert "no interval has moved down" in done.stderr

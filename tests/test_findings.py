@@ -1,0 +1,152 @@
+"""The checks of a report: each finds what was planted, and is silent where nothing is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import qhat
+from qhat.diagnosis import Diagnosis
+from qhat.report import curves, reading
+from qhat.report.advice import again
+from qhat.report.findings import FINE, NOTE, UNKNOWN, WARNING, findings
+from qhat.report.measure import Measured
+from qhat.report.reading import Evaluated, Facts, Trace
+from qhat.runs.folder import RunFolder
+from qhat.statistics import Score
+
+LITE = qhat.recipes.get("rainbow_lite")
+COMMAND = "qhat train CartPole-v1 --recipe rainbow_lite --seeds 2 --steps 1200 --run-dir runs/x --json"
+
+
+def score(*per_seed: float) -> Score:
+    return Score.of("CartPole-v1", np.repeat(np.array(per_seed, float)[:, None], 3, axis=1))
+
+
+def evaluated(*seeds: list[float], error: float = 1.0) -> Evaluated:
+    told = np.array(seeds, float)
+    return Evaluated(100.0 * np.arange(1, 1 + told.shape[1]), told, np.full(told.shape, error))
+
+
+def diagnosis(bias: float, dead: float = 0.1, **told: Any) -> Diagnosis:
+    fields = {"q": [10.0 + bias, 10.5 + bias], "value": [10.0, 10.5], "error": [0.1, 0.1], "scale": 10.0,
+              "states": 500, "observations": 5_000, "horizon": 44, "dead": [dead, dead],
+              "dead_by_layer": {"hidden0": dead}}  # fmt: skip
+    return Diagnosis(**(fields | told))
+
+
+def some_facts(**told: Any) -> Facts:
+    """A run of two seeds with nothing wrong in its files."""
+    config = {"env": "CartPole-v1", "recipe_name": "rainbow_lite", "seeds": 2, "seed": 0, "steps": 1_200}
+    fields: dict[str, Any] = {
+        "folder": RunFolder(Path("runs/x")), "config": config, "recipe": LITE, "baseline": LITE,
+        "system": {}, "command": COMMAND, "evaluated": evaluated(LEVEL, LEVEL), "traces": {},
+        "clipped": 0.0, "broken": 0, "skipped": 0, "troubles": (),
+    }  # fmt: skip
+    return Facts(**{**fields, **told})
+
+
+RISING = list(np.linspace(10, 400, 12))
+LEVEL = [*np.linspace(10, 400, 6), *[400.0] * 6]
+FALLEN = [*LEVEL[:-1], 90.0]
+EPSILON = {"epsilon": Trace(np.array([400.0]), np.array([[0.9]]))}
+CHECKS: list[tuple[str, str, dict[str, Any], dict[str, Any], str]] = [
+    ("Interval", WARNING, {}, {"score": score(100, 400, 120)}, "--seeds 5"),
+    ("Interval", FINE, {}, {"score": score(400, 401, 402)}, ""),
+    ("Interval", NOTE, {}, {"score": score(400)}, "--seeds 5"),
+    ("Q against returns", WARNING, {}, {"diagnosis": diagnosis(2.0)}, "--target hard:every=500"),
+    (
+        "Q against returns",
+        WARNING,
+        {},
+        {"diagnosis": diagnosis(8.0, value=[-10.0, -9.0], q=[-1.0, -1.0])},
+        "--resume --run-dir runs/x --steps 2400",
+    ),
+    ("Q against returns", FINE, {}, {"diagnosis": diagnosis(0.2)}, ""),
+    ("Q against returns", FINE, {}, {"diagnosis": diagnosis(-3.0)}, ""),
+    ("Q against returns", FINE, {}, {"diagnosis": diagnosis(0, q=[14.0, 9.0])}, ""),
+    ("Q against returns", UNKNOWN, {}, {"diagnosis": diagnosis(0, q=[], value=[], error=[], states=0)}, ""),
+    ("Q against returns", UNKNOWN, {}, {"diagnosis": diagnosis(0), "compared": "with γ = 1"}, ""),
+    ("Dead units", WARNING, {}, {"diagnosis": diagnosis(0, dead=0.8)}, "--layer-norm"),
+    ("Dead units", FINE, {}, {"diagnosis": diagnosis(0, dead=0.2)}, ""),
+    ("Replay", WARNING, {}, {"effective": (0.5, 0.04)}, "--sampler prioritised:alpha=0.3"),
+    ("Replay", FINE, {}, {"effective": (0.5, 0.4)}, ""),
+    ("End", WARNING, {"evaluated": evaluated(LEVEL, FALLEN)}, {}, "--learning-rate 0.001"),
+    ("End", FINE, {"evaluated": evaluated(LEVEL, LEVEL)}, {}, ""),
+    ("End", FINE, {"evaluated": evaluated(LEVEL, FALLEN, error=80.0)}, {}, ""),
+    ("Still rising", NOTE, {"evaluated": evaluated(RISING, RISING)}, {}, "--steps 2400"),
+    ("Still rising", FINE, {"evaluated": evaluated(LEVEL, LEVEL)}, {}, ""),
+    ("Still rising", FINE, {"evaluated": evaluated(RISING, error=500.0)}, {}, ""),
+    ("ε at the end", WARNING, {"traces": EPSILON}, {}, "--steps 10000"),
+    ("Numbers", WARNING, {"broken": 2, "skipped": 7}, {}, "qhat doctor CartPole-v1"),
+    ("Halted", WARNING, {}, {"summary": {"halted": [False, True]}}, "--on-nan skip"),
+    ("Score", WARNING, {}, {"why": {"score": "There is no checkpoint."}}, ""),
+    ("Files", WARNING, {"troubles": ("'eval.csv' is missing.",)}, {}, ""),
+    ("Files", NOTE, {"evaluated": None}, {}, "--resume"),
+]
+
+
+@pytest.mark.parametrize(("name", "status", "told", "measured", "next_"), CHECKS)
+def test_a_check_finds_what_was_planted(
+    name: str, status: str, told: dict[str, Any], measured: dict[str, Any], next_: str
+):
+    found = findings(some_facts(**told), Measured(**measured))
+    (one,) = (one for one in found if one.name == name)
+    assert one.status == status, one.found
+    assert bool(one.next) == bool(next_)
+    assert next_ in one.next
+    if status == WARNING and name not in ("Score", "Files"):
+        assert re.search(r"\d", one.found), "with its number"
+        assert one.why
+
+
+def test_the_clipped_mass_of_a_support_is_told():
+    c51 = dataclasses.replace(LITE, head=qhat.recipes.get("c51").head)
+    for share, status in ((0.3, WARNING), (0.001, FINE)):
+        found = findings(some_facts(recipe=c51, clipped=share), Measured())
+        (one,) = (one for one in found if one.name == "Support")
+        assert (one.status, f"{share:.2%}" in one.found) == (status, True)
+
+
+def test_a_command_is_made_of_the_runs_own():
+    own = "qhat train CartPole-v1 --recipe rainbow_lite --steps 1200 --seeds 9"
+    assert again(some_facts(), "--seeds", "9") == own
+    spelled = some_facts(command="qhat train --seeds=2 A-v1 --run_dir 'x y' --hidden 4 4 --resume")
+    assert again(spelled, "--seeds", "9") == "qhat train A-v1 --hidden 4 4 --seeds 9"
+    strange = some_facts(command="qhat train a; rm -rf ~ $(b)")
+    assert again(strange, "--layer-norm") == "qhat train 'a;' rm -rf '~' '$(b)' --layer-norm"
+    unknown = some_facts(command="python 'my")
+    assert again(unknown) == "qhat train CartPole-v1 --steps 1200 --seeds 2 --recipe rainbow_lite"
+
+
+def test_axes_have_round_numbers():
+    assert curves.ticks(0.0, 500.0, 6) == [0, 100, 200, 300, 400, 500]
+    assert curves.ticks(-210.0, 280.0, 5) == [-200, -100, 0, 100, 200]
+    assert curves.ticks(0.0, 0.034, 3) == pytest.approx([0, 0.02])
+    assert curves.ticks(7.0, 7.0, 4) == [7.0]
+    gap = curves.Line("x", np.arange(4.0), np.array([1.0, np.nan, 2.0, 3.0]), marks=False)
+    (drawn,) = re.findall(r' d="(M[^"]*)"', curves.chart([gap], "t", "y"))
+    assert drawn.count("M") == 2, "a gap is no line"
+
+
+def test_training_scores_are_means_of_bins_and_go_straight_over_empty_ones(tmp_path: Path):
+    lines = [
+        "kind,seed_index,step,score,epsilon,loss",
+        "progress,0,1000,,0.5,nan",
+        "progress,0,2000,,0.1,3",
+    ]
+    lines += ["episode,0,10,4,,", "episode,0,20,8,,", "episode,0,1990,30,,", "episode,0,2000,3"]
+    (tmp_path / "metrics.csv").write_text("\n".join(lines))
+    traces, _ = reading._metrics(tmp_path / "metrics.csv")
+    assert traces["epsilon"].value.tolist() == [[0.5, 0.1]]
+    np.testing.assert_array_equal(traces["loss"].value, [[np.nan, 3.0]])
+    curve = traces["score"].value[0]
+    assert np.isfinite(curve).all()
+    assert curve[0] == 6, "of two episodes"
+    assert curve[-1] == 30, "the last line is being written"
+    assert (np.diff(curve) >= 0).all()

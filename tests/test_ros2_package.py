@@ -1,0 +1,372 @@
+"""The package of `qhat export --ros2`: that it installs, and its node, messages in, velocities out.
+
+Protects against a robot that drives on when a sensor, the policy or the process is gone. ROS 2 is not here:
+rclpy is a fake (fake_ros.py); the node, its logic and the policy are the exported files.
+"""
+
+import configparser
+import json
+import os
+import py_compile
+import re
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from exported import exported_cartpole, exported_robot
+from fake_ros import LaserScan, Odometry, PoseStamped, Ros, imported, install
+from qhat.environments import turtlebot3
+from qhat.errors import UsageError
+from qhat.exporting.ros2 import NAME, require_robot, write_package
+from qhat.policy import Policy
+
+FREE = [2.0] * 360
+
+
+@pytest.fixture(scope="module")
+def package() -> Path:
+    return exported_robot()[1] / "ros2" / NAME
+
+
+def sensors(ros: Ros) -> None:
+    ros.send("scan", LaserScan(FREE, ros.now))
+    ros.send("odom", Odometry(0.0, 0.0, 0.0, ros.now))
+
+
+class Robot:
+    """A node that runs, and its world."""
+
+    def __init__(self, package: Path, monkeypatch: pytest.MonkeyPatch, **parameters: Any):
+        self.ros = Ros(parameters)
+        install(self.ros, monkeypatch)
+        self.module = imported(package, monkeypatch)
+        self.module.rclpy.init(args=None, signal_handler_options="no")
+        self.node = self.module.Drive()
+        self.pose, self.ranges = (0.0, 0.0, 0.0), FREE
+
+    def see(self) -> None:
+        self.see_scan()
+        self.see_odometry()
+
+    def see_scan(self) -> None:
+        self.ros.send("scan", LaserScan(self.ranges, self.ros.now))
+
+    def see_odometry(self) -> None:
+        self.ros.send("odom", Odometry(*self.pose, self.ros.now))
+
+    def drive(self, seconds: float) -> list[tuple[float, float, float]]:
+        """Let time pass with sensors that work; return what the wheels were told."""
+        return self.wait(seconds, self.see)
+
+    def wait(self, seconds: float, meanwhile: Any = lambda: None) -> list[tuple[float, float, float]]:
+        before = len(self.ros.sent["cmd_vel"])
+        self.ros.pass_time(seconds, meanwhile)
+        return self.ros.velocities("cmd_vel")[before:]
+
+
+@pytest.fixture
+def robot(package: Path, monkeypatch: pytest.MonkeyPatch) -> Robot:
+    return Robot(package, monkeypatch, goal="1.5, 0.0")
+
+
+def test_the_package_is_one(package: Path, tmp_path: Path):
+    manifest = ElementTree.parse(package / "package.xml").getroot()
+    assert manifest.tag == "package"
+    assert manifest.get("format") == "3"
+    fields = {child.tag: (child.text or "").strip() for child in manifest}
+    assert fields["name"] == NAME
+    assert fields["version"].count(".") == 2
+    assert fields["version"].replace(".", "").isdigit(), "ROS takes three whole numbers"
+    assert fields["description"]
+    assert fields["license"] == "Apache-2.0"
+    assert manifest.find("maintainer[@email]") is not None
+    assert {one.text for one in manifest.findall("exec_depend")} >= {
+        "rclpy", "sensor_msgs", "nav_msgs", "geometry_msgs", "python3-numpy", "launch_ros"
+    }  # fmt: skip
+    assert manifest.findtext("export/build_type") == "ament_python"
+    told = configparser.ConfigParser()
+    told.read(package / "setup.cfg")
+    assert told["install"]["install_scripts"] == f"$base/lib/{NAME}"
+    assert (package / "resource" / NAME).read_bytes() == b""
+    for path in package.rglob("*.py"):
+        py_compile.compile(str(path), cfile=str(tmp_path / "out.pyc"), doraise=True)
+    for path in package.rglob("*"):
+        if path.suffix in (".xml", ".py", ".md", ".yaml", ".cfg"):
+            assert re.findall("@[A-Z]+@", path.read_text(encoding="utf-8")) == [], path
+
+
+def test_parameters_of_the_file_are_the_nodes_defaults(package: Path, robot: Robot):
+    lines = (package / "config" / "params.yaml").read_text().splitlines()
+    pairs = [line.partition("#")[0].strip().split(": ") for line in lines if line.startswith("    ")]
+    told = {name: value.strip() for name, value in pairs}
+    ours = {
+        name: value
+        for name, value in robot.node._parameters.items()
+        if name not in ("use_sim_time", "goal")
+    }
+    assert told.keys() == ours.keys()
+    for name, value in ours.items():
+        want = str(value).lower() if isinstance(value, bool) else str(value)
+        assert told[name] == want, name
+        # ROS refuses a whole number for a parameter that is none.
+        assert isinstance(value, str | bool) or "." in told[name], name
+
+
+def test_it_installs_as_colcon_does_it(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip(
+        "setuptools", reason="setuptools is not installed: the package's setup.py is not run"
+    )
+    base = tmp_path / "install"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "setup.py", "-q", "egg_info", "--egg-base", str(tmp_path), "build",
+         "--build-base", str(tmp_path / "build"), "install", "--prefix", str(base), "--record",
+         str(tmp_path / "log"), "--single-version-externally-managed"],
+        cwd=package, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (base / "lib" / NAME / "drive").is_file(), "where ros2 run looks for it"
+    share = base / "share" / NAME
+    assert (base / "share" / "ament_index" / "resource_index" / "packages" / NAME).is_file()
+    for name in ("package.xml", "launch/drive.launch.py", "config/params.yaml"):
+        assert (share / name).is_file()
+    (module,) = base.rglob("node.py")
+    for name in ("policy.json", "weights.safetensors", "task.json"):
+        assert (module.parent / "policy" / name).read_bytes() == (
+            package / NAME / "policy" / name
+        ).read_bytes()
+    robot = Robot(module.parent.parent, monkeypatch, goal="1.5, 0.0")
+    assert robot.module.__file__ == str(module)
+    assert robot.drive(1.0)[-1][1] == turtlebot3.SPEED
+    assert not list(package.glob("*.egg-info"))
+    assert not (package / "build").exists()
+
+
+def test_velocities_are_the_trained_policys(package: Path, monkeypatch: pytest.MonkeyPatch):
+    """A whole drive: what the node sees and does, beside the environment and the policy in JAX."""
+    run, _ = exported_robot()
+    policy: Policy = run.policy()
+    env: Any = gymnasium.make("qhat/TurtleBot3-v0", obstacles=2).unwrapped
+    robot = Robot(package, monkeypatch, stop_distance=0.0, goal_tolerance=1e-6)
+    seen, _ = env.reset(seed=4)
+    compared = 0
+    for _ in range(200):
+        see(robot, env)
+        q = np.sort(policy.q_values(seen))
+        action = policy(seen)
+        told = robot.wait(0.2)[-1]
+        if q[-1] - q[-2] > 1e-3:
+            assert told[1:] == (turtlebot3.SPEED, turtlebot3.TURNS[action])
+            compared += 1
+        seen, _, ended, cut, _ = env.step(action)
+        if ended or cut:
+            seen, _ = env.reset()
+    assert compared > 150
+    assert len({turn for _, _, turn in robot.ros.velocities("cmd_vel")}) > 1, "it turns"
+
+
+def see(robot: Robot, env: Any) -> None:
+    """Send a goal, a scan and odometry of where the environment's robot is."""
+    state = env._robot
+    beams = np.asarray(turtlebot3.lidar(state, env._options))
+    ranges = np.repeat(beams, 15)
+    ranges = np.where(ranges > 3.5, np.inf, np.where(ranges < 0.12, -np.inf, ranges)).tolist()
+    x, y = np.asarray(state.place, float).tolist()
+    robot.pose = (x, y, float(state.facing))
+    robot.ranges = ranges
+    robot.see()
+    goal = np.asarray(state.goal, float).tolist()
+    robot.ros.send("goal_pose", PoseStamped(*goal, frame="odom"))
+
+
+def test_without_a_goal_it_stands_and_is_quiet_after_a_second(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+):
+    robot = Robot(package, monkeypatch)
+    told = robot.drive(3.0)
+    assert told
+    assert all((linear, angular) == (0.0, 0.0) for _, linear, angular in told)
+    assert max(when for when, _, _ in told) <= 1.2, "others may drive"
+    robot.ros.send("goal_pose", PoseStamped(1.5, 0.0, "odom"))
+    assert robot.drive(1.0)[-1][1] == turtlebot3.SPEED
+
+
+@pytest.mark.parametrize("sensor", ["scan", "odometry"])
+def test_a_late_sensor_stops_it_within_its_timeout(sensor: str, robot: Robot):
+    assert robot.drive(2.0)[-1][1] == turtlebot3.SPEED
+    last = robot.ros.now
+    told = robot.wait(2.0, robot.see_odometry if sensor == "scan" else robot.see_scan)
+    stops = [when for when, linear, angular in told if (linear, angular) == (0.0, 0.0)]
+    assert stops[0] - last <= 0.5 + 0.05 + 0.011
+    moved = [when for when, linear, _ in told if linear != 0.0]
+    assert not moved or max(moved) < stops[0], "and stays"
+    assert robot.ros.said[-1][0] == "warning"
+    assert f"standing: the {sensor} is late" in robot.ros.said[-1][1]
+    assert robot.drive(1.0)[-1][1] == turtlebot3.SPEED, "until it is back"
+
+
+def test_a_scan_that_says_nothing_stops_it(robot: Robot):
+    robot.drive(1.0)
+    robot.ranges = [float("nan")] * 360
+    assert robot.drive(1.0)[-1][1:] == (0.0, 0.0)
+    assert "no valid reading" in robot.ros.said[-1][1]
+    assert len([words for _, words in robot.ros.said if "late" in words]) == 1, "said once"
+
+
+def test_it_stands_at_the_goal(robot: Robot):
+    robot.drive(1.0)
+    robot.pose = (1.35, 0.0, 0.0)
+    told = robot.drive(3.0)
+    assert told[0][1:] == (0.0, 0.0)
+    assert told[-1][0] - told[0][0] <= 1.3, "then it is quiet"
+    assert robot.ros.said[-1] == ("info", "goal reached (0.15 m away)")
+
+
+def test_something_near_stops_it(robot: Robot):
+    robot.drive(1.0)
+    robot.ranges = [*FREE[:7], 0.12, *FREE[8:]]
+    assert robot.drive(0.5)[-1][1:] == (0.0, 0.0)
+    assert "too near" in robot.ros.said[-1][1]
+
+
+def test_a_goal_in_another_frame_is_refused(robot: Robot):
+    robot.drive(1.0)
+    robot.ros.send("goal_pose", PoseStamped(-1.0, 0.0, "map"))
+    assert robot.ros.said[-1][0] == "error"
+    assert "frame 'map' and the odometry in 'odom'" in robot.ros.said[-1][1]
+    assert robot.node._driver.goal == (1.5, 0.0)
+    robot.ros.send("goal_pose", PoseStamped(float("nan"), 0.0, "odom"))
+    assert "expected finite numbers" in robot.ros.said[-1][1]
+    assert robot.node._driver.goal == (1.5, 0.0)
+
+
+def test_a_policy_that_fails_stops_it(robot: Robot, monkeypatch: pytest.MonkeyPatch):
+    robot.drive(1.0)
+
+    def broken(observation: Any) -> int:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(robot.node._driver._policy, "act", broken)
+    assert robot.drive(0.5)[-1][1:] == (0.0, 0.0)
+    assert "the policy gave no action: broken" in robot.ros.said[-1][1]
+
+
+def test_the_filter_of_ones_own_is_asked(package: Path, monkeypatch: pytest.MonkeyPatch):
+    ros = Ros({"goal": "1.5, 0.0"})
+    install(ros, monkeypatch)
+    module = imported(package, monkeypatch)
+    slow = lambda command, look, pose: module.Command(0.02, command.angular)  # noqa: E731
+    monkeypatch.setattr(module, "safety", slow)
+    module.rclpy.init(args=None, signal_handler_options="no")
+    module.Drive()
+    ros.pass_time(1.0, lambda: sensors(ros))
+    assert ros.velocities("cmd_vel")[-1][1] == 0.02
+
+
+def test_topics_and_stamps_are_parameters(package: Path, monkeypatch: pytest.MonkeyPatch):
+    robot = Robot(package, monkeypatch, cmd_vel_topic="tb3/cmd_vel", scan_topic="tb3/scan", stamped=True)
+    ros = robot.ros
+    assert set(ros.subscriptions) == {"tb3/scan", "odom", "goal_pose"}
+    ros.pass_time(0.4)
+    when, message = ros.sent["tb3/cmd_vel"][-1]
+    assert type(message).__name__ == "TwistStamped"
+    stamp = message.header.stamp
+    assert stamp.sec + stamp.nanosec * 1e-9 == pytest.approx(when)
+    assert message.header.frame_id == "base_link"
+
+
+def test_the_clock_is_steady_unless_it_is_simulated(package: Path, monkeypatch: pytest.MonkeyPatch):
+    for simulated, kind in ((False, "steady"), (True, "ros")):
+        robot = Robot(package, monkeypatch, use_sim_time=simulated)
+        assert {clock.kind for _, _, clock in robot.ros.timers} == {kind}
+        assert sorted(period for period, _, _ in robot.ros.timers) == [0.05, 0.2]
+
+
+def test_another_rate_is_warned_of(package: Path, monkeypatch: pytest.MonkeyPatch):
+    robot = Robot(package, monkeypatch, rate=10.0)
+    assert robot.ros.said == [
+        ("warning", "rate is 10 Hz; the policy was trained at 5 Hz and knows no other.")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"rate": 0.0}, "parameter rate is 0.0; expected more than 0."),
+        ({"sensor_timeout": float("nan")}, "parameter sensor_timeout is nan"),
+        ({"scan_yaw": float("inf")}, "parameter scan_yaw is inf"),
+        ({"goal": "over there"}, "the goal is 'over there'; expected two numbers"),
+    ],
+)  # fmt: skip
+def test_wrong_parameters_are_a_sentence(
+    parameters: dict[str, Any], says: str, package: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ros = Ros(parameters)
+    install(ros, monkeypatch)
+    module = imported(package, monkeypatch)
+    with kept_signals(), pytest.raises(SystemExit) as ended:
+        module.main()
+    assert says in str(ended.value)
+    assert not ros.running
+
+
+class kept_signals:  # noqa: N801 - a context manager
+    """The process's own handlers come back."""
+
+    def __enter__(self) -> None:
+        self._kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._kept.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_robot_first(number: int, package: Path, monkeypatch: pytest.MonkeyPatch):
+    ros = Ros({"goal": "1.5, 0.0"})
+    install(ros, monkeypatch)
+    module = imported(package, monkeypatch)
+
+    def spin() -> None:
+        if ros.now > 1.0:
+            os.kill(os.getpid(), number)
+        ros.pass_time(0.1, lambda: sensors(ros))
+
+    ros.spinning = spin
+    with kept_signals():
+        module.main()
+    told = ros.velocities("cmd_vel")
+    assert turtlebot3.SPEED in [linear for _, linear, _ in told], "it drove"
+    assert told[-1][1:] == (0.0, 0.0)
+    assert not ros.running
+
+
+def test_an_edited_policy_does_not_drive(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import shutil
+
+    copied = tmp_path / NAME
+    shutil.copytree(package, copied)
+    path = copied / NAME / "policy" / "policy.json"
+    path.write_text(path.read_text().replace('"name": "', '"name": "my '))
+    with pytest.raises(ValueError, match=r"policy\.json"):
+        Robot(copied, monkeypatch)
+
+
+def test_the_task_is_the_trainings(package: Path):
+    told = json.loads((package / NAME / "policy" / "task.json").read_text())
+    assert told["turns"] == list(turtlebot3.TURNS)
+    assert (told["beams"], told["seconds"], told["speed"]) == (24, 0.2, 0.15)
+    assert told["reach"] == pytest.approx(4 * 2**0.5)
+
+
+def test_other_environments_are_refused():
+    with pytest.raises(UsageError, match=r"'CartPole-v1'; expected a run of TurtleBot3-v0"):
+        write_package(exported_cartpole()[1])
+    for name in ("TurtleBot3-v0", "qhat:TurtleBot3-v0", "gym:qhat/TurtleBot3-v0"):
+        require_robot(name)
