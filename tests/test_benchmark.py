@@ -227,9 +227,9 @@ def test_a_mistake_is_a_sentence(words: list[str], sentence: str, tmp_path: Path
 
 def test_a_check_never_compares_a_seed_with_itself(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_rows(Path("pin.csv"), [row(at, task="CartPole-v1") for at in range(1_000, 1_004)])
-    words = ["smoke", "--only", "CartPole-v1", "--check", "--pin", "pin.csv", "--seed", "998"]
-    with pytest.raises(UsageError, match="Seed 1000 is one of the pinned"):
+    write_rows(Path("pin.csv"), [row(at, task="CartPole-v1") for at in range(1_100, 1_104)])
+    words = ["smoke", "--only", "CartPole-v1", "--check", "--pin", "pin.csv", "--seed", "1098"]
+    with pytest.raises(UsageError, match="Seed 1100 is one of the pinned"):
         command.run(words)
 
 
@@ -280,7 +280,7 @@ def test_the_command_writes_keeps_and_checks(tmp_path: Path):
     assert not told["check"]["passed"]
     assert "CartPole-v1 moved down" in told["check"]["failures"][0]
     assert "CartPole-v1 moved down" in done.stderr
-    assert told["tasks"]["CartPole-v1"]["best"]["seeds"] == [1_000, 1_001]
+    assert told["tasks"]["CartPole-v1"]["best"]["seeds"] == [1_020, 1_021]
     assert [own.seed for own in read_rows(tmp_path / "page.csv") if own.task == "Acrobot-v1"] == [0, 0]
 
     write_rows(tmp_path / "pin.csv", [dataclasses.replace(own, mean_return=-1.0) for own in rows])

@@ -114,6 +114,7 @@ class _Session:
         held: contextlib.ExitStack,
         tracking: Tracking,
     ):
+        self.started = time.perf_counter()
         self.tracking = tracking
         self.judge, self.spec = judge, environment.spec
         self.program = program_of(config.recipe, self.spec, config.wrap, config.on_nan == "stop")
@@ -136,7 +137,7 @@ class _Session:
         tracking.start(
             config.to_json(), self.folder.path, int(self.state.clock.iterations) * config.recipe.num_envs
         )
-        self.started = self.evaluating = time.perf_counter()
+        self.evaluating = time.perf_counter()
         self.score = self.evaluation = math.nan
         self.broken, self.clipped, self.stopped = 0, 0.0, False
         self.failure: Exception | None = None
@@ -173,14 +174,16 @@ class _Session:
     def run(self, progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Run:
         """Train in compiled calls that end at evaluations and checkpoints."""
         config, E, end, marks = self.config, self.config.recipe.num_envs, self.end, self.marks
-        self.should_stop = should_stop
+        self.should_stop, timed = should_stop, False
         at = int(self.state.clock.iterations)
         if at and at % marks[0] == 0 and not has_row(self.folder.evaluations, at * E):
             # A signal cut the evaluation that was due here.
             self._evaluate(at)
         while at < end and not self.stopped and self.failure is None:
             count = min(LONGEST_CALL, end - at, *(mark - at % mark for mark in marks))
-            began = time.perf_counter()
+            # The first call's time has the compiler's in it.
+            began = time.perf_counter() if timed else self.started
+            timed = True
             log = self._advance(count, progress)
             count = log.ended.shape[1]
             at += count

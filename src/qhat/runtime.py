@@ -29,6 +29,8 @@ FORMAT = 1
 WEIGHTS, GRAPH, ABOUT = "weights.safetensors", "policy.onnx", "policy.json"
 ALONE, ALONE_ROWS = 9_000, 250_000
 """Multiplications, by a vector and by a matrix, that OpenBLAS does on one thread."""
+MOST = 2**24
+"""Numbers of an observation, of a stack of frames, and between two layers."""
 LARGEST = 2**31
 """Bytes of the largest file that is read."""
 
@@ -58,7 +60,11 @@ class Policy:
         self._table, self._rows = None, np.arange(F)
         if told["commands"] is not None:
             rows = [[*own, *[own[-1]] * (C - len(own))] for own in told["commands"]]
-            self._table = np.array(rows, told["dtype"])
+            with np.errstate(over="ignore"):
+                self._table = np.array(rows, told["dtype"])
+            exact = np.allclose(self._table.astype(np.float64), np.array(rows, np.float64), atol=0)
+            good = exact and bool(np.isfinite(self._table).all())
+            _need(good, f"'{ABOUT}' has commands that {told['dtype']} cannot hold.")
         first = about["network"][0]
         self._stack: Any = first if first.get("op") == "stack" else None
         self.reset()
@@ -270,7 +276,11 @@ class Runner:
             taken: Any = (np.array(observation), None if mask is None else np.array(mask))
         except Exception as error:
             taken = error
-        self._seen = (taken, self._clock() if stamp is None else stamp)
+        try:
+            at = self._clock() if stamp is None else stamp
+        except Exception as error:
+            taken, at = error, stamp
+        self._seen = (taken, at)
 
     def command(self, now: Any = None) -> Any:
         """Return the action to take now. Never raises: the safe action, and why in `reason`."""
@@ -279,8 +289,8 @@ class Runner:
                 action, self.reason = self._decide(self._clock() if now is None else now), ""
                 return action
             except Exception as error:
-                self.reason = str(error) if isinstance(error, PolicyError) else f"It failed: {error!r}."
                 self.safe_count += 1
+                self.reason = str(error) if isinstance(error, PolicyError) else _failure(error)
                 safe = self._safe_action
                 return safe.copy() if isinstance(safe, np.ndarray) else safe
 
@@ -300,17 +310,18 @@ class Runner:
         if seen is None:
             raise PolicyError("There is no observation yet.")
         taken, stamp = seen
+        if isinstance(taken, Exception):
+            raise PolicyError(f"The observation cannot be read: {_failure(taken)}")
         age = now - stamp
         if not -self.timeout <= age <= self.timeout:
             raise PolicyError(f"The observation is {age:.3f} s old; expected at most {self.timeout:g} s.")
-        if isinstance(taken, Exception):
-            raise PolicyError(f"The observation cannot be read: {taken}.")
         if self._acted is None or self._acted[0] is not seen:
             self._acted = (seen, self.policy.act(*taken))
         action = self._acted[1]
-        if self._safety is None:
-            return action
+        # A copy: it is the answer to the next call too, whatever becomes of this one.
         given = action.copy() if isinstance(action, np.ndarray) else action
+        if self._safety is None:
+            return given
         return read_action(self.policy.about["actions"], self._safety(given), "the safety filter's action")
 
 
@@ -376,7 +387,7 @@ def _require_sound(about: dict) -> None:
     shape, dtype = seen["shape"], np.dtype(seen["dtype"])
     _whole(shape, 0)
     size = math.prod(shape)
-    if not (isinstance(seen["dtype"], str) and dtype.kind in "fiub" and size < 2**31 and len(shape) <= 32):
+    if not (isinstance(seen["dtype"], str) and dtype.kind in "fiub" and size <= MOST and len(shape) <= 32):
         raise ValueError("observation")
     for end in ("low", "high"):
         if len(seen[end]) not in (1, size) or not all(one is None or _number(one) for one in seen[end]):
@@ -399,12 +410,16 @@ def _require_sound(about: dict) -> None:
         counts = [len(own) for own in commands]
         if counts != told["choices"] or not all(_number(one) for own in commands for one in own):
             raise ValueError("actions.commands")
-        if np.dtype(told["dtype"]).kind not in "fiub":
+        if np.dtype(told["dtype"]).kind not in "fiu":
             raise ValueError("actions.dtype")
     if not (isinstance(network, list) and 0 < len(network) <= 1_000):
         raise ValueError("network")
     if not all(isinstance(one, dict) and isinstance(one.get("op"), str) for one in network):
         raise ValueError("network")
+    if network[0]["op"] == "stack":
+        _whole(network[0]["shape"], 1)
+        if math.prod(network[0]["shape"]) > MOST or network[0]["shape"][0] > 4096:
+            raise ValueError("network.stack")
 
 
 def digest(about: dict) -> str:
@@ -557,6 +572,7 @@ def plan(ops: list, tensors: dict) -> Callable:
 def _dense(weight: np.ndarray, bias: np.ndarray, rows: int, rectify: bool) -> Callable:
     """A layer that writes into a buffer of its own."""
     outputs, inputs = weight.shape
+    _need(max(rows, 1) * outputs <= MOST, f"'{ABOUT}' has a layer of more than {MOST:,} numbers.")
     shape = (rows, outputs) if rows else (outputs,)
     out, zeros = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     _need(bias.shape == (outputs,), f"'{ABOUT}' is damaged: a layer's bias is not as long as its outputs.")
@@ -704,6 +720,14 @@ def _whole(values: Any, least: int) -> None:
 
 def _number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
+
+
+def _failure(error: Exception) -> str:
+    """Say what failed, whatever the error itself makes of it."""
+    try:
+        return f"It failed: {error!r}."
+    except Exception:
+        return f"It failed: {type(error).__name__}."
 
 
 def _refuse(word: str) -> None:

@@ -17,7 +17,6 @@ from qhat.benchmark.suites import Suite, Task, suite_of
 from qhat.cli.parsing import read
 from qhat.environments.catalogue import find
 from qhat.errors import UsageError, require
-from qhat.presets import TUNING_SEEDS
 from qhat.runs.folder import write_text
 
 RESULTS = Path("docs") / "results"
@@ -38,7 +37,7 @@ class Benchmark:
     """Seeds per task; none is the task's own count."""
     seed: int | None = None
     """Number of the first seed; none is the task's own (0, or 100 where lower ones were looked at while
-    settings were chosen), with --check the first after the pinned ones, from 1000 on."""
+    settings were chosen), with --check the first after the pinned ones, from 1020 on."""
     only: tuple[str, ...] = ()
     """Tasks of the suite, by their environments; all unless given."""
     episodes: int = 100
@@ -133,7 +132,7 @@ def _first_seed(told: Benchmark, tasks: Sequence[Task], pins: dict[str, list[Row
     for task in tasks:
         begin = task.first if first is None else first
         seeds = range(begin, begin + (told.seeds or task.seeds))
-        allowed = range(TUNING_SEEDS) if told.check else range(task.first, REPORTING[-1] + 1)
+        allowed = CHECKING if told.check else range(task.first, REPORTING[-1] + 1)
         require(
             seeds[0] in allowed and seeds[-1] in allowed,
             f"The seeds of {task.env} are {seeds[0]} to {seeds[-1]}; expected {allowed[0]} to"

@@ -122,7 +122,7 @@ def _read(folder: RunFolder, run: Run | None, timed: bool) -> Entrant:
         folder=folder,
         run=run,
         env=env,
-        reference=name if not options else "",
+        reference=name if not options and not wrap else "",
         recipe=recipe,
         settings=json.dumps({name: config.get(name) for name in SETTINGS}, sort_keys=True),
         budget=budget,

@@ -93,7 +93,7 @@ def _interval(facts: Facts, measured: Measured) -> Finding | None:
             "Another seed may do much better or worse: nothing here says how much.", more,
         )  # fmt: skip
     width = score.ci95[1] - score.ci95[0]
-    share = width / max(_learned(facts), abs(score.iqm), 1e-12)
+    share = width / (_learned(facts) or max(abs(score.iqm), 1e-12))
     seeds = len(score.per_seed)
     found = f"The 95% interval over {seeds} seeds is {width:.4g} wide, {share:.0%} of what was learned."
     if share <= WIDE:
