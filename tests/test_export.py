@@ -306,9 +306,9 @@ def test_a_stack_of_frames_is_put_together_inside(tmp_path: Path):
 
 
 EVERYWHERE: list[tuple[str, str]] = [
-    ("Catch-bsuite", "dqn"),
     ("TurtleBot3-v0", "dqn"),
     ("envpool:Pendulum-v1", "decqn"),
+    *([("Catch-bsuite", "dqn"), ("Breakout-MinAtar", "rainbow_iqn")] if FULL else []),
 ]
 
 
