@@ -388,3 +388,8 @@ def test_one_seed_has_no_interval_anywhere(facts: Facts, browser: Browser, tmp_p
 def test_a_mistake_is_a_sentence(run_folder: Path, words: list[str], sentence: str):
     with pytest.raises(UsageError, match=re.escape(sentence)):
         report.run([word.format(run=run_folder) for word in words])
+
+
+def test_the_film_can_be_switched_off(tmp_path: Path):
+    with pytest.raises(UsageError, match="There is no run folder"):
+        report.run([str(tmp_path / "nope"), "--no-video"])

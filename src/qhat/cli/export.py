@@ -91,8 +91,8 @@ def run(words: Sequence[str]) -> int:
     print(f"{made.path}")
     print(
         f"  proof      {proof['observations']:,} observations of {made.parity['environment']}:"
-        f" values within {proof['worst']:.1g}·max(1, |Q|), the same actions but for"
-        f" {proof['near_ties']:,} near-ties"
+        f" values within {proof['worst']:.1g}·max(1, |Q|), no other action (near-ties,"
+        f" where one may be: {proof['near_ties']:,})"
     )
     print(
         f"  alone      {alone['played']} episodes by onnxruntime: mean return"

@@ -31,8 +31,8 @@ class Report:
     """File to write, .html; none is report.html in the run folder, or in this folder for several runs."""
     episodes: int = 100
     """Fresh episodes per seed for the score."""
-    video: bool = True
-    """Film the policy of a run that has no film yet."""
+    no_video: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Do not film the policy of a run that has no film yet."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout: the file, and every run's score, diagnosis and findings."""
 
@@ -73,7 +73,7 @@ def run(words: Sequence[str]) -> int:
             measured = measure(
                 one.folder.path,
                 told.episodes,
-                told.video,
+                not told.no_video,
                 lambda now, name=name: status.update(f"{name}: {now}"),
             )
             made.append(Told(one, measured, findings(one, measured)))

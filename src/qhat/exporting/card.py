@@ -51,8 +51,8 @@ need one of their own.
 On {graph["observations"]:,} observations of {proof["environment"]},
 {proof["distinct"]:,} different ones, the values differ from the trained network's by at most
 {worst} in onnxruntime; in NumPy, on {own["observations"]:,} of them, by {numpy_worst}.
-Every action was the same, but for {graph["near_ties"]:,} near-ties. In {alone["played"]} episodes
-({alone["whole"]} of them whole,
+No action was another one (near-ties, where one may be: {graph["near_ties"]:,}).
+In {alone["played"]} episodes ({alone["whole"]} of them whole,
 {alone["steps"]:,} steps) onnxruntime acted alone: the same actions, mean return {alone["mean_return"]:.4g}.
 See `parity.json`.
 
