@@ -31,7 +31,7 @@ from qhat.environments.make import make
 from qhat.environments.repeat import Repeat
 from qhat.environments.wrappers import ActionRepeat
 from qhat.errors import QhatError
-from qhat.experiment import train
+from qhat.experiment import Interrupted, train
 from qhat.masks import read_mask
 from qhat.training.host import HostLoop
 from qhat.training.iteration import Program
@@ -118,11 +118,12 @@ def test_a_slow_environment_is_heard_and_told_of(tmp_path: Path):
     told: list[int] = []
     config = TrainConfig(
         "own", recipe=dataclasses.replace(TINY, num_envs=1, replay_ratio=1.0), steps=5_000, seeds=1,
-        run_dir=tmp_path / "run", eval_episodes=1, max_seconds=6.0,
+        run_dir=tmp_path / "run", eval_episodes=1,
     )  # fmt: skip
-    run = train(Slow, config, progress=lambda now: told.append(now.step))
-    assert run.summary()["step"] == told[-1] < 2_500
+    with pytest.raises(Interrupted) as stopped:
+        train(Slow, config, progress=lambda now: told.append(now.step), should_stop=lambda: len(told) > 2)
     assert len(told) > 2
+    assert stopped.value.run.summary()["step"] == told[-1] < 2_500
 
 
 ROBOT = """

@@ -266,7 +266,10 @@ def test_a_clock_that_moves_back_loses_and_reorders_nothing(
 
 
 def test_no_clock_of_the_days_decides_anything():
-    """Durations are of clocks that never go back; the date names a new folder, a file's age a hint."""
+    """Durations are of clocks that never go back.
+
+    The date names a new folder and stands in records; a file's age decides a hint, and which film is shown.
+    """
     source = Path(qhat.__file__).parent
     asks = re.compile(
         r"\btime\.time\(|\bdatetime\.|\bst_[amc]time\b|getmtime|time\.(local|gm)time|time_ns\("
@@ -278,8 +281,15 @@ def test_no_clock_of_the_days_decides_anything():
         if asks.search(line)
     ]
     assert sorted(lines) == [
+        ("benchmark.py", 'now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")'),
+        ("final.py", '"date": datetime.date.today().isoformat(),'),
         ("folder.py", "newest = max(within, key=lambda own: own.stat().st_mtime).parent"),
         ("folder.py", 'now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")'),
+        ("measure.py", "newest = max(found, key=lambda own: own.stat().st_mtime)"),
+        (
+            "running.py",
+            'scores = {"step": step, "episodes": episodes, "date": datetime.date.today().isoformat()}',
+        ),
     ]
 
 
