@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from full import LONG
+
 SOURCE = Path(__file__).parent.parent / "src" / "qhat"
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -202,3 +204,9 @@ def test_the_scan_sees(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "it.py").write_text(source, encoding="utf-8")
     monkeypatch.setattr(sys.modules[__name__], "SOURCE", tmp_path)
     assert list(runs_data(tmp_path / "it.py"))
+
+
+def test_what_is_left_to_the_full_suite_exists():
+    for name in LONG:
+        file, _, function = name.partition("::")
+        assert f"def {function.partition('[')[0]}(" in (Path(__file__).parent / file).read_text(), name

@@ -86,6 +86,8 @@ class Policy:
         _need(beyond in ("refuse", "clip", "ignore"),
               f"beyond is {beyond!r}; expected refuse, clip or ignore.")  # fmt: skip
         folder = Path(folder)
+        if folder.name == ABOUT:
+            folder = folder.parent
         about = _read_about(folder)
         pictures = any(one.get("op") == "convolution" for one in about["network"])
         onnx = runtime == "onnxruntime" or (runtime == "auto" and pictures and _has_onnxruntime(folder))
@@ -270,7 +272,8 @@ class Runner:
         """Take an observation, from any thread. Never raises; what is wrong with it `command` says.
 
         Args:
-            stamp: seconds at which it was measured, on the same clock as `now`.
+            stamp: seconds at which it was measured, on the same clock as `now`: unless given,
+                `time.monotonic()` of now.
         """
         try:
             taken: Any = (np.array(observation), None if mask is None else np.array(mask))
@@ -314,7 +317,10 @@ class Runner:
             raise PolicyError(f"The observation cannot be read: {_failure(taken)}")
         age = now - stamp
         if not -self.timeout <= age <= self.timeout:
-            raise PolicyError(f"The observation is {age:.3f} s old; expected at most {self.timeout:g} s.")
+            other = " Its stamp is another clock's: see Runner(clock=)." if abs(age) > 1e6 else ""
+            raise PolicyError(
+                f"The observation is {age:.3f} s old; expected at most {self.timeout:g} s.{other}"
+            )
         if self._acted is None or self._acted[0] is not seen:
             self._acted = (seen, self.policy.act(*taken))
         action = self._acted[1]

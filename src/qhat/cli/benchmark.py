@@ -83,6 +83,11 @@ def run(words: Sequence[str]) -> int:
     base = told.run_dir or _folder(told)
     session = Session(suite, tasks, base, first, told.seeds, told.episodes, _command(told, first))
     rows = session.measure(train=not told.table, check=told.check)
+    require(
+        not told.table or any(rows.values()),
+        f"No task of suite '{suite.name}' has a finished run in '{base}': no table to write. Train it:"
+        f" qhat benchmark {suite.name}",
+    )
     page, kept = _written(told, suite, base, rows)
     outcome: dict[str, Any] = {
         "suite": suite.name,

@@ -77,7 +77,7 @@ def run(words: Sequence[str]) -> int:
     if told.json:
         print(json.dumps({**comparison.to_json(), "figure": None if out is None else str(out)}))
     else:
-        print(f"\n{out}")
+        print(f"\nfigure: {out}")
     return 0
 
 
@@ -91,9 +91,12 @@ def _show(comparison: Comparison) -> None:
                 f"P({escape(x)} > {escape(y)}) = {_told(part.improvement[x, y], 2)}", soft_wrap=True
             )
         console.print()
-    for env, (zero, one, rule) in comparison.scales.items():
+    # What is scaled is the aggregate alone.
+    scales = comparison.scales if comparison.aggregate is not None else {}
+    for env, (zero, one, rule) in scales.items():
         console.print(f"scale of {escape(env)}: 0 is {zero:g}, 1 is {one:g} ({rule})", soft_wrap=True)
-    console.print(escape("[low, high]: 95% intervals by a stratified bootstrap over seeds."))
+    if any(own.iqm.ci95 is not None for part in comparison.parts for own in part.standings):
+        console.print(escape("[low, high]: 95% intervals by a stratified bootstrap over seeds."))
     for note in comparison.notes:
         console.print(f"· {escape(note)}", soft_wrap=True)
 

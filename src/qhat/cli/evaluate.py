@@ -73,15 +73,17 @@ def run(words: Sequence[str]) -> int:
     reference = entry.reference if told.env else opened.spec.reference
     missing = lacks(reference)
     judge = judge_name(reference, entry.backend, entry.id)
-    interval = "needs two seeds or more"
-    if score.ci95 is not None:
-        interval = f"{score.ci95[0]:.1f} to {score.ci95[1]:.1f}"
     print(f"{told.run}  ({told.checkpoint} weights, {judge})")
     print(
         f"  return     {score.mean_return:.1f} ± {score.std_return:.1f} (mean and spread of the episodes)"
     )
-    print(f"  IQM        {score.iqm:.1f}   95% interval: {interval}   (mean of the seeds' middle half)")
-    print(f"  per seed   {', '.join(f'{value:.1f}' for value in score.per_seed)}")
+    if score.ci95 is None:
+        print("  seeds      one, so no interval: another seed may do otherwise (train --seeds 5)")
+    else:
+        low, high = score.ci95
+        print(f"  IQM        {score.iqm:.1f}   (mean of the seeds' middle half)")
+        print(f"  interval   {low:.1f} to {high:.1f}   (95%, of the IQM, over seeds)")
+        print(f"  per seed   {', '.join(f'{value:.1f}' for value in score.per_seed)}")
     if score.success_rate is not None and score.success_per_seed is not None:
         each = ", ".join(f"{rate:.1%}" for rate in score.success_per_seed)
         print(f"  success    {score.success_rate:.1%} of {score.attempts:,} tries; per seed {each}")

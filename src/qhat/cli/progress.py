@@ -40,7 +40,7 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
             console.print(line, soft_wrap=True)
     bar = Progress(
         TextColumn("{task.percentage:3.0f}%"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=8),
         TextColumn("{task.fields[words]}"),
         TimeRemainingColumn(compact=True),
         console=console,
@@ -99,6 +99,11 @@ def _resuming(config: TrainConfig) -> list[str]:
 
     assert config.run_dir is not None
     step = read_about(RunFolder.open(config.run_dir).last())["step"]
+    if step >= config.steps:
+        return [
+            f"finished already, at step {step:,} of {config.steps:,}. To train further: qhat train --resume"
+            f" --run-dir {config.run_dir} --steps {2 * config.steps}"
+        ]
     lines = schedules(config.recipe, step, config.steps)
     return [f"going on at step {step:,}. {FIXED}", *(f"  {line}" for line in lines)]
 
@@ -130,5 +135,8 @@ def _close(console: Console, config: TrainConfig, outcome: dict[str, Any]) -> No
     console.print(f"  qhat evaluate {folder}   # an honest score, in fresh episodes", soft_wrap=True)
     console.print(f"  qhat plot {folder}       # the learning curve", soft_wrap=True)
     console.print(f"  qhat report {folder}     # a page with all of it", soft_wrap=True)
-    console.print(f"  qhat export {folder}     # the policy for a robot, without JAX", soft_wrap=True)
+    if config.env == "TurtleBot3-v0":
+        console.print(f"  qhat export {folder} --ros2 --web   # a ROS 2 package; a page to drive it in")
+    else:
+        console.print(f"  qhat export {folder}     # the policy for a robot, without JAX", soft_wrap=True)
     console.print(f"  qhat play {folder}       # a film of the policy", soft_wrap=True)

@@ -8,8 +8,13 @@ from typing import Any
 def card(about: dict[str, Any], proof: dict[str, Any], timing: dict[str, Any]) -> str:
     """Say what the policy takes and returns, what was proven, and what to type."""
     seen, told, alone = about["observation"], about["actions"], proof["episodes"]
-    safe = "" if about["safe_action"] is not None else "safe_action=…, "
-    wait = "" if about["timeout"] is not None else "timeout=0.2, "
+    safe, wait = "safe_action=…, ", "timeout=0.2, "
+    given = []
+    if about["safe_action"] is not None:
+        safe, given = "", [f"safe action {about['safe_action']}"]
+    if about["timeout"] is not None:
+        wait, given = "", [*given, f"timeout {about['timeout']:g} s"]
+    own_safety = f"The folder's own: {', '.join(given)}. " if given else ""
     period = about["control_period"]
     pace = "The environment names no control period."
     if period is not None:
@@ -27,15 +32,15 @@ A policy trained with qhat {about["qhat"]} on {about["environment"]["id"]}: run 
 from qhat_runtime import Policy, Runner  # the file beside this one; it needs NumPy alone
 
 policy = Policy.load(".")
-action = policy.act(observation)         # {takes}; anything else raises PolicyError
+action = policy.act(observation)         # {takes}, or numbers it can hold; else PolicyError
 
 robot = Runner(policy, {safe}{wait}safety=None)  # safety: your own filter, action → action
-robot.observe(observation)               # where the sensor's message comes in
+robot.observe(observation)               # where the sensor's message comes in (stamp=time.monotonic())
 action = robot.command()                 # in the control loop: never raises
 robot.reason                             # why that was the safe action; empty where it was not
 ```
 
-{pace} The watchdog sees sensors that are late, not a control loop that hangs: the motors
+{own_safety}{pace} The watchdog sees sensors that are late, not a control loop that hangs: the motors
 need one of their own.
 
 ## In

@@ -176,7 +176,9 @@ def _write(
 
     progress("playing whole episodes with onnxruntime alone")
     alone = parity.Graph(runtime.open_graph(data), stack, actions, first.legal is not None)
-    played = parity.play(copies, trained, alone, stack)
+    # Read from the folder, as a robot does.
+    runner = runtime.Policy.load(new, "numpy", "ignore")
+    played = parity.play(copies, trained, alone, stack, runner, pictures)
     proof = {
         "passed": True,
         "tolerance": parity.TOLERANCE,

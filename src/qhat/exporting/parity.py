@@ -229,13 +229,19 @@ def _compare_numpy(
         agreement.take(q[index : index + 1], values, same, None if own is None else own[None])
 
 
-def play(copies: Copies, trained: Trained, graph: Graph, stack: Op | None) -> dict[str, Any]:
+def play(
+    copies: Copies, trained: Trained, graph: Graph, stack: Op | None, policy: Policy, slow: bool
+) -> dict[str, Any]:
     """Let the graph alone act in whole episodes; the trained policy is asked about the same observations.
+
+    Args:
+        policy: the NumPy runner, which goes along in the first copy and puts its own stack together.
+        slow: whether it does so for the first `PICTURES` steps alone.
 
     Raises:
         QhatError: they do not agree.
     """
-    agreement, playing = Agreement(), np.ones(copies.num_envs, bool)
+    agreement, beside, playing = Agreement(), Agreement(), np.ones(copies.num_envs, bool)
     now, turn = copies.start(), 0
     returns, lengths = np.zeros(copies.num_envs), np.zeros(copies.num_envs, int)
     frames = np.zeros_like(now.observation) if stack else None
@@ -244,7 +250,11 @@ def play(copies: Copies, trained: Trained, graph: Graph, stack: Op | None) -> di
         start = np.full(copies.num_envs, turn == 0) if stack else None
         values, action, frames = graph.run(graph.newest(now.observation), now.legal, frames, start)
         q = trained.values(now.observation)
-        same = (action == trained.spoken(greedy(q, now.legal))).reshape(len(q), -1).all(axis=1)
+        expected = trained.spoken(greedy(q, now.legal))
+        same = (action == expected).reshape(len(q), -1).all(axis=1)
+        if playing[0] and not (slow and turn >= PICTURES):
+            first = None if now.legal is None else now.legal[:1]
+            _compare_numpy(beside, policy, graph.newest(now.observation)[:1], q[:1], expected[:1], first)
         own = None if now.legal is None else now.legal[playing]
         tied = agreement.take(q[playing], values[playing], same[playing], own)
         first_tie = turn if first_tie is None and tied.any() else first_tie
@@ -255,6 +265,7 @@ def play(copies: Copies, trained: Trained, graph: Graph, stack: Op | None) -> di
         playing &= ~now.closed
         turn += 1
     agreement.require("onnxruntime, acting alone in whole episodes,")
+    beside.require("the NumPy runner, beside it in the first of them,")
     return {
         "played": copies.num_envs,
         "whole": int((~playing).sum()),
@@ -263,5 +274,6 @@ def play(copies: Copies, trained: Trained, graph: Graph, stack: Op | None) -> di
         "mean_return": float(returns.mean()),
         "mean_length": float(lengths.mean()),
         "first_near_tie": first_tie,
+        "numpy_steps": beside.observations,
         **agreement.to_json(),
     }

@@ -155,7 +155,7 @@ class Loop:
 
         def body(index: Array, carry: tuple[Clock, SeedState, Log]) -> tuple:
             clock, seed, logs = carry
-            seed, log = self._step(clock, seed, index + 1 < count)
+            seed, log = step(clock, seed, index + 1 < count)
             logs = jax.tree.map(
                 lambda all_, one: jax.lax.dynamic_update_index_in_dim(all_, one, index, 0),
                 logs,
@@ -165,7 +165,9 @@ class Loop:
 
         if self.environment.apart:
             seed, _ = self._send(seed, count > 0)
-        shapes = jax.eval_shape(self._step, clock, seed, jnp.bool(True))[1]
+        # Traced once, for the shapes of the log and for the loop.
+        step = jax.jit(self._step, inline=True)
+        shapes = jax.eval_shape(step, clock, seed, jnp.bool(True))[1]
         logs = jax.tree.map(lambda leaf: jnp.zeros((longest, *leaf.shape), leaf.dtype), shapes)
         _, seed, logs = jax.lax.fori_loop(0, count, body, (clock, seed, logs))
         return seed, logs
