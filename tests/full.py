@@ -9,6 +9,8 @@ FULL = bool(os.environ.get("QHAT_FULL"))
 LONG: Mapping[str, str] = MappingProxyType(
     {
         "test_atari.py::test_ale_through_gymnasium_trains_on_frames_stored_once": "test_frames.py",
+        "test_atari.py::test_both_loops_train_and_judge_atari": "the game there",
+        "test_bins.py::test_dm_control_on_the_host": "the others there",
         "test_cli.py::test_a_run_stopped_before_its_first_evaluation_is_evaluated_once": "test_newcomer.py",
         "test_envpool.py::test_a_run_trains_stops_goes_on_and_is_judged_by_gymnasium": "test_host.py",
         "test_export.py::test_every_backend_rolls_out[TurtleBot3-v0-dqn]": "test_web.py",
@@ -16,6 +18,7 @@ LONG: Mapping[str, str] = MappingProxyType(
         "test_faults.py::test_an_environment_that_raises_leaves_a_checkpoint[async-1]": "[sync-20]",
         "test_guard.py::test_a_stopped_seed_stays_so_until_it_is_told_to_skip": "the others there",
         "test_guard.py::test_the_host_loop_has_the_same_guard[async]": "[sync]",
+        "test_guard.py::test_when_every_seed_has_stopped_the_run_ends_with_a_checkpoint": "one of several",
         "test_host.py::test_how_a_run_is_cut_does_not_change_it": "test_training.py",
         "test_hosted.py::test_a_call_that_is_cut_short_loses_nothing[async]": "[sync]",
         "test_hosted.py::test_an_environment_that_runs_jax_within_its_step": "the others there",
@@ -26,7 +29,8 @@ LONG: Mapping[str, str] = MappingProxyType(
             "test_resume.py"
         ),
         "test_reliability.py::test_two_runs_of_one_process_do_not_share_a_folder_either": "two processes",
-        "test_resume.py::test_a_run_is_the_same_wherever_it_is_split[m_iqn]": "[rainbow], [bdq] and [qhat]",
+        "test_resume.py::test_a_run_is_the_same_wherever_it_is_split[m_iqn]": "[rainbow] and [bdq]",
+        "test_resume.py::test_a_run_is_the_same_wherever_it_is_split[qhat]": "[rainbow] and [bdq]",
         "test_resume.py::test_where_episodes_cannot_be_saved_others_begin_and_always_the_same"
         "[envpool:CartPole-v1]": "[gym:CartPole-v1]",
         "test_signals.py::test_a_checkpoint_within_seconds_though_a_call_takes_minutes[15-143]": "[2-130]",
@@ -35,6 +39,11 @@ LONG: Mapping[str, str] = MappingProxyType(
         "test_training.py::test_cartpole_is_learned_and_judged_by_gymnasium": "make smoke",
         "test_training.py::test_other_environments_run[Breakout-MinAtar]": "test_minatar.py",
         "test_training.py::test_processes_with_one_seed_make_the_same_bits": "test_golden.py",
+        "test_video.py::test_every_backend_can_be_seen[TurtleBot3-v0-options0]": "test_web.py",
+        "test_web.py::test_the_pages_actions_are_pythons[qhat/TurtleBot3-v0]": "[CartPole-v1]",
+        "test_wrappers.py::test_an_option_that_the_reference_does_not_know_is_scored_where_it_is_known": (
+            "the others there"
+        ),
         "test_wrappers.py::test_a_resumed_run_with_wrappers_equals_one_that_never_stopped": "test_resume",
         "test_wrappers.py::test_the_command_line_takes_them_and_a_resume_remembers_them": "the others",
         "test_wrappers.py::test_wrappers_on_the_other_backends_train_and_are_judged[LunarLander-v3]": (

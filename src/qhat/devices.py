@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from qhat.errors import require
 
@@ -67,3 +69,23 @@ def machine() -> str:
         pass
     memory = psutil.virtual_memory().total / 2**30
     return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}"
+
+
+def once(function: Callable[..., Any], **told: Any) -> Callable[..., Any]:
+    """Return the function compiled as what runs once: in half the time, with less optimisation.
+
+    Args:
+        told: what `jax.jit` is told.
+    """
+    import jax
+    import jax.core
+
+    plain = jax.jit(function, **told)
+    quick = jax.jit(function, compiler_options={"xla_backend_optimization_level": 1}, **told)
+
+    def call(*arguments: Any) -> Any:
+        # Within another program there are no options of one's own.
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+        return (plain if traced else quick)(*arguments)
+
+    return call

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from qhat.devices import once
 from qhat.environments.base import Environment
 from qhat.environments.finite import sound
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
@@ -79,7 +80,7 @@ def play_compiled(
 
         return jax.lax.while_loop(unfinished, step, carry)
 
-    start = jax.jit(jax.vmap(begin))
+    start = once(jax.vmap(begin))
     play = jax.vmap(one_seed, in_axes=(0, 0, None, None))
     whole_play, pace = compiled(play), Pace(learns_at=-1)
 

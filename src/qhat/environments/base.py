@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-import functools
 from typing import Any
 
 import equinox as eqx
@@ -10,6 +9,7 @@ import jax
 from jaxtyping import Array, Bool, Float, Int
 
 from qhat.actions import Actions
+from qhat.devices import once
 from qhat.errors import require
 
 
@@ -133,6 +133,8 @@ class Environment(abc.ABC):
         return None
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _start(environment: Environment, keys: Array) -> tuple[Any, Array]:
+def _reset(environment: Environment, keys: Array) -> tuple[Any, Array]:
     return jax.vmap(environment.reset)(keys)
+
+
+_start = once(_reset, static_argnums=0)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from qhat.devices import once
 from qhat.environments.host import HostEnvironment
 from qhat.training.bridge import GOES_ON, Bridge, Rows, timestep
 from qhat.training.compiler import Compiled, compiled, held
@@ -39,9 +40,12 @@ class HostLoop:
         """Return a fresh state for the seeds of `keys` `[S]`."""
         observation = self.environment.start()
         seed_keys = jax.vmap(jax.random.split)(keys)[:, 1]
-        seeds = jax.jit(jax.vmap(lambda key, *seen: self.program.init(key, seen[0], None, *seen[1:])))(
-            seed_keys, observation, *self._legal()
-        )
+
+        def one(key: Array, *seen: Array) -> SeedState:
+            return self.program.init(key, seen[0], None, *seen[1:])
+
+        begin = once(jax.vmap(one))
+        seeds = begin(seed_keys, observation, *self._legal())
         return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
 
     def zeros(self, like: Any) -> Any:
@@ -56,7 +60,7 @@ class HostLoop:
         def one(key: Array, seed: SeedState, observation: Array, legal: Array | None = None) -> SeedState:
             return self.program.begin(seed, observation, None, legal, key, steps)
 
-        again = jax.jit(jax.vmap(one), donate_argnums=1)
+        again = once(jax.vmap(one), donate_argnums=1)
         return TrainState(state.clock, again(keys, state.seeds, observation, *self._legal()))
 
     def _legal(self) -> list[np.ndarray]:

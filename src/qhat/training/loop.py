@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from qhat.devices import once
 from qhat.environments.base import SEEDS, Environment
 from qhat.training.compiler import Compiled, compiled, held
 from qhat.training.iteration import Program, split
@@ -41,7 +42,7 @@ class Loop:
 
         # Made where it will be, and so once.
         there = None if self.devices == 1 else self._layout()[1]
-        seeds = jax.jit(jax.vmap(one), out_shardings=there)(seed_keys, observation, state)
+        seeds = once(jax.vmap(one), out_shardings=there)(seed_keys, observation, state)
         return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
 
     def restart(self, state: TrainState, keys: Array) -> TrainState:
@@ -56,7 +57,7 @@ class Loop:
             legal = self.environment.legal(environment)
             return self.program.begin(seed, observation, environment, legal, key, steps)
 
-        again = jax.jit(jax.vmap(one), donate_argnums=1)
+        again = once(jax.vmap(one), donate_argnums=1)
         return TrainState(state.clock, again(keys, state.seeds, observation, environment))
 
     def compile(self, longest: int, like: TrainState | None = None) -> Advance:
