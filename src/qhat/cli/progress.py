@@ -20,6 +20,9 @@ from qhat.report.reading import CLIPPED
 from qhat.runs.folder import RunFolder
 from qhat.schedules import FIXED, schedules
 
+WIDE = 110
+"""Columns of a terminal in which everything fits in a line."""
+
 
 def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float) -> dict[str, Any]:
     """Train with a live progress line on stderr; return what `--json` prints."""
@@ -61,7 +64,7 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
             for sentence in now.faults[told:]:
                 bar.console.print(f"[yellow]warning:[/] {escape(sentence)}", soft_wrap=True)
             told = len(now.faults)
-            bar.update(task, completed=min(now.step, now.steps), words=_words(now))
+            bar.update(task, completed=min(now.step, now.steps), words=_words(now, console.width < WIDE))
 
         try:
             run = experiment.train(config.env, config, progress=tell, should_stop=stop)
@@ -108,10 +111,14 @@ def _resuming(config: TrainConfig) -> list[str]:
     return [f"going on at step {step:,}. {FIXED}", *(f"  {line}" for line in lines)]
 
 
-def _words(now: Any) -> str:
+def _words(now: Any, narrow: bool) -> str:
+    """Say how it goes; in a terminal of 80 columns less of it: the bar and the time left have to fit."""
+
     def number(value: float) -> str:
         return "–" if math.isnan(value) else f"{value:.1f}"
 
+    if narrow:
+        return f"step {now.step:,} · greedy {number(now.evaluation)} · {now.steps_per_second:,.0f} steps/s"
     return (
         f"step {now.step:,}/{now.steps:,} · score {number(now.score)} · greedy"
         f" {number(now.evaluation)} · ε {now.epsilon:.2f} · {now.steps_per_second:,.0f} steps/s"
