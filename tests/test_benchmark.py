@@ -85,6 +85,8 @@ def test_rows_are_the_fresh_scores_of_every_seed_and_are_measured_once(base: Pat
     assert all(own.steps == 900 and own.command == "second" and (own.seconds or 0) > 0 for own in rows)
     monkeypatch.setattr(running.Run, "evaluate", lambda *_: pytest.fail("judged again"))
     assert running.gathered(base, TASK, range(1_000), EPISODES) == rows
+    assert running.gathered(base, TASK, range(1_000), EPISODES, judging=False) == rows
+    assert running.gathered(base, TASK, range(1_000), EPISODES + 1, judging=False) == []
     assert running.gathered(base, TASK, range(5, 1_000), EPISODES) == []
 
 
@@ -104,6 +106,16 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(base: Pa
     for name in ("config.json", "metrics.csv", "eval.csv"):
         (path / name).write_bytes((running.run_folder(base, TASK, 0, 2) / name).read_bytes())
     assert running.trained(TASK.config(2, 0, path), "x").summary()["step"] == 900
+
+
+def test_a_table_of_nothing_is_not_written(tmp_path: Path):
+    words = "benchmark classic --table --run-dir none --out page.md"
+    ended = subprocess.run(
+        [sys.executable, "-m", "qhat", *words.split()], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "No task of suite 'classic' has a finished run in 'none'" in " ".join(ended.stderr.split())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

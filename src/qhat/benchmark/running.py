@@ -114,8 +114,7 @@ def judged(
 ) -> dict[str, Any]:
     """Play fresh episodes with every seed's best and last weights, if they did not; return the notes."""
     notes, step = read_notes(run.folder.path), run.summary()["step"]
-    scores = notes.get("scores", {})
-    if scores.get("step") == step and scores.get("episodes") == episodes:
+    if is_judged(notes, step, episodes):
         return notes
     scores = {"step": step, "episodes": episodes, "date": datetime.date.today().isoformat()}
     for which in WHICH:
@@ -127,10 +126,25 @@ def judged(
     return notes
 
 
+def is_judged(notes: Mapping[str, Any], step: int, episodes: int) -> bool:
+    """Whether the notes have the scores of that step's weights."""
+    scores = notes.get("scores", {})
+    return scores.get("step") == step and scores.get("episodes") == episodes
+
+
 def gathered(
-    base: Path, task: Task, seeds: range, episodes: int, tell: Callable[[str], None] = lambda _: None
+    base: Path,
+    task: Task,
+    seeds: range,
+    episodes: int,
+    tell: Callable[[str], None] = lambda _: None,
+    judging: bool = True,
 ) -> list[Row]:
-    """Return the rows of a task's finished runs with seeds of `seeds`; judge those that are not yet."""
+    """Return the rows of a task's finished runs with seeds of `seeds`.
+
+    Args:
+        judging: judge those that are not yet; else they are left out.
+    """
     rows: dict[int, list[Row]] = {}
     for path in sorted(run_folder(base, task, 0, 1).parent.glob("seeds-*")):
         named = FOLDER.fullmatch(path.name)
@@ -148,6 +162,9 @@ def gathered(
             tell(f"left out: '{path}', which is not finished")
             continue
         run = Run.open(path)
+        if not judging and not is_judged(read_notes(path), run.summary()["step"], episodes):
+            tell(f"left out: '{path}', which is not judged yet")
+            continue
         for row in _rows(task, config, judged(run, task, episodes, tell)):
             # A seed that is in two runs is the same twice: its number decides all that is random in it.
             rows.setdefault(row.seed, []).append(row)

@@ -91,8 +91,8 @@ def run(words: Sequence[str]) -> int:
     page, kept = _written(told, suite, base, rows)
     outcome: dict[str, Any] = {
         "suite": suite.name,
-        "page": str(page),
-        "table": str(page.with_suffix(".csv")),
+        "page": None if page is None else str(page),
+        "table": None if page is None else str(page.with_suffix(".csv")),
         "runs": str(base),
         "interrupted": session.stop() if session.stop else False,
         "tasks": {task.env: _scores(task, kept.get(task.env, ())) for task in suite.tasks},
@@ -184,10 +184,10 @@ def _command(told: Benchmark, first: int | None) -> str:
 
 def _written(
     told: Benchmark, suite: Suite, base: Path, rows: dict[str, list[Row]]
-) -> tuple[Path, dict[str, list[Row]]]:
+) -> tuple[Path | None, dict[str, list[Row]]]:
     """Write the page and its data; return where, and the rows in it.
 
-    Tasks without a finished run keep the rows that the table had.
+    Tasks without a finished run keep the rows that the table had. Without any row nothing is written.
     """
     from qhat.benchmark.page import page
 
@@ -198,6 +198,8 @@ def _written(
         for row in read_rows(data):
             if row.task in names and not rows.get(row.task):
                 kept.setdefault(row.task, []).append(row)
+    if not kept:
+        return None, kept
     write_rows(data, [row for task in suite.tasks for row in kept.get(task.env, ())])
     write_text(out, page(suite, kept))
     return out, kept

@@ -58,10 +58,10 @@ class Session:
         tasks = self.tasks if check else self.suite.tasks
         rows = {}
         for task in tasks:
-            if stop():
-                break
             seeds = self._seeds(task) if check else range(task.first, page.REPORTING[-1] + 1)
-            rows[task.env] = running.gathered(self.base, task, seeds, self.episodes, self._say)
+            rows[task.env] = running.gathered(
+                self.base, task, seeds, self.episodes, self._say, judging=not stop()
+            )
         return rows
 
     def _train(self, task: Task, seeds: range, at: str, stop: _Stop) -> None:
@@ -98,7 +98,10 @@ class Session:
             interval = best["interval"]
             told = f"[{interval[0]:.4g}, {interval[1]:.4g}]" if interval else "one seed: no interval"
             self._say(f"{name:<22} IQM {best['iqm']:.4g} {told}, {len(best['seeds'])} seeds")
-        self._say(f"written: {outcome['page']} and {outcome['table']}")
+        if outcome["page"] is None:
+            self._say("no run is finished yet: no table is written")
+        else:
+            self._say(f"written: {outcome['page']} and {outcome['table']}")
         if "check" in outcome and not failures:
             self._say("check: no interval has moved down")
         for sentence in failures:
