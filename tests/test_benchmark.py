@@ -175,7 +175,7 @@ def test_the_page_says_what_is_lost_and_what_was_not_run():
     assert "Not run yet: Acrobot-v1." in text
     lines = {line.split(" | ")[1]: line for line in text.splitlines() if "| rlox" in line or " | " in line}
     assert lines["Low"].endswith("| ahead |")
-    assert lines["Mid"].endswith("| within our interval, with 2 times of its steps |")
+    assert lines["Mid"].endswith("| within our interval, with 2 times its steps |")
     assert lines["High"].endswith("| **behind** |")
     assert text.count("\n- CartPole-v1: ") == 1
     assert "- CartPole-v1: High has 99 at 600 steps, qhat 15.0 [10.0, 20.0]" in text

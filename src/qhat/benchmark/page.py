@@ -129,11 +129,11 @@ def _verdict(theirs: Published, own: Summary, steps: int) -> str:
         standing = "within our interval"
     if theirs.steps is None or theirs.steps == steps:
         return standing
-    return f"{standing}, with {_times(steps / theirs.steps)} of its steps"
+    return f"{standing}, with {_times(steps / theirs.steps)} its steps"
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.0%}" if ratio < 1 else f"{ratio:.3g} times"
+    return f"{ratio:.0%} of" if ratio < 1 else f"{ratio:.3g} times"
 
 
 def _beside(suite: Suite, rows: Mapping[str, Sequence[Row]]) -> list[str]:
