@@ -382,7 +382,7 @@ def test_one_seed_has_no_interval_anywhere(facts: Facts, browser: Browser, tmp_p
         (["{run}", "--out", "page.pdf"], "ends in .html"),
         (["{run}", "{run}/../run"], "named twice"),
         (["{run}", "--out", "{run}/config.json/page.html"], "cannot be made"),
-        (["{run}/videos"], "it has no config.json"),
+        (["{run}/checkpoints"], "it has no config.json"),
     ],
 )
 def test_a_mistake_is_a_sentence(run_folder: Path, words: list[str], sentence: str):
