@@ -14,7 +14,6 @@ LONG: Mapping[str, str] = MappingProxyType(
         "test_cli.py::test_a_run_stopped_before_its_first_evaluation_is_evaluated_once": "test_newcomer.py",
         "test_envpool.py::test_a_run_trains_stops_goes_on_and_is_judged_by_gymnasium": "test_host.py",
         "test_export.py::test_every_backend_rolls_out[TurtleBot3-v0-dqn]": "test_web.py",
-        "test_faults.py::test_a_run_whose_restarts_are_used_up_stops_saved_and_goes_on": "the others there",
         "test_faults.py::test_an_environment_that_raises_leaves_a_checkpoint[async-1]": "[sync-20]",
         "test_guard.py::test_a_stopped_seed_stays_so_until_it_is_told_to_skip": "the others there",
         "test_guard.py::test_the_host_loop_has_the_same_guard[async]": "[sync]",
@@ -38,8 +37,7 @@ LONG: Mapping[str, str] = MappingProxyType(
         "test_training.py::test_a_warm_start_keeps_the_support_that_its_weights_mean": "the other one",
         "test_training.py::test_cartpole_is_learned_and_judged_by_gymnasium": "make smoke",
         "test_training.py::test_other_environments_run[Breakout-MinAtar]": "test_minatar.py",
-        "test_video.py::test_every_backend_can_be_seen[TurtleBot3-v0-options0]": "test_web.py",
-        "test_web.py::test_the_pages_actions_are_pythons[qhat/TurtleBot3-v0]": "[CartPole-v1]",
+        "test_video.py::test_every_backend_can_be_seen[TurtleBot3-v0-options0]": "the films there",
         "test_wrappers.py::test_an_option_that_the_reference_does_not_know_is_scored_where_it_is_known": (
             "the others there"
         ),

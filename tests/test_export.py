@@ -320,6 +320,7 @@ def test_every_backend_rolls_out(env: str, name: str, tmp_path: Path):
     made = qhat.export(run, observations=FEW)
     assert made.parity["onnxruntime"]["observations"] >= FEW
     assert made.parity["episodes"]["steps"] > 10
+    assert made.parity["episodes"]["numpy_steps"] > 0
     about = read(made)
     if env == "TurtleBot3-v0":
         assert about["observation"]["names"][24:] == ["goal_bearing", "goal_distance"]

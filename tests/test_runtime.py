@@ -201,6 +201,10 @@ def away(policy: Policy) -> int:
     return 1 - policy.act(SEEN)
 
 
+def test_a_folder_is_named_by_its_file_too(folder: Path):
+    assert Policy.load(folder / "policy.json").act(SEEN) == Policy.load(folder).act(SEEN)
+
+
 def test_the_watchdog_takes_the_safe_action(policy: Policy):
     robot, clock = runner(policy, safe_action=away(policy))
     assert robot.command() == away(policy)
@@ -219,6 +223,8 @@ def test_the_watchdog_takes_the_safe_action(policy: Policy):
     robot.observe(SEEN, stamp=7.0)
     assert robot.command(now=7.1) == policy.act(SEEN)
     assert robot.safe_count == 4
+    robot.act(SEEN, stamp=1.7e9, now=5.0)
+    assert "another clock's: see Runner(clock=)" in robot.reason
     robot.reset()
     assert robot.command() == away(policy)
 

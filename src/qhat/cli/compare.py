@@ -91,9 +91,7 @@ def _show(comparison: Comparison) -> None:
                 f"P({escape(x)} > {escape(y)}) = {_told(part.improvement[x, y], 2)}", soft_wrap=True
             )
         console.print()
-    # What is scaled is the aggregate alone.
-    scales = comparison.scales if comparison.aggregate is not None else {}
-    for env, (zero, one, rule) in scales.items():
+    for env, (zero, one, rule) in comparison.scales.items():
         console.print(f"scale of {escape(env)}: 0 is {zero:g}, 1 is {one:g} ({rule})", soft_wrap=True)
     if any(own.iqm.ci95 is not None for part in comparison.parts for own in part.standings):
         console.print(escape("[low, high]: 95% intervals by a stratified bootstrap over seeds."))

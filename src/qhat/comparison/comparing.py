@@ -79,6 +79,8 @@ def compare(
             tasks, scored, curves, scales, environments[0].source, axis, repetitions
         )
         notes += more
+        # What is scaled is the aggregate alone.
+        scales = scales if aggregate is not None else {}
     if alone := [f"{part.name}: {own.label}" for part in environments for own in part.alone]:
         notes.append(f"One seed, and so no interval: {'; '.join(alone)}. Train more: qhat train --seeds 5.")
     if any(ends is not None and ends[0] == ends[1] for part in environments for ends in _intervals(part)):
