@@ -156,7 +156,10 @@ class TrainConfig:
         require(isinstance(self.env, str), f"env is {brief(self.env)}; expected an id.")
         good = isinstance(self.recipe_name, str) and NAMED.fullmatch(self.recipe_name) is not None
         require(good, f"--recipe is {brief(self.recipe_name)}; expected a name of letters and digits.")
-        require(isinstance(self.recipe, Recipe), f"recipe is {brief(self.recipe)}; expected a Recipe.")
+        require(
+            isinstance(self.recipe, Recipe),
+            f"recipe is {brief(self.recipe)}; expected a Recipe, as qhat.recipes.get('dqn') returns.",
+        )
         good = isinstance(self.seed, int) and not isinstance(self.seed, bool)
         require(good, f"--seed is {brief(self.seed)}; expected a whole number.")
         for name in ("max_seconds", "env_timeout"):
