@@ -15,7 +15,7 @@ help:
 	@echo "make smoke   train two short tasks, and fail where they learn less than the pinned table says"
 	@echo "make check   lint and types"
 	@echo "make format  put the code into the project's format"
-	@echo "make bench   run the peers beside us (a venv of their own; about 15 minutes)"
+	@echo "make bench   run the peers beside us (in venvs of their own; about half an hour)"
 	@echo "make setup   only make the .venv"
 
 $(READY): pyproject.toml constraints.txt

@@ -8,6 +8,8 @@ import sys
 import venv
 from pathlib import Path
 
+import psutil
+
 HERE = Path(__file__).resolve().parent
 PLACES = {
     "peers": ("requirements.txt", ".venv-bench"),
@@ -49,5 +51,5 @@ def required(name: str) -> tuple[str, ...]:
 
 
 def load() -> str:
-    """Return the load average of the last minute, where the system has one."""
-    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    """Return the share of the processors that is in use now: what others do beside the benchmark."""
+    return f"{psutil.cpu_percent(interval=1.0):.0f}%"

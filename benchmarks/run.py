@@ -155,7 +155,7 @@ def main() -> int:
     rounds = 1 if options.quick else ROUNDS
     facts = {
         "machine": machine(),
-        "load before the start": peers_environment.load(),
+        "processors in use before the start": peers_environment.load(),
         "date": datetime.date.today().isoformat(),
         "command": _command(options.quick, options.only),
         "rounds": "1, cut short: these figures mean nothing" if options.quick else str(rounds),
