@@ -56,3 +56,14 @@ def test_a_named_recipe_is_taken_as_it_is():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["dqn", "1", str(TrainConfig("Acrobot-v1").steps), "2"], done.stderr
+
+
+def test_what_a_preset_has_on_can_be_turned_off():
+    assert PRESETS["Acrobot-v1"].recipe.layer_norm
+    code = (
+        "from qhat.cli.train import _read\n"
+        "told = _read(['Acrobot-v1', '--no-layer-norm', '--normalise'])\n"
+        "print(told.recipe.layer_norm, told.recipe.normalise)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "True"], done.stderr

@@ -64,7 +64,7 @@ class Recipe:
     """From an observation to features; auto takes the one that fits its shape."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers after the torso."""
-    layer_norm: tyro.conf.FlagCreatePairsOff[bool] = False
+    layer_norm: bool = False
     """Normalise what enters each hidden layer's ReLU."""
     n_step: int = 1
     """Rewards summed before bootstrapping (fewer at an episode's end)."""
@@ -78,7 +78,7 @@ class Recipe:
     """How the executed action departs from the greedy one."""
     target: Target = Hard()
     """How the target network follows."""
-    normalise: tyro.conf.FlagCreatePairsOff[bool] = False
+    normalise: bool = False
     """Show the network observations in standard deviations from their running mean, within ±10."""
     gamma: float = 0.99
     """γ, the discount per environment step."""

@@ -87,7 +87,7 @@ def _number(flag: str, text: str, wanted: str, optional: bool) -> str:
 
 
 def _flags(kind: type) -> Iterator[tuple[str, tuple[str, bool, bool]]]:
-    """Yield every flag that takes a value: what number (if one), whether several, whether none will do."""
+    """Yield every flag: what number it takes (if one), whether several, whether none will do."""
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
         hint, name = hints[field.name], field.name
@@ -107,4 +107,8 @@ def _flags(kind: type) -> Iterator[tuple[str, tuple[str, bool, bool]]]:
             wanted = (
                 {int: WHOLE, float: REAL, bool: SWITCH}.get(inner, "") if isinstance(inner, type) else ""
             )
-            yield "--" + name.replace("_", "-"), (wanted, several, optional)
+            flag = name.replace("_", "-")
+            yield f"--{flag}", (wanted, several, optional)
+            # What a preset may have on can be turned off: the parser makes a pair of a plain truth value.
+            if hints[field.name] is bool:
+                yield f"--no-{flag}", (wanted, several, optional)
