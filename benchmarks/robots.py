@@ -1,4 +1,4 @@
-"""Robots by their presets: `python benchmarks/robots.py` writes docs/results/robots.md.
+"""Robots by their presets, from a cold start: writes docs/results/robots_cold.md.
 
 Every seed is trained by `qhat train TASK --seed K` in a process of its own, with an empty compilation
 cache, one after the other on the idle machine; wall time is that process's, from start to end. Its best
@@ -58,8 +58,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="number of the first seed")
     parser.add_argument("--only", nargs="*", default=[], choices=list(TASKS), help="all unless given")
-    parser.add_argument("--keep", type=Path, default=ROOT / "docs" / "results" / "robots.json")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "robots.md")
+    parser.add_argument("--keep", type=Path, default=ROOT / "docs" / "results" / "robots_cold.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "robots_cold.md")
     told = parser.parse_args()
     done = json.loads(told.keep.read_text()) if told.keep.exists() else {}
     for name in told.only or TASKS:
@@ -134,7 +134,7 @@ def behind(done: dict[str, dict[str, Any]]) -> str:
 def _page(first: int, lines: list[str], lost: str) -> str:
     return "\n".join(
         [
-            "# Robots",
+            "# Robots from a cold start",
             "",
             f"Seeds from {first} on, {datetime.date.today()}. Every one is trained by",
             "`qhat train TASK --seed K` in a process of its own with an empty compilation cache, and",

@@ -210,9 +210,9 @@ SUITES: Mapping[str, Suite] = MappingProxyType(
             _minatar(
                 "minatar-5m",
                 "MinAtar, five million frames",
-                "Sticky actions (0.1) and all six actions, five million frames, one recipe for all games: the"
-                " preset with the squared error, a normalised hidden layer, and an update per twelve frames"
-                " in place of four.",
+                "Sticky actions (0.1) and all six actions, five million frames, one recipe for all games:"
+                " the preset with the squared error, a normalised hidden layer, and an update per twelve"
+                " frames in place of four.",
                 {
                     "recipe": _FIVE_MILLION,
                     "steps": 5_000_000,
