@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +15,19 @@ import numpy as np
 import pytest
 
 import qhat
+from qhat.benchmark.suites import suite_of
+from qhat.config import TrainConfig
 from qhat.diagnosis import Diagnosis
+from qhat.environments.wrappers import RewardScale
+from qhat.presets import PRESETS
+from qhat.recipe import Recipe
+from qhat.recipes import RECIPES
 from qhat.report import curves, reading
 from qhat.report.advice import again
 from qhat.report.findings import FINE, NOTE, UNKNOWN, WARNING, findings
 from qhat.report.measure import Measured
 from qhat.report.reading import Evaluated, Facts, Trace
+from qhat.report.spelling import OF_A_RUN
 from qhat.runs.folder import RunFolder
 from qhat.statistics import Score
 
@@ -122,6 +133,54 @@ def test_a_command_is_made_of_the_runs_own():
     assert again(strange, "--layer-norm") == "qhat train 'a;' rm -rf '~' '$(b)' --layer-norm"
     unknown = some_facts(command="python 'my")
     assert again(unknown) == "qhat train CartPole-v1 --steps 1200 --seeds 2 --recipe rainbow_lite"
+    outside = some_facts(command="python my.py", recipe=None)
+    assert again(outside) == "", "no flag spells a part from outside the package"
+
+
+BEGUN = [
+    TrainConfig.of("Breakout-MinAtar", **suite_of("minatar-5m").task("Breakout-MinAtar").settings),
+    TrainConfig.of("Acrobot-v1", seeds=3, seed=7, keep=2, wrap=(RewardScale(0.1),)),
+    TrainConfig("CartPole-v1", recipe=dataclasses.replace(LITE, learning_rate=1 / 3), on_nan="skip"),
+    TrainConfig("CartPole-v1", "mine", dataclasses.replace(LITE, hidden=(7, 9), learning_rate_end=None)),
+    *(TrainConfig("CartPole-v1", name, recipe) for name, recipe in RECIPES.items()),
+    *(TrainConfig.of(name, seeds=2) for name in PRESETS),
+]
+
+
+READ = """
+import json, sys
+from qhat.cli.train import _read
+print(json.dumps([_read(words).to_json() for words in json.load(sys.stdin)]))
+"""
+
+
+def fitted(recipe: dict[str, Any], shape: list[int]) -> Recipe:
+    """As its environment gets it; the paper is no setting."""
+    told = Recipe.from_json(recipe)
+    return dataclasses.replace(told, torso=told.torso.fitted(tuple(shape)), paper="")
+
+
+def test_a_run_that_python_began_has_a_command_with_all_of_its_settings():
+    every, commands = [json.loads(json.dumps(config.to_json())) for config in BEGUN], []
+    for written in every:
+        written["spec"] = {"shape": [10, 10, 4] if "MinAtar" in written["env"] else [4]}
+        recipe = fitted(written["recipe"], written["spec"]["shape"])
+        began = reading.baseline_of(written, recipe)
+        words = shlex.split(
+            again(some_facts(command="python a.py", config=written, recipe=recipe, baseline=began))
+        )
+        assert words[:2] == ["qhat", "train"]
+        commands.append(words[2:])
+    done = subprocess.run(
+        [sys.executable, "-c", READ], input=json.dumps(commands), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for written, told in zip(every, json.loads(done.stdout), strict=True):
+        shape = written["spec"]["shape"]
+        assert fitted(told["recipe"], shape) == fitted(written["recipe"], shape)
+        # No command knows a name of one's own.
+        assert told["recipe_name"] == written["recipe_name"].replace("mine", "qhat")
+        assert {name: told[name] for name in OF_A_RUN} == {name: written[name] for name in OF_A_RUN}
 
 
 def test_axes_have_round_numbers():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 
 from qhat.policies import Greedy
-from qhat.presets import NAME as PRESET
 from qhat.report.reading import Facts
+from qhat.report.spelling import words_of
 from qhat.targets import Hard
 
 DROPPED = {"--run-dir": 1, "--resume": 0, "--json": 0}
@@ -16,7 +16,9 @@ DROPPED = {"--run-dir": 1, "--resume": 0, "--json": 0}
 def again(facts: Facts, *changes: str) -> str:
     """Return the command that trains anew with some settings changed, in a folder of its own.
 
-    It is made of the run's command.txt, which may be somebody else's: every word of it is quoted.
+    It is made of the run's command.txt, which may be somebody else's: every word of it is quoted. Where
+    something else than `qhat train` began the run, it is made of the settings; empty where no flags spell
+    them.
 
     Args:
         changes: flags, each with one value or none.
@@ -26,8 +28,9 @@ def again(facts: Facts, *changes: str) -> str:
     except ValueError:
         words = []
     if words[:2] != ["qhat", "train"]:
-        words = ["qhat", "train", facts.env, "--steps", str(facts.steps), "--seeds", str(facts.seeds)]
-        words += [] if facts.recipe_name == PRESET else ["--recipe", facts.recipe_name]
+        words = words_of(facts)
+        if not words:
+            return ""
     drops, kept, skip = dict(DROPPED), [], 0
     for at, word in enumerate(changes):
         if word.startswith("--"):

@@ -123,7 +123,7 @@ def read_facts(path: Path) -> Facts:
         folder=folder,
         config=config,
         recipe=recipe,
-        baseline=_baseline(config, recipe),
+        baseline=baseline_of(config, recipe),
         system=system,
         command=command,
         evaluated=evaluated,
@@ -153,7 +153,7 @@ def _object(path: Path) -> dict[str, Any]:
     return told
 
 
-def _baseline(config: Mapping[str, Any], recipe: Recipe | None) -> Recipe | None:
+def baseline_of(config: Mapping[str, Any], recipe: Recipe | None) -> Recipe | None:
     """Return the recipe that the run's own began from, with the torso that its observations get."""
     name, preset = config.get("recipe_name"), preset_of(config["env"])
     told = (

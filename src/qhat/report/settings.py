@@ -8,23 +8,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from qhat.axis import AxisValue, spell
-from qhat.config import TrainConfig
 from qhat.environments.options import write_words
 from qhat.files import brief
 from qhat.presets import NAME as PRESET
-from qhat.presets import preset_of
 from qhat.report.advice import on
 from qhat.report.findings import WARNING, Finding
 from qhat.report.html import Html, command, details, join, table, tag
 from qhat.report.reading import Facts
-
-OF_A_RUN = (
-    "steps", "seeds", "seed", "eval_every", "eval_episodes", "save_every", "keep", "max_seconds",
-    "env_kwargs", "wrap", "demos", "init_from", "vector", "env_timeout", "env_restarts", "on_nan",
-)  # fmt: skip
-"""Settings of a run that are not its recipe's."""
-PRESETS_OWN = ("steps", "eval_every", "eval_episodes")
-"""Those that a preset has too."""
+from qhat.report.spelling import OF_A_RUN, default_of, words_of
 
 
 def typed(words: str, line: str) -> Html:
@@ -88,13 +79,9 @@ def _settings(facts: Facts) -> Iterable[tuple[str, str, str, bool]]:
             value = _spelled(getattr(facts.recipe, field.name))
             default = value if facts.baseline is None else _spelled(getattr(facts.baseline, field.name))
             yield _flag(field.name), value, default, value != default
-    preset = preset_of(facts.env) if facts.recipe_name == PRESET else None
-    defaults: Mapping[str, Any] = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     for name in OF_A_RUN:
         if name in facts.config:
-            default = getattr(preset, name) if preset and name in PRESETS_OWN else defaults[name]
-            default = {} if name == "env_kwargs" else default
-            value, default = _spelled(facts.config[name]), _spelled(default)
+            value, default = _spelled(facts.config[name]), _spelled(default_of(facts, name))
             yield _flag(name), value, default, value != default
     if facts.recipe is not None and facts.recipe.paper:
         yield "paper", facts.recipe.paper, "", False
@@ -142,6 +129,8 @@ def reproduce(facts: Facts) -> Html:
     packages = facts.system.get("packages")
     version = packages.get("qhat") if isinstance(packages, dict) else None
     parts = [typed("The run was started by:", facts.command)]
+    if not facts.command.startswith("qhat train ") and (words := words_of(facts)):
+        parts.append(typed("With its settings spelled out:", shlex.join(words)))
     parts.append(
         tag(
             "p",

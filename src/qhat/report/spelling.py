@@ -1,0 +1,91 @@
+"""A run as a command: the words that `qhat train` makes it anew from, read off its config.json.
+
+For runs that something else began (Python, a notebook, a suite), whose own command does not tell their
+settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from qhat.axis import AxisValue, spell
+from qhat.config import TrainConfig
+from qhat.environments import wrappers
+from qhat.environments.options import write_words
+from qhat.environments.wrappers import Wrapper
+from qhat.errors import UsageError
+from qhat.presets import NAME as PRESET
+from qhat.presets import preset_of
+from qhat.recipe import Recipe
+from qhat.recipes import DEFAULT, get
+from qhat.report.reading import Facts
+
+OF_A_RUN = (
+    "steps", "seeds", "seed", "eval_every", "eval_episodes", "save_every", "keep", "max_seconds",
+    "env_kwargs", "wrap", "demos", "init_from", "vector", "env_timeout", "env_restarts", "on_nan",
+)  # fmt: skip
+"""Settings of a run that are not its recipe's."""
+PRESETS_OWN = ("steps", "eval_every", "eval_episodes")
+"""Those that a preset has too."""
+ALWAYS = ("steps", "seeds")
+"""Those that a command says also where they are the defaults."""
+
+
+def words_of(facts: Facts) -> list[str]:
+    """Return the words; none where no flag spells a setting: a part from outside the package."""
+    try:
+        wrap = wrappers.listed(facts.config.get("wrap", []))
+    except UsageError:
+        return []
+    if facts.recipe is None:
+        return []
+    words = ["qhat", "train", facts.env, "--steps", str(facts.steps), "--seeds", str(facts.seeds)]
+    if facts.baseline is None:
+        words += ["--recipe", DEFAULT]
+    elif facts.recipe_name != PRESET:
+        words += ["--recipe", facts.recipe_name]
+    for name, value in (*_of_the_recipe(facts.recipe, facts.baseline), *_of_the_run(facts, wrap)):
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", *_spelled(value)]
+    return words
+
+
+def default_of(facts: Facts, name: str) -> Any:
+    """Return what a setting of `OF_A_RUN` is where nothing is said of it."""
+    preset = preset_of(facts.env) if facts.recipe_name == PRESET else None
+    if preset and name in PRESETS_OWN:
+        return getattr(preset, name)
+    fields = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    return {} if name == "env_kwargs" else fields[name]
+
+
+def _of_the_recipe(recipe: Recipe, baseline: Recipe | None) -> Iterator[tuple[str, Any]]:
+    began = get(DEFAULT) if baseline is None else baseline
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        if field.name != "paper" and value != getattr(began, field.name):
+            yield field.name, value
+
+
+def _of_the_run(facts: Facts, wrap: tuple[Wrapper, ...]) -> Iterator[tuple[str, Any]]:
+    for name in OF_A_RUN:
+        value, default = facts.config.get(name), default_of(facts, name)
+        value = wrap if name == "wrap" else tuple(value) if isinstance(value, list) else value
+        if name in facts.config and name not in ALWAYS and value != default:
+            yield name, value
+
+
+def _spelled(value: Any) -> list[str]:
+    if isinstance(value, AxisValue):
+        return [spell(value)]
+    if isinstance(value, Mapping):
+        return write_words(value)
+    if isinstance(value, tuple):
+        return [word for part in value for word in _spelled(part)]
+    # Every digit of a number: a rounded step size is another one.
+    return ["none" if value is None else str(value)]
