@@ -211,6 +211,26 @@ def test_minatar_has_one_preset_and_the_papers_conditions():
             assert config.recipe.learning_rate_steps == config.steps
 
 
+def test_the_readmes_table_is_of_the_pinned_pages():
+    root = Path(__file__).parent.parent
+    told = (root / "README.md").read_text().partition("## What it reaches")[2].partition("\n## ")[0]
+    table = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in told.splitlines()
+        if "-v" in line or "-MinAtar" in line
+    ]
+    pages = [(root / "docs" / "results" / f"{name}.md").read_text() for name in ("classic", "minatar-5m")]
+    lines = [line for text in pages for line in text.splitlines()]
+    assert len(table) == 6
+    for task, steps, ours, others in table:
+        assert any(
+            line.startswith(f"| {task}") and f"| {steps} |" in line and f"| {ours} |" in line
+            for line in lines
+        )
+        theirs = others.split()[0]
+        assert any(line.startswith(f"| {task} |") and f"| {theirs}" in line for line in lines), others
+
+
 def test_ranges_are_short():
     assert ranges([4, 0, 1, 2, 7]) == "0–2, 4, 7"
 
