@@ -154,6 +154,7 @@ def test_what_cannot_be_drawn_says_how_it_could_be():
         ("CartPole-v1 --steps", "--steps has no value; expected a whole number."),
         ("CartPole-v1 --steps --json", "--steps has no value; expected a whole number."),
         ("CartPole-v1 --recipe", "--recipe has no value; expected one."),
+        ("CartPole-v1 --layer-norm=yes", "--layer-norm is 'yes'; expected no value: leave out '=yes'."),
         ("CartPole-v1 --steps 10k", "--steps is '10k'; expected a whole number, such as 500 or 1e5."),
         ("CartPole-v1 --seeds=1.5", "--seeds is '1.5'; expected a whole number, such as 500 or 1e5."),
         ("CartPole-v1 --gamma 0,98", "--gamma is '0,98'; expected a number, such as 0.98."),

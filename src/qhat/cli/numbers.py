@@ -34,6 +34,8 @@ def plain(kind: type, words: Sequence[str]) -> list[str]:
         word = rest.pop(0)
         flag, equals, value = word.partition("=")
         flag = flag.replace("_", "-")
+        if flag in switches and equals:
+            raise UsageError(f"{flag} is '{value}'; expected no value: leave out '={value}'.")
         if not word.startswith("--") or flag in switches:
             (found if flag in switches else places).append(word)
             continue
