@@ -14,6 +14,7 @@ from qhat.joints import Each, Together
 from qhat.networks.dense import Dense, Noisy
 from qhat.networks.merge import Dueling, Plain
 from qhat.networks.torso import MLP, Impala, MinAtar
+from qhat.optimisers import Adam, RMSProp
 from qhat.policies import Double, Greedy, Softmax
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised, Uniform
@@ -37,6 +38,7 @@ AXES: dict[str, tuple[Any, ...]] = {
     "n_step": (1, 3),
     "sampler": (Uniform(), Prioritised()),
     "target": (Hard(every=10), Soft(tau=0.1)),
+    "optimiser": (Adam(), RMSProp(momentum=0.9, outside=True)),
     # Impala takes long to compile, and has tests of its own in test_torsos.py.
     "torso": (MLP(), MinAtar(filters=4), *([Impala()] if FULL else [])),
     "normalise": (False, True),

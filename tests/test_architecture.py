@@ -21,7 +21,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("demonstrations",),
     ("exploration",),
     ("replay",),
-    ("heads", "joints", "policies", "bonuses", "targets"),
+    ("heads", "joints", "policies", "bonuses", "targets", "optimisers"),
     ("networks",),
     ("recipe", "recipes", "presets", "schedules", "config", "arguments"),
     ("learner",),

@@ -21,6 +21,7 @@ from qhat.exploration import EpsilonGreedy
 from qhat.heads import Categorical, Expected
 from qhat.networks.merge import Dueling
 from qhat.networks.torso import MinAtar
+from qhat.optimisers import Adam, RMSProp
 from qhat.policies import Double, Softmax
 from qhat.recipe import AXES, Recipe
 from qhat.recipes import RECIPES, get
@@ -285,7 +286,9 @@ MEANINGLESS = [
     ({"gamma": float("nan")}, ["--gamma is nan"]),
     ({"learning_rate": 0.0}, ["--learning-rate is 0.0", "more than 0"]),
     ({"learning_rate": float("nan")}, ["--learning-rate is nan"]),
-    ({"adam_epsilon": -1.0}, ["--adam-epsilon is -1.0"]),
+    ({"optimiser": Adam(-1.0)}, ["adam:epsilon is -1.0", "more than 0"]),
+    ({"optimiser": RMSProp(decay=1.0)}, ["rmsprop:decay is 1.0", "[0, 1)"]),
+    ({"optimiser": RMSProp(momentum=-0.1)}, ["rmsprop:momentum is -0.1"]),
     ({"max_gradient_norm": 0.0}, ["--max-gradient-norm is 0.0"]),
     ({"replay_ratio": 0.0}, ["--replay-ratio is 0.0"]),
     ({"replay_ratio": -1.0}, ["--replay-ratio is -1.0"]),
@@ -349,6 +352,7 @@ def test_named_recipes_are_valid_and_survive_json(name: str):
             "sampler": values(Prioritised),
             "explore": values(EpsilonGreedy),
             "target": values(Soft),
+            "optimiser": values(RMSProp),
             "hidden": st.lists(st.integers(1, 512), max_size=3).map(tuple),
             "n_step": st.integers(1, 20),
             "gamma": st.floats(0, 1),

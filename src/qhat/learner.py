@@ -285,7 +285,7 @@ class Learner:
 
     @property
     def _optimiser(self) -> optax.GradientTransformation:
-        return optax.scale_by_adam(eps=self.recipe.adam_epsilon)
+        return self.recipe.optimiser.scaling()
 
 
 def _apart(parameters: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -17,6 +17,7 @@ from qhat.errors import UsageError, blaming, require
 from qhat.exploration import EpsilonGreedy
 from qhat.files import brief, read_json
 from qhat.heads import Expected
+from qhat.optimisers import Adam
 from qhat.policies import Double
 from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT
@@ -59,7 +60,7 @@ _SMALL = Recipe(
 _ROBOT = Recipe(
     policy=Double(), n_step=3, bins=(2,), hidden=(128, 128), layer_norm=True, target=Soft(0.005),
     batch_size=64, num_envs=8, replay_capacity=250_000, learning_starts=5_000,
-    learning_rate=1e-3, learning_rate_end=1e-4, adam_epsilon=1e-5, replay_ratio=0.75,
+    learning_rate=1e-3, learning_rate_end=1e-4, optimiser=Adam(1e-5), replay_ratio=0.75,
     max_gradient_norm=40.0, explore=EpsilonGreedy(1.0, 0.1, 10_000), sampler=Prioritised(),
 )  # fmt: skip
 
@@ -67,7 +68,7 @@ _ROBOT = Recipe(
 # One update per four frames, as in MinAtar's paper (arXiv:1903.03176). Found on Breakout.
 _MINATAR = dataclasses.replace(
     _SMALL, hidden=(128,), batch_size=32, num_envs=4, replay_ratio=0.25, learning_rate=3e-4,
-    replay_capacity=200_000, adam_epsilon=1e-5, max_gradient_norm=10.0,
+    replay_capacity=200_000, optimiser=Adam(1e-5), max_gradient_norm=10.0,
     explore=EpsilonGreedy(1.0, 0.05, 100_000), learning_starts=5_000,
 )  # fmt: skip
 
@@ -108,7 +109,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             dataclasses.replace(
                 _SMALL, head=Expected(delta=None), target=Soft(0.005), layer_norm=True, n_step=8,
                 gamma=0.995, learning_rate_end=5e-5, learning_rate_steps=280_000, replay_capacity=200_000,
-                explore=EpsilonGreedy(1.0, 0.02, 60_000), learning_starts=2_000, adam_epsilon=1e-5,
+                explore=EpsilonGreedy(1.0, 0.02, 60_000), learning_starts=2_000, optimiser=Adam(1e-5),
                 max_gradient_norm=10.0,
             ),
             steps=300_000, eval_every=10_000, eval_episodes=40,
@@ -144,7 +145,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             dataclasses.replace(
                 _SMALL, head=Expected(delta=None), layer_norm=True, n_step=5, target=Soft(0.005),
                 replay_ratio=0.25, learning_rate_steps=240_000, replay_capacity=200_000,
-                adam_epsilon=1e-5, max_gradient_norm=10.0, explore=EpsilonGreedy(1.0, 0.05, 40_000),
+                optimiser=Adam(1e-5), max_gradient_norm=10.0, explore=EpsilonGreedy(1.0, 0.05, 40_000),
             ),
             steps=250_000, eval_every=25_000, eval_episodes=50,
         ),

@@ -20,6 +20,7 @@ from qhat.joints import JOINTS, Joints, Together
 from qhat.networks.dense import LAYERS, Dense, Layer
 from qhat.networks.merge import MERGES, Merge, Plain
 from qhat.networks.torso import TORSOS, Auto, Torso
+from qhat.optimisers import OPTIMISERS, Adam, Optimiser
 from qhat.policies import POLICIES, Greedy, Policy, Softmax
 from qhat.replay.samplers import SAMPLERS, Sampler, Uniform
 from qhat.targets import TARGETS, Hard, Target
@@ -35,6 +36,7 @@ AXES: dict[str, tuple[type[AxisValue], ...]] = {
     "sampler": SAMPLERS,
     "explore": EXPLORES,
     "target": TARGETS,
+    "optimiser": OPTIMISERS,
 }
 """The axes whose values are parts, with the parts that qhat ships."""
 
@@ -78,18 +80,18 @@ class Recipe:
     """How the executed action departs from the greedy one."""
     target: Target = Hard()
     """How the target network follows."""
+    optimiser: Optimiser = Adam()
+    """What a gradient becomes before the step size scales it."""
     normalise: bool = False
     """Show the network observations in standard deviations from their running mean, within ±10."""
     gamma: float = 0.99
     """γ, the discount per environment step."""
     learning_rate: float = 1e-3
-    """Adam's step size at the first update."""
+    """Step size at the first update."""
     learning_rate_end: float | None = None
     """Step size from environment step `learning_rate_steps` on; none keeps `learning_rate`."""
     learning_rate_steps: int = 50_000
     """Environment steps over which the step size falls, on a line."""
-    adam_epsilon: float = 1e-8
-    """Adam's ε."""
     max_gradient_norm: float | None = None
     """Gradients are scaled down to this global norm; none is no clipping."""
     batch_size: int = 32
@@ -162,7 +164,6 @@ class Recipe:
         for name in (
             "learning_rate",
             "learning_rate_end",
-            "adam_epsilon",
             "replay_ratio",
             "max_gradient_norm",
         ):
@@ -229,10 +230,12 @@ class Recipe:
         """
         if not isinstance(data, Mapping):
             raise UsageError(f"A recipe is {brief(data)}; expected an object.")
-        fields = {field.name: field for field in dataclasses.fields(Recipe)}
-        if unknown := [name for name in data if name not in fields]:
+        fields, values = {field.name for field in dataclasses.fields(Recipe)}, dict(data)
+        if "adam_epsilon" in values:
+            # Of 0.1.0's first runs, which knew no other optimiser.
+            values["optimiser"] = {"name": Adam.name, "epsilon": values.pop("adam_epsilon")}
+        if unknown := [name for name in values if name not in fields]:
             raise UsageError(f"A recipe has no field {brief(unknown[0])}; was it made by another version?")
-        values = dict(data)
         for axis, shipped in AXES.items():
             if axis in values:
                 kinds = (*shipped, *(kind for kind in extra if kind.axis == axis))

@@ -13,6 +13,7 @@ from qhat.heads import Categorical, Expected, HLGauss, Implicit, Quantile
 from qhat.joints import Each
 from qhat.networks.dense import Noisy
 from qhat.networks.merge import Dueling
+from qhat.optimisers import Adam
 from qhat.policies import Double, Softmax
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
@@ -27,7 +28,7 @@ _small = Recipe(
     explore=EpsilonGreedy(start=1.0, end=0.1, steps=5_000),
     learning_rate=1e-3,
     learning_rate_end=1e-4,
-    adam_epsilon=1e-5,
+    optimiser=Adam(1e-5),
     max_gradient_norm=10.0,
 )
 
@@ -78,7 +79,7 @@ decqn = Recipe(
     learning_rate=1e-3,
     learning_rate_end=1e-4,
     learning_rate_steps=80_000,
-    adam_epsilon=1e-5,
+    optimiser=Adam(1e-5),
     max_gradient_norm=40.0,
     paper="https://arxiv.org/abs/2210.12566",
 )
@@ -116,7 +117,7 @@ qhat = Recipe(
     replay_ratio=0.5,
     learning_rate=2e-3,
     learning_rate_end=1e-4,
-    adam_epsilon=1e-5,
+    optimiser=Adam(1e-5),
     max_gradient_norm=10.0,
 )
 

@@ -10,9 +10,13 @@ from typing import Any, Literal
 
 from qhat.config import TrainConfig
 from qhat.errors import UsageError, near_miss
+from qhat.exploration import EpsilonGreedy
 from qhat.heads import Expected
+from qhat.optimisers import RMSProp
 from qhat.presets import GAMES, minatar
 from qhat.presets import SEEN_SEEDS as SEEN
+from qhat.recipe import Recipe
+from qhat.targets import Hard
 
 Number = int | float
 
@@ -138,6 +142,15 @@ _FIVE_MILLION = dataclasses.replace(
     minatar(5_000_000).recipe, head=Expected(delta=None), layer_norm=True, replay_ratio=1 / 12
 )
 
+# Young & Tian 2019 (arXiv:1903.03176), and what their program says where the paper is silent: an update per
+# frame, PyTorch's centred RMSProp with momentum. ε falls from the first frame on, not from frame 5,000.
+_PAPER = Recipe(
+    hidden=(128,), optimiser=RMSProp(decay=0.95, epsilon=0.01, outside=True, momentum=0.95),
+    learning_rate=2.5e-4, replay_ratio=1.0, num_envs=1, batch_size=32, replay_capacity=100_000,
+    learning_starts=5_000, explore=EpsilonGreedy(1.0, 0.1, 100_000), target=Hard(every=1_000), gamma=0.99,
+    paper="https://arxiv.org/abs/1903.03176",
+)  # fmt: skip
+
 
 def _minatar(name: str, title: str, about: str, settings: Mapping[str, Any]) -> Suite:
     tasks = []
@@ -218,6 +231,13 @@ SUITES: Mapping[str, Suite] = MappingProxyType(
                     "steps": 5_000_000,
                     "eval_every": 250_000,
                 },
+            ),
+            _minatar(
+                "minatar-dqn",
+                "MinAtar, the paper's DQN by qhat's engine",
+                "What others are measured by: the network, settings and optimiser of MinAtar's paper,"
+                " for a million frames. Sticky actions (0.1) and all six actions, as everywhere here.",
+                {"recipe": _PAPER, "eval_every": 50_000},
             ),
             _robots(),
             _smoke(),

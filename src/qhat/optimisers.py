@@ -1,0 +1,73 @@
+"""The axis `optimiser`: what a gradient becomes before the step size scales it."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
+
+from qhat._lazy import optax
+from qhat.axis import AxisValue
+from qhat.errors import require
+
+if TYPE_CHECKING:
+    from optax import GradientTransformation
+
+
+class Optimiser(AxisValue, abc.ABC):
+    """Rescales a gradient by what it saw of earlier ones."""
+
+    axis: ClassVar[str] = "optimiser"
+
+    @abc.abstractmethod
+    def scaling(self) -> GradientTransformation:
+        """Return the rescaling: without step size, and without sign."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Adam(Optimiser):
+    """m̂ / (√v̂ + ε) (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1; β₁ = 0.9, β₂ = 0.999)."""
+
+    name: ClassVar[str] = "adam"
+
+    epsilon: float = 1e-8
+    """ε, against division by a gradient that is nearly 0."""
+
+    def validate(self) -> None:
+        require(self.epsilon > 0, f"adam:epsilon is {self.epsilon}; expected more than 0.")
+
+    def scaling(self) -> GradientTransformation:
+        return optax.scale_by_adam(eps=self.epsilon)
+
+
+@dataclasses.dataclass(frozen=True)
+class RMSProp(Optimiser):
+    """g / √(E[g²] − E[g]² + ε): centred RMSProp (Graves 2013, arXiv:1308.0850, eq. 38 to 40).
+
+    DQN's own (Mnih et al. 2015, extended data table 1), with that paper's settings.
+    """
+
+    name: ClassVar[str] = "rmsprop"
+
+    decay: float = 0.95
+    """Share of the running means of g and g² that stays at an update."""
+    epsilon: float = 0.01
+    """ε, added to the variance under the root."""
+    outside: bool = False
+    """Whether ε is added to the root instead, as PyTorch does."""
+    momentum: float = 0.0
+    """Share of the last update that the next one keeps (heavy ball, Polyak 1964); 0 is none."""
+
+    def validate(self) -> None:
+        require(0 <= self.decay < 1, f"rmsprop:decay is {self.decay}; expected a share within [0, 1).")
+        require(self.epsilon > 0, f"rmsprop:epsilon is {self.epsilon}; expected more than 0.")
+        require(
+            0 <= self.momentum < 1, f"rmsprop:momentum is {self.momentum}; expected a share within [0, 1)."
+        )
+
+    def scaling(self) -> GradientTransformation:
+        scaled = optax.scale_by_stddev(self.decay, self.epsilon, eps_in_sqrt=not self.outside)
+        return optax.chain(scaled, optax.trace(self.momentum)) if self.momentum else scaled
+
+
+OPTIMISERS: tuple[type[Optimiser], ...] = (Adam, RMSProp)

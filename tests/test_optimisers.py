@@ -1,0 +1,64 @@
+"""Protects the axis `optimiser`: each value against its formula, written out in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qhat.optimisers import Adam, Optimiser, RMSProp
+from qhat.recipe import Recipe
+
+STEPS, SIZE = 7, 5
+
+
+def adam(gradients: np.ndarray, epsilon: float) -> list[np.ndarray]:
+    m, v, out = np.zeros(SIZE), np.zeros(SIZE), []
+    for t, g in enumerate(gradients, start=1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        out.append(m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + epsilon))
+    return out
+
+
+def rmsprop(gradients: np.ndarray, value: RMSProp) -> list[np.ndarray]:
+    """PyTorch's where ε is outside; Graves's (2013, eq. 38 to 40) where it is under the root."""
+    mean, square, velocity, out = np.zeros(SIZE), np.zeros(SIZE), np.zeros(SIZE), []
+    for g in gradients:
+        square = value.decay * square + (1 - value.decay) * g**2
+        mean = value.decay * mean + (1 - value.decay) * g
+        variance = square - mean**2
+        root = np.sqrt(variance) + value.epsilon if value.outside else np.sqrt(variance + value.epsilon)
+        velocity = value.momentum * velocity + g / root
+        out.append(velocity.copy())
+    return out
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Adam(),
+        Adam(0.01),
+        RMSProp(),
+        RMSProp(outside=True),
+        RMSProp(momentum=0.95, outside=True),
+        RMSProp(decay=0.0, epsilon=1e-3),
+    ],
+    ids=str,
+)
+def test_a_gradient_becomes_what_the_formula_says(value: Optimiser):
+    gradients = np.random.default_rng(0).normal(size=(STEPS, SIZE)).astype(np.float32)
+    scaling = value.scaling()
+    state = scaling.init(np.zeros(SIZE, np.float32))
+    if isinstance(value, RMSProp):
+        expected = rmsprop(gradients.astype(float), value)
+    else:
+        assert isinstance(value, Adam)
+        expected = adam(gradients.astype(float), value.epsilon)
+    for gradient, wanted in zip(gradients, expected, strict=True):
+        scaled, state = scaling.update(gradient, state)
+        np.testing.assert_allclose(np.asarray(scaled), wanted, rtol=2e-4, atol=1e-5)
+
+
+def test_a_recipe_that_knew_only_adam_is_read():
+    written = Recipe(optimiser=Adam(1e-5)).to_json()
+    del written["optimiser"]
+    assert Recipe.from_json({**written, "adam_epsilon": 1e-5}) == Recipe(optimiser=Adam(1e-5))
