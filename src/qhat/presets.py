@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from qhat.axis import to_json
+from qhat.bonuses import Munchausen
 from qhat.environments import options, wrappers
 from qhat.environments.scales import CONTROL
 from qhat.environments.wrappers import Wrapper
@@ -18,7 +19,7 @@ from qhat.exploration import EpsilonGreedy
 from qhat.files import brief, read_json
 from qhat.heads import Expected
 from qhat.optimisers import Adam
-from qhat.policies import Double
+from qhat.policies import Double, Softmax
 from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT
 from qhat.replay.samplers import Prioritised
@@ -65,9 +66,10 @@ _ROBOT = Recipe(
 )  # fmt: skip
 
 
-# One update per four frames, as in MinAtar's paper (arXiv:1903.03176). Found on Breakout.
+# An update per four frames. Without Munchausen's bonus a submarine in Seaquest never comes up for air.
 _MINATAR = dataclasses.replace(
-    _SMALL, hidden=(128,), batch_size=32, num_envs=4, replay_ratio=0.25, learning_rate=3e-4,
+    _SMALL, head=Expected(delta=None), policy=Softmax(), bonus=Munchausen(), layer_norm=True,
+    hidden=(128,), batch_size=32, num_envs=4, replay_ratio=0.25, learning_rate=3e-4,
     replay_capacity=200_000, optimiser=Adam(1e-5), max_gradient_norm=10.0,
     explore=EpsilonGreedy(1.0, 0.05, 100_000), learning_starts=5_000,
 )  # fmt: skip
