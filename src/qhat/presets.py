@@ -17,7 +17,7 @@ from qhat.environments.wrappers import Wrapper
 from qhat.errors import UsageError, blaming, require
 from qhat.exploration import EpsilonGreedy
 from qhat.files import brief, read_json
-from qhat.heads import Expected
+from qhat.heads import Expected, Quantile
 from qhat.optimisers import Adam
 from qhat.policies import Double, Softmax
 from qhat.recipe import Recipe
@@ -68,7 +68,7 @@ _ROBOT = Recipe(
 
 # An update per four frames. Without Munchausen's bonus a submarine in Seaquest never comes up for air.
 _MINATAR = dataclasses.replace(
-    _SMALL, head=Expected(delta=None), policy=Softmax(), bonus=Munchausen(), layer_norm=True,
+    _SMALL, head=Quantile(quantiles=25), policy=Softmax(), bonus=Munchausen(), layer_norm=True,
     hidden=(128,), batch_size=32, num_envs=4, replay_ratio=0.25, learning_rate=3e-4,
     replay_capacity=200_000, optimiser=Adam(1e-5), max_gradient_norm=10.0,
     explore=EpsilonGreedy(1.0, 0.05, 100_000), learning_starts=5_000,
