@@ -209,6 +209,8 @@ def test_minatar_has_one_preset_and_the_papers_conditions():
             assert config.env_kwargs == {"use_minimal_action_set": False}
             assert config.steps == (1_000_000 if suite.name == "minatar" else 5_000_000)
             assert config.recipe.learning_rate_steps == config.steps
+    paper = SUITES["minatar-dqn"].tasks[0].config(5, 0)
+    assert (paper.env_kwargs, paper.steps) == ({"use_minimal_action_set": False}, 1_000_000)
 
 
 def test_the_readmes_table_is_of_the_pinned_pages():
