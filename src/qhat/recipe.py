@@ -230,10 +230,7 @@ class Recipe:
         """
         if not isinstance(data, Mapping):
             raise UsageError(f"A recipe is {brief(data)}; expected an object.")
-        fields, values = {field.name for field in dataclasses.fields(Recipe)}, dict(data)
-        if "adam_epsilon" in values:
-            # Of 0.1.0's first runs, which knew no other optimiser.
-            values["optimiser"] = {"name": Adam.name, "epsilon": values.pop("adam_epsilon")}
+        fields, values = {field.name for field in dataclasses.fields(Recipe)}, upgraded(data)
         if unknown := [name for name in values if name not in fields]:
             raise UsageError(f"A recipe has no field {brief(unknown[0])}; was it made by another version?")
         for axis, shipped in AXES.items():
@@ -247,6 +244,15 @@ class Recipe:
             return Recipe(**values).validate()
         except TypeError:
             raise UsageError("A recipe has a field of the wrong type.") from None
+
+
+def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `to_json` of an earlier version wrote, as this version writes it."""
+    values = dict(data)
+    if "adam_epsilon" in values:
+        # Of 0.1.0's first runs, which knew no other optimiser.
+        values["optimiser"] = {"name": Adam.name, "epsilon": values.pop("adam_epsilon")}
+    return values
 
 
 def _whole(value: Any, least: int) -> bool:

@@ -22,7 +22,6 @@ from qhat.devices import machine
 from qhat.errors import require
 from qhat.experiment import Interrupted, train
 from qhat.files import read_json
-from qhat.recipe import Recipe
 from qhat.run import Run, program_of
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.lock import sole
@@ -50,8 +49,7 @@ def is_same(config: TrainConfig, folder: RunFolder) -> str | None:
     run = Run.open(folder.path)
     # What was written is fitted to the environment: a torso, bins.
     fitted = program_of(config.recipe, run.spec, config.wrap).recipe.to_json()
-    own = Recipe.from_json(written["recipe"]).to_json()
-    return next((key for key in fitted if own[key] != fitted[key]), None)
+    return next((key for key in fitted if written["recipe"].get(key) != fitted[key]), None)
 
 
 def is_finished(folder: RunFolder, steps: int) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 from qhat.errors import QhatError, UsageError, near_miss, require
 from qhat.files import brief, open_plain, read_json, read_text, require_plain_tree
+from qhat.recipe import upgraded
 
 DEPTH = 3
 """Levels of a run folder that have files of the run's own: checkpoints/STEP/manifest.json."""
@@ -122,7 +123,7 @@ class RunFolder:
                 isinstance(config[name], kind),
                 f"'{self.config}' is damaged: {name} is {brief(config[name])}, of the wrong type.",
             )
-        return config
+        return {**config, "recipe": upgraded(config["recipe"])}
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Write config.json, command.txt and system.json."""
