@@ -213,6 +213,9 @@ def test_minatar_has_one_preset_and_the_papers_conditions():
     assert (paper.env_kwargs, paper.steps) == ({"use_minimal_action_set": False}, 1_000_000)
 
 
+PINNED = ("classic", "minatar", "minatar-5m")
+
+
 def test_the_readmes_table_is_of_the_pinned_pages():
     root = Path(__file__).parent.parent
     told = (root / "README.md").read_text().partition("## What it reaches")[2].partition("\n## ")[0]
@@ -221,9 +224,9 @@ def test_the_readmes_table_is_of_the_pinned_pages():
         for line in told.splitlines()
         if "-v" in line or "-MinAtar" in line
     ]
-    pages = [(root / "docs" / "results" / f"{name}.md").read_text() for name in ("classic", "minatar-5m")]
+    pages = [(root / "docs" / "results" / f"{name}.md").read_text() for name in PINNED]
     lines = [line for text in pages for line in text.splitlines()]
-    assert len(table) == 6
+    assert len(table) == 8
     for task, steps, ours, others in table:
         assert any(
             line.startswith(f"| {task}") and f"| {steps} |" in line and f"| {ours} |" in line
