@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qhat.cli.numbers import plain
+from qhat.errors import UsageError
 from qhat.optimisers import Adam, Optimiser, RMSProp
 from qhat.recipe import Recipe
 
@@ -58,7 +62,30 @@ def test_a_gradient_becomes_what_the_formula_says(value: Optimiser):
         np.testing.assert_allclose(np.asarray(scaled), wanted, rtol=2e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "value", [Adam(), RMSProp(outside=True, momentum=0.95), RMSProp(epsilon=1e-8)], ids=str
+)
+@pytest.mark.parametrize("size", [1e-3, 1.0, 100.0])
+def test_a_gradient_that_hardly_changes_gives_numbers(value: Optimiser, size: float):
+    random = np.random.default_rng(0)
+    level = size * random.normal(size=512)
+    scaling = value.scaling()
+    state = scaling.init(np.zeros(512, np.float32))
+    step = jax.jit(scaling.update)
+    for at in range(600):
+        noise = 0.0 if at % 2 else 1e-4 * random.normal(size=512)
+        scaled, state = step(jnp.asarray(level * (1 + noise), jnp.float32), state)
+        assert np.isfinite(np.asarray(scaled)).all(), at
+
+
 def test_a_recipe_that_knew_only_adam_is_read():
     written = Recipe(optimiser=Adam(1e-5)).to_json()
     del written["optimiser"]
     assert Recipe.from_json({**written, "adam_epsilon": 1e-5}) == Recipe(optimiser=Adam(1e-5))
+    with pytest.raises(UsageError, match=r"both adam_epsilon \(0.1\) and an optimiser"):
+        Recipe.from_json({**Recipe().to_json(), "adam_epsilon": 0.1})
+
+
+def test_the_flag_that_was_names_the_one_that_is():
+    with pytest.raises(UsageError, match=r"now --optimiser: --optimiser adam:epsilon=1e-5\."):
+        plain(Recipe, ["--adam-epsilon", "1e-5"])

@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from qhat.axis import from_json, spell
 from qhat.config import TrainConfig
 from qhat.demonstrations.reading import joined, read
 from qhat.environments.base import Spec
 from qhat.errors import UsageError
+from qhat.recipe import AXES
 from qhat.run import load_best, spec_to_json
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.lock import sole
@@ -134,10 +136,18 @@ def _difference(name: str, own: Any, wanted: Any) -> str:
     """Say which setting is another one, and both of its values where they are short."""
     if name == "recipe" and isinstance(own, dict):
         name = next(key for key in (*wanted, *own) if own.get(key) != wanted.get(key))
-        own, wanted = own.get(name), wanted.get(name)
+        own, wanted = (_part(name, recipe.get(name)) for recipe in (own, wanted))
     if isinstance(own, dict | list) or isinstance(wanted, dict | list):
         return f"another {name}"
     return f"{name.removesuffix('_name')} {own} and not {wanted}"
+
+
+def _part(axis: str, value: Any) -> Any:
+    """Spell a part of a recipe as the command line does; one from outside the package stays as it is."""
+    try:
+        return spell(from_json(value, AXES[axis])) if axis in AXES else value
+    except UsageError:
+        return value
 
 
 def kept(loop: Loop | HostLoop, state: TrainState) -> TrainState:

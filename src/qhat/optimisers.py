@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from qhat._lazy import optax
+from qhat._lazy import jnp, optax
 from qhat.axis import AxisValue
 from qhat.errors import require
 
@@ -66,7 +66,18 @@ class RMSProp(Optimiser):
         )
 
     def scaling(self) -> GradientTransformation:
-        scaled = optax.scale_by_stddev(self.decay, self.epsilon, eps_in_sqrt=not self.outside)
+        # optax.scale_by_stddev lets rounding make the variance of a steady gradient negative.
+        def init(params: Any) -> Any:
+            return optax.ScaleByRStdDevState(jnp.zeros_like(params), jnp.zeros_like(params))
+
+        def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+            mean = self.decay * state.mu + (1 - self.decay) * updates
+            square = self.decay * state.nu + (1 - self.decay) * updates**2
+            variance = jnp.maximum(square - mean**2, 0.0)
+            root = jnp.sqrt(variance) + self.epsilon if self.outside else jnp.sqrt(variance + self.epsilon)
+            return updates / root, optax.ScaleByRStdDevState(mean, square)
+
+        scaled = optax.GradientTransformation(init, update)
         return optax.chain(scaled, optax.trace(self.momentum)) if self.momentum else scaled
 
 

@@ -251,6 +251,11 @@ def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(data)
     if "adam_epsilon" in values:
         # Of 0.1.0's first runs, which knew no other optimiser.
+        require(
+            "optimiser" not in values,
+            f"A recipe has both adam_epsilon ({brief(values['adam_epsilon'])}) and an optimiser; expected"
+            " the optimiser alone, as adam:epsilon=….",
+        )
         values["optimiser"] = {"name": Adam.name, "epsilon": values.pop("adam_epsilon")}
     return values
 

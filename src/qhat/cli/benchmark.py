@@ -27,8 +27,8 @@ RESULTS = Path("docs") / "results"
 class Benchmark:
     """Train a suite of tasks over seeds, judge them by fresh episodes, and write a table.
 
-    Suites: classic, minatar, minatar-5m, robots, smoke. What is finished is taken as it is, and what was
-    interrupted is gone on with: type the command again.
+    Suites: classic, minatar, minatar-5m, minatar-dqn, robots, smoke. What is finished is taken as it is,
+    and what was interrupted is gone on with: type the command again.
     """
 
     suite: Annotated[str, tyro.conf.Positional]

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from qhat.axis import AxisValue
 from qhat.errors import UsageError, near_miss
 
+RENAMED = {"--adam-epsilon": "--optimiser adam:epsilon="}
+"""Flags of earlier versions, and what is typed in their place, up to the value."""
 WHOLE, REAL, SWITCH = "a whole number", "a number", "nothing"
 
 
@@ -41,6 +43,9 @@ def plain(kind: type, words: Sequence[str]) -> list[str]:
             continue
         following = [value] if equals else list(itertools.takewhile(_is_value, rest))
         if flag not in known:
+            if flag in RENAMED:
+                new = RENAMED[flag]
+                raise UsageError(f"{flag} is now {new.split()[0]}: {new}{''.join(following[:1])}.")
             hint = near_miss(flag, [*known, "--help"])
             raise UsageError(f"{flag} is no option of this command; --help lists them.{hint}")
         wanted, several, optional = known[flag]

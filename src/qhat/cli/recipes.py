@@ -12,7 +12,7 @@ from qhat.cli.parsing import read
 from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT, RECIPES
 
-SHOWN = ("head", "policy", "bonus", "merge", "dense", "sampler")
+SHOWN = ("head", "policy", "bonus", "merge", "dense", "sampler", "optimiser")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -121,7 +121,8 @@ def _draw_curves(axes: Axes, part: Part, styles: dict[str, dict[str, Any]]) -> N
         _draw_band(axes, own.curve, styles[own.label], own.label)
     axes.set_xlabel(part.x_label)
     axes.set_ylabel(part.unit)
-    axes.set_title(f"{part.name}: the runs' own evaluations, IQM and 95% interval", fontsize=10, loc="left")
+    what = "IQM" if all(own.curve.low is None for own in part.standings) else "IQM and 95% interval"
+    axes.set_title(f"{part.name}: the runs' own evaluations, {what}", fontsize=10, loc="left")
     if part.steps is not None:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlim(left=0)

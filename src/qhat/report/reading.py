@@ -184,7 +184,9 @@ def rows_of(path: Path, columns: tuple[str, ...]) -> Iterator[list[str]]:
             places = [header.index(name) if name in header else -1 for name in columns]
             for row in lines:
                 yield [row[at] if 0 <= at < len(row) else "" for at in places]
-        except (UnicodeDecodeError, csv.Error) as error:
+        except UnicodeDecodeError:
+            raise UsageError(f"'{path}' is damaged: it is no text in UTF-8.") from None
+        except csv.Error as error:
             raise UsageError(f"'{path}' cannot be read: {error}.") from None
 
 

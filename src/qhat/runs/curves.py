@@ -138,7 +138,9 @@ def _rows(file: Path, columns: tuple[str, ...], kind: str | None = None) -> Iter
     """Yield the named columns of a CSV file as finite numbers, of the rows of one kind if given."""
     try:
         yield from _parsed(file, columns, kind)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise UsageError(f"'{file}' is damaged: it is no text in UTF-8.") from None
+    except (OSError, csv.Error) as error:
         raise UsageError(f"'{file}' cannot be read: {error}.") from None
 
 

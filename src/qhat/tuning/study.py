@@ -14,7 +14,7 @@ from typing import Any
 
 from qhat.errors import QhatError, UsageError, require
 from qhat.files import brief, parse_json, read_json, read_text
-from qhat.recipe import Recipe
+from qhat.recipe import Recipe, upgraded
 from qhat.runs.folder import write_text
 from qhat.tuning.space import Dimension, applied
 
@@ -61,11 +61,17 @@ class Study:
         if self.about.exists():
             written = read_json(self.about)
             require(isinstance(written, dict), f"'{self.about}' is damaged; expected an object.")
+            if isinstance(written.get("recipe"), dict):
+                written["recipe"] = upgraded(written["recipe"])
             for name, value in about.items():
+                own, said = written.get(name), name
+                if own != value and isinstance(own, dict) and isinstance(value, dict):
+                    key = next(key for key in (*value, *own) if own.get(key) != value.get(key))
+                    own, value, said = own.get(key), value.get(key), f"{name}'s {key}"
                 require(
-                    written.get(name) == value,
-                    f"Study '{self.path}' was begun with {name} {brief(written.get(name))} and not"
-                    f" {brief(value)}; expected the same, or another --study.",
+                    own == value,
+                    f"Study '{self.path}' was begun with {said} {brief(own)} and not {brief(value)};"
+                    " expected the same, or another --study.",
                 )
             return
         require(
