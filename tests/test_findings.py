@@ -99,6 +99,7 @@ CHECKS: list[tuple[str, str, dict[str, Any], dict[str, Any], str]] = [
     ("Score", WARNING, {}, {"why": {"score": "There is no checkpoint."}}, ""),
     ("Files", WARNING, {"troubles": ("'eval.csv' is missing.",)}, {}, ""),
     ("Files", NOTE, {"evaluated": None}, {}, "--resume"),
+    ("Files", NOTE, {"evaluated": evaluated(LEVEL[:5], LEVEL[:5])}, {}, "--resume"),
 ]
 
 

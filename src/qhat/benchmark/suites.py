@@ -240,9 +240,9 @@ SUITES: Mapping[str, Suite] = MappingProxyType(
                 "minatar-dqn",
                 "MinAtar, the paper's DQN by qhat's engine",
                 "What others are measured by: the network, settings and optimiser of MinAtar's paper,"
-                " for a million frames. Sticky actions (0.1) and all six actions, as everywhere here. Beside"
-                " their program: ε falls from the first frame on, episodes are cut at 5,000 steps, and scores"
-                " are of greedy episodes, where theirs are of those that explored.",
+                " for a million frames. Sticky actions (0.1) and all six actions, as everywhere here. Other"
+                " than in their program, ε falls from the first frame on, episodes are cut at 5,000 steps,"
+                " and scores are of greedy episodes, where theirs are of those that explored.",
                 {"recipe": _PAPER, "eval_every": 50_000},
             ),
             _robots(),

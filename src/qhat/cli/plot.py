@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -34,6 +35,10 @@ def run(words: Sequence[str]) -> int:
     config = folder.read_config()
     out = require_format(told.out or folder.figure)
     episodes, evaluations = read_run(folder.path)
+    reached, steps = evaluations.step[-1:], config.get("steps")
+    if isinstance(steps, int) and reached.size and reached[0] < steps:
+        at = f"step {int(reached[0]):,} of {steps:,}"
+        print(f"'{folder.path}' was last evaluated at {at}; that part is drawn.", file=sys.stderr)
     clock = read_clock(folder.path) if told.axis == "seconds" else None
     title = f"{config['env']} · {config.get('recipe_name', 'recipe')} · {len(episodes)} seed(s)"
     plot_progress(episodes, evaluations, title, out, clock=clock)

@@ -322,7 +322,13 @@ def _files(facts: Facts) -> Finding | None:
             "The run is half-written or damaged; this page has what is whole.",
         )  # fmt: skip
     if facts.evaluated is not None:
-        return None
+        reached = int(facts.evaluated.step[-1])
+        if reached >= facts.steps:
+            return None
+        return Finding(
+            "Files", NOTE, f"The run was last evaluated at step {reached:,} of {facts.steps:,}.",
+            "It was stopped, or its tables are cut off; this page has what is whole.", on(facts),
+        )  # fmt: skip
     return Finding(
         "Files", NOTE, "eval.csv has no complete evaluation yet.",
         "Without one there is no curve, and no best checkpoint.", on(facts),
