@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from qhat.cli.numbers import plain
 from qhat.errors import UsageError
 from qhat.optimisers import Adam, Optimiser, RMSProp
 from qhat.recipe import Recipe
+from qhat.tuning.study import Study
 
 STEPS, SIZE = 7, 5
 
@@ -89,3 +92,13 @@ def test_a_recipe_that_knew_only_adam_is_read():
 def test_the_flag_that_was_names_the_one_that_is():
     with pytest.raises(UsageError, match=r"now --optimiser: --optimiser adam:epsilon=1e-5\."):
         plain(Recipe, ["--adam-epsilon", "1e-5"])
+
+
+def test_a_study_of_before_goes_on_and_a_refusal_names_the_field(tmp_path: Path):
+    recipe = Recipe(optimiser=Adam(1e-5)).to_json()
+    old = {name: value for name, value in recipe.items() if name != "optimiser"}
+    study = Study(tmp_path / "study")
+    study.begin({"recipe": {**old, "adam_epsilon": 1e-5}})
+    study.begin({"recipe": recipe})
+    with pytest.raises(UsageError, match=r"begun with recipe's gamma 0\.99 and not 0\.5"):
+        study.begin({"recipe": {**recipe, "gamma": 0.5}})
