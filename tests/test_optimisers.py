@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import jax
@@ -13,6 +14,7 @@ from qhat.cli.numbers import plain
 from qhat.errors import UsageError
 from qhat.optimisers import Adam, Optimiser, RMSProp
 from qhat.recipe import Recipe
+from qhat.runs.folder import RunFolder
 from qhat.tuning.study import Study
 
 STEPS, SIZE = 7, 5
@@ -102,3 +104,11 @@ def test_a_study_of_before_goes_on_and_a_refusal_names_the_field(tmp_path: Path)
     study.begin({"recipe": recipe})
     with pytest.raises(UsageError, match=r"begun with recipe's gamma 0\.99 and not 0\.5"):
         study.begin({"recipe": {**recipe, "gamma": 0.5}})
+
+
+def test_a_configuration_with_both_names_its_file(tmp_path: Path):
+    recipe = {**Recipe().to_json(), "adam_epsilon": 0.1}
+    run = RunFolder(tmp_path)
+    run.config.write_text(json.dumps({"env": "CartPole-v1", "spec": {}, "recipe": recipe}))
+    with pytest.raises(UsageError, match=r"config\.json': A recipe has both adam_epsilon"):
+        run.read_config()

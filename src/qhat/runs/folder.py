@@ -123,7 +123,10 @@ class RunFolder:
                 isinstance(config[name], kind),
                 f"'{self.config}' is damaged: {name} is {brief(config[name])}, of the wrong type.",
             )
-        return {**config, "recipe": upgraded(config["recipe"])}
+        try:
+            return {**config, "recipe": upgraded(config["recipe"])}
+        except UsageError as error:
+            raise UsageError(f"'{self.config}': {error}") from None
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Write config.json, command.txt and system.json."""
