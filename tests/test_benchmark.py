@@ -213,6 +213,25 @@ def test_minatar_has_one_preset_and_the_papers_conditions():
     assert (paper.env_kwargs, paper.steps) == ({"use_minimal_action_set": False}, 1_000_000)
 
 
+def test_the_papers_dqn_beside_ours_is_what_its_own_suite_measured():
+    pinned = read_rows(Path(__file__).parent.parent / "docs" / "results" / "minatar-dqn.csv")
+    told = {
+        task.env: row
+        for task in SUITES["minatar"].tasks
+        for row in task.published
+        if row.source == "minatar-dqn"
+    }
+    assert list(told) == ["Seaquest-MinAtar"]
+    for env, row in told.items():
+        own = [own for own in pinned if own.task == env]
+        told_of = summary(own)
+        assert told_of is not None
+        assert len(told_of.seeds) == 5
+        assert {one.steps for one in own} == {row.steps}
+        assert round(told_of.iqm, 1) == row.score
+    assert not any(row.source == "minatar-dqn" for row in SUITES["minatar-dqn"].tasks[3].published)
+
+
 PINNED = ("classic", "minatar", "minatar-5m")
 
 
