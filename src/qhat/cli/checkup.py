@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
-import os
 import platform
 import time
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ import numpy as np
 import psutil
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from qhat import recipes
+from qhat import devices, recipes
 from qhat._version import __version__
 from qhat.environments.base import Environment, Spec
 from qhat.environments.catalogue import Entry, find
@@ -206,7 +205,7 @@ def machine() -> dict[str, Any]:
         "qhat": __version__,
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "devices": [str(device) for device in jax.local_devices()],
-        "cores": os.cpu_count(),
+        "cores": devices.cores(),
         "memory_gib": round(memory.total / 2**30, 1),
         "memory_free_gib": round(memory.available / 2**30, 1),
         "extras": {

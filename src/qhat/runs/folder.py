@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from qhat import devices
 from qhat.errors import QhatError, UsageError, near_miss, require
 from qhat.files import brief, open_plain, read_json, read_text, require_plain_tree
 from qhat.recipe import upgraded
@@ -269,7 +270,7 @@ def _system() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": devices.cores(),
         "packages": {name: importlib.metadata.version(name) for name in packages},
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
