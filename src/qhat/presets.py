@@ -94,7 +94,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "Acrobot-v1": Preset(
             dataclasses.replace(
                 _SMALL, head=Expected(delta=None), hidden=(256, 256), layer_norm=True, replay_ratio=1.0,
-                learning_rate_steps=90_000, replay_capacity=100_000,
+                learning_rate_steps=90_000, replay_capacity=100_000, batch_size=128, sampler=Prioritised(),
                 explore=EpsilonGreedy(1.0, 0.05, 15_000),
             ),
             # Checkpoints differ by a few steps: thirty episodes do not tell them apart.
