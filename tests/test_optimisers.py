@@ -110,5 +110,5 @@ def test_a_configuration_with_both_names_its_file(tmp_path: Path):
     recipe = {**Recipe().to_json(), "adam_epsilon": 0.1}
     run = RunFolder(tmp_path)
     run.config.write_text(json.dumps({"env": "CartPole-v1", "spec": {}, "recipe": recipe}))
-    with pytest.raises(UsageError, match=r"config\.json': A recipe has both adam_epsilon"):
+    with pytest.raises(UsageError, match=r"config\.json' has both adam_epsilon"):
         run.read_config()

@@ -246,14 +246,18 @@ class Recipe:
             raise UsageError("A recipe has a field of the wrong type.") from None
 
 
-def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `to_json` of an earlier version wrote, as this version writes it."""
+def upgraded(data: Mapping[str, Any], whose: str = "A recipe") -> dict[str, Any]:
+    """Return what `to_json` of an earlier version wrote, as this version writes it.
+
+    Args:
+        whose: the file it is from, for errors.
+    """
     values = dict(data)
     if "adam_epsilon" in values:
         # Of 0.1.0's first runs, which knew no other optimiser.
         require(
             "optimiser" not in values,
-            f"A recipe has both adam_epsilon ({brief(values['adam_epsilon'])}) and an optimiser; expected"
+            f"{whose} has both adam_epsilon ({brief(values['adam_epsilon'])}) and an optimiser; expected"
             " the optimiser alone, as adam:epsilon=….",
         )
         values["optimiser"] = {"name": Adam.name, "epsilon": values.pop("adam_epsilon")}

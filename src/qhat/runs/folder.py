@@ -124,10 +124,7 @@ class RunFolder:
                 isinstance(config[name], kind),
                 f"'{self.config}' is damaged: {name} is {brief(config[name])}, of the wrong type.",
             )
-        try:
-            return {**config, "recipe": upgraded(config["recipe"])}
-        except UsageError as error:
-            raise UsageError(f"'{self.config}': {error}") from None
+        return {**config, "recipe": upgraded(config["recipe"], f"'{self.config}'")}
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Write config.json, command.txt and system.json."""

@@ -62,7 +62,7 @@ class Study:
             written = read_json(self.about)
             require(isinstance(written, dict), f"'{self.about}' is damaged; expected an object.")
             if isinstance(written.get("recipe"), dict):
-                written["recipe"] = upgraded(written["recipe"])
+                written["recipe"] = upgraded(written["recipe"], f"'{self.about}'")
             for name, value in about.items():
                 own, said = written.get(name), name
                 if own != value and isinstance(own, dict) and isinstance(value, dict):
