@@ -160,18 +160,22 @@ _PAPER = Recipe(
 )  # fmt: skip
 
 
-def _minatar(name: str, title: str, about: str, settings: Mapping[str, Any]) -> Suite:
+def _minatar(
+    name: str,
+    title: str,
+    about: str,
+    settings: Mapping[str, Any],
+    here: Mapping[str, Number] = MappingProxyType({}),
+) -> Suite:
     tasks = []
     for at, game in enumerate(GAMES):
         rows = tuple(
             Published(system, scores[at], frames, source, said)
             for system, source, frames, said, scores in _MINATAR_ROWS
         )
-        if name == "minatar" and game in _PAPER_HERE:
-            here = Published(
-                "the same DQN by qhat", _PAPER_HERE[game], 1_000_000, "minatar-dqn", "5 seeds, IQM"
-            )
-            rows = (rows[0], here, *rows[1:])
+        if game in here:
+            same = Published("the same DQN by qhat", here[game], 1_000_000, "minatar-dqn", "5 seeds, IQM")
+            rows = (rows[0], same, *rows[1:])
         own = {"env_kwargs": _SIX_ACTIONS, **settings}
         tasks.append(Task(f"{game}-MinAtar", 6, own, published=rows))
     return Suite(name, title, about, tuple(tasks))
@@ -232,6 +236,7 @@ SUITES: Mapping[str, Suite] = MappingProxyType(
                 "MinAtar",
                 "Sticky actions (0.1) and all six actions, a million frames, one preset for all games.",
                 {},
+                here=_PAPER_HERE,
             ),
             _minatar(
                 "minatar-5m",
