@@ -31,7 +31,7 @@ from qhat.arguments import (
 from qhat.errors import blaming, require
 from qhat.masks import read_mask
 from qhat.memory import nbytes, require_memory
-from qhat.recipe import Recipe
+from qhat.recipe import HORIZON, Recipe
 from qhat.replay import ring as replay
 from qhat.training import checkpoint
 from qhat.training.iteration import Program, split
@@ -52,6 +52,8 @@ class Agent:
         actions: number of actions, or a Gymnasium `Discrete`, `MultiDiscrete` or `Box` (joints).
         recipe: name of a recipe, or a `Recipe`.
         seed: of the weights and of all randomness.
+        horizon: transitions that schedules are made for (ε, the step size, the first update), where the
+            recipe gives no number of its own; more may follow.
         masked: whether `act` and `remember` are told which actions are legal.
         settings: fields of `Recipe` to change, for example `gamma=0.98`.
     """
@@ -63,11 +65,15 @@ class Agent:
         recipe: str | Recipe = recipes.DEFAULT,
         *,
         seed: int = 0,
+        horizon: int = HORIZON,
         masked: bool = False,
         **settings: Any,
     ):
         shape, dtype = read_observation(observation)
         composed = read_recipe(recipe, settings)
+        good = isinstance(horizon, int | np.integer) and 1 <= horizon < 2**31
+        require(good, f"horizon is {horizon!r}; expected a whole number of steps, 1 or more.")
+        composed = composed.scheduled(int(horizon))
         good = isinstance(seed, int | np.integer) and 0 <= seed < 2**31
         require(good, f"seed is {seed!r}; expected a whole number from 0 to 2147483647.")
         self._compose(Program.of(composed, shape, dtype, read_actions(actions, composed.bins), masked))
@@ -187,10 +193,11 @@ class Agent:
             if not self._is_ready():
                 return None
             seed, counts = self._seed, (jnp.int32(self._steps), jnp.int32(self._updates))
-            learner, sampler, metrics = self._learn(
+            learner, sampler, greedy, metrics = self._learn(
                 seed.sampler, seed.learner, seed.ring, seed.key, *counts
             )
-            self._seed = dataclasses.replace(seed, learner=learner, sampler=sampler)
+            ring = dataclasses.replace(seed.ring, greedy=greedy)
+            self._seed = dataclasses.replace(seed, learner=learner, sampler=sampler, ring=ring)
             self._updates += 1
             self._acting = self._seed.learner.online
             require_applied(self._updates, metrics)
@@ -198,7 +205,7 @@ class Agent:
 
     def _is_ready(self) -> bool:
         """Whether replay holds a batch (a loaded agent's may be empty) and enough was seen."""
-        if not self._ready and self._steps >= self.recipe.learning_starts:
+        if not self._ready and self._steps >= (self.recipe.learning_starts or 0):
             self._ready = int(self._seed.ring.filled.sum()) >= self.recipe.batch_size
         return self._ready
 
@@ -317,7 +324,7 @@ class Agent:
 
     def _pure_learn(
         self, sampler: Any, learner: Any, ring: Any, key: Any, steps: Any, updates: Any
-    ) -> tuple[Any, Any, Any]:
+    ) -> tuple[Any, Any, Any, Any]:
         keys = split(jax.random.fold_in(key, updates), "explore", "noise", "learn")
         return self.program.update(learner, ring, sampler, keys["learn"], steps, updates + 1)
 

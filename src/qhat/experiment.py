@@ -94,6 +94,7 @@ def train(
     devices.prepare(devices.devices_for(config.seeds), spare=is_python(env, config))
     shards = devices.dividing(config.seeds, len(jax.local_devices()))
     since = _step_reached(config) if config.resume else 0
+    config = dataclasses.replace(config, recipe=config.recipe.scheduled(_horizon(config)))
     with (
         staged(env, config, judge, shards, since) as stage,
         contextlib.ExitStack() as held,
@@ -332,6 +333,14 @@ class _Session:
             steps_per_second=rate,
             torso=spell(self.config.recipe.torso),
         )
+
+
+def _horizon(config: TrainConfig) -> int:
+    """Return the environment steps that schedules are made for: a run that is resumed keeps its own."""
+    if not config.resume:
+        return config.steps
+    assert config.run_dir is not None
+    return RunFolder.open(config.run_dir).read_config()["recipe"]["learning_rate_steps"]
 
 
 def _step_reached(config: TrainConfig) -> int:

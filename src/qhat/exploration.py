@@ -25,6 +25,10 @@ class Explore(AxisValue, abc.ABC):
     def epsilon(self, step: Int[Array, ""]) -> Float[Array, ""]:
         """Return the share of steps that explore at environment step `step`."""
 
+    def scheduled(self, steps: int) -> Explore:
+        """Return the same over a run of `steps` environment steps, where its schedule follows the run."""
+        return self
+
     @abc.abstractmethod
     def choose(
         self,
@@ -52,8 +56,8 @@ class EpsilonGreedy(Explore):
     """ε at step 0."""
     end: float = 0.05
     """ε from step `steps` on."""
-    steps: int = 10_000
-    """Environment steps over which ε falls from `start` to `end`."""
+    steps: int | None = None
+    """Environment steps over which ε falls from `start` to `end`; none is a tenth of the run."""
     hold: int = 1
     """Steps for which an exploratory action is repeated; more than 1 spares motors."""
     apart: bool = False
@@ -62,15 +66,22 @@ class EpsilonGreedy(Explore):
     def validate(self) -> None:
         for word, value in (("start", self.start), ("end", self.end)):
             require(0.0 <= value <= 1.0, f"epsilon:{word} is {value}; expected a share within [0, 1].")
-        require(self.steps >= 0, f"epsilon:steps is {self.steps}; expected 0 or more steps.")
+        require(
+            self.steps is None or self.steps >= 0,
+            f"epsilon:steps is {self.steps}; expected 0 or more steps, or none for a tenth of the run.",
+        )
         require(self.hold >= 1, f"epsilon:hold is {self.hold}; expected 1 or more steps.")
         require(isinstance(self.apart, bool), f"epsilon:apart is {self.apart!r}; expected true or false.")
+
+    def scheduled(self, steps: int) -> EpsilonGreedy:
+        return self if self.steps is not None else dataclasses.replace(self, steps=steps // 10)
 
     def init(self, num_envs: int, actions: Actions) -> Any:
         held = jnp.zeros((num_envs, actions.factors), jnp.int32)
         return (held, jnp.zeros((num_envs, self._deciding(actions)), jnp.int32)) if self.hold > 1 else ()
 
     def epsilon(self, step: Int[Array, ""]) -> Float[Array, ""]:
+        assert self.steps is not None, "an ε that follows the run is `scheduled` first"
         fraction = jnp.clip(step / max(self.steps, 1), 0.0, 1.0) if self.steps else 1.0
         return jnp.asarray(self.start + fraction * (self.end - self.start), jnp.float32)
 

@@ -194,6 +194,7 @@ class Learner:
         start, end = recipe.learning_rate, recipe.learning_rate_end
         if end is None:
             return jnp.float32(start)
+        assert recipe.learning_rate_steps is not None, "a recipe that follows the run is `scheduled` first"
         fraction = jnp.clip(steps / recipe.learning_rate_steps, 0.0, 1.0)
         return jnp.asarray(start + fraction * (end - start), jnp.float32)
 

@@ -41,6 +41,9 @@ AXES: dict[str, tuple[type[AxisValue], ...]] = {
 """The axes whose values are parts, with the parts that qhat ships."""
 
 
+HORIZON = 50_000
+"""Environment steps that schedules are made for where nobody says how long a run is."""
+
 WIDEST, DEEPEST = 1_000_000, 100
 """Units of a layer, and layers, beyond which numbers are no network's."""
 
@@ -70,6 +73,9 @@ class Recipe:
     """Normalise what enters each hidden layer's ReLU."""
     n_step: int = 1
     """Rewards summed before bootstrapping (fewer at an episode's end)."""
+    n_step_cut: bool = False
+    """End that sum before the first later action that is not the greedy one (Watkins 1989): exploration then
+    does not bias it."""
     joints: Joints = Together()
     """How actions of several factors share one target."""
     bins: tuple[int, ...] = BINS
@@ -90,8 +96,8 @@ class Recipe:
     """Step size at the first update."""
     learning_rate_end: float | None = None
     """Step size from environment step `learning_rate_steps` on; none keeps `learning_rate`."""
-    learning_rate_steps: int = 50_000
-    """Environment steps over which the step size falls, on a line."""
+    learning_rate_steps: int | None = None
+    """Environment steps over which the step size falls, on a line; none is the whole run."""
     max_gradient_norm: float | None = None
     """Gradients are scaled down to this global norm; none is no clipping."""
     batch_size: int = 32
@@ -100,12 +106,30 @@ class Recipe:
     """Gradient updates per environment step."""
     replay_capacity: int = 100_000
     """Rows of replay per seed, over all environments. An episode of L steps takes L + 1 rows."""
-    learning_starts: int = 1_000
-    """Environment steps before the first update."""
+    learning_starts: int | None = None
+    """Environment steps before the first update; none is a fiftieth of the run, at most 1,000."""
     num_envs: int = 1
     """Environments stepped together, per seed."""
     paper: tyro.conf.Suppress[str] = ""
     """Link to the paper that the composition is from."""
+
+    def scheduled(self, steps: int = HORIZON) -> Recipe:
+        """Return the recipe for a run of `steps` environment steps: every schedule that follows the run gets
+        its number. One that has them all is returned as it is.
+        """
+        starts = self.learning_starts
+        return dataclasses.replace(
+            self,
+            explore=self.explore.scheduled(steps),
+            learning_rate_steps=steps if self.learning_rate_steps is None else self.learning_rate_steps,
+            learning_starts=min(1_000, steps // 50) if starts is None else starts,
+        )
+
+    @property
+    def first_update(self) -> int:
+        """Environment steps before the first update of a recipe that is `scheduled`: a batch at least."""
+        assert self.learning_starts is not None, "a recipe that follows the run is `scheduled` first"
+        return max(self.learning_starts, self.batch_size)
 
     @property
     def updates_per_iteration(self) -> int:
@@ -131,18 +155,21 @@ class Recipe:
             )
             check(part)
             part.validate()
-        for name in ("normalise", "layer_norm"):
+        for name in ("normalise", "layer_norm", "n_step_cut"):
             value = getattr(self, name)
             require(isinstance(value, bool), f"{name} is {value!r}; expected true or false.")
         at_least_1 = ("n_step", "batch_size", "replay_capacity", "num_envs", "learning_rate_steps")
         for name in at_least_1:
             value = getattr(self, name)
+            if name == "learning_rate_steps" and value is None:
+                continue
             require(
                 _whole(value, 1) and value < 2**31,
                 f"{_flag(name)} is {brief(value)}; expected a whole number of 1 or more, below 2147483648.",
             )
+        starts = self.learning_starts
         require(
-            _whole(self.learning_starts, 0) and self.learning_starts < 2**31,
+            starts is None or (_whole(starts, 0) and starts < 2**31),
             f"--learning-starts is {self.learning_starts}; expected 0 to 2147483647 steps.",
         )
         require(

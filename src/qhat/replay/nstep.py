@@ -21,10 +21,20 @@ class Window(eqx.Module):
     """Whether all k steps are stored already; an incomplete start may not be learned from."""
 
 
-def n_step(kinds: UInt8[Array, " n"], rewards: Float[Array, " n"], gamma: float) -> Window:
+def n_step(
+    kinds: UInt8[Array, " n"],
+    rewards: Float[Array, " n"],
+    gamma: float,
+    greedy: Bool[Array, " n"] | None = None,
+) -> Window:
     """Sum the rewards of up to n steps from one start, stopping at the episode's end.
 
     Sutton & Barto 2018, eq. 7.1; Hessel et al. 2018 (arXiv:1710.02298), §"Multi-step learning".
+
+    Args:
+        greedy: whether the action of each step is the greedy one. The sum then stops before the first
+            later step whose action is not (Watkins 1989, "Learning from Delayed Rewards", ch. 7; the
+            traces of Munos et al. 2016, arXiv:1606.02647, for a greedy policy). `None` sums all.
     """
     inside = jnp.bool_(True)
     reward, discount = jnp.float32(0.0), jnp.float32(1.0)
@@ -35,4 +45,6 @@ def n_step(kinds: UInt8[Array, " n"], rewards: Float[Array, " n"], gamma: float)
         discount *= jnp.where(inside, jnp.where(kinds[j] == TERMINATED, 0.0, gamma), 1.0)
         length += inside
         inside &= kinds[j] == CONTINUES
+        if greedy is not None and j + 1 < kinds.shape[0]:
+            inside &= greedy[j + 1]
     return Window(reward, discount, length, complete)

@@ -82,6 +82,9 @@ class Ring(eqx.Module):
     """Range of the rewards and returns stored so far, where a head asks for it."""
     moments: Moments | None = None
     """Statistics of the observations stored so far, where the recipe normalises them."""
+    greedy: Bool[Array, " N"] | None = None
+    """Whether the row's action was the greedy one when the row was last learned from; false until then.
+    Kept where n-step returns end at actions that are not."""
 
     @staticmethod
     def empty(
@@ -95,6 +98,7 @@ class Ring(eqx.Module):
         masked: bool = False,
         watch: float | None = None,
         normalise: bool = False,
+        marks_greedy: bool = False,
     ) -> "Ring":
         """Allocate `num_envs` rings. Observations keep their own `dtype`.
 
@@ -103,6 +107,7 @@ class Ring(eqx.Module):
             masked: whether every observation comes with the actions that it allows.
             watch: discount of the returns to keep `seen` of; `None` is not to.
             normalise: whether to keep `moments`.
+            marks_greedy: whether to keep `greedy`.
         """
         size = num_envs * rows
         return Ring(
@@ -117,6 +122,7 @@ class Ring(eqx.Module):
             legal=jnp.ones((size, actions.factors, actions.width), bool) if masked else None,
             seen=None if watch is None else Outlook.empty(num_envs, watch),
             moments=Moments.empty(shape) if normalise else None,
+            greedy=jnp.zeros(size, bool) if marks_greedy else None,
         )
 
     @property
@@ -167,6 +173,7 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         legal=legal,
         seen=seen,
         moments=moments,
+        greedy=None if ring.greedy is None else ring.greedy.at[start].set(False, mode="drop"),
     )
     return ring, slots, kinds.ravel() != NOTHING
 
@@ -187,7 +194,15 @@ def cut(ring: Ring, where: Bool[Array, " E"] | bool = True) -> Ring:
 def view(ring: Ring, slots: Int[Array, " B"], n: int, gamma: float) -> Window:
     """Build the n-step window of every start. Fields have shape `[B]`."""
     rows = _ahead(ring, slots[:, None], jnp.arange(n))
-    return jax.vmap(n_step, in_axes=(0, 0, None))(ring.kind[rows], ring.reward[rows], gamma)
+    greedy = None if ring.greedy is None else ring.greedy[rows]
+    return jax.vmap(n_step, in_axes=(0, 0, None, 0))(ring.kind[rows], ring.reward[rows], gamma, greedy)
+
+
+def mark(ring: Ring, slots: Int[Array, " B"], greedy: Bool[Array, " B"] | None) -> Ring:
+    """Note which of the actions at `slots` are the greedy ones now; slots out of range are left out."""
+    if ring.greedy is None or greedy is None:
+        return ring
+    return dataclasses.replace(ring, greedy=ring.greedy.at[slots].set(greedy, mode="drop"))
 
 
 def look_up(ring: Ring, slots: Int[Array, " B"], window: Window) -> Transition:

@@ -217,8 +217,9 @@ def _epsilon(facts: Facts) -> Finding | None:
     if trace is None or facts.recipe is None or not isinstance(facts.recipe.explore, EpsilonGreedy):
         return None
     explore, last = facts.recipe.explore, float(np.nanmax(trace.value[:, -1]))
+    over = explore.steps or 0
     found = (
-        f"ε was {last:.3g} at the end; its schedule ends at {explore.end:.3g} at step {explore.steps:,}."
+        f"ε was {last:.3g} at the end; its schedule ends at {explore.end:.3g} at step {over:,}."
     )
     if last <= explore.end + 0.01 and last <= EPSILON:
         return Finding("ε at the end", FINE, found)
@@ -226,12 +227,12 @@ def _epsilon(facts: Facts) -> Finding | None:
         return Finding(
             "ε at the end", WARNING, found,
             "The run ended while it still explored: replay is full of random actions' consequences.",
-            on(facts, "--steps", str(2 * explore.steps)),
+            on(facts, "--steps", str(2 * over)),
         )  # fmt: skip
     return Finding(
         "ε at the end", WARNING, found,
         f"One action in {1 / last:.0f} is random to the end: long runs of right ones are seldom seen.",
-        again(facts, "--explore", f"epsilon:start={explore.start:g},end=0.05,steps={explore.steps}"),
+        again(facts, "--explore", f"epsilon:start={explore.start:g},end=0.05,steps={over}"),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from qhat.actions import Actions
 from qhat.environments.base import Timestep
@@ -55,6 +55,7 @@ class Program:
             f"--normalise has no meaning for observations {shape} of uint8: the range of pixels is known,"
             " and replay's statistics of them would be large. Leave it out.",
         )
+        recipe = recipe.scheduled()
         require_frames(shape, stack, recipe.replay_capacity // recipe.num_envs, recipe.n_step)
         learner = Learner.of(recipe, shape, actions)
         return Program(learner.recipe, learner, shape, dtype, actions, masked, stack, rewards, stops)
@@ -68,7 +69,7 @@ class Program:
         ring = replay.Ring.empty(
             E, recipe.replay_capacity // E, self.shape, self.dtype, self.actions,
             stack=self.stack, masked=self.masked, watch=recipe.gamma if recipe.head.calibrates else None,
-            normalise=recipe.normalise,
+            normalise=recipe.normalise, marks_greedy=recipe.n_step_cut,
         )  # fmt: skip
         action = jnp.zeros((E, self.actions.factors), jnp.int32)
         guard, observation = Guard.new(observation, action).begin(observation, jnp.int32(-1), ring.cursor)
@@ -143,8 +144,7 @@ class Program:
         """Number of gradient updates in the iteration that begins at `clock`."""
         done = clock.iterations + 1
         due = done % self.recipe.iterations_per_update == 0
-        starts = max(self.recipe.learning_starts, self.recipe.batch_size)
-        ready = done * self.recipe.num_envs >= starts
+        ready = done * self.recipe.num_envs >= self.recipe.first_update
         return jnp.where(due & ready, max(self.recipe.updates_per_iteration, 1), 0)
 
     def sift(self, clock: Clock, seed: SeedState, timestep: Timestep) -> tuple[SeedState, Timestep]:
@@ -196,23 +196,26 @@ class Program:
         """Do the gradient updates that are due, none or more, each on a batch of its own."""
 
         def body(index: Array, carry: tuple) -> tuple:
-            learner, sampler, failed, _ = carry
+            learner, sampler, greedy, failed, _ = carry
             number = clock.updates + 1 + index
             turn_key = jax.random.fold_in(key, index)
             applies = ~halted & ~(self.stops & (failed > 0))
-            learner, sampler, metrics = self.update(
-                learner, seed.ring, sampler, turn_key, steps, number, applies
+            ring = dataclasses.replace(seed.ring, greedy=greedy)
+            learner, sampler, greedy, metrics = self.update(
+                learner, ring, sampler, turn_key, steps, number, applies
             )
-            return learner, sampler, failed + (applies & ~metrics.finite), metrics
+            return learner, sampler, greedy, failed + (applies & ~metrics.finite), metrics
 
         halted = seed.guard.halted(self.stops)
 
         # A loop of 0 or more turns, not a `cond`: XLA updates its carry in place, where a
         # conditional copies a million priorities.
-        carry = (seed.learner, seed.sampler, jnp.int32(0), no_metrics())
-        learner, sampler, failed, metrics = jax.lax.fori_loop(0, self.updates_due(clock), body, carry)
+        carry = (seed.learner, seed.sampler, seed.ring.greedy, jnp.int32(0), no_metrics())
+        carry = jax.lax.fori_loop(0, self.updates_due(clock), body, carry)
+        learner, sampler, greedy, failed, metrics = carry
         guard = seed.guard.failed(failed, clock.iterations, seed.ring.cursor)
-        return dataclasses.replace(seed, learner=learner, sampler=sampler, guard=guard), metrics
+        ring = dataclasses.replace(seed.ring, greedy=greedy)
+        return dataclasses.replace(seed, learner=learner, sampler=sampler, ring=ring, guard=guard), metrics
 
     def update(
         self,
@@ -223,11 +226,14 @@ class Program:
         steps: Int[Array, ""],
         number: Int[Array, ""],
         applies: Array | bool = True,
-    ) -> tuple[LearnerState, Any, Metrics]:
+    ) -> tuple[LearnerState, Any, Bool[Array, " N"] | None, Metrics]:
         """Sample a batch, do gradient update `number` (from 1), return errors to the sampler.
 
         Args:
             applies: whether the weights move at all.
+
+        Returns:
+            the learner, the sampler's state, the ring's `greedy` where it keeps one, and metrics.
         """
         recipe = self.recipe
         keys = split(key, "sample", "noise")
@@ -241,10 +247,13 @@ class Program:
             n=recipe.n_step,
             gamma=recipe.gamma,
         )
+        if recipe.n_step_cut:
+            chosen = self.learner.greedy(learner.online, batch.observation, legal=batch.legal)
+            ring = replay.mark(ring, slots, jnp.all(chosen == batch.action, axis=1))
         learner, errors, metrics = self.learner.update(
             learner, batch, weights, keys["noise"], number, ring.seen, steps, ring.moments, applies
         )
-        return learner, recipe.sampler.update(sampler, slots, errors), metrics
+        return learner, recipe.sampler.update(sampler, slots, errors), ring.greedy, metrics
 
     def act(
         self,

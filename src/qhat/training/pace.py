@@ -24,8 +24,7 @@ class Pace:
 
     @staticmethod
     def of(recipe: Recipe) -> Pace:
-        starts = max(recipe.learning_starts, recipe.batch_size)
-        return Pace(-(-starts // recipe.num_envs) - 1)
+        return Pace(-(-recipe.first_update // recipe.num_envs) - 1)
 
     def piece(self, at: int, wanted: int) -> int:
         """Return how many of the `wanted` iterations to do from iteration `at` on."""
