@@ -17,6 +17,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # From top to bottom. A module may import from its own level and from the levels above it.
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "_lazy", "_version", "axis", "actions", "masks", "memory", "devices", "runtime"),
+    ("observations",),
     ("environments", "robots"),
     ("demonstrations",),
     ("exploration",),

@@ -82,8 +82,9 @@ class Recipe:
     """How the target network follows."""
     optimiser: Optimiser = Adam()
     """What a gradient becomes before the step size scales it."""
-    normalise: bool = False
-    """Show the network observations in standard deviations from their running mean, within ±10."""
+    normalise: bool | None = None
+    """Show the network numbers in standard deviations from their running mean, within ±10; none: where the
+    bounds of their space are large."""
     gamma: float = 0.99
     """γ, the discount per environment step."""
     learning_rate: float = 1e-3
@@ -131,9 +132,10 @@ class Recipe:
             )
             check(part)
             part.validate()
-        for name in ("normalise", "layer_norm"):
+        for name, also in (("normalise", ", or none"), ("layer_norm", "")):
             value = getattr(self, name)
-            require(isinstance(value, bool), f"{name} is {value!r}; expected true or false.")
+            good = isinstance(value, bool) or bool(also and value is None)
+            require(good, f"{name} is {value!r}; expected true or false{also}.")
         at_least_1 = ("n_step", "batch_size", "replay_capacity", "num_envs", "learning_rate_steps")
         for name in at_least_1:
             value = getattr(self, name)

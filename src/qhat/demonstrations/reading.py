@@ -14,9 +14,9 @@ import numpy as np
 from qhat.actions import Actions
 from qhat.demonstrations.sources import MINARI, columns_of, require_readable
 from qhat.environments.base import Spec
-from qhat.environments.spaces import Observations
 from qhat.errors import UsageError, near_miss, require
 from qhat.files import brief
+from qhat.observations import Observations
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,10 +19,11 @@ from qhat.environments.base import Spec
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.processes import LostError
 from qhat.environments.restarts import Restarts
-from qhat.environments.spaces import ActionCoding, Observations, episode_seeds
+from qhat.environments.spaces import ActionCoding, episode_seeds
 from qhat.environments.workers import MisbehavedError, Steps, guard, vectorise
 from qhat.errors import QhatError, UsageError, require
 from qhat.masks import read_mask
+from qhat.observations import Observations
 
 SECONDS, PATIENCE = 60.0, 2.0
 """How long a step may take, and being closed after a step that took longer."""
@@ -89,6 +90,7 @@ class GymnasiumEnvironment(HostEnvironment):
             reference=reference,
             masked=self._legal is not None,
             stack=stack,
+            layout=self._observations,
         )
 
     @staticmethod
@@ -111,7 +113,7 @@ class GymnasiumEnvironment(HostEnvironment):
             return [each for seed in seeds for each in episode_seeds(int(seed), since, num_envs, done)]
 
         try:
-            envs = vectorise(build, len(numbers()), vector)
+            envs = vectorise(build, len(numbers()), vector, env_id)
         except LostError as error:
             raise QhatError(
                 f"Environment '{env_id}': a process that should step it ended while it was made; in this"
@@ -226,11 +228,8 @@ class GymnasiumEnvironment(HostEnvironment):
                 " 'same step' promises. Nothing can be learned from the first one of the next episode."
             )
         successor = observation.copy()
-        space = self._stepping.envs.single_observation_space
         for index in np.flatnonzero(ended):
-            one = gymnasium.vector.utils.create_empty_array(space, 1)
-            one = gymnasium.vector.utils.concatenate(space, [info["final_obs"][index]], one)
-            successor[index] = self._observations.read(one)[0]
+            successor[index] = self._observations.read_one(info["final_obs"][index])
         return successor
 
     def _success(self, info: dict[str, Any], real: np.ndarray, ended: np.ndarray) -> np.ndarray | None:

@@ -83,7 +83,10 @@ class FrameStack(EnvironmentWrapper):
     def spec(self, spec: Any) -> Any:
         # Replay stores each frame once; of a stack of stacks it stores the whole.
         return dataclasses.replace(
-            spec, shape=(self.count, *spec.shape), stack=self.count if spec.stack == 1 else 1
+            spec,
+            shape=(self.count, *spec.shape),
+            stack=self.count if spec.stack == 1 else 1,
+            layout=None if spec.layout is None else spec.layout.stacked(self.count),
         )
 
     def begin(self, observation: Array, spec: Any) -> tuple[Any, Array]:
@@ -98,11 +101,9 @@ class FrameStack(EnvironmentWrapper):
         return state, stack, dataclasses.replace(now, observation=stack, successor=successor)
 
     def around(self, env: Any) -> Any:
-        from gymnasium.wrappers import FrameStackObservation
+        from qhat.environments.spaces import Stacked, as_array
 
-        from qhat.environments.spaces import as_array
-
-        return FrameStackObservation(as_array(env), stack_size=self.count)
+        return Stacked(as_array(env), stack_size=self.count)
 
     def _repeated(self, observation: Array) -> Array:
         return jnp.repeat(observation[:, None], self.count, axis=1)

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 
 from qhat.environments.base import Spec
-from qhat.environments.spaces import ActionCoding, Observations
+from qhat.environments.spaces import ActionCoding
 from qhat.environments.wrappers import ActionRepeat, Wrapper
 from qhat.errors import QhatError
 

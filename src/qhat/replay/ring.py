@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from qhat.actions import Actions
+from qhat.observations import Observations
 from qhat.replay import frames
 from qhat.replay.moments import Moments
 from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED, Window, n_step
@@ -82,6 +83,8 @@ class Ring(eqx.Module):
     """Range of the rewards and returns stored so far, where a head asks for it."""
     moments: Moments | None = None
     """Statistics of the observations stored so far, where the recipe normalises them."""
+    layout: Observations | None = eqx.field(static=True, default=None)
+    """What observations are made of; statistics are of their numbers alone."""
 
     @staticmethod
     def empty(
@@ -95,6 +98,7 @@ class Ring(eqx.Module):
         masked: bool = False,
         watch: float | None = None,
         normalise: bool = False,
+        layout: Observations | None = None,
     ) -> "Ring":
         """Allocate `num_envs` rings. Observations keep their own `dtype`.
 
@@ -103,6 +107,7 @@ class Ring(eqx.Module):
             masked: whether every observation comes with the actions that it allows.
             watch: discount of the returns to keep `seen` of; `None` is not to.
             normalise: whether to keep `moments`.
+            layout: what observations are made of.
         """
         size = num_envs * rows
         return Ring(
@@ -116,7 +121,8 @@ class Ring(eqx.Module):
             stack=stack,
             legal=jnp.ones((size, actions.factors, actions.width), bool) if masked else None,
             seen=None if watch is None else Outlook.empty(num_envs, watch),
-            moments=Moments.empty(shape) if normalise else None,
+            moments=Moments.of(shape, layout) if normalise else None,
+            layout=layout,
         )
 
     @property
@@ -153,6 +159,8 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         seen = seen.see(step.reward, ended, step.real)
     if moments is not None:
         whole = jnp.concatenate([step.observation, step.successor])
+        if ring.layout is not None:
+            whole = ring.layout.shown(whole)[1]
         moments = moments.see(whole, jnp.concatenate([step.real, step.real & ended]))
     ring = dataclasses.replace(
         ring,

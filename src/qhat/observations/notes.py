@@ -1,0 +1,72 @@
+"""What becomes of an observation, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qhat.observations.entry import EXACT
+
+if TYPE_CHECKING:
+    from qhat.observations.coding import Observations
+
+
+def notes_of(observations: Observations, env_id: str, normalise: bool | None) -> Iterator[str]:
+    """Say what a user should know before training begins, a sentence each."""
+    name = f"Environment '{env_id}'" if env_id else "The observation"
+    large = [entry for entry in observations.entries if entry.is_large]
+    if observations.is_packed:
+        rest = (
+            f"; the other {observations.count:,} numbers join their features"
+            if observations.numbers
+            else ""
+        )
+        yield (
+            f"{name} shows {_listed(observations.pictures)}: each picture goes through a torso of its"
+            f" own, scaled to 0…1 by its bounds{rest}."
+        )
+    if large and normalise is None:
+        yield (
+            f"{name} shows {_listed(large)}: the numbers are shown to the network in standard deviations"
+            " from their running mean, for values of that size drown the others or the network"
+            " (--normalise false shows them as they are)."
+        )
+    elif large and normalise is False:
+        yield (
+            f"{name} shows {_listed(large)}, and --normalise is false: values of that size drown the"
+            " others, or the network. Leave it out to have them standardised."
+        )
+    for entry in observations.entries:
+        if np.dtype(entry.dtype).kind in "iu" and not entry.choices and entry.reach > EXACT:
+            yield (
+                f"{name} shows whole numbers{entry.where} up to {entry.reach:.3g}; a network reads them"
+                f" as float32, which tells neighbours from each other up to {EXACT:,}."
+            )
+    for entry in observations.pictures:
+        if (entry.low is None or entry.high is None) and not observations.is_one:
+            yield (
+                f"{name} shows the picture{entry.where} without bounds; it is taken as it is. Give its"
+                " space bounds, for example 0 and 1, to have it scaled."
+            )
+
+
+def described(observations: Observations, normalise: bool | None) -> Iterator[tuple[str, str, str]]:
+    """Say of every entry its path, its space, and what becomes of it."""
+    standard = observations.standardises if normalise is None else normalise
+    for entry in observations.entries:
+        if entry.order:
+            scale = "" if entry.scale == (0.0, 1.0) else ", scaled to 0…1"
+            size = 1 if entry.is_bytes else 4
+            height, width, channels = entry.framed(observations.frames).image_shape
+            what = f"picture {height}×{width}×{channels}{scale}, {size} byte(s) a pixel in replay"
+        else:
+            what = f"one-hot, {entry.choices} numbers" if entry.choices else f"{entry.size} number(s)"
+            what += ", in standard deviations from their running mean" if standard else ""
+        yield entry.label or "observation", entry.text, what
+
+
+def _listed(entries: Any) -> str:
+    parts = [f"'{entry.label}' {entry.text}" if entry.path else entry.text for entry in entries]
+    return f"{', '.join(parts[:4])}{' and others' if len(parts) > 4 else ''}"
