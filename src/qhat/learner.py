@@ -17,7 +17,6 @@ from jaxtyping import Array, Bool, Float, Int
 from qhat.actions import Actions
 from qhat.heads import support as supports
 from qhat.networks.network import Network
-from qhat.networks.torso import Torso
 from qhat.observations import Observations
 from qhat.recipe import Recipe
 from qhat.replay.moments import Moments
@@ -77,10 +76,7 @@ class Learner:
         Args:
             layout: what observations are made of.
         """
-        normalise = recipe.normalise
-        if normalise is None:
-            normalise = layout is not None and layout.standardises
-        recipe = dataclasses.replace(recipe, torso=torso_of(recipe, shape, layout), normalise=normalise)
+        recipe = recipe.fitted(shape, layout)
         network = Network(
             torso=recipe.torso,
             dense=recipe.dense,
@@ -303,13 +299,6 @@ class Learner:
     @property
     def _optimiser(self) -> optax.GradientTransformation:
         return self.recipe.optimiser.scaling()
-
-
-def torso_of(recipe: Recipe, shape: tuple[int, ...], layout: Observations | None) -> Torso:
-    """Return the torso that a recipe's own is; of pictures beside others each has one, and it stays."""
-    if layout is None or not layout.pictures:
-        return recipe.torso.fitted(shape)
-    return recipe.torso if layout.is_packed else recipe.torso.of_image(layout.framed[0].image_shape)
 
 
 def _apart(parameters: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

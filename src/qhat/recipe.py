@@ -20,6 +20,7 @@ from qhat.joints import JOINTS, Joints, Together
 from qhat.networks.dense import LAYERS, Dense, Layer
 from qhat.networks.merge import MERGES, Merge, Plain
 from qhat.networks.torso import TORSOS, Auto, Torso
+from qhat.observations import Observations
 from qhat.optimisers import OPTIMISERS, Adam, Optimiser
 from qhat.policies import POLICIES, Greedy, Policy, Softmax
 from qhat.replay.samplers import SAMPLERS, Sampler, Uniform
@@ -121,6 +122,21 @@ class Recipe:
     @property
     def _dense_updates(self) -> bool:
         return self.num_envs * self.replay_ratio >= 1
+
+    def fitted(self, shape: tuple[int, ...], layout: Observations | None = None) -> Recipe:
+        """Return the recipe for observations of `shape`: with the torso that fits, standardised or not.
+
+        Args:
+            layout: what they are made of; of pictures beside others each has a torso, and this one stays.
+        """
+        normalise, torso = self.normalise, self.torso
+        if normalise is None:
+            normalise = layout is not None and layout.standardises
+        if layout is None or not layout.pictures:
+            torso = torso.fitted(shape)
+        elif layout.is_picture:
+            torso = torso.of_image(layout.framed[0].image_shape)
+        return dataclasses.replace(self, torso=torso, normalise=normalise)
 
     def validate(self) -> Recipe:
         """Return self, or raise `UsageError` with the sentence for the first meaningless setting."""

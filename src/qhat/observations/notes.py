@@ -31,11 +31,11 @@ def notes_of(observations: Observations, env_id: str, normalise: bool | None) ->
         yield (
             f"{name} shows {_listed(large)}: the numbers are shown to the network in standard deviations"
             " from their running mean, for values of that size drown the others or the network"
-            " (--normalise false shows them as they are)."
+            " (--no-normalise shows them as they are)."
         )
     elif large and normalise is False:
         yield (
-            f"{name} shows {_listed(large)}, and --normalise is false: values of that size drown the"
+            f"{name} shows {_listed(large)}, and --no-normalise: values of that size drown the"
             " others, or the network. Leave it out to have them standardised."
         )
     for entry in observations.entries:
