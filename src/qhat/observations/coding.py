@@ -134,7 +134,7 @@ class Observations:
         """Make one array of one observation."""
         if isinstance(value, np.ndarray) and self._is_coded(value[None]):
             return value.astype(self.dtype)
-        return self.read(batch(self.entries, value))[0]
+        return np.asarray(self.read(batch(self.entries, value))[0])
 
     def flat(self, value: Any) -> np.ndarray:
         """Return a batch of observations as numbers alone, `[N, D]` of float32, pictures' among them."""

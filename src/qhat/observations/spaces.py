@@ -40,7 +40,7 @@ def _entries(space: Any, path: tuple[Any, ...], env_id: str) -> Iterator[Entry]:
     elif isinstance(space, spaces.Box):
         yield Entry.array(path, tuple(space.shape), np.dtype(space.dtype).name, space.low, space.high)
     elif isinstance(space, spaces.MultiBinary):
-        yield Entry(path, tuple(space.shape), np.dtype(space.dtype).name, low=0.0, high=1.0)
+        yield Entry.array(path, tuple(space.shape), np.dtype(space.dtype).name, 0, 1)
     elif isinstance(space, spaces.MultiDiscrete):
         high = np.asarray(space.start) + np.asarray(space.nvec) - 1
         entry = Entry.array(path, tuple(space.shape), np.dtype(space.dtype).name, space.start, high)
