@@ -21,6 +21,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Se
 
 from qhat import Agent, recipes, runtime
 from qhat.actions import Actions
+from qhat.environments import wrappers
 from qhat.environments.base import Spec, laid_out
 from qhat.environments.finite import sieve
 from qhat.environments.spaces import Coded, Stacked, as_array
@@ -341,6 +342,24 @@ def test_a_stack_of_packed_observations_keeps_what_they_are_made_of():
     assert [image.shape for image in images] == [(16, 18, 6), (16, 16, 2)]
     assert numbers.shape == layout.numbers_shape == (2, 5)
     np.testing.assert_array_equal(images[0][..., :3], layout.shown(first)[0][0][..., 3:])
+
+
+def test_entries_are_left_out_by_name():
+    class Talking(Robot):
+        observation_space = Dict(image=CAMERA, mission=Text(9), speed=B2)
+
+        def reset(self, **options: Any) -> tuple[Any, dict]:
+            return self.observation_space.sample(), {}
+
+    env = wrappers.around(Talking(), (wrappers.Drop("mission"),))
+    layout = Observations.of(env.observation_space, "x")
+    assert [entry.label for entry in layout.entries] == ["image", "speed"]
+    assert layout.read_one(env.reset()[0]).shape == layout.shape
+    for keys, words in (("misson", "Did you mean 'mission'"), ("image+mission+speed", "leaves none of")):
+        with pytest.raises(UsageError, match=words):
+            wrappers.around(Talking(), (wrappers.Drop(keys),))
+    with pytest.raises(UsageError, match="expected a key"):
+        wrappers.validate([wrappers.Drop()])
 
 
 def test_a_spec_without_a_layout_is_of_an_earlier_version_and_means_what_it_meant():

@@ -192,7 +192,7 @@ def read_value(
     """
     if layout is not None:
         return observations.read_value(layout, observation, name)
-    return observations.read_array(observation, name, shape, dtype)
+    return observations.read_numbers(observation, name, shape, dtype)
 
 
 def read_action(action: Any, actions: Actions) -> np.ndarray:

@@ -135,6 +135,9 @@ class _Reader:
         if np.dtype(spec.dtype).kind in "iub":
             words = f"values that a {spec.dtype} can hold"
             self.require_rows(_each(told == value), name, value, words)
+        if spec.layout is not None and spec.layout.is_packed:
+            finite = np.isfinite(spec.layout.floats(told))
+            self.require_rows(_each(finite), name, value, "finite numbers within the bytes")
         return told
 
     def flags(self, column: np.ndarray, name: str) -> np.ndarray:

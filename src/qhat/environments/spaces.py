@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 
 from qhat.actions import BINS, Actions
-from qhat.errors import UsageError
+from qhat.errors import UsageError, near_miss, require
 from qhat.observations import Entry, Observations, entries_of
 
 
@@ -124,6 +124,28 @@ def as_array(env: gymnasium.Env) -> gymnasium.Env:
         return env
     observations = Observations.of(env.observation_space, env.spec.id if env.spec else str(env))
     return gymnasium.wrappers.TransformObservation(env, observations.read_one, Coded(observations))
+
+
+def without(env: gymnasium.Env, keys: Sequence[str]) -> gymnasium.Env:
+    """Return an environment whose observations lack these entries.
+
+    Raises:
+        UsageError: it has no such entry, or no other.
+    """
+    space = env.observation_space
+    known = list(space.spaces) if isinstance(space, gymnasium.spaces.Dict) else []
+    for key in keys:
+        require(
+            key in known,
+            f"--wrap drop:keys names '{key}', and '{env.spec.id if env.spec else env}' shows"
+            f" {', '.join(map(str, known)) or 'no dictionary'}; expected one of its entries."
+            + near_miss(key, map(str, known)),
+        )
+    left = [key for key in known if key not in keys]
+    require(
+        bool(left), f"--wrap drop:keys leaves none of {', '.join(known)}; expected one at least to stay."
+    )
+    return gymnasium.wrappers.FilterObservation(env, left)
 
 
 def describe(space: gymnasium.Space) -> str:

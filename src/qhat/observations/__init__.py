@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from qhat.observations.coding import Observations
 from qhat.observations.entry import Entry
-from qhat.observations.reading import read_array, read_value
+from qhat.observations.reading import read_numbers, read_value
 from qhat.observations.spaces import entries_of
 
-__all__ = ["Entry", "Observations", "entries_of", "read_array", "read_value"]
+__all__ = ["Entry", "Observations", "entries_of", "read_numbers", "read_value"]

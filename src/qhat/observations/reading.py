@@ -21,7 +21,7 @@ def read_value(observations: Observations, value: Any, name: str) -> np.ndarray:
     """
     if observations.is_one and not observations.frames and not observations.entries[0].choices:
         only = observations.entries[0]
-        return read_array(value, name, only.shape, observations.dtype)
+        return read_numbers(value, name, only.shape, observations.dtype)
     if isinstance(value, Mapping) or (
         isinstance(value, tuple | list) and _is_structure(observations, value)
     ):
@@ -31,7 +31,7 @@ def read_value(observations: Observations, value: Any, name: str) -> np.ndarray:
     only = observations.entries[0]
     if observations.is_one and only.choices and array.ndim == 0:
         return observations.read(_read_entry(only, array, name))[0]
-    coded = read_array(array, name, observations.shape, observations.dtype)
+    coded = read_numbers(array, name, observations.shape, observations.dtype)
     if not observations.is_finite(coded):
         raise UsageError(
             f"{name} has numbers that are not finite; expected finite ones. Nothing was stored."
@@ -58,8 +58,8 @@ def _read_entry(entry: Entry, value: Any, name: str) -> np.ndarray:
             ) from None
     where = f"{name}{entry.where}"
     if not entry.choices:
-        return read_array(value, where, entry.shape, entry.stored if entry.order else "float32")[None]
-    number = read_array(value, where, (), "float32")
+        return read_numbers(value, where, entry.shape, entry.stored if entry.order else "float32")[None]
+    number = read_numbers(value, where, (), "float32")
     good = number == np.floor(number) and 0 <= number - entry.start < entry.choices
     if not good:
         last = entry.start + entry.choices - 1
@@ -67,7 +67,7 @@ def _read_entry(entry: Entry, value: Any, name: str) -> np.ndarray:
     return np.asarray(value)[None].astype(np.int64)
 
 
-def read_array(value: Any, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def read_numbers(value: Any, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     """Read one array: a copy of `dtype`. Raises `UsageError`; nothing was stored."""
     try:
         raw = np.asarray(value)
