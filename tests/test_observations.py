@@ -31,7 +31,7 @@ from qhat.exporting.about import entries_of
 from qhat.exporting.network import read_network
 from qhat.learner import STATISTICS, Learner
 from qhat.networks.torso import MLP, Impala, MinAtar, Nature
-from qhat.observations import Observations, read_value
+from qhat.observations import Observations, inexact_of, read_value
 from qhat.replay.moments import Moments
 from qhat.run import spec_from_json, spec_to_json
 from qhat.training.guard import Guard
@@ -166,6 +166,11 @@ def test_whole_numbers_do_not_wrap_and_what_is_lost_is_said():
             "tells neighbours from each other up to 16,777,216" in note for note in layout.notes("Clock")
         )
     assert Observations.of(SPACES["int64"], "x").dtype == "int32"
+    # Bounds that are the type's own say nothing: what is seen does.
+    layout = Observations.of(Dict(ids=Box(-(2**31), 2**31 - 1, (2,), np.int32)), "Ids")
+    assert len(layout.notes("Ids")) == 1
+    for ids, said in (([1, 2**24], 0), ([1, 2**24 + 1], 1)):
+        assert len(list(inexact_of(layout, {"ids": np.array([ids], np.int32)}, "Ids"))) == said
 
 
 @pytest.mark.parametrize(

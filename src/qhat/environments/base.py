@@ -91,10 +91,14 @@ class Spec:
 
     def require_fits(self, policy: "Spec") -> None:
         """Raise `UsageError` unless a policy that was learned in `policy` can play here."""
+        older = policy.layout is None and self.layout is not None and self.layout.is_packed
+        hint = (
+            " It was trained by an earlier version, which made one vector of pictures too." if older else ""
+        )
         require(
             self.shape == policy.shape and self.actions.same(policy.actions),
             f"'{self.id}' has observations {self.shape} and actions {self.actions}; the policy takes"
-            f" {policy.shape} and {policy.actions}.",
+            f" {policy.shape} and {policy.actions}.{hint}",
         )
 
 

@@ -23,7 +23,7 @@ from qhat.environments.spaces import ActionCoding, episode_seeds
 from qhat.environments.workers import MisbehavedError, Steps, guard, vectorise
 from qhat.errors import QhatError, UsageError, require
 from qhat.masks import read_mask
-from qhat.observations import Observations
+from qhat.observations import Observations, inexact_of
 
 SECONDS, PATIENCE = 60.0, 2.0
 """How long a step may take, and being closed after a step that took longer."""
@@ -80,7 +80,7 @@ class GymnasiumEnvironment(HostEnvironment):
         self._stepping = Steps(envs, seconds)
         self._restarts, self._renumbered = Restarts(restarts), renumbered or (lambda _: self._numbers)
         self._legal: np.ndarray | None = None
-        self._first: np.ndarray | None = self._reset()
+        self._first: np.ndarray | None = self._reset(notes=True)
         self.spec = Spec(
             id=env_id,
             backend="gym",
@@ -195,7 +195,8 @@ class GymnasiumEnvironment(HostEnvironment):
         nothing = (no.astype(np.float32), no, no, no)
         return HostStep(first, first, *nothing, legal=legal, legal_successor=legal, broken=~no)
 
-    def _reset(self, begin: Callable[[list[int]], Any] | None = None) -> np.ndarray:
+    def _reset(self, begin: Callable[[list[int]], Any] | None = None, notes: bool = False) -> np.ndarray:
+        """Begin everywhere, and say, where `notes` are wanted, what is odd about the first observations."""
         try:
             observed, info = (begin or self._stepping.reset)(self._numbers)
         except LostError as error:
@@ -204,6 +205,8 @@ class GymnasiumEnvironment(HostEnvironment):
             self._fail(error)
         except Exception as error:
             self._fail(error)
+        for note in inexact_of(self._observations, observed, self._id) if notes else ():
+            warnings.warn(note, UserWarning, stacklevel=2)
         self._ended[:], self._reached = False, np.zeros_like(self._ended)
         if "action_mask" in info:
             every = np.asarray(self._coding.actions.all_legal)

@@ -123,6 +123,13 @@ class Entry:
         return max((abs(end) for end in (self.low, self.high) if end is not None), default=0.0)
 
     @property
+    def has_type_bounds(self) -> bool:
+        """Whether its bounds are its type's own, which says that there are none."""
+        if np.dtype(self.dtype).kind not in "iu" or np.dtype(self.dtype).itemsize == 1:
+            return False
+        return self.reach >= float(np.iinfo(self.dtype).max)
+
+    @property
     def image_axes(self) -> tuple[int, ...]:
         """The order of axes that brings a picture to height, width, and channels."""
         first = (self.order.index("h"), self.order.index("w"))

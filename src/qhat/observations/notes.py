@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qhat.observations.entry import EXACT
+from qhat.observations.arrays import at
+from qhat.observations.entry import EXACT, Entry
 
 if TYPE_CHECKING:
     from qhat.observations.coding import Observations
@@ -39,11 +40,9 @@ def notes_of(observations: Observations, env_id: str, normalise: bool | None) ->
             " others, or the network. Leave it out to have them standardised."
         )
     for entry in observations.entries:
-        if np.dtype(entry.dtype).kind in "iu" and not entry.choices and entry.reach > EXACT:
-            yield (
-                f"{name} shows whole numbers{entry.where} up to {entry.reach:.3g}; a network reads them"
-                f" as float32, which tells neighbours from each other up to {EXACT:,}."
-            )
+        whole = np.dtype(entry.dtype).kind in "iu" and not entry.choices
+        if whole and entry.reach > EXACT and not entry.has_type_bounds:
+            yield _inexact(name, entry, f"up to {entry.reach:.3g}")
     for entry in observations.pictures:
         if (entry.low is None or entry.high is None) and not observations.is_one:
             yield (
@@ -65,6 +64,23 @@ def described(observations: Observations, normalise: bool | None) -> Iterator[tu
             what = f"one-hot, {entry.choices} numbers" if entry.choices else f"{entry.size} number(s)"
             what += ", in standard deviations from their running mean" if standard else ""
         yield entry.label or "observation", entry.text, what
+
+
+def inexact_of(observations: Observations, batch: Any, env_id: str) -> Iterator[str]:
+    """Say which whole numbers of a batch of observations float32 does not hold, where no bounds said so."""
+    for entry in observations.entries:
+        if entry.has_type_bounds and not observations.frames:
+            value = np.asarray(at(batch, entry.path))
+            lost = value[value.astype(np.float32).astype(np.float64) != value.astype(np.float64)]
+            if lost.size:
+                yield _inexact(f"Environment '{env_id}'", entry, f"such as {lost.flat[0]}")
+
+
+def _inexact(name: str, entry: Entry, which: str) -> str:
+    return (
+        f"{name} shows whole numbers{entry.where} {which}; a network reads them as float32, which tells"
+        f" neighbours from each other up to {EXACT:,}."
+    )
 
 
 def _listed(entries: Any) -> str:
