@@ -158,7 +158,7 @@ def test_numbers_that_are_large_are_standardised_and_others_are_as_they_were():
 
 def test_whole_numbers_do_not_wrap_and_what_is_lost_is_said():
     for dtype in (np.int64, np.uint64, np.uint32):
-        layout = Observations.of(Box(0, 2**32 - 1 if dtype is np.uint32 else 2**62, (2,), dtype), "Clock")
+        layout = Observations.of(Box(0, 2**32 - 2 if dtype is np.uint32 else 2**62, (2,), dtype), "Clock")
         assert layout.dtype == "float32"
         seen = read_value(layout, np.array([2**31 + 2**10, 3], dtype), "observation")
         np.testing.assert_array_equal(seen, [2**31 + 2**10, 3])
@@ -410,6 +410,14 @@ def test_an_agent_takes_the_spaces_that_training_takes(tmp_path: Path):
     np.testing.assert_array_equal(
         agent.q_values(value), agent.q_values(read_value(Observations.of(ROBOT, "x"), value, "x"))
     )
+    assert agent._seed.ring.observation.dtype == np.uint8
+    for _ in range(6):
+        agent.remember(value, agent.act(value), 1.0, ROBOT.sample(), terminated=True)
+    before = agent._acting["torso"]["picture1"]["weight"]
+    learned = agent.replay()
+    assert learned is not None
+    assert np.isfinite(learned["loss"])
+    assert not np.array_equal(before, agent._acting["torso"]["picture1"]["weight"])
     agent.save(tmp_path / "agent")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

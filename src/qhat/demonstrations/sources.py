@@ -80,7 +80,7 @@ def columns_of(source: str) -> dict[str, np.ndarray]:
         columns = {}
         for name, member in known.items():
             with archive.open(member) as stream:
-                columns[name] = npy.read_numbers(stream, allow_pickle=False)
+                columns[name] = npy.read_array(stream, allow_pickle=False)
     return columns
 
 

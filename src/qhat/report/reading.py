@@ -160,7 +160,7 @@ def baseline_of(config: Mapping[str, Any], recipe: Recipe | None) -> Recipe | No
     told = (
         preset.recipe if name == PRESET and preset else RECIPES.get(name) if isinstance(name, str) else None
     )
-    shape, dtype = config["spec"].get("shape"), config["spec"].get("dtype")
+    shape, dtype = config["spec"].get("shape"), str(config["spec"].get("dtype"))
     if told is None or recipe is None or not isinstance(shape, list):
         return None
     if not all(type(size) is int for size in shape):
