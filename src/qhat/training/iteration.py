@@ -81,13 +81,14 @@ class Program:
         """Return the state of a fresh seed that is about to act on `observation`."""
         recipe, E = self.recipe, self.recipe.num_envs
         keys = split(key, "parameters", "run", "first_action")
+        packed = self.layout if self.layout is not None and self.layout.is_packed else None
         ring = replay.Ring.empty(
             E, recipe.replay_capacity // E, self.shape, self.dtype, self.actions,
             stack=self.stack, masked=self.masked, watch=recipe.gamma if recipe.head.calibrates else None,
-            normalise=bool(recipe.normalise), layout=self.layout,
+            normalise=bool(recipe.normalise), layout=packed,
         )  # fmt: skip
         action = jnp.zeros((E, self.actions.factors), jnp.int32)
-        fresh = Guard.new(observation, action, self.layout)
+        fresh = Guard.new(observation, action, packed)
         guard, observation = fresh.begin(observation, jnp.int32(-1), ring.cursor)
         seed = SeedState(
             key=keys["run"],
