@@ -21,6 +21,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Se
 
 from qhat import Agent, recipes, runtime
 from qhat.actions import Actions
+from qhat.arguments import read_observation
 from qhat.environments import wrappers
 from qhat.environments.base import Spec, laid_out
 from qhat.environments.finite import sieve
@@ -404,6 +405,13 @@ def test_an_agent_takes_the_spaces_that_training_takes(tmp_path: Path):
         "batch_size": 2,
         "hidden": (4,),
     }
+    for space, shape, dtype in (
+        (Discrete(16), (16,), "bool"), (MultiDiscrete([5, 9]), (2,), "float32"),
+        (MultiBinary(4), (4,), "int8"), (Dict(a=B2, b=B2), (4,), "float32"),
+        (SPACES["tuple"], (6,), "float32"),
+    ):  # fmt: skip
+        layout = read_observation(space)
+        assert (layout.shape, layout.dtype) == (shape, dtype)
     with pytest.warns(UserWarning, match="each picture goes through a torso of its own"):
         agent = Agent(ROBOT, 3, "dqn", **settings)
     value = ROBOT.sample()
