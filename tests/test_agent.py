@@ -287,7 +287,7 @@ FREE = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
         ("x", 2), (4, 0), (4, 2.5), ((0,), 2),
         (4, gymnasium.spaces.Discrete(3, start=5)), (4, gymnasium.spaces.MultiBinary(4)),
         (4, BOX), (4, FREE),
-        (gymnasium.spaces.Discrete(16), 2), (gymnasium.spaces.MultiDiscrete([3, 3]), 2),
+        (gymnasium.spaces.Text(16), 2), (gymnasium.spaces.Sequence(BOX), 2),
     ],
     ids=str,
 )  # fmt: skip

@@ -158,7 +158,7 @@ print(json.dumps([_read(words).to_json() for words in json.load(sys.stdin)]))
 def fitted(recipe: dict[str, Any], shape: list[int]) -> Recipe:
     """As its environment gets it; the paper is no setting."""
     told = Recipe.from_json(recipe)
-    return dataclasses.replace(told, torso=told.torso.fitted(tuple(shape)), paper="")
+    return dataclasses.replace(told.fitted(tuple(shape)), paper="")
 
 
 def test_a_run_that_python_began_has_a_command_with_all_of_its_settings():

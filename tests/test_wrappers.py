@@ -32,6 +32,7 @@ from qhat.environments.wrappers import (
     WRAPPERS,
     ActionRepeat,
     BoundActions,
+    Drop,
     FrameStack,
     RewardClip,
     RewardScale,
@@ -305,8 +306,8 @@ def test_options_that_mean_nothing_are_refused(env_id: str, kwargs: dict, words:
 
 def test_wrappers_are_spelled_as_parts_of_a_recipe_are():
     values = (
-        FrameStack(3), ActionRepeat(2), StickyActions(0.5), BoundActions(-2.0, 3.0), RewardScale(0.5),
-        RewardClip(-2.0, 3.0),
+        FrameStack(3), ActionRepeat(2), StickyActions(0.5), BoundActions(-2.0, 3.0), Drop("text+id"),
+        RewardScale(0.5), RewardClip(-2.0, 3.0),
     )  # fmt: skip
     assert {type(value) for value in values} == set(WRAPPERS)
     for value in values:

@@ -19,12 +19,10 @@ from qhat import recipes
 from qhat.arguments import (
     is_number,
     read_action,
-    read_actions,
     read_masks,
-    read_observation,
     read_recipe,
     read_saved,
-    read_value,
+    read_spaces,
     require_applied,
     stack,
 )
@@ -48,7 +46,7 @@ class Agent:
     a thread of their own while a control loop calls the first two.
 
     Args:
-        observation: number of features, a shape, or a Gymnasium `Box`.
+        observation: number of features, a shape, or a Gymnasium space.
         actions: number of actions, or a Gymnasium `Discrete`, `MultiDiscrete` or `Box` (joints).
         recipe: name of a recipe, or a `Recipe`.
         seed: of the weights and of all randomness.
@@ -69,14 +67,14 @@ class Agent:
         masked: bool = False,
         **settings: Any,
     ):
-        shape, dtype = read_observation(observation)
         composed = read_recipe(recipe, settings)
         good = isinstance(horizon, int | np.integer) and 1 <= horizon < 2**31
         require(good, f"horizon is {horizon!r}; expected a whole number of steps, 1 or more.")
         composed = composed.scheduled(int(horizon))
         good = isinstance(seed, int | np.integer) and 0 <= seed < 2**31
         require(good, f"seed is {seed!r}; expected a whole number from 0 to 2147483647.")
-        self._compose(Program.of(composed, shape, dtype, read_actions(actions, composed.bins), masked))
+        layout, chosen = read_spaces(observation, actions, composed)
+        self._compose(Program.of(composed, layout.shape, layout.dtype, chosen, masked, layout=layout))
         self._adopt(jax.jit(self._fresh)(jax.random.key(seed)), steps=0, updates=0)
 
     def _compose(self, program: Program) -> SeedState:
@@ -236,7 +234,7 @@ class Agent:
     def _about(self) -> dict[str, Any]:
         return {
             "recipe": self.recipe.to_json(),
-            "observation": {"shape": list(self.program.shape), "dtype": self.program.dtype},
+            "observation": self.program.about_observation(),
             "actions": self.program.actions.to_json(),
             "masked": self.program.masked,
             "steps": self._steps,
@@ -258,9 +256,9 @@ class Agent:
         folder = Path(path)
         about = checkpoint.read_manifest(folder)
         with blaming(f"'{folder}' is not a saved agent"):
-            recipe, spaces, counts = read_saved(about, parts)
+            recipe, spaces, layout, counts = read_saved(about, parts)
             agent = object.__new__(Agent)
-            like = agent._compose(Program.of(recipe, *spaces))
+            like = agent._compose(Program.of(recipe, *spaces, layout=layout))
         agent._restore(folder, about, counts, like)
         return agent
 
@@ -350,7 +348,7 @@ class Agent:
             self._store_block(block, block[0][0])
 
     def _checked(self, observation: Any, name: str) -> np.ndarray:
-        return read_value(observation, name, self.program.shape, self.program.dtype)
+        return self.program.read(observation, name)
 
 
 def _rest(seed: SeedState) -> dict[str, Any]:

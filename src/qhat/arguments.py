@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from qhat import recipes
+from qhat import observations, recipes
 from qhat.actions import BINS, NUMBERS, Actions
 from qhat.axis import AxisValue
 from qhat.errors import QhatError, UsageError, near_miss, require
 from qhat.masks import read_mask
+from qhat.observations import Observations
 from qhat.recipe import Recipe
 
 
@@ -51,13 +53,14 @@ def read_recipe(recipe: Any, settings: dict[str, Any]) -> Recipe:
     return dataclasses.replace(composed, **known_settings(settings), num_envs=1).validate()
 
 
-def read_observation(observation: Any) -> tuple[tuple[int, ...], str]:
-    """Read a size, a shape, a (shape, dtype) pair, or a Box."""
-    if type(observation).__name__ in ("Discrete", "MultiDiscrete", "MultiBinary", "Dict", "Tuple"):
-        raise UsageError(
-            f"observation is {observation!r}; expected a size, a shape or a Gymnasium Box. Wrap the"
-            " environment so that it gives numbers, for example one-hot vectors."
-        )
+def read_observation(observation: Any) -> Observations:
+    """Read a size, a shape, a (shape, dtype) pair, or a Gymnasium space.
+
+    Raises:
+        UsageError: it is none of these, or a space that holds no numbers.
+    """
+    if any(kind.__module__.startswith("gymnasium.spaces") for kind in type(observation).__mro__):
+        return Observations.of(observation, "observation")
     dtype: Any = getattr(observation, "dtype", None) or "float32"
     shape = getattr(observation, "shape", observation)
     if isinstance(shape, tuple) and len(shape) == 2 and isinstance(shape[0], tuple):
@@ -65,9 +68,27 @@ def read_observation(observation: Any) -> tuple[tuple[int, ...], str]:
     if isinstance(shape, int):
         shape = (shape,)
     if not isinstance(shape, tuple) or not all(isinstance(n, int) and n > 0 for n in shape):
-        raise UsageError(f"observation is {observation!r}; expected a size, a shape or a Gymnasium Box.")
+        raise UsageError(f"observation is {observation!r}; expected a size, a shape or a Gymnasium space.")
     name = np.dtype(dtype).name
-    return shape, "float32" if name == "float64" else name
+    return Observations.plain(shape, "float32" if name == "float64" else name)
+
+
+def read_spaces(observation: Any, actions: Any, recipe: Recipe) -> tuple[Observations, Actions]:
+    """Read both spaces of an agent.
+
+    Warns:
+        UserWarning: what becomes of observations, where that is not plain to see.
+    """
+    layout = read_observation(observation)
+    for note in layout.notes("", recipe.normalise):
+        warnings.warn(note, UserWarning, stacklevel=3)
+    return layout, read_actions(actions, recipe.bins)
+
+
+def write_observation(shape: tuple[int, ...], dtype: str, layout: Observations | None) -> dict[str, Any]:
+    """Write what `read_space` and `read_layout` read."""
+    entries = {} if layout is None else {"layout": layout.to_json()}
+    return {"shape": list(shape), "dtype": dtype, **entries}
 
 
 def read_space(shape: Any, dtype: Any) -> tuple[tuple[int, ...], str]:
@@ -80,10 +101,25 @@ def read_space(shape: Any, dtype: Any) -> tuple[tuple[int, ...], str]:
     return tuple(shape), dtype
 
 
+def read_layout(data: Any, shape: tuple[int, ...], dtype: str) -> Observations | None:
+    """Read what a manifest says of the entries of observations; `None` in one of an earlier version.
+
+    Raises:
+        TypeError: it is damaged, or of observations of another shape.
+    """
+    if data is None:
+        return None
+    layout = Observations.from_json(data)
+    if (layout.shape, layout.dtype) != (shape, dtype):
+        raise TypeError
+    return layout
+
+
 def read_saved(
     about: Mapping[str, Any], parts: Iterable[type[AxisValue]]
-) -> tuple[Recipe, tuple[tuple[int, ...], str, Actions, bool], tuple[int, int, int]]:
-    """Read the manifest of an agent: its recipe, its spaces, and how much it did.
+) -> tuple[Recipe, tuple[tuple[int, ...], str, Actions, bool], Observations | None, tuple[int, int, int]]:
+    """Read the manifest of an agent: its recipe, its spaces, what observations are made
+    of, and how much it did.
 
     Args:
         parts: classes of the recipe's parts from outside the package.
@@ -93,6 +129,7 @@ def read_saved(
     """
     try:
         shape, dtype = read_space(about["observation"]["shape"], about["observation"]["dtype"])
+        layout = read_layout(about["observation"].get("layout"), shape, dtype)
         counts = (about["steps"], about["updates"], about["acts"])
         masked, actions = about.get("masked", False), Actions.from_json(about["actions"])
         flags = (masked, about.get("replay", False), about.get("open", False))
@@ -107,7 +144,12 @@ def read_saved(
             "its manifest lacks fields, or they are damaged. The policy of a run folder is"
             " qhat.Run.open(folder).policy()."
         ) from None
-    return dataclasses.replace(recipe, num_envs=1).validate(), (shape, dtype, actions, masked), counts
+    return (
+        dataclasses.replace(recipe, num_envs=1).validate(),
+        (shape, dtype, actions, masked),
+        layout,
+        counts,
+    )
 
 
 def read_actions(actions: Any, bins: Sequence[int] = BINS) -> Actions:
@@ -140,23 +182,17 @@ def read_actions(actions: Any, bins: Sequence[int] = BINS) -> Actions:
     return Actions((int(count),))
 
 
-def read_value(observation: Any, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Read one observation: a copy of `dtype`. Raises `UsageError`; nothing was stored."""
-    try:
-        raw = np.asarray(observation)
-        numbers = raw if raw.dtype == np.bool_ else raw.astype(np.float64)
-    except (TypeError, ValueError):
-        raise UsageError(f"{name} is {observation!r}; expected numbers of shape {shape}.") from None
-    require(raw.shape == shape, f"{name} has shape {raw.shape}; expected {shape}.")
-    largest = np.iinfo(dtype) if np.issubdtype(dtype, np.integer) else np.finfo(np.float32)
-    good = np.isfinite(numbers) & (numbers >= largest.min) & (numbers <= largest.max)
-    if not (dtype == "bool" or good.all()):
-        where = np.argwhere(~good)[0]
-        raise UsageError(
-            f"{name} is {raw[tuple(where)]} at index {tuple(map(int, where))}; expected finite numbers"
-            f" that a {dtype} can hold. Nothing was stored."
-        )
-    return np.array(raw, dtype=dtype)
+def read_value(
+    observation: Any, name: str, shape: tuple[int, ...], dtype: str, layout: Observations | None = None
+) -> np.ndarray:
+    """Read one observation: a copy of `dtype`. Raises `UsageError`; nothing was stored.
+
+    Args:
+        layout: what it is made of: the environment's own observation is taken too.
+    """
+    if layout is not None:
+        return observations.read_value(layout, observation, name)
+    return observations.read_numbers(observation, name, shape, dtype)
 
 
 def read_action(action: Any, actions: Actions) -> np.ndarray:

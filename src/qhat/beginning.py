@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from jaxtyping import Array
 from qhat.axis import from_json, spell
 from qhat.config import TrainConfig
 from qhat.demonstrations.reading import joined, read
-from qhat.environments.base import Spec
+from qhat.environments.base import Spec, laid_out
 from qhat.errors import UsageError
 from qhat.recipe import AXES
 from qhat.run import load_best, spec_to_json
@@ -107,6 +109,23 @@ def _resume(
     if written.get("on_nan") != config.on_nan:
         state = _forgiven(loop, state, keys)
     return folder, state, best
+
+
+def spec_of_run(config: TrainConfig, spec: Spec) -> Spec:
+    """Return the spec to train with: a run that is resumed keeps what its network was shown.
+
+    Warns:
+        UserWarning: what becomes of observations, where that is not plain to see.
+    """
+    if config.resume:
+        assert config.run_dir is not None
+        written = RunFolder.open(config.run_dir).read_config().get("spec")
+        known = isinstance(written, dict) and written.get("layout") is not None
+        return laid_out(spec) if known else dataclasses.replace(spec, layout=None)
+    spec = laid_out(spec)
+    for note in spec.layout.notes(spec.id, config.recipe.normalise) if spec.layout else ():
+        warnings.warn(note, UserWarning, stacklevel=2)
+    return spec
 
 
 def owned(state: TrainState) -> TrainState:

@@ -223,7 +223,7 @@ def _play_compiled(
         state, observation, legal, alive = carry
         action, q, units = _look(learner, own, observation, legal)
         state, now = environment.step(state, action, jax.random.fold_in(key, turn))
-        now = sound(now, jnp)
+        now = sound(now, jnp, learner.network.layout)
         alive = jax.tree.map(jnp.logical_or, alive, units)
         row = (q, now.reward, now.terminated, now.truncated, now.real, now.broken)
         return (state, now.observation, now.legal, alive), row
@@ -261,7 +261,7 @@ def _play_hosted(
     while len(rows) < steps and (not rows or time.monotonic() < until):
         action, q, units = jax.tree.map(np.asarray, look(parameters, observation, legal))
         environment.send(action)
-        now = sound(environment.receive(), np)
+        now = sound(environment.receive(), np, learner.network.layout)
         alive = {name: alive.get(name, False) | own for name, own in units.items()}
         row = (q, now.reward, now.terminated, now.truncated, now.real, now.broken)
         rows.append(tuple(np.asarray(part)[None] for part in row))

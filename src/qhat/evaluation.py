@@ -73,7 +73,7 @@ def play_compiled(
             action = learner.greedy(parameters, observation, legal=legal)
             before = jnp.where(turn == 0, action, before)
             state, now = environment.step(state, action, jax.random.fold_in(run_key, turn))
-            now = sound(now, jnp)
+            now = sound(now, jnp, learner.network.layout)
             played = played.add(now, playing, action, before, actions, jnp)
             playing &= ~now.closed
             return turn + 1, state, now.observation, now.legal, playing, action, played
@@ -164,7 +164,7 @@ def play_hosted(
     while playing.any() and turn < LONGEST_EPISODE:
         action = np.asarray(_greedy(learner, parameters, observation, legal))
         environment.send(action)
-        step = sound(environment.receive(), np)
+        step = sound(environment.receive(), np, learner.network.layout)
         played = played.add(step, playing, action, action if before is None else before, actions, np)
         playing &= ~step.closed
         observation, legal, before, turn = step.observation, step.legal, action, turn + 1

@@ -16,7 +16,7 @@ import numpy as np
 
 from qhat import devices
 from qhat.axis import spell
-from qhat.beginning import begin, kept
+from qhat.beginning import begin, kept, spec_of_run
 from qhat.config import TrainConfig
 from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
@@ -117,7 +117,7 @@ class _Session:
     ):
         self.started = time.perf_counter()
         self.tracking = tracking
-        self.judge, self.spec = judge, environment.spec
+        self.judge, self.spec = judge, spec_of_run(config, environment.spec)
         self.program = program_of(config.recipe, self.spec, config.wrap, config.on_nan == "stop")
         self.config = config = dataclasses.replace(config, recipe=self.program.recipe)
         if isinstance(environment, HostEnvironment):

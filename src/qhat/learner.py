@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from qhat.actions import Actions
 from qhat.heads import support as supports
 from qhat.networks.network import Network
+from qhat.observations import Observations
 from qhat.recipe import Recipe
 from qhat.replay.moments import Moments
 from qhat.replay.outlook import Outlook
@@ -65,12 +66,17 @@ class Learner:
     actions: Actions
 
     @staticmethod
-    def of(recipe: Recipe, shape: tuple[int, ...], actions: Actions) -> "Learner":
+    def of(
+        recipe: Recipe, shape: tuple[int, ...], actions: Actions, layout: Observations | None = None
+    ) -> "Learner":
         """Compose a learner for observations of `shape` and the given actions.
 
-        Its recipe names the torso that fits `shape`.
+        Its recipe names the torso that fits `shape`, and says whether numbers are standardised.
+
+        Args:
+            layout: what observations are made of.
         """
-        recipe = dataclasses.replace(recipe, torso=recipe.torso.fitted(shape))
+        recipe = recipe.fitted(shape, layout)
         network = Network(
             torso=recipe.torso,
             dense=recipe.dense,
@@ -81,6 +87,7 @@ class Learner:
             outputs=recipe.head.outputs,
             embedding=recipe.head.embedding,
             layer_norm=recipe.layer_norm,
+            layout=layout,
         )
         return Learner(recipe, network, actions)
 
@@ -90,7 +97,7 @@ class Learner:
         if support := self.recipe.head.init_support():
             parameters[SUPPORT] = support
         if self.recipe.normalise:
-            parameters[STATISTICS] = Moments.empty(self.network.shape)
+            parameters[STATISTICS] = Moments.of(self.network.shape, self.network.layout)
         return parameters
 
     def init(self, key: Array) -> LearnerState:
@@ -113,9 +120,8 @@ class Learner:
     def activations(self, parameters: Any, observation: Array) -> dict[str, Float[Array, " _"]]:
         """Return what every hidden unit gives for one observation, by layer; see `Network.activations`."""
         weights, fixed = _apart(parameters)
-        if self.recipe.normalise:
-            observation = fixed[STATISTICS].standardise(observation)
-        return self.network.activations(weights, observation, self.recipe.head.fixed_fractions())
+        shown = self._shown(fixed, observation)
+        return self.network.activations(weights, shown, self.recipe.head.fixed_fractions())
 
     def greedy(
         self,
@@ -242,10 +248,17 @@ class Learner:
     ) -> tuple[Float[Array, "F C K"], Any]:
         """Return Z(s, ·; θ) for one observation, and what its K numbers stand for."""
         weights, fixed = _apart(parameters)
-        if self.recipe.normalise:
-            observation = fixed[STATISTICS].standardise(observation)
-        z = self.network.apply(weights, observation, noise, fractions)
+        z = self.network.apply(weights, self._shown(fixed, observation), noise, fractions)
         return z, self.recipe.head.basis(fixed.get(SUPPORT, {}), fractions)
+
+    def _shown(self, fixed: dict[str, Any], observation: Array) -> Any:
+        """Return one observation as the network takes it."""
+        layout, numbers, images = self.network.layout, observation, []
+        if layout is not None:
+            images, numbers = layout.shown(observation)
+        if self.recipe.normalise and numbers is not None:
+            numbers = fixed[STATISTICS].standardise(numbers)
+        return numbers if layout is None else (images, numbers)
 
     def _q(self, z: Float[Array, "F C K"], basis: Any) -> Float[Array, "F C"]:
         """Return the mean of every choice, −∞ where a factor has fewer choices than the widest."""

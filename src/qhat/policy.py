@@ -27,7 +27,7 @@ class Policy:
         """Return the action for one observation.
 
         Args:
-            observation: an array as the training saw it: after `--wrap`, dictionaries as one vector.
+            observation: the environment's own, after `--wrap`; or the array that training stores of it.
             mask: the legal actions, as Gymnasium's `info["action_mask"]`.
 
         Returns:
@@ -46,7 +46,7 @@ class Policy:
         return q if self.spec.actions.vector else q[0]
 
     def _q(self, observation: Any) -> np.ndarray:
-        seen = read_value(observation, "observation", self.spec.shape, self.spec.dtype)
+        seen = read_value(observation, "observation", self.spec.shape, self.spec.dtype, self.spec.layout)
         return np.asarray(self._compiled(self.parameters, seen))
 
     @functools.cached_property

@@ -20,6 +20,7 @@ from qhat.joints import JOINTS, Joints, Together
 from qhat.networks.dense import LAYERS, Dense, Layer
 from qhat.networks.merge import MERGES, Merge, Plain
 from qhat.networks.torso import TORSOS, Auto, Torso
+from qhat.observations import Observations
 from qhat.optimisers import OPTIMISERS, Adam, Optimiser
 from qhat.policies import POLICIES, Greedy, Policy, Softmax
 from qhat.replay.samplers import SAMPLERS, Sampler, Uniform
@@ -88,8 +89,9 @@ class Recipe:
     """How the target network follows."""
     optimiser: Optimiser = Adam()
     """What a gradient becomes before the step size scales it."""
-    normalise: bool = False
-    """Show the network observations in standard deviations from their running mean, within ±10."""
+    normalise: bool | None = None
+    """Show the network numbers in standard deviations from their running mean, within ±10; none: where the
+    bounds of their space are large."""
     gamma: float = 0.99
     """γ, the discount per environment step."""
     learning_rate: float = 1e-3
@@ -145,6 +147,21 @@ class Recipe:
     def _dense_updates(self) -> bool:
         return self.num_envs * self.replay_ratio >= 1
 
+    def fitted(self, shape: tuple[int, ...], layout: Observations | None = None) -> Recipe:
+        """Return the recipe for observations of `shape`: with the torso that fits, standardised or not.
+
+        Args:
+            layout: what they are made of; of pictures beside others each has a torso, and this one stays.
+        """
+        normalise, torso = self.normalise, self.torso
+        if normalise is None:
+            normalise = layout is not None and layout.standardises
+        if layout is None or not layout.pictures:
+            torso = torso.fitted(shape)
+        elif layout.is_picture:
+            torso = torso.of_image(layout.framed[0].image_shape)
+        return dataclasses.replace(self, torso=torso, normalise=normalise)
+
     def validate(self) -> Recipe:
         """Return self, or raise `UsageError` with the sentence for the first meaningless setting."""
         for axis, kinds in AXES.items():
@@ -155,9 +172,10 @@ class Recipe:
             )
             check(part)
             part.validate()
-        for name in ("normalise", "layer_norm", "n_step_cut"):
+        for name, also in (("normalise", ", or none"), ("layer_norm", ""), ("n_step_cut", "")):
             value = getattr(self, name)
-            require(isinstance(value, bool), f"{name} is {value!r}; expected true or false.")
+            good = isinstance(value, bool) or bool(also and value is None)
+            require(good, f"{name} is {value!r}; expected true or false{also}.")
         at_least_1 = ("n_step", "batch_size", "replay_capacity", "num_envs", "learning_rate_steps")
         for name in at_least_1:
             value = getattr(self, name)

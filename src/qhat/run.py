@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat.actions import Actions
-from qhat.arguments import read_space
+from qhat.arguments import read_layout, read_space
 from qhat.axis import AxisValue, spell
 from qhat.environments import wrappers
 from qhat.environments.base import Environment, Spec
@@ -183,16 +183,20 @@ def _say(part: Any) -> str:
 def program_of(recipe: Recipe, spec: Spec, wrap: Sequence[Wrapper], stops: bool = True) -> Program:
     """Compose the program of a recipe in an environment; of `wrap` it takes the wrappers of rewards."""
     spaces = (spec.shape, spec.dtype, spec.actions, spec.masked)
-    return Program.of(recipe, *spaces, stack=spec.stack, rewards=wrappers.of_rewards(wrap), stops=stops)
+    more: dict[str, Any] = {"stack": spec.stack, "rewards": wrappers.of_rewards(wrap), "stops": stops}
+    return Program.of(recipe, *spaces, **more, layout=spec.layout)
 
 
 def spec_to_json(spec: Spec) -> dict[str, Any]:
     """Write an environment's spec."""
+    layout = {} if spec.layout is None else {"layout": spec.layout.to_json()}
+    fields = {name: value for name, value in dataclasses.asdict(spec).items() if name != "layout"}
     return {
-        **dataclasses.asdict(spec),
+        **fields,
         "shape": list(spec.shape),
         "actions": spec.actions.to_json(),
         "options": dict(spec.options),
+        **layout,
     }
 
 
@@ -217,6 +221,7 @@ def spec_from_json(data: Any) -> Spec:
             stack=numbers[0],
             limit=numbers[1],
             options=tuple(sorted(check(data.get("options", {})).items())),
+            layout=read_layout(data.get("layout"), shape, dtype),
         )
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         raise UsageError("the spec cannot be read: the run is damaged.") from None

@@ -49,6 +49,7 @@ class Policy:
         self.shape, self.dtype = tuple(seen["shape"]), np.dtype(seen["dtype"])
         self.choices, self._kind = tuple(told["choices"]), told["kind"]
         self._run, self._onnx, self._beyond = run, onnx, beyond
+        self._entries, self._packed = seen.get("entries"), about["network"][0].get("op") == "parts"
         self._buffer = np.zeros(self.shape, self.dtype)
         self._inside, self._size = np.zeros(self.shape, bool), self._buffer.size
         ends = {"low": [None], "high": [None]} if beyond == "ignore" else seen
@@ -89,7 +90,7 @@ class Policy:
         if folder.name == ABOUT:
             folder = folder.parent
         about = _read_about(folder)
-        pictures = any(one.get("op") == "convolution" for one in about["network"])
+        pictures = any(one.get("op") in ("convolution", "parts") for one in about["network"])
         onnx = runtime == "onnxruntime" or (runtime == "auto" and pictures and _has_onnxruntime(folder))
         try:
             if onnx:
@@ -161,7 +162,8 @@ class Policy:
         return np.concatenate([old, frame])
 
     def _read(self, observation: Any) -> np.ndarray:
-        seen = observation if type(observation) is np.ndarray else _array(observation)
+        seen = self.coded(observation) if self._entries else observation
+        seen = seen if type(seen) is np.ndarray else _array(seen)
         if seen.shape != self.shape:
             raise PolicyError(f"The observation has shape {seen.shape}; expected {self.shape}.")
         x = self._buffer
@@ -177,6 +179,22 @@ class Policy:
         if np.count_nonzero(self._inside) != self._size:
             self._blame(x)
         return x
+
+    def coded(self, observation: Any) -> Any:
+        """Return the array that the environment's own observation is coded as; an array stays as it is."""
+        entries = self._entries
+        if not entries or (type(observation) is np.ndarray and observation.shape == self.shape):
+            return observation
+        tops = {entry["path"][0] for entry in entries if entry["path"]}
+        listed = isinstance(observation, (list, tuple)) and len(observation) == len(tops)
+        several = listed and all(type(top) is int for top in tops)
+        alone = not tops and np.ndim(observation) == 0
+        if not (alone or several or isinstance(observation, dict)):
+            return observation
+        parts = [_entry(entry, observation) for entry in entries]
+        if self._packed:
+            return np.concatenate([part.view(np.uint8) for part in parts])
+        return np.concatenate(parts).astype(self.dtype).reshape(self.shape)
 
     def _convert(self, seen: np.ndarray) -> None:
         """Take another type of numbers, where it can hold the same ones."""
@@ -276,7 +294,8 @@ class Runner:
                 `time.monotonic()` of now.
         """
         try:
-            taken: Any = (np.array(observation), None if mask is None else np.array(mask))
+            seen = np.array(self.policy.coded(observation))
+            taken: Any = (seen, None if mask is None else np.array(mask))
         except Exception as error:
             taken = error
         try:
@@ -422,10 +441,26 @@ def _require_sound(about: dict) -> None:
         raise ValueError("network")
     if not all(isinstance(one, dict) and isinstance(one.get("op"), str) for one in network):
         raise ValueError("network")
+    for entry in seen.get("entries") or []:
+        _require_sound_entry(entry)
+    if network[0]["op"] == "parts":
+        sizes = [math.prod(one["shape"]) * {"uint8": 1, "float32": 4}[one["dtype"]]
+                 for one in network[0]["inputs"]]  # fmt: skip
+        if shape != [sum(sizes)] or dtype != np.uint8 or not seen.get("entries"):
+            raise ValueError("network.parts")
     if network[0]["op"] == "stack":
         _whole(network[0]["shape"], 1)
         if math.prod(network[0]["shape"]) > MOST or network[0]["shape"][0] > 4096:
             raise ValueError("network.stack")
+
+
+def _require_sound_entry(entry: dict) -> None:
+    path, choices, start = entry["path"], entry.get("choices", 0), entry.get("start", 0)
+    _whole(entry["shape"], 0)
+    good = isinstance(path, list) and all(type(key) in (str, int) for key in path)
+    good = good and type(choices) is int and 0 <= choices <= MOST and type(start) is int
+    if not good or math.prod(entry["shape"]) > MOST or np.dtype(entry["dtype"]).kind not in "fiub":
+        raise ValueError("observation.entries")
 
 
 def digest(about: dict) -> str:
@@ -510,6 +545,7 @@ def _session(folder: Path, about: dict) -> Callable:
     given = session.get_modelmeta().custom_metadata_map
     _require_same(about, given.get("policy_sha256"), path)
     stacks = about["network"][0].get("op") == "stack"
+    parts = about["network"][0] if about["network"][0].get("op") == "parts" else None
     names = ["q_values", *(["frames_next"] if stacks else [])]
     shape = (1, len(about["actions"]["choices"]), max(about["actions"]["choices"]))
     if about["actions"]["kind"] == "discrete":
@@ -517,7 +553,7 @@ def _session(folder: Path, about: dict) -> Callable:
     extra = {"mask": np.ones(shape, bool)} if about["actions"]["masked"] else {}
 
     def run(x: np.ndarray, frames: np.ndarray, fresh: bool) -> tuple:
-        feed = {"observation": x[None], **extra}
+        feed = {**(split(parts, x[None]) if parts else {"observation": x[None]}), **extra}
         if stacks:
             feed.update(frames=frames[None], start=np.array([fresh]))
         try:
@@ -563,10 +599,10 @@ def plan(ops: list, tensors: dict) -> Callable:
         elif kind != "stack" or index:
             known = ", ".join(["dense", *MAKERS])
             raise PolicyError(f"'{ABOUT}' has the operation {kind[:40]!r}; expected {known}.")
-    run = tuple(steps)
+    run, packed = tuple(steps), bool(ops) and ops[0]["op"] == "parts"
 
     def forward(x: np.ndarray) -> np.ndarray:
-        if x.dtype != np.float32:
+        if x.dtype != np.float32 and not packed:
             x = x.astype(np.float32)
         for step in run:
             x = step(x)
@@ -625,7 +661,30 @@ def _layer_norm(told: dict, tensors: dict) -> Callable:
 
 def _image(told: dict, tensors: dict) -> Callable:
     axes, shape, divide = tuple(told["axes"]), tuple(told["shape"]), np.float32(told["divide"])
-    return lambda x: x.transpose(axes).reshape(shape) / divide
+    black = np.float32(told.get("subtract", 0))
+    return lambda x: (x.transpose(axes).reshape(shape) - black) / divide
+
+
+def split(told: dict, rows: np.ndarray) -> dict:
+    """Take packed observations `[n, bytes]` apart: what each input of the graph is given, by name."""
+    found, at = {}, 0
+    for part in told["inputs"]:
+        wide = part["dtype"] != "uint8"
+        size = math.prod(part["shape"]) * (4 if wide else 1)
+        piece, at = np.ascontiguousarray(rows[:, at : at + size]), at + size
+        found[part["name"]] = (piece.view("<f4") if wide else piece).reshape(len(rows), *part["shape"])
+    return found
+
+
+def _parts(told: dict, tensors: dict) -> Callable:
+    """Every part through its own operations; what comes of them, side by side."""
+    runs = [(part["name"], plan(part["network"], tensors)) for part in told["inputs"]]
+
+    def step(x: np.ndarray) -> np.ndarray:
+        pieces = split(told, x[None])
+        return np.concatenate([run(pieces[name][0]) for name, run in runs])
+
+    return step
 
 
 def _atoms(told: dict, tensors: dict) -> Callable:
@@ -678,7 +737,7 @@ def _fractions(told: dict, tensors: dict) -> Callable:
 
 
 MAKERS = {
-    "normalise": _normalise, "image": _image, "convolution": _convolution, "pool": _pool,
+    "parts": _parts, "normalise": _normalise, "image": _image, "convolution": _convolution, "pool": _pool,
     "residual": _residual, "layer_norm": _layer_norm, "fractions": _fractions, "atoms": _atoms,
     "relu": lambda told, tensors: lambda x: np.maximum(x, 0),
     "flatten": lambda told, tensors: lambda x: x.reshape(-1),
@@ -717,6 +776,32 @@ def _bound(values: list, shape: tuple, dtype: np.dtype, end: str) -> np.ndarray:
         if len(told) > 1 or shape == (1,)
         else np.full(shape, told[0], dtype)
     )
+
+
+def _entry(entry: dict, observation: Any) -> np.ndarray:
+    """Read one entry of an environment's own observation, as the flat array that is stored of it."""
+    value, name = observation, ".".join(str(key) for key in entry["path"]) or "observation"
+    for key in entry["path"]:
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            raise PolicyError(f"The observation has no entry '{name}'; expected one.") from None
+    array, dtype = _array(value), np.dtype(entry["dtype"])
+    kinds = "iub" if dtype == np.uint8 else "fiub"
+    _need(array.shape == tuple(entry["shape"]) and array.dtype.kind in kinds,
+          f"The observation's '{name}' is {array.dtype} {array.shape}; expected {dtype}"
+          f" {tuple(entry['shape'])}.")  # fmt: skip
+    if choices := entry.get("choices", 0):
+        at = float(array) - entry.get("start", 0)
+        _need(at % 1 == 0 and 0 <= at < choices,
+              f"The observation's '{name}' is {array}; expected a whole number from"
+              f" {entry.get('start', 0)}, one of {choices}.")  # fmt: skip
+        return np.eye(1, choices, int(at), dtype)[0]
+    least, most = (0, 255) if dtype == np.uint8 else (-np.finfo(np.float32).max, np.finfo(np.float32).max)
+    _need(dtype.kind == "b" or bool(((array >= least) & (array <= most)).all()),
+          f"The observation's '{name}' has numbers that are not finite, or beyond what {dtype} can"
+          " hold.")  # fmt: skip
+    return array.astype(dtype).ravel()
 
 
 def _whole(values: Any, least: int) -> None:

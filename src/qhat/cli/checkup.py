@@ -101,7 +101,7 @@ def examine(env_id: str, options: Mapping[str, Any], seconds: float) -> Checkup:
 
 def _replay_bytes(spec: Spec) -> int:
     recipe = recipes.get(recipes.DEFAULT)
-    program = Program.of(recipe, spec.shape, spec.dtype, spec.actions, spec.masked)
+    program = Program.of(recipe, spec.shape, spec.dtype, spec.actions, spec.masked, layout=spec.layout)
     E, actions = recipe.num_envs, spec.actions
     observation = jax.ShapeDtypeStruct((E, *spec.shape), jnp.dtype(spec.dtype))
     legal = jax.ShapeDtypeStruct((E, actions.factors, actions.width), bool) if spec.masked else None

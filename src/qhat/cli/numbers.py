@@ -28,7 +28,8 @@ def plain(kind: type, words: Sequence[str]) -> list[str]:
             expected.
     """
     known = dict(_flags(kind))
-    switches = {flag for flag, (wanted, *_) in known.items() if wanted == SWITCH} | {"--help"}
+    switches = {flag for flag, (wanted, _, optional) in known.items() if wanted == SWITCH and not optional}
+    switches |= {"--help"}
     found: list[str] = []
     places: list[str] = []
     rest = list(words)
@@ -36,6 +37,9 @@ def plain(kind: type, words: Sequence[str]) -> list[str]:
         word = rest.pop(0)
         flag, equals, value = word.partition("=")
         flag = flag.replace("_", "-")
+        if (said := _said(flag, value if equals else None, known)) is not None:
+            found += said
+            continue
         if flag in switches and equals:
             raise UsageError(f"{flag} is '{value}'; expected no value: leave out '={value}'.")
         if not word.startswith("--") or flag in switches:
@@ -65,6 +69,21 @@ def plain(kind: type, words: Sequence[str]) -> list[str]:
             taken = [_number(flag, part, wanted, optional) for part in parts]
         found += [flag, *taken]
     return places + found
+
+
+def _said(flag: str, value: str | None, known: Mapping[str, tuple[str, bool, bool]]) -> list[str] | None:
+    """Return what a switch that may be left to others says; `None` for any other word."""
+    wanted, _, optional = known.get(flag, ("", False, False))
+    if wanted != SWITCH or not optional:
+        return None
+    words = {"true": "True", "false": "False", "none": "None"}
+    if flag.startswith("--no-"):
+        if value is not None:
+            raise UsageError(f"{flag} is '{value}'; expected no value: leave out '={value}'.")
+        return [f"--{flag.removeprefix('--no-')}", "False"]
+    if value is not None and value.lower() not in words:
+        raise UsageError(f"{flag} is '{value}'; expected {flag}, {flag}=false or {flag}=none.")
+    return [flag, "True" if value is None else words[value.lower()]]
 
 
 def _is_value(word: str) -> bool:
@@ -117,5 +136,5 @@ def _flags(kind: type) -> Iterator[tuple[str, tuple[str, bool, bool]]]:
             flag = name.replace("_", "-")
             yield f"--{flag}", (wanted, several, optional)
             # What a preset may have on can be turned off: the parser makes a pair of a plain truth value.
-            if hints[field.name] is bool:
+            if inner is bool:
                 yield f"--no-{flag}", (wanted, several, optional)

@@ -58,7 +58,11 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
 
         def tell(now: experiment.Progress) -> None:
             nonlocal clipped, broken, told
-            if config.recipe.torso.name == "auto" and now.torso != "mlp" and not bar.tasks[task].completed:
+            if (
+                config.recipe.torso.name == "auto"
+                and now.torso not in ("mlp", "auto")
+                and not bar.tasks[task].completed
+            ):
                 console.print(f"torso [bold]{now.torso}[/], for pictures (--torso says another)")
             clipped, broken = now.clipped, now.broken
             for sentence in now.faults[told:]:

@@ -14,9 +14,9 @@ import numpy as np
 from qhat.actions import Actions
 from qhat.demonstrations.sources import MINARI, columns_of, require_readable
 from qhat.environments.base import Spec
-from qhat.environments.spaces import Observations
 from qhat.errors import UsageError, near_miss, require
 from qhat.files import brief
+from qhat.observations import Observations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +135,9 @@ class _Reader:
         if np.dtype(spec.dtype).kind in "iub":
             words = f"values that a {spec.dtype} can hold"
             self.require_rows(_each(told == value), name, value, words)
+        if spec.layout is not None and spec.layout.is_packed:
+            finite = np.isfinite(spec.layout.floats(told))
+            self.require_rows(_each(finite), name, value, "finite numbers within the bytes")
         return told
 
     def flags(self, column: np.ndarray, name: str) -> np.ndarray:

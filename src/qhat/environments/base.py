@@ -6,11 +6,13 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from qhat.actions import Actions
 from qhat.devices import once
 from qhat.errors import require
+from qhat.observations import Observations
 
 
 class Timestep(eqx.Module):
@@ -84,14 +86,27 @@ class Spec:
     """Steps after which an episode is cut in the reference too; 0 where it has a limit of its own."""
     options: tuple[tuple[str, Any], ...] = ()
     """Options that the task was made with, where they are not its library's defaults."""
+    layout: Observations | None = None
+    """What an observation is made of; `None` is one array, shown as it is (runs of earlier versions)."""
 
     def require_fits(self, policy: "Spec") -> None:
         """Raise `UsageError` unless a policy that was learned in `policy` can play here."""
+        older = policy.layout is None and self.layout is not None and self.layout.is_packed
+        hint = (
+            " It was trained by an earlier version, which made one vector of pictures too." if older else ""
+        )
         require(
             self.shape == policy.shape and self.actions.same(policy.actions),
             f"'{self.id}' has observations {self.shape} and actions {self.actions}; the policy takes"
-            f" {policy.shape} and {policy.actions}.",
+            f" {policy.shape} and {policy.actions}.{hint}",
         )
+
+
+def laid_out(spec: Spec) -> Spec:
+    """Return the spec with what its observations are made of, where that is a picture of whole numbers."""
+    plain = Observations.plain(spec.shape, spec.dtype)
+    pictured = spec.layout is None and plain.is_picture and np.dtype(spec.dtype).kind in "iu"
+    return dataclasses.replace(spec, layout=plain) if pictured else spec
 
 
 class Environment(abc.ABC):

@@ -94,7 +94,7 @@ class EnvPoolEnvironment(Environment):
 
     def receive(self, state: PoolState) -> tuple[PoolState, Timestep]:
         handle, *said = self._receive(state.handle)
-        observation, rows, past = self._task.rows(state.past, *said, xp=jnp)
+        observation, rows, past = self._task.rows(state.past, *said, xp=jnp, layout=self._observations)
         timestep = Timestep(observation=observation, successor=observation, **rows._asdict())
         return PoolState(handle, past), timestep
 

@@ -50,7 +50,8 @@ class EnvPoolHost(HostEnvironment):
     def receive(self) -> HostStep:
         observed, reward, terminated, truncated, info = self._pool.recv()
         seen = self._observations.read(observed)
-        seen, rows, self._past = self._task.rows(self._past, seen, reward, terminated, truncated, info, np)
+        said = (reward, terminated, truncated, info)
+        seen, rows, self._past = self._task.rows(self._past, seen, *said, np, self._observations)
         observation = self._share(seen)
         told = {name: self._share(part) for name, part in rows._asdict().items() if part is not None}
         return HostStep(observation=observation, successor=observation, **told)

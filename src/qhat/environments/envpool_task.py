@@ -13,8 +13,9 @@ from qhat.environments.base import Spec
 from qhat.environments.catalogue import Entry
 from qhat.environments.extras import load
 from qhat.environments.finite import sieve
-from qhat.environments.spaces import ActionCoding, Observations
+from qhat.environments.spaces import ActionCoding
 from qhat.errors import UsageError, near_miss, require
+from qhat.observations import Observations
 
 HOST = "host"
 """The one option that is not EnvPool's: step in Python, beside the compiled update."""
@@ -137,6 +138,7 @@ class PoolTask:
             reference=self.entry.reference,
             stack=self.stack,
             options=tuple(sorted(self.options.items())),
+            layout=observations,
         )
         return observations, coding, spec
 
@@ -152,18 +154,28 @@ class PoolTask:
         return ("reward", "terminated") if self.atari else (self.goal,) if self.goal else ()
 
     def rows(
-        self, past: Past, observation: Any, reward: Any, terminated: Any, truncated: Any, info: Any, xp: Any
+        self,
+        past: Past,
+        observation: Any,
+        reward: Any,
+        terminated: Any,
+        truncated: Any,
+        info: Any,
+        xp: Any,
+        layout: Observations | None = None,
     ) -> tuple[Any, Rows, Past]:
         """Say what rows of EnvPool's are.
 
         Args:
             past: what was returned for the step before.
+            layout: what observations are made of.
 
         Returns:
             the observation to go on with, the rows, and what to hand in with the next step.
         """
         ended = past.ended
-        observation, reward, sound, failed = sieve(observation, reward.astype("float32"), past.failed, xp)
+        reward = reward.astype("float32")
+        observation, reward, sound, failed = sieve(observation, reward, past.failed, xp, layout)
         real = ~ended & sound
         cut = truncated & real
         rows = Rows(reward, terminated & real, cut & ~terminated, real, broken=~ended & ~sound)

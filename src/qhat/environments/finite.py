@@ -7,19 +7,24 @@ from typing import Any, TypeVar
 
 from jaxtyping import Bool, Float, Shaped
 
+from qhat.observations import Observations
+
 Step = TypeVar("Step")
 
 
-def sound(step: Step, xp: Any) -> Step:
+def sound(step: Step, xp: Any, layout: Observations | None = None) -> Step:
     """Return a step as it is judged: an episode is over before a row that is not finite.
 
     Args:
         step: `Timestep` or `HostStep`; a row is an environment's.
+        layout: what its observations are made of.
     """
     given: Any = step
     failed = xp.zeros_like(given.real)
     for name in ("reward", "score", "successor"):
         value = getattr(given, name)
+        if name == "successor":
+            value = numbers_of(value, layout)
         if value is not None and xp.issubdtype(value.dtype, xp.inexact):
             failed |= ~xp.isfinite(value).reshape(*failed.shape, -1).all(axis=-1)
     failed &= given.real
@@ -28,22 +33,33 @@ def sound(step: Step, xp: Any) -> Step:
     return given._replace(**changes) if hasattr(given, "_replace") else replace(given, **changes)
 
 
+def numbers_of(rows: Any, layout: Observations | None) -> Any:
+    """Return what of coded observations `[..., *shape]` may not be finite."""
+    return layout.floats(rows) if layout is not None and layout.is_packed else rows
+
+
 def sieve(
-    observation: Shaped[Any, "N ..."], reward: Float[Any, " N"], broken: Bool[Any, " N"], xp: Any
+    observation: Shaped[Any, "N ..."],
+    reward: Float[Any, " N"],
+    broken: Bool[Any, " N"],
+    xp: Any,
+    layout: Observations | None = None,
 ) -> tuple[Any, Any, Bool[Any, " N"], Bool[Any, " N"]]:
     """Take out what is not finite.
 
     Args:
         broken: whether the step before brought such an observation: this one was acted on blindly.
+        layout: what observations are made of.
 
     Returns:
         observation and reward, with zeros in the rows that are not finite; which rows are to be
         believed; and what to hand in as `broken` with the next step.
     """
-    if observation.dtype.kind != "f":
+    numbers = numbers_of(observation, layout)
+    if numbers.dtype.kind != "f":
         failed = xp.zeros_like(broken)
     else:
-        failed = ~xp.isfinite(observation).reshape(len(broken), -1).all(axis=1)
+        failed = ~xp.isfinite(numbers).reshape(len(broken), -1).all(axis=1)
         wide = failed.reshape(-1, *[1] * (observation.ndim - 1))
         observation = xp.where(wide, xp.zeros_like(observation), observation)
     counted = xp.isfinite(reward)

@@ -19,10 +19,11 @@ from qhat.environments.base import Spec
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.processes import LostError
 from qhat.environments.restarts import Restarts
-from qhat.environments.spaces import ActionCoding, Observations, episode_seeds
+from qhat.environments.spaces import ActionCoding, episode_seeds
 from qhat.environments.workers import MisbehavedError, Steps, guard, vectorise
 from qhat.errors import QhatError, UsageError, require
 from qhat.masks import read_mask
+from qhat.observations import Observations, inexact_of
 
 SECONDS, PATIENCE = 60.0, 2.0
 """How long a step may take, and being closed after a step that took longer."""
@@ -79,7 +80,7 @@ class GymnasiumEnvironment(HostEnvironment):
         self._stepping = Steps(envs, seconds)
         self._restarts, self._renumbered = Restarts(restarts), renumbered or (lambda _: self._numbers)
         self._legal: np.ndarray | None = None
-        self._first: np.ndarray | None = self._reset()
+        self._first: np.ndarray | None = self._reset(notes=True)
         self.spec = Spec(
             id=env_id,
             backend="gym",
@@ -89,6 +90,7 @@ class GymnasiumEnvironment(HostEnvironment):
             reference=reference,
             masked=self._legal is not None,
             stack=stack,
+            layout=self._observations,
         )
 
     @staticmethod
@@ -111,7 +113,7 @@ class GymnasiumEnvironment(HostEnvironment):
             return [each for seed in seeds for each in episode_seeds(int(seed), since, num_envs, done)]
 
         try:
-            envs = vectorise(build, len(numbers()), vector)
+            envs = vectorise(build, len(numbers()), vector, env_id)
         except LostError as error:
             raise QhatError(
                 f"Environment '{env_id}': a process that should step it ended while it was made; in this"
@@ -193,7 +195,8 @@ class GymnasiumEnvironment(HostEnvironment):
         nothing = (no.astype(np.float32), no, no, no)
         return HostStep(first, first, *nothing, legal=legal, legal_successor=legal, broken=~no)
 
-    def _reset(self, begin: Callable[[list[int]], Any] | None = None) -> np.ndarray:
+    def _reset(self, begin: Callable[[list[int]], Any] | None = None, notes: bool = False) -> np.ndarray:
+        """Begin everywhere, and say, where `notes` are wanted, what is odd about the first observations."""
         try:
             observed, info = (begin or self._stepping.reset)(self._numbers)
         except LostError as error:
@@ -202,6 +205,8 @@ class GymnasiumEnvironment(HostEnvironment):
             self._fail(error)
         except Exception as error:
             self._fail(error)
+        for note in inexact_of(self._observations, observed, self._id) if notes else ():
+            warnings.warn(note, UserWarning, stacklevel=2)
         self._ended[:], self._reached = False, np.zeros_like(self._ended)
         if "action_mask" in info:
             every = np.asarray(self._coding.actions.all_legal)
@@ -226,11 +231,8 @@ class GymnasiumEnvironment(HostEnvironment):
                 " 'same step' promises. Nothing can be learned from the first one of the next episode."
             )
         successor = observation.copy()
-        space = self._stepping.envs.single_observation_space
         for index in np.flatnonzero(ended):
-            one = gymnasium.vector.utils.create_empty_array(space, 1)
-            one = gymnasium.vector.utils.concatenate(space, [info["final_obs"][index]], one)
-            successor[index] = self._observations.read(one)[0]
+            successor[index] = self._observations.read_one(info["final_obs"][index])
         return successor
 
     def _success(self, info: dict[str, Any], real: np.ndarray, ended: np.ndarray) -> np.ndarray | None:

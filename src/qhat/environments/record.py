@@ -10,9 +10,10 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from qhat.environments.spaces import Observations
+from qhat.environments.spaces import given_entries
 from qhat.environments.starts import narrow
 from qhat.errors import UsageError
+from qhat.observations import Observations
 
 STARTS = 32
 """Fresh starts that ends are compared with, of all copies together."""
@@ -82,8 +83,8 @@ class Record:
         self._ended = terminated | truncated
         for copy in np.flatnonzero(self._ended).tolist():
             if (final := _final(info, copy)) is not None:
-                whole = self._observations.read_one(final, self._space)
-                self.finals[self.turns, copy] = narrow(whole.reshape(1, -1))[0]
+                whole = self._observations.read_one(final)
+                self.finals[self.turns, copy] = narrow(self._observations.flat(whole[None]))[0]
         self._rows.append(self._read(observation))
         self._ends.append(self._ended)
         self._rewards.append(reward)
@@ -103,12 +104,12 @@ class Record:
 
     def _read(self, observation: Any) -> np.ndarray:
         """Look at a batch of observations; return it narrowed, `[N, D]`."""
-        for leaf in self._observations.leaves:
+        for entry in given_entries(self._space, self.name):
             space, value = self._space, observation
-            for key in leaf.path:
+            for key in entry.path:
                 space, value = space[key], value[key]  # pyright: ignore[reportIndexIssue]
-            self._look_at(np.asarray(value), space, ".".join(map(str, leaf.path)))
-        return narrow(self._observations.read(observation).reshape(self.copies, -1))
+            self._look_at(np.asarray(value), space, entry.label)
+        return narrow(self._observations.flat(observation))
 
     def _look_at(self, value: np.ndarray, space: gymnasium.Space, where: str) -> None:
         what = f"'{self.name}' gives observations" + (f" ({where})" if where else "")

@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from qhat.environments.processes import LostError, Processes, end, losing
-from qhat.environments.spaces import Observations
+from qhat.environments.spaces import given_entries
 
 VECTORS = ("sync", "async")
 """How copies are stepped: one after the other in this process, or each in a process of its own."""
@@ -34,9 +34,11 @@ class Guarded(gymnasium.Wrapper):
     keep a last observation that the environment overwrites when it is reset.
     """
 
-    def __init__(self, env: gymnasium.Env):
+    def __init__(self, env: gymnasium.Env, name: str = ""):
+        """Guard an environment; `name` is what errors call it."""
         super().__init__(env)
-        self._leaves = Observations.of(env.observation_space, str(env)).leaves
+        name = name or (env.spec.id if env.spec else type(env.unwrapped).__name__)
+        self._entries = given_entries(env.observation_space, name)
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(**options)
@@ -52,49 +54,49 @@ class Guarded(gymnasium.Wrapper):
         return self._checked(observation), reward, terminated, truncated, info
 
     def _checked(self, observation: Any) -> Any:
-        for leaf in self._leaves:
+        for entry in self._entries:
             value = observation
-            for key in leaf.path:
+            for key in entry.path:
                 value = value[key]
             value = np.asarray(value)
-            if value.shape != leaf.shape:
+            if value.shape != entry.shape:
                 raise MisbehavedError(
-                    f"gave an observation{leaf.where} of shape {value.shape}, where its space says"
-                    f" {leaf.shape}"
+                    f"gave an observation{entry.where} of shape {value.shape}, where its space says"
+                    f" {entry.shape}"
                 )
-            if not np.can_cast(value.dtype, leaf.dtype, "same_kind") and not leaf.choices:
+            if not np.can_cast(value.dtype, entry.dtype, "same_kind") and not entry.choices:
                 raise MisbehavedError(
-                    f"gave an observation{leaf.where} of type {value.dtype}, where its space says"
-                    f" {leaf.dtype}"
+                    f"gave an observation{entry.where} of type {value.dtype}, where its space says"
+                    f" {entry.dtype}"
                 )
-            if leaf.choices and not 0 <= int(value) - leaf.start < leaf.choices:
+            if entry.choices and not 0 <= int(value) - entry.start < entry.choices:
                 raise MisbehavedError(
-                    f"gave the observation{leaf.where} {value}, where its space says {leaf.start} to"
-                    f" {leaf.start + leaf.choices - 1}"
+                    f"gave the observation{entry.where} {value}, where its space says {entry.start} to"
+                    f" {entry.start + entry.choices - 1}"
                 )
         # Many environments write over the arrays that they gave.
         return copy.deepcopy(observation)
 
 
-def vectorise(build: Callable[[], gymnasium.Env], count: int, kind: str) -> VectorEnv:
+def vectorise(build: Callable[[], gymnasium.Env], count: int, kind: str, name: str = "") -> VectorEnv:
     """Make `count` guarded copies, `kind` one of `VECTORS`.
 
     They are reset in the step that ends an episode: no row is lost, and the true last observation comes
     beside the first one.
     """
     if kind == "sync":
-        made = [Guarded(build()) for _ in range(count)]
+        made = [Guarded(build(), name) for _ in range(count)]
         again = [lambda env=env: env for env in made]
         return SyncVectorEnv(again, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
-    return Processes(functools.partial(_made, build, os.getpid()), count)
+    return Processes(functools.partial(_made, build, os.getpid(), name), count)
 
 
-def _made(build: Callable[[], gymnasium.Env], owner: int) -> gymnasium.Env:
+def _made(build: Callable[[], gymnasium.Env], owner: int, name: str = "") -> gymnasium.Env:
     """Make a guarded copy. Ctrl-C is for the process `owner`, which will save the run, alone."""
     # Gymnasium makes one there too, to see its spaces.
     if os.getpid() != owner:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return Guarded(build())
+    return Guarded(build(), name)
 
 
 def guard(envs: VectorEnv) -> None:

@@ -7,60 +7,16 @@ own units.
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from qhat._lazy import Array, Bool, Float, jax, jnp
-from qhat.axis import AxisValue, check, from_json
+from qhat.axis import check, from_json
+from qhat.environments.wrapper import EnvironmentWrapper, RewardWrapper, Wrapper
 from qhat.errors import UsageError, require
 from qhat.files import brief
-
-
-class Wrapper(AxisValue, abc.ABC):
-    """One entry of the list."""
-
-    axis: ClassVar[str] = "wrap"
-
-
-class RewardWrapper(Wrapper):
-    """Changes the rewards that are learned from."""
-
-    @abc.abstractmethod
-    def learned(self, reward: Float[Array, " E"]) -> Float[Array, " E"]:
-        """Return what replay stores for a reward of the task's."""
-
-
-class EnvironmentWrapper(Wrapper):
-    """Changes the task: as pure functions around an `Environment`, and around a Gymnasium environment.
-
-    What the pure functions remember is part of the environment's state: a resumed run goes on with it.
-    """
-
-    def require_fit(self, inner: Any) -> None:
-        """Raise `UsageError` when it has no meaning around the `Environment` `inner`."""
-
-    def spec(self, spec: Any) -> Any:
-        """Return the `Spec` of the wrapped environment."""
-        return spec
-
-    @abc.abstractmethod
-    def begin(self, observation: Array, spec: Any) -> tuple[Any, Array]:
-        """Return the memory of fresh episodes and their observations, from the inner ones `[E, ...]`.
-
-        Args:
-            spec: of the inner environment.
-        """
-
-    @abc.abstractmethod
-    def step(self, inner: Any, state: Any, memory: Any, action: Array, key: Array) -> tuple[Any, Any, Any]:
-        """Step `inner`; return its state, the memory and the `Timestep`."""
-
-    @abc.abstractmethod
-    def around(self, env: Any) -> Any:
-        """Return one Gymnasium environment wrapped."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +39,10 @@ class FrameStack(EnvironmentWrapper):
     def spec(self, spec: Any) -> Any:
         # Replay stores each frame once; of a stack of stacks it stores the whole.
         return dataclasses.replace(
-            spec, shape=(self.count, *spec.shape), stack=self.count if spec.stack == 1 else 1
+            spec,
+            shape=(self.count, *spec.shape),
+            stack=self.count if spec.stack == 1 else 1,
+            layout=None if spec.layout is None else spec.layout.stacked(self.count),
         )
 
     def begin(self, observation: Array, spec: Any) -> tuple[Any, Array]:
@@ -98,11 +57,9 @@ class FrameStack(EnvironmentWrapper):
         return state, stack, dataclasses.replace(now, observation=stack, successor=successor)
 
     def around(self, env: Any) -> Any:
-        from gymnasium.wrappers import FrameStackObservation
+        from qhat.environments.spaces import Stacked, as_array
 
-        from qhat.environments.spaces import as_array
-
-        return FrameStackObservation(as_array(env), stack_size=self.count)
+        return Stacked(as_array(env), stack_size=self.count)
 
     def _repeated(self, observation: Array) -> Array:
         return jnp.repeat(observation[:, None], self.count, axis=1)
@@ -237,6 +194,42 @@ class BoundActions(EnvironmentWrapper):
 
 
 @dataclasses.dataclass(frozen=True)
+class Drop(EnvironmentWrapper):
+    """Leaves entries of a dictionary out of what is seen: text, or what is no help."""
+
+    name: ClassVar[str] = "drop"
+
+    keys: str = ""
+    """Keys of the entries, with + between them, for example `mission+direction`."""
+
+    def validate(self) -> None:
+        require(bool(self.listed), f"drop:keys is '{self.keys}'; expected a key, as in drop:keys=mission.")
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The keys."""
+        return tuple(key for key in self.keys.split("+") if key)
+
+    def require_fit(self, inner: Any) -> None:
+        raise UsageError(
+            f"--wrap drop has no meaning in '{inner.spec.id}' ({inner.spec.backend}), whose step compiles;"
+            " expected it around an environment of Gymnasium's (gym:)."
+        )
+
+    def begin(self, observation: Array, spec: Any) -> tuple[Any, Array]:
+        return (), observation
+
+    def step(self, inner: Any, state: Any, memory: Any, action: Array, key: Array) -> tuple[Any, Any, Any]:
+        state, now = inner.step(state, action, key)
+        return state, memory, now
+
+    def around(self, env: Any) -> Any:
+        from qhat.environments.spaces import without
+
+        return without(env, self.listed)
+
+
+@dataclasses.dataclass(frozen=True)
 class RewardScale(RewardWrapper):
     """Multiplies the rewards that are learned from."""
 
@@ -278,6 +271,7 @@ WRAPPERS: tuple[type[Wrapper], ...] = (
     ActionRepeat,
     StickyActions,
     BoundActions,
+    Drop,
     RewardScale,
     RewardClip,
 )

@@ -18,6 +18,7 @@ from qhat.exporting import parity
 from qhat.exporting.meaning import MOST_NAMES, Meaning, meaning_of
 from qhat.exporting.network import Exported, Op
 from qhat.exporting.rollout import builder_of
+from qhat.observations import Observations
 from qhat.run import Run
 
 
@@ -86,6 +87,7 @@ def describe(
             "dtype": spec.dtype,
             "names": meaning.names,
             "units": meaning.units,
+            **entries_of(spec.layout),
         },
         "network": exported.ops,
         "actions": {
@@ -102,6 +104,30 @@ def describe(
         "control_period": period,
         "safe_action": None,
         "timeout": request.timeout,
+    }
+
+
+NO_RANGES: dict[str, Any] = {
+    "low": [None], "high": [None], "left_bounds": [], "seen_low": [None], "seen_high": [None],
+}  # fmt: skip
+"""Of observations that are packed: their bytes are no numbers."""
+
+
+def entries_of(layout: Observations | None) -> dict[str, Any]:
+    """Say how the environment's own observation becomes the array, where it is not that array."""
+    if layout is None or (layout.is_one and not layout.entries[0].choices):
+        return {}
+    if layout.is_packed:
+        order = [(entry, "uint8" if entry.is_bytes else "float32") for entry in layout.pictures]
+        order += [(entry, "float32") for entry in layout.numbers]
+    else:
+        order = [(entry, layout.dtype) for entry in layout.entries]
+    names = ("path", "shape", "choices", "start", "low", "high")
+    return {
+        "entries": [
+            {name: value for name, value in entry.to_json().items() if name in names} | {"dtype": dtype}
+            for entry, dtype in order
+        ]
     }
 
 

@@ -72,6 +72,14 @@ found.
 
 def _observation(seen: dict[str, Any]) -> str:
     names, units = seen["names"], seen["units"] or []
+    if (names is None or len(names) > 64) and seen.get("entries"):
+        lines = ["The environment's own observation, or the array that it is coded as:", ""]
+        for entry in seen["entries"]:
+            label = ".".join(str(key) for key in entry["path"]) or "observation"
+            choices, shape = entry.get("choices", 0), tuple(entry["shape"])
+            what = f"one of {choices}" if choices else f"shape {shape}"
+            lines.append(f"- `{label}`: {what}, as {entry['dtype']}")
+        return "\n".join(lines)
     if names is None or len(names) > 64:
         return f"`{seen['dtype']}` of shape `{tuple(seen['shape'])}`."
     lines = ["| | number | unit | bounds | seen |", "|---|---|---|---|---|"]

@@ -21,7 +21,7 @@ from qhat import runtime
 from qhat.environments.own import Own
 from qhat.errors import QhatError, require
 from qhat.exporting import graph, latency, parity, require_installed
-from qhat.exporting.about import Request, describe, ranges, read_meaning, read_safe_action
+from qhat.exporting.about import NO_RANGES, Request, describe, ranges, read_meaning, read_safe_action
 from qhat.exporting.card import card
 from qhat.exporting.network import Exported, Op, read_network, require_known
 from qhat.exporting.rollout import Copies, builder_of, copies_of
@@ -149,10 +149,10 @@ def _write(
 
     progress(f"comparing {observations:,} observations")
     model = graph.build(*form, metadata={"name": about["name"]})
-    session = parity.Graph(
-        runtime.open_graph(model.SerializeToString()), stack, actions, first.legal is not None
-    )
-    pictures = any(op["op"] == "convolution" for op in exported.ops)
+    parts = next((op for op in exported.ops if op["op"] == "parts"), None)
+    taken = (stack, actions, first.legal is not None, parts)
+    session = parity.Graph(runtime.open_graph(model.SerializeToString()), *taken)
+    pictures = any(op["op"] in ("convolution", "parts") for op in exported.ops)
     found = parity.roll_out(
         copies,
         first,
@@ -163,7 +163,7 @@ def _write(
         pictures,
         np.random.default_rng(0),
     )
-    about["observation"] |= ranges(meaning, found, stack)
+    about["observation"] |= ranges(meaning, found, stack) if parts is None else NO_RANGES
     model = graph.build(*form, metadata=_write_weights(new, about, exported))
     data = model.SerializeToString()
     (new / runtime.GRAPH).write_bytes(data)
@@ -175,7 +175,7 @@ def _write(
     shutil.copyfile(runtime.__file__, new / RUNNER)
 
     progress("playing whole episodes with onnxruntime alone")
-    alone = parity.Graph(runtime.open_graph(data), stack, actions, first.legal is not None)
+    alone = parity.Graph(runtime.open_graph(data), *taken)
     # Read from the folder, as a robot does.
     runner = runtime.Policy.load(new, "numpy", "ignore")
     played = parity.play(copies, trained, alone, stack, runner, pictures)

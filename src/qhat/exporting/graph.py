@@ -24,6 +24,8 @@ class _Graph:
         self.x, self.width = "observation", 0
         self.rows = 1
         """Rows that every example has become: one per fraction."""
+        self.image = False
+        """Whether `x` is images, channels first."""
 
     def node(self, op: str, *inputs: str, **attributes: Any) -> str:
         """Add a node and go on from its output."""
@@ -69,8 +71,10 @@ def build(
     from onnx import TensorProto, checker, helper, numpy_helper
 
     graph, batch = _Graph(exported.tensors), "batch"
-    inputs = [_value("observation", dtype, batch, *shape)]
     outputs, ops = [], list(exported.ops)
+    parts = ops[0]["inputs"] if ops[0]["op"] == "parts" else None
+    whole = [{"name": "observation", "dtype": dtype, "shape": shape}]
+    inputs = [_value(one["name"], one["dtype"], batch, *one["shape"]) for one in parts or whole]
     if ops[0]["op"] == "stack":
         stack = ops.pop(0)
         inputs += [
@@ -79,7 +83,7 @@ def build(
         ]
         _stack(graph, stack, dtype)
         outputs.append(_value("frames_next", dtype, batch, *stack["shape"]))
-    if dtype != "float32":
+    if dtype != "float32" and parts is None:
         graph.node("Cast", graph.x, to=TensorProto.FLOAT)
     for op in ops:
         WRITERS[op["op"]](graph, op)
@@ -160,11 +164,14 @@ def _normalise(graph: _Graph, op: Op) -> None:
 
 def _image(graph: _Graph, op: Op) -> None:
     """Bring pictures into ONNX's order, channels first."""
+    graph.image = True
     graph.node("Transpose", graph.x, perm=[0, *(axis + 1 for axis in op["axes"])])
     graph.node("Reshape", graph.x, graph.shape(-1, *op["shape"]))
     graph.node("Transpose", graph.x, perm=[0, 3, 1, 2])
+    if op.get("subtract"):
+        graph.node("Sub", graph.x, graph.constant(f"black_{op['subtract']}", op["subtract"], np.float32))
     if op["divide"] != 1.0:
-        graph.node("Div", graph.x, graph.constant("white", op["divide"], np.float32))
+        graph.node("Div", graph.x, graph.constant(f"white_{op['divide']}", op["divide"], np.float32))
 
 
 def _convolution(graph: _Graph, op: Op) -> None:
@@ -192,9 +199,23 @@ def _relu(graph: _Graph, op: Op) -> None:
 
 
 def _flatten(graph: _Graph, op: Op) -> None:
-    if any(node.op_type == "Conv" for node in graph.nodes):
+    if graph.image:
         graph.node("Transpose", graph.x, perm=[0, 2, 3, 1])
+        graph.image = False
     graph.node("Flatten", graph.x, axis=1)
+
+
+def _parts(graph: _Graph, op: Op) -> None:
+    """Let every part of an observation go its way, and put what comes of them side by side."""
+    found = []
+    for part in op["inputs"]:
+        graph.x = part["name"]
+        if part["dtype"] != "float32":
+            graph.node("Cast", graph.x, to=1)
+        for step in part["network"]:
+            WRITERS[step["op"]](graph, step)
+        found.append(graph.x)
+    graph.node("Concat", *found, axis=1)
 
 
 def _dense(graph: _Graph, op: Op) -> None:
@@ -241,5 +262,5 @@ def _atoms(graph: _Graph, op: Op) -> None:
 WRITERS = {
     "normalise": _normalise, "image": _image, "convolution": _convolution, "residual": _residual,
     "pool": _pool, "relu": _relu, "flatten": _flatten, "dense": _dense, "layer_norm": _layer_norm,
-    "fractions": _fractions, "mean_fractions": _mean_fractions, "atoms": _atoms,
+    "parts": _parts, "fractions": _fractions, "mean_fractions": _mean_fractions, "atoms": _atoms,
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,9 +11,10 @@ import gymnasium
 import numpy as np
 
 from qhat.environments.base import Spec
-from qhat.environments.spaces import ActionCoding, Observations
+from qhat.environments.spaces import ActionCoding
 from qhat.environments.wrappers import ActionRepeat, Wrapper
-from qhat.errors import QhatError
+from qhat.errors import QhatError, UsageError
+from qhat.observations import Observations
 
 MOST_NAMES = 4_096
 """Numbers of an observation beyond which they have no names: pixels."""
@@ -115,15 +117,19 @@ def _texts(value: Any, count: int) -> list[str] | None:
 
 def _named(env: gymnasium.Env | None, spec: Spec, size: int) -> list[str] | None:
     """Name the numbers of a dictionary by its keys."""
-    if env is None or size > MOST_NAMES:
+    layout = spec.layout
+    if layout is None and env is not None:
+        with contextlib.suppress(UsageError):
+            layout = Observations.of(env.unwrapped.observation_space, spec.id)
+    if layout is None or size > MOST_NAMES:
         return None
-    leaves = Observations.of(env.unwrapped.observation_space, spec.id).leaves
-    if not leaves[0].path or sum(leaf.size for leaf in leaves) != size:
+    leaves = layout.entries
+    if layout.is_packed or not leaves[0].path or sum(leaf.size for leaf in leaves) != size:
         return None
     names = []
     for leaf in leaves:
-        own = ".".join(str(key) for key in leaf.path)
-        names += [own] if leaf.size == 1 else [f"{own}[{index}]" for index in range(leaf.size)]
+        several = [f"{leaf.label}[{index}]" for index in range(leaf.size)]
+        names += [leaf.label] if leaf.size == 1 else several
     return names
 
 

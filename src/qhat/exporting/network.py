@@ -19,14 +19,14 @@ from qhat.learner import STATISTICS, SUPPORT, Learner
 from qhat.networks.dense import Dense, Noisy
 from qhat.networks.merge import Dueling, Plain
 from qhat.networks.network import Network, embed
-from qhat.networks.torso import MLP, RESIDUAL, Impala, MinAtar, Nature
+from qhat.networks.torso import MLP, RESIDUAL, Auto, Impala, MinAtar, Nature, Torso
 from qhat.replay.moments import EPSILON, LIMIT
 
 KNOWN: dict[str, tuple[type, ...]] = {
     "head": (Expected, Categorical, HLGauss, Quantile, Implicit),
     "dense": (Dense, Noisy),
     "merge": (Plain, Dueling),
-    "torso": (MLP, MinAtar, Nature, Impala),
+    "torso": (MLP, MinAtar, Nature, Impala, Auto),
 }
 """Parts whose arithmetic is written here."""
 Op = dict[str, Any]
@@ -75,20 +75,11 @@ def read_network(learner: Learner, parameters: Any, dtype: str, stack: Op | None
         UsageError: a part of the recipe is from outside the package.
     """
     require_known(learner)
-    recipe, network, head = learner.recipe, learner.network, learner.recipe.head
+    network, head = learner.network, learner.recipe.head
     exported = Exported()
     if stack is not None:
         exported.ops.append(stack)
-    if recipe.normalise:
-        moments = parameters[STATISTICS]
-        count = np.asarray(moments.count)
-        # In float32, as training does.
-        variance = np.asarray(moments.m2) / np.maximum(count, np.float32(1))
-        variance = variance if count > 0 else np.ones_like(variance)
-        told = {"mean": moments.mean, "deviation": np.sqrt(variance + np.float32(EPSILON))}
-        exported.add("normalise", told, "normalise", limit=LIMIT)
-        dtype = "float32"
-    _add_torso(exported, network, parameters.get("torso", {}), dtype)
+    _add_features(exported, learner, parameters, dtype)
     for index in range(len(network.hidden) - 1):
         _add_hidden(exported, network, parameters, [f"hidden{index}"], f"hidden{index}")
     if isinstance(head, Implicit):
@@ -103,37 +94,100 @@ def read_network(learner: Learner, parameters: Any, dtype: str, stack: Op | None
     return exported
 
 
-def _add_torso(exported: Exported, network: Network, parameters: Any, dtype: str) -> None:
-    torso, shape = network.torso, network.shape
+def _add_features(exported: Exported, learner: Learner, parameters: Any, dtype: str) -> None:
+    """Add what happens between an observation and the hidden layers."""
+    network, layout, torsos = learner.network, learner.network.layout, parameters.get("torso", {})
+    branches = network.branches()
+    if layout is None or not branches:
+        if learner.recipe.normalise:
+            _add_normalise(exported, parameters)
+            dtype = "float32"
+        _add_torso(exported, network.torso, torsos, network.shape, dtype)
+        return
+    require(
+        not (layout.is_packed and layout.frames),
+        "A stack (--wrap frame_stack) of observations that are pictures beside others cannot be exported;"
+        " expected one of a single picture, or no stack.",
+    )
+    inputs = []
+    for entry, (name, torso, shape) in zip(layout.framed, branches, strict=True):
+        part = Exported(tensors=exported.tensors) if layout.is_packed else exported
+        offset, scale = entry.scale
+        away: dict[str, Any] = {"subtract": offset} if offset else {}
+        sides = list(entry.image_shape)
+        part.add("image", axes=list(entry.image_axes), shape=sides, divide=scale, **away)
+        own = torsos.get(name, {}) if layout.is_packed else torsos
+        _add_torso(part, torso, own, shape, "", f"torso/{name}" if layout.is_packed else "torso")
+        stored = "uint8" if entry.is_bytes else "float32"
+        where = {"name": f"observation.{entry.label}", "shape": list(entry.shape), "dtype": stored}
+        inputs.append({**where, "network": part.ops})
+    if not layout.is_packed:
+        return
+    if layout.numbers:
+        part = Exported(tensors=exported.tensors)
+        if learner.recipe.normalise:
+            _add_normalise(part, parameters)
+        part.add("flatten")
+        told = {"name": "observation", "shape": [layout.count], "dtype": "float32"}
+        inputs.append({**told, "network": part.ops})
+    exported.ops.append({"op": "parts", "inputs": inputs})
+
+
+def _add_normalise(exported: Exported, parameters: Any) -> None:
+    moments = parameters[STATISTICS]
+    count = np.asarray(moments.count)
+    # In float32, as training does.
+    variance = np.asarray(moments.m2) / np.maximum(count, np.float32(1))
+    variance = variance if count > 0 else np.ones_like(variance)
+    told = {"mean": moments.mean, "deviation": np.sqrt(variance + np.float32(EPSILON))}
+    exported.add("normalise", told, "normalise", limit=LIMIT)
+
+
+def _add_torso(
+    exported: Exported,
+    torso: Torso,
+    parameters: Any,
+    shape: tuple[int, ...],
+    dtype: str,
+    prefix: str = "torso",
+) -> None:
+    """Add a torso and flatten what it gives.
+
+    Args:
+        dtype: of the array that it takes; empty where that is an image already.
+    """
     if isinstance(torso, MinAtar):
-        exported.add("image", axes=[0, 1, 2], shape=list(shape), divide=1.0)
-        exported.add("convolution", parameters, "torso", stride=1, same=False)
+        if dtype:
+            exported.add("image", axes=[0, 1, 2], shape=list(shape), divide=1.0)
+        exported.add("convolution", parameters, prefix, stride=1, same=False)
         exported.ops.append(RELU)
     elif isinstance(torso, Nature):
         _add_image(exported, shape, dtype)
         for index, (_, stride, _) in enumerate(torso.LAYERS):
             name = f"convolution{index}"
-            exported.add("convolution", parameters[name], f"torso/{name}", stride=stride, same=False)
+            exported.add("convolution", parameters[name], f"{prefix}/{name}", stride=stride, same=False)
             exported.ops.append(RELU)
     elif isinstance(torso, Impala):
         _add_image(exported, shape, dtype)
         for section in range(3):
             name = f"section{section}"
-            exported.add("convolution", parameters[name], f"torso/{name}", stride=1, same=True)
+            exported.add("convolution", parameters[name], f"{prefix}/{name}", stride=1, same=True)
             exported.add("pool")
             for block in range(0, len(RESIDUAL), 2):
                 pair = zip(("first", "second"), RESIDUAL[block : block + 2], strict=True)
-                own = {
-                    which: exported.store(parameters[f"{name}_{conv}"], f"torso/{name}_{conv}")
+                both = {
+                    which: exported.store(parameters[f"{name}_{conv}"], f"{prefix}/{name}_{conv}")
                     for which, conv in pair
                 }
-                exported.ops.append({"op": "residual", **own})
+                exported.ops.append({"op": "residual", **both})
         exported.ops.append(RELU)
     exported.add("flatten")
 
 
 def _add_image(exported: Exported, shape: tuple[int, ...], dtype: str) -> None:
     """Add what `as_image` of the torsos does."""
+    if not dtype:
+        return
     axes = list(range(len(shape)))
     if len(shape) == 4:
         axes = [1, 2, 0, 3]

@@ -12,7 +12,7 @@ from qhat.actions import Actions
 from qhat.errors import QhatError
 from qhat.exporting.network import Op
 from qhat.exporting.rollout import Copies, Seen
-from qhat.runtime import Policy
+from qhat.runtime import Policy, split
 
 BATCHES = (1, 2, 7)
 """The copies of a rollout, cut into batches."""
@@ -111,8 +111,11 @@ def greedy(q: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
 class Graph:
     """An ONNX session as a function of whole observations."""
 
-    def __init__(self, session: Any, stack: Op | None, actions: Actions, masked: bool):
-        self._session, self._stack = session, stack
+    def __init__(
+        self, session: Any, stack: Op | None, actions: Actions, masked: bool, parts: Op | None = None
+    ):
+        """Take a session, and the operations that put an observation together or take it apart."""
+        self._session, self._stack, self._parts = session, stack, parts
         self._actions, self._masked = actions, masked
         self._names = ["q_values", "action", *(["frames_next"] if stack else [])]
 
@@ -142,6 +145,8 @@ class Graph:
     ) -> tuple[np.ndarray, np.ndarray, Any]:
         """Return Q `[n, F, C]`, the actions, and the stacks."""
         feed: dict[str, Any] = {"observation": observation}
+        if self._parts is not None:
+            feed = split(self._parts, observation)
         if self._masked:
             assert legal is not None
             feed["mask"] = legal if self._actions.vector else legal[:, 0]

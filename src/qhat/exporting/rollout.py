@@ -55,7 +55,7 @@ class Copies:
         made, action = self._made, choice[None].astype(np.int32)
         if isinstance(made, HostEnvironment):
             made.send(action)
-            step = sound(made.receive(), np)
+            step = sound(made.receive(), np, made.spec.layout)
             now = Seen(step.observation, step.legal, step.scored, step.closed)
         else:
             key = jax.random.fold_in(self._key, turn)
@@ -65,7 +65,7 @@ class Copies:
     def _one(self, state: Any, action: Any, key: Any) -> tuple[Any, Seen]:
         """Step copies that compile."""
         state, now = self._made.step(state, action, key)  # pyright: ignore[reportAttributeAccessIssue]
-        now = sound(now, jnp)
+        now = sound(now, jnp, self._made.spec.layout)
         return state, Seen(now.observation, now.legal, now.scored, now.closed)
 
     def close(self) -> None:

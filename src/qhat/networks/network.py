@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
+import math
 from typing import Any
 
 from qhat._lazy import Array, Float, jax, jnp
 from qhat.actions import Actions
+from qhat.errors import blaming
 from qhat.networks.dense import Dense, Layer
 from qhat.networks.merge import Merge
 from qhat.networks.torso import Torso
+from qhat.observations import Observations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +35,15 @@ class Network:
     """Whether what enters a hidden layer's ReLU is normalised (Ba et al. 2016, arXiv:1607.06450, eq. 3)."""
     embedding: int = 0
     """Cosines of the embedding of a fraction; 0 where the network takes no fractions."""
+    layout: Observations | None = None
+    """What an observation is made of; `None` is an array that the torso takes as it is."""
 
     def init(self, key: Array) -> dict[str, Any]:
         """Draw the parameters θ."""
         layers = self._layers()
         torso_key, *keys, embedding_key = jax.random.split(key, 2 + len(layers))
         parameters: dict[str, Any] = {}
-        if torso := self.torso.init(torso_key, self.shape):
+        if torso := self._init_torsos(torso_key):
             parameters["torso"] = torso
         for name, sizes in layers.items():
             parameters[name] = self.dense.init(keys.pop(), *sizes)
@@ -56,18 +62,19 @@ class Network:
     def apply(
         self,
         parameters: dict[str, Any],
-        observation: Array,
+        observation: Any,
         noise: Float[Array, " N"] | None = None,
         fractions: Float[Array, " T"] | None = None,
     ) -> Float[Array, "F C K"]:
         """Return Z(s, ·; θ) for one observation.
 
         Args:
+            observation: as it is stored; with a layout, what its `shown` returns.
             noise: one row of what `noise` drew; `None` is none.
             fractions: where the network has an embedding, the τ that the K outputs are for.
         """
         own = self._share(noise)
-        x = self.torso.apply(parameters.get("torso", {}), observation)
+        x = self._features(parameters.get("torso", {}), observation)
         for index in range(len(self.hidden) - 1):
             x = self._hidden(f"hidden{index}", parameters, x, own)
         if fractions is None:
@@ -77,7 +84,7 @@ class Network:
         return jnp.moveaxis(z[..., 0], 0, -1)
 
     def activations(
-        self, parameters: dict[str, Any], observation: Array, fractions: Float[Array, " T"] | None = None
+        self, parameters: dict[str, Any], observation: Any, fractions: Float[Array, " T"] | None = None
     ) -> dict[str, Float[Array, " _"]]:
         """Return what the units of every hidden layer give for one observation, without noise.
 
@@ -85,7 +92,7 @@ class Network:
             fractions: as `apply`'s; of a layer behind the embedding it is each unit's largest value.
         """
         own, told = self._share(None), {}
-        x = self.torso.apply(parameters.get("torso", {}), observation)
+        x = self._features(parameters.get("torso", {}), observation)
         for index in range(len(self.hidden) - 1):
             name = f"hidden{index}"
             x = told[name] = self._hidden(name, parameters, x, own)
@@ -94,6 +101,54 @@ class Network:
             every = [self._hidden(name, parameters, row, own) for row in at]
             told[name] = jnp.max(jnp.stack(every), axis=0)
         return told
+
+    def branches(self) -> list[tuple[str, Torso, tuple[int, ...]]]:
+        """Return, for each picture, the name of its parameters, its torso and the shape that it takes."""
+        if self.layout is None:
+            return []
+        shapes = [entry.image_shape for entry in self.layout.framed]
+        torsos = [self.torso.of_image(shape) for shape in shapes]
+        named = enumerate(zip(torsos, shapes, strict=True))
+        return [(f"picture{index}", torso, torso.form(shape)) for index, (torso, shape) in named]
+
+    def _init_torsos(self, key: Array) -> dict[str, Any]:
+        branches = self.branches()
+        if self.layout is None or not branches:
+            return self.torso.init(key, self.shape)
+        if self.layout.is_picture:
+            _, torso, shape = branches[0]
+            return torso.init(key, shape)
+        keys = jax.random.split(key, len(branches))
+        drawn = {
+            name: torso.init(own, shape) for own, (name, torso, shape) in zip(keys, branches, strict=True)
+        }
+        return {name: parameters for name, parameters in drawn.items() if parameters}
+
+    def _features(self, parameters: dict[str, Any], observation: Any) -> Float[Array, " I"]:
+        """Return the features of what is shown: of the pictures, then of the numbers."""
+        if self.layout is None:
+            return self.torso.apply(parameters, observation)
+        images, numbers = observation
+        if not images:
+            return self.torso.apply(parameters, numbers)
+        branches, parts = self.branches(), []
+        for (name, torso, shape), image in zip(branches, images, strict=True):
+            own = parameters if self.layout.is_picture else parameters.get(name, {})
+            parts.append(torso.apply(own, image.reshape(shape)))
+        if numbers is not None:
+            parts.append(numbers.reshape(-1))
+        return jnp.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def _width(self) -> int:
+        """Number of features."""
+        branches = self.branches()
+        if self.layout is None or not branches:
+            return self.torso.features(self.shape)
+        widths, several = [], self.layout.is_packed
+        for entry, (_, torso, shape) in zip(self.layout.framed, branches, strict=True):
+            with blaming(f"picture{entry.where}") if several else contextlib.nullcontext():
+                widths.append(torso.features(shape))
+        return sum(widths) + math.prod(self.layout.numbers_shape or (0,))
 
     def _outputs(
         self, parameters: dict[str, Any], x: Float[Array, " I"], noise: dict[str, Array | None]
@@ -123,7 +178,7 @@ class Network:
 
     def _shared(self) -> list[int]:
         """Widths from the torso's features to what the streams begin from."""
-        return [self.torso.features(self.shape), *self.hidden[:-1]]
+        return [self._width(), *self.hidden[:-1]]
 
     def _layers(self) -> dict[str, tuple[int, int]]:
         """Inputs and outputs of every dense layer, by name."""

@@ -22,6 +22,14 @@ class Torso(AxisValue, abc.ABC):
         """Return the torso that this one is for observations of `shape`."""
         return self
 
+    def of_image(self, shape: tuple[int, int, int]) -> Torso:
+        """Return the torso that this one is for images (height, width, channels)."""
+        return self
+
+    def form(self, shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Return the shape in which it takes an image without mistaking its axes."""
+        return shape
+
     @abc.abstractmethod
     def features(self, shape: tuple[int, ...]) -> int:
         """Return the number of features for observations of `shape`. Raises `UsageError`."""
@@ -96,6 +104,9 @@ class Nature(Torso):
     LAYERS: ClassVar[tuple[tuple[int, int, int], ...]] = ((8, 4, 32), (4, 2, 64), (3, 1, 64))
     """Kernel, stride and filters of each."""
 
+    def form(self, shape: tuple[int, int, int]) -> tuple[int, ...]:
+        return (1, *shape)
+
     def features(self, shape: tuple[int, ...]) -> int:
         height, width, _ = image_shape(shape, self.name, least=36)
         for kernel, stride, _ in self.LAYERS:
@@ -134,6 +145,9 @@ class Impala(Torso):
         require(
             1 <= self.width <= 10_000, f"impala:width is {self.width}; expected 1 or more, up to 10,000."
         )
+
+    def form(self, shape: tuple[int, int, int]) -> tuple[int, ...]:
+        return (1, *shape)
 
     def features(self, shape: tuple[int, ...]) -> int:
         height, width, _ = image_shape(shape, self.name, least=8)
@@ -193,6 +207,10 @@ class Auto(Torso):
         if len(shape) == 3 and shape[2] <= min(shape[:2]) and 3 <= min(shape[:2]) < 36:
             return MinAtar()
         return MLP()
+
+    def of_image(self, shape: tuple[int, int, int]) -> Torso:
+        least = min(shape[:2])
+        return Nature() if least >= 36 else MinAtar() if least >= 3 else MLP()
 
     def features(self, shape: tuple[int, ...]) -> int:
         return self.fitted(shape).features(shape)

@@ -6,6 +6,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from qhat.observations import Observations
+
 EPSILON = 1e-8
 """Added to a variance: an element that never changes stays finite."""
 LIMIT = 10.0
@@ -24,6 +26,11 @@ class Moments(eqx.Module):
     def empty(shape: tuple[int, ...]) -> Moments:
         """Return what is known before the first observation."""
         return Moments(jnp.float32(0), jnp.zeros(shape), jnp.zeros(shape))
+
+    @staticmethod
+    def of(shape: tuple[int, ...], layout: Observations | None) -> Moments:
+        """Return what is known at first of the numbers of observations of `shape`."""
+        return Moments.empty(shape if layout is None else layout.numbers_shape or ())
 
     def see(self, rows: Array, counted: Bool[Array, " N"]) -> Moments:
         """Take in those of `rows` `[N, ...]` that are counted (Chan, Golub & LeVeque 1979, pairwise)."""

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from qhat.actions import Actions
+from qhat.observations import Observations
 from qhat.replay import frames
 from qhat.replay.moments import Moments
 from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED, Window, n_step
@@ -85,6 +86,8 @@ class Ring(eqx.Module):
     greedy: Bool[Array, " N"] | None = None
     """Whether the row's action was the greedy one when the row was last learned from; false until then.
     Kept where n-step returns end at actions that are not."""
+    layout: Observations | None = eqx.field(static=True, default=None)
+    """What observations are made of; statistics are of their numbers alone."""
 
     @staticmethod
     def empty(
@@ -99,6 +102,7 @@ class Ring(eqx.Module):
         watch: float | None = None,
         normalise: bool = False,
         marks_greedy: bool = False,
+        layout: Observations | None = None,
     ) -> "Ring":
         """Allocate `num_envs` rings. Observations keep their own `dtype`.
 
@@ -108,6 +112,7 @@ class Ring(eqx.Module):
             watch: discount of the returns to keep `seen` of; `None` is not to.
             normalise: whether to keep `moments`.
             marks_greedy: whether to keep `greedy`.
+            layout: what observations are made of.
         """
         size = num_envs * rows
         return Ring(
@@ -121,8 +126,9 @@ class Ring(eqx.Module):
             stack=stack,
             legal=jnp.ones((size, actions.factors, actions.width), bool) if masked else None,
             seen=None if watch is None else Outlook.empty(num_envs, watch),
-            moments=Moments.empty(shape) if normalise else None,
             greedy=jnp.zeros(size, bool) if marks_greedy else None,
+            moments=Moments.of(shape, layout) if normalise else None,
+            layout=layout,
         )
 
     @property
@@ -159,6 +165,8 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         seen = seen.see(step.reward, ended, step.real)
     if moments is not None:
         whole = jnp.concatenate([step.observation, step.successor])
+        if ring.layout is not None:
+            whole = ring.layout.shown(whole)[1]
         moments = moments.see(whole, jnp.concatenate([step.real, step.real & ended]))
     ring = dataclasses.replace(
         ring,

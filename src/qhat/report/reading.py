@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from qhat.arguments import read_layout
 from qhat.errors import UsageError
 from qhat.files import brief, open_plain, read_json, read_text
 from qhat.presets import NAME as PRESET
@@ -159,12 +160,15 @@ def baseline_of(config: Mapping[str, Any], recipe: Recipe | None) -> Recipe | No
     told = (
         preset.recipe if name == PRESET and preset else RECIPES.get(name) if isinstance(name, str) else None
     )
-    shape = config["spec"].get("shape")
+    shape, dtype = config["spec"].get("shape"), str(config["spec"].get("dtype"))
     if told is None or recipe is None or not isinstance(shape, list):
         return None
     if not all(type(size) is int for size in shape):
         return None
-    return dataclasses.replace(told, torso=told.torso.fitted(tuple(shape)))
+    try:
+        return told.fitted(tuple(shape), read_layout(config["spec"].get("layout"), tuple(shape), dtype))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def rows_of(path: Path, columns: tuple[str, ...]) -> Iterator[list[str]]:

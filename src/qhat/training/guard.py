@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from qhat.environments.base import Timestep
+from qhat.environments.finite import numbers_of
+from qhat.observations import Observations
 
 NOTHING, OBSERVATION, REWARD, UPDATE = range(4)
 """What was not finite first: `UPDATE` is a loss or a gradient."""
@@ -31,22 +33,26 @@ class Guard(eqx.Module):
     """Iterations done before the first fault's."""
     faulty: Bool[Array, " E"]
     observation: Array
-    """`[E, ...]` as it came; `[0]` where observations are whole numbers."""
+    """`[E, ...]` as it came, of packed ones the floats; `[0]` where observations are whole numbers."""
     reward: Float[Array, " E"]
     action: Int[Array, "E F"]
     """What led there."""
     cursor: Int[Array, " E"]
     """Replay's: the rows before it are the last steps."""
+    layout: Observations | None = eqx.field(static=True, default=None)
+    """What observations are made of."""
 
     @staticmethod
-    def new(observation: Array, action: Int[Array, "E F"]) -> Guard:
+    def new(observation: Array, action: Int[Array, "E F"], layout: Observations | None = None) -> Guard:
         """Return a guard that has seen nothing."""
+        observation = numbers_of(observation, layout)
         E, zero = observation.shape[0], jnp.int32(0)
         no, keeps = jnp.zeros(E, bool), jnp.issubdtype(observation.dtype, jnp.inexact)
         shape = observation.shape if keeps else (0,)
         kept = jnp.zeros(shape, observation.dtype)
         rows = jnp.zeros(E, jnp.int32)
-        return Guard(zero, no, zero, zero, no, kept, jnp.zeros(E), jnp.zeros_like(action), rows)
+        zeros = (jnp.zeros(E), jnp.zeros_like(action))
+        return Guard(zero, no, zero, zero, no, kept, *zeros, rows, layout)
 
     def halted(self, stops: bool) -> Bool[Array, ""]:
         """Whether the seed has stopped."""
@@ -56,11 +62,11 @@ class Guard(eqx.Module):
         self, observation: Array, iteration: Int[Array, ""], cursor: Int[Array, " E"]
     ) -> tuple[Guard, Array]:
         """Look at the first observations of new episodes; return them without what is not finite."""
-        lost = ~_finite(observation)
+        lost = ~self._finite(observation)
         guard = self._noted(lost.any(), OBSERVATION, iteration, lost, cursor)
         guard = guard._kept(lost.any() & (self.what == NOTHING), observation, self.reward, self.action)
         guard = dataclasses.replace(guard, blind=lost, skipped=self.skipped + lost.sum())
-        return guard, _without(lost, observation)
+        return guard, self._without(lost, observation)
 
     def sift(
         self,
@@ -77,10 +83,10 @@ class Guard(eqx.Module):
             learned: the rewards as they are stored.
             stops: whether nothing is one any more from the first of them on.
         """
-        lost = ~_finite(step.observation)
+        lost = ~self._finite(step.observation)
         wrong = lost
         if step.successor is not step.observation:
-            wrong |= step.real & ~_finite(step.successor)
+            wrong |= step.real & ~self._finite(step.successor)
         paid = jnp.ones_like(lost)
         for each in {id(own): own for own in (step.reward, step.scored, learned)}.values():
             paid &= jnp.isfinite(each)
@@ -98,12 +104,12 @@ class Guard(eqx.Module):
             broken = left_out if broken is None else broken | left_out
         elif broken is not None:
             broken &= ~halted
-        seen = _without(lost, step.observation)
+        seen = self._without(lost, step.observation)
         same = step.successor is step.observation
         return guard, dataclasses.replace(
             step,
             observation=seen,
-            successor=seen if same else _without(wrong, step.successor),
+            successor=seen if same else self._without(wrong, step.successor),
             reward=jnp.where(paid, step.reward, 0.0),
             score=None if step.score is None else jnp.where(paid, step.score, 0.0),
             real=real,
@@ -124,7 +130,7 @@ class Guard(eqx.Module):
 
     def _kept(self, first: Any, observation: Array, reward: Array, action: Array) -> Guard:
         """Keep the values of a first fault."""
-        seen = self.observation
+        seen, observation = self.observation, numbers_of(observation, self.layout)
         if seen.ndim == observation.ndim:
             seen = jnp.where(first, observation, seen)
         reward, action = (
@@ -132,14 +138,14 @@ class Guard(eqx.Module):
         )
         return dataclasses.replace(self, observation=seen, reward=reward, action=action)
 
+    def _finite(self, rows: Array) -> Bool[Array, " E"]:
+        numbers = numbers_of(rows, self.layout)
+        if not jnp.issubdtype(numbers.dtype, jnp.inexact):
+            return jnp.ones(rows.shape[0], bool)
+        return jnp.isfinite(numbers).reshape(rows.shape[0], -1).all(axis=1)
 
-def _finite(rows: Array) -> Bool[Array, " E"]:
-    if not jnp.issubdtype(rows.dtype, jnp.inexact):
-        return jnp.ones(rows.shape[0], bool)
-    return jnp.isfinite(rows).reshape(rows.shape[0], -1).all(axis=1)
-
-
-def _without(where: Bool[Array, " E"], rows: Array) -> Array:
-    if not jnp.issubdtype(rows.dtype, jnp.inexact):
-        return rows
-    return jnp.where(where.reshape(-1, *[1] * (rows.ndim - 1)), jnp.zeros_like(rows), rows)
+    def _without(self, where: Bool[Array, " E"], rows: Array) -> Array:
+        # What is packed may hold floats in its bytes, of which zeros are 0.
+        if not jnp.issubdtype(numbers_of(rows, self.layout).dtype, jnp.inexact):
+            return rows
+        return jnp.where(where.reshape(-1, *[1] * (rows.ndim - 1)), jnp.zeros_like(rows), rows)

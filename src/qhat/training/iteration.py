@@ -6,13 +6,16 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from qhat.actions import Actions
+from qhat.arguments import read_value, write_observation
 from qhat.environments.base import Timestep
 from qhat.environments.wrappers import RewardWrapper
 from qhat.errors import require
 from qhat.learner import STATISTICS, Learner, LearnerState, Metrics
+from qhat.observations import Observations
 from qhat.recipe import Recipe
 from qhat.replay import ring as replay
 from qhat.replay.frames import require_frames
@@ -37,6 +40,8 @@ class Program:
     """What becomes of a reward before it is stored; scores are of the task's own rewards."""
     stops: bool = True
     """Whether a seed stops at the first number that is not finite, or leaves it out and goes on."""
+    layout: Observations | None = None
+    """What an observation is made of; `None` is one array, shown as it is."""
 
     @staticmethod
     def of(
@@ -48,17 +53,28 @@ class Program:
         stack: int = 1,
         rewards: tuple[RewardWrapper, ...] = (),
         stops: bool = True,
+        layout: Observations | None = None,
     ) -> "Program":
         """Compose the program of a recipe on given spaces. Raises `UsageError` where they do not fit."""
+        pictures = dtype == "uint8" if layout is None else layout.is_picture
         require(
-            not (recipe.normalise and dtype == "uint8"),
-            f"--normalise has no meaning for observations {shape} of uint8: the range of pixels is known,"
-            " and replay's statistics of them would be large. Leave it out.",
+            not (recipe.normalise and pictures),
+            f"--normalise has no meaning for observations {shape} of {dtype}, a picture: the range of"
+            " pixels is known, and replay's statistics of them would be large. Leave it out.",
         )
         recipe = recipe.scheduled()
         require_frames(shape, stack, recipe.replay_capacity // recipe.num_envs, recipe.n_step)
-        learner = Learner.of(recipe, shape, actions)
-        return Program(learner.recipe, learner, shape, dtype, actions, masked, stack, rewards, stops)
+        learner = Learner.of(recipe, shape, actions, layout)
+        spaces = (shape, dtype, actions, masked, stack)
+        return Program(learner.recipe, learner, *spaces, rewards, stops, layout)
+
+    def read(self, observation: Any, name: str) -> np.ndarray:
+        """Read one observation of a caller's. Raises `UsageError`."""
+        return read_value(observation, name, self.shape, self.dtype, self.layout)
+
+    def about_observation(self) -> dict[str, Any]:
+        """Write what observations are, for a manifest."""
+        return write_observation(self.shape, self.dtype, self.layout)
 
     def init(
         self, key: Array, observation: Array, environment: object, legal: Array | None = None
@@ -66,13 +82,15 @@ class Program:
         """Return the state of a fresh seed that is about to act on `observation`."""
         recipe, E = self.recipe, self.recipe.num_envs
         keys = split(key, "parameters", "run", "first_action")
+        packed = self.layout if self.layout is not None and self.layout.is_packed else None
         ring = replay.Ring.empty(
             E, recipe.replay_capacity // E, self.shape, self.dtype, self.actions,
             stack=self.stack, masked=self.masked, watch=recipe.gamma if recipe.head.calibrates else None,
-            normalise=recipe.normalise, marks_greedy=recipe.n_step_cut,
+            normalise=bool(recipe.normalise), marks_greedy=recipe.n_step_cut, layout=packed,
         )  # fmt: skip
         action = jnp.zeros((E, self.actions.factors), jnp.int32)
-        guard, observation = Guard.new(observation, action).begin(observation, jnp.int32(-1), ring.cursor)
+        fresh = Guard.new(observation, action, packed)
+        guard, observation = fresh.begin(observation, jnp.int32(-1), ring.cursor)
         seed = SeedState(
             key=keys["run"],
             learner=self.learner.init(keys["parameters"]),
