@@ -49,7 +49,8 @@ class Agent:
 
     Args:
         observation: number of features, a shape, or a Gymnasium `Box`.
-        actions: number of actions, or a Gymnasium `Discrete`, `MultiDiscrete` or `Box` (joints).
+        actions: number of actions, or a Gymnasium `Discrete`, `MultiDiscrete`, `MultiBinary` or `Box`
+            (joints).
         recipe: name of a recipe, or a `Recipe`.
         seed: of the weights and of all randomness.
         masked: whether `act` and `remember` are told which actions are legal.
@@ -113,10 +114,11 @@ class Agent:
         """Return the action for `observation`; the greedy one unless `explore`.
 
         Args:
-            mask: the legal actions, as Gymnasium's `info["action_mask"]`.
+            mask: the legal actions, as Gymnasium's `info["action_mask"]`: entry i is the action that is i
+                more than the lowest one.
 
         Returns:
-            an int, an array with one choice per factor, or one with the command of every joint.
+            the environment's own action: an `int`, or an array of the space's type and shape.
         """
         observation = self._checked(observation, "observation")
         legal = read_mask(mask, self.program.actions, "mask")
@@ -128,7 +130,7 @@ class Agent:
                 arguments = self._act_arguments(observation, legal)
                 self._acts += 1
                 self._exploration, action = self._act(*arguments)
-        return self.program.actions.spoken(np.asarray(action))
+        return self.program.actions.to_env(np.asarray(action))
 
     def q_values(self, observation: Any) -> np.ndarray:
         """Return Q(s, ·), `[actions]`, or `[factors, choices]` of several factors or of joints."""

@@ -93,6 +93,12 @@ class Spec:
             f" {policy.shape} and {policy.actions}.",
         )
 
+    def completed(self, environment: "Spec") -> "Spec":
+        """Take from an environment that fits what an older version did not write of its actions."""
+        if self.actions.complete or not self.actions.same(environment.actions):
+            return self
+        return dataclasses.replace(self, actions=self.actions.completed(environment.actions))
+
 
 class Environment(abc.ABC):
     """E environments of one kind whose step compiles into the training loop."""
