@@ -49,8 +49,7 @@ class Agent:
 
     Args:
         observation: number of features, a shape, or a Gymnasium `Box`.
-        actions: number of actions, or a Gymnasium `Discrete`, `MultiDiscrete`, `MultiBinary` or `Box`
-            (joints).
+        actions: number of actions, or any action space of Gymnasium that `train` takes.
         recipe: name of a recipe, or a `Recipe`.
         seed: of the weights and of all randomness.
         masked: whether `act` and `remember` are told which actions are legal.
@@ -114,8 +113,7 @@ class Agent:
         """Return the action for `observation`; the greedy one unless `explore`.
 
         Args:
-            mask: the legal actions, as Gymnasium's `info["action_mask"]`: entry i is the action that is i
-                more than the lowest one.
+            mask: the legal actions, as Gymnasium's `info["action_mask"]`; entry i is the action `start + i`.
 
         Returns:
             the environment's own action: an `int`, or an array of the space's type and shape.
