@@ -26,7 +26,6 @@ from qhat.environments.catalogue import find
 from qhat.environments.envpool_host import make_pool
 from qhat.environments.make import make, make_any
 from qhat.environments.own import adopt
-from qhat.environments.spaces import ActionCoding
 from qhat.environments.wrappers import BoundActions
 from qhat.errors import UsageError
 from qhat.experiment import train
@@ -85,11 +84,11 @@ SPACES = [
 @pytest.mark.parametrize("space", SPACES, ids=str)
 @pytest.mark.parametrize("bins", [(2,), (5,)])
 def test_every_choice_is_an_action_of_the_space(space: gymnasium.Space, bins: tuple):
-    coding = ActionCoding.of(space, "it", bins)
-    choices = coding.actions.choices
+    actions = Actions.of(space, "it", bins)
+    choices = actions.choices
     grid = np.stack(np.meshgrid(*map(np.arange, choices), indexing="ij"), -1).reshape(-1, len(choices))
-    written = coding.write(grid)
-    compiled = np.asarray(jax.jit(lambda choice: coding.write(choice, jnp))(jnp.asarray(grid, jnp.int32)))
+    written = actions.to_env(grid)
+    compiled = np.asarray(jax.jit(lambda choice: actions.to_env(choice, jnp))(jnp.asarray(grid, jnp.int32)))
     for choice, action, twin in zip(grid, written, compiled, strict=True):
         own = int(action) if isinstance(space, Discrete) else action
         assert space.contains(own), (choice, action)
@@ -102,7 +101,7 @@ def test_every_choice_is_an_action_of_the_space(space: gymnasium.Space, bins: tu
 
 def test_a_space_without_choices_is_refused():
     with pytest.raises(UsageError, match="expected Discrete, MultiDiscrete, MultiBinary or Box"):
-        ActionCoding.of(Text(5), "it")
+        Actions.of(Text(5), "it")
 
 
 def test_pendulum_swings_as_gymnasiums_does():
@@ -266,7 +265,7 @@ def test_an_agent_speaks_the_type_of_its_box():
         (Box(-(2**63), 2**63 - 1, (1,), np.int64), [-(2**63), -1, 2**63 - 1]),
     ):
         agent = Agent(2, box, TINY, bins=(len(commands),))
-        heard = [agent.program.actions.spoken(np.array([choice])) for choice in range(len(commands))]
+        heard = [agent.program.actions.to_env(np.array([choice])) for choice in range(len(commands))]
         assert [told.item() for told in heard] == commands
         assert all(box.contains(told) for told in heard), box
         agent.remember(np.zeros(2), heard[-1], 0.0, np.ones(2), False)

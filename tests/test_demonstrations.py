@@ -181,6 +181,17 @@ def test_commands_become_the_nearest_ones(tmp_path: Path):
     assert read(saved(tmp_path, told), JOINTS).action.tolist() == [[0, 0], [1, 2], [2, 2]]
 
 
+def test_actions_are_the_environments_own(tmp_path: Path):
+    spec = dataclasses.replace(SPEC, actions=Actions((2, 3), start=(1, -1), shape=(2, 1)))
+    own = np.array([[1, -1], [2, 1], [1, 0]])
+    for action in (own, own.reshape(3, 2, 1)):
+        read_in = read(saved(tmp_path, {**rows(3), "action": action}), spec)
+        assert read_in.action.tolist() == [[0, 0], [1, 2], [0, 1]]
+    words = r"row 0 of action is \[0, -1\]; expected .*from \[1, -1\] to \[2, 1\]"
+    with pytest.raises(UsageError, match=words):
+        read(saved(tmp_path, {**rows(3), "action": own - [1, 0]}), spec)
+
+
 def test_masks_are_read(tmp_path: Path):
     told = rows(3, MASKED) | {"action": np.array([0, 1, 2]), "terminated": np.array([False, False, True])}
     told |= {
@@ -206,9 +217,9 @@ def test_masks_are_read(tmp_path: Path):
         ({"reward": np.zeros((3, 2))}, r"reward is float64 \(3, 2\); expected numbers of shape \(3,\)"),
         (
             {"action": np.array([0, 3, 1])},
-            r"row 1 of action is \[3\]; expected whole numbers from 0 to below",
+            r"row 1 of action is \[3\]; expected a whole number from 0 to 2",
         ),
-        ({"action": np.array([0, 0.5, 1])}, r"row 1 of action is \[0.5\]; expected whole numbers"),
+        ({"action": np.array([0, 0.5, 1])}, r"row 1 of action is \[0.5\]; expected a whole number"),
         ({"terminated": np.array([0, 2, 1])}, "row 1 of terminated is 2; expected true or false"),
         ({"observation": np.zeros((3, 4))}, r"observation is float64 \(3, 4\); expected .* \(3, 2\)"),
         ({"next_observation": np.zeros((2, 2))}, r"next_observation is float64 \(2, 2\)"),
@@ -322,5 +333,8 @@ def test_minaris_datasets_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert demos.truncated.tolist() == [False] * 9 + [True]
     assert set(np.unique(demos.observation[:, :3])) == {0, 1}
     np.testing.assert_array_equal(demos.observation[1:4], demos.successor[:3])
+    shifted = dataclasses.replace(spec, actions=Actions((3,)))
+    with pytest.raises(UsageError, match=r"have actions Discrete.*expected a whole number from 0 to 2"):
+        read("minari:test/arm-v0", shifted)
     with pytest.raises(UsageError, match=r"no dataset 'test/arm-v1' .*Did you mean 'test/arm-v0'"):
         read("minari:test/arm-v1", spec)

@@ -23,10 +23,11 @@ import pytest
 import qhat
 from full import FULL
 from qhat import recipes, runtime
+from qhat.actions import Actions
 from qhat.config import TrainConfig
 from qhat.environments.wrappers import ActionRepeat, FrameStack
 from qhat.errors import QhatError, UsageError
-from qhat.exporting import graph
+from qhat.exporting import about, graph
 from qhat.exporting.export import Export
 from qhat.recipe import Recipe
 from qhat.run import Run
@@ -97,10 +98,11 @@ class Arm(gymnasium.Env):
 
 
 class Switches(Arm):
-    """Factors of unequal sizes, of which some choices are not legal now; numbers beyond their bounds."""
+    """Factors of unequal sizes in two axes, of which some choices are not legal now, and which start at
+    other numbers than 0; observations beyond their bounds."""
 
     observation_space = gymnasium.spaces.Box(-1, 1, (3,))
-    action_space = gymnasium.spaces.MultiDiscrete([2, 4])
+    action_space = gymnasium.spaces.MultiDiscrete([[2, 4]], start=[[1, -1]])
     metadata = {"render_modes": [], "observation_names": ["a", "b", "c"]}  # noqa: RUF012
 
     def _seen(self) -> Any:
@@ -260,11 +262,19 @@ def test_a_dictionary_and_joints_keep_their_names(tmp_path: Path):
         qhat.export(run)
 
 
-def test_masks_and_bounds_that_an_environment_breaks_itself(tmp_path: Path):
-    run = a_run(Switches, tmp_path)
-    made = qhat.export(run, env=Switches, observations=FEW)
+@pytest.fixture(scope="module")
+def switches(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return a_run(Switches, tmp_path_factory.mktemp("switches"))
+
+
+def test_masks_starts_and_bounds_that_an_environment_breaks_itself(switches: Run):
+    run = switches
+    made = qhat.export(run, env=Switches, observations=FEW, safe_action=(2, -1))
     about = read(made)
     assert about["actions"]["masked"]
+    assert about["actions"]["start"] == [1, -1]
+    assert about["safe_action"] == [[2, -1]]
+    assert "each from [1, -1] to [2, 2]" in (made.path / "README.md").read_text()
     assert about["observation"]["names"] == ["a", "b", "c"]
     assert about["observation"]["high"] == [1, None, 1], "the second one leaves its bounds"
     assert about["observation"]["left_bounds"] == [1]
@@ -273,13 +283,46 @@ def test_masks_and_bounds_that_an_environment_breaks_itself(tmp_path: Path):
     seen = np.array([[0.1, 4, 0.2]], np.float32)
     mask = np.array([[[1, 0, 0, 0], [0, 0, 1, 0]]], bool)
     q, action = session.run(["q_values", "action"], {"observation": seen, "mask": mask})
-    assert action.tolist() == [[0, 2]]
+    assert action.tolist() == [[[1, 1]]]
     assert np.isneginf(q[0, 0, 2:]).all(), "what does not exist"
     assert np.isfinite(q[0, 1]).all(), "what is not legal has a value all the same"
     for runner in ("numpy", "onnxruntime"):
         policy = runtime.Policy.load(made.path, runner)
-        np.testing.assert_array_equal(policy.act(seen[0], mask[0]), [0, 2])
+        np.testing.assert_array_equal(policy.act(seen[0], mask[0]), [[1, 1]])
         np.testing.assert_array_equal(policy.act(seen[0]), run.policy()(seen[0]))
+
+
+DESCRIBE, BUILD = about.describe, graph.build
+
+
+def from_zero(actions: Actions, *_: Any) -> Actions:
+    return replace(actions, start=(0, 0))
+
+
+def described(*told: Any) -> Any:
+    return DESCRIBE(*(from_zero(one) if isinstance(one, Actions) else one for one in told))
+
+
+def built(*told: Any, **more: Any) -> Any:
+    return BUILD(*told[:3], from_zero(told[3]), *told[4:], **more)
+
+
+@pytest.mark.parametrize(
+    ("place", "changed", "words"),
+    [
+        ("qhat.exporting.export.describe", described, "the NumPy runner is not the trained one"),
+        ("qhat.exporting.graph.build", built, "onnxruntime is not the trained one"),
+        ("qhat.actions.Actions.completed", from_zero, "the environment has not all"),
+    ],
+    ids=["policy.json", "the graph", "everywhere"],
+)
+def test_a_start_that_is_dropped_is_found(
+    switches: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, changed: Any, words: str
+):
+    monkeypatch.setattr(place, changed)
+    with pytest.raises(QhatError, match=words):
+        qhat.export(switches, tmp_path / "out", env=Switches, observations=FEW)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_stack_of_frames_is_put_together_inside(tmp_path: Path):

@@ -68,7 +68,7 @@ class Both:
         told = jax.vmap(self.learner.q_values, (None, 0))(self.parameters, jnp.asarray(seen))
         expected = np.asarray(told)
         choice = expected.argmax(axis=-1)
-        spoken = np.stack([np.asarray(actions.spoken(row)) for row in choice])
+        own = actions.to_env(choice)
         model = graph.build(
             self.exported, self.learner.network.shape, self.dtype, actions, False, {"name": "x"}
         )
@@ -81,7 +81,8 @@ class Both:
             require_close(q.reshape(n, *expected.shape[1:]), expected[:n])
             sure = ~near_ties(expected[:n])
             assert sure.any()
-            np.testing.assert_array_equal(action[sure], spoken[:n][sure])
+            assert (action.dtype, action.shape) == (own.dtype, own[:n].shape)
+            np.testing.assert_array_equal(action[sure], own[:n][sure])
         run = runtime.plan(self.exported.ops, self.exported.tensors)
         ours = np.stack([run(row).copy() for row in seen]).reshape(expected.shape)
         there = np.isfinite(expected)
@@ -129,7 +130,7 @@ def test_no_hidden_layer_and_commands_of_joints():
     joints = Actions.binned([-1.0, 0.0], [1.0, 5.0], [3, 2], "x")
     assert equal((recipes.rainbow.head, recipes.rainbow.merge, Dense(), (), False, False), joints)
     # One factor that is a list all the same, and joints of whole numbers.
-    one = Actions((4,), listed=True)
+    one = Actions((4,), shape=(1,))
     assert equal((Expected(), recipes.dqn.merge, Dense(), (6,), False, False), one)
     whole = Actions.binned([0], [7], [4], "x", "int32")
     assert equal((Expected(), recipes.dqn.merge, Dense(), (6,), False, False), whole)

@@ -25,7 +25,10 @@ STATES = 1_200
 
 
 def trained_task() -> Task:
-    about = {"environment": {"id": "TurtleBot3-v0", "options": {}}, "control_period": None}
+    about = {
+        "environment": {"id": "TurtleBot3-v0", "options": {}}, "control_period": None,
+        "actions": {"start": [0]},
+    }  # fmt: skip
     told = task_of(about)
     return Task(**{**told, "turns": tuple(told["turns"])})
 
@@ -362,6 +365,18 @@ def test_what_is_too_near_stops_it():
     assert driver.why.startswith("something is too near (0.12 m")
     driver.see_scan(scan(np.full(360, 2.0)), 10.2)
     assert driver.decide(10.2) != logic.STOP
+
+
+def test_actions_count_from_the_policys_first():
+    for action in range(5):
+        driver = ready(action + 3)
+        assert driver.task.first == 0
+        driver.task = dataclasses.replace(TASK, first=3)
+        assert driver.decide(10.0) == ready(action).decide(10.0)
+    driver = ready(2)
+    driver.task = dataclasses.replace(TASK, first=3)
+    driver.decide(10.0)
+    assert "action 2; expected 3 to 7" in driver.why
 
 
 @pytest.mark.parametrize("action", [5, -1, RuntimeError("no"), math.nan, None])

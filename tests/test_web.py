@@ -120,7 +120,7 @@ def composed(browser: Browser, learner: Learner, parameters: Any, stack: Any, se
     tensors = {name: np.ascontiguousarray(value) for name, value in exported.tensors.items()}
     return np.array(browser.run(
         "const bytes = Uint8Array.from(atob(arguments[1]), char => char.charCodeAt(0));"
-        "const policy = new qhat.Policy({network: arguments[0]}, bytes);"
+        "const policy = new qhat.Policy({network: arguments[0], actions: {start: [0]}}, bytes);"
         "return arguments[2].map(one => Array.from(policy.act(one).q))",
         exported.ops, base64.b64encode(save(tensors)).decode(), seen.tolist(),
     ))  # fmt: skip

@@ -47,7 +47,7 @@ class Agent:
 
     Args:
         observation: number of features, a shape, or a Gymnasium space.
-        actions: number of actions, or a Gymnasium `Discrete`, `MultiDiscrete` or `Box` (joints).
+        actions: number of actions, or any action space of Gymnasium that `train` takes.
         recipe: name of a recipe, or a `Recipe`.
         seed: of the weights and of all randomness.
         horizon: transitions that schedules are made for (ε, the step size, the first update), where the
@@ -117,10 +117,10 @@ class Agent:
         """Return the action for `observation`; the greedy one unless `explore`.
 
         Args:
-            mask: the legal actions, as Gymnasium's `info["action_mask"]`.
+            mask: the legal actions, as Gymnasium's `info["action_mask"]`; entry i is action `start + i`.
 
         Returns:
-            an int, an array with one choice per factor, or one with the command of every joint.
+            the environment's own action: an `int`, or an array of the space's type and shape.
         """
         observation = self._checked(observation, "observation")
         legal = read_mask(mask, self.program.actions, "mask")
@@ -132,7 +132,7 @@ class Agent:
                 arguments = self._act_arguments(observation, legal)
                 self._acts += 1
                 self._exploration, action = self._act(*arguments)
-        return self.program.actions.spoken(np.asarray(action))
+        return self.program.actions.to_env(np.asarray(action))
 
     def q_values(self, observation: Any) -> np.ndarray:
         """Return Q(s, ·), `[actions]`, or `[factors, choices]` of several factors or of joints."""

@@ -153,33 +153,22 @@ def read_saved(
 
 
 def read_actions(actions: Any, bins: Sequence[int] = BINS) -> Actions:
-    """Read a number of actions, or a Discrete, MultiDiscrete or Box space.
+    """Read a number of actions, or any action space of Gymnasium that can be trained in.
 
     Args:
         bins: commands of every joint of a Box, or one number for all.
     """
     if isinstance(actions, Actions):
         return actions
-    if type(actions).__name__ in ("MultiBinary", "Dict", "Tuple"):
-        raise UsageError(f"actions is {actions!r}; expected a Gymnasium Discrete, MultiDiscrete or Box.")
-    if type(actions).__name__ == "Box":
-        require(
-            len(actions.shape) == 1, f"actions is {actions!r}; expected a Box with one axis, the joints."
-        )
-        dtype = np.dtype(actions.dtype).name
-        return Actions.binned(actions.low.tolist(), actions.high.tolist(), bins, "actions", dtype)
-    start = np.asarray(getattr(actions, "start", 0))
-    require(not start.any(), f"actions is {actions!r}, which starts at {start}; expected a start of 0.")
-    counts = getattr(actions, "nvec", None)
-    if counts is not None and np.ndim(counts) == 1:
-        return Actions(tuple(int(count) for count in counts), listed=True)
-    count = getattr(actions, "n", actions)
-    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
-        raise UsageError(
-            f"actions is {actions!r}; expected a number of actions, or a Gymnasium Discrete,"
-            " MultiDiscrete or Box space."
-        )
-    return Actions((int(count),))
+    if hasattr(actions, "sample"):
+        return Actions.of(actions, "The agent", bins)
+    good = isinstance(actions, int | np.integer) and not isinstance(actions, bool)
+    require(
+        good and int(actions) >= 1,
+        f"actions is {actions!r}; expected a number of actions, or a Gymnasium Discrete, MultiDiscrete,"
+        " MultiBinary or Box space.",
+    )
+    return Actions((int(actions),))
 
 
 def read_value(
@@ -196,50 +185,11 @@ def read_value(
 
 
 def read_action(action: Any, actions: Actions) -> np.ndarray:
-    """Read a whole number, or one per factor, or the joints' commands, as choices `[F]`."""
-    if actions.commands is not None:
-        return _read_command(action, actions)
-    if actions.factors == 1:
-        choices = actions.width
-        number = np.ravel(action)[0] if np.size(action) == 1 else action
-        require(
-            is_number(number) and int(number) == number and 0 <= int(number) < choices,
-            f"action is {action!r}; expected a whole number from 0 to {choices - 1}.",
-        )
-        return np.array([int(number)])
-    try:
-        value = np.asarray(action, float)
-        good = value.shape == (actions.factors,) and bool(
-            np.all((value == np.floor(value)) & (value >= 0) & (value < actions.choices))
-        )
-    except (TypeError, ValueError):
-        good = False
-    require(
-        good,
-        f"action is {action!r}; expected {actions.factors} whole numbers, from 0 to below"
-        f" {list(actions.choices)}.",
-    )
-    return np.asarray(action).astype(int)
-
-
-def _read_command(action: Any, actions: Actions) -> np.ndarray:
-    """Read commands of whoever moved the joints: the nearest ones that there are."""
-    low, high = actions.table.astype(float).min(axis=1), actions.table.astype(float).max(axis=1)
-    command = np.zeros(0)
-    try:
-        command = np.asarray(action, float)
-        slack = 1e-6 * (high - low)
-        good = command.shape == low.shape and bool(
-            np.all((command >= low - slack) & (command <= high + slack))
-        )
-    except (TypeError, ValueError):
-        good = False
-    require(
-        good,
-        f"action is {action!r}; expected {actions.factors} numbers, from {low.tolist()} to"
-        f" {high.tolist()}.",
-    )
-    return actions.nearest(command)
+    """Read the environment's own action as choices `[F]`: the nearest ones, of anyone's commands."""
+    flat = actions.flat(action)
+    if flat is None or not actions.holds(flat).all():
+        raise UsageError(f"action is {action!r}; expected {actions.expected}.")
+    return actions.nearest(flat)
 
 
 def read_masks(

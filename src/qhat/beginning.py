@@ -21,7 +21,7 @@ from qhat.demonstrations.reading import joined, read
 from qhat.environments.base import Spec, laid_out
 from qhat.errors import UsageError
 from qhat.recipe import AXES
-from qhat.run import load_best, spec_to_json
+from qhat.run import load_best, spec_from_json, spec_to_json
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.lock import sole
 from qhat.runs.manifest import read_about
@@ -75,6 +75,7 @@ def _resume(
     config: TrainConfig, loop: Loop | HostLoop, spec: Spec, keys: Array, folder: RunFolder
 ) -> tuple[RunFolder, TrainState, dict[str, Any]]:
     written = folder.read_config()
+    written["spec"] = spec_to_json(spec_from_json(written.get("spec")).completed(spec))
     wanted = {**config.to_json(), "spec": spec_to_json(spec)}
     for name in OWN:
         if written.get(name) != wanted[name]:

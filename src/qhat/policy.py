@@ -28,17 +28,18 @@ class Policy:
 
         Args:
             observation: the environment's own, after `--wrap`; or the array that training stores of it.
-            mask: the legal actions, as Gymnasium's `info["action_mask"]`.
+            mask: the legal actions, as Gymnasium's `info["action_mask"]`; entry i is action `start + i`.
 
         Returns:
-            the choice from 0, one per factor, or the command of every joint.
+            the environment's own action: an `int` for `Discrete`, else an array of the space's type and
+            shape, with the command of every joint for a `Box`.
 
         Raises:
             UsageError: another shape, or numbers that are not finite.
         """
         q, legal = self._q(observation), read_mask(mask, self.spec.actions, "mask")
         choice = np.argmax(q if legal is None else np.where(legal, q, -np.inf), axis=1)
-        return self.spec.actions.spoken(choice)
+        return self.spec.actions.to_env(choice)
 
     def q_values(self, observation: Any) -> np.ndarray:
         """Return Q(s, ·), `[actions]`, or `[factors, choices]` of several factors or of joints."""

@@ -75,8 +75,8 @@ class Recipe:
     n_step: int = 1
     """Rewards summed before bootstrapping (fewer at an episode's end)."""
     n_step_cut: bool = False
-    """End that sum before the first later action that is not the greedy one (Watkins 1989): exploration then
-    does not bias it."""
+    """End that sum before the first later action that is not the greedy one (Watkins 1989): exploration
+    then does not bias it."""
     joints: Joints = Together()
     """How actions of several factors share one target."""
     bins: tuple[int, ...] = BINS
@@ -116,8 +116,9 @@ class Recipe:
     """Link to the paper that the composition is from."""
 
     def scheduled(self, steps: int = HORIZON) -> Recipe:
-        """Return the recipe for a run of `steps` environment steps: every schedule that follows the run gets
-        its number. One that has them all is returned as it is.
+        """Return the recipe for a run of `steps` environment steps.
+
+        Every schedule that follows the run gets its number; those that have one keep it.
         """
         starts = self.learning_starts
         return dataclasses.replace(

@@ -59,6 +59,13 @@ class Policy:
         exists = np.arange(C) < np.array(self.choices)[:, None]
         self._exists = None if exists.all() else exists
         self._table, self._rows = None, np.arange(F)
+        self._start, self._shape = _layout(told)
+        self._first, self._type = int(self._start[0]), np.dtype(told["dtype"])
+        self.safe_action = about.get("safe_action")
+        """The folder's own safe action, in the numbers that `act` returns; `None` where it has none."""
+        if "shape" not in told and self._start.any() and self.safe_action is not None:
+            # Older folders, which say no shape, count it from 0.
+            self.safe_action = np.add(self.safe_action, self._start.reshape(self._shape)).tolist()
         if told["commands"] is not None:
             rows = [[*own, *[own[-1]] * (C - len(own))] for own in told["commands"]]
             with np.errstate(over="ignore"):
@@ -113,10 +120,13 @@ class Policy:
         self._frames, self._fresh = np.zeros(shape, self.dtype), True
 
     def act(self, observation: Any, mask: Any = None) -> Any:
-        """Return the action for one observation: a whole number from 0, one per factor, or commands.
+        """Return the environment's own action for one observation, which its action space contains.
 
         Args:
-            mask: the legal actions: 0 or 1 for each, `[C]` or `[F, C]`.
+            mask: the legal actions: 0 or 1 for each, `[C]` or `[F, C]`; entry i is the action start + i.
+
+        Returns:
+            an `int` where actions are `discrete`, else an array of their `dtype` and `shape`.
 
         Raises:
             PolicyError: another shape or dtype, numbers that are not finite or beyond the bounds.
@@ -135,8 +145,10 @@ class Policy:
         if self._stack:
             self._frames, self._fresh = frames, False
         if self._table is not None:
-            return self._table[self._rows, choice]
-        return choice if self._kind == "discrete" else np.ravel(choice)
+            return self._table[self._rows, choice].reshape(self._shape)
+        if self._kind == "discrete":
+            return choice + self._first
+        return (choice + self._start).astype(self._type).reshape(self._shape)
 
     def q_values(self, observation: Any, _check: bool = True) -> np.ndarray:
         """Return Q, `[C]` where actions are discrete, else `[F, C]`. A frame stack stays where it is."""
@@ -259,8 +271,8 @@ class Runner:
         """Check what has to be right before the robot moves.
 
         Args:
-            safe_action: what is returned in place of an action; the folder's own unless given. A number, or
-                numbers, that are an action; or anything else (`"stop"`), which is returned as it is.
+            safe_action: what is returned in place of an action; the folder's own unless given. What `act`
+                could return, or a command between those; or anything but numbers (`"stop"`), as it is.
             timeout: seconds after which an observation is too old to act on; the folder's unless given.
             safety: your own filter: gets the policy's action, returns the action to take. Where it raises,
                 or returns what is no action, the safe action is taken.
@@ -269,7 +281,7 @@ class Runner:
         Raises:
             PolicyError: no safe action or timeout, or ones that have no meaning.
         """
-        safe = policy.about.get("safe_action") if safe_action is None else safe_action
+        safe = policy.safe_action if safe_action is None else safe_action
         wait: Any = policy.about.get("timeout") if timeout is None else timeout
         _need(
             safe is not None,
@@ -351,25 +363,31 @@ class Runner:
 
 
 def read_action(told: dict, value: Any, name: str) -> Any:
-    """Return a value that is an action. Raises `PolicyError` for any other."""
-    action, F = _array(value), len(told["choices"])
+    """Return a value that is one of the environment's own actions. Raises `PolicyError` for any other."""
+    action, (start, shape), kind = _array(value), _layout(told), told["kind"]
+    F, low, high, words = len(start), start, start + np.array(told["choices"]) - 1, "whole numbers"
+    shapes, kinds = [shape, (F,)], "iu"
+    if kind == "joints":
+        low, high = (np.array([end(row) for row in told["commands"]]) for end in (min, max))
+        shapes, kinds = [*shapes, *([()] if F == 1 else [])], "iuf" + np.dtype(told["dtype"]).kind
+        words = f"{F} commands"
+    good = action.dtype.kind in kinds and action.shape in (shapes[:1] if kind == "discrete" else shapes)
+    flat = action.reshape(-1) if good else low
     said = value.tolist() if isinstance(value, np.ndarray) else value
-    if told["kind"] == "joints":
-        low, high = (np.array([end(own) for own in told["commands"]]) for end in (min, max))
-        action = np.atleast_1d(action)
-        good = action.dtype.kind in "iuf" and action.shape == (F,)
-        _need(
-            good and bool(((action >= low) & (action <= high)).all()),
-            f"{name} is {said!r}; expected {F} commands from {low.tolist()} to {high.tolist()}.",
-        )
-        return action.astype(told["dtype"])
-    good = action.dtype.kind in "iu" and action.shape == (() if told["kind"] == "discrete" else (F,))
-    most = np.array(told["choices"])
+    many = kind == "joints" or F > 1
+    ends = [end.tolist() if many else int(end[0]) for end in (low, high)]
     _need(
-        good and bool(((action >= 0) & (np.ravel(action) < most)).all()),
-        f"{name} is {said!r}; expected whole numbers from 0 to below {most.tolist()}.",
+        good and bool(((flat >= low) & (flat <= high)).all()),
+        f"{name} is {said!r}; expected {words} from {ends[0]} to {ends[1]}.",
     )
-    return int(action) if told["kind"] == "discrete" else action.astype(int)
+    return int(action) if kind == "discrete" else action.astype(told["dtype"]).reshape(shape)
+
+
+def _layout(told: dict) -> tuple:
+    """Return the lowest number of every factor and an action's shape, which older folders do not say."""
+    F = len(told["choices"])
+    shape = told.get("shape", [] if told["kind"] == "discrete" else [F])
+    return np.array(told.get("start", [0] * F), np.int64), tuple(shape)
 
 
 # Files ------------------------------------------------------------------------------------------------
@@ -435,8 +453,9 @@ def _require_sound(about: dict) -> None:
         counts = [len(own) for own in commands]
         if counts != told["choices"] or not all(_number(one) for own in commands for one in own):
             raise ValueError("actions.commands")
-        if np.dtype(told["dtype"]).kind not in "fiu":
+        if np.dtype(told["dtype"]).kind not in "fiub":
             raise ValueError("actions.dtype")
+    _require_layout(told, F)
     if not (isinstance(network, list) and 0 < len(network) <= 1_000):
         raise ValueError("network")
     if not all(isinstance(one, dict) and isinstance(one.get("op"), str) for one in network):
@@ -461,6 +480,20 @@ def _require_sound_entry(entry: dict) -> None:
     good = good and type(choices) is int and 0 <= choices <= MOST and type(start) is int
     if not good or math.prod(entry["shape"]) > MOST or np.dtype(entry["dtype"]).kind not in "fiub":
         raise ValueError("observation.entries")
+
+
+def _require_layout(told: dict, F: int) -> None:
+    """Raise where an action's numbers are not as many as its factors, or its type cannot hold them."""
+    start, shape = told.get("start", [0] * F), told.get("shape", [F])
+    _whole(start, -(2**62))
+    _whole(shape, 0)
+    scalar = told["kind"] == "discrete" and "shape" in told
+    if len(start) != F or math.prod(shape) != F or len(shape) > 32 or (scalar and shape):
+        raise ValueError("actions.start, actions.shape")
+    if told["commands"] is None:
+        kind, last = np.iinfo(told["dtype"]), [at + n - 1 for at, n in zip(start, told["choices"])]  # noqa: B905
+        if not kind.min <= min(start) <= max(last) <= min(kind.max, 2**62):
+            raise ValueError("actions.dtype")
 
 
 def digest(about: dict) -> str:

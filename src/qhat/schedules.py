@@ -16,7 +16,14 @@ def schedules(recipe: Recipe, step: int, steps: int) -> list[str]:
         lines.append(_line("ε", explore.start, explore.end, explore.steps or 0, step, steps))
     rate, end = recipe.learning_rate, recipe.learning_rate_end
     lines.append(
-        _line("learning rate", rate, rate if end is None else end, recipe.learning_rate_steps or steps, step, steps)
+        _line(
+            "learning rate",
+            rate,
+            rate if end is None else end,
+            recipe.learning_rate_steps or steps,
+            step,
+            steps,
+        )
     )
     if isinstance(sampler := recipe.sampler, Prioritised):
         lines.append(_line("replay's β", sampler.beta, 1.0, sampler.steps, step, steps))

@@ -38,7 +38,7 @@ class Export:
     name: str | None = None
     """Of the policy; none is the environment's and the recipe's."""
     safe_action: tuple[float, ...] | None = None
-    """What the runner returns where it cannot trust what it sees: an action, or every joint's command."""
+    """What the runner returns where it cannot trust what it sees: one of the environment's own actions."""
     timeout: float | None = None
     """Seconds after which the runner finds an observation too old to act on."""
     control_period: float | None = None

@@ -147,23 +147,11 @@ class _Reader:
         return value.astype(bool)
 
     def actions(self, column: np.ndarray, actions: Actions) -> np.ndarray:
-        """Return choices `[T, F]`: those nearest to the commands, where actions are commands."""
-        value = np.asarray(column)
-        if actions.factors == 1 and value.ndim == 1:
-            value = value[:, None]
-        value = self.numbers(value, "action", (actions.factors,))
-        if actions.commands is None:
-            good = (value == np.floor(value)) & (value >= 0) & (value < np.asarray(actions.choices))
-            words = f"whole numbers from 0 to below {list(actions.choices)}"
-            self.require_rows(_each(good), "action", value, words)
-            return value.astype(np.int32)
-        table = actions.table.astype(float)
-        low, high = table.min(axis=1), table.max(axis=1)
-        slack = 1e-5 * (high - low)
-        good = (value >= low - slack) & (value <= high + slack)
-        words = f"commands from {low.tolist()} to {high.tolist()}"
-        self.require_rows(_each(good), "action", value, words)
-        return actions.nearest(value.astype(float)).astype(np.int32)
+        """Return choices `[T, F]` of the environment's own actions: the nearest ones, of commands."""
+        flat = actions.flat(column, (self.rows,))
+        value = self.numbers(column if flat is None else flat, "action", (actions.factors,))
+        self.require_rows(_each(actions.holds(value)), "action", value, actions.expected)
+        return actions.nearest(value).astype(np.int32)
 
     def masks(self, column: np.ndarray | None, name: str, spec: Spec) -> np.ndarray | None:
         """Return `[T, F, C]`, all legal where none was recorded; `None` where the task masks nothing."""
@@ -229,13 +217,18 @@ def _of_minari(source: str, spec: Spec) -> Demonstrations:
 
 def _episodes(dataset: Any, source: str, spec: Spec) -> Iterator[Demonstrations]:
     observations = Observations.of(dataset.observation_space, source)
-    start = np.asarray(getattr(dataset.action_space, "start", 0))
+    start = np.ravel(getattr(dataset.action_space, "start", spec.actions.start))
+    require(
+        np.array_equal(start, spec.actions.start),
+        f"Demonstrations '{source}' have actions {dataset.action_space}; expected {spec.actions.expected},"
+        f" as '{spec.id}' takes them.",
+    )
     for episode in dataset.iterate_episodes():
         seen = observations.read(episode.observations)
         columns = {
             "observation": seen[:-1],
             "next_observation": seen[1:],
-            "action": np.asarray(episode.actions) - start,
+            "action": episode.actions,
             "reward": episode.rewards,
             "terminated": episode.terminations,
             "truncated": episode.truncations,

@@ -3,7 +3,7 @@
 The NumPy layout is an `.npz` archive with a row per transition, in order of time:
 
     observation       [T, ...]  what was acted on
-    action            [T], [T, F]  the choice from 0, one per factor, or the commands of the joints
+    action            [T, ...]  the environment's own action, or `[T, F]`: one number per factor or joint
     reward            [T]
     next_observation  [T, ...]  its true successor, also at an episode's end
     terminated        [T]       the task ended: nothing follows

@@ -101,6 +101,12 @@ class Spec:
             f" {policy.shape} and {policy.actions}.{hint}",
         )
 
+    def completed(self, environment: "Spec") -> "Spec":
+        """Take from an environment that fits what an older version did not write of its actions."""
+        if self.actions.complete or not self.actions.same(environment.actions):
+            return self
+        return dataclasses.replace(self, actions=self.actions.completed(environment.actions))
+
 
 def laid_out(spec: Spec) -> Spec:
     """Return the spec with what its observations are made of, where that is a picture of whole numbers."""

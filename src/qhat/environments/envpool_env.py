@@ -60,7 +60,7 @@ class EnvPoolEnvironment(Environment):
         numbers = [[n for seed in share for n in episode_seeds(int(seed), since, num_envs)]
                    for share in np.split(np.asarray(seeds), devices)]  # fmt: skip
         self._pools = [self._task.make(own) for own in numbers]
-        self._observations, self._coding, self.spec = self._task.spaces(self._pools[0])
+        self._observations, self.spec = self._task.spaces(self._pools[0])
         # EnvPool's arrays may be 64 bits wide: nothing else is traced in that mode.
         with jax.enable_x64(True):
             try:
@@ -141,7 +141,7 @@ class EnvPoolEnvironment(Environment):
 
     def _pool_send(self, send: Any, handle: Array, action: Int[Array, "N F"]) -> Array:
         with jax.enable_x64(True):
-            return send(handle, self._task.command(self._coding, action, jnp))
+            return send(handle, self._task.command(self.spec.actions, action, jnp))
 
     def _pool_receive(self, receive: Any, handle: Array) -> Any:
         with jax.enable_x64(True):

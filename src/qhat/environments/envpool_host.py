@@ -35,7 +35,7 @@ class EnvPoolHost(HostEnvironment):
         self.num_envs, self.seeds = num_envs, len(seeds)
         numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
         self._pool = self._task.make(numbers, picture)
-        self._observations, self._coding, self.spec = self._task.spaces(self._pool)
+        self._observations, self.spec = self._task.spaces(self._pool)
         self._past = self._nothing = Past(*[np.zeros(len(numbers), bool)] * 3)
 
     def start(self) -> np.ndarray:
@@ -45,7 +45,7 @@ class EnvPoolHost(HostEnvironment):
 
     def send(self, action: np.ndarray) -> None:
         choice = action.reshape(-1, action.shape[-1])
-        self._pool.send(self._task.command(self._coding, choice, np))
+        self._pool.send(self._task.command(self.spec.actions, choice, np))
 
     def receive(self) -> HostStep:
         observed, reward, terminated, truncated, info = self._pool.recv()

@@ -7,13 +7,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from qhat.actions import BINS
+from qhat.actions import BINS, Actions
 from qhat.environments import success
 from qhat.environments.base import Spec
 from qhat.environments.catalogue import Entry
 from qhat.environments.extras import load
 from qhat.environments.finite import sieve
-from qhat.environments.spaces import ActionCoding
 from qhat.errors import UsageError, near_miss, require
 from qhat.observations import Observations
 
@@ -123,30 +122,30 @@ class PoolTask:
                 ) from None
         return pool
 
-    def spaces(self, pool: Any) -> tuple[Observations, ActionCoding, Spec]:
+    def spaces(self, pool: Any) -> tuple[Observations, Spec]:
         """Read what a pool's environments show and take."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*precision lowered by casting")
             observations = Observations.of(pool.observation_space, self.entry.id)
-            coding = ActionCoding.of(pool.action_space, self.entry.id, self.bins)
+            actions = Actions.of(pool.action_space, f"Environment '{self.entry.id}'", self.bins)
         spec = Spec(
             id=self.entry.id,
             backend="envpool",
             shape=observations.shape,
             dtype=observations.dtype,
-            actions=coding.actions,
+            actions=actions,
             reference=self.entry.reference,
             stack=self.stack,
             options=tuple(sorted(self.options.items())),
             layout=observations,
         )
-        return observations, coding, spec
+        return observations, spec
 
     @staticmethod
-    def command(coding: ActionCoding, choice: Any, xp: Any) -> Any:
-        """Return what a pool takes for choices `[N, F]`: int32 where they are the action."""
-        action = coding.write(choice, xp)
-        return action.astype("int32") if coding.actions.commands is None else action
+    def command(actions: Actions, choice: Any, xp: Any) -> Any:
+        """Return what a pool takes for choices `[N, F]`: int32 where actions are whole numbers."""
+        action = actions.to_env(choice, xp)
+        return action.astype("int32") if actions.commands is None else action
 
     @property
     def told(self) -> tuple[str, ...]:

@@ -13,13 +13,13 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
-from qhat.actions import BINS
+from qhat.actions import BINS, Actions
 from qhat.environments import success
 from qhat.environments.base import Spec
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.processes import LostError
 from qhat.environments.restarts import Restarts
-from qhat.environments.spaces import ActionCoding, episode_seeds
+from qhat.environments.spaces import episode_seeds
 from qhat.environments.workers import MisbehavedError, Steps, guard, vectorise
 from qhat.errors import QhatError, UsageError, require
 from qhat.masks import read_mask
@@ -69,7 +69,8 @@ class GymnasiumEnvironment(HostEnvironment):
         self.num_envs, self.seeds, self._numbers = copies // seeds, seeds, list(numbers)
         self._mode = mode_of(envs, env_id)
         self._observations = Observations.of(envs.single_observation_space, env_id)
-        self._coding = ActionCoding.of(envs.single_action_space, env_id, bins)
+        self.action_space = envs.single_action_space
+        self._actions = Actions.of(self.action_space, f"Environment '{env_id}'", bins)
         self._steps, self._ended = 0, np.zeros(copies, bool)
         self._reached = self._ended.copy()
         self._id, self._seconds = env_id, seconds
@@ -86,7 +87,7 @@ class GymnasiumEnvironment(HostEnvironment):
             backend="gym",
             shape=self._observations.shape,
             dtype=self._observations.dtype,
-            actions=self._coding.actions,
+            actions=self._actions,
             reference=reference,
             masked=self._legal is not None,
             stack=stack,
@@ -131,7 +132,11 @@ class GymnasiumEnvironment(HostEnvironment):
         return None if self._legal is None else self._share(self._legal)
 
     def send(self, action: np.ndarray) -> None:
-        self._action = self._coding.write(action.reshape(-1, action.shape[-1]))
+        self.send_own(self._actions.to_env(action.reshape(-1, action.shape[-1])))
+
+    def send_own(self, action: np.ndarray) -> None:
+        """Begin a step with actions of the space itself, `[S·E, *shape]`."""
+        self._action = action
         self._steps += 1
         self._stepping.begin(self._action)
 
@@ -209,7 +214,7 @@ class GymnasiumEnvironment(HostEnvironment):
             warnings.warn(note, UserWarning, stacklevel=2)
         self._ended[:], self._reached = False, np.zeros_like(self._ended)
         if "action_mask" in info:
-            every = np.asarray(self._coding.actions.all_legal)
+            every = np.asarray(self._actions.all_legal)
             self._legal = np.tile(every, (len(self._numbers), 1, 1))
             self._legal = self._masks(info, np.zeros(len(self._numbers), bool))
         return self._observations.read(observed)
@@ -256,14 +261,14 @@ class GymnasiumEnvironment(HostEnvironment):
 
     def _mask(self, info: dict[str, Any], index: int, given: np.ndarray, free: np.ndarray) -> np.ndarray:
         if free[index]:
-            return np.asarray(self._coding.actions.all_legal)
+            return np.asarray(self._actions.all_legal)
         if not given[index]:
             raise QhatError(
                 f"Environment '{self._id}' gave no info['action_mask'] at step {self._steps:,} of the run;"
                 " expected one at every step, as its first reset gave one."
             )
         try:
-            mask = read_mask(info["action_mask"][index], self._coding.actions, "info['action_mask']")
+            mask = read_mask(info["action_mask"][index], self._actions, "info['action_mask']")
         except UsageError as error:
             raise QhatError(
                 f"Environment '{self._id}' at step {self._steps:,} of the run: {error}"

@@ -11,12 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from qhat.actions import BINS
+from qhat.actions import BINS, Actions
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import Entry
 from qhat.environments.extras import defer_plotting
 from qhat.environments.options import require_known
-from qhat.environments.spaces import ActionCoding
 
 
 class GymnaxEnvironment(Environment):
@@ -36,14 +35,14 @@ class GymnaxEnvironment(Environment):
         require_known(options or {}, [field.name for field in dataclasses.fields(params)], entry.id)
         self._params = dataclasses.replace(params, **(options or {}))
         space = self._env.observation_space(self._params)
-        self._coding = ActionCoding.of(_as_gymnasium(self._env.action_space(self._params)), entry.id, bins)
+        taken = _as_gymnasium(self._env.action_space(self._params))
         self.num_envs = num_envs
         self.spec = Spec(
             id=entry.id,
             backend="gymnax",
             shape=tuple(space.shape),
             dtype="float32",
-            actions=self._coding.actions,
+            actions=Actions.of(taken, f"Environment '{entry.id}'", bins),
             reference=entry.reference,
         )
 
@@ -58,7 +57,7 @@ class GymnaxEnvironment(Environment):
         keys = jax.random.split(key, self.num_envs)
         observation, state, reward, terminated, truncated, info = jax.vmap(
             self._env.step, in_axes=(0, 0, 0, None)
-        )(keys, state, self._coding.write(action, jnp), self._params)
+        )(keys, state, self.spec.actions.to_env(action, jnp), self._params)
         return state, Timestep(
             observation=self._as_spec(observation),
             reward=reward.astype(jnp.float32),

@@ -1,70 +1,15 @@
-"""From Gymnasium's spaces to what the engine takes: one array per observation, `factors × choices`."""
+"""Gymnasium's spaces as environments use them: bounds, seeds, coded observations, words for people."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from qhat.actions import BINS, Actions
 from qhat.errors import UsageError, near_miss, require
 from qhat.observations import Entry, Observations, entries_of
-
-
-@dataclasses.dataclass(frozen=True)
-class ActionCoding:
-    """How `[..., factors]` choices become an environment's own action."""
-
-    actions: Actions
-    start: tuple[int, ...]
-    """Lowest number of every factor."""
-    shape: tuple[int, ...]
-    """Shape of the environment's own action: `()` where it takes a number and no vector."""
-    dtype: str
-
-    @staticmethod
-    def of(space: gymnasium.Space, env_id: str, bins: Sequence[int] = BINS) -> ActionCoding:
-        """Read a space.
-
-        Args:
-            bins: number of commands of every joint of a continuous space, or one number for all.
-
-        Raises:
-            UsageError: it is none that a Q-function can choose from, or a joint has no bounds.
-        """
-        dtype = np.dtype(space.dtype).name if space.dtype is not None else "int64"
-        if isinstance(space, gymnasium.spaces.Discrete):
-            return ActionCoding(Actions((int(space.n),)), (int(space.start),), (), dtype)
-        if isinstance(space, gymnasium.spaces.MultiDiscrete):
-            choices, start = (tuple(int(n) for n in part.ravel()) for part in (space.nvec, space.start))
-            return ActionCoding(Actions(choices), start, space.shape, dtype)
-        if isinstance(space, gymnasium.spaces.MultiBinary):
-            count = math.prod(space.shape)
-            return ActionCoding(Actions((2,) * count), (0,) * count, space.shape, dtype)
-        if isinstance(space, gymnasium.spaces.Box):
-            return ActionCoding._binned(space, dtype, env_id, bins)
-        raise UsageError(
-            f"Environment '{env_id}' has actions {space}; expected Discrete, MultiDiscrete, MultiBinary or"
-            " Box."
-        )
-
-    @staticmethod
-    def _binned(space: gymnasium.spaces.Box, dtype: str, env_id: str, bins: Sequence[int]) -> ActionCoding:
-        low, high = (part.ravel().tolist() for part in (space.low, space.high))
-        actions = Actions.binned(low, high, bins, f"Environment '{env_id}'", dtype)
-        return ActionCoding(actions, (0,) * actions.factors, space.shape, dtype)
-
-    def write(self, choice: Any, xp: Any = np) -> Any:
-        """Return the actions of a batch of choices `[N, F]`: `[N, *shape]`."""
-        if self.actions.commands is None:
-            action = choice + xp.asarray(self.start, choice.dtype)
-        else:
-            action = xp.asarray(self.actions.table)[xp.arange(self.actions.factors), choice]
-        return action.reshape(action.shape[0], *self.shape)
 
 
 def bounded(space: gymnasium.Space, low: float, high: float) -> gymnasium.spaces.Box:

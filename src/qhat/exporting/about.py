@@ -10,6 +10,7 @@ import numpy as np
 
 from qhat import runtime
 from qhat._version import __version__
+from qhat.actions import Actions
 from qhat.environments.base import Environment
 from qhat.environments.own import Own
 from qhat.environments.reference import reference_builder
@@ -53,10 +54,15 @@ def read_meaning(request: Request, env: Own | None, frame: tuple[int, ...]) -> M
 
 
 def describe(
-    request: Request, exported: Exported, meaning: Meaning, frame: tuple[int, ...], masked: bool
+    request: Request,
+    exported: Exported,
+    actions: Actions,
+    meaning: Meaning,
+    frame: tuple[int, ...],
+    masked: bool,
 ) -> dict[str, Any]:
     """Write policy.json, but for what the rollouts will have seen, and the files."""
-    run, spec, actions = request.run, request.run.spec, request.run.spec.actions
+    run, spec = request.run, request.run.spec
     config = run.folder.read_config()
     recipe = str(config.get("recipe_name", "recipe"))
     source = run.folder.path.resolve().parts[-3:]
@@ -93,12 +99,13 @@ def describe(
         "actions": {
             "kind": kind,
             "choices": list(actions.choices),
-            "start": list(meaning.start or (0,) * actions.factors),
+            "start": list(actions.start),
+            "shape": list(actions.shape),
             "names": meaning.action_names,
             "labels": None if meaning.labels is None else [meaning.labels],
             "commands": None if actions.commands is None else [list(own) for own in actions.commands],
             "units": meaning.action_units,
-            "dtype": actions.dtype if actions.commands is not None else "int64",
+            "dtype": actions.dtype,
             "masked": masked,
         },
         "control_period": period,

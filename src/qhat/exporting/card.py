@@ -96,15 +96,17 @@ def _end(value: float | None) -> str:
 
 
 def _actions(told: dict[str, Any]) -> str:
+    start, array = told["start"], f"An array of `{told['dtype']}` of shape `{tuple(told['shape'])}`"
+    last = [least + count - 1 for least, count in zip(start, told["choices"], strict=True)]
     if told["kind"] == "discrete":
         labels = told["labels"][0] if told["labels"] else None
         if labels is None:
-            return f"A whole number from 0 to {told['choices'][0] - 1}."
-        return "\n".join(f"- {index}: {label}" for index, label in enumerate(labels))
+            return f"A whole number from {start[0]} to {last[0]}."
+        return "\n".join(f"- {number}: {label}" for number, label in enumerate(labels, start[0]))
     if told["kind"] == "multi_discrete":
-        return f"{len(told['choices'])} whole numbers, each from 0 to below {told['choices']}."
+        return f"{array}: whole numbers, each from {start} to {last}."
     names, units = told["names"], told["units"]
-    return "\n".join(
+    return f"{array}:\n\n" + "\n".join(
         f"- {names[index] if names else f'joint {index}'}: one of {', '.join(f'{one:g}' for one in own)}"
         + (f" {units[index]}" if units else "")
         for index, own in enumerate(told["commands"])

@@ -68,7 +68,8 @@ def export(
         which: weights: `best`, `last`, or a checkpoint's step.
         seed_index: whose policy; the one with the best evaluation of its own unless given.
         name: of the policy.
-        safe_action: what the runner returns where it cannot trust an observation.
+        safe_action: what the runner returns where it cannot trust an observation: one of the environment's
+            own actions.
         timeout: seconds after which the runner finds an observation too old.
         control_period: seconds between two decisions, where the environment does not say or another rate
             is meant.
@@ -133,7 +134,9 @@ def _write(
     observations: int,
     progress: Callable[[str], None],
 ) -> Export:
-    run, spec, actions = request.run, request.run.spec, request.run.spec.actions
+    run, spec = request.run, request.run.spec
+    # What a run of an older version does not say of its actions, its environment does.
+    actions = spec.actions.completed(copies.spec.actions)
     learner = run.program.learner
     weights = jax.tree.map(lambda leaf: jnp.asarray(leaf[request.seed_index]), run.weights(request.which))
     compiled = jax.jit(jax.vmap(learner.q_values, in_axes=(None, 0)))
@@ -144,7 +147,7 @@ def _write(
     exported = read_network(learner, weights, spec.dtype, stack)
     form = (exported, frame, spec.dtype, actions, first.legal is not None)
     meaning = read_meaning(request, env, frame)
-    about = describe(request, exported, meaning, frame, first.legal is not None)
+    about = describe(request, exported, actions, meaning, frame, first.legal is not None)
     about["safe_action"] = read_safe_action(about, request.safe_action)
 
     progress(f"comparing {observations:,} observations")

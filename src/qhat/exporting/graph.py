@@ -104,9 +104,9 @@ def build(
         _value("q_values", "float32", batch, *(factors[1:] if discrete else factors)),
         _value(
             "action",
-            actions.dtype if actions.commands is not None else "int64",
+            actions.dtype,
             batch,
-            *(() if discrete else factors[:1]),
+            *actions.shape,
         ),
         *outputs,
     ]
@@ -144,12 +144,23 @@ def _stack(graph: _Graph, told: Op, dtype: str) -> None:
 
 
 def _action(graph: _Graph, actions: Actions) -> None:
-    """Choose, and say it as the environment takes it."""
+    """Choose, and make the environment's own action of it."""
+    from onnx import helper
+
     graph.node("ArgMax", graph.x, axis=-1, keepdims=0)
+    given = (actions.factors,) if actions.vector else ()
     if actions.commands is not None:
         first = np.arange(actions.factors) * actions.width
         place = graph.node("Add", graph.x, graph.constant("first", first, np.int64))
         graph.node("Gather", graph.constant("commands", actions.table.reshape(-1)), place)
+    elif any(actions.start):
+        lowest = np.asarray(actions.start).reshape(given)
+        graph.node("Add", graph.x, graph.constant("lowest", lowest, np.int64))
+    if actions.commands is None and actions.dtype != "int64":
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(actions.dtype))
+        graph.node("Cast", graph.x, to=kind)
+    if actions.shape != given:
+        graph.node("Reshape", graph.x, graph.shape(-1, *actions.shape))
     graph.call("action")
 
 

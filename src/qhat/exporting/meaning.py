@@ -11,7 +11,6 @@ import gymnasium
 import numpy as np
 
 from qhat.environments.base import Spec
-from qhat.environments.spaces import ActionCoding
 from qhat.environments.wrappers import ActionRepeat, Wrapper
 from qhat.errors import QhatError, UsageError
 from qhat.observations import Observations
@@ -52,7 +51,6 @@ class Meaning:
     low: np.ndarray | None = None
     high: np.ndarray | None = None
     """Bounds of a whole observation, `[*shape]`."""
-    start: tuple[int, ...] | None = None
     action_names: list[str] | None = None
     action_units: list[str] | None = None
     labels: list[str] | None = None
@@ -85,18 +83,15 @@ def meaning_of(
     if labels is None and discrete and len(known[1]) == spec.actions.width:
         labels = list(known[1])
     low = high = None
-    start = None
     if env is not None:
         space = env.observation_space
         if isinstance(space, gymnasium.spaces.Box) and space.shape == spec.shape:
             low, high = space.low, space.high
-        start = ActionCoding.of(env.action_space, spec.id, spec.actions.choices).start
     return Meaning(
         names=names,
         units=units,
         low=low,
         high=high,
-        start=start,
         action_names=_texts(told.get("action_names"), spec.actions.factors),
         action_units=_texts(told.get("action_units"), spec.actions.factors),
         labels=labels,

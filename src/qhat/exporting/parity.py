@@ -91,17 +91,18 @@ def near_ties(q: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """The policy in JAX, and how actions are said."""
+    """The policy in JAX, and what its choices are to the environment."""
 
     values: Callable[[np.ndarray], np.ndarray]
     """From observations `[n, ...]` to Q `[n, F, C]`."""
     actions: Actions
 
-    def spoken(self, choice: np.ndarray) -> np.ndarray:
-        """Say choices `[n, F]` as a graph does."""
-        if self.actions.commands is not None:
-            return self.actions.table[np.arange(self.actions.factors), choice]
-        return choice if self.actions.vector else choice[:, 0]
+
+def equal_actions(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Whether actions `[n, *shape]` are the same ones, `[n]`, in shape and type too."""
+    if (found.shape, found.dtype) != (expected.shape, expected.dtype):
+        return np.zeros(len(expected), bool)
+    return (found == expected).reshape(len(expected), -1).all(axis=1)
 
 
 def greedy(q: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
@@ -194,13 +195,13 @@ def roll_out(
         seen, legal = now.observation, now.legal
         q = trained.values(seen)
         choice = greedy(q, legal)
-        expected = trained.spoken(choice)
+        expected = trained.actions.to_env(choice)
         at = 0
         for size in BATCHES:
             part = slice(at, min(at + size, len(seen)))
             own = None if legal is None else legal[part]
             values, action = graph.whole(seen[part], own)
-            same = (action == expected[part]).reshape(len(values), -1).all(axis=1)
+            same = equal_actions(action, expected[part])
             found.graph.take(q[part], values, same, own)
             found.batches[size] += len(values)
             at += size
@@ -212,7 +213,8 @@ def roll_out(
         drawn = rng.random((*choice.shape, q.shape[-1])) * (np.isfinite(q) if legal is None else legal)
         explores = rng.random(len(seen)) < chance
         found.last = seen
-        now = copies.step(np.where(explores[:, None], drawn.argmax(axis=-1), choice), turn)
+        taken = np.where(explores[:, None], drawn.argmax(axis=-1), choice)
+        now = copies.step(trained.actions.to_env(taken), turn)
         turn += 1
     found.graph.require("onnxruntime")
     found.numpy.require("the NumPy runner")
@@ -239,6 +241,8 @@ def play(
 ) -> dict[str, Any]:
     """Let the graph alone act in whole episodes; the trained policy is asked about the same observations.
 
+    The environment's step gets the graph's actions as they are.
+
     Args:
         policy: the NumPy runner, which goes along in the first copy and puts its own stack together.
         slow: whether it does so for the first `PICTURES` steps alone.
@@ -255,15 +259,15 @@ def play(
         start = np.full(copies.num_envs, turn == 0) if stack else None
         values, action, frames = graph.run(graph.newest(now.observation), now.legal, frames, start)
         q = trained.values(now.observation)
-        expected = trained.spoken(greedy(q, now.legal))
-        same = (action == expected).reshape(len(q), -1).all(axis=1)
+        expected = trained.actions.to_env(greedy(q, now.legal))
+        same = equal_actions(action, expected)
         if playing[0] and not (slow and turn >= PICTURES):
             first = None if now.legal is None else now.legal[:1]
             _compare_numpy(beside, policy, graph.newest(now.observation)[:1], q[:1], expected[:1], first)
         own = None if now.legal is None else now.legal[playing]
         tied = agreement.take(q[playing], values[playing], same[playing], own)
         first_tie = turn if first_tie is None and tied.any() else first_tie
-        now = copies.step(greedy(values, now.legal), turn)
+        now = copies.step(action, turn)
         assert now.closed is not None
         assert now.scored is not None
         returns, lengths = returns + playing * now.scored, lengths + playing

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qhat.environments.base import Environment
+from qhat.environments.base import Environment, Spec
 from qhat.environments.finite import sound
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.own import Own, judge_of
 from qhat.environments.reference import lacks, reference_builder
+from qhat.errors import QhatError
+from qhat.files import brief
 from qhat.run import Run
 from qhat.training.compiler import COMPILER_OPTIONS
 
@@ -50,17 +52,32 @@ class Copies:
         self._state, observation = made.start(jax.random.split(self._key, 1))
         return _first(Seen(observation, jax.vmap(made.legal)(self._state)))
 
-    def step(self, choice: np.ndarray, turn: int) -> Seen:
-        """Step with choices `[E, F]`."""
-        made, action = self._made, choice[None].astype(np.int32)
-        if isinstance(made, HostEnvironment):
-            made.send(action)
-            step = sound(made.receive(), np, made.spec.layout)
-            now = Seen(step.observation, step.legal, step.scored, step.closed)
+    @property
+    def spec(self) -> Spec:
+        return self._made.spec
+
+    def step(self, action: np.ndarray, turn: int) -> Seen:
+        """Step with the environment's own actions `[E, *shape]`. Raises `QhatError` where one is none."""
+        made = self._made
+        if isinstance(made, GymnasiumEnvironment):
+            made.send_own(contained(action, made.action_space))
         else:
-            key = jax.random.fold_in(self._key, turn)
-            self._state, now = self._step(self._state, action, key)
-        return _first(now)
+            choice = self._choices(action)[None].astype(np.int32)
+            if not isinstance(made, HostEnvironment):
+                key = jax.random.fold_in(self._key, turn)
+                self._state, now = self._step(self._state, choice, key)
+                return _first(now)
+            made.send(choice)
+        step = sound(made.receive(), np, made.spec.layout)
+        return _first(Seen(step.observation, step.legal, step.scored, step.closed))
+
+    def _choices(self, action: np.ndarray) -> np.ndarray:
+        """Return choices `[E, F]`, where no space of Gymnasium's says what an action is."""
+        actions = self.spec.actions
+        flat = actions.flat(action, (len(action),))
+        if flat is None or not actions.holds(flat).all():
+            _refuse(action, actions.expected)
+        return actions.nearest(flat)
 
     def _one(self, state: Any, action: Any, key: Any) -> tuple[Any, Seen]:
         """Step copies that compile."""
@@ -71,6 +88,22 @@ class Copies:
     def close(self) -> None:
         if isinstance(self._made, HostEnvironment):
             self._made.close()
+
+
+def contained(action: np.ndarray, space: gymnasium.Space) -> np.ndarray:
+    """Return actions `[E, *shape]` in their space's type. Raises `QhatError` unless it contains them."""
+    typed = action.astype(space.dtype)
+    contains = all(space.contains(np.asarray(row)) for row in typed)
+    if not contains or not np.allclose(typed, action):
+        _refuse(action, f"actions of {space}")
+    return typed
+
+
+def _refuse(action: np.ndarray, expected: str) -> NoReturn:
+    raise QhatError(
+        f"Of the exported policy's actions {brief(action.tolist())} the environment has not all; expected"
+        f" {expected}. Nothing was written."
+    )
 
 
 def _first(seen: Seen) -> Seen:
@@ -87,9 +120,9 @@ def copies_of(run: Run, count: int, seed: int, env: Own | None = None) -> Copies
     spec, bins = run.spec, run.spec.actions.choices
     build = builder_of(run, env)
     if isinstance(build, Environment):
-        return Copies(build, seed)
-    if build is not None:
-        made: Any = GymnasiumEnvironment.of(spec.id, build, count, (seed,), bins=bins, stack=spec.stack)
+        made: Any = build
+    elif build is not None:
+        made = GymnasiumEnvironment.of(spec.id, build, count, (seed,), bins=bins, stack=spec.stack)
     else:
         task: Mapping[str, Any] = {"options": run.options, "wrap": run.wrap, "bins": bins}
         made = make_any(spec.id, count, (seed,), **task)

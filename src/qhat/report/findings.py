@@ -218,9 +218,7 @@ def _epsilon(facts: Facts) -> Finding | None:
         return None
     explore, last = facts.recipe.explore, float(np.nanmax(trace.value[:, -1]))
     over = explore.steps or 0
-    found = (
-        f"ε was {last:.3g} at the end; its schedule ends at {explore.end:.3g} at step {over:,}."
-    )
+    found = f"ε was {last:.3g} at the end; its schedule ends at {explore.end:.3g} at step {over:,}."
     if last <= explore.end + 0.01 and last <= EPSILON:
         return Finding("ε at the end", FINE, found)
     if last > explore.end + 0.01:

@@ -154,12 +154,11 @@ def _scene(
     else:
         scene = scene_of(run.spec, options, run.wrap, bins, seed)
     spec = scene.environment.spec
-    if (spec.shape, spec.actions) != (run.spec.shape, run.spec.actions):
+    try:
+        spec.require_fits(run.spec)
+    except UsageError:
         scene.environment.close()
-        raise UsageError(
-            f"'{spec.id}' has observations {spec.shape} and actions {spec.actions.choices}; the policy"
-            f" takes {run.spec.shape} and {run.spec.actions.choices}."
-        )
+        raise
     return scene
 
 

@@ -80,6 +80,7 @@ def task_of(about: Mapping[str, Any]) -> dict[str, Any]:
         "reached": turtlebot3.REACHED,
         "seconds": about["control_period"] or turtlebot3.SECONDS,
         "reach": options.arena * 2**0.5,
+        "first": about["actions"]["start"][0],
     }
 
 

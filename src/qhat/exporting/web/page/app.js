@@ -35,16 +35,15 @@ class App {
     this.think();
   }
 
-  /** Q of what is seen now, and the action that is taken next. */
+  /** Q of what is seen now, the choice that is taken next, and the environment's action that it is. */
   think() {
-    const { q, action } = this.policy.act(this.environment.observe());
-    Object.assign(this, { q, action });
+    Object.assign(this, this.policy.act(this.environment.observe()));
   }
 
   /** One decision and one step of the environment. */
   step() {
     if (this.over > 0) return this.reset();
-    this.history.push(this.q[this.action]);
+    this.history.push(this.q[this.choice]);
     if (this.history.length > HISTORY) this.history.shift();
     const end = this.environment.step(this.action);
     if (end) {
@@ -162,7 +161,7 @@ class View {
   }
 
   drawValues() {
-    const { q, action } = this.app;
+    const { q, choice } = this.app;
     const least = Math.min(...q);
     const most = Math.max(...q);
     // The bars' ends follow what was seen, and close in again slowly.
@@ -172,7 +171,7 @@ class View {
     this.rows.forEach(({ line, value, bar }, i) => {
       value.textContent = number(q[i], 3);
       bar.style.width = `${4 + (96 * (q[i] - this.low)) / span}%`;
-      if (i === action) line.setAttribute("aria-current", "true");
+      if (i === choice) line.setAttribute("aria-current", "true");
       else line.removeAttribute("aria-current");
     });
   }

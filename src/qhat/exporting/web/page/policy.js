@@ -114,11 +114,12 @@ class Policy {
     return this.steps.reduce((rows, step) => step(rows), [this.shown(observation)])[0];
   }
 
-  /** The first best choice, and Q. */
+  /** Q, the first best choice, and the environment's own action that it is. */
   act(observation) {
     const q = this.qValues(observation);
     if (this.stack) this.frames = this.shown(observation);
-    return { q, action: q.indexOf(q.reduce((a, b) => Math.max(a, b), -Infinity)) };
+    const choice = q.indexOf(q.reduce((a, b) => Math.max(a, b), -Infinity));
+    return { q, choice, action: this.about.actions.start[0] + choice };
   }
 
   shown(observation) {

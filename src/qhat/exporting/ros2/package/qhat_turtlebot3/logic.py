@@ -40,6 +40,8 @@ class Task:
     """Between two actions."""
     reach: float
     """The farthest goal of the training."""
+    first: int = 0
+    """The policy's number of the first of the turns."""
 
     @staticmethod
     def read(path: Path) -> Task:
@@ -290,9 +292,10 @@ class Driver:
 
     def _choose(self, observation: np.ndarray) -> Command:
         action = int(self._policy.act(observation))
-        if not 0 <= action < len(self.task.turns):
-            raise UnusableError(f"action {action}; expected 0 to {len(self.task.turns) - 1}.")
-        return Command(self.task.speed, self.task.turns[action])
+        first, turns = self.task.first, self.task.turns
+        if not first <= action < first + len(turns):
+            raise UnusableError(f"action {action}; expected {first} to {first + len(turns) - 1}.")
+        return Command(self.task.speed, turns[action - first])
 
     def _late(self, name: str, newest: tuple[float, Any] | None, now: float) -> str:
         age = "none yet" if newest is None else f"{now - newest[0]:.2f} s old"

@@ -1,0 +1,246 @@
+"""One codec of actions: policies, exports, agents and recordings use the numbers of the environment.
+
+Protects against a policy that is trained right and deployed with actions that are off by the space's
+`start`, or flat where the environment takes another shape.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qhat import recipes, runtime
+from qhat.actions import Actions
+from qhat.agent import Agent
+from qhat.arguments import read_action, read_actions
+from qhat.environments.base import Spec
+from qhat.errors import QhatError, UsageError
+from qhat.exporting import graph
+from qhat.exporting.about import read_safe_action
+from qhat.exporting.network import read_network
+from qhat.exporting.parity import equal_actions
+from qhat.exporting.rollout import contained
+from qhat.learner import Learner
+from qhat.networks.torso import MLP
+from qhat.policy import Policy
+
+SPACES = [
+    Discrete(3, start=1),
+    Discrete(3, start=-1, dtype=np.int8),
+    MultiDiscrete([3, 4], start=[-1, 2]),
+    MultiDiscrete(np.array([[2, 3], [4, 2]])),
+    MultiDiscrete([4], start=[7]),
+    MultiBinary(3),
+    MultiBinary((2, 2)),
+    Box(-1.0, 1.0, (2, 2), np.float32),
+    Box(-2.0, 2.0, (), np.float64),
+    Box(0, 7, (2, 1), np.int16),
+]
+REFUSED = [
+    (Box(-np.inf, np.inf, (2,)), "joint 0 takes actions from -inf to inf"),
+    (Box(np.array([0, -np.inf]), np.array([1, 1]), dtype=np.float64), "joint 1 takes actions from -inf"),
+    (Dict(move=Discrete(3)), r"has actions Dict\(.*expected Discrete, MultiDiscrete, MultiBinary or Box"),
+    (Tuple((Discrete(3),)), r"has actions Tuple\(.*expected Discrete, MultiDiscrete, MultiBinary or Box"),
+    (Discrete(2_000_000), r"choices are \(2000000,\); expected at most"),
+]
+WIDTH = 3
+RECIPE = dataclasses.replace(recipes.dqn, hidden=(), torso=MLP(), replay_capacity=64, num_envs=1)
+
+
+@st.composite
+def spaces(draw: st.DrawFn) -> gymnasium.Space:
+    kind = draw(st.sampled_from([Discrete, MultiDiscrete, MultiBinary, Box]))
+    shape = draw(st.lists(st.integers(1, 3), min_size=0 if kind is Box else 1, max_size=3).map(tuple))
+    least = st.integers(-9, 100)
+    if kind is Discrete:
+        dtype = draw(st.sampled_from([np.int8, np.int32, np.int64]))
+        return Discrete(draw(st.integers(1, 9)), start=draw(least), dtype=dtype)
+    if kind is MultiBinary:
+        return MultiBinary(shape)
+    size = int(np.prod(shape))
+    low = np.array(draw(st.lists(least, min_size=size, max_size=size)), np.int64).reshape(shape)
+    more = np.array(draw(st.lists(st.integers(1, 20), min_size=size, max_size=size))).reshape(shape)
+    if kind is MultiDiscrete:
+        return MultiDiscrete(more, start=low)
+    dtype: Any = draw(st.sampled_from([np.float16, np.float32, np.float64, np.int16, np.uint8, np.int64]))
+    if dtype is np.uint8:
+        low = np.abs(low)
+    scale = draw(st.sampled_from([1.0, 0.1])) if np.dtype(dtype).kind == "f" else 1
+    return Box((scale * low).astype(dtype), (scale * (low + more)).astype(dtype), dtype=dtype)
+
+
+@given(spaces(), st.integers(2, 6), st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_choices_are_actions_of_the_space_and_back(space: Any, bins: int, seed: int):
+    actions = Actions.of(space, "it", (bins,))
+    choice = np.random.default_rng(seed).integers(actions.choices, size=(2, 3, actions.factors))
+    own = actions.to_env(choice)
+    assert own.shape == (2, 3, *space.shape)
+    assert own.dtype == space.dtype
+    np.testing.assert_array_equal(actions.from_env(own), choice)
+    alone = actions.to_env(choice[0, 0])
+    assert space.contains(alone)
+    assert type(alone) is (int if isinstance(space, Discrete) else np.ndarray)
+    np.testing.assert_array_equal(actions.from_env(alone), choice[0, 0])
+    np.testing.assert_array_equal(read_action(alone, actions), choice[0, 0])
+    read = Actions.from_json(json.loads(json.dumps(actions.to_json())))
+    assert (read, read.dtype, read.complete) == (actions, actions.dtype, True)
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_every_way_to_deploy_a_policy_takes_the_spaces_own_actions(space: Any):
+    actions = Actions.of(space, "it")
+    learner = Learner.of(RECIPE, (WIDTH,), actions)
+    parameters = learner.init_parameters(jax.random.key(1))
+    policy = Policy(learner, parameters, Spec("it", "own", (WIDTH,), "float32", actions))
+    exported = read_network(learner, parameters, "float32", None)
+    model = graph.build(exported, (WIDTH,), "float32", actions, False, {"name": "x"})
+    session = runtime.open_graph(model.SerializeToString())
+    runner = runtime.Policy(
+        about_of(actions, exported.ops), runtime.plan(exported.ops, exported.tensors), False
+    )
+    seen = np.random.default_rng(0).normal(size=(20, WIDTH)).astype(np.float32)
+    expected = actions.to_env(
+        np.stack([policy.q_values(row).reshape(actions.factors, -1) for row in seen]).argmax(-1)
+    )
+    assert len(np.unique(expected.reshape(20, -1), axis=0)) > 1
+    assert equal_actions(session.run(["action"], {"observation": seen})[0], expected).all()
+    for row, own in zip(seen, expected, strict=True):
+        for act in (policy, runner.act):
+            taken = act(row)
+            assert space.contains(taken)
+            assert type(taken) is (int if isinstance(space, Discrete) else np.ndarray)
+            np.testing.assert_array_equal(taken, own)
+    np.testing.assert_array_equal(contained(expected, space), expected)
+    robot = runtime.Runner(runner, safe_action=taken, timeout=1.0, safety=lambda action: action)
+    np.testing.assert_array_equal(robot.command(), taken)
+    np.testing.assert_array_equal(robot.act(seen[-1]), taken)
+    assert robot.reason == ""
+
+
+def about_of(actions: Actions, ops: list) -> dict[str, Any]:
+    kind = "joints" if actions.commands else "multi_discrete" if actions.vector else "discrete"
+    told = {**actions.to_json(), "kind": kind, "masked": False}
+    seen = {"shape": [WIDTH], "dtype": "float32", "low": [None], "high": [None], "names": None}
+    return {"observation": seen, "actions": told, "network": ops, "safe_action": None, "timeout": None}
+
+
+def test_an_agent_acts_and_remembers_in_the_spaces_numbers():
+    space = Discrete(3, start=5)
+    agent = Agent(WIDTH, space, RECIPE, batch_size=4, learning_starts=0)
+    seen = np.ones(WIDTH, np.float32)
+    taken = [agent.act(seen) for _ in range(20)]
+    assert set(taken) == {5, 6, 7}
+    assert agent.act(seen, explore=False) == 5 + agent.q_values(seen).argmax()
+    for action in taken:
+        agent.remember(seen, action, 1.0, seen, False)
+    agent._drain()
+    np.testing.assert_array_equal(np.asarray(agent._seed.ring.action)[:20, 0], np.array(taken) - 5)
+    with pytest.raises(UsageError, match="action is 2; expected a whole number from 5 to 7"):
+        agent.remember(seen, 2, 1.0, seen, False)
+
+
+@pytest.mark.parametrize(("space", "words"), REFUSED, ids=str)
+def test_an_agent_refuses_what_training_refuses_in_the_same_words(space: Any, words: str):
+    for read in (read_actions, lambda space: Actions.of(space, "Environment 'x'")):
+        with pytest.raises(UsageError, match=words):
+            read(space)
+
+
+def test_actions_of_an_older_version_take_the_environments_start():
+    space = MultiDiscrete([[3, 2]], start=[[1, -1]])
+    ours = Actions.of(space, "it")
+    old = Actions.from_json({"choices": [3, 2], "commands": None})
+    assert (old.start, old.shape, old.complete) == ((0, 0), (2,), False)
+    assert Actions.from_json(old.to_json()) == old
+    assert old.same(ours)
+    assert ours.same(old)
+    assert old.completed(ours) == ours
+    assert not Actions((3, 2)).same(ours), "both say where they start"
+    assert Actions((3, 2), None, "int64", (1, -1)).same(ours), "only the shape is another one"
+    spec = Spec("it", "own", (2,), "float32", old)
+    now = dataclasses.replace(spec, actions=ours)
+    now.require_fits(spec)
+    assert spec.completed(now) == now
+    with pytest.raises(UsageError, match=r"actions \(3, 2\) starting at \(1, -1\); the policy takes"):
+        now.require_fits(dataclasses.replace(spec, actions=Actions((3, 2))))
+    listed = Actions.from_json({"choices": [4], "commands": None, "listed": True})
+    assert Actions.from_json(listed.to_json()).shape == (4 - 3,)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"start": None}, {"start": [0]}, {"start": ["1", 0]}, {"start": [1.5, 0]}, {"start": [2**63, 0]},
+        {"shape": None}, {"shape": [3]}, {"shape": [-1, -2]}, {"shape": [1] * 40 + [2]}, {"dtype": "bool"},
+        {"dtype": "int8", "start": [127, 0]}, {"dtype": "O"}, {"commands": [[0.0, 1.0], [0.0, 1.0]]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_actions_that_were_damaged_are_refused(change: dict):
+    written = {"choices": [2, 2], "commands": None, "dtype": "int64", "start": [1, 0], "shape": [2]}
+    assert Actions.from_json(written).start == (1, 0)
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Actions.from_json({**written, **change})
+
+
+def test_a_safe_action_is_one_of_the_environments():
+    told = about_of(Actions.of(Discrete(3, start=1), "it"), [])["actions"]
+    assert read_safe_action({"actions": told}, (3.0,)) == 3
+    with pytest.raises(UsageError, match=r"safe_action is .*0.*; expected whole numbers from 1 to 3"):
+        read_safe_action({"actions": told}, 0)
+    told = about_of(Actions.of(MultiDiscrete([[2, 3]], start=[[1, 2]]), "it"), [])["actions"]
+    assert read_safe_action({"actions": told}, (2, 4)) == [[2, 4]]
+    with pytest.raises(UsageError, match=r"expected whole numbers from \[1, 2\] to \[2, 4\]"):
+        read_safe_action({"actions": told}, (0, 4))
+
+
+@pytest.mark.parametrize(
+    ("space", "action"),
+    [
+        (Discrete(3, start=1), [0]),
+        (Discrete(3), [3]),
+        (MultiBinary((2, 2)), [[0, 1, 1, 0]]),
+        (Box(-1.0, 1.0, (1,), np.float32), [[1.5]]),
+        (Box(0, 3, (1,), np.int32), [[1.5]]),
+    ],
+    ids=str,
+)
+def test_what_a_space_does_not_contain_is_no_action(space: Any, action: list):
+    with pytest.raises(QhatError, match=r"the environment has not all; expected .*Nothing was written"):
+        contained(np.array(action), space)
+
+
+@pytest.mark.parametrize(
+    ("told", "safe", "action"),
+    [
+        ({"kind": "discrete", "choices": [3], "start": [1]}, 1, 2),
+        ({"kind": "multi_discrete", "choices": [3, 2], "start": [1, -1]}, [2, 0], [3, -1]),
+        ({"kind": "discrete", "choices": [3]}, 1, 1),
+    ],
+    ids=str,
+)
+def test_a_folder_of_an_older_version_is_read_with_its_start(told: dict, safe: Any, action: Any):
+    """It says where its actions start, does not say their shape, and counts its safe action from 0."""
+    outputs = sum(told["choices"]) + 1
+    told = {**told, "commands": None, "dtype": "int64", "masked": False}
+    about = {
+        **about_of(Actions((2,)), [{"op": "flatten"}]),
+        "actions": told,
+        "safe_action": safe,
+        "timeout": 1.0,
+    }
+    q = np.where(np.arange(outputs) % 3 == 1, 1.0, 0.0)[: len(told["choices"]) * 3]
+    policy = runtime.Policy(about, lambda x: q, False)
+    taken = policy.act(np.zeros(WIDTH))
+    np.testing.assert_array_equal(taken, np.add(1, told.get("start", 0))[()] if "start" in told else 1)
+    np.testing.assert_array_equal(runtime.Runner(policy).command(), action)
