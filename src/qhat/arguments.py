@@ -230,23 +230,3 @@ def read_masks(
         f"action is {choice.tolist()}, which its own mask forbids; expected a legal one.",
     )
     return legal, after
-
-
-def stack(
-    block: list[tuple], size: int, filler: np.ndarray, actions: Actions, masked: bool
-) -> tuple[np.ndarray, ...]:
-    """Return the fields of a `replay.Step` for `size` rows: the block's, then padding, not real."""
-    every = np.asarray(actions.all_legal)
-    empty = (filler, np.zeros(actions.factors, int), 0.0, filler, False, False, every, every)
-    rows = [*block, *[empty] * (size - len(block))]
-    before, action, reward, after, terminated, truncated, *masks = zip(*rows, strict=True)
-    return (
-        np.stack(before)[:, None],
-        np.stack(action).astype(np.int32)[:, None],
-        np.asarray(reward, np.float32)[:, None],
-        np.stack(after)[:, None],
-        np.asarray(terminated)[:, None],
-        (np.asarray(truncated) & ~np.asarray(terminated))[:, None],
-        (np.arange(size) < len(block))[:, None],
-        *([np.stack(mask)[:, None] for mask in masks] if masked else ()),
-    )
