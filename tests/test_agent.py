@@ -4,6 +4,7 @@ Protects against state lost on load, a NaN in replay, an update that differs fro
 loop's, and a control thread that learning can disturb.
 """
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from qhat.heads import Expected
 from qhat.recipes import RECIPES
 from qhat.replay import ring as replay
 from qhat.targets import Hard
+from qhat.training import checkpoint
 
 
 def small(recipe: str = "double_dqn", seed: int = 0, **settings) -> Agent:
@@ -447,7 +449,13 @@ def test_several_robots_act_in_one_call_each_with_its_own_exploration() -> None:
     assert greedy.tolist() == [agent.act(each, explore=False) for each in observations]
     only = agent.act(observations[:2], explore=True, mask=[[0, 1], [1, 0]], stream=["a", "b"])
     assert only.tolist() == [1, 0]
-    for words in ({"stream": 0}, {"stream": [0, 0, 1, 2, 3, 4]}, {"stream": [0]}, {"mask": [[1, 1]]}):
+    bad: tuple[dict, ...] = (
+        {"stream": 0},
+        {"stream": [0, 0, 1, 2, 3, 4]},
+        {"stream": [0]},
+        {"mask": [[1, 1]]},
+    )
+    for words in bad:
         with pytest.raises(UsageError, match="expected"):
             agent.act(observations, **words)
 
@@ -499,3 +507,34 @@ def test_what_waits_is_bounded_by_replay_and_saving_keeps_the_newest(tmp_path: P
     rings = (agent._seed.ring, patient._seed.ring, Agent.load(tmp_path / "agent")._seed.ring)
     for ring in rings[1:]:
         jax.tree.map(np.testing.assert_array_equal, rings[0], ring)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_an_agent_of_before_there_were_streams_goes_on(tmp_path: Path, ended: bool) -> None:
+    """Its ring has no links, its exploration no name, and at most one episode is open."""
+    agent = small("nstep_dqn", explore=EpsilonGreedy(1.0, 0.1, 200, hold=3))
+    now = after = np.zeros(4)
+    for number in range(60):
+        agent.act(now)
+        after = np.full(4, number + 1.0)
+        agent.remember(now, 0, 1.0, after, number % 9 == 8, number == 59 and ended)
+        now = after
+    agent.save(tmp_path / "agent")
+    seed, ring = agent._seed, dataclasses.replace(agent._seed.ring, links=None)
+    trees: dict = {
+        "learner": seed.learner, "replay": (ring, seed.sampler),
+        "rest": {"key": seed.key, "exploration": agent._actor.states[0]},
+    }  # fmt: skip
+    about = {**agent._about(), "replay": True, "open": not ended}
+    if not ended:
+        trees["open"] = {"observation": after.astype(np.float32)}
+    checkpoint.write(tmp_path / "old", trees, about)
+    old, new = Agent.load(tmp_path / "old"), Agent.load(tmp_path / "agent")
+    for each in (old, new):
+        each.remember(after, 0, 1.0, np.ones(4), False)
+    assert old.replay() == new.replay()
+    assert [old.act(now) for _ in range(9)] == [new.act(now) for _ in range(9)]
+    views = [jax.jit(replay.view, static_argnums=(2, 3))(each._seed.ring, jnp.arange(80), 3, 0.9)
+             for each in (old, new)]  # fmt: skip
+    for one, other in zip(*map(jax.tree.leaves, views), strict=True):
+        np.testing.assert_array_equal(one[views[0].complete], other[views[1].complete])

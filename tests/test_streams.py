@@ -103,9 +103,7 @@ def n_step(step: Did) -> tuple[float, float, np.ndarray] | None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    seed=st.integers(0, 2**32 - 1), drains=st.sampled_from([0.0, 0.02, 0.3, 1.0]), count=st.integers(1, 5)
-)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.02, 0.3, 1.0]), st.integers(1, 5))
 def test_replay_holds_what_every_stream_did(seed: int, drains: float, count: int) -> None:
     rng, model = np.random.default_rng(seed), Model()
     ring = replay.linked(replay.Ring.empty(1, ROWS, *LAYOUT[:3], watch=GAMMA, normalise=True))

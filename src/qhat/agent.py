@@ -34,7 +34,7 @@ from qhat.recipe import Recipe
 from qhat.replay import ring as replay
 from qhat.replay.links import Rows
 from qhat.saved_agent import read_open, read_seed, rest
-from qhat.streams import Stream, Streams, read_stream
+from qhat.streams import Stream, Streams, read_names, read_stream
 from qhat.training import checkpoint
 from qhat.training.iteration import Program, split
 from qhat.training.state import SeedState
@@ -271,6 +271,8 @@ class Agent:
         about = checkpoint.read_manifest(folder)
         with blaming(f"'{folder}' is not a saved agent"):
             recipe, spaces, counts = read_saved(about, parts)
+            for field in ("streams", "exploring"):
+                read_names(about, field)
             agent = object.__new__(Agent)
             like = agent._compose(Program.of(recipe, *spaces))
         agent._restore(folder, about, counts, like)

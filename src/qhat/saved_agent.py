@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,7 +45,7 @@ def read_seed(
     others = checkpoint.read_tree(folder, "rest", {"key": like.key, "exploration": states})
     seed = program.primed(dataclasses.replace(fresh, learner=learner, key=others["key"]))
     if about.get("replay"):
-        ring = dataclasses.replace(like.ring, links=None) if older else like.ring
+        ring = eqx.tree_at(lambda ring: ring.links, like.ring, None) if older else like.ring
         ring, sampler = checkpoint.read_tree(folder, "replay", (ring, like.sampler))
         ring = jax.tree.map(jnp.asarray, ring)
         seed = dataclasses.replace(seed, ring=replay.linked(ring) if older else ring, sampler=sampler)
@@ -62,7 +63,7 @@ def read_open(folder: Path, about: dict[str, Any], streams: Streams, seed: SeedS
     if "streams" in about:
         names = read_names(about, "streams")
         if names:
-            like = streams.packed([Track(0, np.zeros(shape, dtype), None, 0.0)] * len(names))
+            like = streams.forms(len(names))
             streams.go_on(names, checkpoint.read_tree(folder, "streams", like))
     elif about.get("open"):
         one = {"observation": jax.ShapeDtypeStruct(shape, dtype)}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 
 from qhat.actions import Actions
@@ -179,21 +180,32 @@ class Streams:
         return taken
 
     def ends(self) -> tuple[list[Stream], dict[str, np.ndarray]]:
-        """Return the open streams, and their tracks as arrays; all rows were taken."""
+        """Return the open streams, and their newest steps as arrays; all rows were taken."""
         self._forget()
-        return list(self.open), self.packed(list(self.open.values()))
+        tracks = list(self.open.values())
+        every = np.asarray(self.layout[2].all_legal)
+        columns = {
+            "observation": [track.after for track in tracks],
+            "legal": [every if track.legal is None else track.legal for track in tracks],
+            "age": [self.at - track.row for track in tracks],
+            "trace": [track.trace for track in tracks],
+            "shown": [track.shown for track in tracks],
+        }
+        forms = self.forms(len(tracks))
+        return list(self.open), {
+            name: np.array(column, forms[name].dtype).reshape(forms[name].shape)
+            for name, column in columns.items()
+        }
 
-    def packed(self, tracks: list[Track]) -> dict[str, np.ndarray]:
-        """Return tracks as arrays, as they are saved."""
+    def forms(self, count: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return shapes and types of what `ends` returns for `count` streams."""
         shape, dtype, actions, _ = self.layout
-        every = np.ones((actions.factors, actions.width), bool)
-        legal = [every if track.legal is None else track.legal for track in tracks]
         return {
-            "observation": np.array([track.after for track in tracks], dtype).reshape(-1, *shape),
-            "legal": np.array(legal, bool).reshape(-1, *every.shape),
-            "age": np.array([self.at - track.row for track in tracks], np.int32),
-            "trace": np.array([track.trace for track in tracks], np.float64),
-            "shown": np.array([track.shown for track in tracks], bool),
+            "observation": jax.ShapeDtypeStruct((count, *shape), np.dtype(dtype)),
+            "legal": jax.ShapeDtypeStruct((count, actions.factors, actions.width), np.dtype(bool)),
+            "age": jax.ShapeDtypeStruct((count,), np.dtype(np.int32)),
+            "trace": jax.ShapeDtypeStruct((count,), np.dtype(np.float64)),
+            "shown": jax.ShapeDtypeStruct((count,), np.dtype(bool)),
         }
 
     def go_on(self, names: list[Stream], ends: dict[str, np.ndarray]) -> None:
