@@ -55,8 +55,8 @@ class Demonstrations:
         return (
             f"Demonstrations '{source}' break off after {len(rows):,} of {len(self):,} rows, the first"
             f" row {rows[0]}: next_observation is not what the next row observed, and neither terminated"
-            " nor truncated is set. Each counts as truncated: n-step returns end there. If a sensor was read"
-            " twice, write what the next row observed as next_observation."
+            " nor truncated is set. Each counts as truncated: n-step returns end there. If a sensor was"
+            " read twice, write what the next row observed as next_observation."
         )
 
 
