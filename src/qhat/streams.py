@@ -29,6 +29,8 @@ Stream = int | str
 
 def read_stream(stream: Any) -> Stream:
     """Read the name of a stream: a whole number or a text."""
+    if type(stream) is int:
+        return stream
     whole = isinstance(stream, int | np.integer) and not isinstance(stream, bool)
     require(
         whole or isinstance(stream, str),
@@ -94,7 +96,7 @@ class Streams:
         self._taken = at
         self._older: list[tuple[int, int, int, int]] = []
         self._gamma = gamma
-        self._ranges = np.zeros((2, 2), np.float32)
+        self._returns, self._rewards = (0.0, 0.0), (0.0, 0.0)
         self._lost = self._no_statistics() if normalised else None
         self._crowd = 1_024
 
@@ -123,7 +125,12 @@ class Streams:
                 between = self._put(track.after, track.legal)
             self._link(track.row, CONTINUES, between, self.at)
         trace = reward + self._gamma * trace
-        self._widen(trace, reward)
+        low, high = self._returns
+        if not low <= trace <= high:
+            self._returns = (min(low, trace), max(high, trace))
+        low, high = self._rewards
+        if not low <= reward <= high:
+            self._rewards = (min(low, reward), max(high, reward))
         kind = TERMINATED if terminated else TRUNCATED if truncated else CONTINUES
         row = self._put(before, legal, kind, choice, reward)
         if kind == CONTINUES:
@@ -167,11 +174,12 @@ class Streams:
                 older.append((track.row, CONTINUES, row - track.row, 0))
         # The last word on a row counts.
         known = {entry[0]: entry for entry in older if stop - self.rows <= entry[0] < first}
+        ranges = np.array([self._returns, self._rewards], np.float32)
         lost, self._lost = self._lost, None if self._lost is None else self._no_statistics()
         taken = Taken(
             self.rows, first, end, stop, first, self._size, dict(self._chunks), links,
             np.array([(row % self.rows, *rest) for row, *rest in known.values()], np.int32).reshape(-1, 4),
-            [(track.after, track.legal) for track in newest], self._ranges.copy(), lost, self.layout,
+            [(track.after, track.legal) for track in newest], ranges, lost, self.layout,
         )  # fmt: skip
         self._taken, self._older = end, []
         self._chunks = {
@@ -280,10 +288,3 @@ class Streams:
     def _no_statistics(self) -> Statistics:
         shape = self.layout[0]
         return Statistics(0, np.zeros(shape), np.zeros(shape))
-
-    def _widen(self, trace: float, reward: float) -> None:
-        for range_, value in zip(self._ranges, (trace, reward), strict=True):
-            if value < range_[0]:
-                range_[0] = value
-            elif value > range_[1]:
-                range_[1] = value
