@@ -86,6 +86,8 @@ AGENT = {
     "actions/commands": (0, [[1]], [[1, "2"]], "12", [[1, None]], [[1e999, 1]]),
     "steps": ODD, "updates": ODD, "acts": ODD, "masked": (None, 1, "true", [], True),
     "replay": (1, "yes", None, []), "open": (1, "yes", None, []),
+    "streams": (None, 0, {}, [0, 0], [1.5], [True], [None], [0, 1, 2]),
+    "exploring": (None, 0, [True], [[]]),
 }  # fmt: skip
 
 

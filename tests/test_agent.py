@@ -4,6 +4,7 @@ Protects against state lost on load, a NaN in replay, an update that differs fro
 loop's, and a control thread that learning can disturb.
 """
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from qhat.heads import Expected
 from qhat.recipes import RECIPES
 from qhat.replay import ring as replay
 from qhat.targets import Hard
+from qhat.training import checkpoint
 
 
 def small(recipe: str = "double_dqn", seed: int = 0, **settings) -> Agent:
@@ -172,17 +174,21 @@ def test_bad_memories_are_refused_and_nothing_is_stored(change: dict, words: str
     assert int(agent._seed.ring.filled[0]) == 0
 
 
-def test_a_jump_in_the_observations_ends_the_episode_before_it() -> None:
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_jump_in_the_observations_ends_the_episode_where_it_is_cut(cut: bool) -> None:
     """A robot that is carried back to its start: no n-step return crosses the jump."""
     agent = small("nstep_dqn")
     for index in range(5):
         agent.remember(np.full(4, index), 0, 1.0, np.full(4, index + 1), False)
+    if cut:
+        agent.cut()
     agent.remember(np.full(4, 50.0), 0, 1.0, np.full(4, 51.0), False)
     agent._drain()
     ring = agent._seed.ring
-    window = replay.view(ring, jnp.array([4]), 3, 0.99)
-    assert int(window.length[0]) == 1
-    assert float(window.discount[0]) == pytest.approx(0.99)
+    window = replay.view(ring, jnp.array([4, 3]), 2, 0.99)
+    assert window.length.tolist() == [1 if cut else 2, 2]
+    assert bool(window.complete.all())
+    # Either way the step led where it did, and not to where the robot is now.
     np.testing.assert_array_equal(ring.observation[5], np.full(4, 5.0))
 
 
@@ -396,3 +402,137 @@ def test_the_step_size_follows_the_steps_of_the_environment() -> None:
         np.abs(np.asarray(step["q"]["bias"] - once.learner.online["q"]["bias"])).max() for step in steps
     ]
     assert moved[0] / moved[1] == pytest.approx(20.0, rel=1e-2), "from 2e-3 to 1e-4"
+
+
+def test_robots_take_turns_and_a_saved_agent_goes_on_with_all_of_them(tmp_path: Path) -> None:
+    """Named streams, sensors that are read twice, exploration that is held: all of it comes back."""
+    hold = EpsilonGreedy(1.0, 1.0, 1, hold=5)
+    agent = small("nstep_dqn", explore=hold, learning_starts=16)
+    robots = {name: np.random.default_rng(row) for row, name in enumerate(("left", "right", 7))}
+
+    def go(agents: list[Agent], steps: int) -> None:
+        for _ in range(steps):
+            for name, rng in robots.items():
+                before, after = rng.normal(size=(2, 4))
+                ends = rng.random() < 0.1
+                actions = {each.act(before, stream=name) for each in agents}
+                assert len(actions) == 1
+                for each in agents:
+                    each.remember(before, actions.copy().pop(), 1.0, after, bool(ends), stream=name)
+
+    go([agent], 20)
+    agent.replay()
+    go([agent], 3)
+    agent.save(tmp_path / "agent")
+    loaded = Agent.load(tmp_path / "agent")
+    assert loaded._queue.open.keys() == agent._queue.open.keys()
+    go([agent, loaded], 20)
+    agent.cut("left")
+    loaded.cut("left")
+    assert agent.replay() == loaded.replay()
+    jax.tree.map(np.testing.assert_array_equal, agent._seed.ring, loaded._seed.ring)
+
+
+def test_several_robots_act_in_one_call_each_with_its_own_exploration() -> None:
+    agent = small(explore=EpsilonGreedy(1.0, 1.0, 1, hold=4))
+    observations = np.random.default_rng(0).normal(size=(6, 4))
+    actions = np.array([agent.act(observations) for _ in range(8)])
+    assert actions.shape == (8, 6)
+    assert np.issubdtype(actions.dtype, np.integer)
+    for robot in actions.T:
+        # Each action is held for four steps.
+        assert (robot.reshape(2, 4) == robot[::4, None]).all()
+    assert len(set(map(tuple, actions.T))) > 1, "they do not explore as one"
+    greedy = agent.act(observations, explore=False)
+    assert greedy.tolist() == [agent.act(each, explore=False) for each in observations]
+    only = agent.act(observations[:2], explore=True, mask=[[0, 1], [1, 0]], stream=["a", "b"])
+    assert only.tolist() == [1, 0]
+    bad: tuple[dict, ...] = (
+        {"stream": 0},
+        {"stream": [0, 0, 1, 2, 3, 4]},
+        {"stream": [0]},
+        {"mask": [[1, 1]]},
+    )
+    for words in bad:
+        with pytest.raises(UsageError, match="expected"):
+            agent.act(observations, **words)
+
+
+def test_what_an_environment_writes_over_is_stored_as_it_was_acted_on() -> None:
+    """One buffer for every observation, as C++ bindings have it."""
+    agent = small("dqn")
+    buffer, log = np.zeros((2, 4), np.float32), np.zeros((9, 4), np.float32)
+    for number in range(4):
+        for robot in range(2):
+            buffer[robot] = 10 * robot + number
+        agent.act(buffer)
+        for robot in range(2):
+            buffer[robot] += 1
+            agent.remember(buffer[robot], 0, 0.0, buffer[robot], False, stream=robot)
+    agent._drain()
+    ring = agent._seed.ring
+    starts = np.asarray(ring.observation[ring.kind != 0])[:, 0]
+    assert sorted(starts.tolist()) == [0, 1, 2, 3, 10, 11, 12, 13]
+    # Nobody acted on it, so nobody knows what it was.
+    with pytest.raises(UsageError, match=r"Call \.copy\(\)"):
+        agent.remember(buffer[0], 0, 0.0, buffer[0], False)
+    with pytest.raises(UsageError, match=r"Call \.copy\(\)"):
+        agent.remember(log[0], 0, 0.0, log[0], False, stream="other")
+    # Rows of one log, columns of one table, numbers and what cannot change are no such buffer.
+    for number in range(8):
+        agent.remember(log[number], 0, 0.0, log[number + 1], False)
+    table = np.zeros((4, 2))
+    agent.remember(table[:, 0], 0, 0.0, table[:, 1], False)
+    constant = jnp.ones(4)
+    agent.remember(constant, 0, 0.0, constant, False)
+    table.flags.writeable = False
+    agent.remember(table[:, 0], 0, 0.0, table[:, 0], False)
+
+
+def test_what_waits_is_bounded_by_replay_and_saving_keeps_the_newest(tmp_path: Path) -> None:
+    """A person drives for an hour before the first `replay`."""
+    agent, patient = small(), small()
+    for each in (agent, patient):
+        rng = np.random.default_rng(0)
+        for number in range(1_500):
+            before, after = rng.normal(size=(2, 4))
+            each.remember(before, 0, float(number), after, number % 9 == 8)
+            if each is patient and number % 40 == 0:
+                each._drain()
+    assert len(agent._queue) == 500
+    agent.save(tmp_path / "agent")
+    patient._drain()
+    rings = (agent._seed.ring, patient._seed.ring, Agent.load(tmp_path / "agent")._seed.ring)
+    for ring in rings[1:]:
+        jax.tree.map(np.testing.assert_array_equal, rings[0], ring)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_an_agent_of_before_there_were_streams_goes_on(tmp_path: Path, ended: bool) -> None:
+    """Its ring has no links, its exploration no name, and at most one episode is open."""
+    agent = small("nstep_dqn", explore=EpsilonGreedy(1.0, 0.1, 200, hold=3))
+    now = after = np.zeros(4)
+    for number in range(60):
+        agent.act(now)
+        after = np.full(4, number + 1.0)
+        agent.remember(now, 0, 1.0, after, number % 9 == 8, number == 59 and ended)
+        now = after
+    agent.save(tmp_path / "agent")
+    seed, ring = agent._seed, dataclasses.replace(agent._seed.ring, links=None)
+    trees: dict = {
+        "learner": seed.learner, "replay": (ring, seed.sampler),
+        "rest": {"key": seed.key, "exploration": agent._actor.states[0]},
+    }  # fmt: skip
+    about = {**agent._about(), "replay": True, "open": not ended}
+    if not ended:
+        trees["open"] = {"observation": after.astype(np.float32)}
+    checkpoint.write(tmp_path / "old", trees, about)
+    old, new = Agent.load(tmp_path / "old"), Agent.load(tmp_path / "agent")
+    for each in (old, new):
+        each.remember(after, 0, 1.0, np.ones(4), False)
+    assert old.replay() == new.replay()
+    assert [old.act(now) for _ in range(9)] == [new.act(now) for _ in range(9)]
+    views = [jax.jit(replay.view, static_argnums=(2, 3))(each._seed.ring, jnp.arange(80), 3, 0.9)
+             for each in (old, new)]  # fmt: skip
+    for one, other in zip(*map(jax.tree.leaves, views), strict=True):
+        np.testing.assert_array_equal(one[views[0].complete], other[views[1].complete])

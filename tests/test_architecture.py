@@ -27,7 +27,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("recipe", "recipes", "presets", "schedules", "config", "arguments"),
     ("learner",),
     ("training",),
-    ("agent",),
+    ("waiting_rows", "streams", "acting", "saved_agent", "agent"),
     ("evaluation", "diagnosis", "outcomes", "policy", "statistics"),
     ("runs", "run", "stage", "beginning", "experiment", "tracking"),
     ("comparison",),

@@ -117,7 +117,7 @@ def shapes(at: Cell) -> None:
             seed.learner, seed.ring, seed.sampler, key, jnp.int32(0), jnp.int32(1)
         ), seed.learner  # fmt: skip
 
-    (after, _, metrics), before = jax.eval_shape(one, jax.random.key(0))
+    (after, _, _, metrics), before = jax.eval_shape(one, jax.random.key(0))
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), before
     )

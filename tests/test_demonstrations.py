@@ -86,12 +86,32 @@ def test_replay_holds_what_an_agent_would_have_remembered(tmp_path: Path):
         agent.remember(
             **part, terminated=bool(told["terminated"][row]), truncated=bool(told["truncated"][row])
         )
+        if row == 150:
+            agent.cut()  # Where the recording breaks off.
     agent._drain()
+    # A run's ring has no links, and follows returns by itself.
+    ring = dataclasses.replace(agent._seed.ring, links=None)
+    if ring.seen is not None:
+        ring = dataclasses.replace(ring, seen=dataclasses.replace(ring.seen, trace=jnp.zeros(1)))
     state = filled(recipe, read(saved(tmp_path, told), SPEC), seeds=2)
     for seed in range(2):
         own = jax.tree.map(lambda leaf, seed=seed: np.asarray(leaf[seed]), state.seeds.ring)
-        jax.tree.map(np.testing.assert_array_equal, own, jax.tree.map(np.asarray, agent._seed.ring))
+        jax.tree.map(np.testing.assert_array_equal, own, jax.tree.map(np.asarray, ring))
         assert own.filled[0] > 300
+
+
+def test_breaks_are_counted_and_said(tmp_path: Path):
+    told = rows(300)
+    demos = read(saved(tmp_path, told), SPEC)
+    ended = bool(told["terminated"][150] or told["truncated"][150])
+    assert (demos.breaks("log.npz") is None) == ended
+    # A sensor that is read again in each loop.
+    told["observation"] = told["observation"] + 1e-3
+    sentence = read(saved(tmp_path, told), SPEC).breaks("log.npz")
+    ends = told["terminated"] | told["truncated"]
+    assert sentence is not None
+    assert f"after {np.sum(~ends[:-1])} of 300 rows" in sentence
+    assert f"the first row {np.argmin(ends)}:" in sentence
 
 
 @pytest.mark.parametrize("envs", [1, 4, 7])

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat import recipes
+from qhat.acting import Actor
 from qhat.arguments import (
     is_number,
     read_action,
@@ -24,25 +25,24 @@ from qhat.arguments import (
     read_saved,
     read_spaces,
     require_applied,
-    stack,
 )
 from qhat.errors import blaming, require
-from qhat.masks import read_mask
 from qhat.memory import nbytes, require_memory
 from qhat.recipe import HORIZON, Recipe
 from qhat.replay import ring as replay
+from qhat.replay.links import Rows
+from qhat.saved_agent import read_open, read_seed, rest
+from qhat.streams import Stream, Streams, read_names, read_stream
 from qhat.training import checkpoint
 from qhat.training.iteration import Program, split
 from qhat.training.state import SeedState
-
-BLOCK = 32
-"""Transitions that go from the queue to replay in one compiled call."""
+from qhat.waiting_rows import LARGE, SMALL, Block, Taken
 
 
 class Agent:
-    """A Q-learning agent for one environment that the caller steps.
+    """A Q-learning agent for environments that the caller steps: one robot, or several as `stream`s.
 
-    `act` and `remember` never wait for `replay`: `replay` (and the other learning verbs) may run in
+    `act` and `remember` never wait for `replay` or `save`: these (and the other learning verbs) may run in
     a thread of their own while a control loop calls the first two.
 
     Args:
@@ -67,15 +67,12 @@ class Agent:
         masked: bool = False,
         **settings: Any,
     ):
-        composed = read_recipe(recipe, settings)
-        good = isinstance(horizon, int | np.integer) and 1 <= horizon < 2**31
-        require(good, f"horizon is {horizon!r}; expected a whole number of steps, 1 or more.")
-        composed = composed.scheduled(int(horizon))
+        composed = read_recipe(recipe, settings, horizon)
         good = isinstance(seed, int | np.integer) and 0 <= seed < 2**31
         require(good, f"seed is {seed!r}; expected a whole number from 0 to 2147483647.")
         layout, chosen = read_spaces(observation, actions, composed)
         self._compose(Program.of(composed, layout.shape, layout.dtype, chosen, masked, layout=layout))
-        self._adopt(jax.jit(self._fresh)(jax.random.key(seed)), steps=0, updates=0)
+        self._begin(jax.jit(self._fresh)(jax.random.key(seed)))
 
     def _compose(self, program: Program) -> SeedState:
         """Take `program` as what is computed, and return the shape of its state, which fits in memory."""
@@ -100,43 +97,46 @@ class Agent:
         """ε, the share of actions that explore now."""
         return float(self.recipe.explore.epsilon(jnp.int32(self._steps)))
 
-    def warmup(self) -> None:
-        """Compile everything before the robot moves; changes nothing."""
-        observation = np.zeros(self.program.shape, self.program.dtype)
-        jax.block_until_ready(self._act(*self._act_arguments(observation)))
-        jax.block_until_ready(self._q(self._acting, observation))
-        with self._learning_lock:
-            # Nothing but padding is stored, and `cut` and `learn` work on copies.
-            self._store_block([], observation)
-            seed, zero = jax.tree.map(jnp.copy, self._seed), jnp.int32(0)
-            jax.block_until_ready(self._cut(seed.ring))
-            copied = (seed.sampler, self._seed.learner, self._seed.ring, self._seed.key)
-            jax.block_until_ready(self._learn(*copied, zero, zero))
+    def warmup(self, batch: int = 1) -> None:
+        """Compile everything before the robot moves; changes nothing.
 
-    def act(self, observation: Any, explore: bool = True, mask: Any = None) -> Any:
+        Args:
+            batch: observations that one call of `act` gets, of several robots at a time.
+        """
+        self._actor.warmup(self._acting, batch)
+        with self._learning_lock:
+            # Nothing but padding is stored, and `learn` works on copies.
+            for size in (SMALL, LARGE):
+                self._write(self._queue.padding(size))
+            seed, zero = self._seed, jnp.int32(0)
+            sampler = jax.tree.map(jnp.copy, seed.sampler)
+            jax.block_until_ready(self._learn(sampler, seed.learner, seed.ring, seed.key, zero, zero))
+
+    def act(self, observation: Any, explore: bool = True, mask: Any = None, stream: Any = None) -> Any:
         """Return the action for `observation`; the greedy one unless `explore`.
+
+        Of several robots, `[B, ...]` observations give B actions; masks are `[B, ...]` then. Each number B
+        is compiled when it first comes.
 
         Args:
             mask: the legal actions, as Gymnasium's `info["action_mask"]`; entry i is action `start + i`.
+            stream: which robot observes, as in `remember`: each explores by itself. 0 unless given; of
+                several a list of B, 0 to B − 1 unless given.
 
         Returns:
             the environment's own action: an `int`, or an array of the space's type and shape.
         """
-        observation = self._checked(observation, "observation")
-        legal = read_mask(mask, self.program.actions, "mask")
-        if not explore:
-            q = np.asarray(self._q(self._acting, observation))
-            action = np.argmax(q if legal is None else np.where(legal, q, -np.inf), axis=1)
+        batch, streams, observations, legal = self._actor.read(observation, mask, stream, self._checked)
+        if explore:
+            choices = self._actor.choose(self._acting, streams, observations, legal, self._steps)
         else:
-            with self._acting_lock:
-                arguments = self._act_arguments(observation, legal)
-                self._acts += 1
-                self._exploration, action = self._act(*arguments)
-        return self.program.actions.to_env(np.asarray(action))
+            choices = self._actor.greedy(self._acting, observations, legal)
+        actions = [self.program.actions.to_env(choice) for choice in choices]
+        return np.stack(actions) if batch else actions[0]
 
     def q_values(self, observation: Any) -> np.ndarray:
         """Return Q(s, ·), `[actions]`, or `[factors, choices]` of several factors or of joints."""
-        q = np.asarray(self._q(self._acting, self._checked(observation, "observation")))
+        q = self._actor.values(self._acting, self._checked(observation, "observation"))
         return q if self.program.actions.vector else q[0]
 
     def remember(
@@ -149,8 +149,12 @@ class Agent:
         truncated: bool = False,
         mask: Any = None,
         next_mask: Any = None,
+        *,
+        stream: Stream = 0,
     ) -> None:
-        """Store one transition.
+        """Store one transition. It follows the last one of its stream, unless that ended.
+
+        `next_observation` and the next call's `observation` may differ, as when a sensor is read twice.
 
         Args:
             action: as `act` returns it; anyone's commands of joints are stored as the nearest there are.
@@ -158,23 +162,34 @@ class Agent:
             truncated: a time limit or the operator ended the episode: it still has.
             mask: actions that were legal at `observation`, for an agent that is `masked`.
             next_mask: actions that are legal at `next_observation`; the backup is among these.
+            stream: which robot it is, a number or a text; as many as there are may take turns.
 
         Raises:
             UsageError: a NaN, a wrong shape, an action that is not there or not legal; nothing is stored.
         """
+        stream = read_stream(stream)
         before = self._checked(observation, "observation")
         after = self._checked(next_observation, "next_observation")
         choice = read_action(action, self.program.actions)
         masks = (mask, next_mask, bool(terminated))
         legal, legal_next = read_masks(self.program.actions, self.program.masked, choice, *masks)
         require(is_number(reward), f"reward is {reward!r}; expected a finite number.")
+        acted_on = self._actor.before(stream, observation, next_observation)
+        before = before if acted_on is None else acted_on
+        step = (before, choice, float(reward), after, bool(terminated), bool(truncated), legal, legal_next)
         with self._queue_lock:
-            follows = self._open is not None and np.array_equal(self._open, before)
-            ends = (bool(terminated), bool(truncated))
-            entry = (before, choice, float(reward), after, *ends, legal, legal_next)
-            self._queue.append((entry, not follows and self._open is not None))
-            self._open = None if terminated or truncated else after
+            self._queue.add(stream, *step)
             self._steps += 1
+
+    def cut(self, stream: Stream = 0) -> None:
+        """End the episode of a stream as truncated: its next step does not follow the last one.
+
+        For whoever stops a robot without a last `remember`: a person carried it, a connection was lost.
+        """
+        stream = read_stream(stream)
+        self._actor.forget(stream)
+        with self._queue_lock:
+            self._queue.cut(stream)
 
     def replay(self) -> dict[str, float] | None:
         """Do one gradient update on a batch from replay.
@@ -218,17 +233,19 @@ class Agent:
     def save(self, path: str | Path, *, replay: bool = True) -> None:
         """Save everything that learning goes on from; without replay when it is too large."""
         with self._learning_lock:
-            # `act` and `remember` wait for what is taken here, and not for the disk.
-            with self._acting_lock, self._queue_lock:
-                self._drain()
-                seed = dataclasses.replace(self._seed, exploration=self._exploration)
-                about = {**self._about(), "replay": replay}
-                opened = self._open
-            trees: dict[str, Any] = {"learner": seed.learner, "rest": _rest(seed)}
+            # `act` and `remember` wait for what is taken here, and neither for replay nor for the disk.
+            with self._actor.lock, self._queue_lock:
+                self._take()
+                exploring, states = self._actor.stacked()
+                streams, ends = self._queue.ends() if replay else ([], {})
+                about = {**self._about(), "replay": replay, "streams": streams, "exploring": exploring}
+            self._write_taken()
+            seed = dataclasses.replace(self._seed, exploration=states)
+            trees: dict[str, Any] = {"learner": seed.learner, "rest": rest(seed)}
             if replay:
                 trees["replay"] = (seed.ring, seed.sampler)
-            if opened is not None:
-                trees["open"] = {"observation": opened}
+            if streams:
+                trees["streams"] = ends
             checkpoint.write(Path(path), trees, about)
 
     def _about(self) -> dict[str, Any]:
@@ -239,8 +256,7 @@ class Agent:
             "masked": self.program.masked,
             "steps": self._steps,
             "updates": self._updates,
-            "acts": self._acts,
-            "open": self._open is not None,
+            "acts": self._actor.acts,
         }
 
     @staticmethod
@@ -257,6 +273,8 @@ class Agent:
         about = checkpoint.read_manifest(folder)
         with blaming(f"'{folder}' is not a saved agent"):
             recipe, spaces, layout, counts = read_saved(about, parts)
+            for field in ("streams", "exploring"):
+                read_names(about, field)
             agent = object.__new__(Agent)
             like = agent._compose(Program.of(recipe, *spaces, layout=layout))
         agent._restore(folder, about, counts, like)
@@ -265,60 +283,34 @@ class Agent:
     def _restore(
         self, folder: Path, about: dict[str, Any], counts: tuple[int, ...], like: SeedState
     ) -> None:
-        learner = checkpoint.read_tree(folder, "learner", like.learner, finite=("online", "target"))
-        rest = checkpoint.read_tree(folder, "rest", _rest(like))
-        held = {}
-        if about.get("replay"):
-            pair = checkpoint.read_tree(folder, "replay", (like.ring, like.sampler))
-            held = {"ring": pair[0], "sampler": pair[1]}
-        opened = None
-        if about.get("open"):
-            one = {"observation": jax.ShapeDtypeStruct(self.program.shape, self.program.dtype)}
-            opened = checkpoint.read_tree(folder, "open", one)["observation"]
-        seed = jax.jit(self._fresh)(jax.random.key(0))
-        seed = self.program.primed(dataclasses.replace(seed, learner=learner, **rest))
-        seed = dataclasses.replace(seed, **held)
-        self._adopt(jax.tree.map(jnp.asarray, seed), counts[0], counts[1])
-        self._acts, self._open = counts[2], opened
+        fresh = jax.jit(self._fresh)(jax.random.key(0))
+        seed, exploring = read_seed(folder, about, self.program, like, fresh)
+        self._begin(seed, counts, exploring)
+        read_open(folder, about, self._queue, seed)
 
-    def _adopt(self, seed: SeedState, steps: int, updates: int) -> None:
+    def _begin(self, seed: SeedState, counts: tuple[int, ...] = (0, 0, 0), exploring: Any = None) -> None:
         """Take `seed` as the state, and make the compiled functions."""
-        self._seed, self._steps, self._updates, self._acts = seed, steps, updates, 0
+        self._seed, (self._steps, self._updates, acts) = seed, counts
         self._ready = False
         self._acting = seed.learner.online
-        self._exploration = seed.exploration
-        self._queue: deque = deque()
-        self._open: np.ndarray | None = None
+        self._actor = Actor(self.program, seed.key, exploring or {}, acts)
+        program, ring = self.program, seed.ring
+        layout = (ring.rows, program.shape, program.dtype, program.actions, program.masked)
+        filled, cursor = int(ring.filled[0]), int(ring.cursor[0])
+        at = filled if filled < ring.rows else ring.rows + cursor % ring.rows
+        moments = ring.moments is not None
+        self._queue = Streams(*layout, self.recipe.gamma, moments, max(at, 0), ring.layout)
+        self._taken: deque[Taken] = deque()
         self._learning_lock = threading.RLock()
-        self._acting_lock = threading.Lock()
-        self._queue_lock = threading.RLock()
-        self._act = jax.jit(self._pure_act)
-        self._q = jax.jit(self.program.learner.q_values)
+        self._queue_lock = threading.Lock()
         # Replay is updated in place (donated); the learner's weights are not: `act` reads them.
         self._learn = jax.jit(self._pure_learn, donate_argnums=0)
         self._store = jax.jit(self._pure_store, donate_argnums=(0, 1))
-        self._cut = jax.jit(replay.cut, donate_argnums=0)
 
     def _fresh(self, key: jax.Array) -> SeedState:
         observation = jnp.zeros((1, *self.program.shape), self.program.dtype)
-        return self.program.init(key, observation, None)
-
-    def _act_arguments(self, observation: np.ndarray, legal: np.ndarray | None = None) -> tuple:
-        if self.program.masked and legal is None:
-            legal = np.asarray(self.program.actions.all_legal)
-        counts = (jnp.int32(self._acts), jnp.int32(self._steps))
-        masks = None if legal is None else legal[None]
-        return self._acting, self._exploration, self._seed.key, observation[None], masks, *counts
-
-    def _pure_act(
-        self, online: Any, exploration: Any, key: Any, observation: Any, legal: Any, acts: Any, steps: Any
-    ) -> tuple[Any, Any]:
-        keys = split(jax.random.fold_in(key, acts), "explore", "noise", "learn")
-        greedy = self.program.learner.greedy(online, observation, keys["noise"], legal)
-        exploration, action = self.recipe.explore.choose(
-            exploration, greedy, keys["explore"], steps, self.program.actions, legal
-        )
-        return exploration, action[0]
+        seed = self.program.init(key, observation, None)
+        return dataclasses.replace(seed, ring=replay.linked(seed.ring))
 
     def _pure_learn(
         self, sampler: Any, learner: Any, ring: Any, key: Any, steps: Any, updates: Any
@@ -326,30 +318,36 @@ class Agent:
         keys = split(jax.random.fold_in(key, updates), "explore", "noise", "learn")
         return self.program.update(learner, ring, sampler, keys["learn"], steps, updates + 1)
 
-    def _pure_store(self, ring: Any, sampler: Any, fields: tuple) -> tuple[Any, Any]:
-        """Store a block of steps, given by their fields `[BLOCK, 1, ...]`; padding is not real."""
-        return self.program.append(ring, sampler, fields)
+    def _pure_store(self, ring: Any, sampler: Any, block: Any) -> tuple[Any, Any]:
+        ring, slots, starts = replay.write(ring, Rows(*block))
+        return ring, self.recipe.sampler.store(sampler, slots, starts)
 
-    def _store_block(self, block: list[tuple], filler: np.ndarray) -> None:
-        fields = stack(block, BLOCK, filler, self.program.actions, self.program.masked)
-        ring, sampler = self._store(self._seed.ring, self._seed.sampler, fields)
+    def _write(self, block: Block) -> None:
+        ring, sampler = self._store(self._seed.ring, self._seed.sampler, block)
         self._seed = dataclasses.replace(self._seed, ring=ring, sampler=sampler)
 
+    def _take(self) -> None:
+        """Take what waits now, to be written next; under the queue's lock."""
+        if (taken := self._queue.take()) is not None:
+            self._taken.append(taken)
+
     def _drain(self) -> None:
-        """Move the queue to replay, in blocks that begin where an episode was cut."""
+        """Move what waits to replay, beside the control loop, which may go on remembering."""
         with self._queue_lock:
-            waiting, self._queue = self._queue, deque()
-        while waiting:
-            if waiting[0][1]:
-                self._seed = dataclasses.replace(self._seed, ring=self._cut(self._seed.ring))
-            block = [waiting.popleft()[0]]
-            while waiting and len(block) < BLOCK and not waiting[0][1]:
-                block.append(waiting.popleft()[0])
-            self._store_block(block, block[0][0])
+            self._take()
+        self._write_taken()
+
+    def _write_taken(self) -> None:
+        while self._taken:
+            taken = self._taken[0]
+            if taken.lost is not None and taken.lost.count:
+                lost, taken.lost = taken.lost, None
+                ring = replay.merged(self._seed.ring, lost.count, lost.mean, lost.m2)
+                self._seed = dataclasses.replace(self._seed, ring=ring)
+            while size := taken.block_size():
+                self._write(taken.block(size))
+                taken.wrote(size)
+            self._taken.popleft()
 
     def _checked(self, observation: Any, name: str) -> np.ndarray:
         return self.program.read(observation, name)
-
-
-def _rest(seed: SeedState) -> dict[str, Any]:
-    return {"key": seed.key, "exploration": seed.exploration}

@@ -46,11 +46,14 @@ def known_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def read_recipe(recipe: Any, settings: dict[str, Any]) -> Recipe:
-    """Read a recipe or its name, with `settings` changed, for one environment."""
+def read_recipe(recipe: Any, settings: dict[str, Any], horizon: Any) -> Recipe:
+    """Read a recipe or its name, with `settings` changed, for `horizon` steps of one environment."""
+    good = isinstance(horizon, int | np.integer) and not isinstance(horizon, bool) and 1 <= horizon < 2**31
+    require(good, f"horizon is {horizon!r}; expected a whole number of steps, 1 or more.")
     composed = recipes.get(recipe) if isinstance(recipe, str) else recipe
     require(isinstance(composed, Recipe), f"recipe is {recipe!r}; expected a name or a Recipe.")
-    return dataclasses.replace(composed, **known_settings(settings), num_envs=1).validate()
+    composed = dataclasses.replace(composed, **known_settings(settings), num_envs=1)
+    return composed.validate().scheduled(int(horizon))
 
 
 def read_observation(observation: Any) -> Observations:
@@ -216,23 +219,3 @@ def read_masks(
         f"action is {choice.tolist()}, which its own mask forbids; expected a legal one.",
     )
     return legal, after
-
-
-def stack(
-    block: list[tuple], size: int, filler: np.ndarray, actions: Actions, masked: bool
-) -> tuple[np.ndarray, ...]:
-    """Return the fields of a `replay.Step` for `size` rows: the block's, then padding, not real."""
-    every = np.asarray(actions.all_legal)
-    empty = (filler, np.zeros(actions.factors, int), 0.0, filler, False, False, every, every)
-    rows = [*block, *[empty] * (size - len(block))]
-    before, action, reward, after, terminated, truncated, *masks = zip(*rows, strict=True)
-    return (
-        np.stack(before)[:, None],
-        np.stack(action).astype(np.int32)[:, None],
-        np.asarray(reward, np.float32)[:, None],
-        np.stack(after)[:, None],
-        np.asarray(terminated)[:, None],
-        (np.asarray(truncated) & ~np.asarray(terminated))[:, None],
-        (np.arange(size) < len(block))[:, None],
-        *([np.stack(mask)[:, None] for mask in masks] if masked else ()),
-    )

@@ -56,6 +56,9 @@ def begin(
         held.enter_context(sole(folder.path))
         return _resume(config, loop, spec, keys, folder)
     told = [read(source, spec) for source in config.demos]
+    for source, demonstrations in zip(config.demos, told, strict=True):
+        if (sentence := demonstrations.breaks(source)) is not None:
+            warnings.warn(sentence, stacklevel=2)
     state = loop.init(keys)
     if config.init_from is not None:
         state = _warm_start(config, loop, state, config.init_from)

@@ -35,6 +35,8 @@ class Demonstrations:
     legal: np.ndarray | None = None
     """`[T, F, C]`"""
     legal_next: np.ndarray | None = None
+    broken: np.ndarray | None = None
+    """True where the recording breaks off and neither `terminated` nor `truncated` says so."""
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -44,6 +46,18 @@ class Demonstrations:
         """Number of episodes, whole or broken off."""
         ended = self.terminated | self.truncated
         return int(ended.sum()) + int(len(ended) > 0 and not ended[-1])
+
+    def breaks(self, source: str) -> str | None:
+        """Say where the recording breaks off, if it does: no n-step return goes over these rows."""
+        rows = np.flatnonzero(self.broken) if self.broken is not None else np.zeros(0, int)
+        if not len(rows):
+            return None
+        return (
+            f"Demonstrations '{source}' break off after {len(rows):,} of {len(self):,} rows, the first"
+            f" row {rows[0]}: next_observation is not what the next row observed, and neither terminated"
+            " nor truncated is set. Each counts as truncated: n-step returns end there. If a sensor was"
+            " read twice, write what the next row observed as next_observation."
+        )
 
 
 def read(source: str, spec: Spec) -> Demonstrations:
@@ -96,6 +110,7 @@ def _checked(source: str, columns: Mapping[str, np.ndarray], spec: Spec) -> Demo
         (truncated | broken) & ~terminated,
         legal,
         after_legal,
+        np.append(broken[:-1], False) & ~terminated & ~truncated,
     )
 
 

@@ -35,14 +35,18 @@ class Moments(eqx.Module):
     def see(self, rows: Array, counted: Bool[Array, " N"]) -> Moments:
         """Take in those of `rows` `[N, ...]` that are counted (Chan, Golub & LeVeque 1979, pairwise)."""
         weight = counted.astype(jnp.float32)
-        seen = jnp.sum(weight)
+        count = jnp.sum(weight)
         weight = weight.reshape(-1, *[1] * (rows.ndim - 1))
         # About the mean so far: sums of the values themselves would lose a small spread far from 0.
         away = rows.astype(jnp.float32) - self.mean
-        delta = jnp.sum(weight * away, axis=0) / jnp.maximum(seen, 1.0)
+        delta = jnp.sum(weight * away, axis=0) / jnp.maximum(count, 1.0)
         within = jnp.sum(weight * jnp.square(away - delta), axis=0)
-        total = self.count + seen
-        share = seen / jnp.maximum(total, 1.0)
+        return self.merged(count, delta, within)
+
+    def merged(self, count: Array, delta: Array, within: Array) -> Moments:
+        """Take in `count` observations: `delta` from `mean` to theirs, and `within`, their own `m2`."""
+        total = self.count + count
+        share = count / jnp.maximum(total, 1.0)
         return Moments(
             total,
             self.mean + share * delta,

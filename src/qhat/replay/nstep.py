@@ -19,6 +19,8 @@ class Window(eqx.Module):
     """k, the number of rewards summed: the successor is the observation k rows on."""
     complete: Bool[Array, ""]
     """Whether all k steps are stored already; an incomplete start may not be learned from."""
+    after: Int[Array, ""] | None = None
+    """Slot of the successor, in a ring with links."""
 
 
 def n_step(

@@ -34,6 +34,10 @@ class Outlook(eqx.Module):
             self.gamma,
         )
 
+    def widened(self, returns: Float[Array, " 2"], rewards: Float[Array, " 2"]) -> Outlook:
+        """Take in ranges of steps that were followed elsewhere."""
+        return Outlook(self.trace, _widen(self.returns, returns), _widen(self.rewards, rewards), self.gamma)
+
     def cut(self, where: Bool[Array, " E"] | bool = True) -> Outlook:
         """End running episodes."""
         trace = jnp.where(where, jnp.zeros_like(self.trace), self.trace)

@@ -3,6 +3,7 @@
 An episode of L steps takes L + 1 rows: its L acted-on observations, then its true last observation
 in a row that is no start. The successor of a start is therefore always a later row of the same
 episode, whatever the environment's autoreset does, and never the next episode's first observation.
+With `links`, one ring holds several streams, and rows need not follow each other: see `qhat.replay.links`.
 Stacks of K frames take L + K rows of one frame: see `qhat.replay.frames`.
 """
 
@@ -12,11 +13,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from qhat.actions import Actions
 from qhat.observations import Observations
 from qhat.replay import frames
+from qhat.replay.links import Links, Rows, walk
 from qhat.replay.moments import Moments
 from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED, Window, n_step
 from qhat.replay.outlook import Outlook
@@ -88,6 +91,8 @@ class Ring(eqx.Module):
     Kept where n-step returns end at actions that are not."""
     layout: Observations | None = eqx.field(static=True, default=None)
     """What observations are made of; statistics are of their numbers alone."""
+    links: Links | None = None
+    """Where rows lead to, in the one ring of an `Agent`; without, a row leads to the row after it."""
 
     @staticmethod
     def empty(
@@ -199,8 +204,80 @@ def cut(ring: Ring, where: Bool[Array, " E"] | bool = True) -> Ring:
     )
 
 
+def write(ring: Ring, rows: Rows) -> tuple[Ring, Int[Array, " M"], Bool[Array, " M"]]:
+    """Write consecutive rows into a ring with links, at most as many as it has.
+
+    Returns:
+        the ring, the slots that were written, and which of them are starts.
+    """
+    assert ring.links is not None
+    begin, count, stay, cursor, filled = rows.place
+    row = jnp.arange(rows.reward.shape[0])
+    slots = jnp.where(row < count, (begin + row) % ring.rows, ring.size)
+    # Older rows are none of those that are written here: the order of the two does not matter.
+    linked = jnp.concatenate([slots, rows.older[:, 0]])
+    kind, after, following = jnp.concatenate([rows.links, rows.older[:, 1:]]).T
+    moments, seen = ring.moments, ring.seen
+    if moments is not None:
+        numbers = rows.observation if ring.layout is None else ring.layout.shown(rows.observation)[1]
+        moments = moments.see(numbers, row < stay)
+    if seen is not None:
+        seen = seen.widened(*rows.ranges)
+    ring = dataclasses.replace(
+        ring,
+        observation=ring.observation.at[slots].set(rows.observation, mode="drop"),
+        action=ring.action.at[slots].set(rows.action, mode="drop"),
+        reward=ring.reward.at[slots].set(rows.reward, mode="drop"),
+        kind=ring.kind.at[linked].set(kind.astype(jnp.uint8), mode="drop"),
+        cursor=jnp.full_like(ring.cursor, cursor),
+        filled=jnp.full_like(ring.filled, filled),
+        legal=None if ring.legal is None else ring.legal.at[slots].set(rows.legal, mode="drop"),
+        seen=seen,
+        moments=moments,
+        links=Links(
+            ring.links.after.at[linked].set(after, mode="drop"),
+            ring.links.next.at[linked].set(following, mode="drop"),
+        ),
+        greedy=None if ring.greedy is None else ring.greedy.at[slots].set(False, mode="drop"),
+    )
+    return ring, slots, rows.links[:, 0] != NOTHING
+
+
+def linked(ring: Ring) -> Ring:
+    """Return the ring of one environment with links, which lead where its rows lead without.
+
+    The newest row's step goes on: no other has followed it yet.
+    """
+    assert ring.cursor.shape[0] == 1
+    start = (ring.kind != NOTHING).astype(jnp.int32)
+    newest = jnp.arange(ring.rows) == (ring.cursor - 1) % ring.rows
+    goes_on = (ring.kind == CONTINUES) & ~newest
+    return dataclasses.replace(ring, links=Links(start, goes_on.astype(jnp.int32)))
+
+
+def merged(ring: Ring, count: int, mean: np.ndarray, m2: np.ndarray) -> Ring:
+    """Let `moments` take in observations that the ring never held."""
+    assert ring.moments is not None
+    delta, within = jnp.asarray(mean - ring.moments.mean, jnp.float32), jnp.asarray(m2, jnp.float32)
+    moments = ring.moments.merged(jnp.float32(count), delta, within)
+    return dataclasses.replace(ring, moments=moments)
+
+
 def view(ring: Ring, slots: Int[Array, " B"], n: int, gamma: float) -> Window:
     """Build the n-step window of every start. Fields have shape `[B]`."""
+    links = ring.links
+    if links is not None:
+
+        def linked(kinds: Array, steps: Array) -> Window:
+            greedy = None if ring.greedy is None else ring.greedy[steps]
+            window = n_step(kinds, ring.reward[steps], gamma, greedy)
+            last = steps[window.length - 1]
+            onward = links.after[last]
+            after = _ahead(ring, last, onward)
+            return dataclasses.replace(window, complete=window.complete & (onward > 0), after=after)
+
+        steps, kinds = walk(links, ring.kind, slots, n, ring.rows)
+        return jax.vmap(linked, in_axes=1)(kinds, steps)
     rows = _ahead(ring, slots[:, None], jnp.arange(n))
     greedy = None if ring.greedy is None else ring.greedy[rows]
     return jax.vmap(n_step, in_axes=(0, 0, None, 0))(ring.kind[rows], ring.reward[rows], gamma, greedy)
@@ -215,7 +292,7 @@ def mark(ring: Ring, slots: Int[Array, " B"], greedy: Bool[Array, " B"] | None) 
 
 def look_up(ring: Ring, slots: Int[Array, " B"], window: Window) -> Transition:
     """Return the transitions that begin at `slots`, given what `view` says of them."""
-    after = _ahead(ring, slots, window.length)
+    after = _ahead(ring, slots, window.length) if window.after is None else window.after
     return Transition(
         observation=_observations(ring, slots),
         action=ring.action[slots],

@@ -1,0 +1,249 @@
+"""Choosing actions for an `Agent`: for one robot or several at a time, each with its own exploration."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from qhat.errors import UsageError, require
+from qhat.masks import read_mask
+from qhat.streams import Stream, read_stream
+from qhat.training.iteration import Program, split
+
+MOST = 4_096
+"""Streams of which the last observation, or a push that goes on, is remembered."""
+WORK: Any = 10_000
+"""How long to look whether two arrays overlap that lie through each other."""
+
+Value = TypeVar("Value")
+
+
+class Actor:
+    """Chooses actions, and remembers for each stream what it saw last and how it explores.
+
+    Args:
+        key: root of the randomness.
+        states: state of exploration of each stream, with one row.
+        acts: calls so far.
+    """
+
+    def __init__(self, program: Program, key: Any, states: dict[Stream, Any], acts: int):
+        self.program, self.states, self.acts = program, states, acts
+        self.lock = threading.Lock()
+        self._key = key
+        self._saw: dict[Stream, tuple[Any, np.ndarray]] = {}
+        self._fresh = jax.tree.map(np.asarray, program.recipe.explore.init(1, program.actions))
+        self._choose = jax.jit(self._pure_choose)
+        self._value = jax.jit(program.learner.q_values)
+        self._values = jax.jit(jax.vmap(program.learner.q_values, (None, 0)))
+
+    def read(
+        self, observation: Any, mask: Any, stream: Any, check: Callable[[Any, str], np.ndarray]
+    ) -> tuple[bool, list[Stream], np.ndarray, np.ndarray | None]:
+        """Read what `act` was called with: if it is a batch; streams, observations, masks `[B, ...]`."""
+        actions = self.program.actions
+        many = isinstance(stream, list | tuple | range | np.ndarray)
+        batch = many or _shape(observation)[1:] == self.program.shape
+        if not batch:
+            names = [read_stream(0 if stream is None else stream)]
+            rows, masks = [check(observation, "observation")], [mask]
+            given, legal = [observation], [read_mask(mask, actions, "mask")]
+        else:
+            given = list(observation)
+            names = [read_stream(name) for name in (stream if many else range(len(given)))]
+            require(
+                many or stream is None,
+                f"stream is {stream!r} for {len(given)} observations; expected a list of as many.",
+            )
+            require(
+                len(given) > 0 and len(set(names)) == len(names) == len(given),
+                f"stream has {len(names)} names, {len(set(names))} of them different, for {len(given)}"
+                " observations; expected a name of its own for each, and one or more.",
+            )
+            rows = [check(each, f"observation {row}") for row, each in enumerate(given)]
+            masks = [None] * len(given) if mask is None else list(mask)
+            require(
+                len(masks) == len(given),
+                f"mask has {len(masks)} rows; expected {len(given)}, one for each observation.",
+            )
+            legal = [read_mask(each, actions, f"mask {row}") for row, each in enumerate(masks)]
+        with self.lock:
+            for name, each, row in zip(names, given, rows, strict=True):
+                _put(self._saw, name, (each, row))
+        every = np.asarray(actions.all_legal)
+        if not self.program.masked and all(each is None for each in legal):
+            return batch, names, np.stack(rows), None
+        return batch, names, np.stack(rows), np.stack([every if each is None else each for each in legal])
+
+    def greedy(self, online: Any, observations: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
+        """Return the best legal choices `[B, F]`."""
+        if len(observations) == 1:
+            q = self.values(online, observations[0])[None]
+        else:
+            q = np.asarray(self._values(online, observations))
+        return np.argmax(q if legal is None else np.where(legal, q, -np.inf), axis=2)
+
+    def choose(
+        self,
+        online: Any,
+        streams: list[Stream],
+        observations: np.ndarray,
+        legal: np.ndarray | None,
+        steps: int,
+    ) -> np.ndarray:
+        """Return choices `[B, F]`, exploring."""
+        with self.lock:
+            states = [self.states.get(stream, self._fresh) for stream in streams]
+            # Nearly always there is nothing to put together: one robot, or an exploration without a state.
+            state = (
+                states[0] if len(states) == 1 else jax.tree.map(lambda *rows: np.concatenate(rows), *states)
+            )
+            counts = (np.int32(self.acts), np.int32(steps))
+            state, choices = self._choose(online, state, self._key, observations, legal, *counts)
+            self.acts += 1
+            if jax.tree.leaves(state):
+                state = jax.tree.map(np.asarray, state)
+                for row, stream in enumerate(streams):
+                    _put(
+                        self.states, stream, jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], state)
+                    )
+        return np.asarray(choices)
+
+    def values(self, online: Any, observation: np.ndarray) -> np.ndarray:
+        """Return Q `[F, C]` of one observation."""
+        return np.asarray(self._value(online, observation))
+
+    def stacked(self) -> tuple[list[Stream], Any]:
+        """Return the streams that explore with a state, and their states put together."""
+        names = list(self.states)
+        states = list(self.states.values()) or [self._fresh]
+        return names, _together(states)
+
+    def warmup(self, online: Any, batch: int) -> None:
+        """Compile what `choose` and `greedy` need for `batch` robots; changes nothing."""
+        observations = np.zeros((batch, *self.program.shape), self.program.dtype)
+        every = np.asarray(self.program.actions.all_legal)
+        legal = np.broadcast_to(every, (batch, *every.shape)) if self.program.masked else None
+        state = jax.tree.map(lambda leaf: np.repeat(leaf, batch, axis=0), self._fresh)
+        counts = (np.int32(0), np.int32(0))
+        jax.block_until_ready(self._choose(online, state, self._key, observations, legal, *counts))
+        self.greedy(online, observations, legal)
+
+    def forget(self, stream: Stream) -> None:
+        """Forget what a stream saw: its next step begins with another observation."""
+        self._saw.pop(stream, None)
+
+    def before(self, stream: Stream, observation: Any, after: Any) -> np.ndarray | None:
+        """Return a step's observation as `act` saw it, where the environment wrote its successor over it.
+
+        Raises:
+            UsageError: both are one memory, and `act` was not called with it since the last step.
+        """
+        saw = self._saw.pop(stream, None)
+        if not shared(observation, after):
+            return None
+        if saw is None or not _one_memory(saw[0], observation):
+            raise UsageError(
+                "observation and next_observation share their memory, so what was observed before the step"
+                " is lost; expected two arrays. Call .copy() on what reset and step return, or act on each"
+                " observation before the step. Nothing was stored."
+            )
+        return saw[1]
+
+    def _pure_choose(
+        self, online: Any, state: Any, key: Any, observations: Any, legal: Any, acts: Any, steps: Any
+    ) -> tuple[Any, Any]:
+        keys = split(jax.random.fold_in(key, acts), "explore", "noise", "learn")
+        greedy = self.program.learner.greedy(online, observations, keys["noise"], legal)
+        explore, actions = self.program.recipe.explore, self.program.actions
+        return explore.choose(state, greedy, keys["explore"], steps, actions, legal)
+
+
+def row_of(states: Any, row: int) -> Any:
+    """Return one of the states of exploration that were put together."""
+    return jax.tree.map(lambda leaf: leaf[row : row + 1], states)
+
+
+def _together(states: list[Any]) -> Any:
+    return jax.tree.map(lambda *rows: np.concatenate(rows), *states)
+
+
+def shared(one: Any, other: Any) -> bool:
+    """Whether two observations are, in whole or in part, one memory that can be written."""
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.may_share_memory(one, other) and not _is_fixed(one) and _overlap(one, other)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return any(shared(value, other[name]) for name, value in one.items() if name in other)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        if one is other and isinstance(one, list):
+            return len(one) > 0
+        return any(map(shared, one, other))
+    if isinstance(one, int | float | str | np.generic | jax.Array) or other is None:
+        return False
+    arrays = _array(one), _array(other)
+    return all(isinstance(each, np.ndarray) for each in arrays) and (one is other or shared(*arrays))
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
+    try:
+        return np.shares_memory(one, other, max_work=WORK)
+    except np.exceptions.TooHardError:
+        return False
+
+
+def _is_fixed(array: np.ndarray) -> bool:
+    """Whether nobody can write to the memory of `array`, as far as NumPy knows."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            return False
+        owner = owner.base
+    return owner is None or isinstance(owner, bytes | jax.Array)
+
+
+def _one_memory(one: Any, other: Any) -> bool:
+    """Whether two observations are the same places of memory."""
+    if one is other:
+        return True
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_one_memory(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_one_memory, one, other))
+    arrays = _array(one), _array(other)
+    if not all(isinstance(each, np.ndarray) for each in arrays):
+        return bool(one == other)
+    first, second = (each.__array_interface__ for each in arrays)
+    return all(first[part] == second[part] for part in ("data", "shape", "strides", "typestr"))
+
+
+def _array(value: Any) -> Any:
+    """The array that `value` is or lies over; `value` itself where there is none."""
+    if isinstance(value, np.ndarray | Mapping):
+        return value
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError):
+        return value
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """The shape of an array or a list; `()` of anything else: a tuple may be one observation."""
+    if isinstance(value, list):
+        try:
+            return np.shape(value)
+        except ValueError:
+            return ()
+    shape = getattr(value, "shape", ())
+    return tuple(shape) if len(shape) else ()
+
+
+def _put(streams: dict[Stream, Value], stream: Stream, value: Value) -> None:
+    """Set the value of a stream; of too many, the one that was set longest ago goes."""
+    streams.pop(stream, None)
+    streams[stream] = value
+    if len(streams) > MOST:
+        streams.pop(next(iter(streams)))

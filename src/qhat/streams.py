@@ -1,0 +1,293 @@
+"""Steps of any number of streams as rows for replay, which wait on the host until they are moved there.
+
+A stream is what one robot does: its steps follow each other until its episode ends. Rows are laid out as
+they come, and numbered from 0 without end; row r goes to slot r mod R of a ring of R rows. Only the last R
+can matter, so no more than these wait. `take` is short: a control loop may wait for it. What was taken is
+cut into blocks and written while the control loop goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from qhat.actions import Actions
+from qhat.errors import UsageError, require
+from qhat.observations import Observations
+from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED
+from qhat.waiting_rows import LARGE, SMALL, Block, Chunk, Statistics, Taken, parts
+
+NEWEST = 32
+"""Streams whose newest step can be learned from before the next one is there."""
+CHUNK_BYTES = 2**22
+"""Rows wait in chunks of this size, about: none is copied to make room."""
+
+Stream = int | str
+
+
+def read_stream(stream: Any) -> Stream:
+    """Read the name of a stream: a whole number or a text."""
+    if type(stream) is int:
+        return stream
+    whole = isinstance(stream, int | np.integer) and not isinstance(stream, bool)
+    require(
+        whole or isinstance(stream, str),
+        f"stream is {stream!r}; expected a whole number or a text, one for each robot.",
+    )
+    return stream if isinstance(stream, str) else int(stream)
+
+
+def read_names(about: dict[str, Any], field: str) -> list[Stream]:
+    """Read the names of streams from a manifest; none where an older one has no such field."""
+    names = about.get(field, [])
+    good = isinstance(names, list) and all(type(name) in (int, str) for name in names)
+    if not good or len(set(names)) != len(names):
+        raise UsageError(f"its {field} are damaged; expected a list of numbers and texts.")
+    return names
+
+
+@dataclasses.dataclass(slots=True)
+class Track:
+    """The newest step of a stream that goes on."""
+
+    row: int
+    after: np.ndarray
+    """The observation that it led to."""
+    legal: np.ndarray | None
+    trace: float
+    """Σ_j γʲ r_{t−j} over the running episode."""
+    shown: bool = False
+    """Whether replay has what it led to, in a row that the next step may take."""
+
+
+def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    return one is other or (one is not None and other is not None and bool((one == other).all()))
+
+
+class Streams:
+    """Rows that wait for replay, and the open end of every stream. Not safe between threads by itself.
+
+    Args:
+        rows: R, of the ring that they go to.
+        gamma: discount of the returns whose range is kept.
+        at: rows that the ring got already.
+        packed: what observations are made of, where they are packed: statistics are of their numbers.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        shape: tuple[int, ...],
+        dtype: str,
+        actions: Actions,
+        masked: bool,
+        gamma: float,
+        normalised: bool,
+        at: int = 0,
+        packed: Observations | None = None,
+    ):
+        self.rows, self.at, self._packed = rows, at, packed
+        self.open: dict[Stream, Track] = {}
+        """The open streams, the one that moved last at the end."""
+        self.layout = (shape, dtype, actions, masked)
+        row = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
+        self._size = int(min(max(CHUNK_BYTES // max(row, 1), SMALL), LARGE))
+        self._chunks: dict[int, Chunk] = {}
+        self._taken = at
+        self._older: list[tuple[int, int, int, int]] = []
+        self._gamma = gamma
+        self._returns, self._rewards = (0.0, 0.0), (0.0, 0.0)
+        self._lost = self._no_statistics() if normalised else None
+        self._crowd = 1_024
+
+    def __len__(self) -> int:
+        """Rows that wait."""
+        return min(self.at - self._taken, self.rows)
+
+    def add(
+        self,
+        stream: Stream,
+        before: np.ndarray,
+        choice: np.ndarray,
+        reward: float,
+        after: np.ndarray,
+        terminated: bool,
+        truncated: bool,
+        legal: np.ndarray | None = None,
+        legal_next: np.ndarray | None = None,
+    ) -> None:
+        """Lay out one step; it follows the last one of its stream that goes on."""
+        track, trace = self._last(stream), 0.0
+        if track is not None:
+            trace = track.trace
+            between = self.at
+            if not (_same(track.after, before) and _same(track.legal, legal)):
+                between = self._put(track.after, track.legal)
+            self._link(track.row, CONTINUES, between, self.at)
+        trace = reward + self._gamma * trace
+        low, high = self._returns
+        if not low <= trace <= high:
+            self._returns = (min(low, trace), max(high, trace))
+        low, high = self._rewards
+        if not low <= reward <= high:
+            self._rewards = (min(low, reward), max(high, reward))
+        kind = TERMINATED if terminated else TRUNCATED if truncated else CONTINUES
+        row = self._put(before, legal, kind, choice, reward)
+        if kind == CONTINUES:
+            self.open[stream] = Track(row, after, legal_next, trace)
+            if len(self.open) > self._crowd:
+                self._forget()
+        else:
+            self._link(row, kind, self._put(after, legal_next), row)
+
+    def cut(self, stream: Stream) -> None:
+        """End the episode of a stream as truncated, if one is open."""
+        track = self._last(stream)
+        if track is not None:
+            self._link(track.row, TRUNCATED, self._put(track.after, track.legal), track.row)
+
+    def take(self) -> Taken | None:
+        """Hand out all rows that wait, if any, and what is known by now of older ones."""
+        begin, end = self._taken, self.at
+        if begin == end:
+            return None
+        self._forget()
+        newest = list(self.open.values())[-max(1, min(NEWEST, self.rows // 8)) :]
+        # Those that went on since are in new rows; rows that replay no longer holds cannot change.
+        stop = end + len(newest)
+        first = max(begin, stop - self.rows)
+        for chunk, _, part in parts(self._chunks, self._size, begin, first):
+            self._see_lost(chunk.observation[part])
+        links = np.zeros((stop - first, 3), np.int32)
+        for chunk, where, part in parts(self._chunks, self._size, first, end):
+            links[where] = chunk.links[part]
+        older = self._older
+        for track in self.open.values():
+            if track.shown:
+                older.append((track.row, CONTINUES, 0, 0))
+                track.shown = False
+        for row, track in enumerate(newest, end):
+            track.shown = True
+            if track.row >= first:
+                links[track.row - first, 1] = row - track.row
+            else:
+                older.append((track.row, CONTINUES, row - track.row, 0))
+        # The last word on a row counts.
+        known = {entry[0]: entry for entry in older if stop - self.rows <= entry[0] < first}
+        ranges = np.array([self._returns, self._rewards], np.float32)
+        lost, self._lost = self._lost, None if self._lost is None else self._no_statistics()
+        taken = Taken(
+            self.rows, first, end, stop, first, self._size, dict(self._chunks), links,
+            np.array([(row % self.rows, *rest) for row, *rest in known.values()], np.int32).reshape(-1, 4),
+            [(track.after, track.legal) for track in newest], ranges, lost, self.layout,
+        )  # fmt: skip
+        self._taken, self._older = end, []
+        self._chunks = {
+            number: chunk for number, chunk in self._chunks.items() if number >= end // self._size
+        }
+        return taken
+
+    def ends(self) -> tuple[list[Stream], dict[str, np.ndarray]]:
+        """Return the open streams, and their newest steps as arrays; all rows were taken."""
+        self._forget()
+        tracks = list(self.open.values())
+        every = np.asarray(self.layout[2].all_legal)
+        columns = {
+            "observation": [track.after for track in tracks],
+            "legal": [every if track.legal is None else track.legal for track in tracks],
+            "age": [self.at - track.row for track in tracks],
+            "trace": [track.trace for track in tracks],
+            "shown": [track.shown for track in tracks],
+        }
+        forms = self.forms(len(tracks))
+        return list(self.open), {
+            name: np.array(column, forms[name].dtype).reshape(forms[name].shape)
+            for name, column in columns.items()
+        }
+
+    def forms(self, count: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return shapes and types of what `ends` returns for `count` streams."""
+        shape, dtype, actions, _ = self.layout
+        return {
+            "observation": jax.ShapeDtypeStruct((count, *shape), np.dtype(dtype)),
+            "legal": jax.ShapeDtypeStruct((count, actions.factors, actions.width), np.dtype(bool)),
+            "age": jax.ShapeDtypeStruct((count,), np.dtype(np.int32)),
+            "trace": jax.ShapeDtypeStruct((count,), np.dtype(np.float64)),
+            "shown": jax.ShapeDtypeStruct((count,), np.dtype(bool)),
+        }
+
+    def go_on(self, names: list[Stream], ends: dict[str, np.ndarray]) -> None:
+        """Open streams again, from what `ends` returned."""
+        columns = (np.clip(ends["age"], 1, self.rows), ends["observation"], ends["legal"], ends["trace"])
+        for name, age, after, legal, trace, shown in zip(names, *columns, ends["shown"], strict=True):
+            known = legal if self.layout[3] else None
+            self.open[name] = Track(self.at - int(age), after, known, float(trace), bool(shown))
+
+    def padding(self, size: int) -> Block:
+        """Return a block of `size` rows of which none is written."""
+        nothing = np.zeros((0, 4), np.int32)
+        links, newest = np.zeros((0, 3), np.int32), []
+        empty = Taken(
+            self.rows, self.at, self.at, self.at, self.at, self._size, {}, links, nothing, newest,
+            np.zeros((2, 2), np.float32), None, self.layout,
+        )  # fmt: skip
+        return empty.block(size)
+
+    def _last(self, stream: Stream) -> Track | None:
+        """Take out the newest step of a stream that goes on, if replay still has it."""
+        track = self.open.pop(stream, None)
+        return track if track is not None and track.row > self.at - self.rows else None
+
+    def _forget(self) -> None:
+        """Forget streams of which nothing is left in replay: others wrote over them."""
+        self.open = {name: track for name, track in self.open.items() if track.row > self.at - self.rows}
+        self._crowd = max(1_024, 2 * len(self.open))
+
+    def _put(
+        self,
+        observation: np.ndarray,
+        legal: np.ndarray | None,
+        kind: int = NOTHING,
+        choice: np.ndarray | int = 0,
+        reward: float = 0.0,
+    ) -> int:
+        """Append a row and return its number."""
+        row = self.at
+        number, place = divmod(row, self._size)
+        chunk = self._chunks.get(number)
+        if chunk is None:
+            self._drop(number)
+            chunk = self._chunks[number] = Chunk(self._size, *self.layout)
+        chunk.observation[place] = observation
+        chunk.action[place] = choice
+        chunk.reward[place] = reward
+        chunk.links[place, 0] = kind
+        if chunk.legal is not None:
+            chunk.legal[place] = legal
+        self.at += 1
+        return row
+
+    def _link(self, row: int, kind: int, after: int, following: int) -> None:
+        """Say where a row leads to, now that it is known; to itself is nowhere."""
+        if row < self._taken:
+            self._older.append((row, kind, after - row, following - row))
+        elif (chunk := self._chunks.get(row // self._size)) is not None:
+            chunk.links[row % self._size] = (kind, after - row, following - row)
+
+    def _drop(self, number: int) -> None:
+        """Drop the chunk that replay could not hold any more once chunk `number` is begun."""
+        last = number * self._size - self.rows - NEWEST
+        for old in [old for old in self._chunks if (old + 1) * self._size <= last]:
+            low = max(self._taken - old * self._size, 0)
+            self._see_lost(self._chunks.pop(old).observation[low:])
+
+    def _see_lost(self, rows: np.ndarray) -> None:
+        if self._lost is not None and len(rows):
+            self._lost.see(rows if self._packed is None else self._packed.shown(rows)[1])
+
+    def _no_statistics(self) -> Statistics:
+        shape = self.layout[0] if self._packed is None else self._packed.numbers_shape or ()
+        return Statistics(0, np.zeros(shape), np.zeros(shape))
