@@ -361,7 +361,8 @@ def _equal(left: object, right: object) -> bool:
 
 @pytest.mark.parametrize("value", [np.nan, 300, -1, np.inf])
 def test_an_integer_observation_that_does_not_fit_is_refused(value: float) -> None:
-    agent = Agent(((2,), "uint8"), 2, "dqn", hidden=(4,), replay_capacity=50, batch_size=8)
+    settings: dict = {"hidden": (4,), "replay_capacity": 50, "batch_size": 8, "normalise": False}
+    agent = Agent(((2,), "uint8"), 2, "dqn", **settings)
     with pytest.raises(UsageError, match="that a uint8 can hold"):
         agent.act(np.array([1.0, value]))
     agent.act(np.array([0, 255]))

@@ -50,8 +50,7 @@ class Agent:
         actions: number of actions, or any action space of Gymnasium that `train` takes.
         recipe: name of a recipe, or a `Recipe`.
         seed: of the weights and of all randomness.
-        horizon: transitions that schedules are made for (ε, the step size, the first update), where the
-            recipe gives no number of its own; more may follow.
+        horizon: transitions that those schedules are made for which follow the run; more may follow.
         masked: whether `act` and `remember` are told which actions are legal.
         settings: fields of `Recipe` to change, for example `gamma=0.98`.
     """
@@ -206,9 +205,8 @@ class Agent:
             if not self._is_ready():
                 return None
             seed, counts = self._seed, (jnp.int32(self._steps), jnp.int32(self._updates))
-            learner, sampler, greedy, metrics = self._learn(
-                seed.sampler, seed.learner, seed.ring, seed.key, *counts
-            )
+            state = (seed.sampler, seed.learner, seed.ring, seed.key)
+            learner, sampler, greedy, metrics = self._learn(*state, *counts)
             ring = dataclasses.replace(seed.ring, greedy=greedy)
             self._seed = dataclasses.replace(seed, learner=learner, sampler=sampler, ring=ring)
             self._updates += 1
@@ -225,9 +223,8 @@ class Agent:
     def update_target_network(self) -> None:
         """Copy θ to θ⁻ now; the recipe's `target` does it in `replay` by itself as well."""
         with self._learning_lock:
-            learner = dataclasses.replace(
-                self._seed.learner, target=jax.tree.map(jnp.copy, self._seed.learner.online)
-            )
+            target = jax.tree.map(jnp.copy, self._seed.learner.online)
+            learner = dataclasses.replace(self._seed.learner, target=target)
             self._seed = dataclasses.replace(self._seed, learner=learner)
 
     def save(self, path: str | Path, *, replay: bool = True) -> None:

@@ -25,7 +25,7 @@ from qhat.targets import Hard, Soft
 _small = Recipe(
     hidden=(128, 128),
     batch_size=64,
-    explore=EpsilonGreedy(start=1.0, end=0.1, steps=5_000),
+    explore=EpsilonGreedy(start=1.0, end=0.1),
     learning_rate=1e-3,
     learning_rate_end=1e-4,
     optimiser=Adam(1e-5),
@@ -107,19 +107,7 @@ chapter_per = replace(chapter_double, sampler=Prioritised())
 chapter_rainbow_per = replace(chapter_rainbow, sampler=Prioritised())
 
 # What we would recommend to a friend; why each part is there: docs/default-recipe.md.
-qhat = Recipe(
-    policy=Double(),
-    n_step=20,
-    gamma=0.995,
-    target=Hard(every=250),
-    explore=EpsilonGreedy(start=1.0, end=0.1, steps=5_000),
-    batch_size=64,
-    replay_ratio=0.5,
-    learning_rate=2e-3,
-    learning_rate_end=1e-4,
-    optimiser=Adam(1e-5),
-    max_gradient_norm=10.0,
-)
+qhat = replace(dqn, policy=Double(), n_step=10, n_step_cut=True, paper="")
 
 # The chapter's Rainbow (Double + dueling + PER) with the settings above.
 rainbow_lite = replace(qhat, merge=Dueling(), sampler=Prioritised())
