@@ -49,7 +49,8 @@ def known_settings(settings: dict[str, Any]) -> dict[str, Any]:
 def read_recipe(recipe: Any, settings: dict[str, Any], horizon: Any) -> Recipe:
     """Read a recipe or its name, with `settings` changed, for `horizon` steps of one environment."""
     good = isinstance(horizon, int | np.integer) and not isinstance(horizon, bool)
-    require(good and 0 < int(horizon) < 2**31, f"horizon is {horizon!r}; expected a whole number of steps, 1 or more.")
+    wrong = f"horizon is {horizon!r}; expected a whole number of steps, 1 or more."
+    require(good and 0 < int(horizon) < 2**31, wrong)
     composed = recipes.get(recipe) if isinstance(recipe, str) else recipe
     require(isinstance(composed, Recipe), f"recipe is {recipe!r}; expected a name or a Recipe.")
     composed = dataclasses.replace(composed, **known_settings(settings), num_envs=1)

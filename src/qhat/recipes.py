@@ -17,7 +17,7 @@ from qhat.optimisers import Adam
 from qhat.policies import Double, Softmax
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
-from qhat.targets import Hard, Soft
+from qhat.targets import Soft
 
 # What every paper's recipe below has in common: settings of a small control task, the same for all, so
 # that a difference between two of them is the paper's idea. (The papers' own step sizes, replay sizes
