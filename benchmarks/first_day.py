@@ -127,9 +127,9 @@ def _page(rows: list[dict[str, str]]) -> str:
         [
             "# The first day: the default recipe beside plain DQN",
             "",
-            f"Seeds {seeds[0]} to {seeds[-1]}, {max(row['date'] for row in rows)}. Every score is the mean",
-            f"return of {EPISODES} fresh greedy episodes by the seed's best checkpoint: IQM over seeds [95%",
-            "interval]. Neither recipe has settings for a task. `ahead` and `behind` are said where the",
+            f"Seeds {seeds[0]} to {seeds[-1]}, {max(row['date'] for row in rows)}. Every score is the",
+            f"mean return of {EPISODES} fresh greedy episodes by the seed's best checkpoint: IQM over seeds",
+            "[95% interval]. Neither recipe has settings for a task. `ahead` and `behind` are said where the",
             "intervals do not meet.",
             "",
             "    python benchmarks/first_day.py",
