@@ -11,7 +11,7 @@ from gymnasium.vector import VectorEnv
 
 from qhat.actions import BINS
 from qhat.environments.base import Environment, Spec
-from qhat.environments.gymnasium_env import SECONDS, GymnasiumEnvironment, mode_of
+from qhat.environments.gymnasium_env import SECONDS, GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.probe import probe, require_sound
@@ -53,9 +53,9 @@ def adopt(
         return env
     if isinstance(env, VectorEnv):
         numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
-        mode_of(env, name_of(env))
-        require_sound(probe(env, steps=PROBED, seconds=PROBE_SECONDS))
-        return GymnasiumEnvironment(name_of(env), env, numbers, len(seeds), seconds=seconds, bins=bins)
+        made = GymnasiumEnvironment(name_of(env), env, numbers, len(seeds), seconds=seconds, bins=bins)
+        require_sound(probe(made, steps=PROBED, seconds=PROBE_SECONDS))
+        return made
     if isinstance(env, gymnasium.Env):
         require(
             num_envs * len(seeds) == 1,
