@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 
-from qhat.errors import QhatError
+from qhat.errors import QhatError, require
 
 LIBRARIES = tuple(str(Path(str(file)).parent) for file in (gymnasium.__file__, __file__))
 """Folders of code that calls environments, and is none."""
@@ -38,6 +38,22 @@ class Watcher(Protocol):
 
 class MisbehavedError(RuntimeError):
     """An environment did something that its spaces say it does not; the text begins with a verb."""
+
+
+def require_environment(made: Any, name: str) -> None:
+    """Raise `UsageError` for what is no environment of Gymnasium's, or does not say its spaces."""
+    require(
+        isinstance(made, gymnasium.Env),
+        f"Environment '{name}' is a {type(made).__name__}; expected a subclass of gymnasium.Env: write"
+        f" `class {type(made).__name__}(gymnasium.Env)`.",
+    )
+    for part in ("observation_space", "action_space"):
+        space = getattr(made, part, None)
+        require(
+            isinstance(space, gymnasium.Space),
+            f"Environment '{name}' has the {part} {_brief(space)}; expected one of gymnasium.spaces, such"
+            " as Box(-1.0, 1.0, (4,)) or Discrete(2).",
+        )
 
 
 def is_of_caller(error: Exception) -> bool:
@@ -88,6 +104,11 @@ def _said(given: Any, count: int) -> str:
     if isinstance(given, tuple) and len(given) == count:
         return f"the info {type(given[-1]).__name__}, where a dictionary is expected"
     return f"{len(given)} values" if isinstance(given, tuple) else f"one {type(given).__name__}"
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def _number(reward: Any) -> Any:

@@ -35,7 +35,7 @@ class MaskSource:
         return f"{'obs' if self.place == 'observation' else 'info'}['{self.key}']"
 
     @staticmethod
-    def of_spaces(observation: gymnasium.Space, action: gymnasium.Space) -> MaskSource | None:
+    def of_spaces(observation: Any, action: Any) -> MaskSource | None:
         """Find a mask among the entries of a dictionary: one that has a number for every choice."""
         if not isinstance(observation, Dict):
             return None
@@ -96,9 +96,10 @@ class MaskInInfo(gymnasium.Wrapper):
 
 def mask_in_info(env: gymnasium.Env) -> gymnasium.Env:
     """Return an environment that gives its masks, if it has any, in `info`."""
-    if env.has_wrapper_attr("mask_source"):
+    spaces = [getattr(env, part, None) for part in ("observation_space", "action_space")]
+    if None in spaces or env.has_wrapper_attr("mask_source"):
         return env
-    source = MaskSource.of_spaces(env.observation_space, env.action_space) or MaskSource.of_method(env)
+    source = MaskSource.of_spaces(spaces[0], spaces[1]) or MaskSource.of_method(env)
     return MaskInInfo(env, source) if source else env
 
 

@@ -20,6 +20,8 @@ from qhat.environments.starts import Starts
 from qhat.environments.workers import of_copies
 from qhat.errors import UsageError
 
+PROBED, PROBE_SECONDS = 2_000, 3.0
+"""Steps of every copy, and seconds, for which it is looked at before training."""
 MOST, FEW = 0.8, 0.5
 """Shares from which, and up to which, something is said to happen at ends and not to."""
 NEXT, SAME, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
@@ -73,6 +75,20 @@ def require_sound(findings: Findings) -> Findings:
     return findings
 
 
+def probed(made: GymnasiumEnvironment) -> GymnasiumEnvironment:
+    """Look at a vector environment that somebody else wrote, and return it, ready to `start`.
+
+    Raises:
+        QhatError: it cannot be learned from; it is closed.
+    """
+    try:
+        require_sound(probe(made, steps=PROBED, seconds=PROBE_SECONDS))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
 def probe(envs: VectorEnv | GymnasiumEnvironment, *, steps: int, seconds: float) -> Findings:
     """Step `envs` with random actions and look at what it does, above all at episodes' ends.
 
@@ -107,7 +123,8 @@ def _findings(record: Record, made: GymnasiumEnvironment) -> Findings:
         final = _judge(record, found)
     else:
         _say_no_end(record)
-    reset_rows = _after(ends) if found is NEXT else np.zeros_like(ends)
+    resets = (found or record.declared) is NEXT
+    reset_rows = _after(ends) if resets else np.zeros_like(ends)
     if np.any(rewards[reset_rows] != 0):
         record.warnings["reset reward"] = (
             f"'{record.name}' gives rewards of up to {np.abs(rewards[reset_rows]).max():g} in rows of"

@@ -35,6 +35,7 @@ class Guarded(gymnasium.Wrapper):
     """
 
     def __init__(self, env: gymnasium.Env, name: str = ""):
+        gymnasium_api.require_environment(env, name or type(env).__name__)
         env = mask_in_info(env)
         super().__init__(env)
         name = name or (env.spec.id if env.spec else type(env.unwrapped).__name__)
