@@ -11,7 +11,9 @@ from qhat.errors import require
 
 
 def read_mask(mask: Any, actions: Actions, name: str) -> np.ndarray | None:
-    """Read an action mask of Gymnasium's as `[F, C]`: an array, or a tuple of one per factor.
+    """Read an action mask as `[F, C]`: an array, a tuple of one per factor, or all factors' in one array.
+
+    Entry i of a factor is its i-th choice: the action `start + i`.
 
     Raises:
         UsageError: a wrong shape, or a factor with no legal choice.
@@ -20,6 +22,9 @@ def read_mask(mask: Any, actions: Actions, name: str) -> np.ndarray | None:
         return None
     alone = isinstance(mask, tuple | list) and len(mask) == 1 and np.ndim(mask[0]) == 1
     parts = mask if alone or (isinstance(mask, tuple | list) and actions.factors > 1) else [mask]
+    if len(parts) == 1 < actions.factors and np.shape(parts[0]) == (sum(actions.choices),):
+        # The convention of sb3-contrib.
+        parts = np.split(np.asarray(parts[0]), np.cumsum(actions.choices)[:-1])
     sizes = tuple(np.size(part) for part in parts)
     require(
         sizes == actions.choices,

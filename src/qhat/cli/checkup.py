@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import importlib.metadata
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import psutil
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode
 
 from qhat import devices, recipes
 from qhat._version import __version__
+from qhat.actions import BINS
+from qhat.environments import advice
 from qhat.environments.base import Environment, Spec
 from qhat.environments.catalogue import Entry, find
 from qhat.environments.extras import EXTRAS, installed
+from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make, make_any
 from qhat.environments.probe import Findings, episode_lengths, probe
-from qhat.environments.reference import make_reference
-from qhat.errors import require
+from qhat.environments.wrappers import Wrapper
 from qhat.memory import nbytes
 from qhat.training.iteration import Program
 
@@ -55,12 +57,19 @@ class Checkup:
     replay_bytes: int
     """Memory of its replay, for one seed."""
 
+    @property
+    def masks(self) -> str:
+        """Where the legal actions are found, for people."""
+        return f"used, from {self.findings.masks}" if self.findings.masks else "none: every action is legal"
+
     def to_json(self) -> dict[str, Any]:
         """Write it, with NaN as null."""
         findings = dataclasses.asdict(self.findings)
         for name in ("declared", "found"):
             findings[name] = findings[name].value if findings[name] else None
         findings["rewards"] = [value if np.isfinite(value) else None for value in findings["rewards"]]
+        for entry in findings["entries"]:
+            entry |= {key: entry[key] if np.isfinite(entry[key]) else None for key in ("low", "high")}
         lengths = sorted(self.findings.lengths)
         findings["lengths"] = {"episodes": len(lengths)}
         if lengths:
@@ -71,24 +80,35 @@ class Checkup:
         return {**about, "usable": not self.findings.faults}
 
 
-def examine(env_id: str, options: Mapping[str, Any], seconds: float) -> Checkup:
-    """Play an environment with random actions. Raises `UsageError` where there is none to play."""
+def examine(
+    env_id: str,
+    options: Mapping[str, Any],
+    seconds: float,
+    wrap: Sequence[Wrapper] = (),
+    bins: Sequence[int] = BINS,
+) -> Checkup:
+    """Play an environment with random actions, made and stepped as training does it.
+
+    Args:
+        wrap: what stands around it.
+        bins: commands of every joint, or one number for all.
+
+    Raises:
+        QhatError: what training would say of it too.
+    """
     entry, recipe = find(env_id, options), recipes.get(recipes.DEFAULT)
-    made = make_any(env_id, recipe.num_envs, options=options)
+    made = make_any(env_id, recipe.num_envs, options=options, wrap=wrap, bins=bins)
     spec = made.spec
-    if isinstance(made, Environment):
-        findings = _play(made, entry, seconds)
-    else:
-        made.close()
-        require(
-            entry.backend == "gym",
-            f"qhat doctor looks at the compiled step of '{entry.id}'; expected no option host=true.",
-        )
-        build = functools.partial(make_reference, entry.name, options)
-        # As the host loop makes them.
-        envs = SyncVectorEnv([build] * recipe.num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-        findings = probe(envs, steps=STEPS, seconds=seconds)
-        envs.close()
+    try:
+        if isinstance(made, GymnasiumEnvironment):
+            findings = probe(made, steps=STEPS, seconds=seconds)
+        elif isinstance(made, Environment):
+            findings = _play(made, entry, seconds)
+        else:
+            findings = _play_hosted(made, entry, seconds)
+    finally:
+        if isinstance(made, HostEnvironment):
+            made.close()
     scored_in = f"gymnasium {entry.reference}" if entry.reference else entry.backend
     shown, given = f"{spec.shape} {spec.dtype}", entry.observation
     shown += "" if given == shown else f", from {given}"
@@ -147,6 +167,29 @@ def _play(environment: Environment, entry: Entry, seconds: float) -> Findings:
     return _findings(environment.spec, entry, rewards, ends, real, moved, good, rate)
 
 
+def _play_hosted(made: HostEnvironment, entry: Entry, seconds: float) -> Findings:
+    """Step an environment of the host loop's; look at its timesteps."""
+    draw, spec, rows = np.random.default_rng(0), made.spec, []
+    made.start()
+    legal = made.legal()
+    began = time.perf_counter()
+    while len(rows) < STEPS and (not rows or time.perf_counter() < began + seconds):
+        if legal is None:
+            lead = (made.seeds, made.num_envs, len(spec.actions.choices))
+            action = draw.integers(0, spec.actions.choices, lead)
+        else:
+            action = np.where(legal, draw.random(legal.shape), -1.0).argmax(-1)
+        made.send(action)
+        now = made.receive()
+        legal, axes = now.legal, tuple(range(2, now.observation.ndim))
+        moved = np.any(now.observation != now.successor, axis=axes)
+        good = np.isfinite(now.successor.astype(np.float32)).all(axis=axes)
+        rows.append((now.reward, now.terminated | now.truncated, now.real, moved, good))
+    rate = len(rows) * made.seeds * made.num_envs / max(time.perf_counter() - began, 1e-9)
+    rewards, ends, real, moved, good = (np.concatenate(part) for part in zip(*rows, strict=True))
+    return _findings(spec, entry, rewards, ends & real, real, moved, good, rate)
+
+
 def _findings(
     spec: Spec,
     entry: Entry,
@@ -174,7 +217,10 @@ def _findings(
             f"No episode of '{spec.id}' ended in {len(ends):,} random steps: what it does at an end was not"
             " seen."
         )
-    own = rewards[real]
+    own, limit = rewards[real], entry.limit or _reference_limit(entry)
+    low, high = float(own.min()), float(own.max())
+    lengths = tuple(episode_lengths(ends, ~real))
+    warnings += advice.on_limit(spec.id, limit, lengths) + advice.on_rewards(spec.id, low, high)
     return Findings(
         copies=ends.shape[1],
         steps=len(ends),
@@ -182,11 +228,12 @@ def _findings(
         declared=None,
         found=found,
         final_observation=final,
-        lengths=tuple(episode_lengths(ends, ~real)),
-        limit=entry.limit or _reference_limit(entry),
-        rewards=(float(own.min()), float(own.max())),
+        lengths=lengths,
+        limit=limit,
+        rewards=(low, high),
         faults=tuple(faults),
         warnings=tuple(warnings),
+        masks="its step" if spec.masked else "",
     )
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from qhat.actions import BINS
+from qhat.axis import parse, spell
 from qhat.cli.parsing import read, values_of
 from qhat.config import OPTIONS
-from qhat.environments import options
+from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
+from qhat.environments.wrappers import Wrapper
 from qhat.errors import require
 
 if TYPE_CHECKING:
@@ -28,6 +32,10 @@ class Doctor:
     """Environment id; none is the machine and what is installed."""
     env_kwargs: Annotated[Mapping[str, Any], OPTIONS] = dataclasses.field(default_factory=dict)
     """Options of the environment's constructor."""
+    wrap: tuple[Wrapper, ...] = ()
+    """What stands around the environment, the innermost first."""
+    bins: tuple[int, ...] = BINS
+    """Commands of every joint, or one number for all."""
     seconds: float = 3.0
     """For which the environment is played."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -35,12 +43,23 @@ class Doctor:
 
 
 def run(words: Sequence[str]) -> int:
-    """Parse, look, print; an environment that cannot be learned from is refused at the end."""
+    """Parse, look, print; an environment that cannot be learned from is refused at the end.
+
+    Returns 0. What cannot be used ends in a `UsageError` (exit status 2), an environment whose own code
+    raised in a `QhatError` (1): the errors of `qhat train`.
+    """
+    for spelled in values_of(words, "--wrap"):
+        parse(spelled, wrappers.WRAPPERS)
     options.read_words(values_of(words, "--env-kwargs"))
     told = read(Doctor, words, "doctor")
     require(
         math.isfinite(told.seconds) and told.seconds > 0,
         f"--seconds is {told.seconds}; expected more than 0.",
+    )
+    wrappers.validate(told.wrap)
+    require(
+        bool(told.bins) and min(told.bins) >= 2,
+        f"--bins is {' '.join(map(str, told.bins))}; expected 2 or more for every joint.",
     )
     if told.env:
         find(told.env, told.env_kwargs)
@@ -56,15 +75,27 @@ def run(words: Sequence[str]) -> int:
         if not told.env:
             _print_machine(checkup.machine(), told.json)
             return 0
-        found = checkup.examine(told.env, told.env_kwargs, told.seconds)
+        found = checkup.examine(told.env, told.env_kwargs, told.seconds, told.wrap, told.bins)
     if told.json:
         print(json.dumps(found.to_json()))
     else:
         _print(found)
     require_sound(found.findings)
     if not told.json:
-        print(f"\nnext:\n  qhat train {found.env}")
+        print(f"\nnext:\n  {_train(found.env, told)}")
     return 0
+
+
+def _train(env_id: str, asked: Doctor) -> str:
+    """Return the command that trains in what was looked at, as a shell reads it."""
+    words = ["qhat", "train", env_id]
+    if asked.env_kwargs:
+        words += ["--env-kwargs", *options.write_words(asked.env_kwargs)]
+    if asked.wrap:
+        words += ["--wrap", *map(spell, asked.wrap)]
+    if asked.bins != BINS:
+        words += ["--bins", *map(str, asked.bins)]
+    return shlex.join(words)
 
 
 def _print_machine(about: dict[str, Any], as_json: bool) -> None:
@@ -102,7 +133,9 @@ def _print(found: Checkup) -> None:
     rows = [
         ("environment", f"{found.env} ({found.backend}), scored in {found.scored_in}"),
         ("observation", found.observation),
+        *(("", entry) for entry in _entries(found)),
         ("actions", actions),
+        ("action mask", found.masks),
         ("autoreset, as found", mode),
         ("true last observation", last),
         ("time limit", f"{seen.limit:,} steps" if seen.limit else "none that it says"),
@@ -118,12 +151,19 @@ def _print(found: Checkup) -> None:
         Console(highlight=False).print(f"[yellow]warning:[/] {warning}", soft_wrap=True)
 
 
+def _entries(found: Checkup) -> list[str]:
+    """Say what each entry of a dictionary becomes, and which numbers it had."""
+    entries = [entry for entry in found.findings.entries if entry.name]
+    return [
+        f"{entry.name}: {entry.shape} {entry.dtype}"
+        + (f", {entry.low:g} to {entry.high:g}" if entry.low <= entry.high else "")
+        for entry in entries
+    ]
+
+
 def _episodes(lengths: tuple[int, ...]) -> str:
     if not lengths:
-        return (
-            "none ended; an evaluation then plays 100,000 steps: give the task a limit"
-            " (gymnasium.register(..., max_episode_steps=1000))"
-        )
+        return "none ended"
     ordered = sorted(lengths)
     return (
         f"{len(ordered):,} ended, after {ordered[0]:,} to {ordered[-1]:,} steps, half of them within"

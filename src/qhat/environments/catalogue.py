@@ -34,6 +34,8 @@ class Entry:
     """Steps after which an episode is cut; 0 where that is not known."""
     stack: int = 1
     """Frames that an observation of Gymnasium's is made of."""
+    batch: bool = False
+    """Whether Gymnasium makes nothing but whole vector environments of it."""
 
     @property
     def id(self) -> str:
@@ -151,7 +153,7 @@ def _gymnasium(name: str, options: Mapping[str, Any]) -> Entry | None:
     """
     import gymnasium
 
-    from qhat.environments import atari
+    from qhat.environments import atari, registry
     from qhat.environments.spaces import describe
 
     try:
@@ -159,32 +161,24 @@ def _gymnasium(name: str, options: Mapping[str, Any]) -> Entry | None:
     except UsageError:
         raise
     except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound):
+        if refused := registry.not_registered(name):
+            raise refused from None
         return None
     except gymnasium.error.VersionNotFound as error:
         raise UsageError(f"Environment '{name}' is not known in this version: {error}") from None
     except Exception as error:
-        if isinstance(error, TypeError) and (known := constructor.of_gymnasium(name)) is not None:
-            constructor.require_known(options, known, name)
-        raise UsageError(
-            f"Environment '{name}' cannot be made by Gymnasium ({type(error).__name__}: {error})."
-            f"{_hint(name, error)}"
-        ) from None
+        if not registry.is_batch(name):
+            raise registry.refusal(name, error, options) from None
+        batch = registry.make_batch(name, 1, options)
+        limit = (batch.spec.max_episode_steps if batch.spec else None) or 0
+        spaces = describe(batch.single_observation_space), describe(batch.single_action_space)
+        batch.close()
+        return Entry(name, *spaces, reference=None, backend="gym", limit=limit, batch=True)
     limit = (made.spec.max_episode_steps if made.spec else None) or 0
     spaces = describe(made.observation_space), describe(made.action_space)
     stack = atari.stack_of(made)
     made.close()
     return Entry(name, *spaces, reference=name, backend="gym", limit=limit, stack=stack)
-
-
-def _hint(name: str, error: Exception) -> str:
-    if not isinstance(error, ModuleNotFoundError):
-        return ""
-    module, colon, _ = name.partition(":")
-    if module == "shimmy":
-        return " Type: pip install 'qhat[dm-control]'"
-    if colon and f"'{module}'" in str(error):
-        return f" Expected {module}.py in this folder or on PYTHONPATH, or an installed package."
-    return ""
 
 
 def _envpool() -> tuple[Entry, ...]:

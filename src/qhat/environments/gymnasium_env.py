@@ -16,13 +16,14 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from qhat.actions import BINS, Actions
 from qhat.environments import success
 from qhat.environments.base import Spec
+from qhat.environments.gymnasium_api import MisbehavedError, NoFinalError, Watcher
 from qhat.environments.host import HostEnvironment, HostStep
+from qhat.environments.legal import LegalReader, merged
 from qhat.environments.processes import LostError
 from qhat.environments.restarts import Restarts
 from qhat.environments.spaces import episode_seeds
-from qhat.environments.workers import MisbehavedError, Steps, guard, vectorise
+from qhat.environments.workers import Steps, guard, of_copies, vectorise
 from qhat.errors import QhatError, UsageError, require
-from qhat.masks import read_mask
 from qhat.observations import Observations, inexact_of
 
 SECONDS, PATIENCE = 60.0, 2.0
@@ -44,6 +45,7 @@ class GymnasiumEnvironment(HostEnvironment):
         bins: Sequence[int] = BINS,
         restarts: int = 0,
         renumbered: Callable[[int], list[int]] | None = None,
+        mode: AutoresetMode | None = None,
     ):
         """Take over a vector environment.
 
@@ -56,6 +58,7 @@ class GymnasiumEnvironment(HostEnvironment):
             bins: commands of every joint, or one number for all, where actions are continuous.
             restarts: how often processes that are lost are begun anew.
             renumbered: what `numbers` are after so many restarts; the same ones unless given.
+            mode: what it does at an episode's end, where its metadata does not say.
 
         Raises:
             UsageError: its copies cannot be shared evenly, or its spaces are not for a Q-function.
@@ -67,7 +70,10 @@ class GymnasiumEnvironment(HostEnvironment):
             f" {seeds} seed(s).",
         )
         self.num_envs, self.seeds, self._numbers = copies // seeds, seeds, list(numbers)
-        self._mode = mode_of(envs, env_id)
+        self._mode = mode or mode_of(envs, env_id)
+        envs = guard(envs, env_id)
+        self.envs = envs
+        self._watcher: Watcher | None = None
         self._observations = Observations.of(envs.single_observation_space, env_id)
         self.action_space = envs.single_action_space
         self._actions = Actions.of(self.action_space, f"Environment '{env_id}'", bins)
@@ -77,11 +83,13 @@ class GymnasiumEnvironment(HostEnvironment):
         # Processes of their own are watched where their answers are waited for.
         self.parallel = isinstance(envs, AsyncVectorEnv)
         self.seconds = None if self.parallel else seconds
-        guard(envs)
         self._stepping = Steps(envs, seconds)
+        self._reader = LegalReader(self._actions, env_id)
         self._restarts, self._renumbered = Restarts(restarts), renumbered or (lambda _: self._numbers)
         self._legal: np.ndarray | None = None
         self._first: np.ndarray | None = self._reset(notes=True)
+        source = of_copies(envs, "mask_source") if self._reader.masked else None
+        self._reader.where = source.where if source else self._reader.where
         self.spec = Spec(
             id=env_id,
             backend="gym",
@@ -93,6 +101,11 @@ class GymnasiumEnvironment(HostEnvironment):
             stack=stack,
             layout=self._observations,
         )
+
+    @property
+    def masks_at(self) -> str:
+        """Where it says which actions are legal; empty where it does not."""
+        return self._reader.where if self.spec.masked else ""
 
     @staticmethod
     def of(
@@ -128,6 +141,19 @@ class GymnasiumEnvironment(HostEnvironment):
         self._first = None
         return self._share(first)
 
+    def watch(self, watcher: Watcher | None) -> None:
+        """Show `watcher` from now on what is given, before it is interpreted; steps are counted anew."""
+        self._watcher, self._steps = watcher, 0
+
+    def begin(self, numbers: Sequence[int] | None = None) -> np.ndarray:
+        """Begin new episodes everywhere; return the observations `[S, E, ...]`.
+
+        Args:
+            numbers: what the copies are seeded with; those that it was made with unless given.
+        """
+        self._first = None
+        return self._share(self._reset(numbers=numbers))
+
     def legal(self) -> np.ndarray | None:
         return None if self._legal is None else self._share(self._legal)
 
@@ -147,6 +173,8 @@ class GymnasiumEnvironment(HostEnvironment):
             return self._recover(error)
         except Exception as error:
             self._fail(error)
+        if self._watcher is not None:
+            self._watcher.stepped(observed, reward, terminated, truncated, info)
         terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
         # A next-step autoreset: this row is a reset, whatever its flags and reward say.
         real = ~self._ended if self._mode is AutoresetMode.NEXT_STEP else np.ones_like(terminated)
@@ -159,7 +187,7 @@ class GymnasiumEnvironment(HostEnvironment):
             legal, legal_successor = self._last_masks(info, ended, terminated)
         elif self._mode is AutoresetMode.DISABLED and ended.any():
             observation, info = self._begin_again(ended)
-            legal = self._only(ended, self._masks(info, ~ended), legal_successor)
+            legal = merged(ended, self._masks(info, ~ended), legal_successor)
         reward = np.asarray(reward, np.float32)
         self._ended, self._legal = ended, legal
         return HostStep(
@@ -200,10 +228,15 @@ class GymnasiumEnvironment(HostEnvironment):
         nothing = (no.astype(np.float32), no, no, no)
         return HostStep(first, first, *nothing, legal=legal, legal_successor=legal, broken=~no)
 
-    def _reset(self, begin: Callable[[list[int]], Any] | None = None, notes: bool = False) -> np.ndarray:
+    def _reset(
+        self,
+        begin: Callable[[list[int]], Any] | None = None,
+        numbers: Sequence[int] | None = None,
+        notes: bool = False,
+    ) -> np.ndarray:
         """Begin everywhere, and say, where `notes` are wanted, what is odd about the first observations."""
         try:
-            observed, info = (begin or self._stepping.reset)(self._numbers)
+            observed, info = (begin or self._stepping.reset)(list(numbers or self._numbers))
         except LostError as error:
             if begin is not None:
                 raise
@@ -213,10 +246,9 @@ class GymnasiumEnvironment(HostEnvironment):
         for note in inexact_of(self._observations, observed, self._id) if notes else ():
             warnings.warn(note, UserWarning, stacklevel=2)
         self._ended[:], self._reached = False, np.zeros_like(self._ended)
-        if "action_mask" in info:
-            every = np.asarray(self._actions.all_legal)
-            self._legal = np.tile(every, (len(self._numbers), 1, 1))
-            self._legal = self._masks(info, np.zeros(len(self._numbers), bool))
+        self._legal = self._reader.first(info, len(self._numbers))
+        if self._watcher is not None:
+            self._watcher.began(observed, None)
         return self._observations.read(observed)
 
     def _begin_again(self, ended: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
@@ -225,12 +257,14 @@ class GymnasiumEnvironment(HostEnvironment):
             observed, info = self._stepping.envs.reset(options={"reset_mask": ended.copy()})
         except Exception as error:
             self._fail(error)
+        if self._watcher is not None:
+            self._watcher.began(observed, ended)
         return self._observations.read(observed), info
 
     def _last(self, observation: np.ndarray, ended: np.ndarray, info: dict[str, Any]) -> np.ndarray:
         """The true successors: where an episode ended, its own last observation."""
         if not (ended <= info.get("_final_obs", np.zeros_like(ended))).all():
-            raise QhatError(
+            raise NoFinalError(
                 f"Environment '{self._id}' ended an episode at step {self._steps:,} of the run without"
                 " info['final_obs']; expected the episode's last observation there, as its autoreset mode"
                 " 'same step' promises. Nothing can be learned from the first one of the next episode."
@@ -252,29 +286,7 @@ class GymnasiumEnvironment(HostEnvironment):
         return told
 
     def _masks(self, info: dict[str, Any], free: np.ndarray) -> np.ndarray | None:
-        """Read `info["action_mask"]`, `[N, F, C]`; rows that are `free` need none."""
-        if self._legal is None:
-            return None
-        given = info.get("_action_mask", np.zeros(len(free), bool))
-        rows = [self._mask(info, index, given, free) for index in range(len(free))]
-        return np.stack(rows)
-
-    def _mask(self, info: dict[str, Any], index: int, given: np.ndarray, free: np.ndarray) -> np.ndarray:
-        if free[index]:
-            return np.asarray(self._actions.all_legal)
-        if not given[index]:
-            raise QhatError(
-                f"Environment '{self._id}' gave no info['action_mask'] at step {self._steps:,} of the run;"
-                " expected one at every step, as its first reset gave one."
-            )
-        try:
-            mask = read_mask(info["action_mask"][index], self._actions, "info['action_mask']")
-        except UsageError as error:
-            raise QhatError(
-                f"Environment '{self._id}' at step {self._steps:,} of the run: {error}"
-            ) from None
-        assert mask is not None
-        return mask
+        return self._reader.read(info, free, self._steps)
 
     def _last_masks(
         self, info: dict[str, Any], ended: np.ndarray, terminated: np.ndarray
@@ -282,11 +294,7 @@ class GymnasiumEnvironment(HostEnvironment):
         """Masks of the next observations and of the successors, after a reset in the same step."""
         legal = self._masks(info, np.zeros_like(ended))
         final = info.get("final_info", {})
-        return legal, self._only(ended, self._masks(final, terminated | ~ended), legal)
-
-    @staticmethod
-    def _only(rows: np.ndarray, new: np.ndarray | None, old: np.ndarray | None) -> np.ndarray | None:
-        return None if new is None or old is None else np.where(rows[:, None, None], new, old)
+        return legal, merged(ended, self._masks(final, terminated | ~ended), legal)
 
     def give_up(self, error: Exception) -> NoReturn:
         # What hangs in a step may hang in being closed.
@@ -309,7 +317,8 @@ class GymnasiumEnvironment(HostEnvironment):
         after = ""
         if isinstance(error, LostError) and self._restarts.most:
             after = f" Its processes were begun anew {self._restarts.most:,} times before (--env-restarts)."
-        return QhatError(f"Environment '{self._id}' {self._said(error)}{action}.{after}")
+        kind = UsageError if isinstance(error, MisbehavedError) else QhatError
+        return kind(f"Environment '{self._id}' {self._said(error)}{action}.{after}")
 
     def _said(self, error: Exception) -> str:
         where = f"step {self._steps:,} of the run"

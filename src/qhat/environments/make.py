@@ -8,12 +8,12 @@ from typing import Any
 
 from qhat.actions import BINS
 from qhat.environments.base import Environment
-from qhat.environments.catalogue import find
+from qhat.environments.catalogue import Entry, find
 from qhat.environments.host import HostEnvironment
 from qhat.environments.reference import make_reference
 from qhat.environments.wrapped import wrapped
 from qhat.environments.wrappers import Wrapper, require_unwrapped
-from qhat.errors import UsageError
+from qhat.errors import UsageError, require
 
 
 def make(
@@ -75,6 +75,8 @@ def make_any(
     if entry.backend == "gym":
         from qhat.environments.gymnasium_env import GymnasiumEnvironment
 
+        if entry.batch:
+            return _batch(entry, num_envs, seeds, since, vector, seconds, options, wrap, bins)
         build = functools.partial(make_reference, entry.name, options, tuple(wrap))
         task = (num_envs, seeds, since, entry.reference, vector, seconds)
         more = {"stack": _stack(build), "bins": bins, "restarts": restarts}
@@ -99,6 +101,34 @@ def make_any(
         return wrapped(made, wrap)
     require_unwrapped(made.spec.id, wrap)
     return made
+
+
+def _batch(
+    entry: Entry,
+    num_envs: int,
+    seeds: Sequence[int],
+    since: int,
+    vector: str,
+    seconds: float,
+    options: Mapping[str, Any],
+    wrap: Sequence[Wrapper],
+    bins: Sequence[int],
+) -> HostEnvironment:
+    """Make one vector environment for all seeds, and look at what it does at episodes' ends."""
+    from qhat.environments.gymnasium_env import GymnasiumEnvironment
+    from qhat.environments.probe import probed
+    from qhat.environments.registry import make_batch
+    from qhat.environments.spaces import episode_seeds
+
+    require_unwrapped(entry.id, wrap)
+    require(
+        vector == "sync",
+        f"--vector is {vector}, and '{entry.id}' steps all of its copies itself; expected sync.",
+    )
+    numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
+    envs = make_batch(entry.name, len(numbers), options)
+    made = GymnasiumEnvironment(entry.id, envs, numbers, len(seeds), seconds=seconds, bins=bins)
+    return probed(made)
 
 
 def _stack(build: Callable[[], Any]) -> int:

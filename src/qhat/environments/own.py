@@ -10,19 +10,18 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 
 from qhat.actions import BINS
+from qhat.environments import gymnasium_api
 from qhat.environments.base import Environment, Spec
-from qhat.environments.gymnasium_env import SECONDS, GymnasiumEnvironment, mode_of
+from qhat.environments.gymnasium_env import SECONDS, GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
-from qhat.environments.probe import probe, require_sound
+from qhat.environments.probe import probed
 from qhat.environments.reference import wrapped_up
 from qhat.environments.spaces import episode_seeds
 from qhat.environments.wrapped import wrapped
 from qhat.environments.wrappers import Wrapper, around, require_unwrapped
 from qhat.errors import UsageError, require
 
-PROBED, PROBE_SECONDS = 2_000, 3.0
-"""Steps of every copy, and seconds, for which a caller's vector environment is looked at first."""
 Own = Environment | HostEnvironment | VectorEnv | gymnasium.Env | Callable[[], gymnasium.Env]
 """One that compiles, one of the host loop's, or Gymnasium's: a vector, a single one, a function that makes
 one."""
@@ -53,9 +52,8 @@ def adopt(
         return env
     if isinstance(env, VectorEnv):
         numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
-        mode_of(env, name_of(env))
-        require_sound(probe(env, steps=PROBED, seconds=PROBE_SECONDS))
-        return GymnasiumEnvironment(name_of(env), env, numbers, len(seeds), seconds=seconds, bins=bins)
+        made = GymnasiumEnvironment(name_of(env), env, numbers, len(seeds), seconds=seconds, bins=bins)
+        return probed(made)
     if isinstance(env, gymnasium.Env):
         require(
             num_envs * len(seeds) == 1,
@@ -103,7 +101,8 @@ def name_of(env: Own) -> str:
     if isinstance(env, Environment | HostEnvironment):
         return env.spec.id
     if not isinstance(env, gymnasium.Env | VectorEnv) and callable(env):
-        made = env()
+        made: Any = env()
+        gymnasium_api.require_environment(made, getattr(env, "__name__", "env"))
         name = name_of(made)
         made.close()
         return name

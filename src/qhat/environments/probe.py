@@ -1,4 +1,4 @@
-"""What a vector environment of Gymnasium's does, whatever it says: found by random actions before training.
+"""What an environment of Gymnasium's does, whatever it says: found by random actions before training.
 
 A wrong autoreset mode teaches a wrong successor without a word. So the observations around an episode's end
 are compared with those of fresh starts.
@@ -13,10 +13,15 @@ import time
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from qhat.environments.record import Record, limit_of
+from qhat.environments import advice
+from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.record import Entry, Record, declared_by, limit_of, name_of
 from qhat.environments.starts import Starts
+from qhat.environments.workers import of_copies
 from qhat.errors import UsageError
 
+PROBED, PROBE_SECONDS = 2_000, 3.0
+"""Steps of every copy, and seconds, for which it is looked at before training."""
 MOST, FEW = 0.8, 0.5
 """Shares from which, and up to which, something is said to happen at ends and not to."""
 NEXT, SAME, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
@@ -52,6 +57,10 @@ class Findings:
     """Sentences, with the fix: what learning would go wrong by."""
     warnings: tuple[str, ...]
     """Sentences: what may surprise."""
+    masks: str = ""
+    """Where it says which actions are legal; empty where it does not."""
+    entries: tuple[Entry, ...] = ()
+    """Arrays within an observation, with the numbers that were given; empty where nobody looked."""
 
     @property
     def mode(self) -> AutoresetMode | None:
@@ -66,23 +75,47 @@ def require_sound(findings: Findings) -> Findings:
     return findings
 
 
-def probe(envs: VectorEnv, *, steps: int, seconds: float) -> Findings:
+def probed(made: GymnasiumEnvironment) -> GymnasiumEnvironment:
+    """Look at a vector environment that somebody else wrote, and return it, ready to `start`.
+
+    Raises:
+        QhatError: it cannot be learned from; it is closed.
+    """
+    try:
+        require_sound(probe(made, steps=PROBED, seconds=PROBE_SECONDS))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def probe(envs: VectorEnv | GymnasiumEnvironment, *, steps: int, seconds: float) -> Findings:
     """Step `envs` with random actions and look at what it does, above all at episodes' ends.
 
     Args:
-        envs: is reset, and left in the middle of episodes: reset it again before training.
+        envs: is reset, and left in the middle of episodes: `begin` it before training.
         steps: of every copy, at most.
         seconds: after which to stop; a quarter of them for fresh starts.
 
     Raises:
-        UsageError: its observations are no numbers, or of another shape than its space says.
-        Exception: of the environment's own, unless a step after an end raised it.
+        QhatError: what training would say of it too; its observations are no numbers, or of another shape
+            than its space says.
     """
+    if isinstance(envs, VectorEnv):
+        mode = declared_by(envs) or NEXT
+        envs = GymnasiumEnvironment(name_of(envs), envs, range(envs.num_envs), mode=mode)
     record = Record(envs)
-    record.learn_starts(seconds / 4)
-    until = time.perf_counter() + seconds
-    while record.turns < steps and time.perf_counter() < until and not record.refusal:
-        record.step()
+    try:
+        record.learn_starts(seconds / 4)
+        until = time.perf_counter() + seconds
+        while record.turns < steps and time.perf_counter() < until and not record.refusal:
+            record.step()
+    finally:
+        envs.watch(None)
+    return _findings(record, envs)
+
+
+def _findings(record: Record, made: GymnasiumEnvironment) -> Findings:
     ends, rewards = record.ends, record.rewards
     found, final = None, None
     if ends.any():
@@ -90,13 +123,24 @@ def probe(envs: VectorEnv, *, steps: int, seconds: float) -> Findings:
         final = _judge(record, found)
     else:
         _say_no_end(record)
-    reset_rows = _after(ends) if found is NEXT else np.zeros_like(ends)
+    resets = (found or record.declared) is NEXT
+    reset_rows = _after(ends) if resets else np.zeros_like(ends)
     if np.any(rewards[reset_rows] != 0):
         record.warnings["reset reward"] = (
             f"'{record.name}' gives rewards of up to {np.abs(rewards[reset_rows]).max():g} in rows of"
             " resets, which belong to no step: they are not learned from, and not counted."
         )
-    own = rewards[~reset_rows]
+    own, lengths = rewards[~reset_rows], tuple(episode_lengths(ends, reset_rows))
+    low, high = (float(own.min()), float(own.max())) if own.size else (math.nan, math.nan)
+    limit = limit_of(made.envs)
+    warnings = [
+        *record.warnings.values(),
+        *advice.on_scales(record.name, record.entries),
+        *advice.on_whole_numbers(record.name, record.entries),
+        *advice.on_memory(record.name, bool(of_copies(made.envs, "reuses"))),
+        *advice.on_limit(record.name, limit, lengths),
+        *advice.on_rewards(record.name, low, high),
+    ]
     return Findings(
         copies=record.copies,
         steps=record.turns,
@@ -104,11 +148,13 @@ def probe(envs: VectorEnv, *, steps: int, seconds: float) -> Findings:
         declared=record.declared,
         found=found,
         final_observation=final,
-        lengths=tuple(episode_lengths(ends, reset_rows)),
-        limit=limit_of(envs),
-        rewards=(float(own.min()), float(own.max())) if own.size else (math.nan, math.nan),
+        lengths=lengths,
+        limit=limit,
+        rewards=(low, high),
         faults=tuple(record.faults.values()),
-        warnings=tuple(record.warnings.values()),
+        warnings=tuple(warnings),
+        masks=made.masks_at,
+        entries=tuple(record.entries),
     )
 
 
@@ -171,7 +217,7 @@ def _judge(record: Record, found: AutoresetMode | None) -> bool | None:
 
 def _fix(record: Record, what: str, found: AutoresetMode | None = None) -> str:
     fix = "make the copies with gymnasium.vector.SyncVectorEnv, whose modes hold"
-    if found in (NEXT, SAME):
+    if found is not None and found is not DISABLED:
         fix = f'set metadata["autoreset_mode"] = gymnasium.vector.AutoresetMode.{found.name}'
     return f"'{record.name}' {what}; expected one autoreset mode, declared and kept: {fix}."
 

@@ -1,7 +1,11 @@
-"""A vector environment under random actions: everything that it gave, and what is odd about it at once."""
+"""A Gymnasium environment under random actions: everything that it gave, and what is odd about it at once.
+
+It is stepped by the adapter that training steps it by, so that both read, check and refuse the same.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from typing import Any
@@ -10,32 +14,63 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from qhat.environments.gymnasium_api import MisbehavedError, NoFinalError
+from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.spaces import given_entries
 from qhat.environments.starts import narrow
-from qhat.errors import UsageError
+from qhat.errors import QhatError, UsageError
 from qhat.observations import Observations
 
 STARTS = 32
 """Fresh starts that ends are compared with, of all copies together."""
 
 
+@dataclasses.dataclass
+class Entry:
+    """One array within the observations, over all that was given of it."""
+
+    name: str
+    """Its path within a dictionary; empty for the whole observation."""
+    shape: tuple[int, ...]
+    dtype: str
+    low: float = math.inf
+    high: float = -math.inf
+
+    @property
+    def largest(self) -> float:
+        """The largest absolute value."""
+        return max(abs(self.low), abs(self.high))
+
+    def add(self, value: np.ndarray) -> None:
+        """Look at more of it."""
+        if value.size:
+            self.low = min(self.low, float(value.min()))
+            self.high = max(self.high, float(value.max()))
+
+
 class Record:
     """What was given, turn by turn."""
 
-    def __init__(self, envs: VectorEnv):
-        self.envs, self.copies, self.name = envs, envs.num_envs, name_of(envs)
-        self.declared = declared_by(envs)
+    def __init__(self, made: GymnasiumEnvironment):
+        self.made, self.envs, self.name = made, made.envs, made.spec.id
+        self.copies, self.declared = self.envs.num_envs, declared_by(self.envs)
         self.faults: dict[str, str] = {}
         self.warnings: dict[str, str] = {}
         self.finals: dict[tuple[int, int], np.ndarray] = {}
         """Last observations that came beside ends, by turn and copy."""
         self.refusal, self.stepping = "", 0.0
         """What a step after an end raised; seconds within steps."""
-        self._space = envs.single_observation_space
+        self._space = self.envs.single_observation_space
         self._observations = Observations.of(self._space, self.name)
+        self._given = given_entries(self._space, self.name)
+        self.entries = [
+            Entry(".".join(map(str, each.path)), each.shape, each.dtype) for each in self._given
+        ]
         self._rows: list[np.ndarray] = []
         self._ends: list[np.ndarray] = []
         self._rewards: list[np.ndarray] = []
+        self._ended = np.zeros(self.copies, bool)
+        self._draw = np.random.default_rng(0)
 
     @property
     def turns(self) -> int:
@@ -59,59 +94,77 @@ class Record:
 
     def learn_starts(self, seconds: float) -> None:
         """See what fresh episodes look like."""
-        self.envs.action_space.seed(0)
-        began, seen = time.perf_counter(), []
+        began, self._seen = time.perf_counter(), []
+        self.made.watch(self)
         for number in range(max(2, math.ceil(STARTS / self.copies))):
-            seen.append(self._read(self.envs.reset(seed=number * self.copies)[0]))
+            self.made.begin([number * self.copies + copy for copy in range(self.copies)])
             if number and time.perf_counter() - began > seconds:
                 break
-        self.starts = np.concatenate(seen)
-        self._ended = np.zeros(self.copies, bool)
+        self.starts = np.concatenate(self._seen)
 
     def step(self) -> None:
         """Take one step of every copy, and note it."""
-        action, began = self.envs.action_space.sample(), time.perf_counter()
+        action, after_end, self._looking = self._action(), self._ended.any(), 0.0
+        began = time.perf_counter()
         try:
-            observation, reward, terminated, truncated, info = self.envs.step(action)
-        except Exception as error:
-            if self.declared is AutoresetMode.DISABLED or not self._ended.any():
-                raise
-            self.refusal = f"{type(error).__name__}: {error}".rstrip(": ")
+            self.made.send(action)
+            self.made.receive()
+        except NoFinalError:
+            # Noted with the turn's ends, and judged with all of them.
             return
-        self.stepping += time.perf_counter() - began
-        reward, terminated, truncated = self._checked(reward, terminated, truncated)
-        self._ended = terminated | truncated
-        for copy in np.flatnonzero(self._ended).tolist():
-            if (final := _final(info, copy)) is not None:
-                whole = self._observations.read_one(final)
-                self.finals[self.turns, copy] = narrow(self._observations.flat(whole[None]))[0]
-        self._rows.append(self._read(observation))
-        self._ends.append(self._ended)
-        self._rewards.append(reward)
-        if self.declared is AutoresetMode.DISABLED and self._ended.any():
-            self._reset_ended()
+        except QhatError as error:
+            cause = error.__cause__
+            odd = self.declared is not AutoresetMode.DISABLED and after_end
+            if cause is None or isinstance(cause, MisbehavedError) or not odd:
+                raise
+            self.refusal = f"{type(cause).__name__}: {cause}".rstrip(": ")
+        finally:
+            self.stepping += time.perf_counter() - began - self._looking
 
-    def _reset_ended(self) -> None:
-        """Begin the next episodes as whoever turns autoreset off has to."""
-        observation, _ = self.envs.reset(options={"reset_mask": self._ended.copy()})
-        others = ~self._ended
-        if not np.array_equal(self._read(observation)[others], self._rows[-1][others]):
+    def began(self, observed: Any, who: np.ndarray | None) -> None:
+        rows = self._read(observed)
+        if who is None:
+            self._seen.append(rows)
+            self._ended = np.zeros(self.copies, bool)
+        elif not np.array_equal(rows[~who], self._rows[-1][~who]):
             self.faults["mask"] = (
                 f"'{self.name}' says that autoreset is off, and a reset with a reset_mask touches other"
                 " copies than the mask's; expected theirs alone. Make the copies with"
                 " gymnasium.vector.SyncVectorEnv."
             )
 
+    def stepped(self, observed: Any, reward: Any, terminated: Any, truncated: Any, info: Any) -> None:
+        began = time.perf_counter()
+        reward, terminated, truncated = self._checked(reward, terminated, truncated)
+        self._ended = terminated | truncated
+        for copy in np.flatnonzero(self._ended).tolist():
+            if (final := _final(info, copy)) is not None:
+                whole = self._observations.read_one(final)
+                self.finals[self.turns, copy] = narrow(self._observations.flat(whole[None]))[0]
+        self._rows.append(self._read(observed))
+        self._ends.append(self._ended)
+        self._rewards.append(reward)
+        self._looking = time.perf_counter() - began
+
+    def _action(self) -> np.ndarray:
+        """Draw legal choices `[S, E, F]`."""
+        choices, legal = np.asarray(self.made.spec.actions.choices), self.made.legal()
+        lead = (self.made.seeds, self.made.num_envs)
+        if legal is None:
+            return self._draw.integers(0, choices, (*lead, len(choices)))
+        return np.where(legal, self._draw.random(legal.shape), -1.0).argmax(-1)
+
     def _read(self, observation: Any) -> np.ndarray:
         """Look at a batch of observations; return it narrowed, `[N, D]`."""
-        for entry in given_entries(self._space, self.name):
+        for given, entry in zip(self._given, self.entries, strict=True):
             space, value = self._space, observation
-            for key in entry.path:
+            for key in given.path:
                 space, value = space[key], value[key]  # pyright: ignore[reportIndexIssue]
-            self._look_at(np.asarray(value), space, entry.label)
+            self._look_at(np.asarray(value), space, entry)
         return narrow(self._observations.flat(observation))
 
-    def _look_at(self, value: np.ndarray, space: gymnasium.Space, where: str) -> None:
+    def _look_at(self, value: np.ndarray, space: gymnasium.Space, entry: Entry) -> None:
+        where = entry.name
         what = f"'{self.name}' gives observations" + (f" ({where})" if where else "")
         shape = (self.copies, *(space.shape or ()))
         if value.shape != shape:
@@ -123,11 +176,17 @@ class Record:
             self.warnings[f"dtype {where}"] = (
                 f"{what} of {value.dtype} and declares {space.dtype}; they are read as declared."
             )
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
+        if value.dtype.kind not in "biuf":
+            return
+        # Whole numbers wrap where their bounds are subtracted, and bool has no minus.
+        number = value.astype(np.float64)
+        if not np.isfinite(number).all():
             self.faults[f"nan {where}"] = f"{what} that are not finite; expected numbers. Mend its step."
-        elif isinstance(space, gymnasium.spaces.Box):
-            beyond = np.maximum(value - space.high, space.low - value)
-            if beyond.max(initial=-np.inf) > 1e-6:
+            return
+        entry.add(number)
+        if isinstance(space, gymnasium.spaces.Box):
+            low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+            if np.maximum(number - high, low - number).max(initial=-math.inf) > 1e-6:
                 self.warnings[f"bounds {where}"] = f"{what} beyond the bounds that its space declares."
 
     def _checked(self, reward: Any, terminated: Any, truncated: Any) -> tuple[np.ndarray, ...]:
@@ -139,6 +198,8 @@ class Record:
                     f"'{self.name}' gives {name} of shape {value.shape}; expected one per copy,"
                     f" ({self.copies},)."
                 )
+            if value.dtype.kind not in "biuf":
+                raise UsageError(f"'{self.name}' gives {name} of type {value.dtype}; expected numbers.")
             if value.dtype.kind not in ("f" if name == "rewards" else "b"):
                 self.warnings[f"dtype {name}"] = f"'{self.name}' gives {name} of dtype {value.dtype}."
         numbers = values[0].astype(np.float64)

@@ -16,15 +16,15 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
+from qhat.environments import gymnasium_api
+from qhat.environments.gymnasium_api import MisbehavedError
+from qhat.environments.mask_source import KEY, KEYS, MaskSource, mask_in_info
 from qhat.environments.processes import LostError, Processes, end, losing
 from qhat.environments.spaces import given_entries
+from qhat.errors import require
 
 VECTORS = ("sync", "async")
 """How copies are stepped: one after the other in this process, or each in a process of its own."""
-
-
-class MisbehavedError(RuntimeError):
-    """An environment did something that its spaces say it does not; the text begins with a verb."""
 
 
 class Guarded(gymnasium.Wrapper):
@@ -36,22 +36,32 @@ class Guarded(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env, name: str = ""):
         """Guard an environment; `name` is what errors call it."""
+        gymnasium_api.require_environment(env, name or type(env).__name__)
+        env = mask_in_info(env)
         super().__init__(env)
         name = name or (env.spec.id if env.spec else type(env.unwrapped).__name__)
         self._entries = given_entries(env.observation_space, name)
+        self.reuses: bool = False
+        """Whether an observation was written over the one before."""
+        self._before: Any = None
+        self.mask_source: MaskSource | None = None
+        """Where masks are found; known from the first reset on."""
+        if env.has_wrapper_attr("mask_source"):
+            self.mask_source = env.get_wrapper_attr("mask_source")
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        observation, info = self.env.reset(**options)
-        return self._checked(observation), info
+        observation, info = gymnasium_api.reset(self.env, **options)
+        self._before = None
+        return self._checked(observation), self._masked(info)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        observation, given, terminated, truncated, info = self.env.step(action)
-        reward: Any = given
-        if np.ndim(reward):
-            raise MisbehavedError(
-                f"gave a reward of shape {np.shape(reward)}, where one number is expected"
-            )
-        return self._checked(observation), reward, terminated, truncated, info
+        observation, reward, terminated, truncated, info = gymnasium_api.step(self.env, action)
+        return self._checked(observation), reward, terminated, truncated, self._masked(info)
+
+    def _masked(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Note where a mask is; a missing one may be written as None."""
+        self.mask_source = self.mask_source or MaskSource.of_info(info)
+        return {key: value for key, value in info.items() if value is not None or key not in KEYS}
 
     def _checked(self, observation: Any) -> Any:
         for entry in self._entries:
@@ -75,7 +85,21 @@ class Guarded(gymnasium.Wrapper):
                     f" {entry.start + entry.choices - 1}"
                 )
         # Many environments write over the arrays that they gave.
-        return copy.deepcopy(observation)
+        copied = copy.deepcopy(observation)
+        if not self.reuses:
+            self._compare(observation, copied)
+        return copied
+
+    def _compare(self, observation: Any, copied: Any) -> None:
+        """See whether the array before was written over since; of several, the first one."""
+        for key in self._entries[0].path:
+            observation, copied = observation[key], copied[key]
+        if isinstance(observation, np.ndarray) and observation.size:
+            if self._before is not None:
+                was, as_it_was = self._before
+                same = np.may_share_memory(was, observation)
+                self.reuses = same and not np.array_equal(was, as_it_was)
+            self._before = observation, copied
 
 
 def vectorise(build: Callable[[], gymnasium.Env], count: int, kind: str, name: str = "") -> VectorEnv:
@@ -91,7 +115,7 @@ def vectorise(build: Callable[[], gymnasium.Env], count: int, kind: str, name: s
     return Processes(functools.partial(_made, build, os.getpid(), name), count)
 
 
-def _made(build: Callable[[], gymnasium.Env], owner: int, name: str = "") -> gymnasium.Env:
+def _made(build: Callable[[], gymnasium.Env], owner: int, name: str) -> gymnasium.Env:
     """Make a guarded copy. Ctrl-C is for the process `owner`, which will save the run, alone."""
     # Gymnasium makes one there too, to see its spaces.
     if os.getpid() != owner:
@@ -99,11 +123,36 @@ def _made(build: Callable[[], gymnasium.Env], owner: int, name: str = "") -> gym
     return Guarded(build(), name)
 
 
-def guard(envs: VectorEnv) -> None:
-    """Guard the environments of a caller's vector environment, where they are in this process."""
+def guard(envs: VectorEnv, name: str = "") -> VectorEnv:
+    """Guard the environments of a caller's vector environment, where they are in this process.
+
+    Returns:
+        the vector environment to step: another one of the same copies where they show less than before.
+
+    Raises:
+        UsageError: its observations hold a mask, and its copies cannot be reached.
+    """
     if isinstance(envs, SyncVectorEnv):
-        guarded: Any = [env if isinstance(env, Guarded) else Guarded(env) for env in envs.envs]
-        envs.envs = guarded
+        guarded: Any = [env if isinstance(env, Guarded) else Guarded(env, name) for env in envs.envs]
+        if guarded[0].observation_space == envs.single_observation_space:
+            envs.envs = guarded
+            return envs
+        again = [lambda env=env: env for env in guarded]
+        return SyncVectorEnv(again, copy=False, autoreset_mode=envs.autoreset_mode)
+    source = MaskSource.of_spaces(envs.single_observation_space, envs.single_action_space)
+    require(
+        source is None,
+        f"Vector environment '{name}' gives the legal actions in {source and source.where}; expected them"
+        f" in info['{KEY}'] and not in the observation, or a function that makes a single copy.",
+    )
+    return envs
+
+
+def of_copies(envs: VectorEnv, name: str) -> Any:
+    """Return what the first of guarded copies says under `name`; `None` where none is guarded."""
+    if isinstance(envs, SyncVectorEnv):
+        return getattr(envs.envs[0], name, None) if isinstance(envs.envs[0], Guarded) else None
+    return envs.get_attr(name)[0] if isinstance(envs, Processes) else None
 
 
 class Steps:

@@ -306,7 +306,13 @@ def listed(data: Any) -> tuple[Wrapper, ...]:
 
 
 def around(env: Any, wrap: Sequence[Wrapper]) -> Any:
-    """Return one Gymnasium environment with the wrappers of environments around it."""
+    """Return one Gymnasium environment with the wrappers of environments around it.
+
+    A mask is taken out of its observations first: it is no part of what wrappers change.
+    """
+    from qhat.environments.mask_source import mask_in_info
+
+    env = mask_in_info(env)
     for part in wrap:
         if isinstance(part, EnvironmentWrapper):
             env = part.around(env)

@@ -1,0 +1,76 @@
+"""Sentences on what an environment gave: none refuses it, each says what may go wrong, and what to type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from qhat.environments.record import Entry
+
+APART = 1_000.0
+"""Ratio of two entries' largest numbers from which a network sees one of them alone."""
+EXACT = 2**24
+"""Whole numbers up to which float32, what a network computes in, holds each."""
+SMALL, LARGE = 1e-2, 1e3
+"""Largest rewards between which learning rates and supports are at home."""
+
+
+def on_scales(name: str, entries: Sequence[Entry]) -> list[str]:
+    """Say which entries drown others."""
+    known = [entry for entry in entries if 0 < entry.largest < math.inf and entry.dtype != "bool"]
+    if len(known) < 2:
+        return []
+    small, large = (pick(known, key=lambda entry: entry.largest) for pick in (min, max))
+    if large.largest < APART * small.largest:
+        return []
+    return [
+        f"'{name}' gives '{large.name}' up to {large.largest:,.4g} beside '{small.name}' up to"
+        f" {small.largest:,.4g}: a network sees the first alone. Scale them alike in the environment, or"
+        " type --normalise."
+    ]
+
+
+def on_whole_numbers(name: str, entries: Sequence[Entry]) -> list[str]:
+    """Say which whole numbers a network cannot tell apart."""
+    wide = [entry for entry in entries if np.dtype(entry.dtype).kind in "iu" and entry.largest > EXACT]
+    return [
+        f"'{name}' gives {entry.dtype} up to {entry.largest:,.0f}"
+        + (f" in '{entry.name}'" if entry.name else "")
+        + f": float32, which a network computes in, tells whole numbers apart up to {EXACT:,}. Give what"
+        " changes of it: a difference, or a time since the episode began."
+        for entry in wide
+    ]
+
+
+def on_memory(name: str, reuses: bool) -> list[str]:
+    """Say that observations are written over, which a loop of the user's own has to know."""
+    if not reuses:
+        return []
+    return [
+        f"'{name}' writes every observation over the one before: qhat train copies it; a loop of your own"
+        " that keeps one has to copy it too."
+    ]
+
+
+def on_limit(name: str, limit: int | None, lengths: Sequence[int]) -> list[str]:
+    """Say that episodes may never end."""
+    if limit or lengths:
+        return []
+    return [
+        f"'{name}' has no time limit, and none of its episodes ended: an evaluation then plays 100,000"
+        " steps. Give it one: gymnasium.register(..., max_episode_steps=1000)."
+    ]
+
+
+def on_rewards(name: str, low: float, high: float) -> list[str]:
+    """Say that rewards are far from 1, and which factor brings them there."""
+    largest = max(abs(low), abs(high))
+    if not math.isfinite(largest) or largest == 0 or SMALL <= largest <= LARGE:
+        return []
+    factor = 10.0 ** -round(math.log10(largest))
+    return [
+        f"'{name}' gives rewards up to {largest:,.3g} in one step; type --wrap"
+        f" reward_scale:factor={factor:g}: what is learned is scaled, scores are not."
+    ]

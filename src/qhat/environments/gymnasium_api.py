@@ -1,0 +1,129 @@
+"""What Gymnasium expects of `reset` and `step`, and sentences for environments that give something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+
+from qhat.errors import QhatError, require
+
+LIBRARIES = tuple(str(Path(str(file)).parent) for file in (gymnasium.__file__, __file__))
+"""Folders of code that calls environments, and is none."""
+STEP = (
+    "expected observation, reward, terminated, truncated, info (the old gym's done is `terminated`,"
+    " with `truncated` False)"
+)
+RESET = (
+    "expected `def reset(self, *, seed=None, options=None)`, which begins with `super().reset(seed=seed)`"
+    " and returns observation, info"
+)
+
+
+class NoFinalError(QhatError):
+    """An episode ended, and its last observation was not given beside the next one's first."""
+
+
+class Watcher(Protocol):
+    """Sees what a vector environment gives, before it is interpreted."""
+
+    def began(self, observed: Any, who: np.ndarray | None) -> None:
+        """A reset brought `observed`: of the copies `who`, or of all."""
+
+    def stepped(self, observed: Any, reward: Any, terminated: Any, truncated: Any, info: Any) -> None:
+        """A step brought all this."""
+
+
+class MisbehavedError(RuntimeError):
+    """An environment did something that its spaces say it does not; the text begins with a verb."""
+
+
+def require_environment(made: Any, name: str) -> None:
+    """Raise `UsageError` for what is no environment of Gymnasium's, or does not say its spaces."""
+    require(
+        isinstance(made, gymnasium.Env),
+        f"Environment '{name}' is a {type(made).__name__}; expected a subclass of gymnasium.Env: write"
+        f" `class {type(made).__name__}(gymnasium.Env)`.",
+    )
+    for part in ("observation_space", "action_space"):
+        space = getattr(made, part, None)
+        require(
+            isinstance(space, gymnasium.Space),
+            f"Environment '{name}' has the {part} {_brief(space)}; expected one of gymnasium.spaces, such"
+            " as Box(-1.0, 1.0, (4,)) or Discrete(2).",
+        )
+
+
+def is_of_caller(error: Exception) -> bool:
+    """Whether none of the environment's own code was running: its caller did not take what it gave."""
+    trace = error.__traceback__
+    if not isinstance(error, TypeError | ValueError | AssertionError | AttributeError):
+        return False
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(LIBRARIES):
+            return False
+        trace = trace.tb_next
+    return True
+
+
+def reset(env: gymnasium.Env, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """Reset an environment. Raises `MisbehavedError` where it does not do as Gymnasium expects."""
+    try:
+        given = env.reset(**options)
+    except Exception as error:
+        if is_of_caller(error):
+            raise MisbehavedError(
+                f"has a reset that Gymnasium cannot use ({type(error).__name__}: {error}); {RESET}"
+            ) from error
+        raise
+    if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[1], dict):
+        raise MisbehavedError(f"has a reset that returns {_said(given, 2)}; {RESET}")
+    return given
+
+
+def step(env: gymnasium.Env, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+    """Step an environment. Raises `MisbehavedError` where it does not do as Gymnasium expects."""
+    try:
+        given = env.step(action)
+    except Exception as error:
+        if is_of_caller(error):
+            raise MisbehavedError(
+                f"has a step that Gymnasium cannot use ({type(error).__name__}: {error}); {STEP}"
+            ) from error
+        raise
+    if not isinstance(given, tuple) or len(given) != 5 or not isinstance(given[4], dict):
+        raise MisbehavedError(f"has a step that returns {_said(given, 5)}; {STEP}")
+    observation, reward, terminated, truncated, info = given
+    return observation, _number(reward), _flag(terminated), _flag(truncated), info
+
+
+def _said(given: Any, count: int) -> str:
+    """Say what came in place of a tuple."""
+    if isinstance(given, tuple) and len(given) == count:
+        return f"the info {type(given[-1]).__name__}, where a dictionary is expected"
+    return f"{len(given)} values" if isinstance(given, tuple) else f"one {type(given).__name__}"
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _number(reward: Any) -> Any:
+    """Check a reward, which is left as it is."""
+    if np.ndim(reward):
+        raise MisbehavedError(f"gave a reward of shape {np.shape(reward)}, where one number is expected")
+    if np.asarray(reward).dtype.kind not in "biuf":
+        raise MisbehavedError(f"gave the reward {reward!r}, where one number is expected")
+    return reward
+
+
+def _flag(value: Any) -> bool:
+    """Read `terminated` or `truncated`."""
+    if np.ndim(value) or np.asarray(value).dtype.kind not in "biuf":
+        raise MisbehavedError(
+            f"gave {value!r} for terminated or truncated, where True or False is expected"
+        )
+    return bool(value)
