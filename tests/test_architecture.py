@@ -24,7 +24,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("replay",),
     ("heads", "joints", "policies", "bonuses", "targets", "optimisers"),
     ("networks",),
-    ("recipe", "recipes", "presets", "schedules", "config", "arguments"),
+    ("recipe", "recipes", "presets", "labels", "schedules", "config", "arguments"),
     ("learner",),
     ("training",),
     ("waiting_rows", "streams", "acting", "saved_agent", "agent"),

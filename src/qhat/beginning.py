@@ -20,6 +20,7 @@ from qhat.config import TrainConfig
 from qhat.demonstrations.reading import joined, read
 from qhat.environments.base import Spec, laid_out
 from qhat.errors import UsageError
+from qhat.labels import base_of, folder_of, label_of_run
 from qhat.recipe import AXES
 from qhat.run import load_best, spec_from_json, spec_to_json
 from qhat.runs.folder import RunFolder, write_text
@@ -33,8 +34,10 @@ from qhat.training.loop import Loop
 from qhat.training.prefill import prefill
 from qhat.training.state import TrainState
 
-OWN = ("env", "recipe_name", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec")
+OWN = ("env", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec")
 """Settings that a run keeps when it is resumed."""
+CHANGED = ("recipe_name", "steps", "on_nan")
+"""What resuming writes anew: an earlier version let the name disagree with the recipe."""
 
 
 def begin(
@@ -64,7 +67,7 @@ def begin(
         state = _warm_start(config, loop, state, config.init_from)
     if told:
         state = prefill(loop.program, state, joined(told))
-    folder = RunFolder.create(config.run_dir, config.env, config.recipe_name)
+    folder = RunFolder.create(config.run_dir, config.env, folder_of(config.recipe_name))
     held.enter_context(sole(folder.path))
     folder.describe({**config.to_json(), "spec": spec_to_json(spec)})
     folder.start_tables()
@@ -82,7 +85,7 @@ def _resume(
     wanted = {**config.to_json(), "spec": spec_to_json(spec)}
     for name in OWN:
         if written.get(name) != wanted[name]:
-            other = _difference(name, written.get(name), wanted[name])
+            other = _difference(name, written, wanted)
             raise UsageError(
                 f"Run '{folder.path}' was trained with {other}; resuming takes the run's own settings, with"
                 " only --steps changed."
@@ -105,7 +108,7 @@ def _resume(
     folder.rewind(at * config.recipe.num_envs)
     write_text(
         folder.config,
-        json.dumps({**written, "steps": config.steps, "on_nan": config.on_nan}, indent=2) + "\n",
+        json.dumps({**written, **{name: wanted[name] for name in CHANGED}}, indent=2) + "\n",
     )
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, at)
     if not loop.environment.snapshots:
@@ -155,14 +158,18 @@ def _forgiven(loop: Loop | HostLoop, state: TrainState, keys: Array) -> TrainSta
     return eqx.tree_at(lambda whole: whole.seeds.guard.what, state, jnp.zeros_like(met, jnp.int32))
 
 
-def _difference(name: str, own: Any, wanted: Any) -> str:
+def _difference(name: str, run: dict[str, Any], config: dict[str, Any]) -> str:
     """Say which setting is another one, and both of its values where they are short."""
-    if name == "recipe" and isinstance(own, dict):
+    own, wanted = run.get(name), config[name]
+    if name == "recipe":
+        labels = label_of_run(run), config["recipe_name"]
+        if base_of(labels[0]) != base_of(labels[1]):
+            return f"recipe {labels[0]} and not {labels[1]}"
         name = next(key for key in (*wanted, *own) if own.get(key) != wanted.get(key))
         own, wanted = (_part(name, recipe.get(name)) for recipe in (own, wanted))
     if isinstance(own, dict | list) or isinstance(wanted, dict | list):
         return f"another {name}"
-    return f"{name.removesuffix('_name')} {own} and not {wanted}"
+    return f"{name} {own} and not {wanted}"
 
 
 def _part(axis: str, value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,12 +14,14 @@ from qhat.environments import options, wrappers
 from qhat.environments.wrappers import Wrapper
 from qhat.errors import require
 from qhat.files import brief
-from qhat.presets import NAME, preset_of, read_preset
+from qhat.labels import chosen, label_of, recipe_of, require_named
+from qhat.observations import Observations
+from qhat.presets import preset_of, read_preset
 from qhat.recipe import Recipe
-from qhat.recipes import DEFAULT, get
+from qhat.recipes import DEFAULT
 
-NAMED = re.compile(r"\w[\w .+-]{0,99}")
-"""What a recipe's name is made of: it names a folder."""
+BY_NAME = Recipe()
+"""Stands for the recipe that `recipe_name` names; it is known by being this very object."""
 COPIES = 1_000_000
 """Environments of all seeds together, beyond which a number is no batch."""
 OPTIONS = tyro.constructors.PrimitiveConstructorSpec(
@@ -40,11 +41,10 @@ class TrainConfig:
     env: tyro.conf.Positional[str]
     """Environment id; `qhat envs` lists them."""
     recipe_name: Annotated[str, tyro.conf.arg(name="recipe")] = DEFAULT
-    """Name of the recipe that the settings began from."""
-    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(
-        default_factory=lambda: get(DEFAULT)
-    )
-    """The algorithm, resolved."""
+    """Algorithm to train (see `qhat recipes`)."""
+    # Alone it chooses the recipe. Beside one it is replaced by the label of that value (qhat.labels).
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = BY_NAME
+    """The algorithm as a value. A name is taken too; none is the recipe of `recipe_name`."""
     env_kwargs: Annotated[Mapping[str, Any], OPTIONS] = dataclasses.field(default_factory=dict)
     """Options of the environment's constructor, for example `gravity=-5.0`; values are JSON or text."""
     wrap: tuple[Wrapper, ...] = ()
@@ -86,20 +86,54 @@ class TrainConfig:
     track: str | None = None
     """Tell a service of the numbers too: wandb, mlflow or trackio (docs/tracking.md)."""
 
+    def __post_init__(self) -> None:
+        """Resolve the recipe, and call it what it is.
+
+        Raises:
+            UsageError: a name that is no recipe's.
+        """
+        recipe = self.recipe
+        if recipe is BY_NAME:
+            recipe = recipe_of(self.recipe_name, self.env)
+        elif isinstance(recipe, str):
+            recipe = recipe_of(recipe, self.env)
+        elif not self.resume:
+            # A run from an earlier version may have any name, and goes on under its label.
+            require_named(self.recipe_name)
+        object.__setattr__(self, "recipe", recipe)
+        # The command line's defaults have no environment yet.
+        if isinstance(recipe, Recipe) and isinstance(self.env, str):
+            object.__setattr__(self, "recipe_name", label_of(recipe, self.env, steps=self.steps))
+
+    def fitted(self, recipe: Recipe, shape: tuple[int, ...], layout: Observations | None) -> TrainConfig:
+        """Return it with the recipe that observations and steps make of its own, and that one's label."""
+        config = dataclasses.replace(self, recipe=recipe)
+        label = label_of(recipe, self.env, shape, layout, self.steps)
+        object.__setattr__(config, "recipe_name", label)
+        return config
+
     @staticmethod
     def of(env: str, preset_file: Path | str | None = None, **settings: Any) -> TrainConfig:
         """Return what an environment is trained with: its preset, if it has one, and `settings`.
 
         Args:
             preset_file: in place of its preset, one that `qhat tune` wrote.
-            settings: fields to change.
+            settings: fields to change; `recipe="dqn"` and `recipe_name="dqn"` are the same.
+
+        Raises:
+            UsageError: a recipe that is not known, or two.
         """
+        values, defaults = chosen(settings, env), {}
         if preset_file is not None:
-            settings = {**read_preset(Path(preset_file)).settings(), **settings}
+            require(
+                "recipe_name" not in settings and not isinstance(settings.get("recipe"), str),
+                "preset_file has no meaning with the name of a recipe: either says where the settings are"
+                " from; leave one out.",
+            )
+            defaults = read_preset(Path(preset_file)).settings()
         elif preset := preset_of(env):
-            own = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
-            settings = {"recipe_name": NAME, **own, **settings}
-        return TrainConfig(env, **settings)
+            defaults = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
+        return TrainConfig(env, **{**defaults, **values})
 
     def validate(self) -> TrainConfig:
         """Return self, or raise `UsageError` for the first value that has no meaning."""
@@ -154,11 +188,10 @@ class TrainConfig:
     def _validate_types(self) -> None:
         """Raise `UsageError` for what a parser would not have let through."""
         require(isinstance(self.env, str), f"env is {brief(self.env)}; expected an id.")
-        good = isinstance(self.recipe_name, str) and NAMED.fullmatch(self.recipe_name) is not None
-        require(good, f"--recipe is {brief(self.recipe_name)}; expected a name of letters and digits.")
         require(
             isinstance(self.recipe, Recipe),
-            f"recipe is {brief(self.recipe)}; expected a Recipe, as qhat.recipes.get('dqn') returns.",
+            f"recipe is {brief(self.recipe)}; expected a name, or a Recipe as qhat.recipes.get('dqn')"
+            " returns.",
         )
         good = isinstance(self.seed, int) and not isinstance(self.seed, bool)
         require(good, f"--seed is {brief(self.seed)}; expected a whole number.")

@@ -79,7 +79,7 @@ def train(
         progress: called a few times a second at most.
         should_stop: asked between compiled calls; when true the run saves and stops.
         trackers: told of the numbers of metrics.csv and eval.csv, beside those that the settings name.
-        settings: fields of `TrainConfig` to change, for example `seeds=8`.
+        settings: fields of `TrainConfig` to change, for example `seeds=8` or `recipe="rainbow"`.
 
     Raises:
         UsageError: a value without meaning; nothing was written.
@@ -119,7 +119,7 @@ class _Session:
         self.tracking = tracking
         self.judge, self.spec = judge, spec_of_run(config, environment.spec)
         self.program = program_of(config.recipe, self.spec, config.wrap, config.on_nan == "stop")
-        self.config = config = dataclasses.replace(config, recipe=self.program.recipe)
+        self.config = config = config.fitted(self.program.recipe, self.spec.shape, self.spec.layout)
         if isinstance(environment, HostEnvironment):
             self.loop = HostLoop(self.program, environment)
         else:

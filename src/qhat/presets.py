@@ -26,7 +26,7 @@ from qhat.replay.samplers import Prioritised
 from qhat.targets import Hard, Soft
 
 NAME = "preset"
-"""What a run says in place of a recipe's name."""
+"""What the recipe of an environment's preset is called there."""
 
 TUNING_SEEDS = 2_000
 """Settings of presets are chosen on seeds from here on, so that scores are reported on seeds below it."""
@@ -34,13 +34,17 @@ SEEN_SEEDS = 100
 """Seeds below this were looked at while the default recipe and the presets of dm_control were chosen."""
 
 
-def chosen_on(recipe_name: str, env: str) -> tuple[range, ...]:
-    """Return the seeds by which a recipe's settings were chosen in an environment: no score is of these."""
+def chosen_on(recipe: str, env: str) -> tuple[range, ...]:
+    """Return the seeds by which a recipe's settings were chosen in an environment: no score is of these.
+
+    Args:
+        recipe: a recipe's name, or `preset`.
+    """
     seen = (range(SEEN_SEEDS),)
-    if recipe_name == NAME:
+    if recipe == NAME:
         return (range(TUNING_SEEDS, 2**31), *(seen if env in CONTROL else ()))
     # Its ablation was on these (docs/default-recipe.md).
-    return (*seen, range(1_000, 1_020)) if (recipe_name, env) == (DEFAULT, "CartPole-v1") else ()
+    return (*seen, range(1_000, 1_020)) if (recipe, env) == (DEFAULT, "CartPole-v1") else ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from qhat.environments.own import Own, adopt, judge_of, name_of, spec_of
 from qhat.environments.reference import reference_builder
 from qhat.errors import near_miss, require
 from qhat.evaluation import Judge
+from qhat.labels import chosen
 
 
 def configured(
@@ -31,8 +32,9 @@ def configured(
         config is None or not isinstance(env, str) or config.env == env,
         f"env is '{env}' and config.env '{config.env if config else ''}'; expected the same.",
     )
-    config = TrainConfig.of(name) if config is None else config
-    return dataclasses.replace(config, env=name, **settings)
+    if config is None:
+        return TrainConfig.of(name, **settings)
+    return dataclasses.replace(config, env=name, **chosen(settings, name))
 
 
 @dataclasses.dataclass(frozen=True)

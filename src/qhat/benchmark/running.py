@@ -31,7 +31,7 @@ NOTES = "benchmark.json"
 """In a run folder: how long it was trained, and how it was judged."""
 FOLDER = re.compile(r"seeds-(\d{1,10})-(\d{1,10})")
 """Of a task's runs: the first and the last seed."""
-SAME = ("env", "recipe_name", "env_kwargs", "wrap", "steps", "seeds", "seed", "eval_every", "eval_episodes")
+SAME = ("env", "env_kwargs", "wrap", "steps", "seeds", "seed", "eval_every", "eval_episodes")
 """Settings that make two runs the same, beside the recipe."""
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from qhat.cli.parsing import read
+from qhat.labels import label_of_run
 from qhat.report.plot import plot_progress, require_format
 from qhat.runs.curves import read_clock, read_run
 from qhat.runs.folder import RunFolder
@@ -40,7 +41,7 @@ def run(words: Sequence[str]) -> int:
         at = f"step {int(reached[0]):,} of {steps:,}"
         print(f"'{folder.path}' was last evaluated at {at}; that part is drawn.", file=sys.stderr)
     clock = read_clock(folder.path) if told.axis == "seconds" else None
-    title = f"{config['env']} · {config.get('recipe_name', 'recipe')} · {len(episodes)} seed(s)"
+    title = f"{config['env']} · {label_of_run(config)} · {len(episodes)} seed(s)"
     plot_progress(episodes, evaluations, title, out, clock=clock)
     print(out)
     return 0

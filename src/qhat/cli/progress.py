@@ -15,6 +15,7 @@ from rich.table import Table
 from qhat.cli.train import _Stop
 from qhat.config import TrainConfig
 from qhat.environments.catalogue import Entry
+from qhat.labels import base_of, label_of_run
 from qhat.presets import NAME as PRESET
 from qhat.report.reading import CLIPPED
 from qhat.runs.folder import RunFolder
@@ -27,11 +28,17 @@ WIDE = 110
 def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float) -> dict[str, Any]:
     """Train with a live progress line on stderr; return what `--json` prints."""
     console = Console(stderr=True, highlight=False)
+    label = config.recipe_name
+    if config.resume:
+        assert config.run_dir is not None
+        # Of the observations that chose its torso.
+        run_config = RunFolder.open(config.run_dir).read_config()
+        label = label_of_run({**run_config, "recipe": config.recipe})
     console.print(
-        f"[bold]{config.env}[/] ({entry.backend}) · recipe [bold]{config.recipe_name}[/] ·"
+        f"[bold]{config.env}[/] ({entry.backend}) · recipe [bold]{label}[/] ·"
         f" {config.seeds} seed{'s' * (config.seeds > 1)} × {config.steps:,} steps"
     )
-    if config.recipe_name == PRESET:
+    if base_of(label) == PRESET:
         console.print(
             "The settings were searched for this task (docs/presets.md); --recipe qhat takes general ones."
         )
@@ -91,7 +98,7 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
     outcome = {
         "run": str(run.folder.path),
         "env": config.env,
-        "recipe": config.recipe_name,
+        "recipe": label_of_run(run.folder.read_config()),
         "interrupted": interrupted,
         "seconds": round(seconds, 2),
         **run.summary(),

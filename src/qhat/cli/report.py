@@ -118,7 +118,7 @@ def _outcome(one: Any) -> dict[str, Any]:
     return {
         "run": str(one.facts.folder.path),
         "env": one.facts.env,
-        "recipe": one.facts.recipe_name,
+        "recipe": one.facts.label,
         "score": measured.score.to_json() if measured.score else None,
         "diagnosis": _plain(dataclasses.asdict(measured.diagnosis)) if measured.diagnosis else None,
         "effective": _plain(list(measured.effective)),

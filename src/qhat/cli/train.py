@@ -24,6 +24,8 @@ from qhat.demonstrations.sources import require_readable
 from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
 from qhat.errors import blaming, require
+from qhat.labels import base_of, recipe_of, require_label
+from qhat.presets import NAME as PRESET
 from qhat.presets import preset_of, read_preset
 from qhat.recipe import AXES, Recipe
 from qhat.runs.folder import RunFolder
@@ -101,7 +103,10 @@ def _read(words: Sequence[str]) -> Train:
     if (path := value_of(words, "--preset")) is not None:
         return read(Train, words, "train", default=_from_file(words, Path(path)))
     told = read(Train, words, "train", default=_defaults(words))
-    if value_of(words, "--recipe") or told.resume or preset_of(told.env) is None:
+    name = value_of(words, "--recipe")
+    if name == PRESET:
+        recipe_of(name, told.env)
+    if name not in (None, PRESET) or told.resume or preset_of(told.env) is None:
         return told
     defaults = TrainConfig.of(told.env)
     fields = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
@@ -181,11 +186,18 @@ def _defaults(words: Sequence[str]) -> Train:
         kept = {key: value for key, value in written.items() if key in names and value is not None}
         for name in ("init_from", "demos"):
             kept.pop(name, None)
+        called = kept.pop("recipe_name", recipes.DEFAULT)
         with blaming(f"'{opened.config}'"):
+            require_label(called)
             kept |= {"recipe": Recipe.from_json(written["recipe"]), "run_dir": opened.path}
             kept |= {"wrap": wrappers.listed(written["wrap"]), "resume": False}
             defaults = Train(**kept)
             defaults.validate()
-        return defaults
+        name = value_of(words, "--recipe")
+        if name in (None, base_of(called), base_of(defaults.recipe_name)):
+            return defaults
+        # Another name is another recipe, which resuming refuses unless the flags make it the run's again.
+        return dataclasses.replace(defaults, recipe=recipe_of(name, defaults.env))
     name = value_of(words, "--recipe") or recipes.DEFAULT
-    return Train(env=env, recipe_name=name, recipe=recipes.get(name))
+    recipe = recipes.get(recipes.DEFAULT if name == PRESET else name)
+    return Train(env=env, recipe_name=name, recipe=recipe)

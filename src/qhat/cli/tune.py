@@ -19,6 +19,7 @@ from qhat.environments.catalogue import find
 from qhat.environments.extras import installed
 from qhat.environments.wrappers import Wrapper
 from qhat.errors import UsageError, require
+from qhat.labels import folder_of
 from qhat.recipes import get
 from qhat.tuning.space import space_of
 
@@ -89,7 +90,8 @@ def run(words: Sequence[str]) -> int:
     from qhat.cli.studying import Studying
 
     command = shlex.join(["qhat", "tune", *_without(words, ("--study", "--json"))])
-    folder = told.study or Path("runs") / "tune" / re.sub(r"[^\w.+-]", "-", told.env) / base.recipe_name
+    place = (re.sub(r"[^\w.+-]", "-", told.env), folder_of(base.recipe_name))
+    folder = told.study or Path("runs", "tune", *place)
     session = Studying(base, space, folder, command)
     outcome = session.run(
         told.trials, told.timeout, told.top, range(FINAL, FINAL + told.final_seeds), told.episodes

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from qhat.comparison.reading import Entrant
 from qhat.environments.scales import SCALES
 from qhat.errors import ranges, require
+from qhat.labels import base_of
 from qhat.presets import TUNING_SEEDS, chosen_on
 
 
@@ -75,7 +76,7 @@ def _require_common(task: Task) -> None:
 
 
 def _labelled(runs: Sequence[Entrant]) -> dict[str, list[Entrant]]:
-    """Return the runs by recipe and settings; one recipe with several settings goes by its folders."""
+    """Return the runs by recipe and settings; one recipe of two starts has its folders too."""
     by_settings: dict[tuple[str, str], list[Entrant]] = {}
     for run in runs:
         by_settings.setdefault((run.recipe, run.settings), []).append(run)
@@ -84,7 +85,9 @@ def _labelled(runs: Sequence[Entrant]) -> dict[str, list[Entrant]]:
     # Folders of the same name get their parents' too.
     for depth in range(1, 100):
         labels = [
-            recipe if names.count(recipe) == 1 else "/".join(own[0].path.resolve().parts[-depth:])
+            recipe
+            if names.count(recipe) == 1
+            else f"{recipe} ({'/'.join(own[0].path.resolve().parts[-depth:])})"
             for (recipe, _), own in by_settings.items()
         ]
         if len(set(labels)) == len(labels):
@@ -115,11 +118,18 @@ def seeds_told(tasks: Iterable[Task]) -> list[str]:
     told = f"Seeds {ranges(seed for run in runs for seed in run.seeds)}."
     warnings = []
     for run in runs:
-        used = chosen_on(run.recipe, run.reference)
+        base = base_of(run.recipe)
+        used = chosen_on(base, run.reference)
         if overlap := [seed for seed in run.seeds if any(seed in own for own in used)]:
             warnings.append(
-                f"Warning: '{run.path}' has seeds {ranges(overlap)}, by which the settings of {run.recipe}"
+                f"Warning: '{run.path}' has seeds {ranges(overlap)}, by which the settings of {base}"
                 " were chosen: its score flatters it. Report other seeds, such as --seed 100."
+            )
+        elif base != run.recipe and (tuned := [seed for seed in run.seeds if seed >= TUNING_SEEDS]):
+            warnings.append(
+                f"Warning: '{run.path}' has seeds {ranges(tuned)}, on which `qhat tune` chooses settings:"
+                f" if it chose those of {run.recipe}, the score flatters them. Report other seeds, such as"
+                " --seed 100."
             )
     if warnings:
         return [told, *warnings]

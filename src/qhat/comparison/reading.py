@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qhat.axis import spell
-from qhat.config import COPIES, NAMED
+from qhat.config import COPIES
 from qhat.environments.options import check, write_words
 from qhat.environments.wrappers import listed
 from qhat.errors import UsageError, blaming, require
 from qhat.files import brief
+from qhat.labels import label_of_run, require_label, value_of
 from qhat.runs.curves import Clock, Evaluations, read_clock, read_evaluations
 from qhat.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from qhat.run import Run  # Opening one takes JAX.
 
-SETTINGS = ("recipe", "demos", "init_from")
-"""What decides how a run learns; the rest is how long, and on which seeds."""
+SETTINGS = ("demos", "init_from")
+"""What decides how a run learns, beside its recipe; the rest is how long, and on which seeds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Entrant:
     reference: str
     """Its name alone; empty where options make it another task."""
     recipe: str
+    """Its label, which follows from the recipe's value."""
     settings: str
     """All of what decides how it learns, as JSON."""
     budget: int
@@ -108,9 +110,8 @@ def _read(folder: RunFolder, run: Run | None, timed: bool) -> Entrant:
         num_envs = _whole(config["recipe"], "num_envs")
         wrap = [spell(part) for part in listed(config["wrap"])]
         options = check(config["env_kwargs"])
-        recipe = config.get("recipe_name", "recipe")
-        good = isinstance(recipe, str) and NAMED.fullmatch(recipe) is not None
-        require(good, f"recipe_name is {brief(recipe)}; expected letters and digits.")
+        require_label(config.get("recipe_name", "recipe"))
+        recipe = value_of(config["recipe"])
     # Twins of one environment are scored in the same reference.
     name = str(config["spec"].get("reference") or config["env"])
     env = ", ".join([name, *write_words(options), *wrap])
@@ -123,8 +124,10 @@ def _read(folder: RunFolder, run: Run | None, timed: bool) -> Entrant:
         run=run,
         env=env,
         reference=name if not options and not wrap else "",
-        recipe=recipe,
-        settings=json.dumps({name: config.get(name) for name in SETTINGS}, sort_keys=True),
+        recipe=label_of_run(config),
+        settings=json.dumps(
+            {**{name: config.get(name) for name in SETTINGS}, "recipe": recipe}, sort_keys=True
+        ),
         budget=budget,
         num_envs=num_envs,
         first_seed=first,

@@ -19,6 +19,7 @@ from qhat.exporting import parity
 from qhat.exporting.meaning import MOST_NAMES, Meaning, meaning_of
 from qhat.exporting.network import Exported, Op
 from qhat.exporting.rollout import builder_of
+from qhat.labels import label_of_run
 from qhat.observations import Observations
 from qhat.run import Run
 
@@ -64,7 +65,7 @@ def describe(
     """Write policy.json, but for what the rollouts will have seen, and the files."""
     run, spec = request.run, request.run.spec
     config = run.folder.read_config()
-    recipe = str(config.get("recipe_name", "recipe"))
+    recipe = label_of_run(config)
     source = run.folder.path.resolve().parts[-3:]
     kind = "joints" if actions.commands is not None else "multi_discrete" if actions.vector else "discrete"
     period = meaning.period if request.control_period is None else request.control_period

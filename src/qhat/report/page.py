@@ -135,11 +135,11 @@ def _together(runs: Sequence[Told]) -> Html:
     for env in dict.fromkeys(told.facts.env for told in runs):
         parts.append(tag("h3", env))
         own = [told.facts for told in runs if told.facts.env == env]
-        names = [facts.recipe_name for facts in own]
+        names = [facts.label for facts in own]
         lines = []
         for facts in own:
             if facts.evaluated is not None:
-                name = facts.recipe_name
+                name = facts.label
                 name += f" ({facts.folder.path})" if names.count(name) > 1 else ""
                 lines.append(curves.of_evaluations(facts.evaluated, name, len(lines), each=False))
         if lines:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import math
 from collections.abc import Iterator, Mapping
@@ -15,10 +16,8 @@ import numpy as np
 from qhat.arguments import read_layout
 from qhat.errors import UsageError
 from qhat.files import brief, open_plain, read_json, read_text
-from qhat.presets import NAME as PRESET
-from qhat.presets import preset_of
-from qhat.recipe import Recipe
-from qhat.recipes import RECIPES
+from qhat.labels import base_of, label_of_run, recipe_of
+from qhat.recipe import HORIZON, Recipe
 from qhat.report.plot import Evaluations
 from qhat.runs.folder import EVALUATIONS, METRICS, RunFolder
 
@@ -67,7 +66,7 @@ class Facts:
     recipe: Recipe | None
     """`None` where it has parts from outside the package, or is damaged."""
     baseline: Recipe | None
-    """What the run's recipe began from; `None` where nothing of that name is known."""
+    """The named recipe that the run's is nearest to; `None` where the two cannot be compared."""
     system: Mapping[str, Any]
     command: str
     """As it was started; empty where that is not known."""
@@ -85,13 +84,19 @@ class Facts:
     def env(self) -> str:
         return str(self.config["env"])
 
+    @functools.cached_property
+    def label(self) -> str:
+        """What its recipe is called, by the recipe's value."""
+        return label_of_run({**self.config, **({"recipe": self.recipe} if self.recipe else {})})
+
     @property
-    def recipe_name(self) -> str:
-        return str(self.config.get("recipe_name", "recipe"))
+    def base(self) -> str:
+        """The named recipe that its own is, or is nearest to."""
+        return base_of(self.label)
 
     @property
     def title(self) -> str:
-        return f"{self.env} · {self.recipe_name}"
+        return f"{self.env} · {self.label}"
 
     @property
     def seeds(self) -> int:
@@ -155,20 +160,18 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def baseline_of(config: Mapping[str, Any], recipe: Recipe | None) -> Recipe | None:
-    """Return the recipe that the run's own began from, with the torso that its observations get."""
-    name, preset = config.get("recipe_name"), preset_of(config["env"])
-    told = (
-        preset.recipe if name == PRESET and preset else RECIPES.get(name) if isinstance(name, str) else None
-    )
+    """Return the named recipe that the run's is nearest to, with what its observations make of it."""
     shape, dtype = config["spec"].get("shape"), str(config["spec"].get("dtype"))
-    if told is None or recipe is None or not isinstance(shape, list):
+    if recipe is None or not isinstance(shape, list):
         return None
     if not all(type(size) is int for size in shape):
         return None
+    base = recipe_of(base_of(label_of_run({**config, "recipe": recipe})), config["env"])
     try:
-        return told.fitted(tuple(shape), read_layout(config["spec"].get("layout"), tuple(shape), dtype))
+        layout = read_layout(config["spec"].get("layout"), tuple(shape), dtype)
     except (KeyError, TypeError, ValueError):
         return None
+    return base.scheduled(recipe.learning_rate_steps or HORIZON).fitted(tuple(shape), layout)
 
 
 def rows_of(path: Path, columns: tuple[str, ...]) -> Iterator[list[str]]:

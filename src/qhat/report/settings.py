@@ -24,17 +24,18 @@ def typed(words: str, line: str) -> Html:
 
 
 def configuration(facts: Facts) -> Html:
-    """Every setting, with those marked that are not the recipe's own."""
+    """Every setting, with those marked that the nearest named recipe has not."""
     rows = list(_settings(facts))
     changed = [row for row in rows if row[3]]
-    origin = "the preset's" if facts.recipe_name == PRESET else f"those of the recipe {facts.recipe_name}"
+    origin = "the preset's" if facts.base == PRESET else f"those of the recipe {facts.base}"
     known = facts.baseline is not None
     parts: list[Html] = []
     if not known:
         parts.append(
             tag(
                 "p",
-                f"No recipe '{facts.recipe_name}' is known here that the settings could be compared with.",
+                f"The settings are not compared with those of {facts.base}: this version cannot read all of"
+                " them.",
             )
         )
     if changed:

@@ -44,8 +44,8 @@ def words_of(facts: Facts) -> list[str]:
     words = ["qhat", "train", facts.env, "--steps", str(facts.steps), "--seeds", str(facts.seeds)]
     if facts.baseline is None:
         words += ["--recipe", DEFAULT]
-    elif facts.recipe_name != PRESET:
-        words += ["--recipe", facts.recipe_name]
+    elif facts.base != PRESET:
+        words += ["--recipe", facts.base]
     for name, value in (*_of_the_recipe(facts.recipe, facts.baseline), *_of_the_run(facts, wrap)):
         flag = name.replace("_", "-")
         if isinstance(value, bool):
@@ -57,7 +57,7 @@ def words_of(facts: Facts) -> list[str]:
 
 def default_of(facts: Facts, name: str) -> Any:
     """Return what a setting of `OF_A_RUN` is where nothing is said of it."""
-    preset = preset_of(facts.env) if facts.recipe_name == PRESET else None
+    preset = preset_of(facts.env) if facts.base == PRESET else None
     if preset and name in PRESETS_OWN:
         return getattr(preset, name)
     fields = {field.name: field.default for field in dataclasses.fields(TrainConfig)}

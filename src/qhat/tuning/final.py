@@ -67,7 +67,7 @@ def judge(
     Raises:
         Interrupted: `should_stop` was true; the run can be gone on with.
     """
-    names = ("recipe_name", "steps", "eval_every", "eval_episodes", "env_kwargs", "wrap")
+    names = ("steps", "eval_every", "eval_episodes", "env_kwargs", "wrap")
     settings = {name: getattr(base, name) for name in names}
     task = Task(base.env, len(seeds), {**settings, "recipe": own.recipe}, first=seeds[0])
     folder = study.path / "final" / own.name
