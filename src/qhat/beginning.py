@@ -161,7 +161,7 @@ def _forgiven(loop: Loop | HostLoop, state: TrainState, keys: Array) -> TrainSta
 def _difference(name: str, run: dict[str, Any], config: dict[str, Any]) -> str:
     """Say which setting is another one, and both of its values where they are short."""
     own, wanted = run.get(name), config[name]
-    if name == "recipe":
+    if name == "recipe" and isinstance(own, dict):
         labels = label_of_run(run), config["recipe_name"]
         if base_of(labels[0]) != base_of(labels[1]):
             return f"recipe {labels[0]} and not {labels[1]}"

@@ -76,7 +76,8 @@ def label_of(
 def label_of_run(config: Mapping[str, Any]) -> str:
     """Return what the composition of a run's config.json is called, whatever name stands there."""
     recipe, env, spec = config.get("recipe"), config.get("env"), config.get("spec")
-    shape = spec.get("shape") if isinstance(spec, Mapping) else None
+    spec = spec if isinstance(spec, Mapping) else {}
+    shape = spec.get("shape")
     known = isinstance(shape, list | tuple) and all(type(size) is int for size in shape)
     try:
         layout = Observations.from_json(spec["layout"]) if known and spec.get("layout") else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -26,6 +26,7 @@ class NoFinalError(QhatError):
     """An episode ended, and its last observation was not given beside the next one's first."""
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Sees what a vector environment gives, before it is interpreted."""
 
