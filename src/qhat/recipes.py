@@ -107,7 +107,7 @@ chapter_per = replace(chapter_double, sampler=Prioritised())
 chapter_rainbow_per = replace(chapter_rainbow, sampler=Prioritised())
 
 # What we would recommend to a friend; why each part is there: docs/default-recipe.md.
-qhat = replace(dqn, policy=Double(), n_step=10, n_step_cut=True, paper="")
+qhat = replace(dqn, policy=Double(), n_step=3, n_step_cut=True, paper="")
 
 # The chapter's Rainbow (Double + dueling + PER) with the settings above.
 rainbow_lite = replace(qhat, merge=Dueling(), sampler=Prioritised())
