@@ -138,8 +138,9 @@ def test_resume_goes_on_with_the_runs_own_settings(run_folder: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["step"] == 1000
     assert "going on at step 800." in done.stderr
-    assert "  ε 0.856, ends at 0.82 with the run; 0.1 would be at step 5,000\n" in done.stderr
-    assert "- ε 0.82, where the run ends" in (copy / "README.md").read_text()
+    # A tenth of the 800 steps that the run was begun for.
+    assert "  ε 0.1 since step 80\n" in done.stderr
+    assert "- ε 0.1 since step 80" in (copy / "README.md").read_text()
 
 
 @pytest.mark.parametrize("harm", ["truncate", "flip", "foreign", "manifest", "nothing"])
@@ -219,7 +220,7 @@ def test_resuming_as_another_recipe_is_refused(run_folder: Path) -> None:
     words = ("--resume", "--recipe", "dqn", "--steps", "900", "--run-dir", str(run_folder))
     done = qhat("train", "CartPole-v1", *words)
     assert done.returncode == 2
-    assert "recipe qhat and not dqn" in done.stderr
+    assert "recipe qhat + hidden 16, learning_starts 50 and not dqn" in done.stderr
     assert (run_folder / "config.json").read_bytes() == before
 
 

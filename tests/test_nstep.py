@@ -307,3 +307,46 @@ def test_rows_that_are_not_real_are_not_stored():
 @pytest.mark.parametrize("dtype", ["uint8", "bool", "float32"])
 def test_observations_are_stored_as_their_own_dtype(dtype: str):
     assert replay.Ring.empty(2, 5, (3, 3), dtype, Actions((2,))).observation.dtype == jnp.dtype(dtype)
+
+
+def cut_by_hand(episode: list[Move], index: int, n: int, greedy: set[int]) -> tuple:
+    """A step that is not there yet is not greedy: the return ends before it."""
+    total, discount = 0.0, 1.0
+    for at in range(index, min(index + n, len(episode))):
+        move = episode[at]
+        if at > index and move.observation not in greedy:
+            return total, discount, move.observation
+        total += discount * move.reward
+        discount *= GAMMA
+        if move.terminated or move.truncated:
+            return total, 0.0 if move.terminated else discount, move.successor
+    return total, discount, episode[min(index + n, len(episode)) - 1].successor
+
+
+def test_a_return_is_cut_before_the_first_later_action_that_is_not_greedy() -> None:
+    """Rewards after an exploratory action belong to no greedy policy: summed, they bias the value."""
+    world, n = World(2, seed=5, resets=True), 4
+    ring = replay.Ring.empty(2, 128, (2,), "float32", Actions((5, 3)), marks_greedy=True)
+    for _ in range(80):
+        marked = dataclasses.replace(ring, greedy=jnp.ones(ring.size, bool))
+        ring, slots, starts = store(marked, world.step())
+        written = np.asarray(slots)[np.asarray(starts)]
+        assert not np.asarray(ring.greedy)[written[written < ring.size]].any(), "not before a look at it"
+    ring = dataclasses.replace(ring, greedy=jnp.zeros(ring.size, bool))
+    stored = np.flatnonzero(np.asarray(ring.kind) != NOTHING)
+    marks = np.random.default_rng(1).random(stored.size) < 0.7
+    ring = replay.mark(ring, jnp.asarray([*stored, ring.size]), jnp.asarray([*marks, True]))
+    observation = np.asarray(ring.observation)[:, 0].astype(int)
+    greedy = {int(observation[slot]) for slot, mark in zip(stored, marks, strict=True) if mark}
+    window, successor = jax.tree.map(np.asarray, view_all(ring, n))
+    by_start = {m.observation: (e, i) for env in world.episodes for e in env for i, m in enumerate(e)}
+    lengths = set()
+    for slot in stored:
+        episode, index = by_start[int(observation[slot])]
+        total, discount, last = cut_by_hand(episode, index, n, greedy)
+        assert window.complete[slot]
+        np.testing.assert_allclose(window.reward[slot], total, atol=1e-5)
+        np.testing.assert_allclose(window.discount[slot], discount, rtol=1e-5)
+        np.testing.assert_array_equal(successor[slot], [last, -last])
+        lengths.add(int(window.length[slot]))
+    assert lengths == {1, 2, 3, 4}

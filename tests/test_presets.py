@@ -42,7 +42,7 @@ def test_the_command_line_takes_it_and_what_is_said_beside_it(tmp_path: Path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     config, said = json.loads((tmp_path / "run" / "config.json").read_text()), done.stderr
-    assert config["recipe_name"] == "preset"
+    assert config["recipe_name"] == "preset + hidden 8"
     assert config["recipe"]["hidden"] == [8]
     assert config["recipe"]["n_step"] == PRESETS["Acrobot-v1"].recipe.n_step
     assert "docs/presets.md" in said

@@ -15,6 +15,7 @@ from qhat.actions import Actions
 from qhat.config import TrainConfig
 from qhat.exploration import EpsilonGreedy
 from qhat.learner import Learner
+from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
 from qhat.schedules import schedules
 
@@ -70,3 +71,18 @@ def test_no_schedule_depends_on_the_total():
     """Else a run of more steps would not go on as one that was begun with as many."""
     short, long = (TrainConfig.of("CartPole-v1", steps=steps) for steps in (1_000, 900_000))
     assert short.recipe == long.recipe
+
+
+def test_schedules_follow_the_run() -> None:
+    """A short run is not all exploration, and a long one explores for longer."""
+    for steps, explores, starts in ((5_000, 500, 100), (50_000, 5_000, 1_000), (1_000_000, 100_000, 1_000)):
+        recipe = recipes.get(recipes.DEFAULT).scheduled(steps)
+        assert isinstance(recipe.explore, EpsilonGreedy)
+        assert (recipe.explore.steps, recipe.learning_starts) == (explores, starts)
+        assert recipe.learning_rate_steps == steps
+        assert recipe.scheduled(7) == recipe, "what has its numbers keeps them"
+
+
+def test_a_number_of_ones_own_does_not_follow_the_run() -> None:
+    own = Recipe(explore=EpsilonGreedy(steps=70), learning_starts=30, learning_rate_steps=11)
+    assert own.scheduled(1_000_000) == own

@@ -298,7 +298,8 @@ def upgraded(data: Mapping[str, Any], whose: str = "A recipe") -> dict[str, Any]
     Args:
         whose: the file it is from, for errors.
     """
-    values = dict(data)
+    # Of runs that knew no cut, which is none.
+    values = {"n_step_cut": False, **data}
     if "adam_epsilon" in values:
         # Of 0.1.0's first runs, which knew no other optimiser.
         require(
