@@ -113,7 +113,7 @@ class Agent:
         """Return the action for `observation`; the greedy one unless `explore`.
 
         Args:
-            mask: the legal actions, as Gymnasium's `info["action_mask"]`; entry i is the action `start + i`.
+            mask: the legal actions, as Gymnasium's `info["action_mask"]`; entry i is action `start + i`.
 
         Returns:
             the environment's own action: an `int`, or an array of the space's type and shape.

@@ -28,7 +28,7 @@ class Policy:
 
         Args:
             observation: an array as the training saw it: after `--wrap`, dictionaries as one vector.
-            mask: the legal actions, as Gymnasium's `info["action_mask"]`; entry i is the action `start + i`.
+            mask: the legal actions, as Gymnasium's `info["action_mask"]`; entry i is action `start + i`.
 
         Returns:
             the environment's own action: an `int` for `Discrete`, else an array of the space's type and
