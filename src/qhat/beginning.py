@@ -17,9 +17,11 @@ from qhat.axis import from_json, spell
 from qhat.config import TrainConfig
 from qhat.demonstrations.reading import joined, read
 from qhat.environments.base import Spec
-from qhat.errors import UsageError
+from qhat.environments.catalogue import is_from_python, marked
+from qhat.environments.own import from_python
+from qhat.errors import UsageError, blaming
 from qhat.recipe import AXES
-from qhat.run import load_best, spec_to_json
+from qhat.run import load_best, spec_from_json, spec_to_json
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.lock import sole
 from qhat.runs.manifest import read_about
@@ -74,6 +76,12 @@ def _resume(
 ) -> tuple[RunFolder, TrainState, dict[str, Any]]:
     written = folder.read_config()
     wanted = {**config.to_json(), "spec": spec_to_json(spec)}
+    if is_from_python(spec.id) and not is_from_python(written["env"]):
+        # A run from before there were marks; from now on it has one.
+        written |= {
+            "env": marked(written["env"]),
+            "spec": spec_to_json(from_python(_spec(folder, written))),
+        }
     for name in OWN:
         if written.get(name) != wanted[name]:
             other = _difference(name, written.get(name), wanted[name])
@@ -107,6 +115,17 @@ def _resume(
     if written.get("on_nan") != config.on_nan:
         state = _forgiven(loop, state, keys)
     return folder, state, best
+
+
+def _spec(folder: RunFolder, written: dict[str, Any]) -> Spec:
+    with blaming(f"'{folder.config}'"):
+        return spec_from_json(written["spec"])
+
+
+def step_reached(config: TrainConfig) -> int:
+    """Return the step of the run's last checkpoint."""
+    assert config.run_dir is not None
+    return read_about(RunFolder.open(config.run_dir).last())["step"]
 
 
 def owned(state: TrainState) -> TrainState:
