@@ -17,7 +17,7 @@ from qhat.axis import from_json, spell
 from qhat.config import TrainConfig
 from qhat.demonstrations.reading import joined, read
 from qhat.environments.base import Spec
-from qhat.environments.catalogue import is_from_python, marked
+from qhat.environments.catalogue import is_from_python, marked, require_made_by_id
 from qhat.environments.own import from_python
 from qhat.errors import UsageError, blaming
 from qhat.recipe import AXES
@@ -123,9 +123,17 @@ def _spec(folder: RunFolder, written: dict[str, Any]) -> Spec:
 
 
 def step_reached(config: TrainConfig) -> int:
-    """Return the step of the run's last checkpoint."""
+    """Return the step of the last checkpoint of the run to go on with.
+
+    Raises:
+        UsageError: its environment was handed over from Python, and an id was given.
+    """
     assert config.run_dir is not None
-    return read_about(RunFolder.open(config.run_dir).last())["step"]
+    folder = RunFolder.open(config.run_dir)
+    if not is_from_python(config.env):
+        how = f"it again in Python: qhat.train(env, run_dir='{folder.path}', resume=True)"
+        require_made_by_id(folder.read_config()["env"], how)
+    return read_about(folder.last())["step"]
 
 
 def owned(state: TrainState) -> TrainState:
