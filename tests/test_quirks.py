@@ -4,7 +4,6 @@ A diagnosis by another code path raises where training explains, and refuses wha
 """
 
 import shlex
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from qhat.environments.catalogue import find
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.own import adopt
-from qhat.environments.probe import Findings, require_sound
+from qhat.environments.probe import Findings
 from qhat.errors import QhatError, UsageError
 from qhat.masks import read_mask
 

@@ -19,7 +19,9 @@ from qhat.axis import from_json, spell
 from qhat.config import TrainConfig
 from qhat.demonstrations.reading import joined, read
 from qhat.environments.base import Spec, laid_out
-from qhat.errors import UsageError
+from qhat.environments.catalogue import is_from_python, marked, require_made_by_id
+from qhat.environments.own import from_python
+from qhat.errors import UsageError, blaming
 from qhat.labels import base_of, folder_of, label_of_run
 from qhat.recipe import AXES
 from qhat.run import load_best, spec_from_json, spec_to_json
@@ -83,6 +85,12 @@ def _resume(
     written = folder.read_config()
     written["spec"] = spec_to_json(spec_from_json(written.get("spec")).completed(spec))
     wanted = {**config.to_json(), "spec": spec_to_json(spec)}
+    if is_from_python(spec.id) and not is_from_python(written["env"]):
+        # A run from before there were marks; from now on it has one.
+        written |= {
+            "env": marked(written["env"]),
+            "spec": spec_to_json(from_python(_spec(folder, written))),
+        }
     for name in OWN:
         if written.get(name) != wanted[name]:
             other = _difference(name, written, wanted)
@@ -133,6 +141,33 @@ def spec_of_run(config: TrainConfig, spec: Spec) -> Spec:
     for note in spec.layout.notes(spec.id, config.recipe.normalise) if spec.layout else ():
         warnings.warn(note, UserWarning, stacklevel=2)
     return spec
+
+
+def _spec(folder: RunFolder, written: dict[str, Any]) -> Spec:
+    with blaming(f"'{folder.config}'"):
+        return spec_from_json(written["spec"])
+
+
+def horizon_of(config: TrainConfig) -> int:
+    """Return the environment steps that schedules are made for: a run that is resumed keeps its own."""
+    if not config.resume:
+        return config.steps
+    assert config.run_dir is not None
+    return RunFolder.open(config.run_dir).read_config()["recipe"]["learning_rate_steps"]
+
+
+def step_reached(config: TrainConfig) -> int:
+    """Return the step of the last checkpoint of the run to go on with.
+
+    Raises:
+        UsageError: its environment was handed over from Python, and an id was given.
+    """
+    assert config.run_dir is not None
+    folder = RunFolder.open(config.run_dir)
+    if not is_from_python(config.env):
+        how = f"it again in Python: qhat.train(env, run_dir='{folder.path}', resume=True)"
+        require_made_by_id(folder.read_config()["env"], how)
+    return read_about(folder.last())["step"]
 
 
 def owned(state: TrainState) -> TrainState:

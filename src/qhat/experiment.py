@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,26 +17,24 @@ import numpy as np
 
 from qhat import devices
 from qhat.axis import spell
-from qhat.beginning import begin, kept, spec_of_run
+from qhat.beginning import begin, horizon_of, kept, spec_of_run, step_reached
 from qhat.config import TrainConfig
-from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.own import Own, name_of
 from qhat.errors import QhatError
-from qhat.evaluation import Cut, Judge, player_of
+from qhat.evaluation import Cut, Judge, Telling, cut_of, player_of
 from qhat.learner import Metrics
 from qhat.memory import REST, give_back, nbytes, require_memory, resident
 from qhat.run import Run, program_of
 from qhat.runs.card import card
 from qhat.runs.failure import attempt, stop
 from qhat.runs.faults import Faults, require_finite
-from qhat.runs.folder import RunFolder, write_text
-from qhat.runs.manifest import read_about
+from qhat.runs.folder import write_text
 from qhat.runs.pieces import Pieces
 from qhat.runs.progress import Progress
 from qhat.runs.saving import require_space, save
 from qhat.runs.tables import episode_rows, evaluation_rows, has_row, progress_rows, speed
-from qhat.stage import configured, is_python, staged
+from qhat.stage import Stage, configured, is_python, no_limit, staged
 from qhat.statistics import mean_of_finite
 from qhat.tracking import Tracker, Tracking, trackers_of
 from qhat.training.host import HostLoop
@@ -93,13 +92,13 @@ def train(
     tracking = Tracking([*trackers_of(config), *trackers])
     devices.prepare(devices.devices_for(config.seeds), spare=is_python(env, config))
     shards = devices.dividing(config.seeds, len(jax.local_devices()))
-    since = _step_reached(config) if config.resume else 0
-    config = dataclasses.replace(config, recipe=config.recipe.scheduled(_horizon(config)))
+    since = step_reached(config) if config.resume else 0
+    config = dataclasses.replace(config, recipe=config.recipe.scheduled(horizon_of(config)))
     with (
         staged(env, config, judge, shards, since) as stage,
         contextlib.ExitStack() as held,
     ):
-        session = _Session(config, stage.environment, stage.judge, shards, held, tracking)
+        session = _Session(config, stage, shards, held, tracking)
         return session.run(progress, should_stop)
 
 
@@ -109,15 +108,18 @@ class _Session:
     def __init__(
         self,
         config: TrainConfig,
-        environment: Environment | HostEnvironment,
-        judge: Judge,
+        stage: Stage,
         devices: int,
         held: contextlib.ExitStack,
         tracking: Tracking,
     ):
         self.started = time.perf_counter()
         self.tracking = tracking
-        self.judge, self.spec = judge, spec_of_run(config, environment.spec)
+        self.judge, environment = stage.judge, stage.environment
+        self.spec = spec_of_run(config, stage.spec)
+        self.longest = cut_of(stage.limit, config.eval_every, config.steps)
+        if not stage.limit:
+            warnings.warn(no_limit(stage, self.longest), stacklevel=3)
         self.program = program_of(config.recipe, self.spec, config.wrap, config.on_nan == "stop")
         self.config = config = config.fitted(self.program.recipe, self.spec.shape, self.spec.layout)
         if isinstance(environment, HostEnvironment):
@@ -126,6 +128,7 @@ class _Session:
             self.loop = Loop(self.program, environment, devices)
         keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
         self.should_stop: Callable[[], bool] = lambda: False
+        self.tell = Telling(lambda _: None)
         self._prepare(jax.eval_shape(self.loop.init, keys))
         self.folder, self.state, self.best = begin(config, self.loop, self.spec, keys, held)
         give_back()
@@ -140,7 +143,7 @@ class _Session:
         )
         self.evaluating = time.perf_counter()
         self.score = self.evaluation = math.nan
-        self.broken, self.clipped, self.stopped = 0, 0.0, False
+        self.broken, self.cut, self.clipped, self.stopped = 0, 0, 0.0, False
         self.failure: Exception | None = None
         self.epsilon = float(config.recipe.explore.epsilon(jnp.int32(0)))
 
@@ -153,7 +156,9 @@ class _Session:
         self.advance = self.loop.compile(min(LONGEST_CALL, *self.marks, self.end), shape)
         weights = self.loop.zeros(shape.seeds.learner.online)
         told = (self.program.learner, self.judge, config.eval_episodes, config.seeds)
-        self.play = player_of(*told, self._cuts_evaluation, weights)
+        self.play = player_of(
+            *told, self._cuts_evaluation, weights, self.longest, lambda *where: self.tell(*where)
+        )
         give_back()
         self.memory = resident() + REST + self._require_room(shape, self.advance.workspace)
 
@@ -193,6 +198,8 @@ class _Session:
             elapsed = time.perf_counter() - self.started
             self.stopped = self._is_over() or self.faults.halted.all()
             due = at % marks[0] == 0 or at == end
+            done = (at * E, time.perf_counter() - self.started, loss, rate)
+            self.tell = Telling(lambda words, done=done: progress(self._progress(*done, words)))
             if due:
                 self._evaluate(at)
                 self.stopped |= self._is_over()
@@ -284,7 +291,7 @@ class _Session:
             return
         give_back()
         returns = played.returns
-        self.evaluation = float(returns.mean())
+        self.evaluation, self.cut = float(returns.mean()), int(played.cut.sum())
         rows = evaluation_rows(step, played, self.spec.actions.commands is not None)
         self.folder.append(self.folder.evaluations, rows)
         self.tracking.rows(rows, "evaluation")
@@ -318,7 +325,7 @@ class _Session:
         save(self.folder, step, trees, self.best["weights"], about, self.config.keep, same)
         self.pieces.saved(self.folder.checkpoints / str(step), self.state)
 
-    def _progress(self, step: int, elapsed: float, loss: float, rate: float) -> Progress:
+    def _progress(self, step: int, elapsed: float, loss: float, rate: float, playing: str = "") -> Progress:
         return Progress(
             step=step,
             steps=self.config.steps,
@@ -332,20 +339,9 @@ class _Session:
             faults=tuple(self.faults.sentences),
             steps_per_second=rate,
             torso=spell(self.config.recipe.torso),
+            playing=playing,
+            cut=self.cut,
         )
-
-
-def _horizon(config: TrainConfig) -> int:
-    """Return the environment steps that schedules are made for: a run that is resumed keeps its own."""
-    if not config.resume:
-        return config.steps
-    assert config.run_dir is not None
-    return RunFolder.open(config.run_dir).read_config()["recipe"]["learning_rate_steps"]
-
-
-def _step_reached(config: TrainConfig) -> int:
-    assert config.run_dir is not None
-    return read_about(RunFolder.open(config.run_dir).last())["step"]
 
 
 def _done(log: Log, count: int) -> Log:

@@ -28,12 +28,14 @@ class Played(NamedTuple):
     """Sum over the steps of |Δ command|, mean over the joints, in the environment's units."""
     broken: Any
     """1 where a number that was not finite ended the episode; it counts with what it had until then."""
+    cut: Any
+    """1 where the evaluation ended before the episode did; it counts with what it had until then."""
 
     @staticmethod
     def nothing(shape: tuple[int, ...], factors: int, xp: Any) -> Played:
         """Before the first step of `shape` copies."""
         zeros, whole = xp.zeros(shape, "float32"), xp.zeros(shape, "int32")
-        return Played(zeros, whole, whole, whole, xp.zeros((*shape, factors), "int32"), zeros, whole)
+        return Played(zeros, whole, whole, whole, xp.zeros((*shape, factors), "int32"), zeros, whole, whole)
 
     def add(
         self,
@@ -71,7 +73,12 @@ class Played(NamedTuple):
             saturated,
             moved,
             broken,
+            self.cut,
         )
+
+    def ended(self, playing: Bool[Any, "*lead E"]) -> Played:
+        """Return it as it is at the end; what is still `playing` was cut."""
+        return self._replace(cut=np.asarray(playing).astype("int32"))
 
     def success_rate(self, axis: int | None = None) -> Any:
         """Share of the attempts that succeeded, over `axis` or all; NaN where there was none."""

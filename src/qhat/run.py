@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from qhat.arguments import read_layout, read_space
 from qhat.axis import AxisValue, spell
 from qhat.environments import wrappers
 from qhat.environments.base import Environment, Spec
+from qhat.environments.catalogue import require_made_by_id
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.options import check
@@ -24,7 +25,7 @@ from qhat.environments.own import Own, judge_of, spec_of
 from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.wrappers import Wrapper
 from qhat.errors import UsageError, blaming, require
-from qhat.evaluation import play_compiled, play_hosted, play_seeds
+from qhat.evaluation import Telling, play_compiled, play_hosted, play_seeds
 from qhat.policy import Policy
 from qhat.recipe import Recipe
 from qhat.runs.folder import RunFolder
@@ -72,6 +73,7 @@ class Run:
         seed: int = 1_000_000,
         env: str | Own | None = None,
         options: Mapping[str, Any] | None = None,
+        progress: Callable[[str], None] = lambda _: None,
     ) -> Score:
         """Play fresh greedy episodes with every seed's policy, in the reference where there is one.
 
@@ -84,13 +86,16 @@ class Run:
                 stand around it too.
             options: of the environment's constructor, in place of the run's own; another `env` has none of
                 the run's.
+            progress: told how far it is, where that takes more than two seconds.
         """
         require(episodes >= 1, f"episodes is {episodes}; expected 1 or more.")
         weights = self.weights(which)
         seeds = jax.tree.leaves(weights)[0].shape[0]
         if options is None:
             options = self.options if env is None else {}
-        bins = self.spec.actions.choices
+        bins, tell = self.spec.actions.choices, Telling(progress)
+        if env is None:
+            self.require_made_by_id("it again, as qhat.evaluate(run, env=...)")
         if env is None or isinstance(env, str):
             task: dict[str, Any] = {"options": options, "wrap": self.wrap}
             spec = spec_of(env or self.spec.id, **task, bins=bins)
@@ -105,14 +110,23 @@ class Run:
         learner, commanded = self.program.learner, self.spec.actions.commands is not None
         if isinstance(judge, HostEnvironment):
             try:
-                return Score.of_played(spec.id, play_hosted(learner, weights, judge), commanded)
+                return Score.of_played(spec.id, play_hosted(learner, weights, judge, tell=tell), commanded)
             finally:
                 judge.close()
         if isinstance(judge, Environment):
-            played = play_compiled(learner, judge)(weights, jax.random.key(seed))
+            played = play_compiled(learner, judge, tell=tell)(weights, jax.random.key(seed))
             return Score.of_played(spec.id, played, commanded)
         first = [seed + index * episodes for index in range(seeds)]
-        return Score.of_played(spec.id, play_seeds(learner, weights, judge, episodes, first), commanded)
+        played = play_seeds(learner, weights, judge, episodes, first, tell=tell)
+        return Score.of_played(spec.id, played, commanded)
+
+    def require_made_by_id(self, how: str) -> None:
+        """Raise `UsageError` where the run's environment was handed over from Python.
+
+        Args:
+            how: what to do instead.
+        """
+        require_made_by_id(self.spec.id, how)
 
     def summary(self) -> dict[str, Any]:
         """Return the last checkpoint's step, each seed's best own evaluation and its step, which halted.

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 from gymnasium.vector import VectorEnv
 
 from qhat.config import TrainConfig
-from qhat.environments.base import Environment
-from qhat.environments.catalogue import find
+from qhat.environments import limits
+from qhat.environments.base import Environment, Spec
+from qhat.environments.catalogue import find, is_from_python
+from qhat.environments.contract import require_contract
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
-from qhat.environments.own import Own, adopt, judge_of, name_of, spec_of
-from qhat.environments.reference import reference_builder
+from qhat.environments.own import Own, adopt, from_python, judge_of, name_of, spec_of
+from qhat.environments.reference import make_reference, reference_builder
 from qhat.errors import near_miss, require
-from qhat.evaluation import Judge
+from qhat.evaluation import LONGEST_EPISODE, Judge
 from qhat.labels import chosen
 
 
@@ -43,6 +46,10 @@ class Stage:
 
     environment: Environment | HostEnvironment
     judge: Judge
+    spec: Spec
+    """The environment's, marked where it was handed over from Python."""
+    limit: int
+    """Steps after which the judge's episodes are cut by itself; 0 where it does not say so."""
 
 
 @contextlib.contextmanager
@@ -55,8 +62,9 @@ def staged(
         devices: over which the seeds are spread.
         since: step that the run goes on from.
     """
-    stage = _stage(env, config, judge, devices, since)
-    made = stage.environment
+    # What is handed over is looked at before anything is made of it.
+    looked = require_contract(env) if isinstance(env, Environment) else 0
+    made, player = _stage(env, config, judge, devices, since)
     try:
         require(
             made.num_envs == config.recipe.num_envs,
@@ -65,14 +73,30 @@ def staged(
         )
         if judge is not None:
             spec_of(judge, wrap=(), bins=made.spec.actions.choices).require_fits(made.spec)
-        yield stage
+        limit = looked if judge is None and isinstance(env, Environment) else _limit(player)
+        yield Stage(made, player, made.spec if isinstance(env, str) else from_python(made.spec), limit)
     finally:
-        for each in (made, stage.judge):
+        for each in (made, player):
             if isinstance(each, HostEnvironment) and not isinstance(env, HostEnvironment | VectorEnv):
                 each.close()
 
 
-def _stage(env: str | Own, config: TrainConfig, judge: Judge | None, devices: int, since: int) -> Stage:
+def _limit(judge: Judge) -> int:
+    """Steps after which what plays the evaluations cuts episodes by itself; 0 where it declares none."""
+    if isinstance(judge, Environment | HostEnvironment):
+        if not is_from_python(judge.spec.id, judge.spec.backend):
+            return judge.spec.limit or LONGEST_EPISODE
+        return require_contract(judge) if isinstance(judge, Environment) else judge.spec.limit
+    made = (functools.partial(make_reference, judge) if isinstance(judge, str) else judge)()
+    try:
+        return limits.declared_by(made)
+    finally:
+        made.close()
+
+
+def _stage(
+    env: str | Own, config: TrainConfig, judge: Judge | None, devices: int, since: int
+) -> tuple[Environment | HostEnvironment, Judge]:
     numbers = range(config.seed, config.seed + config.seeds)
     num_envs, hosted = config.recipe.num_envs, (config.vector, config.env_timeout, config.env_restarts)
     task: dict[str, Any] = {"options": config.env_kwargs, "wrap": config.wrap}
@@ -88,15 +112,28 @@ def _stage(env: str | Own, config: TrainConfig, judge: Judge | None, devices: in
             " training's episodes. Expected judge=, another one.",
         )
         player = judge or judge_of(env, config.wrap)
-        return Stage(adopt(env, num_envs, numbers, since, *hosted, config.wrap, bins), player)
+        return adopt(env, num_envs, numbers, since, *hosted, config.wrap, bins), player
     made = make_any(env, num_envs, numbers, devices, since, *hosted, **task, bins=bins)
     if judge is not None:
-        return Stage(made, judge)
+        return made, judge
     if isinstance(made, HostEnvironment) and made.spec.reference:
-        return Stage(made, reference_builder(made.spec, **task))
+        return made, reference_builder(made.spec, **task)
     # Other episodes than the training's, whose seeds are numbered from 0.
     judges = range(2**31 + config.seed, 2**31 + config.seed + config.seeds)
-    return Stage(made, make_any(env, config.eval_episodes, judges, since=since, **task, bins=bins))
+    return made, make_any(env, config.eval_episodes, judges, since=since, **task, bins=bins)
+
+
+def no_limit(stage: Stage, cut: int) -> str:
+    """Say what becomes of evaluations in an environment without a time limit."""
+    how = "gymnasium.wrappers.TimeLimit(env, N) sets one"
+    if isinstance(stage.judge, Environment):
+        how = "Spec(..., limit=N) declares one"
+    elif not is_from_python(stage.spec.id):
+        how = "--env-kwargs max_episode_steps=N sets one"
+    return (
+        f"'{stage.spec.id}' declares no time limit: the run's own evaluations cut an episode after {cut:,}"
+        f" steps, and say how many they cut. {how}; a larger --eval-every plays longer ones."
+    )
 
 
 def is_python(env: str | Own, config: TrainConfig) -> bool:

@@ -13,7 +13,7 @@ import tyro
 from qhat.cli.parsing import read, values_of
 from qhat.config import OPTIONS
 from qhat.environments import options
-from qhat.environments.catalogue import find
+from qhat.environments.catalogue import find, require_made_by_id
 from qhat.errors import require
 from qhat.runs.folder import RunFolder
 
@@ -50,6 +50,12 @@ def run(words: Sequence[str]) -> int:
     folder = RunFolder.open(told.run)
     folder.checkpoint(told.checkpoint)
     written = folder.read_config()
+    if told.env is None:
+        require_made_by_id(
+            written["env"],
+            f"it again in Python: qhat.evaluate('{told.run}', env=...); or an id that makes it, as --env"
+            " gym:MODULE:ID",
+        )
     kwargs = told.env_kwargs
     if kwargs is None:
         kwargs = {} if told.env else written.get("env_kwargs", {})
@@ -58,7 +64,8 @@ def run(words: Sequence[str]) -> int:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
-    with console.status(f"playing {told.episodes} episodes per seed"):
+    words = f"playing {told.episodes} episodes per seed"
+    with console.status(words) as status:
         from qhat import devices
 
         devices.prepare(1)
@@ -66,7 +73,10 @@ def run(words: Sequence[str]) -> int:
         from qhat.run import Run
 
         opened = Run.open(told.run)
-        score = opened.evaluate(told.episodes, told.checkpoint, told.seed, told.env, kwargs)
+        score = opened.evaluate(
+            told.episodes, told.checkpoint, told.seed, told.env, kwargs,
+            progress=lambda far: status.update(f"{words}: {far}"),
+        )  # fmt: skip
     if told.json:
         print(json.dumps(score.to_json()))
         return 0
@@ -99,6 +109,11 @@ def run(words: Sequence[str]) -> int:
         print(
             f"  broken     {score.broken} of the episodes broke off at a number that was not finite; they"
             " count with what they had until then"
+        )
+    if score.cut:
+        print(
+            f"  cut        {score.cut} of the {score.episodes * len(score.per_seed)} episodes were not over"
+            f" after {score.cut_at:,} steps and were cut there: they count with what they had until then"
         )
     if missing:
         print(f"  the reference {reference} was not played: pip install 'qhat[{missing}]'")

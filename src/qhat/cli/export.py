@@ -12,6 +12,7 @@ from typing import Annotated
 import tyro
 
 from qhat.cli.parsing import read
+from qhat.environments.catalogue import require_made_by_id
 from qhat.errors import require
 from qhat.exporting import require_installed
 from qhat.exporting.ros2 import require_robot, write_package
@@ -61,6 +62,7 @@ def run(words: Sequence[str]) -> int:
     folder.last()
     folder.checkpoint(told.checkpoint)
     config = folder.read_config()
+    require_made_by_id(config["env"], f"it again in Python: qhat.export('{told.run}', env=...)")
     if told.ros2:
         require_robot(config["env"])
     if told.web:

@@ -13,6 +13,7 @@ import tyro
 from qhat.cli.parsing import read, values_of
 from qhat.config import OPTIONS
 from qhat.environments import options
+from qhat.environments.catalogue import require_made_by_id
 from qhat.errors import require
 from qhat.runs.folder import RunFolder
 
@@ -58,8 +59,14 @@ def run(words: Sequence[str]) -> int:
         told.video is None or told.video.suffix == ".mp4",
         f"--video is '{told.video}'; expected a file that ends in .mp4.",
     )
-    RunFolder.open(told.run).last()
-    RunFolder.open(told.run).checkpoint(told.checkpoint)
+    folder = RunFolder.open(told.run)
+    folder.last()
+    folder.checkpoint(told.checkpoint)
+    require_made_by_id(
+        folder.read_config()["env"],
+        f"it again in Python: qhat.play('{told.run}', env=make), with a function that makes a Gymnasium"
+        " environment of render_mode='rgb_array'",
+    )
 
     from rich.console import Console
 

@@ -56,7 +56,7 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
         console=console,
         transient=False,
     )
-    interrupted, clipped, broken, told = False, 0.0, 0, 0
+    interrupted, clipped, broken, cut, told = False, 0.0, 0, 0, 0
     with bar, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: console.print(
             f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True
@@ -64,14 +64,14 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
         task = bar.add_task("train", total=config.steps, words="compiling (a few seconds, once)")
 
         def tell(now: experiment.Progress) -> None:
-            nonlocal clipped, broken, told
+            nonlocal clipped, broken, cut, told
             if (
                 config.recipe.torso.name == "auto"
                 and now.torso not in ("mlp", "auto")
                 and not bar.tasks[task].completed
             ):
                 console.print(f"torso [bold]{now.torso}[/], for pictures (--torso says another)")
-            clipped, broken = now.clipped, now.broken
+            clipped, broken, cut = now.clipped, now.broken, now.cut
             for sentence in now.faults[told:]:
                 bar.console.print(f"[yellow]warning:[/] {escape(sentence)}", soft_wrap=True)
             told = len(now.faults)
@@ -87,6 +87,13 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
             f"[yellow]warning:[/] {clipped:.1%} of the targets' mass lay beyond the support of"
             f" {name} at the end, and was counted as its outermost atoms; values there are too small."
             f" Give it a wider one: --head {name}:v_min=LOW,v_max=HIGH."
+        )
+    if cut:
+        console.print(
+            f"[yellow]warning:[/] the last evaluation cut {cut:,} of its"
+            f" {config.eval_episodes * config.seeds:,} episodes, which were not over; they count with what"
+            " they had until then (column cut of eval.csv).",
+            soft_wrap=True,
         )
     if broken:
         console.print(
@@ -128,6 +135,8 @@ def _words(now: Any, narrow: bool) -> str:
     def number(value: float) -> str:
         return "–" if math.isnan(value) else f"{value:.1f}"
 
+    if now.playing:
+        return f"step {now.step:,} · evaluating: {now.playing}"
     if narrow:
         return f"step {now.step:,} · greedy {number(now.evaluation)} · {now.steps_per_second:,.0f} steps/s"
     return (

@@ -15,6 +15,8 @@ from qhat.errors import UsageError, near_miss
 
 BACKENDS = ("qhat", "gymnax", "envpool", "gym")
 """Where environments come from, the fastest first: a bare id means the first that has it."""
+PYTHON = "own:"
+"""What the ids of environments that were handed over from Python begin with: no id makes those again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,33 @@ def entries() -> tuple[Entry, ...]:
     return (*OWN, *GYMNAX, *_envpool())
 
 
+def marked(env_id: str) -> str:
+    """Return the id of an environment that was handed over from Python."""
+    return env_id if env_id.startswith(PYTHON) else PYTHON + env_id
+
+
+def is_from_python(env_id: str, backend: Any = None) -> bool:
+    """Whether an environment was handed over from Python.
+
+    Args:
+        backend: what its spec calls it. Older runs have no mark, but a backend that is none of ours.
+    """
+    return env_id.startswith(PYTHON) or (isinstance(backend, str) and backend not in BACKENDS)
+
+
+def require_made_by_id(env_id: str, how: str) -> None:
+    """Raise `UsageError` for an environment that was handed over from Python: whatever else has its id, no
+    other implementation plays in its place.
+
+    Args:
+        how: what to do instead.
+    """
+    if is_from_python(env_id):
+        raise UsageError(
+            f"Environment '{env_id}' was handed over from Python, and no id makes it again; expected {how}."
+        )
+
+
 def find(env_id: str, options: Mapping[str, Any] | None = None) -> Entry:
     """Return the entry of an id that can be trained on: `LunarLander-v3`, `envpool:CartPole-v1`.
 
@@ -103,11 +132,7 @@ def find(env_id: str, options: Mapping[str, Any] | None = None) -> Entry:
 def _named(env_id: str, options: Mapping[str, Any]) -> Entry:
     first, colon, rest = env_id.partition(":")
     prefix, name = (first, rest) if first in BACKENDS else ("", env_id)
-    if first == "own":
-        raise UsageError(
-            f"Environment '{env_id}' was handed over from Python, not by an id; expected it again, as"
-            " evaluate(run, env=...) or train(env, ...)."
-        )
+    require_made_by_id(env_id, "it again, as qhat.train(env, ...) or qhat.evaluate(run, env=...)")
     if colon and not prefix and near_miss(first, BACKENDS):
         raise UsageError(
             f"Environment '{env_id}' names backend '{first}'; expected one of {', '.join(BACKENDS)}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from gymnasium.vector import VectorEnv
 from qhat.actions import BINS
 from qhat.environments import gymnasium_api
 from qhat.environments.base import Environment, Spec
+from qhat.environments.catalogue import marked
 from qhat.environments.gymnasium_env import SECONDS, GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
@@ -97,9 +99,9 @@ def judge_of(env: Own, wrap: Sequence[Wrapper] = ()) -> Environment | Callable[[
 
 
 def name_of(env: Own) -> str:
-    """What the run calls it: an `Environment`'s own id, else `own:` and its id or the name of its class."""
+    """What the run calls it: `own:` and its id or the name of its class."""
     if isinstance(env, Environment | HostEnvironment):
-        return env.spec.id
+        return marked(env.spec.id)
     if not isinstance(env, gymnasium.Env | VectorEnv) and callable(env):
         made: Any = env()
         gymnasium_api.require_environment(made, getattr(env, "__name__", "env"))
@@ -107,7 +109,12 @@ def name_of(env: Own) -> str:
         made.close()
         return name
     spec = getattr(env, "spec", None)
-    return f"own:{getattr(spec, 'id', None) or type(getattr(env, 'unwrapped', env)).__name__}"
+    return marked(getattr(spec, "id", None) or type(getattr(env, "unwrapped", env)).__name__)
+
+
+def from_python(spec: Spec) -> Spec:
+    """Mark a spec: no id makes its environment, and nothing else scores it."""
+    return dataclasses.replace(spec, id=marked(spec.id), reference=None)
 
 
 def spec_of(
@@ -123,4 +130,4 @@ def spec_of(
         made = adopt(env, 1, wrap=wrap, bins=bins)
     if isinstance(made, HostEnvironment) and not isinstance(env, HostEnvironment):
         made.close()
-    return made.spec
+    return made.spec if isinstance(env, str) else from_python(made.spec)

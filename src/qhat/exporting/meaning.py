@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 
 from qhat.environments.base import Spec
+from qhat.environments.catalogue import is_from_python
 from qhat.environments.wrappers import ActionRepeat, Wrapper
 from qhat.errors import QhatError, UsageError
 from qhat.observations import Observations
@@ -73,6 +74,10 @@ def meaning_of(
     size = int(np.prod(frame))
     told = dict(getattr(env, "metadata", None) or {})
     known = KNOWN.get(spec.id.rpartition(":")[2].rpartition("/")[2].rpartition("-v")[0], ((), ()))
+    home = type(getattr(env, "unwrapped", None)).__module__
+    if is_from_python(spec.id) and not home.startswith("gymnasium."):
+        # Another environment, though it has the id.
+        known = ((), ())
     names = _texts(told.get("observation_names"), size) or _named(env, spec, size)
     units = _texts(told.get("observation_units"), size)
     if names is None and len(known[0]) == size:

@@ -118,8 +118,11 @@ def copies_of(run: Run, count: int, seed: int, env: Own | None = None) -> Copies
         env: in place of the run's own id; what was trained in from Python has to be handed over again.
     """
     spec, bins = run.spec, run.spec.actions.choices
+    if env is None:
+        run.require_made_by_id("it again, as qhat.export(run, env=...)")
     build = builder_of(run, env)
     if isinstance(build, Environment):
+        build.spec.require_fits(spec)
         made: Any = build
     elif build is not None:
         made = GymnasiumEnvironment.of(spec.id, build, count, (seed,), bins=bins, stack=spec.stack)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from qhat.environments.catalogue import is_from_python
 from qhat.policies import Greedy
 from qhat.report.reading import Facts
 from qhat.report.spelling import words_of
@@ -47,9 +48,16 @@ def again(facts: Facts, *changes: str) -> str:
 
 
 def on(facts: Facts, *changes: str) -> str:
-    """Return the command that goes on with the run."""
+    """Return the command that goes on with the run; empty where only Python can."""
+    if is_from_python(facts.env):
+        return ""
     where = ["--resume", "--run-dir", str(facts.folder.path)]
     return shlex.join(["qhat", "train", facts.env, *where, *changes])
+
+
+def doctor(facts: Facts) -> str:
+    """Return the command that looks at the environment; empty where no id makes it."""
+    return "" if is_from_python(facts.env) else shlex.join(["qhat", "doctor", facts.env])
 
 
 def calmer(facts: Facts) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shlex
 from collections.abc import Sequence
 
 import numpy as np
 
 from qhat.exploration import EpsilonGreedy
 from qhat.replay.samplers import Prioritised
-from qhat.report.advice import again, calmer, on, steadier
+from qhat.report.advice import again, calmer, doctor, on, steadier
 from qhat.report.measure import Measured
 from qhat.report.reading import CLIPPED, Facts
 from qhat.statistics import iqm
@@ -51,6 +50,7 @@ def findings(facts: Facts, measured: Measured) -> list[Finding]:
     """Make every check; the worst come first."""
     told = [
         _scored(facts, measured),
+        _cut(facts, measured),
         _interval(facts, measured),
         _overestimation(facts, measured),
         _collapse(facts),
@@ -78,7 +78,21 @@ def _scored(facts: Facts, measured: Measured) -> Finding | None:
         return None
     return Finding(
         "Score", WARNING, f"{broken} of the score's episodes broke off at a number that was not finite.",
-        "They count with what they had until then.", shlex.join(["qhat", "doctor", facts.env]),
+        "They count with what they had until then.", doctor(facts),
+    )  # fmt: skip
+
+
+def _cut(facts: Facts, measured: Measured) -> Finding | None:
+    score = measured.score
+    if score is None or not score.cut:
+        return None
+    sets = "" if facts.config.get("env_kwargs") else again(facts, "--env-kwargs", "max_episode_steps=1000")
+    return Finding(
+        "Length", WARNING,
+        f"{score.cut:,} of the score's {score.episodes * len(score.per_seed):,} episodes were cut after"
+        f" {score.cut_at:,} steps: they were not over.",
+        "They count with what they had until then: the environment has no time limit, and the policy may be"
+        " stuck.", sets,
     )  # fmt: skip
 
 
@@ -310,7 +324,7 @@ def _broken(facts: Facts) -> Finding | None:
         " were left out.",
         "The environment's numbers, a loss or a gradient were not finite, or a process was lost; nothing of"
         " it was learned.",
-        shlex.join(["qhat", "doctor", facts.env]),
+        doctor(facts),
     )  # fmt: skip
 
 

@@ -137,10 +137,7 @@ def _incomparable(run: Run) -> str:
 
 
 def _diagnosed(run: Run) -> Diagnosis:
-    require(
-        not run.spec.id.startswith("own:"),
-        f"'{run.spec.id}' was handed over by a program, and cannot be made from its name.",
-    )
+    run.require_made_by_id("a score in Python, by qhat.evaluate(run, env=...)")
     weights = run.weights("best")
     recipe, limit = run.program.recipe, limit_of(run)
     reach = 0 if _incomparable(run) else diagnosis.horizon(recipe.gamma)

@@ -60,7 +60,8 @@ def result(facts: Facts, measured: Measured) -> Html:
 def _told(score: Score) -> list[tuple[str, str]]:
     rows = [("Episodes", f"mean {score.mean_return:.4g}, standard deviation {score.std_return:.4g}")]
     if score.mean_length is not None:
-        rows.append(("Length", f"{score.mean_length:,.0f} steps on average"))
+        cut = f"; {score.cut:,} were cut at {score.cut_at:,}" if score.cut else ""
+        rows.append(("Length", f"{score.mean_length:,.0f} steps on average{cut}"))
     if score.success_rate is not None:
         rows.append(("Success", f"{score.success_rate:.1%} of {score.attempts:,} tries"))
     if score.saturation is not None:

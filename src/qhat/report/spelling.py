@@ -13,6 +13,7 @@ from typing import Any
 from qhat.axis import AxisValue, spell
 from qhat.config import TrainConfig
 from qhat.environments import wrappers
+from qhat.environments.catalogue import is_from_python
 from qhat.environments.options import write_words
 from qhat.environments.wrappers import Wrapper
 from qhat.errors import UsageError
@@ -39,7 +40,7 @@ def words_of(facts: Facts) -> list[str]:
         wrap = wrappers.listed(facts.config.get("wrap", []))
     except UsageError:
         return []
-    if facts.recipe is None:
+    if facts.recipe is None or is_from_python(facts.env):
         return []
     words = ["qhat", "train", facts.env, "--steps", str(facts.steps), "--seeds", str(facts.seeds)]
     if facts.baseline is None:

@@ -13,7 +13,7 @@ import gymnasium
 import jax
 import numpy as np
 
-from qhat.environments.catalogue import find
+from qhat.environments.catalogue import find, is_from_python
 from qhat.environments.own import name_of
 from qhat.environments.scene import Scene, gymnasium_scene, scene_of
 from qhat.errors import UsageError, require
@@ -152,6 +152,10 @@ def _scene(
     if env is not None:
         scene = gymnasium_scene(env, name_of(env), bins, seed)
     else:
+        run.require_made_by_id(
+            "it again, as qhat.play(run, env=make), with a function that makes a Gymnasium environment of"
+            " render_mode='rgb_array'"
+        )
         scene = scene_of(run.spec, options, run.wrap, bins, seed)
     spec = scene.environment.spec
     try:
@@ -164,7 +168,7 @@ def _scene(
 
 def limit_of(run: Run) -> int:
     """Return the steps after which an episode is cut; 0 where that is not known."""
-    if run.spec.limit or run.spec.id.startswith("own:"):
+    if run.spec.limit or is_from_python(run.spec.id):
         return run.spec.limit
     told = run.options.get("max_episode_steps", run.options.get("max_steps_in_episode"))
     if isinstance(told, int):

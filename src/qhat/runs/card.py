@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qhat.config import TrainConfig
+from qhat.environments.catalogue import is_from_python
 from qhat.schedules import FIXED, schedules
 
 NEW_EPISODES = (
@@ -26,6 +27,19 @@ def card(folder: Path, summary: Mapping[str, Any], config: TrainConfig, snapshot
         for index, (score, step) in enumerate(zip(summary["best_score"], summary["best_step"], strict=True))
     ]
     halted = [str(config.seed + index) for index, one in enumerate(summary["halted"]) if one]
+    commands = [
+        f"qhat evaluate {folder}",
+        f"qhat plot {folder}",
+        f"qhat report {folder}",
+        f"qhat train {config.env} --resume --run-dir {folder} --steps {2 * config.steps}",
+    ]
+    if is_from_python(config.env):
+        # No id makes its environment again.
+        commands = [
+            f"python: qhat.evaluate('{folder}', env=...)",
+            f"python: qhat.train(env, steps={2 * config.steps}, run_dir='{folder}', resume=True)",
+            *commands[1:3],
+        ]
     stopped = f"Halted at a number that was not finite (faults/ has the steps before): {', '.join(halted)}."
     return "\n".join(
         [
@@ -41,10 +55,7 @@ def card(folder: Path, summary: Mapping[str, Any], config: TrainConfig, snapshot
             *([stopped, ""] if halted else []),
             "Those scores chose the checkpoint, so they are optimistic; for an honest one:",
             "",
-            f"    qhat evaluate {folder}",
-            f"    qhat plot {folder}",
-            f"    qhat report {folder}",
-            f"    qhat train {config.env} --resume --run-dir {folder} --steps {2 * config.steps}",
+            *(f"    {command}" for command in commands),
             "",
             f"{FIXED} At step {summary['step']:,}:",
             "",

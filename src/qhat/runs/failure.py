@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from qhat.environments.catalogue import is_from_python
 from qhat.errors import QhatError
 from qhat.runs.folder import RunFolder
 from qhat.training.bridge import FailedError
@@ -18,7 +19,7 @@ class StoppedError(QhatError):
 
     def __init__(self, cause: Exception, folder: Path, env: str, step: int):
         how = f"qhat train --resume --run-dir {shlex.quote(str(folder))}"
-        if env.startswith("own:"):
+        if is_from_python(env):
             how = f"qhat.train(env, run_dir={str(folder)!r}, resume=True)"
         super().__init__(f"{cause} The run is saved up to step {step:,}; to go on: {how}")
         self.folder, self.step = folder, step

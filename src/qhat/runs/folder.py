@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from qhat import devices
+from qhat.environments.catalogue import is_from_python, marked
 from qhat.errors import QhatError, UsageError, near_miss, require
 from qhat.files import brief, open_plain, read_json, read_text, require_plain_tree
 from qhat.recipe import upgraded
@@ -48,6 +49,7 @@ EVALUATIONS = (
     "success_rate",
     "saturation",
     "smoothness",
+    "cut",
 )
 
 
@@ -124,6 +126,11 @@ class RunFolder:
                 isinstance(config[name], kind),
                 f"'{self.config}' is damaged: {name} is {brief(config[name])}, of the wrong type.",
             )
+        spec = config["spec"]
+        if is_from_python(config["env"], spec.get("backend")):
+            # Also of runs from before there were marks: no id makes their environments.
+            named = {name: marked(spec[name]) for name in ("id",) if isinstance(spec.get(name), str)}
+            config |= {"env": marked(config["env"]), "spec": {**spec, **named, "reference": None}}
         return {**config, "recipe": upgraded(config["recipe"], f"'{self.config}'")}
 
     def describe(self, config: Mapping[str, Any]) -> None:

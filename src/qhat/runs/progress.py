@@ -28,3 +28,7 @@ class Progress:
     """Environment steps of all seeds together."""
     torso: str
     """The recipe's, as it was fitted to the observations."""
+    playing: str = ""
+    """How far an evaluation is that goes on; empty while training does."""
+    cut: int = 0
+    """Episodes of the latest evaluation, of all seeds, that were not over when it ended them."""

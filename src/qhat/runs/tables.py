@@ -28,6 +28,7 @@ def evaluation_rows(step: int, played: Played, commanded: bool) -> list[dict[str
             "std_return": float(returns.std()),
             "episodes": returns.size,
             "mean_length": float(played.lengths[seed].mean()),
+            "cut": int(played.cut[seed].sum()),
         }
         if played.attempts[seed].sum():
             row["success_rate"] = f"{played.success_rate(axis=1)[seed]:.6g}"

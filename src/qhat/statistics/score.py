@@ -37,6 +37,8 @@ class Score:
             where actions are no commands.
         smoothness: Mean |Δ command| from step to step, in the environment's units; None as above.
         broken: Episodes that broke off because the environment's numbers were not finite.
+        cut: Episodes that were not over when the evaluation ended them; they count with what they had.
+        cut_at: Steps after which it does.
     """
 
     env: str
@@ -53,6 +55,8 @@ class Score:
     saturation: list[float] | None = None
     smoothness: float | None = None
     broken: int = 0
+    cut: int = 0
+    cut_at: int | None = None
 
     @classmethod
     def of(cls, env: str, returns: ArrayLike, **told: Any) -> Score:
@@ -94,6 +98,10 @@ class Score:
         """
         told: dict[str, Any] = {"mean_length": float(played.lengths.mean())}
         told["broken"] = int(played.broken.sum())
+        told["cut"] = int(played.cut.sum())
+        if told["cut"]:
+            # Rows of resets are no steps of an episode.
+            told["cut_at"] = int(played.lengths.max())
         if played.attempts.sum():
             told["success_rate"] = float(played.success_rate())
             told["attempts"] = int(played.attempts.sum())
