@@ -31,6 +31,7 @@ from qhat.arguments import (
 from qhat.errors import blaming, require
 from qhat.masks import read_mask
 from qhat.memory import nbytes, require_memory
+from qhat.notices import Notices
 from qhat.recipe import Recipe
 from qhat.replay import ring as replay
 from qhat.training import checkpoint
@@ -194,7 +195,7 @@ class Agent:
             self._updates += 1
             self._acting = self._seed.learner.online
             require_applied(self._updates, metrics)
-            return {name: float(value) for name, value in vars(metrics).items()}
+            return self._notices.look(self._updates, metrics, self._seed.ring)
 
     def _is_ready(self) -> bool:
         """Whether replay holds a batch (a loaded agent's may be empty) and enough was seen."""
@@ -205,9 +206,8 @@ class Agent:
     def update_target_network(self) -> None:
         """Copy θ to θ⁻ now; the recipe's `target` does it in `replay` by itself as well."""
         with self._learning_lock:
-            learner = dataclasses.replace(
-                self._seed.learner, target=jax.tree.map(jnp.copy, self._seed.learner.online)
-            )
+            target = jax.tree.map(jnp.copy, self._seed.learner.online)
+            learner = dataclasses.replace(self._seed.learner, target=target)
             self._seed = dataclasses.replace(self._seed, learner=learner)
 
     def save(self, path: str | Path, *, replay: bool = True) -> None:
@@ -279,8 +279,7 @@ class Agent:
     def _adopt(self, seed: SeedState, steps: int, updates: int) -> None:
         """Take `seed` as the state, and make the compiled functions."""
         self._seed, self._steps, self._updates, self._acts = seed, steps, updates, 0
-        self._ready = False
-        self._acting = seed.learner.online
+        self._ready, self._acting, self._notices = False, seed.learner.online, Notices(self.recipe)
         self._exploration = seed.exploration
         self._queue: deque = deque()
         self._open: np.ndarray | None = None

@@ -34,6 +34,7 @@ from qhat.runs.manifest import read_about
 from qhat.runs.pieces import Pieces
 from qhat.runs.progress import Progress
 from qhat.runs.saving import require_space, save
+from qhat.runs.scale import look_at_rewards
 from qhat.runs.tables import episode_rows, evaluation_rows, has_row, progress_rows, speed
 from qhat.stage import configured, is_python, staged
 from qhat.statistics import mean_of_finite
@@ -189,6 +190,7 @@ class _Session:
             at += count
             rate = count * E * config.seeds / (time.perf_counter() - began)
             loss = self._write(at, count, log, rate)
+            look_at_rewards(config.recipe, self.state, count)
             elapsed = time.perf_counter() - self.started
             self.stopped = self._is_over() or self.faults.halted.all()
             due = at % marks[0] == 0 or at == end

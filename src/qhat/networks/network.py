@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 from qhat._lazy import Array, Float, jax, jnp
@@ -94,6 +95,23 @@ class Network:
             every = [self._hidden(name, parameters, row, own) for row in at]
             told[name] = jnp.max(jnp.stack(every), axis=0)
         return told
+
+    def remixed(
+        self, parameters: dict[str, Any], mixing: Float[Array, "K K"], offset: Float[Array, " K"]
+    ) -> dict[str, Any]:
+        """Return the parameters that give `mixing @ z + offset` for the K outputs z of every choice.
+
+        Of dueling streams the value's offset counts: that of the advantages goes with their mean.
+        """
+        last = {name: self.dense.remixed(parameters[name], mixing, offset) for name in self._streams()}
+        return {**parameters, **last}
+
+    def mapped_outputs(
+        self, parameters: dict[str, Any], function: Callable[[Array], Array]
+    ) -> dict[str, Any]:
+        """Return a tree like the parameters with `function` of every array of the last layers."""
+        last = {name: jax.tree.map(function, parameters[name]) for name in self._streams()}
+        return {**parameters, **last}
 
     def _outputs(
         self, parameters: dict[str, Any], x: Float[Array, " I"], noise: dict[str, Array | None]
