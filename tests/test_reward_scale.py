@@ -1,4 +1,4 @@
-"""Protects what is said of rewards that are too large or too small, and of a support that stays too narrow."""
+"""Protects what is said of rewards too large or too small, and of supports that stay too narrow."""
 
 import dataclasses
 import warnings
@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import qhat
+from qhat.actions import Actions
 from qhat.heads import Categorical
 from qhat.learner import Metrics
 from qhat.notices import UPDATES, Notices
+from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED
 from qhat.replay.ring import Ring
 from qhat.reward_scale import largest_return, reward_scale_advice
 
@@ -66,21 +68,28 @@ def test_the_largest_return_ends_with_its_episode():
     assert largest_return(rewards[:, 0], ends[:, 0], 0.5) == 1.5
 
 
+def ring() -> Ring:
+    """One episode of three large rewards, and a row that is no start."""
+    empty = Ring.empty(1, 8, (1,), "float32", Actions((2,)))
+    kind = np.array([CONTINUES, CONTINUES, TERMINATED, *[NOTHING] * 5], np.uint8)
+    reward = np.array([*[1e6] * 3, *[1e9] * 5], np.float32)
+    filled = jnp.array([4])
+    return dataclasses.replace(empty, reward=jnp.asarray(reward), kind=jnp.asarray(kind), filled=filled)
+
+
 def test_an_agent_warns_of_the_scale_at_its_first_update_and_not_again():
-    with pytest.warns(UserWarning, match="times 1e-06"):
-        agent = qhat.Agent(2, 2, hidden=(8,), learning_starts=64, replay_capacity=500, recipe="dqn")
-        for step in range(70):
-            agent.remember(np.zeros(2), step % 2, 1e6, np.ones(2), False)
-            if agent.replay() is not None:
-                break
+    metrics = Metrics(*(jnp.float32(0) for _ in range(4)))
+    notices = Notices(qhat.recipes.get("dqn"))
+    with pytest.warns(UserWarning, match="is 3e.06, .* times 1e-06"):
+        notices.look(1, metrics, ring())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert agent.replay() is not None
+        notices.look(2, metrics, ring())
+        Notices(qhat.recipes.get("c51")).look(1, metrics, ring())
 
 
 def test_an_agent_warns_of_mass_that_stays_beyond_the_support():
     recipe = dataclasses.replace(qhat.recipes.get("c51"), head=Categorical(v_min=0.0, v_max=1.0))
-    ring: Any = Ring.empty(1, 8, (1,), "float32", qhat.Agent(1, 2).program.actions)
 
     def metrics(clipped: float) -> Metrics:
         return Metrics(*(jnp.float32(0) for _ in range(3)), clipped=jnp.float32(clipped))
@@ -90,9 +99,10 @@ def test_an_agent_warns_of_mass_that_stays_beyond_the_support():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             for number, share in enumerate(shares, 2):
-                notices.look(number, cached[share], ring)
+                notices.look(number, cached[share], empty)
         return [str(each.message) for each in caught]
 
+    empty = ring()
     cached = {share: metrics(share) for share in (0.0, 0.3)}
     assert said([0.3] * (UPDATES - 1)) == []
     assert said([0.3, 0.0] * UPDATES) == []

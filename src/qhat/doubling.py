@@ -16,7 +16,7 @@ Atoms beyond the old support begin with little probability, and masked: they com
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,14 +28,15 @@ from qhat.heads.base import Head
 from qhat.networks.dense import mix
 from qhat.networks.network import Network
 
-if TYPE_CHECKING:
-    from qhat.learner import LearnerState
-
 Support = dict[str, Array]
 Weights = dict[str, Any]
+State = tuple[Weights, Weights, Any]
+"""θ, θ⁻ and the optimiser's state."""
 
-SHARPNESS = (1.0, 1.25, 1.5, 1.75, 2.0)
-"""Factors of the averaged logits: 1 keeps broad distributions, 2 those within one or two atoms."""
+SHARPNESS = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
+"""Factors of the averaged logits: 1 keeps broad distributions, 2 to 4 those within one or two atoms."""
+ENOUGH = 0.1
+"""Error of a value, in atoms, beside which a lower sharpness is preferred: logits stay small."""
 QUIET = -4.0
 """Logit of an atom beyond the old support, relative to the mean over it."""
 SQUARES = ("nu",)
@@ -67,10 +68,12 @@ def best_sharpness(
 
     def error(sharpness: Array) -> Array:
         mixing, offset = logit_map(support, first, sharpness, K)
-        return jnp.sum((means(z @ mixing.T + offset, wider) - before) ** 2)
+        return jnp.mean((means(z @ mixing.T + offset, wider) - before) ** 2)
 
     candidates = jnp.array(SHARPNESS)
-    return candidates[jnp.argmin(jax.lax.map(error, candidates))]
+    errors = jax.lax.map(error, candidates)
+    good = errors <= jnp.min(errors) + (ENOUGH * support["spacing"]) ** 2
+    return candidates[jnp.argmax(good)]
 
 
 def double(
@@ -78,10 +81,10 @@ def double(
     head: Head,
     name: str,
     trained: Collection[str],
-    state: LearnerState,
+    state: State,
     z: Float[Array, "B F C K"],
     overflow: Float[Array, " 2"],
-) -> LearnerState:
+) -> State:
     """Return the state on a support of twice the spacing.
 
     Args:
@@ -90,7 +93,8 @@ def double(
         z: what the online network gives for a batch of observations.
         overflow: share of the targets' mass below and above the support.
     """
-    K, old = head.outputs, state.online[name]
+    online, target, optimiser = state
+    K, old = head.outputs, online[name]
     wider, first = supports.doubled(old, overflow, K)
     sharpness = best_sharpness(head, z, old, wider, first)
 
@@ -100,7 +104,7 @@ def double(
         return {**changed, name: supports.rebased(support, old, first, K)}
 
     near = supports.merging(old, first, K)
-    flat, unravel = ravel_pytree({key: state.online[key] for key in trained})
+    flat, unravel = ravel_pytree({key: online[key] for key in trained})
 
     def moment(path: tuple, leaf: Array) -> Array:
         if leaf.shape != flat.shape:
@@ -110,8 +114,7 @@ def double(
         new = ravel_pytree(network.mapped_outputs(tree, lambda rows: mix(near, rows)))[0]
         return new**2 if squares else new
 
-    optimiser = jax.tree_util.tree_map_with_path(moment, state.optimiser)
-    return type(state)(moved(state.online), moved(state.target), optimiser)
+    return moved(online), moved(target), jax.tree_util.tree_map_with_path(moment, optimiser)
 
 
 def doubled_if(
@@ -120,18 +123,18 @@ def doubled_if(
     head: Head,
     name: str,
     trained: Collection[str],
-    state: LearnerState,
+    state: State,
     z: Callable[[Weights], Array],
     overflow: Float[Array, " 2"],
-) -> LearnerState:
+) -> State:
     """Return the state of `double` where it is `due`.
 
     Args:
         z: a function of the online parameters that returns what `double` takes.
     """
 
-    def body(_: Array, state: LearnerState) -> LearnerState:
-        return double(network, head, name, trained, state, z(state.online), overflow)
+    def body(_: Array, state: State) -> State:
+        return double(network, head, name, trained, state, z(state[0]), overflow)
 
     # A loop of 0 turns or 1, not a `cond`: mapped over seeds a `cond` does both branches at every update,
     # and this loop none unless a seed needs it.

@@ -306,7 +306,8 @@ class Learner:
         def z(online: dict[str, Any]) -> Array:
             return jax.vmap(lambda each: self._see(online, each, None, None)[0])(observations)
 
-        return doubled_if(due, network, head, SUPPORT, tuple(trained), state, z, overflow)
+        now = (state.online, state.target, state.optimiser)
+        return LearnerState(*doubled_if(due, network, head, SUPPORT, tuple(trained), now, z, overflow))
 
     @property
     def _optimiser(self) -> optax.GradientTransformation:
