@@ -16,7 +16,19 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # From top to bottom. A module may import from its own level and from the levels above it.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "files", "_lazy", "_version", "axis", "actions", "masks", "memory", "devices", "runtime"),
+    (
+        "errors",
+        "files",
+        "_lazy",
+        "_version",
+        "axis",
+        "actions",
+        "masks",
+        "memory",
+        "devices",
+        "runtime",
+        "reward_scale",
+    ),
     ("observations",),
     ("environments", "robots"),
     ("demonstrations",),
@@ -25,8 +37,10 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("heads", "joints", "policies", "bonuses", "targets", "optimisers"),
     ("networks",),
     ("recipe", "recipes", "presets", "labels", "schedules", "config", "arguments"),
+    ("doubling",),
     ("learner",),
     ("training",),
+    ("notices",),
     ("waiting_rows", "streams", "acting", "saved_agent", "agent"),
     ("evaluation", "diagnosis", "outcomes", "policy", "statistics"),
     ("runs", "run", "stage", "beginning", "experiment", "tracking"),

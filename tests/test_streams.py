@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from qhat.actions import Actions
 from qhat.errors import UsageError
+from qhat.replay import linked
 from qhat.replay import ring as replay
 from qhat.replay.links import Rows
 from qhat.replay.nstep import NOTHING
@@ -23,7 +24,7 @@ from qhat.streams import Streams, read_names, read_stream
 ROWS, N, GAMMA = 64, 3, 0.5
 ACTIONS = Actions((2,))
 LAYOUT = ((2,), "float32", ACTIONS, False)
-write = jax.jit(lambda ring, block: replay.write(ring, Rows(*block))[0])
+write = jax.jit(lambda ring, block: linked.write(ring, Rows(*block))[0])
 
 
 @jax.jit
@@ -37,7 +38,7 @@ def drained(ring: replay.Ring, streams: Streams) -> replay.Ring:
     if taken is None:
         return ring
     if taken.lost is not None and taken.lost.count:
-        ring = replay.merged(ring, taken.lost.count, taken.lost.mean, taken.lost.m2)
+        ring = linked.merged(ring, taken.lost.count, taken.lost.mean, taken.lost.m2)
     while size := taken.block_size():
         ring = write(ring, taken.block(size))
         taken.wrote(size)
@@ -106,7 +107,7 @@ def n_step(step: Did) -> tuple[float, float, np.ndarray] | None:
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.02, 0.3, 1.0]), st.integers(1, 5))
 def test_replay_holds_what_every_stream_did(seed: int, drains: float, count: int) -> None:
     rng, model = np.random.default_rng(seed), Model()
-    ring = replay.linked(replay.Ring.empty(1, ROWS, *LAYOUT[:3], watch=GAMMA, normalise=True))
+    ring = linked.linked(replay.Ring.empty(1, ROWS, *LAYOUT[:3], watch=GAMMA, normalise=True))
     streams = Streams(ROWS, *LAYOUT, GAMMA, True)
     streams._size = 8
     now = {stream: rng.normal(size=2).astype(np.float32) for stream in range(count)}

@@ -1,19 +1,26 @@
-"""Protects a support's place in training: found once, never moved under the optimiser, then widened."""
+"""Protects a support's place in training: found, widened by atoms, doubled with all that refers to it."""
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from qhat.actions import Actions
+from qhat.doubling import double
 from qhat.heads import Categorical, Head, HLGauss
+from qhat.heads import support as supports
 from qhat.heads.support import atoms_of
 from qhat.learner import Learner, LearnerState
+from qhat.networks.dense import Noisy
+from qhat.networks.merge import Dueling
 from qhat.recipe import Recipe
 from qhat.replay.outlook import Outlook
 from qhat.replay.ring import Transition
+from qhat.targets import Hard
 
 BATCH = 8
 
@@ -100,3 +107,123 @@ def test_a_support_that_is_given_stays():
     fixture = Fixture(Categorical(v_min=-2.0, v_max=3.0))
     fixture.update(seen=(0.0, 100.0), reward=50.0)
     np.testing.assert_allclose(fixture.values()[[0, -1]], [-2.0, 3.0])
+
+
+EYE = np.eye(3, dtype=np.float32)
+PAIRS = [(state, action) for state in range(3) for action in range(2)]
+CHAIN = Transition(
+    observation=jnp.asarray([EYE[state] for state, _ in PAIRS]),
+    action=jnp.asarray([[action] for _, action in PAIRS], jnp.int32),
+    reward=jnp.asarray([float(action) for _, action in PAIRS]),
+    discount=jnp.asarray([0.9 * (state < 2) for state, _ in PAIRS], jnp.float32),
+    successor=jnp.asarray([EYE[min(state + 1, 2)] for state, _ in PAIRS]),
+)
+"""0 → 1 → 2 → end; action 1 pays."""
+
+
+class Chain:
+    """Learners of seeds 0 and 1, mapped, that see the whole chain at every update."""
+
+    def __init__(self, head: Head):
+        recipe = Recipe(
+            head=head, hidden=(16,), gamma=0.9, merge=Dueling(), dense=Noisy(sigma=0.1), target=Hard(20),
+            learning_rate=5e-3, learning_rate_end=None,
+        )  # fmt: skip
+        self.learner = Learner.of(recipe, (3,), Actions((2,)))
+        self.states = jax.jit(jax.vmap(self.learner.init))(jax.vmap(jax.random.key)(jnp.arange(2)))
+        self.updates = 0
+        self._run = jax.jit(jax.vmap(self._some, (0, 0, None, None)))
+
+    def _some(self, state: LearnerState, pay: Any, first: Any, count: Any) -> LearnerState:
+        batch = dataclasses.replace(CHAIN, reward=pay * CHAIN.reward)
+        seen = Outlook(jnp.zeros(1), jnp.stack([0.0, 2.71 * pay]), jnp.stack([0.0, pay]), 0.9)
+
+        def body(index: Any, state: LearnerState) -> LearnerState:
+            key = jax.random.fold_in(jax.random.key(0), index)
+            return self.learner.update(state, batch, jnp.ones(6), key, index + 1, seen)[0]
+
+        return jax.lax.fori_loop(first, first + count, body, state)
+
+    def run(self, pays: tuple[float, float], count: int) -> None:
+        self.states = self._run(self.states, jnp.array(pays), self.updates, count)
+        self.updates += count
+
+    def spacings(self) -> np.ndarray:
+        return np.asarray(self.states.online["support"]["spacing"])
+
+    def q(self) -> np.ndarray:
+        """Q(0, 1) of every seed."""
+        q = jax.jit(jax.vmap(self.learner.q_values, (0, None)))
+        return np.asarray(q(self.states.online, EYE[0]))[:, 0, 1]
+
+
+@HEADS
+def test_a_support_follows_rewards_that_grow_a_hundredfold(head: Head):
+    chain = Chain(head)
+    chain.run((1.0, 1.0), 500)
+    assert chain.q() == pytest.approx(2.71, rel=0.03)
+    before = chain.spacings()
+    check_a_doubling(chain)
+    chain.run((100.0, 1.0), 2_000)
+    assert chain.q() == pytest.approx([271.0, 2.71], rel=0.03), "of two seeds the one with larger rewards"
+    doublings = np.log2(chain.spacings() / before)
+    assert doublings.tolist() == [round(doublings[0]), 0.0]
+    assert doublings[0] >= 3
+    for name in ("origin", "spacing"):
+        both = (chain.states.online, chain.states.target)
+        np.testing.assert_array_equal(*(parameters["support"][name] for parameters in both))
+
+
+def check_a_doubling(chain: Chain) -> None:
+    """Values stay, in both networks, and so do the sums of the gradients' means."""
+    learner, head = chain.learner, chain.learner.recipe.head
+    old = jax.tree.map(lambda leaf: leaf[0], chain.states)
+    trained = tuple(name for name in old.online if name != "support")
+
+    def values(parameters: Any) -> Any:
+        return jax.vmap(lambda each: learner.q_values(parameters, each))(jnp.asarray(EYE))
+
+    @jax.jit
+    def look() -> Any:
+        weights = {name: old.online[name] for name in trained}
+        z = jax.vmap(lambda each: learner.network.apply(weights, each))(jnp.asarray(EYE))
+        state = (old.online, old.target, old.optimiser)
+        new = double(learner.network, head, "support", trained, state, z, jnp.array([0.0, 0.1]))
+        _, unravel = ravel_pytree(weights)
+        sums = [
+            [each["value"]["bias"].sum(), each["value_hidden"]["weight"].sum()]
+            for each in (unravel(old.optimiser.mu), unravel(new[2].mu))
+        ]
+        q = [jnp.stack([values(each) for each in pair]) for pair in ((old.online, old.target), new[:2])]
+        return new[0]["support"]["spacing"], q, sums, new[2].nu.min()
+
+    spacing, (q_old, q_new), (sums_old, sums_new), least = look()
+    assert float(spacing) == 2 * chain.spacings()[0]
+    np.testing.assert_allclose(q_new, q_old, atol=float(spacing))
+    np.testing.assert_allclose(sums_new, sums_old, atol=1e-5)
+    assert least >= 0.0
+
+
+def test_values_that_no_reward_can_reach_widen_nothing():
+    fixture = Fixture(Categorical())
+    for _ in range(60):
+        fixture.update(seen=(0.0, 1.0), reward=1e4)
+    assert float(fixture.supports()[0]["high"]) == 50.0
+    spacing = float(fixture.supports()[0]["spacing"])
+    assert float(fixture.metrics.clipped) == pytest.approx(1.0)
+    fixture.update(seen=(0.0, 1e4), reward=1e4)
+    assert float(fixture.supports()[0]["spacing"]) == 2 * spacing, "and it does as soon as one can"
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 51, 200])
+def test_a_doubled_support_holds_what_it_held_and_keeps_means(count: int):
+    for overflow in ([0.0, 0.5], [0.5, 0.0], [0.3, 0.3]):
+        old = supports.fixed(-3.0, 5.0, count)
+        new, first = supports.doubled(old, jnp.array(overflow), count)
+        was, now = supports.atoms_of(old, count), supports.atoms_of(new, count)
+        assert float(now.low) <= float(was.low) + 1e-4
+        assert float(now.high) >= float(was.high) - 1e-4
+        p = np.random.default_rng(count).dirichlet(np.ones(count))
+        q = np.asarray(supports.merging(old, first, count)) @ p
+        assert q.sum() == pytest.approx(1.0, abs=1e-5)
+        assert q @ np.asarray(now.values) == pytest.approx(p @ np.asarray(was.values), abs=1e-4)

@@ -28,8 +28,9 @@ from qhat.arguments import (
 )
 from qhat.errors import blaming, require
 from qhat.memory import nbytes, require_memory
+from qhat.notices import Notices
 from qhat.recipe import HORIZON, Recipe
-from qhat.replay import ring as replay
+from qhat.replay import linked
 from qhat.replay.links import Rows
 from qhat.saved_agent import read_open, read_seed, rest
 from qhat.streams import Stream, Streams, read_names, read_stream
@@ -212,7 +213,7 @@ class Agent:
             self._updates += 1
             self._acting = self._seed.learner.online
             require_applied(self._updates, metrics)
-            return {name: float(value) for name, value in vars(metrics).items()}
+            return self._notices.look(self._updates, metrics, self._seed.ring)
 
     def _is_ready(self) -> bool:
         """Whether replay holds a batch (a loaded agent's may be empty) and enough was seen."""
@@ -288,8 +289,7 @@ class Agent:
     def _begin(self, seed: SeedState, counts: tuple[int, ...] = (0, 0, 0), exploring: Any = None) -> None:
         """Take `seed` as the state, and make the compiled functions."""
         self._seed, (self._steps, self._updates, acts) = seed, counts
-        self._ready = False
-        self._acting = seed.learner.online
+        self._ready, self._acting, self._notices = False, seed.learner.online, Notices(self.recipe)
         self._actor = Actor(self.program, seed.key, exploring or {}, acts)
         program, ring = self.program, seed.ring
         layout = (ring.rows, program.shape, program.dtype, program.actions, program.masked)
@@ -307,7 +307,7 @@ class Agent:
     def _fresh(self, key: jax.Array) -> SeedState:
         observation = jnp.zeros((1, *self.program.shape), self.program.dtype)
         seed = self.program.init(key, observation, None)
-        return dataclasses.replace(seed, ring=replay.linked(seed.ring))
+        return dataclasses.replace(seed, ring=linked.linked(seed.ring))
 
     def _pure_learn(
         self, sampler: Any, learner: Any, ring: Any, key: Any, steps: Any, updates: Any
@@ -316,7 +316,7 @@ class Agent:
         return self.program.update(learner, ring, sampler, keys["learn"], steps, updates + 1)
 
     def _pure_store(self, ring: Any, sampler: Any, block: Any) -> tuple[Any, Any]:
-        ring, slots, starts = replay.write(ring, Rows(*block))
+        ring, slots, starts = linked.write(ring, Rows(*block))
         return ring, self.recipe.sampler.store(sampler, slots, starts)
 
     def _write(self, block: Block) -> None:
@@ -339,7 +339,7 @@ class Agent:
             taken = self._taken[0]
             if taken.lost is not None and taken.lost.count:
                 lost, taken.lost = taken.lost, None
-                ring = replay.merged(self._seed.ring, lost.count, lost.mean, lost.m2)
+                ring = linked.merged(self._seed.ring, lost.count, lost.mean, lost.m2)
                 self._seed = dataclasses.replace(self._seed, ring=ring)
             while size := taken.block_size():
                 self._write(taken.block(size))

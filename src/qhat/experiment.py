@@ -33,6 +33,7 @@ from qhat.runs.folder import write_text
 from qhat.runs.pieces import Pieces
 from qhat.runs.progress import Progress
 from qhat.runs.saving import require_space, save
+from qhat.runs.scale import look_at_rewards
 from qhat.runs.tables import episode_rows, evaluation_rows, has_row, progress_rows, speed
 from qhat.stage import Stage, configured, is_python, no_limit, staged
 from qhat.statistics import mean_of_finite
@@ -138,9 +139,8 @@ class _Session:
         self.faults = Faults(self.folder.path, config, self.state.seeds)
         self.faults.require_any()
         held.callback(tracking.finish)
-        tracking.start(
-            config.to_json(), self.folder.path, int(self.state.clock.iterations) * config.recipe.num_envs
-        )
+        at = int(self.state.clock.iterations) * config.recipe.num_envs
+        tracking.start(config.to_json(), self.folder.path, at)
         self.evaluating = time.perf_counter()
         self.score = self.evaluation = math.nan
         self.broken, self.cut, self.clipped, self.stopped = 0, 0, 0.0, False
@@ -195,6 +195,7 @@ class _Session:
             at += count
             rate = count * E * config.seeds / (time.perf_counter() - began)
             loss = self._write(at, count, log, rate)
+            look_at_rewards(config.recipe, self.state, count)
             elapsed = time.perf_counter() - self.started
             self.stopped = self._is_over() or self.faults.halted.all()
             due = at % marks[0] == 0 or at == end

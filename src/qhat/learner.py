@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from qhat.actions import Actions
+from qhat.doubling import doubled_if
 from qhat.heads import support as supports
 from qhat.networks.network import Network
 from qhat.observations import Observations
@@ -187,12 +188,14 @@ class Learner:
         optimiser = if_it_moves(optimiser, state.optimiser)
         steps = updates / recipe.replay_ratio if steps is None else steps
         change = if_it_moves(-self.learning_rate(steps) * jnp.asarray(change), 0.0)
-        overflow = if_it_moves(overflow, 0.0)
         moved: Any = optax.apply_updates(trained, unravel(change))
-        online = {**moved, **fixed, **self._widened(fixed, overflow)}
+        online = {**moved, **fixed, **if_it_moves(self._widened(fixed, overflow), self._support(fixed))}
         target = recipe.target.follow(state.target, online, updates)
         errors = jnp.where(jnp.isfinite(errors), errors, 0.0)
-        return LearnerState(online, target, optimiser), errors, metrics
+        new = self._doubled(
+            LearnerState(online, target, optimiser), batch.observation, overflow, seen, moves
+        )
+        return new, errors, metrics
 
     def learning_rate(self, steps: Array) -> Float[Array, ""]:
         """Return the step size at environment step `steps`."""
@@ -292,10 +295,33 @@ class Learner:
 
         return LearnerState(place(state.online), place(state.target), state.optimiser)
 
-    def _widened(self, support: dict[str, Any], overflow: Float[Array, " 2"]) -> dict[str, Any]:
-        if not self.recipe.head.calibrates:
-            return {}
-        return {SUPPORT: supports.widen(support[SUPPORT], overflow, self.recipe.head.outputs)}
+    def _support(self, fixed: dict[str, Any]) -> dict[str, Any]:
+        return {SUPPORT: fixed[SUPPORT]} if self.recipe.head.calibrates else {}
+
+    def _widened(self, fixed: dict[str, Any], overflow: Float[Array, " 2"]) -> dict[str, Any]:
+        atoms = self.recipe.head.outputs
+        return {name: supports.widen(own, overflow, atoms) for name, own in self._support(fixed).items()}
+
+    def _doubled(
+        self,
+        state: LearnerState,
+        observations: Array,
+        overflow: Float[Array, " 2"],
+        seen: Outlook | None,
+        moves: Bool[Array, ""],
+    ) -> LearnerState:
+        """Double the spacing of a support that was placed by itself and has become too narrow."""
+        head, network = self.recipe.head, self.network
+        if not head.calibrates or seen is None or not network.dense.remixes:
+            return state
+        due = moves & supports.doubles(state.online[SUPPORT], overflow, seen, head.outputs)
+        trained, _ = _apart(state.online)
+
+        def z(online: dict[str, Any]) -> Array:
+            return jax.vmap(lambda each: self._see(online, each, None, None)[0])(observations)
+
+        now = (state.online, state.target, state.optimiser)
+        return LearnerState(*doubled_if(due, network, head, SUPPORT, tuple(trained), now, z, overflow))
 
     @property
     def _optimiser(self) -> optax.GradientTransformation:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat.acting import row_of
-from qhat.replay import ring as replay
+from qhat.replay import linked
 from qhat.streams import Stream, Streams, Track, read_names
 from qhat.training import checkpoint
 from qhat.training.iteration import Program
@@ -48,7 +48,7 @@ def read_seed(
         ring = eqx.tree_at(lambda ring: ring.links, like.ring, None) if older else like.ring
         ring, sampler = checkpoint.read_tree(folder, "replay", (ring, like.sampler))
         ring = jax.tree.map(jnp.asarray, ring)
-        seed = dataclasses.replace(seed, ring=replay.linked(ring) if older else ring, sampler=sampler)
+        seed = dataclasses.replace(seed, ring=linked.linked(ring) if older else ring, sampler=sampler)
     exploring = {name: row_of(others["exploration"], row) for row, name in enumerate(names)}
     return jax.tree.map(jnp.asarray, seed), exploring
 

@@ -85,7 +85,7 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
         name = config.recipe.head.name
         console.print(
             f"[yellow]warning:[/] {clipped:.1%} of the targets' mass lay beyond the support of"
-            f" {name} at the end, and was counted as its outermost atoms; values there are too small."
+            f" {name} at the end, and was counted as its outermost atoms; values there are wrong."
             f" Give it a wider one: --head {name}:v_min=LOW,v_max=HIGH."
         )
     if cut:

@@ -16,6 +16,9 @@ class Layer(AxisValue, abc.ABC):
 
     axis: ClassVar[str] = "dense"
 
+    remixes: ClassVar[bool] = False
+    """Whether `remixed` is there; a support's spacing stays as it is before a layer that has none."""
+
     @abc.abstractmethod
     def init(self, key: Array, inputs: int, outputs: int) -> dict[str, Array]:
         """Return the parameters of a layer."""
@@ -34,12 +37,19 @@ class Layer(AxisValue, abc.ABC):
     ) -> Float[Array, " O"]:
         """Apply the layer to one example. `noise` is the layer's own; `None` is none."""
 
+    def remixed(
+        self, parameters: dict[str, Array], mixing: Float[Array, "K K"], offset: Float[Array, " K"]
+    ) -> dict[str, Array]:
+        """Return the layer with `mixing @ y + offset` in place of every K neighbouring outputs y."""
+        raise NotImplementedError(self.name)
+
 
 @dataclasses.dataclass(frozen=True)
 class Dense(Layer):
     """y = W x + b, both drawn from U(±1/√inputs)."""
 
     name: ClassVar[str] = "dense"
+    remixes: ClassVar[bool] = True
 
     def init(self, key: Array, inputs: int, outputs: int) -> dict[str, Array]:
         bound = inputs**-0.5
@@ -52,6 +62,12 @@ class Dense(Layer):
     ) -> Float[Array, " O"]:
         return parameters["weight"] @ x + parameters["bias"]
 
+    def remixed(
+        self, parameters: dict[str, Array], mixing: Float[Array, "K K"], offset: Float[Array, " K"]
+    ) -> dict[str, Array]:
+        weight, bias = mix(mixing, parameters["weight"]), mix(mixing, parameters["bias"])
+        return {"weight": weight, "bias": bias + jnp.tile(offset, bias.size // offset.size)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Noisy(Layer):
@@ -62,6 +78,7 @@ class Noisy(Layer):
     """
 
     name: ClassVar[str] = "noisy"
+    remixes: ClassVar[bool] = True
 
     sigma: float = 0.5
     """σ₀: every σ starts at σ₀/√inputs."""
@@ -96,6 +113,21 @@ class Noisy(Layer):
             weight = weight + parameters["weight_sigma"] * (out[:, None] * in_)
             bias = bias + parameters["bias_sigma"] * out
         return weight @ x + bias
+
+    def remixed(
+        self, parameters: dict[str, Array], mixing: Float[Array, "K K"], offset: Float[Array, " K"]
+    ) -> dict[str, Array]:
+        # Of independent noises the variances add up.
+        noise = {
+            name: jnp.sqrt(mix(mixing**2, parameters[name] ** 2)) for name in ("weight_sigma", "bias_sigma")
+        }
+        return {**Dense().remixed(parameters, mixing, offset), **noise}
+
+
+def mix(mixing: Float[Array, "K K"], rows: Float[Array, "R ..."]) -> Float[Array, "R ..."]:
+    """Mix every K neighbouring rows by a matrix."""
+    groups = rows.reshape(-1, mixing.shape[1], *rows.shape[1:])
+    return jnp.einsum("ij,gj...->gi...", mixing, groups).reshape(rows.shape)
 
 
 LAYERS: tuple[type[Layer], ...] = (Dense, Noisy)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 from qhat._lazy import Array, Float, jax, jnp
@@ -149,6 +150,23 @@ class Network:
             with blaming(f"picture{entry.where}") if several else contextlib.nullcontext():
                 widths.append(torso.features(shape))
         return sum(widths) + math.prod(self.layout.numbers_shape or (0,))
+
+    def remixed(
+        self, parameters: dict[str, Any], mixing: Float[Array, "K K"], offset: Float[Array, " K"]
+    ) -> dict[str, Any]:
+        """Return the parameters that give `mixing @ z + offset` for the K outputs z of every choice.
+
+        Of dueling streams the value's offset counts: that of the advantages goes with their mean.
+        """
+        last = {name: self.dense.remixed(parameters[name], mixing, offset) for name in self._streams()}
+        return {**parameters, **last}
+
+    def mapped_outputs(
+        self, parameters: dict[str, Any], function: Callable[[Array], Array]
+    ) -> dict[str, Any]:
+        """Return a tree like the parameters with `function` of every array of the last layers."""
+        last = {name: jax.tree.map(function, parameters[name]) for name in self._streams()}
+        return {**parameters, **last}
 
     def _outputs(
         self, parameters: dict[str, Any], x: Float[Array, " I"], noise: dict[str, Array | None]

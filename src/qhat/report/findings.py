@@ -255,10 +255,11 @@ def _clipped(facts: Facts) -> Finding | None:
     found = f"{facts.clipped:.2%} of the targets' mass lay beyond the support of {name} at the end."
     if facts.clipped <= CLIPPED:
         return Finding("Support", FINE, found)
-    return Finding(
-        "Support", WARNING, found, "It counts as the outermost atoms, so values there are too small.",
-        again(facts, "--head", f"{name}:v_min=LOW,v_max=HIGH"),
-    )  # fmt: skip
+    why = "It counts as the outermost atoms, so values there are wrong."
+    if facts.recipe.head.calibrates:
+        why += " The support widens by itself, but no further than the rewards seen can sum to."
+    remedy = again(facts, "--head", f"{name}:v_min=LOW,v_max=HIGH")
+    return Finding("Support", WARNING, found, why, remedy)
 
 
 def _dead(facts: Facts, measured: Measured) -> Finding | None:

@@ -1,0 +1,72 @@
+"""Writing blocks of rows into the ring with links that an `Agent` has."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from qhat.replay.links import Links, Rows
+from qhat.replay.nstep import CONTINUES, NOTHING
+from qhat.replay.ring import Ring
+
+
+def write(ring: Ring, rows: Rows) -> tuple[Ring, Int[Array, " M"], Bool[Array, " M"]]:
+    """Write consecutive rows into a ring with links, at most as many as it has.
+
+    Returns:
+        the ring, the slots that were written, and which of them are starts.
+    """
+    assert ring.links is not None
+    begin, count, stay, cursor, filled = rows.place
+    row = jnp.arange(rows.reward.shape[0])
+    slots = jnp.where(row < count, (begin + row) % ring.rows, ring.size)
+    # Older rows are none of those that are written here: the order of the two does not matter.
+    linked = jnp.concatenate([slots, rows.older[:, 0]])
+    kind, after, following = jnp.concatenate([rows.links, rows.older[:, 1:]]).T
+    moments, seen = ring.moments, ring.seen
+    if moments is not None:
+        numbers = rows.observation if ring.layout is None else ring.layout.shown(rows.observation)[1]
+        moments = moments.see(numbers, row < stay)
+    if seen is not None:
+        seen = seen.widened(*rows.ranges)
+    ring = dataclasses.replace(
+        ring,
+        observation=ring.observation.at[slots].set(rows.observation, mode="drop"),
+        action=ring.action.at[slots].set(rows.action, mode="drop"),
+        reward=ring.reward.at[slots].set(rows.reward, mode="drop"),
+        kind=ring.kind.at[linked].set(kind.astype(jnp.uint8), mode="drop"),
+        cursor=jnp.full_like(ring.cursor, cursor),
+        filled=jnp.full_like(ring.filled, filled),
+        legal=None if ring.legal is None else ring.legal.at[slots].set(rows.legal, mode="drop"),
+        seen=seen,
+        moments=moments,
+        links=Links(
+            ring.links.after.at[linked].set(after, mode="drop"),
+            ring.links.next.at[linked].set(following, mode="drop"),
+        ),
+        greedy=None if ring.greedy is None else ring.greedy.at[slots].set(False, mode="drop"),
+    )
+    return ring, slots, rows.links[:, 0] != NOTHING
+
+
+def linked(ring: Ring) -> Ring:
+    """Return the ring of one environment with links, which lead where its rows lead without.
+
+    The newest row's step goes on: no other has followed it yet.
+    """
+    assert ring.cursor.shape[0] == 1
+    start = (ring.kind != NOTHING).astype(jnp.int32)
+    newest = jnp.arange(ring.rows) == (ring.cursor - 1) % ring.rows
+    goes_on = (ring.kind == CONTINUES) & ~newest
+    return dataclasses.replace(ring, links=Links(start, goes_on.astype(jnp.int32)))
+
+
+def merged(ring: Ring, count: int, mean: np.ndarray, m2: np.ndarray) -> Ring:
+    """Let `moments` take in observations that the ring never held."""
+    assert ring.moments is not None
+    delta, within = jnp.asarray(mean - ring.moments.mean, jnp.float32), jnp.asarray(m2, jnp.float32)
+    moments = ring.moments.merged(jnp.float32(count), delta, within)
+    return dataclasses.replace(ring, moments=moments)
