@@ -142,7 +142,7 @@ def test_an_agent_acts_and_remembers_in_the_spaces_numbers():
     assert set(taken) == {5, 6, 7}
     assert agent.act(seen, explore=False) == 5 + agent.q_values(seen).argmax()
     for action in taken:
-        agent.remember(seen, action, 1.0, seen, False)
+        agent.remember(seen, action, 1.0, seen.copy(), False)
     agent._drain()
     np.testing.assert_array_equal(np.asarray(agent._seed.ring.action)[:20, 0], np.array(taken) - 5)
     with pytest.raises(UsageError, match="action is 2; expected a whole number from 5 to 7"):

@@ -361,8 +361,8 @@ def _equal(left: object, right: object) -> bool:
 
 @pytest.mark.parametrize("value", [np.nan, 300, -1, np.inf])
 def test_an_integer_observation_that_does_not_fit_is_refused(value: float) -> None:
-    settings: dict = {"hidden": (4,), "replay_capacity": 50, "batch_size": 8, "normalise": False}
-    agent = Agent(((2,), "uint8"), 2, "dqn", **settings)
+    with pytest.warns(UserWarning, match="in standard deviations"):
+        agent = Agent(((2,), "uint8"), 2, "dqn", hidden=(4,), replay_capacity=50, batch_size=8)
     with pytest.raises(UsageError, match="that a uint8 can hold"):
         agent.act(np.array([1.0, value]))
     agent.act(np.array([0, 255]))
@@ -386,7 +386,9 @@ for settings in ({"seed": "a"}, {"sampler": "prioritised"}, {"recipe": None}):
 
 def test_the_step_size_follows_the_steps_of_the_environment() -> None:
     """However often `replay` is called: twice per step does not halve the schedule."""
-    agent = small("qhat", learning_rate_steps=1_000, replay_ratio=0.5, learning_starts=40)
+    agent = small(
+        "qhat", learning_rate=2e-3, learning_rate_steps=1_000, replay_ratio=0.5, learning_starts=40
+    )
     learner = agent.program.learner
     assert float(learner.learning_rate(jnp.int32(500))) == pytest.approx((2e-3 + 1e-4) / 2)
     feed(agent, 100)

@@ -46,7 +46,7 @@ def a_run(env: Any, folder: Path, recipe: Recipe = recipes.dqn, **options: Any) 
     recipe = replace(recipe, **{**TINY, **options.pop("changes", {})})
     name = env if isinstance(env, str) else "own"
     settings = {"steps": 150, "eval_every": 150, "save_every": 150, "eval_episodes": 2, **options}
-    config = TrainConfig(name, "mine", recipe, run_dir=folder / "run", **settings)
+    config = TrainConfig(name, recipe=recipe, run_dir=folder / "run", **settings)
     return qhat.train(env, config)
 
 

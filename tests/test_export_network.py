@@ -168,8 +168,7 @@ def test_every_torso_is_exported(torso: Any, shape: tuple[int, ...], dtype: str)
 
 
 def test_a_small_network_is_a_small_file():
-    recipe = dataclasses.replace(recipes.qhat, torso=MLP())
-    assert recipe.hidden == (64, 64)
+    recipe = dataclasses.replace(recipes.qhat, torso=MLP(), hidden=(64, 64))
     assert len(Both.of(recipe, (4,), Actions((2,))).require_equal()) <= 50_000
 
 

@@ -112,7 +112,7 @@ def test_a_head_from_outside_learns_the_probes():
 def test_a_run_and_an_agent_with_it_are_saved_and_loaded(tmp_path: Path):
     recipe = dataclasses.replace(RECIPE, learning_starts=50)
     config = qhat.TrainConfig(
-        "CartPole-v1", "mine", recipe, steps=200, eval_episodes=2, run_dir=tmp_path / "run"
+        "CartPole-v1", recipe=recipe, steps=200, eval_episodes=2, run_dir=tmp_path / "run"
     )
     run = qhat.train("CartPole-v1", config)
     again = Run.open(tmp_path / "run", parts=(LogCosh,))

@@ -142,8 +142,8 @@ BEGUN = [
     TrainConfig.of("Breakout-MinAtar", **suite_of("minatar-5m").task("Breakout-MinAtar").settings),
     TrainConfig.of("Acrobot-v1", seeds=3, seed=7, keep=2, wrap=(RewardScale(0.1),)),
     TrainConfig("CartPole-v1", recipe=dataclasses.replace(LITE, learning_rate=1 / 3), on_nan="skip"),
-    TrainConfig("CartPole-v1", "mine", dataclasses.replace(LITE, hidden=(7, 9), learning_rate_end=None)),
-    *(TrainConfig("CartPole-v1", name, recipe) for name, recipe in RECIPES.items()),
+    TrainConfig("CartPole-v1", recipe=dataclasses.replace(LITE, hidden=(7, 9), learning_rate_end=None)),
+    *(TrainConfig("CartPole-v1", name) for name in RECIPES),
     *(TrainConfig.of(name, seeds=2) for name in PRESETS),
 ]
 

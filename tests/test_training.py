@@ -162,7 +162,7 @@ def test_processes_with_one_seed_make_the_same_bits(tmp_path: Path) -> None:
 
 
 def _config(folder: Path, **settings) -> TrainConfig:
-    base = {"env": "CartPole-v1", "recipe": TINY, "recipe_name": "tiny", "run_dir": folder,
+    base = {"env": "CartPole-v1", "recipe": TINY, "run_dir": folder,
             "steps": 600, "seeds": 2, "eval_every": 200, "eval_episodes": 4, "save_every": 300}  # fmt: skip
     return TrainConfig(**{**base, **settings})
 
