@@ -48,7 +48,8 @@ def is_same(config: TrainConfig, folder: RunFolder) -> str | None:
             return name
     run = Run.open(folder.path)
     # What was written is fitted to the environment: a torso, bins.
-    fitted = program_of(config.recipe, run.spec, config.wrap).recipe.to_json()
+    recipe = config.recipe.scheduled(config.steps)
+    fitted = program_of(recipe, run.spec, config.wrap).recipe.to_json()
     return next((key for key in fitted if written["recipe"].get(key) != fitted[key]), None)
 
 
