@@ -77,7 +77,7 @@ class Learner:
         Args:
             layout: what observations are made of.
         """
-        recipe = recipe.fitted(shape, layout)
+        recipe = recipe.fitted(shape, layout).scheduled()
         network = Network(
             torso=recipe.torso,
             dense=recipe.dense,
