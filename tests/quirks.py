@@ -86,7 +86,7 @@ class Bytes(Plain):
 
 
 class Flags(Plain):
-    observation_space = Box(0, 1, (10,), np.bool_)
+    observation_space = Box(0, 1, (10,), np.bool_)  # pyright: ignore[reportArgumentType]
 
     def seen(self) -> Any:
         return self.np_random.random(10) > 0.5
@@ -199,7 +199,7 @@ class SeenAlone(Plain):
 class Unseeded(Plain):
     says = "expected `def reset(self, *, seed=None, options=None)`"
 
-    def reset(self) -> Any:
+    def reset(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return super().reset()
 
 

@@ -114,6 +114,7 @@ def test_every_way_to_deploy_a_policy_takes_the_spaces_own_actions(space: Any):
     )
     assert len(np.unique(expected.reshape(20, -1), axis=0)) > 1
     assert equal_actions(session.run(["action"], {"observation": seen})[0], expected).all()
+    taken: Any = None
     for row, own in zip(seen, expected, strict=True):
         for act in (policy, runner.act):
             taken = act(row)
@@ -157,7 +158,7 @@ def test_an_agent_refuses_what_training_refuses_in_the_same_words(space: Any, wo
 
 
 def test_actions_of_an_older_version_take_the_environments_start():
-    space = MultiDiscrete([[3, 2]], start=[[1, -1]])
+    space = MultiDiscrete(np.array([[3, 2]]), start=np.array([[1, -1]]))
     ours = Actions.of(space, "it")
     old = Actions.from_json({"choices": [3, 2], "commands": None})
     assert (old.start, old.shape, old.complete) == ((0, 0), (2,), False)
@@ -198,7 +199,9 @@ def test_a_safe_action_is_one_of_the_environments():
     assert read_safe_action({"actions": told}, (3.0,)) == 3
     with pytest.raises(UsageError, match=r"safe_action is .*0.*; expected whole numbers from 1 to 3"):
         read_safe_action({"actions": told}, 0)
-    told = about_of(Actions.of(MultiDiscrete([[2, 3]], start=[[1, 2]]), "it"), [])["actions"]
+    told = about_of(Actions.of(MultiDiscrete(np.array([[2, 3]]), start=np.array([[1, 2]])), "it"), [])[
+        "actions"
+    ]
     assert read_safe_action({"actions": told}, (2, 4)) == [[2, 4]]
     with pytest.raises(UsageError, match=r"expected whole numbers from \[1, 2\] to \[2, 4\]"):
         read_safe_action({"actions": told}, (0, 4))

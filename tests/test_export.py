@@ -102,7 +102,7 @@ class Switches(Arm):
     other numbers than 0; observations beyond their bounds."""
 
     observation_space = gymnasium.spaces.Box(-1, 1, (3,))
-    action_space = gymnasium.spaces.MultiDiscrete([[2, 4]], start=[[1, -1]])
+    action_space = gymnasium.spaces.MultiDiscrete(np.array([[2, 4]]), start=np.array([[1, -1]]))
     metadata = {"render_modes": [], "observation_names": ["a", "b", "c"]}  # noqa: RUF012
 
     def _seen(self) -> Any:
@@ -300,11 +300,12 @@ def from_zero(actions: Actions, *_: Any) -> Actions:
 
 
 def described(*told: Any) -> Any:
-    return DESCRIBE(*(from_zero(one) if isinstance(one, Actions) else one for one in told))
+    request, exported, actions, *rest = told
+    return DESCRIBE(request, exported, from_zero(actions), *rest)
 
 
 def built(*told: Any, **more: Any) -> Any:
-    return BUILD(*told[:3], from_zero(told[3]), *told[4:], **more)
+    return BUILD(*(from_zero(one) if isinstance(one, Actions) else one for one in told), **more)
 
 
 @pytest.mark.parametrize(
