@@ -54,9 +54,7 @@ class Walk(Environment):
         successor = self.see(after if self.mistake == "successor" else new)
         real, won = jnp.ones(self.num_envs, bool), reached.astype(jnp.float32)
         now = Timestep(self.see(after), won, reached, late & ~reached, successor, real)
-        if callable(self.mistake):
-            after, now = self.mistake(after, now)
-        return after, now
+        return self.mistake(after, now) if callable(self.mistake) else (after, now)
 
 
 def with_field(name: str, value: Any) -> Any:
@@ -145,7 +143,13 @@ def rows_of(start: Any, step: Any, limit: int, wrong: bool, turns: int = 400, co
             states[copy] = shown
             successor = shown if wrong else after
             seen = [np.atleast_1d(np.asarray(one, float)) for one in (before, successor, shown)]
-            told = (*seen, np.array_equal(*seen[1:]), hash(seen[0].tobytes()), 0, hash(seen[1].tobytes()))
+            told = (
+                *seen,
+                np.array_equal(seen[1], seen[2]),
+                hash(seen[0].tobytes()),
+                0,
+                hash(seen[1].tobytes()),
+            )
             told = (*told[:5], hash((seen[0].tobytes(), action)), told[6], over, cut, True)
             for name, value in zip(row, told, strict=True):
                 row[name].append(value)

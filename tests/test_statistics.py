@@ -200,7 +200,7 @@ def test_score_of_several_seeds() -> None:
     assert 0.0 <= score.ci95[0] < score.iqm < score.ci95[1] <= 20.0
     fields = ["env", "episodes", "mean_return", "std_return", "iqm", "ci95", "per_seed"]
     fields += ["mean_length", "success_rate", "success_per_seed", "attempts", "saturation", "smoothness"]
-    fields += ["broken"]
+    fields += ["broken", "cut", "cut_at"]
     assert list(score.to_json()) == fields
     assert json.loads(json.dumps(score.to_json())) == score.to_json()
 
