@@ -305,7 +305,8 @@ def described(*told: Any) -> Any:
 
 
 def built(*told: Any, **more: Any) -> Any:
-    return BUILD(*(from_zero(one) if isinstance(one, Actions) else one for one in told), **more)
+    exported, shape, dtype, actions, *rest = told
+    return BUILD(exported, shape, dtype, from_zero(actions), *rest, **more)
 
 
 @pytest.mark.parametrize(

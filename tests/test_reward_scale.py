@@ -45,7 +45,7 @@ FINE = {
 
 @pytest.mark.parametrize("name", FINE)
 def test_usual_rewards_are_left_alone(name: str):
-    assert reward_scale_advice(*FINE[name], 0.99) is None
+    assert reward_scale_advice(FINE[name][0], FINE[name][1], 0.99) is None
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,8 @@ def test_usual_rewards_are_left_alone(name: str):
     [(every(3, 1e6), "1e-06"), (every(3, 1e-3), "1000"), (every(50, 0, -1e5), "1e-05")],
 )
 def test_another_scale_is_proposed_by_flag_or_by_remember(rewards: Any, factor: str):
-    told, agent = reward_scale_advice(*rewards, 0.9), reward_scale_advice(*rewards, 0.9, flag=False)
+    given, ends = rewards
+    told, agent = (reward_scale_advice(given, ends, 0.9, flag=flag) for flag in (True, False))
     assert told is not None
     assert f"--wrap reward_scale:factor={factor};" in told
     assert agent is not None
