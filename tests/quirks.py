@@ -128,7 +128,7 @@ class Pairs(Plain):
 
 
 class Letters(Plain):
-    says = "observations Text("
+    says = "observations of Text,"
     observation_space = Text(5)
 
     def seen(self) -> Any:
@@ -136,12 +136,12 @@ class Letters(Plain):
 
 
 class Growing(Plain):
-    says = "observations Sequence("
+    says = "observations of Sequence,"
     observation_space = Sequence(PAIR)
 
 
 class Net(Plain):
-    says = "observations Graph("
+    says = "observations of Graph,"
     observation_space = Graph(PAIR, None)
 
 
@@ -250,12 +250,12 @@ class Drawn(Plain):
 
 
 class Shapeless(Plain):
-    says = "expected a subclass of gymnasium.Env that has action_space and observation_space"
+    says = "action space does not inherit from"
     action_space = [0, 1, 2]  # noqa: RUF012
 
 
 class Stranger:
-    says = "expected a subclass of gymnasium.Env"
+    says = "The environment must inherit from the gymnasium.Env"
     observation_space, action_space = PAIR, Discrete(2)
 
 

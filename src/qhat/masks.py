@@ -20,6 +20,8 @@ def read_mask(mask: Any, actions: Actions, name: str) -> np.ndarray | None:
     """
     if mask is None:
         return None
+    if isinstance(mask, tuple | list) and all(np.ndim(part) == 0 for part in mask):
+        mask = np.asarray(mask)
     alone = isinstance(mask, tuple | list) and len(mask) == 1 and np.ndim(mask[0]) == 1
     parts = mask if alone or (isinstance(mask, tuple | list) and actions.factors > 1) else [mask]
     if len(parts) == 1 < actions.factors and np.shape(parts[0]) == (sum(actions.choices),):

@@ -219,7 +219,8 @@ def _narrowing(width: int) -> Callable[[Array], Array]:
     """Return what makes rows `[N, width]` as easily compared: as they are, or sums with random weights."""
     if width <= WIDEST:
         return lambda rows: rows.astype(jnp.float32)
-    weights = jnp.asarray(np.random.default_rng(0).normal(size=(width, 64)), jnp.float32)
+    draw = np.random.default_rng(0)
+    weights = jnp.asarray(draw.normal(size=(width, 64)), jnp.float32)
     return lambda rows: rows.astype(jnp.float32) @ weights
 
 
