@@ -39,7 +39,7 @@ from qhat.run import Run, evaluate, spec_from_json, spec_to_json
 TINY = dataclasses.replace(
     recipes.get("qhat"), hidden=(16,), num_envs=2, replay_ratio=0.5, replay_capacity=2_000, n_step=3,
     learning_starts=50, batch_size=16, explore=EpsilonGreedy(1.0, 0.1, 400), bins=(3,),
-)  # fmt: skip
+).scheduled()  # fmt: skip
 
 
 def test_commands_are_evenly_spaced_with_both_ends():

@@ -126,7 +126,7 @@ def test_seeds_of_one_recipe_are_one_group_and_other_settings_another(tmp_path: 
     assert part.standings[0].seeds == (0, 1, 2, 3, 4, 5)
     assert part.improvement == {}
     part = compared(folders).environments[0]
-    assert [own.label for own in part.standings] == ["x/one", "y/one"]
+    assert [own.label for own in part.standings] == ["dqn", "dqn + gamma 0.9"]
 
 
 def test_a_run_or_a_seed_that_comes_twice_counts_once(pair: list[Path], tmp_path: Path):

@@ -37,7 +37,7 @@ from qhat.training.state import Clock, TrainState
 TINY = dataclasses.replace(
     recipes.get("qhat"), hidden=(16,), num_envs=1, replay_capacity=2_000, n_step=3, learning_starts=32,
     batch_size=32,
-)  # fmt: skip
+).scheduled()  # fmt: skip
 SPEC = Spec("it", "own", (2,), "float32", Actions((3,)))
 JOINTS = Spec("arm", "own", (2,), "float32", Actions.binned([-1.0, 0.0], [1.0, 4.0], (3,), "arm"))
 MASKED = dataclasses.replace(SPEC, masked=True)

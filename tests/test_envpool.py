@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered by casting")
 TINY = dataclasses.replace(
     recipes.get("qhat"), hidden=(16,), num_envs=4, replay_ratio=0.25, replay_capacity=2_000, n_step=3,
     learning_starts=100, batch_size=16, explore=EpsilonGreedy(1.0, 0.1, 400),
-)  # fmt: skip
+).scheduled()  # fmt: skip
 
 
 @pytest.fixture(scope="module")

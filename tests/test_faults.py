@@ -49,7 +49,7 @@ from qhat.training.state import TrainState
 TINY = dataclasses.replace(
     recipes.get("dqn"), hidden=(8,), num_envs=2, replay_ratio=0.5, replay_capacity=8_000, batch_size=8,
     learning_starts=20, gamma=0.5, n_step=3,
-)  # fmt: skip
+).scheduled()  # fmt: skip
 WORDS = (sys.executable, "-m", "qhat", "train", "gym:faults:Robot-v0", "--vector", "async")
 PROMISED = 5.0
 """Seconds in which a lost process is replaced."""

@@ -30,7 +30,7 @@ from qhat.runs.folder import RunFolder
 
 TINY = dataclasses.replace(
     recipes.get("dqn"), hidden=(8,), num_envs=1, replay_capacity=500, learning_starts=50, batch_size=16
-)
+).scheduled()
 
 
 class Walk(Environment):

@@ -41,7 +41,7 @@ E, N, TURNS = 4, 3, 60
 RECIPE = replace(
     recipes.get("nstep_dqn"), hidden=(8,), num_envs=E, n_step=N, replay_ratio=0.5, replay_capacity=E * 100,
     learning_starts=16, batch_size=16,
-)  # fmt: skip
+).scheduled()  # fmt: skip
 NONE, BOTH, SHOWN, REWARDED, FIRST = range(5)
 """Where a fault is put: the successor, what is acted on next alone, the reward, the first observation."""
 VALUES = (np.nan, np.inf, -np.inf)

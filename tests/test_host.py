@@ -32,7 +32,7 @@ from qhat.training.iteration import Program
 TINY = dataclasses.replace(
     recipes.get("qhat"), hidden=(16,), num_envs=1, replay_ratio=0.5, replay_capacity=4_000, n_step=3,
     learning_starts=100, batch_size=16, explore=EpsilonGreedy(1.0, 0.1, 400),
-)  # fmt: skip
+).scheduled()  # fmt: skip
 
 
 class Scripted(gymnasium.Env):

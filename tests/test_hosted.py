@@ -39,7 +39,7 @@ from qhat.training.iteration import Program
 TINY = dataclasses.replace(
     recipes.get("dqn"), hidden=(8,), num_envs=2, replay_ratio=0.5, replay_capacity=600, batch_size=8,
     learning_starts=20,
-)  # fmt: skip
+).scheduled()  # fmt: skip
 
 
 class Reusing(gymnasium.Env):

@@ -32,7 +32,7 @@ from qhat.training.loop import Loop
 TINY = dataclasses.replace(
     recipes.get("qhat"), hidden=(16,), num_envs=2, replay_ratio=0.5, replay_capacity=2_000, n_step=3,
     learning_starts=100, batch_size=16, explore=EpsilonGreedy(1.0, 0.1, 400), normalise=True,
-)  # fmt: skip
+).scheduled()  # fmt: skip
 
 
 @pytest.mark.parametrize(

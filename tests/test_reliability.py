@@ -38,8 +38,13 @@ from qhat.training import checkpoint
 TINY = dataclasses.replace(
     recipes.get("qhat"), hidden=(8,), num_envs=1, replay_ratio=0.25, replay_capacity=1_000, n_step=1,
     learning_starts=50, batch_size=16,
+).scheduled()  # fmt: skip
+WORDS = (
+    "--hidden", "8", "--num-envs", "1", "--replay-ratio", "0.25", "--replay-capacity", "1000",
+    # Schedules of their own: those that follow a run are another length's.
+    "--explore", "epsilon:start=1,end=0.1,steps=5000", "--learning-starts", "1000",
+    "--learning-rate-steps", "50000",
 )  # fmt: skip
-WORDS = ("--hidden", "8", "--num-envs", "1", "--replay-ratio", "0.25", "--replay-capacity", "1000")
 KILLS = 200 if FULL else 3
 
 

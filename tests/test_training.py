@@ -44,7 +44,7 @@ TINY = replace(
     n_step=3,
     explore=EpsilonGreedy(1.0, 0.1, 400),
     target=Hard(every=7),
-)
+).scheduled()
 
 # Noise, and a support that has to be found.
 RAINBOW = replace(TINY, head=Categorical(), dense=Noisy(), explore=NoExploration())
