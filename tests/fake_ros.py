@@ -16,7 +16,8 @@ from typing import Any
 
 MODULES = (
     "rclpy", "rclpy.clock", "rclpy.executors", "rclpy.node", "rclpy.qos", "rclpy.signals", "sensor_msgs",
-    "sensor_msgs.msg", "nav_msgs", "nav_msgs.msg", "geometry_msgs", "geometry_msgs.msg",
+    "sensor_msgs.msg", "nav_msgs", "nav_msgs.msg", "geometry_msgs", "geometry_msgs.msg", "std_srvs",
+    "std_srvs.srv",
 )  # fmt: skip
 
 
@@ -73,6 +74,17 @@ class Odometry(Message):
         self.header.stamp, self.header.frame_id = _stamp(stamp), frame
 
 
+class Trigger:
+    """The service of std_srvs: nothing in, whether and why out."""
+
+    class Request(Message):
+        pass
+
+    class Response(Message):
+        def __init__(self):
+            super().__init__(success=False, message="")
+
+
 def _stamp(seconds: float) -> Message:
     return Message(sec=int(seconds), nanosec=round(seconds % 1 * 1e9))
 
@@ -84,6 +96,7 @@ class Ros:
         self.parameters = dict(parameters)
         self.now, self.running = 0.0, False
         self.subscriptions: dict[str, tuple[type, Callable[[Any], None]]] = {}
+        self.services: dict[str, tuple[type, Callable[[Any, Any], Any]]] = {}
         self.timers: list[tuple[float, Callable[[], None], Any]] = []
         self.sent: dict[str, list[tuple[float, Any]]] = {}
         self.said: list[tuple[str, str]] = []
@@ -93,6 +106,13 @@ class Ros:
         kind, receive = self.subscriptions[topic]
         assert type(message) is kind, topic
         receive(message)
+
+    def call(self, service: str) -> Any:
+        """Call a service that takes nothing."""
+        kind, serve = self.services[service]
+        answer = serve(kind.Request(), kind.Response())
+        assert type(answer) is kind.Response, service
+        return answer
 
     def pass_time(self, seconds: float, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Let time pass, and the timers with it; messages come every tenth of a second."""
@@ -121,6 +141,7 @@ def install(ros: Ros, monkeypatch: Any) -> None:
         "rclpy.signals": {"SignalHandlerOptions": Message(NO="no")},
         "sensor_msgs.msg": {"LaserScan": LaserScan},
         "nav_msgs.msg": {"Odometry": Odometry},
+        "std_srvs.srv": {"Trigger": Trigger},
         "geometry_msgs.msg": {"PoseStamped": PoseStamped, "Twist": Twist, "TwistStamped": TwistStamped},
     }
     for name in MODULES:
@@ -192,6 +213,10 @@ def _node(ros: Ros) -> type:
 
         def create_subscription(self, kind: type, topic: str, callback: Any, qos: Any) -> None:
             ros.subscriptions[topic] = (kind, callback)
+
+        def create_service(self, kind: type, name: str, callback: Any) -> None:
+            # A private name: below the node's.
+            ros.services[name.replace("~", f"/{self.name}")] = (kind, callback)
 
         def create_publisher(self, kind: type, topic: str, qos: int) -> Any:
             sent = ros.sent.setdefault(topic, [])

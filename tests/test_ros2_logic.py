@@ -198,12 +198,42 @@ def test_readings_mean_what_laserscan_says():
     ranges[75:78] = 0.05, 1.5, 1.6
     look = ScanReader(TASK).read(scan(ranges))
     assert look.beams[:3].tolist() == [3.5, 3.5, 0.12]
-    assert look.beams[3:5].tolist() == [2.0, 2.0], "the next direction's"
-    assert look.beams[5] == 1.5
-    assert look.closest == 0.12
+    assert look.beams[3:5].tolist() == [2.0, 2.0], "a gap that hides nothing: the next direction's"
+    assert look.beams[5] == 0.12, "below range_min is near"
+    assert look.closest == pytest.approx(0.05)
     # An LDS-02 sees farther than the training's lidar.
     look = ScanReader(TASK).read(scan(np.full(240, 6.0), range_min=0.16, range_max=8.0))
     assert set(look.beams.tolist()) == {3.5}
+
+
+def gap(wide: int, before: float, after: float, zero_is_far: bool, value: float = 0.0) -> str:
+    """What a run without a measurement straight ahead is taken for, beside readings 20 wide."""
+    ranges = np.full(360, 2.0)
+    ranges[-(wide // 2) - 20 : -(wide // 2)] = before
+    ranges[(wide + 1) // 2 : (wide + 1) // 2 + 20] = after
+    ranges[np.arange(-(wide // 2), (wide + 1) // 2)] = value
+    look = ScanReader(TASK, 0.0, zero_is_far).read(scan(ranges))
+    if look.unknown[0]:
+        assert look.beams[0] == 0.12
+        return "near"
+    return "far" if np.isinf(look.ranges[0]) else f"{look.ranges[0]:.1f}"
+
+
+def test_what_was_not_measured_is_near_unless_its_neighbours_show_otherwise():
+    for far in (False, True):
+        assert gap(1, 2.0, 2.0, far) == gap(3, 2.5, 2.0, far) == "2.0", "it hides nothing 2 cm wide"
+        assert gap(3, 0.5, 2.0, far) == "0.5", "the nearer of its neighbours"
+        assert gap(3, 0.05, 2.0, far, math.nan) == "0.1", "also where that is below range_min"
+        assert gap(4, 2.0, 2.0, far) == gap(13, 2.0, 2.0, far) == gap(13, 0.3, 3.4, far) == "near"
+        assert gap(90, 0.5, 3.4, far) == gap(13, 3.4, 2.0, far) == "near"
+        assert gap(13, 3.4, 3.4, far, math.nan) == gap(90, 3.4, 3.4, far, math.nan) == "near"
+    for wide, before, after in ((13, 2.7, 3.4), (90, 3.4, 3.4), (70, 0.7, 1.0)):
+        assert gap(wide, before, after, True) == "far"
+        assert gap(wide, before, after, False) == "near"
+    # A lidar that does not look around: nothing bounds the run at its end.
+    half = ScanReader(dataclasses.replace(TASK, beams=1))
+    look = half.read(scan([0.0, 0.0, *[2.0] * 88, 0.0], -math.pi / 4, math.pi / 180))
+    assert np.flatnonzero(look.unknown).tolist() == [0, 1, 90]
 
 
 def test_what_lies_between_the_beams_is_known():
@@ -217,7 +247,7 @@ def test_what_lies_between_the_beams_is_known():
 @pytest.mark.parametrize(
     ("message", "says"),
     [
-        (scan(np.where((np.arange(360) + 8) % 180 < 17, 0.0, 2.0)), "within 7.5° of 0°, 180°"),
+        (scan(np.zeros(360)), "within 7.5° of 0°, 15°, 30°, 45° and elsewhere"),
         (scan(np.full(180, 2.0), -math.pi / 2, math.pi / 180), "of 105°, 120°, 135°, 150° and elsewhere"),
         (scan(np.full(360, np.nan)), "0°"), (scan([], step=0.1), "0 readings"),
         (scan(np.ones(360), 0.0, 0.0), "steps of 0.0"), (scan(np.ones(360), math.nan), "from nan"),
@@ -227,14 +257,6 @@ def test_a_scan_with_a_blind_beam_is_refused(message: Any, says: str):
     with pytest.raises(UnusableError, match="expected") as error:
         ScanReader(TASK).read(message)
     assert says in str(error.value)
-
-
-def test_zero_can_be_told_to_be_far():
-    ranges = np.full(360, 2.0)
-    ranges[170:200] = 0.0
-    with pytest.raises(UnusableError, match="zero_is_far"):
-        ScanReader(TASK).read(scan(ranges))
-    assert ScanReader(TASK, zero_is_far=True).read(scan(ranges)).beams[12] == 3.5
 
 
 @pytest.mark.parametrize("yaw", [0.0, 1.0, math.pi - 1e-6, -3.0, -math.pi / 2])
@@ -356,15 +378,119 @@ def test_it_stands_at_the_goal_until_the_next_one():
     assert driver.decide(10.2) != logic.STOP
 
 
-def test_what_is_too_near_stops_it():
-    driver = ready()
+@pytest.mark.parametrize("zero_is_far", [False, True])
+@pytest.mark.parametrize("front", [0.25, 0.10, 0.0, -math.inf, math.nan])
+def test_what_is_too_near_stops_it(front: float, zero_is_far: bool):
+    """An object 13° wide ahead, as an LDS-01 shows it, whichever way the policy would go."""
     near = np.full(360, 2.0)
-    near[7] = -np.inf
-    driver.see_scan(scan(near), 10.1)
-    assert driver.decide(10.1) == logic.STOP
-    assert driver.why.startswith("something is too near (0.12 m")
-    driver.see_scan(scan(np.full(360, 2.0)), 10.2)
-    assert driver.decide(10.2) != logic.STOP
+    near[np.arange(-6, 7)] = front
+    for action in range(5):
+        driver = Driver(TASK, Fixed(action), ScanReader(TASK, 0.0, zero_is_far))
+        driver.set_goal(1.0, 0.0)
+
+        def look(now: float, ranges: Any, driver: Driver = driver) -> logic.Command:
+            driver.see_scan(scan(ranges), now)
+            driver.see_odometry(odometry(0.0, 0.0, 0.0), now)
+            return driver.decide(now)
+
+        assert look(10.0, np.full(360, 2.0)).linear > 0
+        assert look(10.1, near) == logic.STOP, action
+        assert driver.why.startswith("something is too near ("), driver.why
+        # One scan only, as a speck of dust: then it drives.
+        commands = [look(now, np.full(360, 2.0)) for now in (10.3, 10.5, 10.7, 10.9)]
+        assert commands[-1] == logic.Command(TASK.speed, TASK.turns[action])
+
+
+def test_stop_distances_are_the_robots():
+    assert {name: body.stop_distance(0.15) for name, body in logic.ROBOTS.items()} == {
+        "burger": 0.27, "waffle": 0.42, "waffle_pi": 0.42
+    }  # fmt: skip
+    assert ready().stop_distance == 0.27
+    for name, least in (("burger", 0.124), ("waffle", 0.238)):
+        assert logic.body_of(name).radius == pytest.approx(least)
+        wide = logic.body_of(name, 0.3)
+        assert wide.stop_distance(0.15) > logic.body_of(name).stop_distance(0.15)
+        assert wide.gap(np.array([[0.0, 0.4]])) == pytest.approx(0.1)
+    with pytest.raises(UnusableError, match=r"'wafle'; expected burger, waffle, waffle_pi"):
+        logic.body_of("wafle")
+    with pytest.raises(UnusableError, match=r"robot_radius is 0\.1; expected 0\.0, or at least 0\.238"):
+        logic.body_of("waffle", 0.1)
+
+
+def commanded(places: Any, turn: float, robot: str = "burger") -> bool:
+    """Whether a velocity is allowed beside walls of points, relative to the wheels' axis."""
+    body = logic.body_of(robot)
+    guard = logic.Guard(body, body.stop_distance(0.15), 0.15)
+    return guard.refuses(np.asarray(places, float), logic.Command(0.15, turn)) is None
+
+
+def test_what_is_beside_or_behind_does_not_stop_it():
+    along = np.linspace(-1, 1, 200)
+    for side in (-1, 1):
+        wall = np.stack([along, np.full(200, side * 0.17)], axis=1)
+        assert commanded(wall, 0.0), "along a wall"
+        assert commanded(wall, -side * 1.5), "away from it"
+        assert not commanded(wall, side * 1.5), "into it"
+    behind = np.stack([np.full(200, -0.11), along], axis=1)
+    assert commanded(behind, 0.0), "a wall at its back, within the circle in which it turns"
+    assert not commanded(-behind, 0.0)
+    passage = np.concatenate([np.stack([along, np.full(200, y)], axis=1) for y in (-0.175, 0.175)])
+    assert commanded(passage, 0.0)
+    assert not commanded(passage * [1, 0.92], 0.0, "waffle"), "0.01 m beside its wheels"
+
+
+def test_after_a_stop_it_turns_away_and_gives_up_where_that_is_no_help():
+    driver, pose, does = ready(2, give_up=20.0), [0.0, 0.0, 0.0], []
+    for tick in range(300):
+        now = 10.0 + tick / 5
+        # A wall 0.25 m ahead of the lidar, and one 0.25 m to the right.
+        angles = pose[2] + np.radians(np.arange(360))
+        with np.errstate(divide="ignore"):
+            ahead = np.where(np.cos(angles) > 0.01, (0.25 - pose[0]) / np.cos(angles), np.inf)
+            right = np.where(np.sin(angles) < -0.01, -0.25 / np.sin(angles), np.inf)
+        driver.see_scan(scan(np.minimum(np.minimum(ahead, right), 2.0)), now)
+        driver.see_odometry(odometry(*pose), now)
+        command = driver.decide(now)
+        does.append(driver.why.split(":")[0].split(" (")[0])
+        if command.linear > 0 or driver.goal is None:
+            break
+        pose[2] += command.angular / 5
+    order = list(dict.fromkeys(does))
+    assert order == ["something is too near", "turning away", "driving out"], order
+    assert pose[2] > 0.5, "to the left"
+    driver, now = ready(2, give_up=20.0), 20.0
+    while driver.goal is not None:
+        driver.see_scan(scan(np.full(360, 0.2)), now)
+        driver.see_odometry(odometry(0.0, 0.0, 0.0), now)
+        assert driver.decide(now) == logic.STOP
+        now += 0.2
+    assert 40.0 < now < 41.0
+    assert driver.why.startswith("goal given up (not nearer to it in 20 s: something is too near (0.2")
+    assert driver.decide(50.0) == logic.STOP
+    assert driver.why.startswith("goal given up")
+
+
+def test_what_becomes_too_near_to_be_measured_is_remembered():
+    """In a hall where everything is 0.0, and so is what has come nearer than the lidar can measure."""
+    hall, driver = np.full(360, 0.0), Driver(TASK, Fixed(2), ScanReader(TASK, 0.0, True))
+    hall[170:190] = 3.0
+    driver.set_goal(1.0, 0.0)
+    for tick, front in enumerate([0.0] * 5 + [0.26, 0.2, 0.15, 0.13] + [0.0] * 20):
+        ranges, now = hall.copy(), 10.0 + tick / 5
+        ranges[np.arange(-10, 11)] = front
+        driver.see_scan(scan(ranges), now)
+        driver.see_odometry(odometry(0.0, 0.0, 0.0), now)
+        command = driver.decide(now)
+        assert (command.linear > 0) == (tick < 5), (tick, driver.why)
+
+
+def test_a_goal_can_be_cancelled():
+    driver = ready()
+    driver.decide(10.0)
+    assert driver.cancel()
+    assert driver.decide(10.0) == logic.STOP
+    assert driver.why == "goal cancelled"
+    assert not driver.cancel()
 
 
 def test_actions_count_from_the_policys_first():

@@ -88,7 +88,7 @@ def test_the_package_is_one(package: Path, tmp_path: Path):
     assert fields["license"] == "Apache-2.0"
     assert manifest.find("maintainer[@email]") is not None
     assert {one.text for one in manifest.findall("exec_depend")} >= {
-        "rclpy", "sensor_msgs", "nav_msgs", "geometry_msgs", "python3-numpy", "launch_ros"
+        "rclpy", "sensor_msgs", "nav_msgs", "geometry_msgs", "std_srvs", "python3-numpy", "launch_ros"
     }  # fmt: skip
     assert manifest.findtext("export/build_type") == "ament_python"
     told = configparser.ConfigParser()
@@ -104,7 +104,8 @@ def test_the_package_is_one(package: Path, tmp_path: Path):
 
 def test_parameters_of_the_file_are_the_nodes_defaults(package: Path, robot: Robot):
     lines = (package / "config" / "params.yaml").read_text().splitlines()
-    pairs = [line.partition("#")[0].strip().split(": ") for line in lines if line.startswith("    ")]
+    values = [line.partition("#")[0].strip() for line in lines if line.startswith("    ")]
+    pairs = [value.split(": ") for value in values if value]
     told = {name: value.strip() for name, value in pairs}
     ours = {
         name: value
@@ -153,7 +154,7 @@ def test_velocities_are_the_trained_policys(package: Path, monkeypatch: pytest.M
     run, _ = exported_robot()
     policy: Policy = run.policy()
     env: Any = gymnasium.make("qhat/TurtleBot3-v0", obstacles=2).unwrapped
-    robot = Robot(package, monkeypatch, stop_distance=0.0, goal_tolerance=1e-6)
+    robot = Robot(package, monkeypatch, stop_distance=-1.0, goal_tolerance=1e-6)
     seen, _ = env.reset(seed=4)
     compared = 0
     for _ in range(200):
@@ -235,6 +236,29 @@ def test_something_near_stops_it(robot: Robot):
     assert "too near" in robot.ros.said[-1][1]
 
 
+def test_the_service_cancels_the_goal(robot: Robot):
+    assert robot.drive(1.0)[-1][1] == turtlebot3.SPEED
+    before = len(robot.ros.sent["cmd_vel"])
+    answer = robot.ros.call("/qhat_turtlebot3/cancel")
+    assert (answer.success, answer.message) == (True, "goal cancelled")
+    assert robot.ros.velocities("cmd_vel")[before:] == [(robot.ros.now, 0.0, 0.0)], "at once"
+    assert robot.ros.said[-1] == ("info", "goal cancelled")
+    assert {sent[1:] for sent in robot.drive(1.0)} == {(0.0, 0.0)}
+    answer = robot.ros.call("/qhat_turtlebot3/cancel")
+    assert (answer.success, answer.message) == (False, "there is no goal to cancel")
+    robot.ros.send("goal_pose", PoseStamped(1.5, 0.0, "odom"))
+    assert robot.drive(1.0)[-1][1] == turtlebot3.SPEED
+
+
+def test_a_stop_distance_that_is_too_short_is_warned_of(package: Path, monkeypatch: pytest.MonkeyPatch):
+    robot = Robot(package, monkeypatch, robot="waffle_pi", stop_distance=0.12)
+    ((level, words),) = robot.ros.said
+    assert level == "warning"
+    assert "stop_distance is 0.12 m; a waffle_pi at 0.15 m/s needs 0.42 m" in words
+    text = (package / "config" / "params.yaml").read_text()
+    assert "= 0.27 for a burger, 0.42 for a waffle." in text
+
+
 def test_a_goal_in_another_frame_is_refused(robot: Robot):
     robot.drive(1.0)
     robot.ros.send("goal_pose", PoseStamped(-1.0, 0.0, "map"))
@@ -301,6 +325,7 @@ def test_another_rate_is_warned_of(package: Path, monkeypatch: pytest.MonkeyPatc
         ({"rate": 0.0}, "parameter rate is 0.0; expected more than 0."),
         ({"sensor_timeout": float("nan")}, "parameter sensor_timeout is nan"),
         ({"scan_yaw": float("inf")}, "parameter scan_yaw is inf"),
+        ({"robot": "wafle"}, "parameter robot is 'wafle'; expected burger, waffle, waffle_pi."),
         ({"goal": "over there"}, "the goal is 'over there'; expected two numbers"),
     ],
 )  # fmt: skip

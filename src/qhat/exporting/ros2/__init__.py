@@ -86,13 +86,16 @@ def task_of(about: Mapping[str, Any]) -> dict[str, Any]:
 
 def _words(about: Mapping[str, Any]) -> dict[str, str]:
     """Return what stands in the package's texts in place of `@NAME@`."""
+    from qhat.exporting.ros2.package.qhat_turtlebot3.body import ROBOTS as BODIES
+
     task, source = task_of(about), about["source"]
     return {
         "VERSION": ".".join(re.findall(r"\d+", __version__)[:3]),
         "LICENSE": LICENSE,
         "RATE": str(round(1 / task["seconds"], 3)),
         "REACHED": str(task["reached"]),
-        "NEAREST": str(task["nearest"]),
+        "BURGER": f"{BODIES['burger'].stop_distance(task['speed']):.2f}",
+        "WAFFLE": f"{BODIES['waffle'].stop_distance(task['speed']):.2f}",
         "SPEED": str(task["speed"]),
         "REACH": f"{task['reach']:.1f}",
         "ARENA": f"{task['reach'] / 2**0.5:g}",

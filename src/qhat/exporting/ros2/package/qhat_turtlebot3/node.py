@@ -20,8 +20,9 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import LaserScan
+from std_srvs.srv import Trigger
 
-from .logic import STOP, Command, Driver, Look, Pose, ScanReader, Task, UnusableError, goal_of
+from .logic import STOP, Command, Driver, Look, Pose, ScanReader, Task, UnusableError, body_of, goal_of
 from .qhat_runtime import Policy
 
 POLICY = Path(__file__).parent / "policy"
@@ -32,7 +33,7 @@ SETTLE = 1.0
 
 
 def safety(command: Command, look: Look, pose: Pose) -> Command:
-    """Return what the wheels get in place of the policy's command: put your own filter here."""
+    """Return what the wheels get in place of a command: put your own filter here."""
     return command
 
 
@@ -43,6 +44,7 @@ class Drive(Node):
         super().__init__("qhat_turtlebot3")
         task = Task.read(POLICY / "task.json")
         told = self._read_parameters(task)
+        body = body_of(told["robot"], told["robot_radius"])
         self._driver = Driver(
             task,
             Policy.load(POLICY),
@@ -51,6 +53,8 @@ class Drive(Node):
             tolerance=told["goal_tolerance"],
             stop_distance=told["stop_distance"],
             safety=safety,
+            body=body,
+            give_up=told["give_up"],
         )
         self._stamped, self._frame = told["stamped"], ""
         self._said, self._moving = "", False
@@ -63,6 +67,7 @@ class Drive(Node):
         self.create_subscription(LaserScan, told["scan_topic"], self._on_scan, qos_profile_sensor_data)
         self.create_subscription(Odometry, told["odom_topic"], self._on_odometry, qos_profile_sensor_data)
         self.create_subscription(PoseStamped, told["goal_topic"], self._on_goal, 1)
+        self.create_service(Trigger, "~/cancel", self._on_cancel)
         self.create_timer(1.0 / told["rate"], self._drive, clock=self._clock)
         self.create_timer(WATCH, self._watch, clock=self._clock)
         goal = goal_of(told["goal"])
@@ -72,6 +77,12 @@ class Drive(Node):
         if abs(told["rate"] - trained) > 0.01 * trained:
             self.get_logger().warning(
                 f"rate is {told['rate']:g} Hz; the policy was trained at {trained:g} Hz and knows no other."
+            )
+        distance, needed = self._driver.stop_distance, body.stop_distance(task.speed)
+        if distance < needed:
+            self.get_logger().warning(
+                f"stop_distance is {distance:g} m; a {body.name} at {task.speed:g} m/s needs {needed:g} m,"
+                " and may touch what it meets. 0.0 is what it needs."
             )
 
     def stop(self) -> None:
@@ -83,14 +94,14 @@ class Drive(Node):
         defaults: dict[str, Any] = {
             "scan_topic": "scan", "odom_topic": "odom", "cmd_vel_topic": "cmd_vel",
             "goal_topic": "goal_pose", "stamped": False, "rate": 1.0 / task.seconds, "sensor_timeout": 0.5,
-            "goal": "", "goal_tolerance": task.reached, "stop_distance": task.nearest, "scan_yaw": 0.0,
-            "zero_is_far": False,
+            "goal": "", "goal_tolerance": task.reached, "robot": "burger", "robot_radius": 0.0,
+            "stop_distance": 0.0, "give_up": 30.0, "scan_yaw": 0.0, "zero_is_far": False,
         }  # fmt: skip
         told = {}
         for name, default in defaults.items():
             self.declare_parameter(name, default)
             told[name] = self.get_parameter(name).value
-        for name in ("rate", "sensor_timeout", "goal_tolerance"):
+        for name in ("rate", "sensor_timeout", "goal_tolerance", "give_up"):
             if not (math.isfinite(told[name]) and told[name] > 0):
                 raise UnusableError(f"parameter {name} is {told[name]}; expected more than 0.")
         for name in ("scan_yaw", "stop_distance"):
@@ -117,6 +128,15 @@ class Drive(Node):
             self._driver.set_goal(place.x, place.y)
         except UnusableError as fault:
             self.get_logger().error(f"{fault} The goal is not taken.")
+
+    def _on_cancel(self, request: Any, response: Any) -> Any:
+        """Drop the goal; the robot stands before the caller hears of it."""
+        response.success = self._driver.cancel()
+        response.message = self._driver.why if response.success else "there is no goal to cancel"
+        if response.success:
+            self.stop()
+            self._say()
+        return response
 
     def _drive(self) -> None:
         """Every period: one action of the policy."""
@@ -156,9 +176,10 @@ class Drive(Node):
         kind = words.split(" (", maxsplit=1)[0]
         if kind != self._said:
             self._said = kind
-            quiet = words == "driving" or words.startswith(("waiting", "goal reached"))
+            quiet = words.startswith(("waiting", "goal reached", "goal cancelled")) or words == "driving"
+            does = words.startswith(("goal", "turning", "driving"))
             logger = self.get_logger()
-            (logger.info if quiet else logger.warning)(words if quiet else f"standing: {words}")
+            (logger.info if quiet else logger.warning)(words if quiet or does else f"standing: {words}")
 
     def _now(self) -> float:
         return self._clock.now().nanoseconds * 1e-9
