@@ -277,7 +277,13 @@ def driver_of(policy: Any, robot: str, zero_is_far: bool, stop_distance: float =
     from qhat.exporting.ros2 import task_of
     from qhat.exporting.ros2.package.qhat_turtlebot3.logic import ROBOTS, Driver, ScanReader, Task
 
-    fields = task_of({"environment": {"id": "TurtleBot3-v0", "options": {}}, "control_period": None})
+    fields = task_of(
+        {
+            "environment": {"id": "TurtleBot3-v0", "options": {}},
+            "control_period": None,
+            "actions": {"start": [0]},
+        }
+    )
     task = Task(**{**fields, "turns": tuple(fields["turns"])})
     reader = ScanReader(task, 0.0, zero_is_far)
     return Driver(task, policy, reader, stop_distance=stop_distance, body=ROBOTS[robot])

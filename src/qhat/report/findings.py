@@ -228,10 +228,10 @@ def _up(grown: float) -> str:
 
 def _epsilon(facts: Facts) -> Finding | None:
     trace = facts.traces.get("epsilon")
-    if trace is None or facts.recipe is None or not isinstance(facts.recipe.explore, EpsilonGreedy):
+    explore = facts.recipe.scheduled(facts.steps).explore if facts.recipe else None
+    if trace is None or not isinstance(explore, EpsilonGreedy):
         return None
-    explore, last = facts.recipe.explore, float(np.nanmax(trace.value[:, -1]))
-    over = explore.steps or 0
+    last, over = float(np.nanmax(trace.value[:, -1])), explore.steps or 0
     found = f"ε was {last:.3g} at the end; its schedule ends at {explore.end:.3g} at step {over:,}."
     if last <= explore.end + 0.01 and last <= EPSILON:
         return Finding("ε at the end", FINE, found)
