@@ -143,14 +143,11 @@ def rows_of(start: Any, step: Any, limit: int, wrong: bool, turns: int = 400, co
             states[copy] = shown
             successor = shown if wrong else after
             seen = [np.atleast_1d(np.asarray(one, float)) for one in (before, successor, shown)]
-            told = (
-                *seen,
-                np.array_equal(seen[1], seen[2]),
-                hash(seen[0].tobytes()),
-                0,
-                hash(seen[1].tobytes()),
+            place, choice, reached = (
+                hash(one) for one in (seen[0].tobytes(), (seen[0].tobytes(), action), seen[1].tobytes())
             )
-            told = (*told[:5], hash((seen[0].tobytes(), action)), told[6], over, cut, True)
+            same = np.array_equal(seen[1], seen[2])
+            told = (*seen, same, place, choice, reached, over, cut, True)
             for name, value in zip(row, told, strict=True):
                 row[name].append(value)
         for name, value in row.items():
