@@ -116,8 +116,9 @@ def test_a_run_and_an_agent_with_it_are_saved_and_loaded(tmp_path: Path):
     )
     run = qhat.train("CartPole-v1", config)
     again = Run.open(tmp_path / "run", parts=(LogCosh,))
-    # The run names the torso that fitted its observations.
-    assert again.program.recipe == dataclasses.replace(recipe, torso=MLP())
+    # The run names the torso that fitted its observations, and the schedules that its steps made.
+    made = dataclasses.replace(recipe.scheduled(200), torso=MLP(), normalise=False)
+    assert again.program.recipe == made
     assert again.evaluate(3).per_seed == run.evaluate(3).per_seed
     with pytest.raises(UsageError, match="log_cosh"):
         Run.open(tmp_path / "run")
