@@ -233,12 +233,12 @@ def test_training_takes_a_preset_file_and_every_flag_overrides_it(tmp_path: Path
     path.write_text(_file().text())
     code = (
         "import sys; from qhat.cli.train import _read; told = _read(sys.argv[1:]);"
-        "print(told.steps, told.eval_every, told.recipe.n_step, told.recipe.gamma, told.recipe_name,"
-        " *told.env_kwargs)"
+        "print(told.steps, told.eval_every, told.recipe.n_step, told.recipe.gamma, *told.env_kwargs);"
+        "from qhat.labels import label_of; assert told.recipe_name == label_of(told.recipe)"
     )
     words = ["CartPole-v1", "--preset", str(path), "--steps", "7", "--n-step", "4"]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
-    assert done.stdout.split() == ["7", "100", "4", "0.5", "preset", "sutton_barto_reward"], done.stderr
+    assert done.stdout.split() == ["7", "100", "4", "0.5", "sutton_barto_reward"], done.stderr
     config = TrainConfig.of("CartPole-v1", path, seeds=3).validate()
     assert (config.recipe.gamma, config.steps, config.seeds) == (0.5, 300, 3)
     for words, sentence in (

@@ -136,5 +136,5 @@ def _flags(kind: type) -> Iterator[tuple[str, tuple[str, bool, bool]]]:
             flag = name.replace("_", "-")
             yield f"--{flag}", (wanted, several, optional)
             # What a preset may have on can be turned off: the parser makes a pair of a plain truth value.
-            if inner is bool:
+            if inner is bool and typing.get_origin(hints[field.name]) is not Annotated:
                 yield f"--no-{flag}", (wanted, several, optional)
