@@ -233,6 +233,7 @@ def _bits(rows: Array) -> UInt32[Array, "N D"]:
 
 def _digest(bits: UInt32[Array, "N D"]) -> UInt32[Array, " N"]:
     """A number for every row: equal rows have equal ones."""
-    weights = np.random.default_rng(1).integers(0, 2**31, bits.shape[-1], dtype=np.uint32) * 2 + 1
+    draw = np.random.default_rng(1)
+    weights = draw.integers(0, 2**31, bits.shape[-1], dtype=np.uint32) * 2 + 1
     mixed = (bits ^ (bits >> 15)) * jnp.asarray(weights)
     return (mixed ^ (mixed >> 13)).sum(axis=-1, dtype=jnp.uint32)
