@@ -120,6 +120,12 @@ class Uneven(Plain):
         return {"clock": np.array([9e5 + self.time], np.float32), "arm": super().seen(), "gear": 1}
 
 
+class UnevenUnsaid(Uneven):
+    """The same numbers, and no bounds that say so."""
+
+    observation_space = Dict({"clock": Box(-np.inf, np.inf, (1,)), "arm": PAIR, "gear": Discrete(3)})
+
+
 class Pairs(Plain):
     observation_space = Tuple((Discrete(4), PAIR))
 

@@ -51,6 +51,7 @@ def trained_in(kind: Any) -> GymnasiumEnvironment:
 
 
 def said_by(what: Any, kind: Any) -> str:
+    """Return the sentence that refuses it; empty where it is taken. Exit status 2 is `UsageError`'s."""
     try:
         what(kind)
     except UsageError as refusal:
@@ -86,22 +87,30 @@ def test_masks_are_found_wherever_they_are_and_are_no_observation(kind: Any):
 
 def test_what_may_surprise_is_said():
     def warned(kind: Any) -> str:
-        return " ".join(looked_at(kind).warnings)
+        found = checkup.examine(id_of(kind), {}, 0.02)
+        return " ".join((*found.notes, *found.findings.warnings))
 
-    assert "'clock' up to 9e+05 beside 'arm' up to" in warned(quirks.Uneven)
+    assert "'clock' (1,) float32 0 to 1e+06: the numbers are shown" in warned(quirks.Uneven)
+    assert "a network sees the first alone" not in warned(quirks.Uneven), "it does not: see the note"
+    assert "'clock' up to 900,010 beside 'arm' up to" in warned(quirks.UnevenUnsaid)
     assert "writes every observation over the one before" in warned(quirks.Rewritten)
-    assert "int64 up to" in warned(quirks.Wide)
+    assert "shows whole numbers up to 1.07e+09; a network reads them" in warned(quirks.Wide)
     assert "beyond the bounds" in warned(quirks.Beyond)
     assert "--wrap reward_scale:factor=1e-06" in warned(quirks.Rich)
     assert warned(quirks.Plain) == ""
     assert warned(quirks.Bytes) == ""
 
 
-def test_what_was_given_of_every_entry_is_told():
-    entries = {entry.name: entry for entry in looked_at(quirks.Uneven).entries}
+def test_what_was_given_of_every_entry_and_what_it_becomes_is_said(capsys: pytest.CaptureFixture[str]):
+    found = checkup.examine(id_of(quirks.Uneven), {}, 0.02)
+    entries = {entry["name"]: entry for entry in found.to_json()["entries"]}
     assert entries.keys() == {"arm", "clock", "gear"}
-    assert (entries["gear"].low, entries["gear"].high) == (1, 1)
-    assert 9e5 <= entries["clock"].low < entries["clock"].high <= 9e5 + 10
+    assert (entries["gear"]["low"], entries["gear"]["high"]) == (1, 1)
+    assert entries["gear"]["becomes"].startswith("one-hot, 3 numbers")
+    assert 9e5 <= entries["clock"]["low"] < entries["clock"]["high"] <= 9e5 + 10
+    doctor._print(found)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "clock: (1,) float32 0 to 1e+06, given 900,000 to 900,010 →" in printed
 
 
 def test_the_next_command_has_every_option():

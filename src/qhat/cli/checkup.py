@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import math
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from qhat import devices, recipes
 from qhat._version import __version__
 from qhat.actions import BINS
 from qhat.environments import advice
-from qhat.environments.base import Environment, Spec
+from qhat.environments.base import Environment, Spec, laid_out
 from qhat.environments.catalogue import Entry, find
 from qhat.environments.extras import EXTRAS, installed
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
@@ -28,12 +29,15 @@ from qhat.environments.make import make, make_any
 from qhat.environments.probe import Findings, episode_lengths, probe
 from qhat.environments.wrappers import Wrapper
 from qhat.memory import nbytes
+from qhat.observations import Observations
 from qhat.training.iteration import Program
 
 STEPS = 20_000
 """Steps of every copy, at most."""
 TURNS = 500
 """Turns of one compiled call."""
+WHOLE = "observation"
+"""Name of an observation that has no entries."""
 PACKAGES = ("jax", "jaxlib", "numpy", "equinox", "optax", "gymnasium", "gymnax")
 
 
@@ -52,6 +56,10 @@ class Checkup:
     actions: tuple[int, ...]
     """Choices of every factor."""
     findings: Findings
+    entries: tuple[tuple[str, str, str], ...]
+    """Of every array within an observation its path, its space, and what becomes of it."""
+    notes: tuple[str, ...]
+    """What training says of it before it begins."""
     recipe: str
     """Name of the recipe that the memory is of."""
     replay_bytes: int
@@ -62,20 +70,34 @@ class Checkup:
         """Where the legal actions are found, for people."""
         return f"used, from {self.findings.masks}" if self.findings.masks else "none: every action is legal"
 
+    def given(self, name: str) -> dict[str, float]:
+        """Return the lowest and the highest number that was given of an entry; NaN where nobody looked."""
+        for entry in self.findings.entries:
+            if (entry.name or WHOLE) == name and entry.low <= entry.high:
+                return {"low": entry.low, "high": entry.high}
+        return {"low": math.nan, "high": math.nan}
+
     def to_json(self) -> dict[str, Any]:
         """Write it, with NaN as null."""
         findings = dataclasses.asdict(self.findings)
         for name in ("declared", "found"):
             findings[name] = findings[name].value if findings[name] else None
         findings["rewards"] = [value if np.isfinite(value) else None for value in findings["rewards"]]
-        for entry in findings["entries"]:
-            entry |= {key: entry[key] if np.isfinite(entry[key]) else None for key in ("low", "high")}
         lengths = sorted(self.findings.lengths)
         findings["lengths"] = {"episodes": len(lengths)}
         if lengths:
             middle = lengths[len(lengths) // 2]
             findings["lengths"] |= {"shortest": lengths[0], "median": middle, "longest": lengths[-1]}
-        about = {**vars(self), **findings}
+        entries = [
+            {
+                "name": name,
+                "space": space,
+                "becomes": becomes,
+                **{end: value if np.isfinite(value) else None for end, value in self.given(name).items()},
+            }
+            for name, space, becomes in self.entries
+        ]
+        about = {**vars(self), **findings, "entries": entries}
         about.pop("findings")
         return {**about, "usable": not self.findings.faults}
 
@@ -112,10 +134,13 @@ def examine(
     scored_in = f"gymnasium {entry.reference}" if entry.reference else entry.backend
     shown, given = f"{spec.shape} {spec.dtype}", entry.observation
     shown += "" if given == shown else f", from {given}"
-    size = _replay_bytes(spec)
+    size, layout = _replay_bytes(spec), laid_out(spec).layout
+    shows = layout or Observations.plain(spec.shape, spec.dtype)
+    about = shows.describe_entries(recipe.normalise)
+    notes = layout.notes(spec.id, recipe.normalise) if layout else []
     return Checkup(
         entry.id, entry.backend, scored_in, shown, entry.actions, spec.actions.choices, findings,
-        recipes.DEFAULT, size,
+        tuple(about), tuple(notes), recipes.DEFAULT, size,
     )  # fmt: skip
 
 

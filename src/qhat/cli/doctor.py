@@ -146,19 +146,20 @@ def _print(found: Checkup) -> None:
     ]
     _table(rows)
     from rich.console import Console
+    from rich.markup import escape
 
-    for warning in seen.warnings:
-        Console(highlight=False).print(f"[yellow]warning:[/] {warning}", soft_wrap=True)
+    for warning in (*found.notes, *seen.warnings):
+        Console(highlight=False).print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
 
 
 def _entries(found: Checkup) -> list[str]:
-    """Say what each entry of a dictionary becomes, and which numbers it had."""
-    entries = [entry for entry in found.findings.entries if entry.name]
-    return [
-        f"{entry.name}: {entry.shape} {entry.dtype}"
-        + (f", {entry.low:g} to {entry.high:g}" if entry.low <= entry.high else "")
-        for entry in entries
-    ]
+    """Say of each entry its space, which numbers it had, and what it becomes."""
+    lines = []
+    for name, space, becomes in found.entries:
+        low, high = found.given(name).values()
+        given = "" if math.isnan(low) else f", given {low:,.6g} to {high:,.6g}"
+        lines.append(f"{name}: {space}{given} → {becomes}")
+    return lines
 
 
 def _episodes(lengths: tuple[int, ...]) -> str:
@@ -173,10 +174,11 @@ def _episodes(lengths: tuple[int, ...]) -> str:
 
 def _table(rows: Sequence[tuple[str, str]]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     for name, value in rows:
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     Console(highlight=False).print(table)

@@ -5,20 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from qhat.environments.record import Entry
 
 APART = 1_000.0
 """Ratio of two entries' largest numbers from which a network sees one of them alone."""
-EXACT = 2**24
-"""Whole numbers up to which float32, what a network computes in, holds each."""
 SMALL, LARGE = 1e-2, 1e3
 """Largest rewards between which learning rates and supports are at home."""
 
 
 def on_scales(name: str, entries: Sequence[Entry]) -> list[str]:
-    """Say which entries drown others."""
+    """Say which entries drown others, where no bounds have them standardised."""
     known = [entry for entry in entries if 0 < entry.largest < math.inf and entry.dtype != "bool"]
     if len(known) < 2:
         return []
@@ -29,18 +25,6 @@ def on_scales(name: str, entries: Sequence[Entry]) -> list[str]:
         f"'{name}' gives '{large.name}' up to {large.largest:,.4g} beside '{small.name}' up to"
         f" {small.largest:,.4g}: a network sees the first alone. Scale them alike in the environment, or"
         " type --normalise."
-    ]
-
-
-def on_whole_numbers(name: str, entries: Sequence[Entry]) -> list[str]:
-    """Say which whole numbers a network cannot tell apart."""
-    wide = [entry for entry in entries if np.dtype(entry.dtype).kind in "iu" and entry.largest > EXACT]
-    return [
-        f"'{name}' gives {entry.dtype} up to {entry.largest:,.0f}"
-        + (f" in '{entry.name}'" if entry.name else "")
-        + f": float32, which a network computes in, tells whole numbers apart up to {EXACT:,}. Give what"
-        " changes of it: a difference, or a time since the episode began."
-        for entry in wide
     ]
 
 

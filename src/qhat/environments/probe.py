@@ -135,8 +135,7 @@ def _findings(record: Record, made: GymnasiumEnvironment) -> Findings:
     limit = limit_of(made.envs)
     warnings = [
         *record.warnings.values(),
-        *advice.on_scales(record.name, record.entries),
-        *advice.on_whole_numbers(record.name, record.entries),
+        *([] if record.standardises else advice.on_scales(record.name, record.entries)),
         *advice.on_memory(record.name, bool(of_copies(made.envs, "reuses"))),
         *advice.on_limit(record.name, limit, lengths),
         *advice.on_rewards(record.name, low, high),

@@ -73,6 +73,11 @@ class Record:
         self._draw = np.random.default_rng(0)
 
     @property
+    def standardises(self) -> bool:
+        """Whether the bounds of its space have training standardise what it shows."""
+        return self._observations.standardises
+
+    @property
     def turns(self) -> int:
         """Steps of every copy so far."""
         return len(self._rows)
