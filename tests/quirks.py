@@ -141,6 +141,14 @@ class Letters(Plain):
         return "hello"
 
 
+class LetterWithin(Plain):
+    says = "--wrap drop:keys=mission"
+    observation_space = Dict({"mission": Text(5), "pose": PAIR})
+
+    def seen(self) -> Any:
+        return {"mission": "hello", "pose": super().seen()}
+
+
 class Growing(Plain):
     says = "observations of Sequence,"
     observation_space = Sequence(PAIR)

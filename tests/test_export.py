@@ -292,7 +292,8 @@ def test_masks_starts_and_bounds_that_an_environment_breaks_itself(switches: Run
         np.testing.assert_array_equal(policy.act(seen[0]), run.policy()(seen[0]))
 
 
-DESCRIBE, BUILD = about.describe, graph.build
+DESCRIBE: Any = about.describe
+BUILD: Any = graph.build
 
 
 def from_zero(actions: Actions, *_: Any) -> Actions:

@@ -13,7 +13,9 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 import quirks
+from qhat import Agent, recipes
 from qhat.actions import Actions
+from qhat.arguments import read_spaces
 from qhat.cli import checkup, doctor
 from qhat.cli.parsing import read
 from qhat.environments.catalogue import find
@@ -68,6 +70,30 @@ def test_doctor_and_training_agree(kind: Any):
         if kind.says:
             assert f"'quirks:{kind.__name__}-v0'" in sentence
             assert sentence.startswith(f"Environment 'quirks:{kind.__name__}-v0'"), "named by its id"
+
+
+OF_SPACES = (
+    "Endless", "NamedActions", "Letters", "LetterWithin", "Growing", "Net", "Nothing", "Shapeless",
+)  # fmt: skip
+"""Refused for their spaces, which an agent is given too."""
+
+
+@pytest.mark.parametrize("kind", quirks.ALL, ids=lambda kind: kind.__name__)
+def test_an_agent_takes_the_spaces_that_training_takes(kind: Any):
+    spaces = kind.observation_space, kind.action_space
+    if kind.__name__ in OF_SPACES:
+        with pytest.raises(UsageError) as refused:
+            Agent(*spaces)
+        if kind is not quirks.Shapeless:
+            name, _, of_agent = str(refused.value).partition("gent")
+            of_training = said_by(trained_in, kind).removeprefix(f"Environment 'quirks:{kind.__name__}-v0'")
+            assert name == "The a"
+            assert of_training.startswith(of_agent.removesuffix("."))
+        return
+    layout, actions = read_spaces(*spaces, recipes.get(recipes.DEFAULT))
+    if not kind.says and kind is not quirks.MaskedInSight:
+        made = make_any(id_of(kind), 1)
+        assert (layout, actions) == (made.spec.layout, made.spec.actions)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def read_observation(observation: Any) -> Observations:
         UsageError: it is none of these, or a space that holds no numbers.
     """
     if any(kind.__module__.startswith("gymnasium.spaces") for kind in type(observation).__mro__):
-        return Observations.of(observation, "observation")
+        return Observations.of(observation, "")
     dtype: Any = getattr(observation, "dtype", None) or "float32"
     shape = getattr(observation, "shape", observation)
     if isinstance(shape, tuple) and len(shape) == 2 and isinstance(shape[0], tuple):

@@ -14,13 +14,16 @@ from qhat.observations.entry import Entry
 def entries_of(space: Any, env_id: str) -> tuple[Entry, ...]:
     """Return the arrays of a space, a dictionary's in the alphabetical order of its keys.
 
+    Args:
+        env_id: empty where an agent has the space, and no environment.
+
     Raises:
         UsageError: an entry is no array of numbers, or there is no number at all.
     """
     entries = tuple(_entries(space, (), env_id))
     if not sum(entry.size for entry in entries):
         raise UsageError(
-            f"Environment '{env_id}' has observations {space}, which hold no number; expected one or more."
+            f"{_name(env_id)} has observations {space}, which hold no number; expected one or more."
             " Correct its observation_space."
         )
     return entries
@@ -53,10 +56,14 @@ def _refusal(space: Any, path: tuple[Any, ...], env_id: str) -> str:
     kind, label = type(space).__name__, ".".join(str(part) for part in path)
     where = f" at '{label}'" if path else ""
     if len(path) == 1 and isinstance(path[0], str):
-        remedy = f"Leave the entry out: --wrap drop:keys={label}."
+        remedy = f"Leave the entry out{f': --wrap drop:keys={label}' if env_id else ''}."
     else:
         remedy = "Wrap the environment so that it gives numbers (gymnasium.wrappers.TransformObservation)."
     return (
-        f"Environment '{env_id}' has observations of {kind}{where}, which no network reads as it is;"
+        f"{_name(env_id)} has observations of {kind}{where}, which no network reads as it is;"
         f" expected arrays, discrete values, or dictionaries and tuples of them. {remedy}"
     )
+
+
+def _name(env_id: str) -> str:
+    return f"Environment '{env_id}'" if env_id else "The agent"
