@@ -29,6 +29,12 @@ from qhat.masks import read_mask
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
+@pytest.fixture(autouse=True)
+def no_sizes(monkeypatch: pytest.MonkeyPatch):
+    """The size of a replay is traced, which takes longer than the rest: test_doctor.py asks for it."""
+    monkeypatch.setattr(checkup, "_replay_bytes", lambda _: 0)
+
+
 def id_of(kind: Any) -> str:
     return f"gym:quirks:{kind.__name__}-v0"
 
