@@ -78,6 +78,11 @@ class NamedActions(Plain):
     action_space = Dict({"move": Discrete(3), "grip": Discrete(2)})
 
 
+class TooMany(Plain):
+    says = "has (2000000,) choices of actions; expected at most 1,000,000"
+    action_space = Discrete(2_000_000)
+
+
 class Bytes(Plain):
     observation_space = Box(0, 255, (8, 8, 3), np.uint8)
 
@@ -111,6 +116,16 @@ class Place(Plain):
 
     def seen(self) -> Any:
         return np.int64(self.np_random.integers(-2, 3))
+
+
+class ManyStarts(Plain):
+    """Begins anywhere, so that no start is like one before."""
+
+    observation_space: Any = Discrete(1_000)
+
+    def seen(self) -> Any:
+        self.place = self.place + 1 if self.time else int(self.np_random.integers(980))
+        return self.place
 
 
 class Uneven(Plain):

@@ -121,7 +121,13 @@ class Actions:
         else:
             raise UsageError(
                 f"{name} has actions {space!r}; expected Discrete, MultiDiscrete, MultiBinary or Box."
+                " Wrap the environment so that it takes one of these (gymnasium.wrappers.TransformAction)."
             )
+        require(
+            len(choices) * max(choices, default=0) <= MOST,
+            f"{name} has {brief(choices)} choices of actions; expected at most {MOST:,}, factors times"
+            " choices. Take several choices, each of fewer: MultiDiscrete.",
+        )
         return Actions(choices, None, np.dtype(space.dtype).name, start, shape)
 
     @staticmethod

@@ -317,6 +317,8 @@ class GymnasiumEnvironment(HostEnvironment):
         after = ""
         if isinstance(error, LostError) and self._restarts.most:
             after = f" Its processes were begun anew {self._restarts.most:,} times before (--env-restarts)."
+        if isinstance(error, MisbehavedError) and "; expected" not in str(error):
+            after = f" Correct its {'step' if self._steps else 'reset'}, or its spaces."
         kind = UsageError if isinstance(error, MisbehavedError) else QhatError
         return kind(f"Environment '{self._id}' {self._said(error)}{action}.{after}")
 

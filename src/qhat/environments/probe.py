@@ -11,10 +11,11 @@ import math
 import time
 
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from qhat.environments import advice
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.processes import Processes
 from qhat.environments.record import Entry, Record, declared_by, limit_of, name_of
 from qhat.environments.starts import Starts
 from qhat.environments.workers import of_copies
@@ -25,6 +26,8 @@ PROBED, PROBE_SECONDS = 2_000, 3.0
 MOST, FEW = 0.8, 0.5
 """Shares from which, and up to which, something is said to happen at ends and not to."""
 NEXT, SAME, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
+HOLD = (SyncVectorEnv, AsyncVectorEnv, Processes)
+"""Vector environments that keep the mode that they declare."""
 DOES = {
     NEXT: "resets in the step after an episode's end",
     SAME: "resets in the step that ends an episode",
@@ -120,6 +123,9 @@ def _findings(record: Record, made: GymnasiumEnvironment) -> Findings:
     found, final = None, None
     if ends.any():
         found = _found(record)
+        if found is DISABLED and type(record.envs) in HOLD and not record.refusal:
+            # An episode may begin anywhere: unlike the starts that were seen.
+            found = record.declared
         final = _judge(record, found)
     else:
         _say_no_end(record)
