@@ -79,7 +79,7 @@ class NamedActions(Plain):
 
 
 class TooMany(Plain):
-    says = "has (2000000,) choices of actions; expected at most 1,000,000"
+    says = ": Action choices are (2000000,); expected at most 1,000,000: take a MultiDiscrete"
     action_space = Discrete(2_000_000)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from qhat.errors import UsageError, require
+from qhat.errors import UsageError, blaming, require
 from qhat.files import brief
 
 Number = float | int
@@ -65,7 +65,7 @@ class Actions:
         )
         require(
             len(self.choices) * max(self.choices) <= MOST,
-            f"Action choices are {brief(self.choices)}; expected at most {MOST:,}, factors times choices.",
+            f"Action choices are {brief(self.choices)}; expected at most {MOST:,}: take a MultiDiscrete.",
         )
         if self.commands is not None:
             counts = tuple(len(row) for row in self.commands)
@@ -116,19 +116,14 @@ class Actions:
             choices, start = (tuple(map(int, part.ravel())) for part in (space.nvec, space.start))
             shape = tuple(space.shape)
         elif isinstance(space, spaces.MultiBinary):
-            shape = tuple(space.shape)
-            choices, start = (2,) * math.prod(shape), ()
+            choices, start, shape = (2,) * math.prod(space.shape), (), tuple(space.shape)
         else:
             raise UsageError(
                 f"{name} has actions {space!r}; expected Discrete, MultiDiscrete, MultiBinary or Box."
-                " Wrap the environment so that it takes one of these (gymnasium.wrappers.TransformAction)."
+                " Wrap it: gymnasium.wrappers.TransformAction."
             )
-        require(
-            len(choices) * max(choices, default=0) <= MOST,
-            f"{name} has {brief(choices)} choices of actions; expected at most {MOST:,}, factors times"
-            " choices. Take several choices, each of fewer: MultiDiscrete.",
-        )
-        return Actions(choices, None, np.dtype(space.dtype).name, start, shape)
+        with blaming(name):
+            return Actions(choices, None, np.dtype(space.dtype).name, start, shape)
 
     @staticmethod
     def binned(
