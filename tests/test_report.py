@@ -24,6 +24,7 @@ from qhat.cli import report
 from qhat.cli.main import COMMANDS
 from qhat.config import TrainConfig
 from qhat.errors import UsageError
+from qhat.labels import label_of
 from qhat.report.findings import FINE, NOTE, UNKNOWN, WARNING, Finding, findings
 from qhat.report.html import command, document, tag
 from qhat.report.measure import Measured, measure
@@ -121,7 +122,8 @@ def test_a_browser_shows_all_of_it(reported: tuple[Path, dict[str, Any]], browse
     for name in SECTIONS:
         words = browser.run(f"return document.querySelector('main > section#{name}').innerText")
         assert len(words.split()) > 5, name
-    assert browser.run("return document.title") == "CartPole-v1 · rainbow_lite – qhat report"
+    label = label_of(RECIPE.scheduled(400), "CartPole-v1", (4,), None, 400)
+    assert browser.run("return document.title") == f"CartPole-v1 · {label} – qhat report"
     for landmark in ("header", "nav", "main", "footer"):
         assert len(each(browser, landmark, "one.tagName")) == 1
     levels = each(browser, "h1, h2, h3, h4", "+one.tagName[1]")
@@ -316,9 +318,10 @@ def test_settings_that_are_not_the_recipes_are_marked(facts: Facts, browser: Bro
         "return [...document.querySelectorAll('#configuration > .scroll tbody tr')].map("
         "one => [...one.cells].map(cell => cell.innerText))"
     )
-    own = {"--hidden": ["8", "64 64"], "--num-envs": ["2", "1"], "--replay-capacity": ["600", "100000"],
-           "--learning-starts": ["50", "1000"], "--learning-rate-steps": ["400", "50000"],
-           "--gamma": ["0.9", "0.995"], "--steps": ["400", "50000"], "--seeds": ["2", "1"],
+    # The first update of a run of 400 steps is at step 8.
+    own = {"--hidden": ["8", "128 128"], "--num-envs": ["2", "1"], "--replay-capacity": ["600", "100000"],
+           "--learning-starts": ["50", "8"], "--gamma": ["0.9", "0.99"],
+           "--steps": ["400", "50000"], "--seeds": ["2", "1"],
            "--eval-every": ["100", "2500"], "--eval-episodes": ["2", "20"]}  # fmt: skip
     assert {row[0]: row[1:] for row in marked} == own
     assert len(each(browser, "#configuration details mark", "one.innerText")) == len(own)

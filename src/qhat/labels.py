@@ -76,7 +76,7 @@ def label_of(
 def label_of_run(config: Mapping[str, Any]) -> str:
     """Return what the composition of a run's config.json is called, whatever name stands there."""
     recipe, env, spec = config.get("recipe"), config.get("env"), config.get("spec")
-    spec = spec if isinstance(spec, Mapping) else {}
+    spec, steps = spec if isinstance(spec, Mapping) else {}, config.get("steps")
     shape = spec.get("shape")
     known = isinstance(shape, list | tuple) and all(type(size) is int for size in shape)
     try:
@@ -88,7 +88,7 @@ def label_of_run(config: Mapping[str, Any]) -> str:
         env if isinstance(env, str) else None,
         shape if known else None,
         layout,
-        config.get("steps"),
+        steps if type(steps) is int else None,
     )
 
 
