@@ -6,16 +6,20 @@ A name that was stored beside the settings was free to be another recipe's, and 
 import dataclasses
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import qhat
 from qhat import recipes
 from qhat.config import TrainConfig
 from qhat.errors import UsageError
+from qhat.exploration import EpsilonGreedy
 from qhat.labels import base_of, folder_of, label_of, label_of_run
-from qhat.presets import PRESETS
+from qhat.presets import PRESETS, Preset, PresetFile
 from qhat.recipe import Recipe
 from qhat.stage import configured
 
@@ -27,6 +31,10 @@ CHANGES = st.fixed_dictionaries(
         "n_step": st.integers(1, 5),
         "hidden": st.sampled_from(((8,), (64, 64), (128, 128))),
         "batch_size": st.sampled_from((16, 32, 64)),
+        # 3,000 is the run's length, too: a schedule of that length by hand is the same composition.
+        "learning_rate_steps": st.sampled_from((700, 3_000)),
+        "learning_starts": st.sampled_from((60, 64)),
+        "explore": st.sampled_from((EpsilonGreedy(1.0, 0.1, 300), EpsilonGreedy(steps=70))),
     },
 )
 
@@ -35,28 +43,52 @@ CHANGES = st.fixed_dictionaries(
 @given(NAMES, CHANGES, st.sampled_from(("CartPole-v1", "Acrobot-v1")))
 def test_every_way_of_naming_a_recipe_gives_its_value_one_label(name: str, changes: dict, env: str) -> None:
     recipe = dataclasses.replace(recipes.get(name), **changes)
-    label = label_of(recipe, env)
+    label = label_of(recipe, env, spans=(3_000,))
     ways = [
-        TrainConfig(env, recipe=recipe),
-        TrainConfig.of(env, recipe=recipe),
-        configured(env, env, None, {"recipe": recipe}),
-        configured(env, env, TrainConfig(env, name), {"recipe": recipe}),
+        TrainConfig(env, recipe=recipe, steps=3_000),
+        TrainConfig.of(env, recipe=recipe, steps=3_000),
+        configured(env, env, None, {"recipe": recipe, "steps": 3_000}),
+        configured(env, env, TrainConfig(env, name), {"recipe": recipe, "steps": 3_000}),
     ]
     if not changes:
         ways += [
-            TrainConfig(env, name),
-            TrainConfig.of(env, recipe_name=name),
-            TrainConfig.of(env, recipe=name),
-            configured(env, env, None, {"recipe_name": name}),
+            TrainConfig(env, name, steps=3_000),
+            TrainConfig.of(env, recipe_name=name, steps=3_000),
+            TrainConfig.of(env, recipe=name, steps=3_000),
+            configured(env, env, None, {"recipe_name": name, "steps": 3_000}),
         ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "preset.json"
+        path.write_text(PresetFile(env, Preset(recipe, 3_000, 1_000, 2)).text())
+        ways.append(TrainConfig.of(env, path))
     for config in ways:
         assert (config.recipe_name, config.recipe) == (label, recipe)
     # In its folder it has the torso and the schedules that its observations and steps made.
     trained = recipe.scheduled(3_000).fitted((4,))
-    written = {"env": env, "steps": 3_000, "recipe": trained.to_json(), "spec": {"shape": [4]}}
+    written = {"env": env, "recipe": trained.to_json(), "spec": {"shape": [4]}}
+    # Resumed, it has more steps, and the schedules of its beginning.
+    written |= {"steps": 9_000, "schedule_steps": 3_000}
     for stored in (label, "nonsense", "rainbow"):
         assert label_of_run({**written, "recipe_name": stored}) == label
     assert folder_of(label) == folder_of(label).strip("./")
+
+
+def test_a_run_keeps_its_label_when_it_goes_on(tmp_path: Path) -> None:
+    """Schedules were made for its first length; the one of 150 steps was its user's wish all the same."""
+    recipe = dataclasses.replace(recipes.dqn, hidden=(8,), learning_rate_steps=150, learning_starts=32)
+    label = "dqn + hidden 8, learning_rate_steps 150, learning_starts 32"
+    for steps, resume in ((100, False), (150, True)):
+        run = qhat.train(
+            "CartPole-v1",
+            recipe=recipe,
+            run_dir=tmp_path / "run",
+            steps=steps,
+            eval_episodes=1,
+            resume=resume,
+        )
+        written = run.folder.read_config()
+        assert (written["steps"], written["schedule_steps"]) == (steps, 100)
+        assert (written["recipe_name"], label_of_run(written)) == (label, label)
 
 
 @settings(max_examples=50, deadline=None)

@@ -122,7 +122,7 @@ def test_a_browser_shows_all_of_it(reported: tuple[Path, dict[str, Any]], browse
     for name in SECTIONS:
         words = browser.run(f"return document.querySelector('main > section#{name}').innerText")
         assert len(words.split()) > 5, name
-    label = label_of(RECIPE.scheduled(400), "CartPole-v1", (4,), None, 400)
+    label = label_of(RECIPE.scheduled(400), "CartPole-v1", (4,), None, (400,))
     assert browser.run("return document.title") == f"CartPole-v1 · {label} – qhat report"
     for landmark in ("header", "nav", "main", "footer"):
         assert len(each(browser, landmark, "one.tagName")) == 1

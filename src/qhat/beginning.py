@@ -22,7 +22,7 @@ from qhat.environments.base import Spec, laid_out
 from qhat.environments.catalogue import is_from_python, marked, require_made_by_id
 from qhat.environments.own import from_python
 from qhat.errors import UsageError, blaming
-from qhat.labels import base_of, folder_of, label_of_run
+from qhat.labels import SPAN, base_of, folder_of, label_of_run, spans_of
 from qhat.recipe import AXES
 from qhat.run import load_best, spec_from_json, spec_to_json
 from qhat.runs.folder import RunFolder, write_text
@@ -71,7 +71,7 @@ def begin(
         state = prefill(loop.program, state, joined(told))
     folder = RunFolder.create(config.run_dir, config.env, folder_of(config.recipe_name))
     held.enter_context(sole(folder.path))
-    folder.describe({**config.to_json(), "spec": spec_to_json(spec)})
+    folder.describe({**config.to_json(), "spec": spec_to_json(spec), SPAN: config.steps})
     folder.start_tables()
     weights = jax.tree.map(np.asarray, state.seeds.learner.online)
     S = config.seeds
@@ -153,7 +153,8 @@ def horizon_of(config: TrainConfig) -> int:
     if not config.resume:
         return config.steps
     assert config.run_dir is not None
-    return RunFolder.open(config.run_dir).read_config()["recipe"]["learning_rate_steps"]
+    written = RunFolder.open(config.run_dir).read_config()
+    return (*spans_of(written), config.steps)[0]
 
 
 def step_reached(config: TrainConfig) -> int:

@@ -103,12 +103,23 @@ class TrainConfig:
         object.__setattr__(self, "recipe", recipe)
         # The command line's defaults have no environment yet.
         if isinstance(recipe, Recipe) and isinstance(self.env, str):
-            object.__setattr__(self, "recipe_name", label_of(recipe, self.env, steps=self.steps))
+            object.__setattr__(self, "recipe_name", label_of(recipe, self.env, spans=self._spans))
 
-    def fitted(self, recipe: Recipe, shape: tuple[int, ...], layout: Observations | None) -> TrainConfig:
-        """Return it with the recipe that observations and steps make of its own, and that one's label."""
+    @property
+    def _spans(self) -> tuple[int, ...]:
+        # Not yet validated.
+        return (self.steps,) if isinstance(self.steps, int) and self.steps > 0 else ()
+
+    def fitted(
+        self, recipe: Recipe, shape: tuple[int, ...], layout: Observations | None, span: int
+    ) -> TrainConfig:
+        """Return it with the recipe that observations and steps make of its own, and that one's label.
+
+        Args:
+            span: environment steps that schedules are made for.
+        """
         config = dataclasses.replace(self, recipe=recipe)
-        label = label_of(recipe, self.env, shape, layout, self.steps)
+        label = label_of(recipe, self.env, shape, layout, (span,))
         object.__setattr__(config, "recipe_name", label)
         return config
 

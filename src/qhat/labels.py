@@ -16,6 +16,7 @@ from typing import Any
 
 from qhat.axis import AxisValue, from_json, spell, to_json
 from qhat.errors import UsageError, near_miss, require
+from qhat.exploration import Explore
 from qhat.files import brief
 from qhat.networks.torso import Auto
 from qhat.observations import Observations
@@ -31,6 +32,8 @@ LABEL = re.compile(r"\w[\w .,:=+~-]{0,99}", re.ASCII)
 OTHER_PART = 3
 """What a part of another kind counts for, where a part's own number or another setting counts for one."""
 PLUS = " + "
+SPAN = "schedule_steps"
+"""Where config.json has the steps that the schedules were made for: --steps of the run's beginning."""
 
 Value = Mapping[str, Any]
 """A recipe as JSON has it, but for its paper, every default spelled out."""
@@ -41,7 +44,7 @@ def label_of(
     env: str | None = None,
     shape: Sequence[int] | None = None,
     layout: Observations | None = None,
-    steps: int | None = None,
+    spans: Sequence[int] = (),
 ) -> str:
     """Return what a composition is called. It follows from the value alone.
 
@@ -50,33 +53,28 @@ def label_of(
         env: whose preset is called `preset`.
         shape: of the observations, where it is known: a torso that was chosen by it is the recipe's `auto`.
         layout: what they are made of, which decides whether they are standardised.
-        steps: of the run, which schedules without a number of their own follow.
+        spans: environment steps that the run's schedules were made for, or each length that they may have
+            been made for; a schedule without a number follows it.
     """
-    fit = functools.partial(_fitted, shape=shape, layout=layout)
-    value = fit(_value(recipe))
-    # The length that the step size falls over is the run's, too, for which the schedules were made.
-    spans = [
-        None,
-        *dict.fromkeys(s for s in (value["learning_rate_steps"], steps) if type(s) is int and s > 0),
-    ]
-    named = [(name, fit(known)) for span in spans for name, known in _named(span).items()]
-    if exact := next((name for name, known in named if known == value), None):
-        return exact
     preset = None if env is None else preset_of(env)
-    if preset is not None:
-        # First: of two that are equally near, the environment's own.
-        own = [(PRESET, fit(_value(_spanning(preset.recipe, span)))) for span in spans]
-        if any(known == value for _, known in own):
-            return PRESET
-        named = own + named
-    base, known = min(named, key=lambda pair: _distance(value, pair[1]))
-    return _written(base, value, known)
+    near: list[tuple[int, bool, str, Value, Value]] = []
+    for span in spans or (None,):
+        fit = functools.partial(_fitted, shape=shape, layout=layout)
+        value, named = fit(_value(_spanning(recipe, span))), dict(_named(span))
+        if preset is not None:
+            named[PRESET] = _value(_spanning(preset.recipe, span))
+        for name, known in named.items():
+            away = _distance(value, fit(known))
+            # Of two that are it, the general one; of two that are as near, the environment's own.
+            near.append((away, (name == PRESET) == (away == 0), name, value, fit(known)))
+    away, _, base, value, known = min(near, key=lambda one: one[:2])
+    return _written(base, value, known) if away else base
 
 
 def label_of_run(config: Mapping[str, Any]) -> str:
     """Return what the composition of a run's config.json is called, whatever name stands there."""
     recipe, env, spec = config.get("recipe"), config.get("env"), config.get("spec")
-    spec, steps = spec if isinstance(spec, Mapping) else {}, config.get("steps")
+    spec = spec if isinstance(spec, Mapping) else {}
     shape = spec.get("shape")
     known = isinstance(shape, list | tuple) and all(type(size) is int for size in shape)
     try:
@@ -88,8 +86,23 @@ def label_of_run(config: Mapping[str, Any]) -> str:
         env if isinstance(env, str) else None,
         shape if known else None,
         layout,
-        steps if type(steps) is int else None,
+        spans_of(config),
     )
+
+
+def spans_of(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the steps that the schedules of a run's config.json were made for.
+
+    Where an earlier version did not write them, these are those that they may have been made for.
+    """
+    recipe = config.get("recipe")
+    guesses = [config.get("steps")]
+    if isinstance(recipe, Recipe):
+        guesses.insert(0, recipe.learning_rate_steps)
+    elif isinstance(recipe, Mapping):
+        guesses.insert(0, recipe.get("learning_rate_steps"))
+    written = [config[SPAN]] if SPAN in config else guesses
+    return tuple(dict.fromkeys(span for span in written if type(span) is int and span > 0))
 
 
 def base_of(label: str) -> str:
@@ -99,7 +112,9 @@ def base_of(label: str) -> str:
 
 def folder_of(label: str) -> str:
     """Return a label as the name of a folder, on any system and without quotes in a shell."""
-    return label.replace(PLUS, "+").replace(", ", "+").replace(" ", "-").replace(":", ".")
+    return (
+        label.replace(PLUS, "+").replace(", ", "+").replace(" ~", "~").replace(" ", "-").replace(":", ".")
+    )
 
 
 def recipe_of(name: Any, env: str | None) -> Recipe:
@@ -166,8 +181,17 @@ def _named(span: int | None) -> dict[str, Value]:
     return {name: _value(_spanning(recipe, span)) for name, recipe in RECIPES.items()}
 
 
-def _spanning(recipe: Recipe, span: int | None) -> Recipe:
-    return recipe if span is None else recipe.scheduled(span)
+def _spanning(recipe: Recipe | Mapping[str, Any], span: int | None) -> Recipe | Mapping[str, Any]:
+    """Return it with numbers in place of what follows the run, where it can be read."""
+    if span is None:
+        return recipe
+    if not isinstance(recipe, Recipe):
+        try:
+            recipe = Recipe.from_json(recipe)
+        except UsageError:
+            return recipe
+    # Not yet validated: anything may stand in it.
+    return recipe.scheduled(span) if isinstance(recipe.explore, Explore) else recipe
 
 
 def value_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,7 +258,8 @@ def _written(base: str, value: Value, began: Value) -> str:
     whole = base + PLUS + ", ".join(parts)
     if LABEL.fullmatch(whole) and all(_is_known(name, value.get(name)) for name in different):
         return whole
-    digest = hashlib.sha256(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()[:8]
+    changes = json.dumps({name: value.get(name) for name in different}, sort_keys=True, default=repr)
+    digest = hashlib.sha256(changes.encode()).hexdigest()[:8]
     clean = [re.sub(r"[^\w .,:=+-]", "-", part, flags=re.ASCII) for part in parts]
     for kept in range(len(clean), -1, -1):
         rest = f"{len(clean) - kept} more ~{digest}" if kept < len(clean) else f"~{digest}"

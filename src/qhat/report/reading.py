@@ -16,7 +16,7 @@ import numpy as np
 from qhat.arguments import read_layout
 from qhat.errors import UsageError
 from qhat.files import brief, open_plain, read_json, read_text
-from qhat.labels import base_of, label_of_run, recipe_of
+from qhat.labels import base_of, label_of_run, recipe_of, spans_of
 from qhat.recipe import HORIZON, Recipe
 from qhat.report.plot import Evaluations
 from qhat.runs.folder import EVALUATIONS, METRICS, RunFolder
@@ -171,7 +171,7 @@ def baseline_of(config: Mapping[str, Any], recipe: Recipe | None) -> Recipe | No
         layout = read_layout(config["spec"].get("layout"), tuple(shape), dtype)
     except (KeyError, TypeError, ValueError):
         return None
-    return base.scheduled(recipe.learning_rate_steps or HORIZON).fitted(tuple(shape), layout)
+    return base.scheduled((*spans_of(config), HORIZON)[0]).fitted(tuple(shape), layout)
 
 
 def rows_of(path: Path, columns: tuple[str, ...]) -> Iterator[list[str]]:
