@@ -3,9 +3,9 @@
 Generated cases are the same in every run of one commit, so that a failure can be had again;
 `make test-full` draws new ones.
 
-Half of a test run was XLA's compiler, working for programs that run for less time than it takes to make
-them. In this process it optimises less, which halves that; `make test-full`, `make smoke` and what tests
-start as processes of their own (`qhat` on the command line) run what users run.
+Most of a test run is XLA's compiler, working for programs that run for less time than it takes to make
+them. It optimises less here, and in the processes that tests start; `make test-full`, `make smoke` and
+test_newcomer.py run what users run.
 """
 
 import os
@@ -21,16 +21,19 @@ from qhat import devices
 
 # JAX is imported first, so that annotations name real array types; see qhat/_lazy.py.
 assert jax.__name__ == "jax"
-told = os.environ.get("XLA_FLAGS")
-if not FULL:
-    quick = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
-    os.environ["XLA_FLAGS"] = f"{told or ''} {quick}".strip()
+QUICK = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_use_fusion_emitters=false"
+)
+if not FULL and "optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
+flags = os.environ.get("XLA_FLAGS")
 devices.prepare(devices=2)
 jax.devices()  # Now, before a first test trains one seed and asks for one device.
-# XLA has read its flags: processes are started without them.
+# XLA has read its flags. Processes that tests start prepare their own devices.
 del os.environ["XLA_FLAGS"]
-if told is not None:
-    os.environ["XLA_FLAGS"] = told
+if flags is not None:
+    os.environ["XLA_FLAGS"] = flags
 install_import_hook("qhat", "beartype.beartype")
 
 hypothesis.settings.register_profile("qhat", derandomize=not FULL)

@@ -38,6 +38,12 @@ QHAT = Path(sys.executable).parent / "qhat"
 PAGE = Path(__file__).parent.parent / "docs" / "environments.md"
 
 
+@pytest.fixture(autouse=True)
+def compiled_as_for_users(monkeypatch: pytest.MonkeyPatch):
+    """Processes that are started here know nothing of the tests' settings of XLA; see conftest.py."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+
+
 class Endless(gymnasium.Env):
     """Never ends, takes no render_mode, pays what it is told."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -15,10 +15,12 @@ from qhat.environments.wrappers import Wrapper
 from qhat.errors import require
 from qhat.files import brief
 from qhat.labels import chosen, label_of, recipe_of, require_named
-from qhat.observations import Observations
 from qhat.presets import preset_of, read_preset
 from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT
+
+if TYPE_CHECKING:
+    from qhat.environments.base import Spec
 
 BY_NAME = Recipe()
 """Stands for the recipe that `recipe_name` names; it is known by being this very object."""
@@ -110,16 +112,14 @@ class TrainConfig:
         # Not yet validated.
         return (self.steps,) if isinstance(self.steps, int) and self.steps > 0 else ()
 
-    def fitted(
-        self, recipe: Recipe, shape: tuple[int, ...], layout: Observations | None, span: int
-    ) -> TrainConfig:
+    def fitted(self, recipe: Recipe, spec: Spec, span: int) -> TrainConfig:
         """Return it with the recipe that observations and steps make of its own, and that one's label.
 
         Args:
             span: environment steps that schedules are made for.
         """
         config = dataclasses.replace(self, recipe=recipe)
-        label = label_of(recipe, self.env, shape, layout, (span,))
+        label = label_of(recipe, self.env, spec.shape, spec.layout, (span,))
         object.__setattr__(config, "recipe_name", label)
         return config
 

@@ -122,8 +122,7 @@ class _Session:
         if not stage.limit:
             warnings.warn(no_limit(stage, self.longest), stacklevel=3)
         self.program = program_of(config.recipe, self.spec, config.wrap, config.on_nan == "stop")
-        about = (self.spec.shape, self.spec.layout, horizon_of(config))
-        self.config = config = config.fitted(self.program.recipe, *about)
+        self.config = config = config.fitted(self.program.recipe, self.spec, horizon_of(config))
         if isinstance(environment, HostEnvironment):
             self.loop = HostLoop(self.program, environment)
         else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import threading
+import types
 from typing import Any
 
 from qhat.errors import UsageError
@@ -29,6 +31,28 @@ def load(module: str, env_id: str) -> Any:
         ) from None
 
 
+class _Deferred(types.ModuleType):
+    """A module that loads itself at the first use of a name in it.
+
+    `importlib.util.LazyLoader` is of no use here: in Python 3.11 an `import` of what waits loads it.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__all__":
+            # Asked by whoever looks through all modules.
+            raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
+        with _LOADING:
+            if type(self) is _Deferred:
+                spec = self.__spec__
+                assert spec is not None and spec.loader is not None
+                self.__class__ = types.ModuleType
+                spec.loader.exec_module(self)
+        return getattr(self, name)
+
+
+_LOADING = threading.RLock()
+
+
 def defer_plotting() -> None:
     """Let the plotting libraries that gymnax and minatar import load when used: two seconds saved."""
     for name in ("seaborn", "matplotlib.pyplot"):
@@ -37,7 +61,10 @@ def defer_plotting() -> None:
         spec = importlib.util.find_spec(name)
         if spec is None or spec.loader is None:
             continue
-        spec.loader = importlib.util.LazyLoader(spec.loader)
         module = importlib.util.module_from_spec(spec)
+        module.__class__ = _Deferred
         sys.modules[name] = module
-        spec.loader.exec_module(module)
+        package, _, own = name.rpartition(".")
+        if package:
+            # As an import would: `import matplotlib.pyplot` binds the package alone.
+            setattr(sys.modules[package], own, module)
