@@ -1,4 +1,4 @@
-"""Protects that a run does not wait two seconds for plotting libraries, and that who draws still gets them."""
+"""Protects that no run waits two seconds for plotting libraries, and that who draws still gets them."""
 
 import subprocess
 import sys

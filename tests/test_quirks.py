@@ -132,8 +132,9 @@ def test_what_may_surprise_is_said():
     assert "writes every observation over the one before" in warned(quirks.Rewritten)
     assert "shows whole numbers up to 1.07e+09; a network reads them" in warned(quirks.Wide)
     assert "beyond the bounds" in warned(quirks.Beyond)
-    assert "--wrap reward_scale:factor=1e-06" in warned(quirks.Rich)
     assert warned(quirks.Plain) == ""
+    proposed = checkup.examine(id_of(quirks.Rich), {}, 60.0).proposed
+    assert [(each.flag, each.value) for each in proposed] == [("--wrap", "reward_scale:factor=1e-07")]
     assert "beyond the bounds" not in warned(quirks.Bytes)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from gymnasium.vector import VectorEnv
@@ -64,6 +64,8 @@ def staged(
     """
     # What is handed over is looked at before anything is made of it.
     looked = require_contract(env) if isinstance(env, Environment) else 0
+    # Before anything that stays open is made: some close what all of their kind share, as pygame's window.
+    declared = _declared(env, config, judge)
     made, player = _stage(env, config, judge, devices, since)
     try:
         require(
@@ -73,12 +75,27 @@ def staged(
         )
         if judge is not None:
             spec_of(judge, wrap=(), bins=made.spec.actions.choices).require_fits(made.spec)
-        limit = looked if judge is None and isinstance(env, Environment) else _limit(player)
+        limit = declared if declared is not None else looked
+        if declared is None and (judge is not None or not isinstance(env, Environment)):
+            limit = _limit(player)
         yield Stage(made, player, made.spec if isinstance(env, str) else from_python(made.spec), limit)
     finally:
         for each in (made, player):
             if isinstance(each, HostEnvironment) and not isinstance(env, HostEnvironment | VectorEnv):
                 each.close()
+
+
+def _declared(env: str | Own, config: TrainConfig, judge: Judge | None) -> int | None:
+    """Return what one that is made to be asked says, and is closed; `None` where `_limit` has to say."""
+    player = judge
+    if player is None and isinstance(env, str):
+        entry = find(env, config.env_kwargs)
+        return entry.limit if entry.backend == "gym" and not entry.batch else None
+    if player is None and not isinstance(env, str | Environment | HostEnvironment | VectorEnv):
+        player = judge_of(env, config.wrap)
+    if player is None or isinstance(player, Environment | HostEnvironment):
+        return None
+    return _asked(player)
 
 
 def _limit(judge: Judge) -> int:
@@ -87,6 +104,10 @@ def _limit(judge: Judge) -> int:
         if not is_from_python(judge.spec.id, judge.spec.backend):
             return judge.spec.limit or LONGEST_EPISODE
         return require_contract(judge) if isinstance(judge, Environment) else judge.spec.limit
+    return _asked(judge)
+
+
+def _asked(judge: str | Callable[[], Any]) -> int:
     made = (functools.partial(make_reference, judge) if isinstance(judge, str) else judge)()
     try:
         return limits.declared_by(made)

@@ -19,6 +19,8 @@ from gymnasium.vector import AutoresetMode
 from qhat import devices, recipes
 from qhat._version import __version__
 from qhat.actions import BINS
+from qhat.cli.proposals import Proposal, proposed
+from qhat.config import TrainConfig
 from qhat.environments import advice
 from qhat.environments.base import Environment, Spec, laid_out
 from qhat.environments.catalogue import Entry, find
@@ -26,10 +28,12 @@ from qhat.environments.extras import EXTRAS, installed
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make, make_any
-from qhat.environments.probe import Findings, episode_lengths, probe
+from qhat.environments.probe import GAMMA, Findings, episode_lengths, probe, share_of_others
 from qhat.environments.wrappers import Wrapper
 from qhat.memory import nbytes
 from qhat.observations import Observations
+from qhat.presets import preset_of
+from qhat.reward_scale import largest_return
 from qhat.training.iteration import Program
 
 STEPS = 20_000
@@ -64,6 +68,8 @@ class Checkup:
     """Name of the recipe that the memory is of."""
     replay_bytes: int
     """Memory of its replay, for one seed."""
+    proposed: tuple[Proposal, ...]
+    """What it asks for and the defaults, or its preset, do not have."""
 
     @property
     def masks(self) -> str:
@@ -99,6 +105,7 @@ class Checkup:
         ]
         about = {**vars(self), **findings, "entries": entries}
         about.pop("findings")
+        about["proposed"] = [each.to_json() for each in self.proposed]
         return {**about, "usable": not self.findings.faults}
 
 
@@ -138,9 +145,11 @@ def examine(
     shows = layout or Observations.plain(spec.shape, spec.dtype)
     about = shows.describe_entries(recipe.normalise)
     notes = layout.notes(spec.id, recipe.normalise) if layout else []
+    free = psutil.virtual_memory().available
+    asks = proposed(findings, recipe, TrainConfig.steps, size, free, known=preset_of(entry.id) is not None)
     return Checkup(
         entry.id, entry.backend, scored_in, shown, entry.actions, spec.actions.choices, findings,
-        tuple(about), tuple(notes), recipes.DEFAULT, size,
+        tuple(about), tuple(notes), recipes.DEFAULT, size, tuple(asks),
     )  # fmt: skip
 
 
@@ -245,7 +254,7 @@ def _findings(
     own, limit = rewards[real], entry.limit or _reference_limit(entry)
     low, high = float(own.min()), float(own.max())
     lengths = tuple(episode_lengths(ends, ~real))
-    warnings += advice.on_limit(spec.id, limit, lengths) + advice.on_rewards(spec.id, low, high)
+    warnings += advice.on_limit(spec.id, limit, lengths)
     return Findings(
         copies=ends.shape[1],
         steps=len(ends),
@@ -256,6 +265,8 @@ def _findings(
         lengths=lengths,
         limit=limit,
         rewards=(low, high),
+        others=share_of_others(own),
+        largest_return=largest_return(np.where(real, rewards, 0.0), ends | ~real, GAMMA),
         faults=tuple(faults),
         warnings=tuple(warnings),
         masks="its step" if spec.masked else "",

@@ -14,7 +14,7 @@ import tyro
 from qhat.actions import BINS
 from qhat.axis import parse, spell
 from qhat.cli.parsing import read, values_of
-from qhat.config import OPTIONS
+from qhat.config import OPTIONS, TrainConfig
 from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
 from qhat.environments.wrappers import Wrapper
@@ -22,6 +22,11 @@ from qhat.errors import require
 
 if TYPE_CHECKING:
     from qhat.cli.checkup import Checkup
+    from qhat.cli.proposals import Proposal
+    from qhat.environments.probe import Findings
+
+LONG = 10
+"""Minutes of a run from which it is said how long it takes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +87,14 @@ def run(words: Sequence[str]) -> int:
         _print(found)
     require_sound(found.findings)
     if not told.json:
-        print(f"\nnext:\n  {_train(found.env, told)}")
+        print(f"\nnext:\n  {_train(found.env, told, found.proposed)}")
     return 0
 
 
-def _train(env_id: str, asked: Doctor) -> str:
-    """Return the command that trains in what was looked at, as a shell reads it."""
+def _train(env_id: str, asked: Doctor, proposals: Sequence[Proposal] = ()) -> str:
+    """Return the command that trains in what was looked at, with what is proposed, as a shell reads it."""
+    from qhat.cli.proposals import with_words
+
     words = ["qhat", "train", env_id]
     if asked.env_kwargs:
         words += ["--env-kwargs", *options.write_words(asked.env_kwargs)]
@@ -95,7 +102,7 @@ def _train(env_id: str, asked: Doctor) -> str:
         words += ["--wrap", *map(spell, asked.wrap)]
     if asked.bins != BINS:
         words += ["--bins", *map(str, asked.bins)]
-    return shlex.join(words)
+    return shlex.join(with_words(words, proposals))
 
 
 def _print_machine(about: dict[str, Any], as_json: bool) -> None:
@@ -142,6 +149,7 @@ def _print(found: Checkup) -> None:
         ("episodes", _episodes(seen.lengths)),
         ("rewards", "none" if math.isnan(low) else rewards),
         ("speed", f"{seen.steps_per_second:,.0f} steps/s with random actions, {copies}, one process"),
+        *(("", line) for line in _takes(seen)),
         ("replay", f"{found.replay_bytes / 2**20:,.1f} MiB per seed, recipe {found.recipe}"),
     ]
     _table(rows)
@@ -150,6 +158,15 @@ def _print(found: Checkup) -> None:
 
     for warning in (*found.notes, *seen.warnings):
         Console(highlight=False).print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
+    for each in found.proposed:
+        words = escape(f"{each.flag} {each.value}: {each.why}.")
+        Console(highlight=False).print(f"[green]proposed:[/] {words}", soft_wrap=True)
+
+
+def _takes(seen: Findings) -> list[str]:
+    """Say how long a run takes, where its environment alone makes it long."""
+    minutes = TrainConfig.steps / max(seen.steps_per_second, 1e-9) / 60
+    return [f"{TrainConfig.steps:,} steps take {minutes:,.0f} minutes at least"] if minutes >= LONG else []
 
 
 def _entries(found: Checkup) -> list[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from qhat._version import __version__
+from qhat.cli.warned import Warned
 from qhat.errors import QhatError, UsageError, near_miss
 
 COMMANDS = {
@@ -72,5 +74,7 @@ def _dispatch(words: list[str]) -> int:
             f"Command '{words[0]}' is not known; expected one of {', '.join(COMMANDS)}."
             + near_miss(words[0], COMMANDS)
         )
-    command = importlib.import_module(f"qhat.cli.{words[0]}")
-    return command.run(words[1:])
+    with warnings.catch_warnings():
+        warnings.showwarning = Warned()
+        command = importlib.import_module(f"qhat.cli.{words[0]}")
+        return command.run(words[1:])

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from qhat.cli.train import _Stop
+from qhat.cli.warned import Warned
 from qhat.config import TrainConfig
 from qhat.environments.catalogue import Entry
 from qhat.labels import base_of, label_of_run
@@ -58,8 +59,8 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
     )
     interrupted, clipped, broken, cut, told = False, 0.0, 0, 0, 0
     with bar, warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: console.print(
-            f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True
+        warnings.showwarning = Warned(
+            lambda sentence: console.print(f"[yellow]warning:[/] {escape(sentence)}", soft_wrap=True)
         )
         task = bar.add_task("train", total=config.steps, words="compiling (a few seconds, once)")
 

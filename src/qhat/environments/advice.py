@@ -9,8 +9,6 @@ from qhat.environments.record import Entry
 
 APART = 1_000.0
 """Ratio of two entries' largest numbers from which a network sees one of them alone."""
-SMALL, LARGE = 1e-2, 1e3
-"""Largest rewards between which learning rates and supports are at home."""
 
 
 def on_scales(name: str, entries: Sequence[Entry]) -> list[str]:
@@ -44,17 +42,5 @@ def on_limit(name: str, limit: int | None, lengths: Sequence[int]) -> list[str]:
         return []
     return [
         f"'{name}' has no time limit, and none of its episodes ended: an evaluation then plays 100,000"
-        " steps. Give it one: gymnasium.register(..., max_episode_steps=1000)."
-    ]
-
-
-def on_rewards(name: str, low: float, high: float) -> list[str]:
-    """Say that rewards are far from 1, and which factor brings them there."""
-    largest = max(abs(low), abs(high))
-    if not math.isfinite(largest) or largest == 0 or SMALL <= largest <= LARGE:
-        return []
-    factor = 10.0 ** -round(math.log10(largest))
-    return [
-        f"'{name}' gives rewards up to {largest:,.3g} in one step; type --wrap"
-        f" reward_scale:factor={factor:g}: what is learned is scaled, scores are not."
+        " steps, and a run's own as many as --eval-every. Give it one: --env-kwargs max_episode_steps=1000."
     ]

@@ -133,7 +133,7 @@ def _named(env_id: str, options: Mapping[str, Any]) -> Entry:
     first, colon, rest = env_id.partition(":")
     prefix, name = (first, rest) if first in BACKENDS else ("", env_id)
     require_made_by_id(env_id, "it again, as qhat.train(env, ...) or qhat.evaluate(run, env=...)")
-    if colon and not prefix and near_miss(first, BACKENDS):
+    if colon and not prefix and near_miss(first, BACKENDS) and not _is_module(first):
         raise UsageError(
             f"Environment '{env_id}' names backend '{first}'; expected one of {', '.join(BACKENDS)}."
             + near_miss(first, BACKENDS)
@@ -157,6 +157,14 @@ def _named(env_id: str, options: Mapping[str, Any]) -> Entry:
     )
 
 
+def _is_module(name: str) -> bool:
+    """Whether a word before a colon is a package that registers environments: `popgym`, not `gymn`."""
+    try:
+        return installed(name.partition(".")[0])
+    except ValueError:
+        return False
+
+
 @functools.cache
 def _meant(name: str) -> str | None:
     """The backend that a bare name means, if not Gymnasium."""
@@ -178,7 +186,7 @@ def _gymnasium(name: str, options: Mapping[str, Any]) -> Entry | None:
     """
     import gymnasium
 
-    from qhat.environments import atari, registry
+    from qhat.environments import atari, limits, registry
     from qhat.environments.spaces import describe
 
     try:
@@ -199,8 +207,10 @@ def _gymnasium(name: str, options: Mapping[str, Any]) -> Entry | None:
         spaces = describe(batch.single_observation_space), describe(batch.single_action_space)
         batch.close()
         return Entry(name, *spaces, reference=None, backend="gym", limit=limit, batch=True)
-    limit = (made.spec.max_episode_steps if made.spec else None) or 0
-    spaces = describe(made.observation_space), describe(made.action_space)
+    limit, spaces = (
+        limits.declared_by(made),
+        (describe(made.observation_space), describe(made.action_space)),
+    )
     stack = atari.stack_of(made)
     made.close()
     return Entry(name, *spaces, reference=name, backend="gym", limit=limit, stack=stack)

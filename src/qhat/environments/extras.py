@@ -44,8 +44,9 @@ class _Deferred(types.ModuleType):
         with _LOADING:
             if type(self) is _Deferred:
                 spec = self.__spec__
-                assert spec is not None and spec.loader is not None
-                self.__class__ = types.ModuleType
+                assert spec is not None
+                assert spec.loader is not None
+                object.__setattr__(self, "__class__", types.ModuleType)
                 spec.loader.exec_module(self)
         return getattr(self, name)
 

@@ -115,7 +115,11 @@ def _brief(value: Any) -> str:
 def _number(reward: Any) -> Any:
     """Check a reward, which is left as it is."""
     if np.ndim(reward):
-        raise MisbehavedError(f"gave a reward of shape {np.shape(reward)}, where one number is expected")
+        several = np.size(reward) > 1
+        raise MisbehavedError(
+            f"gave a reward of shape {np.shape(reward)}, where one number is expected"
+            + " (of several objectives a weighted sum, in a wrapper)" * several
+        )
     if np.asarray(reward).dtype.kind not in "biuf":
         raise MisbehavedError(f"gave the reward {reward!r}, where one number is expected")
     return reward

@@ -20,9 +20,12 @@ from qhat.environments.record import Entry, Record, declared_by, limit_of, name_
 from qhat.environments.starts import Starts
 from qhat.environments.workers import of_copies
 from qhat.errors import UsageError
+from qhat.reward_scale import largest_return
 
 PROBED, PROBE_SECONDS = 2_000, 3.0
 """Steps of every copy, and seconds, for which it is looked at before training."""
+GAMMA = 0.99
+"""Discount by which returns are looked at: the default recipe's."""
 MOST, FEW = 0.8, 0.5
 """Shares from which, and up to which, something is said to happen at ends and not to."""
 NEXT, SAME, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
@@ -56,6 +59,10 @@ class Findings:
     """Time limit in steps, where the environment says one."""
     rewards: tuple[float, float]
     """Smallest and largest; NaN where there was none."""
+    others: float
+    """Share of the steps whose reward is another than the commonest."""
+    largest_return: float
+    """Largest |discounted return| from any step on, γ = 0.99."""
     faults: tuple[str, ...]
     """Sentences, with the fix: what learning would go wrong by."""
     warnings: tuple[str, ...]
@@ -144,7 +151,6 @@ def _findings(record: Record, made: GymnasiumEnvironment) -> Findings:
         *([] if record.standardises else advice.on_scales(record.name, record.entries)),
         *advice.on_memory(record.name, bool(of_copies(made.envs, "reuses"))),
         *advice.on_limit(record.name, limit, lengths),
-        *advice.on_rewards(record.name, low, high),
     ]
     return Findings(
         copies=record.copies,
@@ -156,6 +162,8 @@ def _findings(record: Record, made: GymnasiumEnvironment) -> Findings:
         lengths=lengths,
         limit=limit,
         rewards=(low, high),
+        others=share_of_others(own),
+        largest_return=largest_return(np.where(reset_rows, 0.0, rewards), ends, GAMMA),
         faults=tuple(record.faults.values()),
         warnings=tuple(warnings),
         masks=made.masks_at,
@@ -240,6 +248,12 @@ def _say_no_end(record: Record) -> None:
 def _after(ends: np.ndarray) -> np.ndarray:
     """Which rows `[T, N]` follow an end."""
     return np.vstack([np.zeros_like(ends[:1]), ends[:-1]])
+
+
+def share_of_others(rewards: np.ndarray) -> float:
+    """Share of them that are not the commonest; 0 where there is none."""
+    counts = np.unique(rewards, return_counts=True)[1]
+    return float(1.0 - counts.max() / counts.sum()) if counts.size else 0.0
 
 
 def episode_lengths(ends: np.ndarray, reset_rows: np.ndarray) -> list[int]:

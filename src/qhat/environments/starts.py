@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -50,8 +51,13 @@ def narrow(rows: np.ndarray) -> np.ndarray:
     rows = rows.astype(np.float64)
     if rows.shape[-1] <= WIDEST:
         return rows
-    generator = np.random.default_rng(0)
-    return rows @ generator.normal(size=(rows.shape[-1], 64))
+    return rows @ _weights(rows.shape[-1])
+
+
+@functools.lru_cache(maxsize=1)
+def _weights(numbers: int) -> np.ndarray:
+    """`[numbers, 64]`; of a large picture it takes longer to draw them than to step."""
+    return np.random.default_rng(0).normal(size=(numbers, 64))
 
 
 def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -1,0 +1,127 @@
+"""Settings that `qhat doctor` proposes: each where what it saw asks for it, and nowhere else."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qhat import recipes
+from qhat.cli import doctor
+from qhat.cli.proposals import proposed, with_words
+from qhat.config import TrainConfig
+from qhat.environments import catalogue
+from qhat.environments.probe import GAMMA, Findings, share_of_others
+from qhat.errors import UsageError
+
+RECIPE, STEPS, GIB = recipes.get(recipes.DEFAULT), TrainConfig.steps, 2**30
+PLAIN = Findings(
+    copies=1, steps=1_000, steps_per_second=1_000.0, declared=None, found=None, final_observation=True,
+    lengths=(20, 25, 30), limit=100, rewards=(0.0, 1.0), others=0.3, largest_return=8.0, faults=(),
+    warnings=(),
+)  # fmt: skip
+
+
+def asked(replay: int = GIB, free: int = 8 * GIB, known: bool = False, **seen: object) -> dict[str, str]:
+    found = dataclasses.replace(PLAIN, **seen)  # pyright: ignore[reportArgumentType]
+    told = proposed(found, RECIPE, STEPS, replay, free, known=known)
+    assert all(each.why and not each.why.endswith(".") for each in told)
+    return {each.flag: each.value for each in told}
+
+
+def test_returns_are_looked_at_by_the_discount_that_they_are_learned_with() -> None:
+    assert RECIPE.gamma == GAMMA
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        ({}, {}),
+        ({"largest_return": 3e-3}, {"--wrap": "reward_scale:factor=1000"}),
+        ({"largest_return": 2e6}, {"--wrap": "reward_scale:factor=1e-06"}),
+        ({"largest_return": 0.0}, {}),
+        # A reward at the end of 1,000 steps; a second reward on every other step; pay for lasting.
+        ({"limit": 1_000, "others": 0.001}, {"--gamma": "0.997"}),
+        ({"limit": 1_000, "others": 0.5}, {}),
+        ({"limit": 500, "others": 0.0, "rewards": (1.0, 1.0)}, {}),
+        ({"limit": 500, "others": 0.0, "rewards": (-1.0, -1.0)}, {"--gamma": "0.994"}),
+        ({"limit": 200, "others": 0.0, "rewards": (-1.0, -1.0)}, {}),
+        # Runs of 50 episodes; nothing ended and nothing says when.
+        ({"limit": 1_000, "lengths": (1_000,)}, {"--steps": "200000"}),
+        ({"limit": None, "lengths": (), "others": 0.0}, {}),
+        ({"largest_return": 2e6, "limit": 1_000, "lengths": (1_000,), "known": True}, {}),
+        # Pictures: 20 GiB of replay where 8 are free.
+        ({"replay": 20 * GIB}, {"--replay-capacity": "20000"}),
+        ({"replay": 20 * GIB, "known": True}, {"--replay-capacity": "20000"}),
+        ({"replay": 4 * GIB}, {}),
+    ],
+)  # fmt: skip
+def test_what_was_seen_asks_for_settings(seen: dict, words: dict[str, str]) -> None:
+    assert asked(**seen) == words
+
+
+def test_a_command_has_them_and_what_was_asked_for() -> None:
+    told = proposed(
+        dataclasses.replace(PLAIN, largest_return=2e6, limit=1_000, others=0.0), RECIPE, STEPS, 0, GIB
+    )
+    assert with_words(["train", "X"], told) == [
+        "train", "X", "--wrap", "reward_scale:factor=1e-06", "--gamma", "0.997",
+    ]  # fmt: skip
+    mine = ["train", "X", "--wrap", "frame_stack:count=2", "--bins", "3", "--gamma", "0.9"]
+    assert with_words(mine, told) == [*mine[:4], "reward_scale:factor=1e-06", *mine[4:]]
+
+
+def test_a_share_of_others() -> None:
+    assert share_of_others(np.array([])) == 0.0
+    assert share_of_others(np.array([-1.0, -1.0, -1.0, 0.0])) == 0.25
+
+
+FAR = """
+import gymnasium, numpy as np
+class Far(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(0, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+    window = False
+    def __init__(self):
+        Far.window = True
+    def seen(self):
+        assert Far.window, "display Surface quit"
+        return np.array([self.time / 400], np.float32)
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return self.seen(), {}
+    def step(self, action):
+        self.time += 1
+        return self.seen(), 1e-4 * (self.time == 400), self.time == 400, False, {}
+    def close(self):
+        Far.window = False
+gymnasium.register("Far-v0", Far)
+"""
+
+
+def test_what_doctor_types_trains_in_a_package_named_nearly_as_a_backend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`popgym:...` was taken for a slip of `gym:...`."""
+    (tmp_path / "gymm.py").write_text(FAR)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert doctor.run(["gym:gymm:Far-v0", "--seconds", "0.4"]) == 0
+    told = capsys.readouterr().out
+    command = told.partition("next:\n")[2].split()
+    assert command[:3] == ["qhat", "train", "gymm:Far-v0"]
+    assert command[3:] == ["--wrap", "reward_scale:factor=10000", "--gamma", "0.9925", "--steps", "80000"]
+    for flag in ("--wrap", "--gamma", "--steps"):
+        assert f"proposed: {flag} " in told
+    small = "--recipe dqn --hidden 8 --batch-size 16 --learning-starts 16 --eval-every 40 --eval-episodes 1"
+    words = [*command[1:-1], "40", *small.split(), "--run-dir", "run"]
+    done = subprocess.run([sys.executable, "-m", "qhat", *words], capture_output=True, text=True)
+    # Each that is closed closes the window of all of its kind, as pygame's do.
+    assert done.returncode == 0, done.stderr
+    assert "step 40" in done.stderr
+    with pytest.raises(UsageError, match="names backend 'gymn'; expected one of"):
+        catalogue.find("gymn:Far-v0")
+    del sys.modules["gymm"]
