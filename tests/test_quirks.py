@@ -236,9 +236,14 @@ except ImportError:
 
 def test_a_module_that_does_not_register_an_id_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "of_old_gym.py").write_text(OLD)
+    package = tmp_path / "package_of_old_gym"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "_registration.py").write_text(OLD)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UsageError, match=r"imports gym, the old package.*shimmy"):
-        find("gym:of_old_gym:Old-v0")
+    for module in ("of_old_gym", "package_of_old_gym"):
+        with pytest.raises(UsageError, match=r"imports gym, the old package.*shimmy"):
+            find(f"gym:{module}:Old-v0")
     with pytest.raises(UsageError, match=r"'quirks' was imported and registers no 'Plane-v0'.*'Plain-v0'"):
         find("gym:quirks:Plane-v0")
 

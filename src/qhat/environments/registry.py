@@ -119,14 +119,20 @@ def _is_of(spec: EnvSpec, module: str) -> bool:
 
 
 def _imports_old_gym(module: str) -> bool:
-    """Whether a module's source imports `gym`, which need not be installed."""
+    """Whether a module's source, or a file beside its package's own, imports `gym`, installed or not."""
     found = importlib.util.find_spec(module)
     if found is None or not found.origin or not found.origin.endswith(".py"):
         return False
-    for node in ast.walk(ast.parse(Path(found.origin).read_text("utf-8"))):
+    origin = Path(found.origin)
+    files = origin.parent.glob("*.py") if origin.name == "__init__.py" else [origin]
+    return any(_imports(file, "gym") for file in files)
+
+
+def _imports(file: Path, package: str) -> bool:
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and not node.level:
             names = [node.module or ""]
-        if any(each.split(".")[0] == "gym" for each in names):
+        if any(each.split(".")[0] == package for each in names):
             return True
     return False
