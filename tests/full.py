@@ -46,6 +46,33 @@ LONG: Mapping[str, str] = MappingProxyType(
         "test_wrappers.py::test_wrappers_on_the_other_backends_train_and_are_judged[LunarLander-v3]": (
             "the others there"
         ),
+        "test_agent.py::test_an_agent_of_before_there_were_streams_goes_on[True]": "[False]",
+        "test_agent.py::test_loading_goes_on_as_if_nothing_had_happened[chapter_rainbow_per]": "[qhat]",
+        "test_bins.py::test_a_run_keeps_its_commands[Pendulum-v1]": "[gym:Pendulum-v1]",
+        "test_contract.py::test_every_step_is_one_sample_and_the_true_one[('compiled', False)-7]": (
+            "('compiled', True)"
+        ),
+        "test_contract.py::test_every_step_is_one_sample_and_the_true_one[('ours', 'async')-7]": (
+            "('ours', 'sync')"
+        ),
+        "test_envpool.py::test_playgrounds_robots_step_in_the_compiled_loop[Go1JoystickFlatTerrain-v1]": (
+            "the others"
+        ),
+        "test_envpool.py::test_playgrounds_robots_step_in_the_compiled_loop[LeapCubeReorient-v1]": (
+            "the others"
+        ),
+        "test_host.py::test_a_gymnasium_run_trains_stops_goes_on_and_is_judged": (
+            "test_resume.py [gym:CartPole-v1]"
+        ),
+        "test_pieces.py::test_what_is_read_is_what_there_was[1]": "[3]",
+        "test_probes.py::test_recipe_solves_the_probes[m_iqn]": "[qr_dqn] and test_compositions.py",
+        "test_supports.py::test_a_support_follows_rewards_that_grow_a_hundredfold[hl_gauss]": (
+            "[categorical]"
+        ),
+        "test_training.py::test_updates_per_environment_step_are_the_replay_ratio[4-0.125-13]": (
+            "[4-1.0-104]"
+        ),
+        "test_web.py::test_the_pages_actions_are_pythons[qhat/TurtleBot3-v0]": "[CartPole-v1]",
     }
 )
 """Tests that are skipped without QHAT_FULL=1, and what every commit runs that is near to each."""

@@ -59,7 +59,8 @@ def test_the_forecast_is_within_a_twentieth(
 def test_memory_does_not_grow_once_replay_is_full(tmp_path: Path):
     steps = 1_000_000 if FULL else 300_000
     told = {"steps": steps, "eval_every": steps, "save_every": 50_000}
-    got = measured("CartPole-v1", told, {"replay_capacity": 10_000, "batch_size": 16}, tmp_path)
+    small = {"replay_capacity": 10_000, "batch_size": 16, "replay_ratio": 0.1}
+    got = measured("CartPole-v1", told, small, tmp_path)
     # The first checkpoint and what it imports come at 50,000 steps, the evaluation at the end.
     between = [(step, rss) for step, rss in got["rss"] if 100_000 <= step < steps]
     (first, before), (last, after) = between[0], between[-1]
