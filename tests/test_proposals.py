@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qhat import recipes
-from qhat.cli import doctor
+from qhat.cli import checkup, doctor
 from qhat.cli.proposals import proposed, with_words
 from qhat.config import TrainConfig
 from qhat.environments import catalogue
@@ -109,7 +109,8 @@ def test_what_doctor_types_trains_in_a_package_named_nearly_as_a_backend(
     (tmp_path / "gymm.py").write_text(FAR)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert doctor.run(["gym:gymm:Far-v0", "--seconds", "0.4"]) == 0
+    monkeypatch.setattr(checkup, "STEPS", 900)
+    assert doctor.run(["gym:gymm:Far-v0", "--seconds", "60"]) == 0
     told = capsys.readouterr().out
     command = told.partition("next:\n")[2].split()
     assert command[:3] == ["qhat", "train", "gymm:Far-v0"]
@@ -119,9 +120,19 @@ def test_what_doctor_types_trains_in_a_package_named_nearly_as_a_backend(
     small = "--recipe dqn --hidden 8 --batch-size 16 --learning-starts 16 --eval-every 40 --eval-episodes 1"
     words = [*command[1:-1], "40", *small.split(), "--run-dir", "run"]
     done = subprocess.run([sys.executable, "-m", "qhat", *words], capture_output=True, text=True)
-    # Each that is closed closes the window of all of its kind, as pygame's do.
+    # Each that is closed closes the window of all of its kind in its process, as pygame's do.
     assert done.returncode == 0, done.stderr
     assert "step 40" in done.stderr
+    words[words.index("--eval-every") + 1] = "20"
+    done = subprocess.run(
+        [sys.executable, "-m", "qhat", *words[:-1], "two"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "display Surface quit" in done.stderr
+    assert "had just closed others of its kind" in " ".join(done.stderr.split())
+    again = [*words[:-1], "three", "--vector", "async"]
+    done = subprocess.run([sys.executable, "-m", "qhat", *again], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     with pytest.raises(UsageError, match="names backend 'gymn'; expected one of"):
         catalogue.find("gymn:Far-v0")
     del sys.modules["gymm"]
