@@ -359,6 +359,30 @@ class MaskedKnobs(Plain):
         return super().step(action)
 
 
+class MaskedInRows(Plain):
+    """Two factors with as many choices, a row of the mask each, in the observation."""
+
+    masks = "obs['action_mask']"
+    action_space = MultiDiscrete([3, 3])
+    observation_space = Dict(seen=PAIR, action_mask=Box(0, 1, (2, 3), np.int8))
+
+    def step(self, action: Any) -> Any:
+        assert 1 not in np.asarray(action), "an action that the mask forbids"
+        return super().step(action)
+
+    def seen(self) -> Any:
+        return {"seen": super().seen(), "action_mask": np.stack([ALLOWED, ALLOWED])}
+
+
+class Unmasked(Plain):
+    """An entry of that name whose space is none of a mask."""
+
+    observation_space = Dict(seen=PAIR, action_mask=Box(-np.inf, np.inf, (3,), np.float32))
+
+    def seen(self) -> Any:
+        return {"seen": super().seen(), "action_mask": ALLOWED.astype(np.float32)}
+
+
 ALL: tuple[Any, ...] = tuple(
     kind for kind in list(globals().values()) if isinstance(kind, type) and hasattr(kind, "says")
 )

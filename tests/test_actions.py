@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -18,6 +19,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import qhat
 from qhat import recipes, runtime
 from qhat.actions import Actions
 from qhat.agent import Agent
@@ -32,6 +34,7 @@ from qhat.exporting.rollout import contained
 from qhat.learner import Learner
 from qhat.networks.torso import MLP
 from qhat.policy import Policy
+from qhat.run import Run
 
 SPACES = [
     Discrete(3, start=1),
@@ -247,3 +250,35 @@ def test_a_folder_of_an_older_version_is_read_with_its_start(told: dict, safe: A
     taken = policy.act(np.zeros(WIDTH))
     np.testing.assert_array_equal(taken, np.add(1, told.get("start", 0))[()] if "start" in told else 1)
     np.testing.assert_array_equal(runtime.Runner(policy).command(), action)
+
+
+def test_a_run_of_an_earlier_version_acts_in_its_environments_numbers(tmp_path: Path) -> None:
+    """Its config.json has no start; evaluation took the environment's, and the policy 0."""
+    import quirks  # noqa: F401 - registers them
+
+    small = dataclasses.replace(recipes.get("dqn"), hidden=(8,), learning_starts=16, batch_size=16)
+    told: dict[str, Any] = {"recipe": small, "steps": 30, "eval_every": 30, "eval_episodes": 1}
+    run = qhat.train("gym:quirks:StartsAtOne-v0", run_dir=tmp_path / "run", **told)
+    observation, path = np.zeros(2, np.float32), run.folder.config
+    expected = run.policy()(observation)
+    config = json.loads(path.read_text())
+    for name in ("start", "shape"):
+        del config["spec"]["actions"][name]
+    path.write_text(json.dumps(config))
+    old = Run.open(run.folder.path)
+    assert not old.spec.actions.complete
+    assert old.policy()(observation) == expected
+    assert Discrete(3, start=1).contains(old.policy()(observation))
+    config["env"] = config["spec"]["id"] = "own:StartsAtOne-v0"
+    path.write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match="did not note at which number the actions start"):
+        assert Run.open(run.folder.path).policy()(observation) == expected - 1
+
+
+def test_a_coded_observation_of_a_discrete_space_is_one_hot() -> None:
+    agent = Agent(Discrete(5), Discrete(2))
+    assert agent.act(np.eye(5)[2], explore=False) == agent.act(2, explore=False)
+    for several in (np.arange(5), np.array([0, 1, 1, 0, 0]), np.array([0, 2, 0, 0, 0])):
+        with pytest.raises(UsageError, match=r"whole number from 0 to 4.*stream="):
+            agent.act(several)
+    assert len(agent.act(np.arange(5), stream=range(5))) == 5

@@ -10,6 +10,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import jax
@@ -19,6 +20,7 @@ import pytest
 
 from full import FULL
 from qhat.agent import Agent
+from qhat.arguments import read_outcome
 from qhat.errors import QhatError, UsageError
 from qhat.exploration import EpsilonGreedy
 from qhat.heads import Expected
@@ -172,6 +174,15 @@ def test_bad_memories_are_refused_and_nothing_is_stored(change: dict, words: str
     agent._drain()
     assert agent.steps == 0
     assert int(agent._seed.ring.filled[0]) == 0
+
+
+@pytest.mark.parametrize("flag", ["False", None, np.array([False, True]), 0.5])
+def test_what_ended_is_a_yes_or_a_no(flag: Any) -> None:
+    """A text was true, whatever it said."""
+    assert read_outcome(1, np.bool_(True), np.array(False)) == (1.0, True, False)
+    for flags in ((flag, False), (False, flag)):
+        with pytest.raises(UsageError, match="expected True or False"):
+            read_outcome(1.0, *flags)
 
 
 @pytest.mark.parametrize("cut", [False, True])

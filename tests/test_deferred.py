@@ -14,8 +14,14 @@ import warnings
 with warnings.catch_warnings(record=True):
     assert not hasattr(seaborn, "__warningregistry__")
 assert "scipy.stats" not in sys.modules, "an import alone loads them"
+import concurrent.futures
+with concurrent.futures.ThreadPoolExecutor(6) as pool:
+    drawing = list(pool.map(lambda _: matplotlib.pyplot.figure, range(6)))
+assert len({*drawing}) == 1
 from matplotlib.pyplot import *
 assert figure is matplotlib.pyplot.figure
+assert seaborn.__version__, "dunder names are its own too"
+assert "color_palette" in dir(seaborn)
 assert len(seaborn.color_palette(n_colors=3)) == 3
 assert sys.modules["seaborn"] is seaborn
 import seaborn.palettes

@@ -128,9 +128,27 @@ def test_a_preset_is_one_where_it_is_the_environments() -> None:
     [
         {"recipe_name": "nonsense"}, {"recipe": "nonsense"},
         {"recipe_name": "nonsense", "recipe": Recipe()},
+        {"recipe_name": "nonsense", "recipe": "dqn"}, {"recipe_name": "rainbow", "recipe": "dqn"},
         {"recipe_name": "dqn", "recipe": recipes.rainbow},
     ],
 )  # fmt: skip
 def test_a_name_that_is_no_recipe_or_another_one_is_refused(settings_: dict) -> None:
     with pytest.raises(UsageError, match="expected one of"):
         configured("CartPole-v1", "CartPole-v1", None, settings_)
+
+
+def test_what_is_no_config_and_no_environment_is_a_sentence() -> None:
+    """In a process of its own: here the shape checks of the tests would speak first."""
+    calls = {
+        "qhat.TrainConfig('CartPole-v1', 'rainbow', recipe='dqn')": "recipe is 'dqn' and recipe_name",
+        "qhat.TrainConfig.of(3)": "env is 3; expected an id",
+        "qhat.train(3)": "env is 3; expected an id",
+        "qhat.train(None)": "env is None; expected an id",
+        "qhat.train('CartPole-v1', {'steps': 10})": "config is {'steps': 10}; expected a TrainConfig",
+    }
+    tries = [f"try: {call}\nexcept qhat.errors.UsageError as error: print(error)" for call in calls]
+    code = "\n".join(["import qhat", *tries])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    said = done.stdout.splitlines()
+    assert len(said) == len(calls), done.stderr
+    assert all(words in told for words, told in zip(calls.values(), said, strict=True)), said

@@ -14,6 +14,7 @@ from qhat.cli.proposals import proposed, with_words
 from qhat.config import TrainConfig
 from qhat.environments import catalogue
 from qhat.environments.probe import GAMMA, Findings, share_of_others
+from qhat.environments.wrappers import RewardClip, RewardScale
 from qhat.errors import UsageError
 
 RECIPE, STEPS, GIB = recipes.get(recipes.DEFAULT), TrainConfig.steps, 2**30
@@ -47,6 +48,7 @@ def test_returns_are_looked_at_by_the_discount_that_they_are_learned_with() -> N
         ({"limit": 1_000, "others": 0.5}, {}),
         ({"limit": 500, "others": 0.0, "rewards": (1.0, 1.0)}, {}),
         ({"limit": 500, "others": 0.0, "rewards": (-1.0, -1.0)}, {"--gamma": "0.994"}),
+        ({"limit": 200_000, "others": 0.0, "lengths": ()}, {"--gamma": "0.9995", "--steps": "40000000"}),
         ({"limit": 200, "others": 0.0, "rewards": (-1.0, -1.0)}, {}),
         # Runs of 50 episodes; nothing ended and nothing says when.
         ({"limit": 1_000, "lengths": (1_000,)}, {"--steps": "200000"}),
@@ -71,6 +73,12 @@ def test_a_command_has_them_and_what_was_asked_for() -> None:
     ]  # fmt: skip
     mine = ["train", "X", "--wrap", "frame_stack:count=2", "--bins", "3", "--gamma", "0.9"]
     assert with_words(mine, told) == [*mine[:4], "reward_scale:factor=1e-06", *mine[4:]]
+
+
+def test_rewards_that_are_scaled_already_are_judged_as_they_are_learned_from() -> None:
+    assert checkup._learned(2e6, ()) == 2e6
+    assert checkup._learned(2e6, (RewardScale(1e-6), RewardScale(-2.0))) == pytest.approx(4.0)
+    assert checkup._learned(2e6, (RewardScale(1e-6), RewardClip())) == 0.0
 
 
 def test_a_share_of_others() -> None:

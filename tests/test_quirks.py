@@ -101,7 +101,7 @@ def test_an_agent_takes_the_spaces_that_training_takes(kind: Any):
             assert of_training.startswith(of_agent.removesuffix("."))
         return
     layout, actions = read_spaces(*spaces, recipes.get(recipes.DEFAULT))
-    if not kind.says and kind is not quirks.MaskedInSight:
+    if not kind.says and not kind.masks.startswith("obs["):
         made = make_any(id_of(kind), 1)
         assert (layout, actions) == (made.spec.layout, made.spec.actions)
 
@@ -132,6 +132,8 @@ def test_what_may_surprise_is_said():
     assert "writes every observation over the one before" in warned(quirks.Rewritten)
     assert "shows whole numbers up to 1.07e+09; a network reads them" in warned(quirks.Wide)
     assert "beyond the bounds" in warned(quirks.Beyond)
+    assert "shows 'action_mask' (3,), which is no mask of its actions" in warned(quirks.Unmasked)
+    assert "which is no mask" not in warned(quirks.MaskedInRows)
     assert warned(quirks.Plain) == ""
     proposed = checkup.examine(id_of(quirks.Rich), {}, 60.0).proposed
     assert [(each.flag, each.value) for each in proposed] == [("--wrap", "reward_scale:factor=1e-07")]
@@ -236,11 +238,19 @@ except ImportError:
 
 def test_a_module_that_does_not_register_an_id_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "of_old_gym.py").write_text(OLD)
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    (strange / "__init__.py").write_text("")
+    (strange / "old.py").write_text("print 'Python 2'")
+    (strange / "latin.py").write_bytes(b"# caf\xe9")
     package = tmp_path / "package_of_old_gym"
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "_registration.py").write_text(OLD)
     monkeypatch.syspath_prepend(tmp_path)
+    for module in ("strange", "__main__", "../x", ".x", "nowhere"):
+        with pytest.raises(UsageError, match="Foo-v0"):
+            find(f"gym:{module}:Foo-v0")
     for module in ("of_old_gym", "package_of_old_gym"):
         with pytest.raises(UsageError, match=r"imports gym, the old package.*shimmy"):
             find(f"gym:{module}:Old-v0")

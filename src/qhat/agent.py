@@ -18,9 +18,9 @@ import numpy as np
 from qhat import recipes
 from qhat.acting import Actor
 from qhat.arguments import (
-    is_number,
     read_action,
     read_masks,
+    read_outcome,
     read_recipe,
     read_saved,
     read_spaces,
@@ -171,12 +171,12 @@ class Agent:
         before = self._checked(observation, "observation")
         after = self._checked(next_observation, "next_observation")
         choice = read_action(action, self.program.actions)
-        masks = (mask, next_mask, bool(terminated))
+        paid, terminated, truncated = read_outcome(reward, terminated, truncated)
+        masks = (mask, next_mask, terminated)
         legal, legal_next = read_masks(self.program.actions, self.program.masked, choice, *masks)
-        require(is_number(reward), f"reward is {reward!r}; expected a finite number.")
         acted_on = self._actor.before(stream, observation, next_observation)
         before = before if acted_on is None else acted_on
-        step = (before, choice, float(reward), after, bool(terminated), bool(truncated), legal, legal_next)
+        step = (before, choice, paid, after, terminated, truncated, legal, legal_next)
         with self._queue_lock:
             self._queue.add(stream, *step)
             self._steps += 1

@@ -14,9 +14,21 @@ from qhat import observations, recipes
 from qhat.actions import BINS, NUMBERS, Actions
 from qhat.axis import AxisValue
 from qhat.errors import QhatError, UsageError, near_miss, require
+from qhat.files import brief
 from qhat.masks import read_mask
 from qhat.observations import Observations
 from qhat.recipe import Recipe
+
+
+def read_outcome(reward: Any, terminated: Any, truncated: Any) -> tuple[float, bool, bool]:
+    """Read what a step brought. Raises `UsageError` for what is no number, or no yes or no."""
+    require(is_number(reward), f"reward is {brief(reward)}; expected a finite number.")
+    for value, name in ((terminated, "terminated"), (truncated, "truncated")):
+        flag = isinstance(value, bool | int | np.bool_ | np.integer) or (
+            isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "biu"
+        )
+        require(flag, f"{name} is {brief(value)}; expected True or False, of one robot.")
+    return float(reward), bool(terminated), bool(truncated)
 
 
 def is_number(value: Any) -> bool:

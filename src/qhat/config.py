@@ -98,7 +98,12 @@ class TrainConfig:
         if recipe is BY_NAME:
             recipe = recipe_of(self.recipe_name, self.env)
         elif isinstance(recipe, str):
-            recipe = recipe_of(recipe, self.env)
+            named = self.recipe_name
+            recipe, told = recipe_of(recipe, self.env), recipe
+            require(
+                named in (DEFAULT, told),
+                f"recipe is '{told}' and recipe_name {brief(named)}; expected one: leave the other out.",
+            )
         elif not self.resume:
             # A run from an earlier version may have any name, and goes on under its label.
             require_named(self.recipe_name)
@@ -134,6 +139,7 @@ class TrainConfig:
         Raises:
             UsageError: a recipe that is not known, or two.
         """
+        require(isinstance(env, str), f"env is {brief(env)}; expected an id.")
         values, defaults = chosen(settings, env), {}
         if preset_file is not None:
             require(

@@ -24,6 +24,9 @@ def read_mask(mask: Any, actions: Actions, name: str) -> np.ndarray | None:
         mask = np.asarray(mask)
     alone = isinstance(mask, tuple | list) and len(mask) == 1 and np.ndim(mask[0]) == 1
     parts = mask if alone or (isinstance(mask, tuple | list) and actions.factors > 1) else [mask]
+    if len(parts) == 1 < actions.factors and np.shape(parts[0]) == (actions.factors, actions.width):
+        # A row for every factor, where all have as many choices; else the rest of a row says nothing.
+        parts = [row[:count] for row, count in zip(np.asarray(parts[0]), actions.choices, strict=True)]
     if len(parts) == 1 < actions.factors and np.shape(parts[0]) == (sum(actions.choices),):
         # The convention of sb3-contrib.
         parts = np.split(np.asarray(parts[0]), np.cumsum(actions.choices)[:-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from qhat.arguments import read_layout, read_space
 from qhat.axis import AxisValue, spell
 from qhat.environments import wrappers
 from qhat.environments.base import Environment, Spec
-from qhat.environments.catalogue import require_made_by_id
+from qhat.environments.catalogue import is_from_python, require_made_by_id
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.options import check
@@ -149,10 +150,29 @@ class Run:
         Args:
             which: weights: `best`, `last`, or a checkpoint's step.
             seed_index: whose, from 0; the seed with the best evaluation of its own unless given.
+
+        Warns:
+            UserWarning: the run is from an earlier version, which did not note where its actions start.
         """
         at = self.seed_index(seed_index)
         weights = jax.tree.map(lambda leaf: jnp.asarray(leaf[at]), self.weights(which))
-        return Policy(self.program.learner, weights, self.spec)
+        return Policy(self.program.learner, weights, self._completed())
+
+    def _completed(self) -> Spec:
+        """Return the spec with the start and shape of its actions, which early runs do not have."""
+        if self.spec.actions.complete:
+            return self.spec
+        if not is_from_python(self.spec.id):
+            bins = self.spec.actions.choices
+            return self.spec.completed(spec_of(self.spec.id, self.options, self.wrap, bins))
+        warnings.warn(
+            f"Run '{self.folder.path}' is from an earlier version, which did not note at which number the"
+            " actions start: 0 is taken for the first. Where the space has another start, resume the run"
+            " once, which notes it.",
+            UserWarning,
+            stacklevel=3,
+        )
+        return self.spec
 
     def weights_sha256(self, which: str = "last") -> str:
         """Hash of the weights' values, for comparing runs."""

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import gymnasium
 from gymnasium.vector import VectorEnv
 
 from qhat.config import TrainConfig
@@ -21,6 +22,7 @@ from qhat.environments.own import Own, adopt, from_python, judge_of, name_of, sp
 from qhat.environments.reference import make_reference, reference_builder
 from qhat.errors import near_miss, require
 from qhat.evaluation import LONGEST_EPISODE, Judge
+from qhat.files import brief
 from qhat.labels import chosen
 
 
@@ -31,6 +33,10 @@ def configured(
     known = [field.name for field in dataclasses.fields(TrainConfig) if field.name != "env"]
     for setting in settings:
         require(setting in known, f"train has no setting '{setting}'." + near_miss(setting, known))
+    require(
+        isinstance(config, TrainConfig | None),
+        f"config is {brief(config)}; expected a TrainConfig, or settings by their names: steps=50_000.",
+    )
     require(
         config is None or not isinstance(env, str) or config.env == env,
         f"env is '{env}' and config.env '{config.env if config else ''}'; expected the same.",
@@ -91,7 +97,8 @@ def _declared(env: str | Own, config: TrainConfig, judge: Judge | None) -> int |
     if player is None and isinstance(env, str):
         entry = find(env, config.env_kwargs)
         return entry.limit if entry.backend == "gym" and not entry.batch else None
-    if player is None and not isinstance(env, str | Environment | HostEnvironment | VectorEnv):
+    alone = isinstance(env, str | Environment | HostEnvironment | VectorEnv)
+    if player is None and not alone and (isinstance(env, gymnasium.Env) or callable(env)):
         player = judge_of(env, config.wrap)
     if player is None or isinstance(player, Environment | HostEnvironment):
         return None

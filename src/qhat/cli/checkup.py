@@ -29,7 +29,7 @@ from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make, make_any
 from qhat.environments.probe import GAMMA, Findings, episode_lengths, probe, share_of_others
-from qhat.environments.wrappers import Wrapper
+from qhat.environments.wrappers import RewardScale, Wrapper, of_rewards
 from qhat.memory import nbytes
 from qhat.observations import Observations
 from qhat.presets import preset_of
@@ -146,11 +146,19 @@ def examine(
     about = shows.describe_entries(recipe.normalise)
     notes = layout.notes(spec.id, recipe.normalise) if layout else []
     free = psutil.virtual_memory().available
-    asks = proposed(findings, recipe, TrainConfig.steps, size, free, known=preset_of(entry.id) is not None)
+    learned = dataclasses.replace(findings, largest_return=_learned(findings.largest_return, wrap))
+    asks = proposed(learned, recipe, TrainConfig.steps, size, free, known=preset_of(entry.id) is not None)
     return Checkup(
         entry.id, entry.backend, scored_in, shown, entry.actions, spec.actions.choices, findings,
         tuple(about), tuple(notes), recipes.DEFAULT, size, tuple(asks),
     )  # fmt: skip
+
+
+def _learned(largest: float, wrap: Sequence[Wrapper]) -> float:
+    """Return the largest return as its rewards are learned from; 0 where that cannot be told."""
+    for part in of_rewards(wrap):
+        largest *= abs(part.factor) if isinstance(part, RewardScale) else 0.0
+    return largest
 
 
 def _replay_bytes(spec: Spec) -> int:

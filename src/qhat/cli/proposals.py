@@ -14,6 +14,8 @@ EPISODES = 200
 """Episodes that a run should have at least."""
 SEEN_AT_START = 0.05
 """What a reward at the end of an episode should be worth at its beginning, at least."""
+HIGHEST = 0.9995
+"""Discount beyond which values hardly learn: it looks 2,000 steps ahead."""
 RARE = 2.0
 """Steps of an episode with another reward than the commonest, at most, where rewards come at its end."""
 
@@ -65,11 +67,11 @@ def proposed(
     if not length:
         return proposals
     if _pays_at_the_end(found, length) and recipe.gamma**length < SEEN_AT_START:
-        gamma = round(SEEN_AT_START ** (1 / length), 4)
+        gamma = min(round(SEEN_AT_START ** (1 / length), 4), HIGHEST)
         why = (
             f"hardly a step's reward differs from the others', and an episode has up to {length:,} steps:"
             f" with {recipe.gamma:g} what comes at its end is worth {recipe.gamma**length:.2g} of itself at"
-            f" the start, with this {SEEN_AT_START:g}"
+            f" the start, with this {gamma**length:.2g}"
         )
         proposals.append(Proposal("--gamma", f"{gamma:g}", why))
     usual = sorted(found.lengths)[len(found.lengths) // 2] if found.lengths else length

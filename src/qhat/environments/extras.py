@@ -38,20 +38,41 @@ class _Deferred(types.ModuleType):
     """
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name != "__all__":
-            # Asked by whoever looks through all modules.
+        if name in QUIET:
             raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
-        with _LOADING:
-            if type(self) is _Deferred:
-                spec = self.__spec__
-                assert spec is not None
-                assert spec.loader is not None
-                object.__setattr__(self, "__class__", types.ModuleType)
-                spec.loader.exec_module(self)
+        _load(self)
+        if name in vars(self):
+            return vars(self)[name]
+        if type(self) is _Deferred:
+            # Asked by its own code, half-way: as any module that is being imported answers.
+            raise AttributeError(f"module '{self.__name__}' has no attribute '{name}' yet")
         return getattr(self, name)
 
+    def __dir__(self) -> list[str]:
+        _load(self)
+        return sorted(vars(self))
 
+
+QUIET = {"__path__", "__warningregistry__", "__wrapped__"}
+"""What those ask for who look through all modules, or import one within a package that this is not."""
 _LOADING = threading.RLock()
+_begun: set[str] = set()
+
+
+def _load(module: types.ModuleType) -> None:
+    """Run a deferred module's code once; other threads wait for the end of it."""
+    with _LOADING:
+        if type(module) is not _Deferred or module.__name__ in _begun:
+            return
+        spec = module.__spec__
+        assert spec is not None
+        assert spec.loader is not None
+        _begun.add(module.__name__)
+        try:
+            spec.loader.exec_module(module)
+            object.__setattr__(module, "__class__", types.ModuleType)
+        finally:
+            _begun.discard(module.__name__)
 
 
 def defer_plotting() -> None:

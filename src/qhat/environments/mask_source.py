@@ -126,7 +126,7 @@ def _numbers(space: gymnasium.Space) -> int:
     binary = isinstance(space, MultiBinary) or (
         isinstance(space, Box) and bool((space.low >= 0).all() and (space.high <= 1).all())
     )
-    flat = binary and space.shape is not None and len(space.shape) == 1
+    flat = binary and space.shape is not None and len(space.shape) in (1, 2)
     return int(np.prod(space.shape or ())) if flat else -1
 
 

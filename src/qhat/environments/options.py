@@ -71,7 +71,10 @@ def of_gymnasium(name: str) -> set[str] | None:
     import gymnasium
     from gymnasium.envs.registration import load_env_creator
 
-    entry = gymnasium.spec(name.rpartition(":")[2]).entry_point
+    spec = gymnasium.registry.get(name.rpartition(":")[2])
+    if spec is None:
+        return None  # Its module could not be imported, or registers no such id.
+    entry = spec.entry_point
     takes = inspect.signature(
         load_env_creator(entry) if isinstance(entry, str) else entry or dict
     ).parameters

@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from qhat.environments import limits
 from qhat.environments.gymnasium_api import MisbehavedError, NoFinalError
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.spaces import given_entries
@@ -229,8 +230,10 @@ def name_of(envs: VectorEnv) -> str:
 
 
 def limit_of(envs: VectorEnv) -> int | None:
-    """Its time limit in steps, where it says one."""
-    return next((spec.max_episode_steps for spec in _specs(envs) if spec.max_episode_steps), None)
+    """Its time limit in steps, where it or a copy in this process says one, as a run reads it."""
+    own = (limits.declared_by(copy) for copy in getattr(envs, "envs", ()))
+    said = (spec.max_episode_steps for spec in _specs(envs))
+    return next((limit for limit in (*own, *said) if limit), None)
 
 
 def _specs(envs: VectorEnv) -> list[Any]:

@@ -120,7 +120,10 @@ def _is_of(spec: EnvSpec, module: str) -> bool:
 
 def _imports_old_gym(module: str) -> bool:
     """Whether a module's source, or a file beside its package's own, imports `gym`, installed or not."""
-    found = importlib.util.find_spec(module)
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return False  # `__main__`, or no name of a module.
     if found is None or not found.origin or not found.origin.endswith(".py"):
         return False
     origin = Path(found.origin)
@@ -129,7 +132,11 @@ def _imports_old_gym(module: str) -> bool:
 
 
 def _imports(file: Path, package: str) -> bool:
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return False  # Of another Python, a template, or unreadable.
+    for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and not node.level:
             names = [node.module or ""]

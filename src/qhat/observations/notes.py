@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from qhat.observations.coding import Observations
 
 
+MASKS = ("action_mask", "action_masks")
+"""Names by which environments show which actions are legal."""
+
+
 def notes_of(observations: Observations, env_id: str, normalise: bool | None) -> Iterator[str]:
     """Say what a user should know before training begins, a sentence each."""
     name = f"Environment '{env_id}'" if env_id else "The observation"
@@ -40,6 +44,17 @@ def notes_of(observations: Observations, env_id: str, normalise: bool | None) ->
             " others, or the network. Leave it out to have them standardised."
         )
     for entry in observations.entries:
+        if entry.path and entry.path[-1] in MASKS and not env_id:
+            yield (
+                f"{name} shows '{entry.path[-1]}': an agent hears of legal actions by mask=; what is part"
+                " of the observation is learned from as numbers."
+            )
+        elif entry.path and entry.path[-1] in MASKS:
+            yield (
+                f"{name} shows '{entry.path[-1]}' {entry.shape}, which is no mask of its actions: a 0 or"
+                " 1 for each choice, within bounds of 0 and 1. It is learned from as numbers, and every"
+                " action counts as legal."
+            )
         whole = np.dtype(entry.dtype).kind in "iu" and not entry.choices
         if whole and entry.reach > EXACT and not entry.has_type_bounds:
             yield _inexact(name, entry, f"up to {entry.reach:.3g}")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from qhat.errors import UsageError
+from qhat.files import brief
 from qhat.observations.arrays import nested
 from qhat.observations.coding import Observations
 from qhat.observations.entry import Entry
@@ -32,11 +33,24 @@ def read_value(observations: Observations, value: Any, name: str) -> np.ndarray:
     if observations.is_one and only.choices and array.ndim == 0:
         return observations.read(_read_entry(only, array, name))[0]
     coded = read_numbers(array, name, observations.shape, observations.dtype)
+    if observations.is_one and only.choices and not _is_code(array, only):
+        last = only.start + only.choices - 1
+        raise UsageError(
+            f"{name} is {brief(array.tolist())}; expected a whole number from {only.start} to {last}, or"
+            " its code, a 1 among zeros. Several observations at once have a stream each:"
+            " act(observations, stream=[...])."
+        )
     if not observations.is_finite(coded):
         raise UsageError(
             f"{name} has numbers that are not finite; expected finite ones. Nothing was stored."
         )
     return coded
+
+
+def _is_code(array: np.ndarray, entry: Entry) -> bool:
+    """Whether it is one-hot; of a stack, where an episode has only begun, frames may be empty."""
+    rows = array.reshape(-1, entry.choices)
+    return bool(np.isin(rows, (0, 1)).all() and (rows.sum(axis=1) <= 1).all() and rows.any())
 
 
 def _is_structure(observations: Observations, value: Any) -> bool:
