@@ -351,6 +351,16 @@ def test_a_stack_of_frames_is_put_together_inside(tmp_path: Path):
     env.close()
 
 
+def test_a_stack_of_one_hot_codes_is_put_together_too(tmp_path: Path):
+    """onnxruntime does not choose among truth values."""
+    run = a_run("gym:FrozenLake-v1", tmp_path, wrap=(FrameStack(2),))
+    made = qhat.export(run, observations=FEW)
+    policies = [runtime.Policy.load(made.path, runner) for runner in ("numpy", "onnxruntime")]
+    for seen in (0, 4, 8):
+        first, second = (policy.q_values(seen) for policy in policies)
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+
+
 EVERYWHERE: list[tuple[str, str]] = [
     ("TurtleBot3-v0", "dqn"),
     ("envpool:Pendulum-v1", "decqn"),
