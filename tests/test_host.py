@@ -169,7 +169,7 @@ FAULTS = [
     ("hang", ["did not come back from step 10 of the run within 1 s", "action ["]),
     ("shape", ["gave an observation of shape (2,), where its space says (3,), at step 10"]),
     ("type", ["gave an observation of type complex128, where its space says float64, at step 10"]),
-    ("vector", ["gave a reward of shape (2,), where one number is expected, at step 10"]),
+    ("vector", ["gave a reward of shape (2,), where one number", "a weighted sum", "at step 10"]),
 ]
 
 
