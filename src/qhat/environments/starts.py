@@ -57,7 +57,8 @@ def narrow(rows: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=1)
 def _weights(numbers: int) -> np.ndarray:
     """`[numbers, 64]`; of a large picture it takes longer to draw them than to step."""
-    return np.random.default_rng(0).normal(size=(numbers, 64))
+    generator = np.random.default_rng(0)
+    return generator.normal(size=(numbers, 64))
 
 
 def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:

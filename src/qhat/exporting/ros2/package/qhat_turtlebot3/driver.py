@@ -143,12 +143,12 @@ class Driver:
             command = self._safety(command, look, pose)
             if not (math.isfinite(command.linear) and math.isfinite(command.angular)):
                 raise UnusableError(f"the command is {command}; expected finite numbers.")
+            near = self._too_near(command, now)
+            if near is not None:
+                self._recover(near, now)
+                return self._stop(near)
         except Exception as error:
             return self._stop(f"the policy gave no action: {error}")
-        near = self._too_near(command, now)
-        if near is not None:
-            self._recover(near, now)
-            return self._stop(near)
         self._command = command
         return command
 
