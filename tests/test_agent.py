@@ -487,6 +487,9 @@ def test_what_an_environment_writes_over_is_stored_as_it_was_acted_on() -> None:
     ring = agent._seed.ring
     starts = np.asarray(ring.observation[ring.kind != 0])[:, 0]
     assert sorted(starts.tolist()) == [0, 1, 2, 3, 10, 11, 12, 13]
+    # What the last step led to, and this one leads back to, is a row of a table.
+    agent.remember(buffer[0], 0, 0.0, buffer[0], False)
+    buffer[0] += 1
     # Nobody acted on it, so nobody knows what it was.
     with pytest.raises(UsageError, match=r"Call \.copy\(\)"):
         agent.remember(buffer[0], 0, 0.0, buffer[0], False)

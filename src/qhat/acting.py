@@ -36,6 +36,7 @@ class Actor:
         self.lock = threading.Lock()
         self._key = key
         self._saw: dict[Stream, tuple[Any, np.ndarray]] = {}
+        self._last: dict[Stream, np.ndarray] = {}
         self._fresh = jax.tree.map(np.asarray, program.recipe.explore.init(1, program.actions))
         self._choose = jax.jit(self._pure_choose)
         self._value = jax.jit(program.learner.q_values)
@@ -136,23 +137,38 @@ class Actor:
     def forget(self, stream: Stream) -> None:
         """Forget what a stream saw: its next step begins with another observation."""
         self._saw.pop(stream, None)
+        self._last.pop(stream, None)
 
-    def before(self, stream: Stream, observation: Any, after: Any) -> np.ndarray | None:
-        """Return a step's observation as `act` saw it, where the environment wrote its successor over it.
+    def before(
+        self, stream: Stream, given: tuple[Any, Any], observation: np.ndarray, after: np.ndarray
+    ) -> np.ndarray:
+        """Return a step's observation, as `act` saw it where the environment wrote its successor over it.
+
+        Args:
+            given: what the caller has of both.
+            observation: as it reads now.
+            after: its successor.
 
         Raises:
-            UsageError: both are one memory, and `act` was not called with it since the last step.
+            UsageError: both are one memory, `act` was not called with it since the last step, and it is not
+                what the last step led to: a row of a table that a step led back to is.
         """
-        saw = self._saw.pop(stream, None)
-        if not shared(observation, after):
-            return None
-        if saw is None or not _one_memory(saw[0], observation):
+        saw, last = self._saw.pop(stream, None), self._last.get(stream)
+        if not shared(*given):
+            seen = observation
+        elif saw is not None and _one_memory(saw[0], given[0]):
+            seen = saw[1]
+        elif last is not None and np.array_equal(last, observation):
+            seen = observation
+        else:
             raise UsageError(
                 "observation and next_observation share their memory, so what was observed before the step"
                 " is lost; expected two arrays. Call .copy() on what reset and step return, or act on each"
                 " observation before the step. Nothing was stored."
             )
-        return saw[1]
+        with self.lock:
+            _put(self._last, stream, np.array(after))
+        return seen
 
     def _pure_choose(
         self, online: Any, state: Any, key: Any, observations: Any, legal: Any, acts: Any, steps: Any

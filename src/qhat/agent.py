@@ -174,8 +174,7 @@ class Agent:
         paid, terminated, truncated = read_outcome(reward, terminated, truncated)
         masks = (mask, next_mask, terminated)
         legal, legal_next = read_masks(self.program.actions, self.program.masked, choice, *masks)
-        acted_on = self._actor.before(stream, observation, next_observation)
-        before = before if acted_on is None else acted_on
+        before = self._actor.before(stream, (observation, next_observation), before, after)
         step = (before, choice, paid, after, terminated, truncated, legal, legal_next)
         with self._queue_lock:
             self._queue.add(stream, *step)
