@@ -98,12 +98,12 @@ class TrainConfig:
         if recipe is BY_NAME:
             recipe = recipe_of(self.recipe_name, self.env)
         elif isinstance(recipe, str):
-            named = self.recipe_name
-            recipe, told = recipe_of(recipe, self.env), recipe
             require(
-                named in (DEFAULT, told),
-                f"recipe is '{told}' and recipe_name {brief(named)}; expected one: leave the other out.",
+                self.recipe_name in (DEFAULT, recipe),
+                f"recipe is '{recipe}' and recipe_name {brief(self.recipe_name)}; expected one: leave the"
+                " other out.",
             )
+            recipe = recipe_of(recipe, self.env)
         elif not self.resume:
             # A run from an earlier version may have any name, and goes on under its label.
             require_named(self.recipe_name)

@@ -9,6 +9,9 @@ import numpy as np
 from qhat.actions import Actions
 from qhat.errors import require
 
+NAMES = ("action_mask", "action_masks")
+"""By which environments show which actions are legal: Gymnasium's and PettingZoo's, sb3-contrib's."""
+
 
 def read_mask(mask: Any, actions: Actions, name: str) -> np.ndarray | None:
     """Read an action mask as `[F, C]`: an array, a tuple of one per factor, or all factors' in one array.

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 
 from qhat._version import __version__
-from qhat.cli.warned import Warned
+from qhat.cli.warned import Warned, printable
 from qhat.errors import QhatError, UsageError, near_miss
 
 COMMANDS = {
@@ -47,18 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         sys.exit(_dispatch(words))
     except QhatError as error:
-        print(f"qhat: {_printable(str(error))}", file=sys.stderr)
+        print(f"qhat: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(0)
-
-
-def _printable(text: str) -> str:
-    """Spell out what a terminal would obey: a sentence may quote a file of somebody else's."""
-    return "".join(
-        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
-        for char in text
-    )
 
 
 def _dispatch(words: list[str]) -> int:

@@ -23,10 +23,18 @@ class Warned:
         """Sentences that were shown already, also by the one that this one stands in for."""
 
     def __call__(self, message: Warning | str, *_: Any, **__: Any) -> None:
-        sentence = COLOUR.sub("", str(message)).removeprefix(LEVEL).strip()
+        sentence = printable(COLOUR.sub("", str(message)).removeprefix(LEVEL).strip())
         if sentence not in self.said:
             self.said.add(sentence)
             self._write(sentence)
+
+
+def printable(text: str) -> str:
+    """Spell out what a terminal would obey: a sentence may quote a file of somebody else's."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def _plain(sentence: str) -> None:

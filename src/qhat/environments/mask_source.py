@@ -14,9 +14,10 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
-KEY = "action_mask"
-KEYS = (KEY, "action_masks")
-"""Names under which environments give masks."""
+from qhat.masks import NAMES as KEYS
+
+KEY = KEYS[0]
+"""Where Gymnasium gives a mask."""
 
 
 @dataclasses.dataclass(frozen=True)

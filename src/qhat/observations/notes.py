@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qhat import masks
 from qhat.observations.arrays import at
 from qhat.observations.entry import EXACT, Entry
 
 if TYPE_CHECKING:
     from qhat.observations.coding import Observations
-
-
-MASKS = ("action_mask", "action_masks")
-"""Names by which environments show which actions are legal."""
 
 
 def notes_of(observations: Observations, env_id: str, normalise: bool | None) -> Iterator[str]:
@@ -44,12 +41,12 @@ def notes_of(observations: Observations, env_id: str, normalise: bool | None) ->
             " others, or the network. Leave it out to have them standardised."
         )
     for entry in observations.entries:
-        if entry.path and entry.path[-1] in MASKS and not env_id:
+        if entry.path and entry.path[-1] in masks.NAMES and not env_id:
             yield (
                 f"{name} shows '{entry.path[-1]}': an agent hears of legal actions by mask=; what is part"
                 " of the observation is learned from as numbers."
             )
-        elif entry.path and entry.path[-1] in MASKS:
+        elif entry.path and entry.path[-1] in masks.NAMES:
             yield (
                 f"{name} shows '{entry.path[-1]}' {entry.shape}, which is no mask of its actions: a 0 or"
                 " 1 for each choice, within bounds of 0 and 1. It is learned from as numbers, and every"
