@@ -68,10 +68,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--seed", type=int, default=7_000, help="number of the first seed")
     parser.add_argument("--only", nargs="*", default=[], help="ids of tasks")
+    parser.add_argument("--recipes", nargs="*", default=[qhat.recipes.DEFAULT, "dqn"])
     parser.add_argument("--table", action="store_true", help="write the page of what is there")
     args = parser.parse_args()
     for task in () if args.table else TASKS:
-        for recipe in (qhat.recipes.DEFAULT, "dqn"):
+        for recipe in args.recipes:
             done = any(row["task"] == task.name and row["recipe"] == recipe for row in _rows())
             if not done and (not args.only or task.env in args.only):
                 _train(task, recipe, args.seeds, args.seed)

@@ -16,6 +16,7 @@ from scipy import stats
 
 from qhat.actions import MOST, Actions
 from qhat.environments.base import Timestep
+from qhat.errors import UsageError
 from qhat.exploration import EpsilonGreedy
 from qhat.recipe import Recipe
 from qhat.training.iteration import Program
@@ -54,6 +55,16 @@ def test_epsilon_is_a_line_over_environment_steps(explore: EpsilonGreedy):
     expected = explore.start + np.minimum(steps / 1000, 1) * (explore.end - explore.start)
     epsilon = jax.vmap(explore.epsilon)(jnp.asarray(steps, jnp.int32))
     np.testing.assert_allclose(epsilon, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("fraction", "steps"), [(0.1, 2_000), (0.25, 5_000), (0.0, 0), (1.0, 20_000)])
+def test_epsilon_falls_over_a_fraction_of_the_run(fraction: float, steps: int):
+    scheduled = EpsilonGreedy(fraction=fraction).scheduled(20_000)
+    assert scheduled == EpsilonGreedy(steps=steps) == scheduled.scheduled(7)
+    assert EpsilonGreedy(steps=70, fraction=0.5).scheduled(20_000).steps == 70
+    for wrong in (-0.1, 1.1, float("nan")):
+        with pytest.raises(UsageError, match=r"epsilon:fraction is .*expected a share of the run"):
+            EpsilonGreedy(fraction=wrong).validate()
 
 
 def test_a_schedule_of_no_steps_is_at_its_end_at_once():

@@ -378,6 +378,35 @@ def test_greedy_is_the_best_choice_of_every_factor():
         np.testing.assert_array_equal(actions[row], q.argmax(axis=1))
 
 
+@pytest.mark.parametrize("choices", [(CHOICES,), (2, CHOICES)])
+def test_an_action_is_nearly_greedy_while_it_costs_a_share_of_the_value(choices: tuple[int, ...]):
+    """Also where a factor has fewer choices, and among legal actions alone."""
+    learner, _ = compiled(RECIPE, choices)
+    rng = np.random.default_rng(3)
+    batch, online = batch_of(size=64, scale=5.0), apart(learner).online
+    actions = np.stack([rng.integers(0, count, 64) for count in choices], axis=1)
+    legal = rng.random((64, len(choices), CHOICES)) < 0.5
+    np.put_along_axis(legal, actions[..., None], True, axis=2)
+    for mask in (None, legal):
+        of = dataclasses.replace(
+            batch, action=jnp.asarray(actions, jnp.int32), legal=None if mask is None else jnp.asarray(mask)
+        )
+        costs, best = [], []
+        for row in range(64):
+            q = np.asarray(learner.q_values(online, of.observation[row]), np.float64)
+            if mask is not None:
+                q = np.where(mask[row], q, -np.inf)
+            tops = q.max(axis=1)
+            costs.append(np.mean(tops - q[np.arange(len(choices)), actions[row]]))
+            best.append(np.abs(tops))
+        cost = np.array(costs) / np.mean(best)
+        shares = np.sort(cost)
+        for share in (0.0, float(shares[20] + shares[21]) / 2, float(shares[50] + shares[51]) / 2):
+            near = np.asarray(learner.nearly_greedy(online, of, share))
+            np.testing.assert_array_equal(near, cost <= share)
+        assert 0 < np.sum(cost == 0) < 64
+
+
 def test_greedy_never_names_a_choice_that_a_factor_lacks():
     learner, _ = compiled(RECIPE, (2, CHOICES))
     observations = batch_of(size=256, scale=5.0).observation * 10

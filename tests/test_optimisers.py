@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -81,6 +82,14 @@ def test_a_gradient_that_hardly_changes_gives_numbers(value: Optimiser, size: fl
         noise = 0.0 if at % 2 else 1e-4 * random.normal(size=512)
         scaled, state = step(jnp.asarray(level * (1 + noise), jnp.float32), state)
         assert np.isfinite(np.asarray(scaled)).all(), at
+
+
+def test_a_recipe_that_knew_only_watkinss_cut_is_read():
+    for before, now in ((True, 0.0), (False, None)):
+        assert Recipe.from_json({**Recipe().to_json(), "n_step_cut": before}) == Recipe(n_step_cut=now)
+    for wrong in (-0.1, float("nan")):
+        with pytest.raises(UsageError, match=r"--n-step-cut is .*expected a share of 0 or more"):
+            dataclasses.replace(Recipe(), n_step_cut=wrong).validate()
 
 
 def test_a_recipe_that_knew_only_adam_is_read():

@@ -47,9 +47,9 @@ def test_returns_are_looked_at_by_the_discount_that_they_are_learned_with() -> N
         ({"limit": 1_000, "others": 0.001}, {"--gamma": "0.997"}),
         ({"limit": 1_000, "others": 0.5}, {}),
         ({"limit": 500, "others": 0.0, "rewards": (1.0, 1.0)}, {}),
-        ({"limit": 500, "others": 0.0, "rewards": (-1.0, -1.0)}, {"--gamma": "0.994"}),
+        ({"limit": 800, "others": 0.0, "rewards": (-1.0, -1.0)}, {"--gamma": "0.9963"}),
         ({"limit": 200_000, "others": 0.0, "lengths": ()}, {"--gamma": "0.9995", "--steps": "40000000"}),
-        ({"limit": 200, "others": 0.0, "rewards": (-1.0, -1.0)}, {}),
+        ({"limit": 500, "others": 0.0, "rewards": (-1.0, -1.0)}, {}),
         # Runs of 50 episodes; nothing ended and nothing says when.
         ({"limit": 1_000, "lengths": (1_000,)}, {"--steps": "200000"}),
         ({"limit": None, "lengths": (), "others": 0.0}, {}),
@@ -96,14 +96,14 @@ class Far(gymnasium.Env):
         Far.window = True
     def seen(self):
         assert Far.window, "display Surface quit"
-        return np.array([self.time / 400], np.float32)
+        return np.array([self.time / 800], np.float32)
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.time = 0
         return self.seen(), {}
     def step(self, action):
         self.time += 1
-        return self.seen(), 1e-4 * (self.time == 400), self.time == 400, False, {}
+        return self.seen(), 1e-4 * (self.time == 800), self.time == 800, False, {}
     def close(self):
         Far.window = False
 gymnasium.register("Far-v0", Far)
@@ -122,7 +122,7 @@ def test_what_doctor_types_trains_in_a_package_named_nearly_as_a_backend(
     told = capsys.readouterr().out
     command = told.partition("next:\n")[2].split()
     assert command[:3] == ["qhat", "train", "gymm:Far-v0"]
-    assert command[3:] == ["--wrap", "reward_scale:factor=10000", "--gamma", "0.9925", "--steps", "80000"]
+    assert command[3:] == ["--wrap", "reward_scale:factor=10000", "--gamma", "0.9963", "--steps", "160000"]
     for flag in ("--wrap", "--gamma", "--steps"):
         assert f"proposed: {flag} " in told
     small = "--recipe dqn --hidden 8 --batch-size 16 --learning-starts 16 --eval-every 40 --eval-episodes 1"

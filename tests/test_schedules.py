@@ -75,7 +75,11 @@ def test_no_schedule_depends_on_the_total():
 
 def test_schedules_follow_the_run() -> None:
     """A short run is not all exploration, and a long one explores for longer."""
-    for steps, explores, starts in ((5_000, 500, 100), (50_000, 5_000, 1_000), (1_000_000, 100_000, 1_000)):
+    for steps, explores, starts in (
+        (5_000, 1_250, 100),
+        (50_000, 12_500, 1_000),
+        (1_000_000, 250_000, 1_000),
+    ):
         recipe = recipes.get(recipes.DEFAULT).scheduled(steps)
         assert isinstance(recipe.explore, EpsilonGreedy)
         assert (recipe.explore.steps, recipe.learning_starts) == (explores, starts)

@@ -57,24 +57,35 @@ class EpsilonGreedy(Explore):
     end: float = 0.05
     """ε from step `steps` on."""
     steps: int | None = None
-    """Environment steps over which ε falls from `start` to `end`; none is a tenth of the run."""
+    """Environment steps over which ε falls from `start` to `end`; none is `fraction` of the run."""
     hold: int = 1
     """Steps for which an exploratory action is repeated; more than 1 spares motors."""
     apart: bool = False
     """Whether every factor explores by itself: of many joints, a few at most steps and not all at some."""
+    fraction: float = 0.1
+    """Share of the run over which ε falls, where `steps` is none."""
 
     def validate(self) -> None:
         for word, value in (("start", self.start), ("end", self.end)):
             require(0.0 <= value <= 1.0, f"epsilon:{word} is {value}; expected a share within [0, 1].")
         require(
             self.steps is None or self.steps >= 0,
-            f"epsilon:steps is {self.steps}; expected 0 or more steps, or none for a tenth of the run.",
+            f"epsilon:steps is {self.steps}; expected 0 or more steps, or none for a fraction of the run.",
+        )
+        require(
+            0.0 <= self.fraction <= 1.0,
+            f"epsilon:fraction is {self.fraction}; expected a share of the run within [0, 1].",
         )
         require(self.hold >= 1, f"epsilon:hold is {self.hold}; expected 1 or more steps.")
         require(isinstance(self.apart, bool), f"epsilon:apart is {self.apart!r}; expected true or false.")
 
     def scheduled(self, steps: int) -> EpsilonGreedy:
-        return self if self.steps is not None else dataclasses.replace(self, steps=steps // 10)
+        """With the number of steps that `fraction` is, which then says no more."""
+        if self.steps is not None:
+            return self
+        return dataclasses.replace(
+            self, steps=round(self.fraction * steps), fraction=EpsilonGreedy.fraction
+        )
 
     def init(self, num_envs: int, actions: Actions) -> Any:
         held = jnp.zeros((num_envs, actions.factors), jnp.int32)

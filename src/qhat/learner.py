@@ -19,6 +19,7 @@ from qhat.doubling import doubled_if
 from qhat.heads import support as supports
 from qhat.networks.network import Network
 from qhat.observations import Observations
+from qhat.policies import among, nearly_greedy
 from qhat.recipe import Recipe
 from qhat.replay.moments import Moments
 from qhat.replay.outlook import Outlook
@@ -133,7 +134,12 @@ class Learner:
     ) -> Int[Array, "E F"]:
         """Return argmax_a Q(s, a; θ) over the legal actions, for each of a batch of observations."""
         q = jax.vmap(self.q_values, in_axes=(None, 0, None))(parameters, observations, key)
-        return jnp.argmax(_among(q, legal), axis=-1).astype(jnp.int32)
+        return jnp.argmax(among(q, legal), axis=-1).astype(jnp.int32)
+
+    def nearly_greedy(self, parameters: Any, batch: Transition, share: float) -> Bool[Array, " B"]:
+        """Return whether each stored action is as good as the greedy one; see `policies.nearly_greedy`."""
+        q = jax.vmap(self.q_values, in_axes=(None, 0, None))(parameters, batch.observation, None)
+        return nearly_greedy(among(q, batch.legal), batch.action, share)
 
     def update(
         self,
@@ -233,12 +239,12 @@ class Learner:
         if recipe.policy.uses_online:
             q_select = self._q(*see("selection", online, transition.successor))
         policy, shift = recipe.policy.probabilities(
-            _among(q_next, transition.legal_next), _among(q_select, transition.legal_next)
+            among(q_next, transition.legal_next), among(q_select, transition.legal_next)
         )
         reward = transition.reward
         if recipe.bonus.uses_target:
             q_now = self._q(*see("bonus", target, transition.observation))
-            reward += recipe.bonus.value(_among(q_now, transition.legal), transition.action)
+            reward += recipe.bonus.value(among(q_now, transition.legal), transition.action)
 
         goal = head.backup(reward, transition.discount, z_next, policy, shift, basis_next)
         goal = jax.lax.stop_gradient(goal)
@@ -340,8 +346,3 @@ def _standardised(state: LearnerState, moments: Moments | None) -> LearnerState:
         return state
     online, target = ({**parameters, STATISTICS: moments} for parameters in (state.online, state.target))
     return LearnerState(online, target, state.optimiser)
-
-
-def _among(q: Float[Array, "*E F C"], legal: Bool[Array, "*E F C"] | None) -> Float[Array, "*E F C"]:
-    """Return Q with −∞ where an action is not legal."""
-    return q if legal is None else jnp.where(legal, q, -jnp.inf)

@@ -6,7 +6,7 @@ import abc
 import dataclasses
 from typing import ClassVar
 
-from qhat._lazy import Array, Float, jax, jnp
+from qhat._lazy import Array, Bool, Float, Int, jax, jnp
 from qhat.axis import AxisValue
 from qhat.errors import require
 
@@ -88,6 +88,24 @@ class Softmax(Policy):
     ) -> tuple[Float[Array, "F C"], Float[Array, "F C"] | None]:
         log_pi = log_softmax(target, self.tau)
         return jnp.exp(log_pi), -self.tau * target.shape[0] * jnp.where(log_pi > -1e8, log_pi, 0.0)
+
+
+def among(q: Float[Array, "*E F C"], legal: Bool[Array, "*E F C"] | None) -> Float[Array, "*E F C"]:
+    """Return Q with −∞ where an action is not legal."""
+    return q if legal is None else jnp.where(legal, q, -jnp.inf)
+
+
+def nearly_greedy(q: Float[Array, "B F C"], action: Int[Array, "B F"], share: float) -> Bool[Array, " B"]:
+    """Return whether Q(s, a) falls short of max_a Q(s, a) by no more than a share of the values.
+
+    Of several factors the mean counts, as in their joint Q.
+
+    Args:
+        share: what an action may cost, in units of the batch's mean of |max_a Q(s, a)|.
+    """
+    best = jnp.max(q, axis=-1)
+    chosen = jnp.take_along_axis(q, action[..., None], axis=-1)[..., 0]
+    return jnp.mean(best - chosen, axis=-1) <= share * jnp.mean(jnp.abs(best))
 
 
 def log_softmax(q: Float[Array, "F C"], tau: float) -> Float[Array, "F C"]:

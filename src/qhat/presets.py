@@ -34,7 +34,10 @@ SEEN_SEEDS = 100
 """Seeds below this were looked at while the default recipe and the presets of dm_control were chosen."""
 
 
-FIRST_DAY = ("CartPole-v1", "FrozenLake-v1", "CliffWalking-v1", "Taxi-v4")
+FIRST_DAY = (
+    "CartPole-v1", "Acrobot-v1", "MountainCar-v0", "LunarLander-v3", "FrozenLake-v1",
+    "CliffWalking-v1", "Taxi-v4",
+)  # fmt: skip
 """Where the default recipe was chosen (docs/default-recipe.md)."""
 
 
@@ -47,7 +50,7 @@ def chosen_on(recipe: str, env: str) -> tuple[range, ...]:
     seen = (range(SEEN_SEEDS),)
     if recipe == NAME:
         return (range(TUNING_SEEDS, 2**31), *(seen if env in CONTROL else ()))
-    return (range(5_000, 5_004),) if recipe == DEFAULT and env in FIRST_DAY else ()
+    return (range(5_000, 5_040),) if recipe == DEFAULT and env in FIRST_DAY else ()
 
 
 @dataclasses.dataclass(frozen=True)

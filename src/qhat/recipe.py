@@ -74,9 +74,9 @@ class Recipe:
     """Normalise what enters each hidden layer's ReLU."""
     n_step: int = 1
     """Rewards summed before bootstrapping (fewer at an episode's end)."""
-    n_step_cut: bool = False
-    """End that sum before the first later action that is not the greedy one (Watkins 1989): exploration
-    then does not bias it."""
+    n_step_cut: float | None = None
+    """End that sum before the first later action that costs more than this share of the value: exploration
+    then does not bias it. 0: before the first that is not greedy (Watkins 1989). None: sum all."""
     joints: Joints = Together()
     """How actions of several factors share one target."""
     bins: tuple[int, ...] = BINS
@@ -173,10 +173,15 @@ class Recipe:
             )
             check(part)
             part.validate()
-        for name, also in (("normalise", ", or none"), ("layer_norm", ""), ("n_step_cut", "")):
+        for name, also in (("normalise", ", or none"), ("layer_norm", "")):
             value = getattr(self, name)
             good = isinstance(value, bool) or bool(also and value is None)
             require(good, f"{name} is {value!r}; expected true or false{also}.")
+        cut = self.n_step_cut
+        require(
+            cut is None or (_number(cut) and cut >= 0),
+            f"--n-step-cut is {brief(cut)}; expected a share of 0 or more, for example 0.1, or none.",
+        )
         at_least_1 = ("n_step", "batch_size", "replay_capacity", "num_envs", "learning_rate_steps")
         for name in at_least_1:
             value = getattr(self, name)
@@ -299,7 +304,10 @@ def upgraded(data: Mapping[str, Any], whose: str = "A recipe") -> dict[str, Any]
         whose: the file it is from, for errors.
     """
     # Of runs that knew no cut, which is none.
-    values = {"n_step_cut": False, **data}
+    values = {"n_step_cut": None, **data}
+    if isinstance(values["n_step_cut"], bool):
+        # Of runs that knew Watkins's alone.
+        values["n_step_cut"] = 0.0 if values["n_step_cut"] else None
     if "adam_epsilon" in values:
         # Of 0.1.0's first runs, which knew no other optimiser.
         require(

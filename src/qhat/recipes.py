@@ -17,7 +17,7 @@ from qhat.optimisers import Adam
 from qhat.policies import Double, Softmax
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
-from qhat.targets import Soft
+from qhat.targets import Hard, Soft
 
 # What every paper's recipe below has in common: settings of a small control task, the same for all, so
 # that a difference between two of them is the paper's idea. (The papers' own step sizes, replay sizes
@@ -107,7 +107,17 @@ chapter_per = replace(chapter_double, sampler=Prioritised())
 chapter_rainbow_per = replace(chapter_rainbow, sampler=Prioritised())
 
 # What we would recommend to a friend; why each part is there: docs/default-recipe.md.
-qhat = replace(dqn, policy=Double(), n_step=3, n_step_cut=True, paper="")
+qhat = replace(
+    dqn,
+    hidden=(64, 64),
+    policy=Double(),
+    n_step=3,
+    n_step_cut=0.1,
+    target=Hard(every=500),
+    gamma=0.995,
+    explore=EpsilonGreedy(start=1.0, end=0.1, fraction=0.25),
+    paper="",
+)
 
 # The chapter's Rainbow (Double + dueling + PER) with the settings above.
 rainbow_lite = replace(qhat, merge=Dueling(), sampler=Prioritised())

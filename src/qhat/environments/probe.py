@@ -24,7 +24,7 @@ from qhat.reward_scale import largest_return
 
 PROBED, PROBE_SECONDS = 2_000, 3.0
 """Steps of every copy, and seconds, for which it is looked at before training."""
-GAMMA = 0.99
+GAMMA = 0.995
 """Discount by which returns are looked at: the default recipe's."""
 MOST, FEW = 0.8, 0.5
 """Shares from which, and up to which, something is said to happen at ends and not to."""

@@ -34,9 +34,9 @@ def n_step(
     Sutton & Barto 2018, eq. 7.1; Hessel et al. 2018 (arXiv:1710.02298), §"Multi-step learning".
 
     Args:
-        greedy: whether the action of each step is the greedy one. The sum then stops before the first
-            later step whose action is not (Watkins 1989, "Learning from Delayed Rewards", ch. 7; the
-            traces of Munos et al. 2016, arXiv:1606.02647, for a greedy policy). `None` sums all.
+        greedy: whether the action of each step is as good as the greedy one. The sum then stops before
+            the first later step whose action is not (Watkins 1989, "Learning from Delayed Rewards", ch. 7;
+            the traces of Munos et al. 2016, arXiv:1606.02647, for a greedy policy). `None` sums all.
     """
     inside = jnp.bool_(True)
     reward, discount = jnp.float32(0.0), jnp.float32(1.0)

@@ -86,8 +86,8 @@ class Ring(eqx.Module):
     moments: Moments | None = None
     """Statistics of the observations stored so far, where the recipe normalises them."""
     greedy: Bool[Array, " N"] | None = None
-    """Whether the row's action was the greedy one when the row was last learned from; false until then.
-    Kept where n-step returns end at actions that are not."""
+    """Whether the row's action was as good as the greedy one when the row was last learned from; false
+    until then. Kept where n-step returns end at actions that are not."""
     layout: Observations | None = eqx.field(static=True, default=None)
     """What observations are made of; statistics are of their numbers alone."""
     links: Links | None = None
@@ -224,7 +224,7 @@ def view(ring: Ring, slots: Int[Array, " B"], n: int, gamma: float) -> Window:
 
 
 def mark(ring: Ring, slots: Int[Array, " B"], greedy: Bool[Array, " B"] | None) -> Ring:
-    """Note which of the actions at `slots` are the greedy ones now; slots out of range are left out."""
+    """Note which actions at `slots` are as good as the greedy ones now; slots out of range are left out."""
     if ring.greedy is None or greedy is None:
         return ring
     return dataclasses.replace(ring, greedy=ring.greedy.at[slots].set(greedy, mode="drop"))

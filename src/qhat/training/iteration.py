@@ -86,7 +86,7 @@ class Program:
         ring = replay.Ring.empty(
             E, recipe.replay_capacity // E, self.shape, self.dtype, self.actions,
             stack=self.stack, masked=self.masked, watch=recipe.gamma if recipe.head.calibrates else None,
-            normalise=bool(recipe.normalise), marks_greedy=recipe.n_step_cut, layout=packed,
+            normalise=bool(recipe.normalise), marks_greedy=recipe.n_step_cut is not None, layout=packed,
         )  # fmt: skip
         action = jnp.zeros((E, self.actions.factors), jnp.int32)
         fresh = Guard.new(observation, action, packed)
@@ -265,9 +265,9 @@ class Program:
             n=recipe.n_step,
             gamma=recipe.gamma,
         )
-        if recipe.n_step_cut:
-            chosen = self.learner.greedy(learner.online, batch.observation, legal=batch.legal)
-            ring = replay.mark(ring, slots, jnp.all(chosen == batch.action, axis=1))
+        if recipe.n_step_cut is not None:
+            good = self.learner.nearly_greedy(learner.online, batch, recipe.n_step_cut)
+            ring = replay.mark(ring, slots, good)
         learner, errors, metrics = self.learner.update(
             learner, batch, weights, keys["noise"], number, ring.seen, steps, ring.moments, applies
         )
