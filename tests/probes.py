@@ -5,6 +5,7 @@ One compiled batch holds them all; the observation says which task it is.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
 from qhat.actions import Actions
@@ -90,3 +91,51 @@ def expected_q(gamma: float, worst_bonus: float = 0.0) -> tuple[Array, Array]:
         (see(TRUNCATION), (1 / (1 - gamma), 1 / (1 - gamma))),
     ]
     return jnp.stack([row[0] for row in rows]), jnp.array([row[1] for row in rows])
+
+
+class Chain(Environment):
+    """Five places in a row. Action 1 goes on and earns 1 at the end, action 0 goes back for −0.1.
+
+    An episode is cut after 50 steps. State: the place, and steps so far.
+    """
+
+    PLACES, LIMIT = 5, 50
+
+    def __init__(self, num_envs: int = 1):
+        self.num_envs = num_envs
+        self.spec = Spec("chain", "test", (self.PLACES,), "float32", Actions((2,)))
+
+    def reset(self, key: Array) -> tuple[tuple[Array, Array], Array]:
+        start = jnp.zeros(self.num_envs, jnp.int32)
+        return (start, start), self._observe(start)
+
+    def step(
+        self, state: tuple[Array, Array], action: Int[Array, "E F"], key: Array
+    ) -> tuple[tuple[Array, Array], Timestep]:
+        place, time = state
+        on = action[:, 0] == 1
+        terminated = on & (place == self.PLACES - 1)
+        truncated = ~terminated & (time + 1 == self.LIMIT)
+        place = jnp.clip(place + jnp.where(on, 1, -1), 0, self.PLACES - 1)
+        successor, over = self._observe(place), terminated | truncated
+        place, time = jnp.where(over, 0, place), jnp.where(over, 0, time + 1)
+        return (place, time), Timestep(
+            observation=self._observe(place),
+            reward=jnp.where(terminated, 1.0, jnp.where(on, 0.0, -0.1)),
+            terminated=terminated,
+            truncated=truncated,
+            successor=successor,
+            real=jnp.ones(self.num_envs, bool),
+        )
+
+    def q(self, gamma: float) -> tuple[Array, np.ndarray]:
+        """Return every observation and its Q, by value iteration."""
+        q = np.zeros((self.PLACES, 2))
+        for _ in range(500):
+            value = q.max(axis=1)
+            q[:, 1] = [*(gamma * value[1:]), 1.0]
+            q[:, 0] = -0.1 + gamma * value[[0, *range(self.PLACES - 1)]]
+        return self._observe(jnp.arange(self.PLACES)), q
+
+    def _observe(self, place: Array) -> Array:
+        return (place[:, None] == jnp.arange(self.PLACES)).astype(jnp.float32)

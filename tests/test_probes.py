@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from full import FULL
-from probes import KINDS, Probes, expected_q
+from probes import KINDS, Chain, Probes, expected_q
 from qhat.bonuses import Munchausen
 from qhat.exploration import EpsilonGreedy
 from qhat.networks.dense import Noisy
 from qhat.recipe import AXES
-from qhat.recipes import RECIPES
+from qhat.recipes import DEFAULT, RECIPES
 from qhat.targets import Hard, Soft
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop
@@ -72,3 +72,25 @@ def test_recipe_solves_the_probes(name: str) -> None:
     # With noise the target is the largest of noisy estimates, which is too high by a few per cent.
     rtol = 0.05 if isinstance(recipe.dense, Noisy) else 0.02
     np.testing.assert_allclose(q, expected, rtol=rtol, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("n", "cut", "off"), [(3, 0.1, False), (20, 0.1, False), (20, 0.0, False), (20, None, True)]
+)
+def test_a_cut_keeps_exploration_out_of_the_values(n: int, cut: float | None, off: bool) -> None:
+    """Half of the actions are random; the sum of twenty rewards has the cost of many of them."""
+    recipe = replace(
+        RECIPES[DEFAULT], n_step=n, n_step_cut=cut, gamma=GAMMA, explore=EpsilonGreedy(1.0, 0.5, 1_000),
+        hidden=(32, 32), learning_rate=2e-3, learning_starts=200, target=Hard(every=100),
+        replay_capacity=20_000,
+    )  # fmt: skip
+    environment = Chain()
+    spec = environment.spec
+    program = Program.of(recipe, spec.shape, spec.dtype, spec.actions)
+    loop = Loop(program, environment)
+    state, _ = loop.compile(8_000)(loop.init(jax.random.split(jax.random.key(0), 1)), 8_000)
+    observations, expected = environment.q(GAMMA)
+    online = jax.tree.map(lambda leaf: leaf[0], state.seeds.learner.online)
+    q = jax.vmap(program.learner.q_values, in_axes=(None, 0))(online, observations)[:, 0]
+    error = float(np.abs(np.asarray(q) - expected).max())
+    assert error > 0.1 if off else error < 0.01

@@ -52,7 +52,8 @@ def _differences(recipe: Recipe) -> str:
     """Name the axes' values that plain DQN does not have, in the order of the data flow."""
     plain = Recipe()
     words = [getattr(recipe, axis).name for axis in SHOWN if _name(recipe, axis) != _name(plain, axis)]
-    words += [f"n = {recipe.n_step}"] if recipe.n_step != plain.n_step else []
+    cut = "" if recipe.n_step_cut is None else f", cut at {recipe.n_step_cut:g}"
+    words += [f"n = {recipe.n_step}{cut}"] if recipe.n_step != plain.n_step else []
     return " · ".join(words)
 
 
