@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import qhat
-from qhat.statistics import iqm, stratified_bootstrap_ci
+from qhat.statistics import bootstrap_ci, iqm, probability_of_improvement, stratified_bootstrap_ci
 
 ROOT = Path(__file__).resolve().parent.parent
 CSV, PAGE = (ROOT / "docs" / "results" / f"first-day.{kind}" for kind in ("csv", "md"))
@@ -124,6 +124,9 @@ def _page(rows: list[dict[str, str]]) -> str:
                 f"| {task.name} | {task.kind} | {task.steps:,} | {' | '.join(shown)} | {verdict} |"
             )
     seeds = sorted({int(row["seed"]) for row in rows})
+    pair = [_table(rows, recipe) for recipe in (qhat.recipes.DEFAULT, "dqn")]
+    low, high = bootstrap_ci(pair, probability_of_improvement)
+    better = f"{probability_of_improvement(*pair):.2f} [{low:.2f}, {high:.2f}]"
     return "\n".join(
         [
             "# The first day: the default recipe beside plain DQN",
@@ -139,8 +142,21 @@ def _page(rows: list[dict[str, str]]) -> str:
             "|---|---|---|---|---|---|",
             *lines,
             "",
+            f"A seed of `{qhat.recipes.DEFAULT}` scores more than one of `dqn`, in a task drawn at random,",
+            f"with probability {better} (ties count half).",
+            "",
         ]
     )
+
+
+def _table(rows: list[dict[str, str]], recipe: str) -> np.ndarray:
+    """Return the scores `[seeds, tasks]` of the tasks that both recipes have."""
+    names = [task.name for task in TASKS]
+    both = [
+        n for n in names if {r["recipe"] for r in rows if r["task"] == n} >= {qhat.recipes.DEFAULT, "dqn"}
+    ]
+    scores = [[r["score"] for r in rows if (r["task"], r["recipe"]) == (name, recipe)] for name in both]
+    return np.array(scores, float).T
 
 
 if __name__ == "__main__":
