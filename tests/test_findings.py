@@ -70,7 +70,7 @@ CHECKS: list[tuple[str, str, dict[str, Any], dict[str, Any], str]] = [
     ("Interval", WARNING, {}, {"score": score(100, 400, 120)}, "--seeds 5"),
     ("Interval", FINE, {}, {"score": score(400, 401, 402)}, ""),
     ("Interval", NOTE, {}, {"score": score(400)}, "--seeds 5"),
-    ("Q against returns", WARNING, {}, {"diagnosis": diagnosis(2.0)}, "--target hard:every=500"),
+    ("Q against returns", WARNING, {}, {"diagnosis": diagnosis(2.0)}, "--target hard:every=1000"),
     (
         "Q against returns",
         WARNING,
@@ -93,7 +93,7 @@ CHECKS: list[tuple[str, str, dict[str, Any], dict[str, Any], str]] = [
     ("Still rising", NOTE, {"evaluated": evaluated(RISING, RISING)}, {}, "--steps 2400"),
     ("Still rising", FINE, {"evaluated": evaluated(LEVEL, LEVEL)}, {}, ""),
     ("Still rising", FINE, {"evaluated": evaluated(RISING, error=500.0)}, {}, ""),
-    ("ε at the end", WARNING, {"traces": EPSILON}, {}, "--steps 240"),
+    ("ε at the end", WARNING, {"traces": EPSILON}, {}, "--steps 600"),
     ("Numbers", WARNING, {"broken": 2, "skipped": 7}, {}, "qhat doctor CartPole-v1"),
     ("Halted", WARNING, {}, {"summary": {"halted": [False, True]}}, "--on-nan skip"),
     ("Score", WARNING, {}, {"why": {"score": "There is no checkpoint."}}, ""),
