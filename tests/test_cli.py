@@ -138,9 +138,9 @@ def test_resume_goes_on_with_the_runs_own_settings(run_folder: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["step"] == 1000
     assert "going on at step 800." in done.stderr
-    # A tenth of the 800 steps that the run was begun for.
-    assert "  ε 0.1 since step 80\n" in done.stderr
-    assert "- ε 0.1 since step 80" in (copy / "README.md").read_text()
+    # A quarter of the 800 steps that the run was begun for.
+    assert "  ε 0.1 since step 200\n" in done.stderr
+    assert "- ε 0.1 since step 200" in (copy / "README.md").read_text()
 
 
 @pytest.mark.parametrize("harm", ["truncate", "flip", "foreign", "manifest", "nothing"])

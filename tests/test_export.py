@@ -174,8 +174,10 @@ def test_it_acts_as_the_run_does(cartpole: Run, exported: Export, runner: str):
     for _ in range(30):
         np.testing.assert_allclose(policy.q_values(seen), ours.q_values(seen), rtol=1e-5, atol=1e-5)
         assert policy.act(seen) == ours(seen)
-        seen, *_ = env.step(policy.act(seen))
+        seen, _, terminated, truncated, _ = env.step(policy.act(seen))
         assert policy.act(seen, mask=[0, 1]) == 1
+        if terminated or truncated:
+            seen, _ = env.reset()
     env.close()
 
 

@@ -319,8 +319,8 @@ def test_settings_that_are_not_the_recipes_are_marked(facts: Facts, browser: Bro
         "one => [...one.cells].map(cell => cell.innerText))"
     )
     # The first update of a run of 400 steps is at step 8.
-    own = {"--hidden": ["8", "128 128"], "--num-envs": ["2", "1"], "--replay-capacity": ["600", "100000"],
-           "--learning-starts": ["50", "8"], "--gamma": ["0.9", "0.99"],
+    own = {"--hidden": ["8", "64 64"], "--num-envs": ["2", "1"], "--replay-capacity": ["600", "100000"],
+           "--learning-starts": ["50", "8"], "--gamma": ["0.9", "0.995"],
            "--steps": ["400", "50000"], "--seeds": ["2", "1"],
            "--eval-every": ["100", "2500"], "--eval-episodes": ["2", "20"]}  # fmt: skip
     assert {row[0]: row[1:] for row in marked} == own
