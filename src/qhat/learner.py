@@ -19,7 +19,7 @@ from qhat.doubling import doubled_if
 from qhat.heads import support as supports
 from qhat.networks.network import Network
 from qhat.observations import Observations
-from qhat.policies import among, nearly_greedy
+from qhat.policies import mask_illegal, nearly_greedy
 from qhat.recipe import Recipe
 from qhat.replay.moments import Moments
 from qhat.replay.outlook import Outlook
@@ -134,12 +134,12 @@ class Learner:
     ) -> Int[Array, "E F"]:
         """Return argmax_a Q(s, a; θ) over the legal actions, for each of a batch of observations."""
         q = jax.vmap(self.q_values, in_axes=(None, 0, None))(parameters, observations, key)
-        return jnp.argmax(among(q, legal), axis=-1).astype(jnp.int32)
+        return jnp.argmax(mask_illegal(q, legal), axis=-1).astype(jnp.int32)
 
     def nearly_greedy(self, parameters: Any, batch: Transition, share: float) -> Bool[Array, " B"]:
         """Return whether each stored action is as good as the greedy one; see `policies.nearly_greedy`."""
         q = jax.vmap(self.q_values, in_axes=(None, 0, None))(parameters, batch.observation, None)
-        return nearly_greedy(among(q, batch.legal), batch.action, share)
+        return nearly_greedy(mask_illegal(q, batch.legal), batch.action, share)
 
     def update(
         self,
@@ -239,12 +239,12 @@ class Learner:
         if recipe.policy.uses_online:
             q_select = self._q(*see("selection", online, transition.successor))
         policy, shift = recipe.policy.probabilities(
-            among(q_next, transition.legal_next), among(q_select, transition.legal_next)
+            mask_illegal(q_next, transition.legal_next), mask_illegal(q_select, transition.legal_next)
         )
         reward = transition.reward
         if recipe.bonus.uses_target:
             q_now = self._q(*see("bonus", target, transition.observation))
-            reward += recipe.bonus.value(among(q_now, transition.legal), transition.action)
+            reward += recipe.bonus.value(mask_illegal(q_now, transition.legal), transition.action)
 
         goal = head.backup(reward, transition.discount, z_next, policy, shift, basis_next)
         goal = jax.lax.stop_gradient(goal)

@@ -90,7 +90,7 @@ class Softmax(Policy):
         return jnp.exp(log_pi), -self.tau * target.shape[0] * jnp.where(log_pi > -1e8, log_pi, 0.0)
 
 
-def among(q: Float[Array, "*E F C"], legal: Bool[Array, "*E F C"] | None) -> Float[Array, "*E F C"]:
+def mask_illegal(q: Float[Array, "*E F C"], legal: Bool[Array, "*E F C"] | None) -> Float[Array, "*E F C"]:
     """Return Q with −∞ where an action is not legal."""
     return q if legal is None else jnp.where(legal, q, -jnp.inf)
 
