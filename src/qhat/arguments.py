@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from qhat import observations, recipes
-from qhat.actions import BINS, NUMBERS, Actions
+from qhat import recipes
+from qhat.actions import BINS, Actions
 from qhat.axis import AxisValue
 from qhat.errors import QhatError, UsageError, near_miss, require
 from qhat.files import brief
 from qhat.masks import read_mask
-from qhat.observations import Observations
+from qhat.observations import Observations, read_layout, read_space
 from qhat.recipe import Recipe
 
 
@@ -101,36 +100,6 @@ def read_spaces(observation: Any, actions: Any, recipe: Recipe) -> tuple[Observa
     return layout, read_actions(actions, recipe.bins)
 
 
-def write_observation(shape: tuple[int, ...], dtype: str, layout: Observations | None) -> dict[str, Any]:
-    """Write what `read_space` and `read_layout` read."""
-    entries = {} if layout is None else {"layout": layout.to_json()}
-    return {"shape": list(shape), "dtype": dtype, **entries}
-
-
-def read_space(shape: Any, dtype: Any) -> tuple[tuple[int, ...], str]:
-    """Read what a manifest says of observations. Raises `TypeError` or `ValueError` for anything else."""
-    good = isinstance(shape, list) and len(shape) <= 32 and isinstance(dtype, str) and dtype in NUMBERS
-    if not good or any(type(size) is not int or size < 0 for size in shape):
-        raise TypeError
-    if math.prod(shape) >= 2**31:
-        raise ValueError
-    return tuple(shape), dtype
-
-
-def read_layout(data: Any, shape: tuple[int, ...], dtype: str) -> Observations | None:
-    """Read what a manifest says of the entries of observations; `None` in one of an earlier version.
-
-    Raises:
-        TypeError: it is damaged, or of observations of another shape.
-    """
-    if data is None:
-        return None
-    layout = Observations.from_json(data)
-    if (layout.shape, layout.dtype) != (shape, dtype):
-        raise TypeError
-    return layout
-
-
 def read_saved(
     about: Mapping[str, Any], parts: Iterable[type[AxisValue]]
 ) -> tuple[Recipe, tuple[tuple[int, ...], str, Actions, bool], Observations | None, tuple[int, int, int]]:
@@ -185,19 +154,6 @@ def read_actions(actions: Any, bins: Sequence[int] = BINS) -> Actions:
         " MultiBinary or Box space.",
     )
     return Actions((int(actions),))
-
-
-def read_value(
-    observation: Any, name: str, shape: tuple[int, ...], dtype: str, layout: Observations | None = None
-) -> np.ndarray:
-    """Read one observation: a copy of `dtype`. Raises `UsageError`; nothing was stored.
-
-    Args:
-        layout: what it is made of: the environment's own observation is taken too.
-    """
-    if layout is not None:
-        return observations.read_value(layout, observation, name)
-    return observations.read_numbers(observation, name, shape, dtype)
 
 
 def read_action(action: Any, actions: Actions) -> np.ndarray:

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from qhat.arguments import read_value
 from qhat.environments.base import Spec
 from qhat.learner import Learner
 from qhat.masks import read_mask
+from qhat.observations import read_one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Policy:
         return q if self.spec.actions.vector else q[0]
 
     def _q(self, observation: Any) -> np.ndarray:
-        seen = read_value(observation, "observation", self.spec.shape, self.spec.dtype, self.spec.layout)
+        seen = read_one(observation, "observation", self.spec.shape, self.spec.dtype, self.spec.layout)
         return np.asarray(self._compiled(self.parameters, seen))
 
     @functools.cached_property

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat.actions import Actions
-from qhat.arguments import read_layout, read_space
 from qhat.axis import AxisValue, spell
 from qhat.environments import wrappers
 from qhat.environments.base import Environment, Spec
@@ -27,6 +26,7 @@ from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.wrappers import Wrapper
 from qhat.errors import UsageError, blaming, require
 from qhat.evaluation import Telling, play_compiled, play_hosted, play_seeds
+from qhat.observations import read_layout, read_space
 from qhat.policy import Policy
 from qhat.recipe import Recipe
 from qhat.runs.folder import RunFolder

@@ -47,6 +47,19 @@ def read_value(observations: Observations, value: Any, name: str) -> np.ndarray:
     return coded
 
 
+def read_one(
+    observation: Any, name: str, shape: tuple[int, ...], dtype: str, layout: Observations | None = None
+) -> np.ndarray:
+    """Read one observation: a copy of `dtype`. Raises `UsageError`; nothing was stored.
+
+    Args:
+        layout: what it is made of: the environment's own observation is taken too.
+    """
+    if layout is not None:
+        return read_value(layout, observation, name)
+    return read_numbers(observation, name, shape, dtype)
+
+
 def _is_code(array: np.ndarray, entry: Entry) -> bool:
     """Whether it is one-hot; of a stack, where an episode has only begun, frames may be empty."""
     rows = array.reshape(-1, entry.choices)

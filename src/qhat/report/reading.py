@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from qhat.arguments import read_layout
 from qhat.errors import UsageError
 from qhat.files import brief, open_plain, read_json, read_text
 from qhat.labels import base_of, label_of_run, recipe_of, spans_of
+from qhat.observations import read_layout
 from qhat.recipe import HORIZON, Recipe
 from qhat.report.plot import Evaluations
 from qhat.runs.folder import EVALUATIONS, METRICS, RunFolder

@@ -10,12 +10,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from qhat.actions import Actions
-from qhat.arguments import read_value, write_observation
 from qhat.environments.base import Timestep
 from qhat.environments.wrappers import RewardWrapper
 from qhat.errors import require
 from qhat.learner import STATISTICS, Learner, LearnerState, Metrics
-from qhat.observations import Observations
+from qhat.observations import Observations, read_one, write_observation
 from qhat.recipe import Recipe
 from qhat.replay import ring as replay
 from qhat.replay.frames import require_frames
@@ -70,7 +69,7 @@ class Program:
 
     def read(self, observation: Any, name: str) -> np.ndarray:
         """Read one observation of a caller's. Raises `UsageError`."""
-        return read_value(observation, name, self.shape, self.dtype, self.layout)
+        return read_one(observation, name, self.shape, self.dtype, self.layout)
 
     def about_observation(self) -> dict[str, Any]:
         """Write what observations are, for a manifest."""
