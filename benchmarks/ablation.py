@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from qhat import devices
 from qhat.exploration import EpsilonGreedy
 from qhat.optimisers import Adam
 from qhat.policies import Double, Greedy
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
+from qhat.system import devices
 from qhat.targets import Hard, Soft
 
 BAR, LIMIT, LIFTED = 475.0, 500, 3_000

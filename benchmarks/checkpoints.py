@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from qhat.devices import prepare
+from qhat.system.devices import prepare
 
 CAPACITY = 1_000_000
 TASKS = (("CartPole-v1", 1_200_000), ("Breakout-MinAtar", 400_000))

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qhat import devices
 from qhat.bonuses import Munchausen
 from qhat.exploration import NoExploration
 from qhat.heads import Categorical, HLGauss, Implicit, Quantile
@@ -24,6 +23,7 @@ from qhat.networks.merge import Dueling
 from qhat.policies import Double, Softmax
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
+from qhat.system import devices
 from qhat.targets import Soft
 from qhat_throughput import BASE, VARIANTS
 

@@ -5,7 +5,6 @@ import json
 import time
 from dataclasses import replace
 
-from qhat.devices import devices_for, prepare
 from qhat.exploration import NoExploration
 from qhat.heads import Categorical, Quantile
 from qhat.networks.dense import Noisy
@@ -14,6 +13,7 @@ from qhat.networks.torso import MinAtar
 from qhat.policies import Double
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
+from qhat.system.devices import devices_for, prepare
 from qhat.targets import Hard
 
 CHUNK = 10_000

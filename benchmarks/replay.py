@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from qhat.devices import prepare
+from qhat.system.devices import prepare
 
 SLOTS = 1_000_000
 BATCHES = (32, 256)

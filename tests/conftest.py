@@ -17,7 +17,7 @@ from jaxtyping import install_import_hook
 
 from browser import browser  # noqa: F401 - a fixture, for every test
 from full import FULL, LONG
-from qhat import devices
+from qhat.system import devices
 
 # JAX is imported first, so that annotations name real array types; see qhat/_lazy.py.
 assert jax.__name__ == "jax"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hostile import HUGE
-from qhat.files import LARGEST
+from qhat.system.files import LARGEST
 
 
 def _deep(levels: int) -> bytes:

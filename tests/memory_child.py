@@ -7,8 +7,8 @@ from pathlib import Path
 
 import qhat
 from qhat import experiment
-from qhat.memory import resident
 from qhat.runs.progress import Progress
+from qhat.system.host_memory import resident
 from qhat.training.state import TrainState
 
 

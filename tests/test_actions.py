@@ -25,7 +25,6 @@ from qhat.actions import Actions
 from qhat.agent import Agent
 from qhat.arguments import read_action, read_actions
 from qhat.environments.base import Spec
-from qhat.errors import QhatError, UsageError
 from qhat.exporting import graph
 from qhat.exporting.about import read_safe_action
 from qhat.exporting.network import read_network
@@ -35,6 +34,7 @@ from qhat.learner import Learner
 from qhat.networks.torso import MLP
 from qhat.policy import Policy
 from qhat.run import Run
+from qhat.system.errors import QhatError, UsageError
 
 SPACES = [
     Discrete(3, start=1),

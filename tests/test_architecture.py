@@ -16,40 +16,79 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # From top to bottom. A module may import from its own level and from the levels above it.
 LEVELS: tuple[tuple[str, ...], ...] = (
+    ("_version",),
+    ("system",),
+    ("runtime",),
+    ("robots",),
     (
-        "errors",
-        "files",
-        "_lazy",
-        "_version",
-        "axis",
         "actions",
+        "axis",
+        "bonuses",
+        "exploration",
+        "heads",
+        "joints",
         "masks",
-        "memory",
-        "devices",
-        "runtime",
+        "optimisers",
+        "policies",
+        "targets",
+    ),
+    (
+        "environments",
+        "observations",
         "reward_scale",
     ),
-    ("observations",),
-    ("environments", "robots"),
+    (
+        "config",
+        "labels",
+        "presets",
+        "recipe",
+        "recipes",
+        "schedules",
+    ),
     ("demonstrations",),
-    ("exploration",),
-    ("replay",),
-    ("heads", "joints", "policies", "bonuses", "targets", "optimisers"),
-    ("networks",),
-    ("recipe", "recipes", "presets", "labels", "schedules", "config", "arguments"),
-    ("doubling",),
-    ("learner",),
-    ("training",),
-    ("notices",),
-    ("waiting_rows", "streams", "acting", "saved_agent", "agent"),
-    ("evaluation", "diagnosis", "outcomes", "policy", "statistics"),
-    ("runs", "run", "stage", "beginning", "experiment", "tracking"),
-    ("comparison",),
-    ("report", "benchmark", "tuning"),
+    (
+        "doubling",
+        "learner",
+    ),
+    (
+        "diagnosis",
+        "evaluation",
+        "outcomes",
+        "policy",
+        "statistics",
+    ),
+    (
+        "beginning",
+        "experiment",
+        "run",
+        "runs",
+        "stage",
+        "tracking",
+    ),
+    (
+        "acting",
+        "agent",
+        "arguments",
+        "notices",
+        "saved_agent",
+        "streams",
+        "waiting_rows",
+    ),
     ("exporting",),
-    ("cli", "__main__"),
+    (
+        "comparison",
+        "report",
+    ),
+    (
+        "benchmark",
+        "tuning",
+    ),
+    ("cli",),
+    ("__main__",),
     ("__init__",),
 )
+MOVING: frozenset[str] = frozenset({"networks", "replay", "training"})
+"""Folders whose files go to several rooms; not ranked until the last of them has gone."""
 RANK = {name: rank for rank, level in enumerate(LEVELS) for name in level}
 LONGEST = 350
 ONE_FILE = {"runtime.py": 900}
@@ -71,7 +110,7 @@ LOADS = {
 ALIASED = ("importlib", "import_module")
 """Every call of it is looked at, by its whole name."""
 ALLOWED = {
-    ("_lazy.py", "import_module(self._name)"): "JAX and Optax, by names that stand in the file",
+    ("system/lazy.py", "import_module(self._name)"): "JAX and Optax, by names that stand in the file",
     ("cli/main.py", "import_module(f'qhat.cli.{words[0]}')"): "the commands, by the list of them",
     ("environments/extras.py", "import_module(module)"): "the libraries of the extras, named by callers",
     ("environments/extras.py", "exec_module"): "plotting libraries of this machine, imported when used",
@@ -151,14 +190,14 @@ def _called(node: ast.Call) -> Iterator[str]:
 
 def test_every_module_has_a_place_in_the_data_flow():
     assert FILES
-    unknown = sorted({part_of(path) for path in FILES} - RANK.keys())
+    unknown = sorted({part_of(path) for path in FILES} - RANK.keys() - MOVING)
     assert not unknown, f"{unknown} have no level: give each one a place in LEVELS"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_imports_point_up_the_data_flow(path: Path):
-    rank = RANK[part_of(path)]
-    down = {part for part in imported_parts(path) if part != "_lazy" and RANK[part] > rank}
+    rank = RANK.get(part_of(path), len(LEVELS))
+    down = {part for part in imported_parts(path) if RANK.get(part, -1) > rank}
     assert not down, f"{name_of(path)} imports {sorted(down)}, which come after it"
 
 
@@ -174,7 +213,7 @@ def test_the_import_reader_sees_lazy_and_relative_imports(tmp_path: Path, monkey
     assert imported_parts(path) == {"learner", "cli", "policies"}
 
 
-@pytest.mark.parametrize("module", ["qhat", "qhat.recipe", "qhat.recipes", "qhat.errors"])
+@pytest.mark.parametrize("module", ["qhat", "qhat.recipe", "qhat.recipes", "qhat.system.errors"])
 def test_names_load_without_jax(module: str):
     heavy = "{'jax', 'equinox', 'optax', 'gymnasium', 'gymnax', 'matplotlib'}"
     code = f"import sys, {module}; print(sorted({heavy} & sys.modules.keys()))"

@@ -23,13 +23,13 @@ from qhat.environments.envpool_host import EnvPoolHost, make_pool
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.make import make_any
 from qhat.environments.spaces import episode_seeds
-from qhat.errors import UsageError
 from qhat.evaluation import play_compiled, play_hosted
 from qhat.experiment import train
 from qhat.exploration import EpsilonGreedy
-from qhat.memory import nbytes
 from qhat.replay import ring as replay
 from qhat.run import evaluate
+from qhat.system.errors import UsageError
+from qhat.system.host_memory import nbytes
 from qhat.training.host import HostLoop
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop

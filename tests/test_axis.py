@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qhat.axis import AxisValue, from_json, parse, spell, to_json
-from qhat.errors import UsageError
 from qhat.exploration import EpsilonGreedy
 from qhat.heads import Categorical, Expected
 from qhat.networks.merge import Dueling
@@ -26,6 +25,7 @@ from qhat.policies import Double, Softmax
 from qhat.recipe import AXES, Recipe
 from qhat.recipes import RECIPES, get
 from qhat.replay.samplers import Prioritised
+from qhat.system.errors import UsageError
 from qhat.targets import Hard, Soft
 
 KINDS = [(axis, kind) for axis, kinds in AXES.items() for kind in kinds]
@@ -190,7 +190,7 @@ READ_EACH = """
 import json, sys
 from qhat.axis import from_json
 from qhat.recipe import AXES, Recipe
-from qhat.errors import UsageError
+from qhat.system.errors import UsageError
 
 def read(kind, data):
     try:

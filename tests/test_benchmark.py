@@ -19,9 +19,9 @@ from qhat.benchmark.results import Row, Summary, moved_down, read_rows, summary,
 from qhat.benchmark.suites import SOURCES, SUITES, Published, Suite, Task, suite_of
 from qhat.cli import benchmark as command
 from qhat.environments.catalogue import find
-from qhat.errors import UsageError, ranges
 from qhat.presets import GAMES, PRESETS
 from qhat.recipe import Recipe
+from qhat.system.errors import UsageError, ranges
 
 TINY = Recipe(hidden=(8,), learning_starts=50)
 SETTINGS = {"recipe": TINY, "steps": 900, "eval_every": 300, "eval_episodes": 2, "save_every": 300}

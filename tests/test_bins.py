@@ -27,7 +27,6 @@ from qhat.environments.envpool_host import make_pool
 from qhat.environments.make import make, make_any
 from qhat.environments.own import adopt
 from qhat.environments.wrappers import BoundActions
-from qhat.errors import UsageError
 from qhat.experiment import train
 from qhat.exploration import EpsilonGreedy
 from qhat.heads import Categorical, Expected, Quantile
@@ -35,6 +34,7 @@ from qhat.joints import Each, Together
 from qhat.learner import Learner
 from qhat.recipe import Recipe
 from qhat.run import Run, evaluate, spec_from_json, spec_to_json
+from qhat.system.errors import UsageError
 
 TINY = dataclasses.replace(
     recipes.get("qhat"), hidden=(16,), num_envs=2, replay_ratio=0.5, replay_capacity=2_000, n_step=3,

@@ -15,12 +15,12 @@ import pytest
 from qhat import recipes
 from qhat.actions import Actions
 from qhat.agent import Agent
-from qhat.errors import UsageError
 from qhat.evaluation import play_reference
 from qhat.learner import Learner
 from qhat.networks.merge import Dueling
 from qhat.recipe import Recipe
 from qhat.replay.ring import Transition
+from qhat.system.errors import UsageError
 from qhat.training import checkpoint
 
 SOURCE = Path(__file__).parent.parent / "src" / "qhat"

@@ -21,11 +21,11 @@ from qhat.cli.main import main
 from qhat.comparison.comparing import compare, joined
 from qhat.comparison.result import Comparison, Curves
 from qhat.config import TrainConfig
-from qhat.errors import UsageError
 from qhat.presets import NAME, PRESETS, TUNING_SEEDS
 from qhat.report.compare import COLOURS, MOST, _style, comparison_figure, draw_comparison
 from qhat.runs.curves import read_clock
 from qhat.runs.folder import RunFolder
+from qhat.system.errors import UsageError
 
 LEARNS = ([20.0, 200.0, 450.0, 400.0], [30.0, 100.0, 300.0, 480.0], [25.0, 90.0, 350.0, 460.0])
 """Evaluations of three seeds at steps 1,000 to 4,000."""

@@ -25,11 +25,11 @@ from qhat.demonstrations.reading import Demonstrations, joined, read
 from qhat.environments.base import Spec
 from qhat.environments.own import spec_of
 from qhat.environments.wrappers import RewardScale
-from qhat.errors import UsageError
 from qhat.experiment import train
 from qhat.replay.nstep import NOTHING
 from qhat.replay.samplers import Prioritised
 from qhat.run import Run
+from qhat.system.errors import UsageError
 from qhat.training.iteration import Program
 from qhat.training.prefill import prefill
 from qhat.training.state import Clock, TrainState

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from qhat import devices
+from qhat.system import devices
 
 TIED = """
 import os

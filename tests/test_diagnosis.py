@@ -23,12 +23,12 @@ from qhat.bonuses import Munchausen
 from qhat.diagnosis import Record, comparable, diagnose, effective_share, horizon, record
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.wrappers import RewardClip, RewardScale
-from qhat.errors import UsageError
 from qhat.learner import Learner
 from qhat.policies import Softmax
 from qhat.recipe import Recipe
 from qhat.recipes import get
 from qhat.replay.sumtree import SumTree
+from qhat.system.errors import UsageError
 from qhat.training import checkpoint
 
 GAMMA = 0.2

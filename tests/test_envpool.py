@@ -23,10 +23,10 @@ from qhat.environments.catalogue import find
 from qhat.environments.envpool_env import EnvPoolEnvironment
 from qhat.environments.make import make
 from qhat.environments.spaces import Observations, episode_seeds
-from qhat.errors import UsageError
 from qhat.experiment import Interrupted, train
 from qhat.exploration import EpsilonGreedy
 from qhat.run import evaluate
+from qhat.system.errors import UsageError
 from qhat.training.compiler import held
 
 SEEDS, ENVS, TURNS = (3, 8), 3, 120

@@ -16,9 +16,9 @@ from scipy import stats
 
 from qhat.actions import MOST, Actions
 from qhat.environments.base import Timestep
-from qhat.errors import UsageError
 from qhat.exploration import EpsilonGreedy
 from qhat.recipe import Recipe
+from qhat.system.errors import UsageError
 from qhat.training.iteration import Program
 from qhat.training.state import Clock
 

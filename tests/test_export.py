@@ -26,11 +26,11 @@ from qhat import recipes, runtime
 from qhat.actions import Actions
 from qhat.config import TrainConfig
 from qhat.environments.wrappers import ActionRepeat, FrameStack
-from qhat.errors import QhatError, UsageError
 from qhat.exporting import about, graph
 from qhat.exporting.export import Export
 from qhat.recipe import Recipe
 from qhat.run import Run
+from qhat.system.errors import QhatError, UsageError
 
 SOURCE = Path(__file__).parent.parent / "src" / "qhat"
 FILES = {

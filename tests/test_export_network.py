@@ -18,7 +18,6 @@ import pytest
 from full import FULL
 from qhat import recipes, runtime
 from qhat.actions import Actions
-from qhat.errors import UsageError
 from qhat.exporting import graph
 from qhat.exporting.network import Exported, read_network
 from qhat.exporting.parity import NEAR_TIE, TOLERANCE, Agreement, near_ties
@@ -27,6 +26,7 @@ from qhat.learner import Learner
 from qhat.networks.dense import Dense
 from qhat.networks.torso import MLP, Impala, MinAtar, Nature
 from qhat.recipe import Recipe
+from qhat.system.errors import UsageError
 from test_extension import LogCosh
 
 UNEQUAL = Actions((2, 4, 3))

@@ -16,12 +16,12 @@ from jaxtyping import Array, Float, Int
 
 import qhat
 from probes import KINDS, Probes, expected_q
-from qhat.errors import UsageError
 from qhat.heads import Head
 from qhat.heads.base import take
 from qhat.networks.torso import MLP
 from qhat.recipe import Recipe
 from qhat.run import Run
+from qhat.system.errors import UsageError
 from qhat.targets import Soft
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop

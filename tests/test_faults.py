@@ -36,11 +36,11 @@ from qhat.config import TrainConfig
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.host import HostStep
 from qhat.environments.restarts import Restarts
-from qhat.errors import QhatError
 from qhat.replay.nstep import NOTHING, TERMINATED, TRUNCATED
 from qhat.replay.ring import Ring, Transition, look_up, view
 from qhat.run import Run
 from qhat.runs.failure import StoppedError
+from qhat.system.errors import QhatError
 from qhat.training.bridge import FailedError
 from qhat.training.host import HostLoop
 from qhat.training.iteration import Program

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from qhat.actions import Actions
 from qhat.environments.base import Timestep
-from qhat.errors import UsageError
-from qhat.memory import nbytes
 from qhat.recipe import Recipe
 from qhat.replay import ring as replay
 from qhat.replay.nstep import NOTHING
 from qhat.replay.samplers import Prioritised, Sampler, Uniform
+from qhat.system.errors import UsageError
+from qhat.system.host_memory import nbytes
 from qhat.training.iteration import Program, split
 from qhat.training.state import Clock
 

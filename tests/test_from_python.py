@@ -24,9 +24,9 @@ from qhat.config import TrainConfig
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.contract import look, require_contract
 from qhat.environments.successors import Rows, replaced
-from qhat.errors import UsageError
 from qhat.report.measure import measure
 from qhat.runs.folder import RunFolder
+from qhat.system.errors import UsageError
 
 TINY = dataclasses.replace(
     recipes.get("dqn"), hidden=(8,), num_envs=1, replay_capacity=500, learning_starts=50, batch_size=16

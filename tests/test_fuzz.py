@@ -28,12 +28,12 @@ from qhat.arguments import read_saved
 from qhat.config import TrainConfig
 from qhat.demonstrations.reading import read
 from qhat.environments.base import Spec
-from qhat.errors import UsageError
-from qhat.files import parse_json
 from qhat.learner import Learner
 from qhat.run import Run, spec_to_json
 from qhat.runs.folder import RunFolder
 from qhat.runs.saving import save
+from qhat.system.errors import UsageError
+from qhat.system.files import parse_json
 from qhat.training import checkpoint
 
 TINY = dataclasses.replace(recipes.get("qhat"), hidden=(4,), num_envs=1, replay_capacity=200)

@@ -25,13 +25,13 @@ from full import FULL
 from qhat import recipes
 from qhat.actions import Actions
 from qhat.environments.base import Environment, Spec, Timestep
-from qhat.errors import QhatError, UsageError
 from qhat.heads import Expected
 from qhat.learner import Learner
 from qhat.replay import ring as replay
 from qhat.replay.ring import Transition
 from qhat.run import Run
 from qhat.runs.faults import require_finite
+from qhat.system.errors import QhatError, UsageError
 from qhat.training.guard import NOTHING, OBSERVATION, REWARD, UPDATE
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop

@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qhat.bonuses import Munchausen
-from qhat.errors import UsageError
 from qhat.heads import HEADS, Categorical, Expected, Head, HLGauss, Implicit, Quantile
 from qhat.heads import support as supports
 from qhat.heads.categorical import gaussian, project
 from qhat.heads.quantile import midpoints, quantile_huber
 from qhat.policies import Softmax
 from qhat.replay.outlook import Outlook
+from qhat.system.errors import UsageError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Its dependencies use deprecated names.

@@ -21,11 +21,11 @@ from qhat import recipes
 from qhat.config import TrainConfig
 from qhat.environments.catalogue import find
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
-from qhat.errors import QhatError, UsageError
 from qhat.experiment import Interrupted, train
 from qhat.exploration import EpsilonGreedy
 from qhat.replay.nstep import NOTHING, TERMINATED, TRUNCATED
 from qhat.run import evaluate
+from qhat.system.errors import QhatError, UsageError
 from qhat.training.host import HostLoop
 from qhat.training.iteration import Program
 

@@ -30,9 +30,9 @@ from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.make import make
 from qhat.environments.repeat import Repeat
 from qhat.environments.wrappers import ActionRepeat
-from qhat.errors import QhatError
 from qhat.experiment import Interrupted, train
 from qhat.masks import read_mask
+from qhat.system.errors import QhatError
 from qhat.training.host import HostLoop
 from qhat.training.iteration import Program
 

@@ -30,8 +30,8 @@ from qhat.cli import progress
 from qhat.cli import train as train_command
 from qhat.cli.main import main
 from qhat.config import TrainConfig
-from qhat.errors import UsageError
 from qhat.run import Run
+from qhat.system.errors import UsageError
 
 TINY = dataclasses.replace(
     recipes.get("qhat"), hidden=(8,), num_envs=2, replay_ratio=0.5, replay_capacity=200, n_step=1,

@@ -23,7 +23,7 @@ from gymnasium.envs.registration import EnvSpec
 from qhat.actions import Actions
 from qhat.demonstrations.reading import read
 from qhat.environments.base import Spec
-from qhat.errors import UsageError
+from qhat.system.errors import UsageError
 
 SPEC = Spec("it", "own", (2,), "float32", Actions((3,)))
 HUGE = 10**9
@@ -114,7 +114,7 @@ def test_archives(
     path.write_bytes(HARMS[harm]())
     if harm == "zeros in a bomb":
         # As on a machine that has less than it unpacks to.
-        monkeypatch.setattr("qhat.memory.psutil.virtual_memory", _little)
+        monkeypatch.setattr("qhat.system.host_memory.psutil.virtual_memory", _little)
     request.getfixturevalue("small")
     with pytest.raises(UsageError) as told:
         read(str(path), SPEC)

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 import qhat
 from qhat import recipes
 from qhat.config import TrainConfig
-from qhat.errors import UsageError
 from qhat.exploration import EpsilonGreedy
 from qhat.labels import base_of, folder_of, label_of, label_of_run
 from qhat.presets import PRESETS, Preset, PresetFile
 from qhat.recipe import Recipe
 from qhat.stage import configured
+from qhat.system.errors import UsageError
 
 NAMES = st.sampled_from(sorted(recipes.RECIPES))
 CHANGES = st.fixed_dictionaries(
@@ -146,7 +146,7 @@ def test_what_is_no_config_and_no_environment_is_a_sentence() -> None:
         "qhat.train(None)": "env is None; expected an id",
         "qhat.train('CartPole-v1', {'steps': 10})": "config is {'steps': 10}; expected a TrainConfig",
     }
-    tries = [f"try: {call}\nexcept qhat.errors.UsageError as error: print(error)" for call in calls]
+    tries = [f"try: {call}\nexcept qhat.system.errors.UsageError as error: print(error)" for call in calls]
     code = "\n".join(["import qhat", *tries])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     said = done.stdout.splitlines()

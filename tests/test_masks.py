@@ -17,13 +17,13 @@ from qhat.actions import Actions
 from qhat.agent import Agent
 from qhat.bonuses import Munchausen
 from qhat.environments.base import Environment, Spec, Timestep
-from qhat.errors import UsageError
 from qhat.evaluation import play_compiled
 from qhat.exploration import EpsilonGreedy
 from qhat.learner import Learner
 from qhat.policies import Double, Greedy, Policy, Softmax
 from qhat.recipe import Recipe
 from qhat.replay.ring import Transition
+from qhat.system.errors import UsageError
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop
 

@@ -27,8 +27,8 @@ from qhat.cli.numbers import plain
 from qhat.cli.train import Train
 from qhat.config import TrainConfig
 from qhat.environments.scene import gymnasium_scene
-from qhat.errors import UsageError
 from qhat.runs.folder import RunFolder
+from qhat.system.errors import UsageError
 
 TINY = dataclasses.replace(
     recipes.get("qhat"), hidden=(8,), num_envs=1, replay_ratio=1.0, replay_capacity=1_000, n_step=1,

@@ -13,13 +13,13 @@ import pytest
 
 from qhat.actions import Actions
 from qhat.environments.make import make
-from qhat.errors import UsageError
 from qhat.evaluation import play_compiled, play_reference
 from qhat.exploration import NoExploration
 from qhat.learner import LOOKS, Learner
 from qhat.networks.dense import Dense, Noisy
 from qhat.networks.merge import Dueling
 from qhat.recipe import Recipe
+from qhat.system.errors import UsageError
 
 RECIPE = Recipe(dense=Noisy(), merge=Dueling(), hidden=(6, 6), explore=NoExploration())
 

@@ -19,11 +19,11 @@ from qhat import Agent, recipes
 from qhat.config import TrainConfig
 from qhat.environments.base import Timestep
 from qhat.environments.make import make_any
-from qhat.errors import UsageError
 from qhat.experiment import Interrupted, train
 from qhat.exploration import EpsilonGreedy
 from qhat.learner import STATISTICS
 from qhat.replay.moments import LIMIT, Moments
+from qhat.system.errors import UsageError
 from qhat.targets import Soft
 from qhat.training.host import HostLoop
 from qhat.training.iteration import Program

@@ -26,7 +26,6 @@ from qhat.environments import wrappers
 from qhat.environments.base import Spec, laid_out
 from qhat.environments.finite import sieve
 from qhat.environments.spaces import Coded, Stacked, as_array
-from qhat.errors import UsageError
 from qhat.exporting import graph
 from qhat.exporting.about import entries_of
 from qhat.exporting.network import read_network
@@ -35,6 +34,7 @@ from qhat.networks.torso import MLP, Impala, MinAtar, Nature
 from qhat.observations import Observations, inexact_of, read_value
 from qhat.replay.moments import Moments
 from qhat.run import spec_from_json, spec_to_json
+from qhat.system.errors import UsageError
 from qhat.training.guard import Guard
 
 CAMERA = Box(0, 255, (16, 18, 3), np.uint8)

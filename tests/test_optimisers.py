@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from qhat.cli.numbers import plain
-from qhat.errors import UsageError
 from qhat.optimisers import Adam, Optimiser, RMSProp
 from qhat.recipe import Recipe
 from qhat.runs.folder import RunFolder
+from qhat.system.errors import UsageError
 from qhat.tuning.study import Study
 
 STEPS, SIZE = 7, 5

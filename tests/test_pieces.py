@@ -12,9 +12,9 @@ import pytest
 
 from full import FULL
 from qhat import recipes
-from qhat.errors import UsageError
 from qhat.replay.samplers import Prioritised
 from qhat.runs import pieces
+from qhat.system.errors import UsageError
 from qhat.training import checkpoint
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop

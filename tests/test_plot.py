@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from qhat.errors import UsageError
 from qhat.report.plot import Episodes, Evaluations, plot_progress, read_run
 from qhat.runs.curves import Clock, read_clock
 from qhat.runs.tables import speed
+from qhat.system.errors import UsageError
 
 METRICS = [
     "kind",

@@ -15,7 +15,7 @@ from qhat.config import TrainConfig
 from qhat.environments import catalogue
 from qhat.environments.probe import GAMMA, Findings, share_of_others
 from qhat.environments.wrappers import RewardClip, RewardScale
-from qhat.errors import UsageError
+from qhat.system.errors import UsageError
 
 RECIPE, STEPS, GIB = recipes.get(recipes.DEFAULT), TrainConfig.steps, 2**30
 PLAIN = Findings(

@@ -24,8 +24,8 @@ from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.own import adopt
 from qhat.environments.probe import Findings
-from qhat.errors import UsageError
 from qhat.masks import read_mask
+from qhat.system.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -27,12 +27,12 @@ from everything import everything
 from full import FULL
 from qhat import recipes
 from qhat.config import TrainConfig
-from qhat.errors import QhatError, UsageError
 from qhat.run import Run
 from qhat.runs import saving
 from qhat.runs.folder import RunFolder
 from qhat.runs.lock import sole
 from qhat.runs.progress import Progress
+from qhat.system.errors import QhatError, UsageError
 from qhat.training import checkpoint
 
 TINY = dataclasses.replace(

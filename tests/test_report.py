@@ -23,7 +23,6 @@ from browser import Browser
 from qhat.cli import report
 from qhat.cli.main import COMMANDS
 from qhat.config import TrainConfig
-from qhat.errors import UsageError
 from qhat.labels import label_of
 from qhat.report.findings import FINE, NOTE, UNKNOWN, WARNING, Finding, findings
 from qhat.report.html import command, document, tag
@@ -31,6 +30,7 @@ from qhat.report.measure import Measured, measure
 from qhat.report.page import Told, page
 from qhat.report.reading import Evaluated, Facts, read_facts
 from qhat.statistics import Score
+from qhat.system.errors import UsageError
 
 SECTIONS = ("result", "findings", "curves", "film", "configuration", "system", "reproduce", "next")
 RECIPE = dataclasses.replace(

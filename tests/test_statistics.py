@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from qhat.errors import UsageError
 from qhat.statistics import (
     Score,
     bootstrap_ci,
@@ -27,6 +26,7 @@ from qhat.statistics import (
     stratified_bootstrap_ci,
 )
 from qhat.statistics.bootstrap import resampled
+from qhat.system.errors import UsageError
 
 RLIABLE = json.loads((Path(__file__).parent / "rliable.json").read_text())
 """What rliable 1.2.0 said; tools/rliable_reference.py has the commands."""

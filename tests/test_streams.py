@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qhat.actions import Actions
-from qhat.errors import UsageError
 from qhat.replay import linked
 from qhat.replay import ring as replay
 from qhat.replay.links import Rows
 from qhat.replay.nstep import NOTHING
 from qhat.streams import Streams, read_names, read_stream
+from qhat.system.errors import UsageError
 
 ROWS, N, GAMMA = 64, 3, 0.5
 ACTIONS = Actions((2,))

@@ -13,12 +13,12 @@ import pytest
 from qhat import recipes
 from qhat.actions import Actions
 from qhat.agent import Agent
-from qhat.errors import UsageError
 from qhat.learner import Learner
 from qhat.networks import convolution
 from qhat.networks.dense import Noisy
 from qhat.networks.torso import MLP, TORSOS, Auto, Impala, MinAtar, Nature
 from qhat.recipe import Recipe
+from qhat.system.errors import UsageError
 
 
 def plain(parameters: Any, image: jax.Array, stride: int, padding: str) -> jax.Array:

@@ -16,10 +16,10 @@ import pytest
 import qhat
 from qhat import tracking
 from qhat.config import TrainConfig
-from qhat.errors import UsageError
 from qhat.experiment import Interrupted, train
 from qhat.recipe import Recipe
 from qhat.runs.progress import Progress
+from qhat.system.errors import UsageError
 
 CONFIG = TrainConfig(
     "CartPole-v1", recipe=Recipe(hidden=(8,), learning_starts=50), steps=400, seeds=2, eval_every=200,

@@ -23,7 +23,6 @@ from probes import Probes
 from qhat import recipes
 from qhat.config import TrainConfig
 from qhat.environments.make import make
-from qhat.errors import UsageError
 from qhat.experiment import Interrupted, train
 from qhat.exploration import EpsilonGreedy, NoExploration
 from qhat.heads import Categorical
@@ -31,6 +30,7 @@ from qhat.networks.dense import Noisy
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
 from qhat.run import evaluate
+from qhat.system.errors import UsageError
 from qhat.targets import Hard
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop

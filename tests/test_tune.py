@@ -18,12 +18,12 @@ from qhat.benchmark.suites import SUITES
 from qhat.cli import tune as command
 from qhat.cli.train import _read
 from qhat.config import TrainConfig
-from qhat.errors import UsageError
 from qhat.experiment import Interrupted
 from qhat.exploration import EpsilonGreedy
 from qhat.presets import PRESETS, Preset, PresetFile, read_preset
 from qhat.recipe import Recipe
 from qhat.recipes import RECIPES
+from qhat.system.errors import UsageError
 from qhat.tuning import final
 from qhat.tuning.search import Search, best_of
 from qhat.tuning.space import SPACE, applied, space_of

@@ -18,7 +18,7 @@ import qhat.robots  # noqa: F401
 from qhat.environments import turtlebot3
 from qhat.environments.make import make
 from qhat.environments.turtlebot3 import Robot, TurtleBot3Options
-from qhat.errors import UsageError
+from qhat.system.errors import UsageError
 
 PLAIN = TurtleBot3Options(obstacles=0)
 AHEAD, LEFT = 2, 0

@@ -24,7 +24,6 @@ from qhat.actions import Actions
 from qhat.cli.main import main
 from qhat.environments import turtlebot3
 from qhat.environments.turtlebot3 import TurtleBot3Options
-from qhat.errors import UsageError
 from qhat.exporting.network import read_network
 from qhat.exporting.web import KINDS, constants_of, require_drawable, write_page
 from qhat.heads import Categorical, Expected, HLGauss, Implicit, Quantile
@@ -34,6 +33,7 @@ from qhat.networks.merge import Dueling, Plain
 from qhat.recipe import Recipe
 from qhat.replay.moments import Moments
 from qhat.run import Run
+from qhat.system.errors import UsageError
 
 OBSERVATIONS = 1_000
 NEAR = 1e-4

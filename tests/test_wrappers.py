@@ -40,11 +40,11 @@ from qhat.environments.wrappers import (
     around,
     validate,
 )
-from qhat.errors import UsageError
 from qhat.experiment import Interrupted, train
 from qhat.exploration import EpsilonGreedy
 from qhat.replay.nstep import CONTINUES, NOTHING
 from qhat.run import Run, evaluate
+from qhat.system.errors import UsageError
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop
 

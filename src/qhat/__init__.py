@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from qhat.agent import Agent
     from qhat.comparison.comparing import compare
     from qhat.config import TrainConfig
-    from qhat.errors import QhatError, UsageError
     from qhat.experiment import train
     from qhat.exporting.export import export
     from qhat.recipe import Recipe
     from qhat.report.video import play
     from qhat.run import Run, evaluate
+    from qhat.system.errors import QhatError, UsageError
 
 _HOMES = {
     "Agent": "qhat.agent",
-    "QhatError": "qhat.errors",
+    "QhatError": "qhat.system.errors",
     "Recipe": "qhat.recipe",
     "Run": "qhat.run",
     "TrainConfig": "qhat.config",
-    "UsageError": "qhat.errors",
+    "UsageError": "qhat.system.errors",
     "compare": "qhat.comparison.comparing",
     "evaluate": "qhat.run",
     "export": "qhat.exporting.export",

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from qhat.errors import UsageError, require
 from qhat.masks import read_mask
 from qhat.streams import Stream, read_stream
+from qhat.system.errors import UsageError, require
 from qhat.training.iteration import Program, split
 
 MOST = 4_096

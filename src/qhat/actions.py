@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from qhat.errors import UsageError, blaming, require
-from qhat.files import brief
+from qhat.system.errors import UsageError, blaming, require
+from qhat.system.files import brief
 
 Number = float | int
 NUMBERS = (

@@ -12,11 +12,11 @@ import numpy as np
 from qhat import recipes
 from qhat.actions import BINS, Actions
 from qhat.axis import AxisValue
-from qhat.errors import QhatError, UsageError, near_miss, require
-from qhat.files import brief
 from qhat.masks import read_mask
 from qhat.observations import Observations, read_layout, read_space
 from qhat.recipe import Recipe
+from qhat.system.errors import QhatError, UsageError, near_miss, require
+from qhat.system.files import brief
 
 
 def read_outcome(reward: Any, terminated: Any, truncated: Any) -> tuple[float, bool, bool]:

@@ -13,8 +13,8 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from qhat.errors import UsageError, near_miss
-from qhat.files import brief
+from qhat.system.errors import UsageError, near_miss
+from qhat.system.files import brief
 
 
 class AxisValue:

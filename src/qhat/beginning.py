@@ -21,7 +21,6 @@ from qhat.demonstrations.reading import joined, read
 from qhat.environments.base import Spec, laid_out
 from qhat.environments.catalogue import is_from_python, marked, require_made_by_id
 from qhat.environments.own import from_python
-from qhat.errors import UsageError, blaming
 from qhat.labels import SPAN, base_of, folder_of, label_of_run, spans_of
 from qhat.recipe import AXES
 from qhat.run import load_best, spec_from_json, spec_to_json
@@ -29,6 +28,7 @@ from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.lock import sole
 from qhat.runs.manifest import read_about
 from qhat.runs.pieces import Pieces
+from qhat.system.errors import UsageError, blaming
 from qhat.training import checkpoint
 from qhat.training.guard import NOTHING
 from qhat.training.host import HostLoop

@@ -6,10 +6,10 @@ import abc
 import dataclasses
 from typing import ClassVar
 
-from qhat._lazy import Array, Float, Int, jnp
 from qhat.axis import AxisValue
-from qhat.errors import require
 from qhat.policies import log_softmax
+from qhat.system.errors import require
+from qhat.system.lazy import Array, Float, Int, jnp
 
 
 class Bonus(AxisValue, abc.ABC):

@@ -12,12 +12,12 @@ import tyro
 from qhat.axis import to_json
 from qhat.environments import options, wrappers
 from qhat.environments.wrappers import Wrapper
-from qhat.errors import require
-from qhat.files import brief
 from qhat.labels import chosen, label_of, recipe_of, require_named
 from qhat.presets import preset_of, read_preset
 from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT
+from qhat.system.errors import require
+from qhat.system.files import brief
 
 if TYPE_CHECKING:
     from qhat.environments.base import Spec

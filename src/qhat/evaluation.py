@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from qhat.devices import once
 from qhat.environments.base import Environment
 from qhat.environments.finite import sound
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
@@ -23,6 +22,7 @@ from qhat.environments.reference import make_reference
 from qhat.environments.workers import vectorise
 from qhat.learner import Learner
 from qhat.outcomes import Played
+from qhat.system.devices import once
 from qhat.training.compiler import compiled
 from qhat.training.pace import SECONDS, Pace
 from qhat.training.state import settled

@@ -15,16 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qhat import devices
 from qhat.axis import spell
 from qhat.beginning import begin, horizon_of, kept, spec_of_run, step_reached
 from qhat.config import TrainConfig
 from qhat.environments.host import HostEnvironment
 from qhat.environments.own import Own, name_of
-from qhat.errors import QhatError
 from qhat.evaluation import Cut, Judge, Telling, cut_of, player_of
 from qhat.learner import Metrics
-from qhat.memory import REST, give_back, nbytes, require_memory, resident
 from qhat.run import Run, program_of
 from qhat.runs.card import card
 from qhat.runs.failure import attempt, stop
@@ -37,6 +34,9 @@ from qhat.runs.scale import look_at_rewards
 from qhat.runs.tables import episode_rows, evaluation_rows, has_row, progress_rows, speed
 from qhat.stage import Stage, configured, is_python, no_limit, staged
 from qhat.statistics import mean_of_finite
+from qhat.system import devices
+from qhat.system.errors import QhatError
+from qhat.system.host_memory import REST, give_back, nbytes, require_memory, resident
 from qhat.tracking import Tracker, Tracking, trackers_of
 from qhat.training.host import HostLoop
 from qhat.training.loop import Loop

@@ -6,10 +6,10 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat._lazy import Array, Bool, Float, Int, jax, jnp
 from qhat.actions import Actions
 from qhat.axis import AxisValue
-from qhat.errors import require
+from qhat.system.errors import require
+from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
 
 
 class Explore(AxisValue, abc.ABC):

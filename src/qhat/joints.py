@@ -6,9 +6,9 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat._lazy import Array, Float, Int, jax, jnp
 from qhat.axis import AxisValue
 from qhat.heads.base import Head
+from qhat.system.lazy import Array, Float, Int, jax, jnp
 
 
 class Joints(AxisValue, abc.ABC):

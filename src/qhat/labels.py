@@ -15,15 +15,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qhat.axis import AxisValue, from_json, spell, to_json
-from qhat.errors import UsageError, near_miss, require
 from qhat.exploration import Explore
-from qhat.files import brief
 from qhat.networks.torso import Auto
 from qhat.observations import Observations
 from qhat.presets import NAME as PRESET
 from qhat.presets import preset_of
 from qhat.recipe import AXES, Recipe, upgraded
 from qhat.recipes import RECIPES, get
+from qhat.system.errors import UsageError, near_miss, require
+from qhat.system.files import brief
 
 LONGEST = 100
 """Characters of a label. Beyond, what differs is counted, and a digest tells the compositions apart."""

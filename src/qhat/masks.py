@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from qhat.actions import Actions
-from qhat.errors import require
+from qhat.system.errors import require
 
 NAMES = ("action_mask", "action_masks")
 """By which environments show which actions are legal: Gymnasium's and PettingZoo's, sb3-contrib's."""

@@ -6,9 +6,9 @@ import abc
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qhat._lazy import jnp, optax
 from qhat.axis import AxisValue
-from qhat.errors import require
+from qhat.system.errors import require
+from qhat.system.lazy import jnp, optax
 
 if TYPE_CHECKING:
     from optax import GradientTransformation

@@ -6,9 +6,9 @@ import abc
 import dataclasses
 from typing import ClassVar
 
-from qhat._lazy import Array, Bool, Float, Int, jax, jnp
 from qhat.axis import AxisValue
-from qhat.errors import require
+from qhat.system.errors import require
+from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
 
 
 class Policy(AxisValue, abc.ABC):

@@ -14,15 +14,15 @@ from qhat.bonuses import Munchausen
 from qhat.environments import options, wrappers
 from qhat.environments.scales import CONTROL
 from qhat.environments.wrappers import Wrapper
-from qhat.errors import UsageError, blaming, require
 from qhat.exploration import EpsilonGreedy
-from qhat.files import brief, read_json
 from qhat.heads import Expected, Quantile
 from qhat.optimisers import Adam
 from qhat.policies import Double, Softmax
 from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT
 from qhat.replay.samplers import Prioritised
+from qhat.system.errors import UsageError, blaming, require
+from qhat.system.files import brief, read_json
 from qhat.targets import Hard, Soft
 
 NAME = "preset"

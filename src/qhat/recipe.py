@@ -12,9 +12,7 @@ import tyro
 from qhat.actions import BINS
 from qhat.axis import AxisValue, check, from_json, to_json
 from qhat.bonuses import BONUSES, Bonus, Munchausen, NoBonus
-from qhat.errors import UsageError, require
 from qhat.exploration import EXPLORES, EpsilonGreedy, Explore, NoExploration
-from qhat.files import brief
 from qhat.heads import HEADS, Expected, Head
 from qhat.joints import JOINTS, Joints, Together
 from qhat.networks.dense import LAYERS, Dense, Layer
@@ -24,6 +22,8 @@ from qhat.observations import Observations
 from qhat.optimisers import OPTIMISERS, Adam, Optimiser
 from qhat.policies import POLICIES, Greedy, Policy, Softmax
 from qhat.replay.samplers import SAMPLERS, Sampler, Uniform
+from qhat.system.errors import UsageError, require
+from qhat.system.files import brief
 from qhat.targets import TARGETS, Hard, Target
 
 AXES: dict[str, tuple[type[AxisValue], ...]] = {

@@ -7,7 +7,6 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from qhat.bonuses import Munchausen
-from qhat.errors import UsageError, near_miss
 from qhat.exploration import EpsilonGreedy, NoExploration
 from qhat.heads import Categorical, Expected, HLGauss, Implicit, Quantile
 from qhat.joints import Each
@@ -17,6 +16,7 @@ from qhat.optimisers import Adam
 from qhat.policies import Double, Softmax
 from qhat.recipe import Recipe
 from qhat.replay.samplers import Prioritised
+from qhat.system.errors import UsageError, near_miss
 from qhat.targets import Hard, Soft
 
 # What every paper's recipe below has in common: settings of a small control task, the same for all, so

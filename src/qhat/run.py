@@ -24,7 +24,6 @@ from qhat.environments.options import check
 from qhat.environments.own import Own, judge_of, spec_of
 from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.wrappers import Wrapper
-from qhat.errors import UsageError, blaming, require
 from qhat.evaluation import Telling, play_compiled, play_hosted, play_seeds
 from qhat.observations import read_layout, read_space
 from qhat.policy import Policy
@@ -32,6 +31,7 @@ from qhat.recipe import Recipe
 from qhat.runs.folder import RunFolder
 from qhat.runs.manifest import read_about
 from qhat.statistics import Score
+from qhat.system.errors import UsageError, blaming, require
 from qhat.training import checkpoint
 from qhat.training.iteration import Program
 

@@ -20,10 +20,10 @@ from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.own import Own, adopt, from_python, judge_of, name_of, spec_of
 from qhat.environments.reference import make_reference, reference_builder
-from qhat.errors import near_miss, require
 from qhat.evaluation import LONGEST_EPISODE, Judge
-from qhat.files import brief
 from qhat.labels import chosen
+from qhat.system.errors import near_miss, require
+from qhat.system.files import brief
 
 
 def configured(

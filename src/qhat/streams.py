@@ -15,9 +15,9 @@ import jax
 import numpy as np
 
 from qhat.actions import Actions
-from qhat.errors import UsageError, require
 from qhat.observations import Observations
 from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED
+from qhat.system.errors import UsageError, require
 from qhat.waiting_rows import LARGE, SMALL, Block, Chunk, Statistics, Taken, parts
 
 NEWEST = 32

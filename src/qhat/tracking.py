@@ -18,9 +18,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from qhat.config import TrainConfig
-from qhat.errors import UsageError, near_miss, require
-from qhat.files import read_json
 from qhat.runs.folder import write_text
+from qhat.system.errors import UsageError, near_miss, require
+from qhat.system.files import read_json
 
 IDS = "tracking.json"
 """In a run folder: under which id each service knows the run, so that a resumed one goes on there."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from qhat.benchmark.results import WHICH, Row, Summary, summary
 from qhat.benchmark.suites import SEEN, SOURCES, Published, Suite, Task
-from qhat.errors import ranges
 from qhat.presets import TUNING_SEEDS
+from qhat.system.errors import ranges
 
 REPORTING = range(1_000)
 """Seeds whose scores are reported."""

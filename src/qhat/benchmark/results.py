@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from qhat.errors import UsageError, ranges, require
-from qhat.files import brief, read_text
 from qhat.runs.folder import write_text
 from qhat.statistics import iqm, stratified_bootstrap_ci
+from qhat.system.errors import UsageError, ranges, require
+from qhat.system.files import brief, read_text
 
 WHICH = ("best", "last")
 """The weights that a run's own evaluations chose, and those at its end."""

@@ -18,14 +18,14 @@ from typing import Any
 from qhat.benchmark.results import WHICH, Row
 from qhat.benchmark.suites import Task
 from qhat.config import TrainConfig
-from qhat.devices import machine
-from qhat.errors import require
 from qhat.experiment import Interrupted, train
-from qhat.files import read_json
 from qhat.run import Run, program_of
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.lock import sole
 from qhat.runs.progress import Progress
+from qhat.system.devices import machine
+from qhat.system.errors import require
+from qhat.system.files import read_json
 
 NOTES = "benchmark.json"
 """In a run folder: how long it was trained, and how it was judged."""

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from qhat.bonuses import NoBonus
 from qhat.config import TrainConfig
-from qhat.errors import UsageError, near_miss
 from qhat.exploration import EpsilonGreedy
 from qhat.heads import Expected
 from qhat.optimisers import RMSProp
@@ -18,6 +17,7 @@ from qhat.policies import Double
 from qhat.presets import GAMES, minatar
 from qhat.presets import SEEN_SEEDS as SEEN
 from qhat.recipe import Recipe
+from qhat.system.errors import UsageError, near_miss
 from qhat.targets import Hard
 
 Number = int | float

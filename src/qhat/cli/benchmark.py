@@ -16,8 +16,8 @@ from qhat.benchmark.results import Row, moved_down, read_rows, summary, write_ro
 from qhat.benchmark.suites import Suite, Task, suite_of
 from qhat.cli.parsing import read
 from qhat.environments.catalogue import find
-from qhat.errors import UsageError, require
 from qhat.runs.folder import write_text
+from qhat.system.errors import UsageError, require
 
 RESULTS = Path("docs") / "results"
 """Where the repository keeps its tables."""

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 from gymnasium.vector import AutoresetMode
 
-from qhat import devices, recipes
+from qhat import recipes
 from qhat._version import __version__
 from qhat.actions import BINS
 from qhat.cli.proposals import Proposal, proposed
@@ -30,10 +30,11 @@ from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make, make_any
 from qhat.environments.probe import GAMMA, Findings, episode_lengths, probe, share_of_others
 from qhat.environments.wrappers import RewardScale, Wrapper, of_rewards
-from qhat.memory import nbytes
 from qhat.observations import Observations
 from qhat.presets import preset_of
 from qhat.reward_scale import largest_return
+from qhat.system import devices
+from qhat.system.host_memory import nbytes
 from qhat.training.iteration import Program
 
 STEPS = 20_000

@@ -16,11 +16,11 @@ from rich.table import Table
 from qhat.cli.parsing import read
 from qhat.comparison.comparing import EPISODES, compare
 from qhat.comparison.result import Comparison, Estimate, Part
-from qhat.errors import require
 from qhat.report.compare import draw_comparison
 from qhat.report.plot import require_format
 from qhat.runs.folder import RunFolder
 from qhat.statistics.bootstrap import REPETITIONS
+from qhat.system.errors import require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ def run(words: Sequence[str]) -> int:
     with console.status("reading") as status:
         if told.episodes:
             status.update("starting JAX")
-            from qhat import devices
+            from qhat.system import devices
 
             devices.prepare(1)
         comparison = compare(

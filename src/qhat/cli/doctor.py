@@ -18,7 +18,7 @@ from qhat.config import OPTIONS, TrainConfig
 from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
 from qhat.environments.wrappers import Wrapper
-from qhat.errors import require
+from qhat.system.errors import require
 
 if TYPE_CHECKING:
     from qhat.cli.checkup import Checkup
@@ -71,7 +71,7 @@ def run(words: Sequence[str]) -> int:
     from rich.console import Console
 
     with Console(stderr=True).status(f"playing {told.env}" if told.env else "looking at the machine"):
-        from qhat import devices
+        from qhat.system import devices
 
         devices.prepare(1)
         from qhat.cli import checkup

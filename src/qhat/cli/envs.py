@@ -10,7 +10,7 @@ import tyro
 
 from qhat.cli.parsing import read
 from qhat.environments.catalogue import entries
-from qhat.errors import UsageError, near_miss
+from qhat.system.errors import UsageError, near_miss
 
 LONGEST = 40
 """Lines of a list that nobody narrowed."""

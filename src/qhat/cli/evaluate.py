@@ -14,8 +14,8 @@ from qhat.cli.parsing import read, values_of
 from qhat.config import OPTIONS
 from qhat.environments import options
 from qhat.environments.catalogue import find, require_made_by_id
-from qhat.errors import require
 from qhat.runs.folder import RunFolder
+from qhat.system.errors import require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ def run(words: Sequence[str]) -> int:
     console = Console(stderr=True, highlight=False)
     words = f"playing {told.episodes} episodes per seed"
     with console.status(words) as status:
-        from qhat import devices
+        from qhat.system import devices
 
         devices.prepare(1)
         from qhat.environments.reference import judge_name, lacks

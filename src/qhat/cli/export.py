@@ -13,11 +13,11 @@ import tyro
 
 from qhat.cli.parsing import read
 from qhat.environments.catalogue import require_made_by_id
-from qhat.errors import require
 from qhat.exporting import require_installed
 from qhat.exporting.ros2 import require_robot, write_package
 from qhat.exporting.web import require_drawable, write_page
 from qhat.runs.folder import RunFolder
+from qhat.system.errors import require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ def run(words: Sequence[str]) -> int:
 
     console = Console(stderr=True, highlight=False)
     with console.status("starting JAX") as status:
-        from qhat import devices
+        from qhat.system import devices
 
         devices.prepare(1)
         from qhat.exporting.export import export

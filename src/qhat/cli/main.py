@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from qhat._version import __version__
 from qhat.cli.warned import Warned, printable
-from qhat.errors import QhatError, UsageError, near_miss
+from qhat.system.errors import QhatError, UsageError, near_miss
 
 COMMANDS = {
     "train": "train an agent and leave a run folder",

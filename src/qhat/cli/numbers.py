@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from qhat.axis import AxisValue
-from qhat.errors import UsageError, near_miss
+from qhat.system.errors import UsageError, near_miss
 
 RENAMED = {"--adam-epsilon": "--optimiser adam:epsilon="}
 """Flags of earlier versions, and what is typed in their place, up to the value."""

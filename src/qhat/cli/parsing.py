@@ -11,8 +11,8 @@ import tyro
 from qhat.axis import AxisValue, parse, spell
 from qhat.cli.numbers import plain
 from qhat.environments.wrappers import WRAPPERS
-from qhat.errors import UsageError
 from qhat.recipe import AXES
+from qhat.system.errors import UsageError
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import tyro
 
 from qhat.cli.parsing import read
-from qhat.errors import require
 from qhat.report.reading import read_facts
 from qhat.runs.folder import write_text
+from qhat.system.errors import require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ def run(words: Sequence[str]) -> int:
     from rich.markup import escape
 
     with Console(stderr=True, highlight=False).status("starting JAX") as status:
-        from qhat import devices
+        from qhat.system import devices
 
         devices.prepare(1)
         from qhat.cli.main import COMMANDS

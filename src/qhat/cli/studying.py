@@ -11,14 +11,14 @@ from typing import Any
 
 from rich.console import Console
 
-from qhat import devices
 from qhat.axis import to_json
 from qhat.cli.train import _Stop
 from qhat.config import TrainConfig
-from qhat.errors import QhatError
 from qhat.experiment import Interrupted
 from qhat.runs.lock import sole
 from qhat.runs.progress import Progress
+from qhat.system import devices
+from qhat.system.errors import QhatError
 from qhat.tuning import final
 from qhat.tuning.search import Search, best_of
 from qhat.tuning.space import Dimension

@@ -11,13 +11,13 @@ from typing import Any
 
 from rich.console import Console
 
-from qhat import devices
 from qhat.benchmark import page, running
 from qhat.benchmark.results import Row
 from qhat.benchmark.suites import Suite, Task
 from qhat.cli.train import _Stop
 from qhat.experiment import Interrupted
 from qhat.runs.progress import Progress
+from qhat.system import devices
 
 EVERY = 30.0
 """Seconds between lines where stderr is no terminal."""

@@ -23,12 +23,12 @@ from qhat.config import TrainConfig
 from qhat.demonstrations.sources import require_readable
 from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
-from qhat.errors import blaming, require
 from qhat.labels import base_of, recipe_of, require_label
 from qhat.presets import NAME as PRESET
 from qhat.presets import preset_of, read_preset
 from qhat.recipe import AXES, Recipe
 from qhat.runs.folder import RunFolder
+from qhat.system.errors import blaming, require
 from qhat.tracking import trackers_of
 
 

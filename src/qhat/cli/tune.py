@@ -18,9 +18,9 @@ from qhat.environments import options
 from qhat.environments.catalogue import find
 from qhat.environments.extras import installed
 from qhat.environments.wrappers import Wrapper
-from qhat.errors import UsageError, require
 from qhat.labels import folder_of
 from qhat.recipes import get
+from qhat.system.errors import UsageError, require
 from qhat.tuning.space import space_of
 
 TUNING, FINAL = 2_000, 3_000

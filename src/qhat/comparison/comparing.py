@@ -21,8 +21,8 @@ from qhat.comparison.result import (
     standing,
 )
 from qhat.comparison.scoring import Scores, Which, score
-from qhat.errors import require
 from qhat.statistics.bootstrap import REPETITIONS
+from qhat.system.errors import require
 
 if TYPE_CHECKING:
     from qhat.run import Run

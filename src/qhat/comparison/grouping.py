@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from qhat.comparison.reading import Entrant
 from qhat.environments.scales import SCALES
-from qhat.errors import ranges, require
 from qhat.labels import base_of
 from qhat.presets import TUNING_SEEDS, chosen_on
+from qhat.system.errors import ranges, require
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,11 +14,11 @@ from qhat.axis import spell
 from qhat.config import COPIES
 from qhat.environments.options import check, write_words
 from qhat.environments.wrappers import listed
-from qhat.errors import UsageError, blaming, require
-from qhat.files import brief
 from qhat.labels import label_of_run, require_label, value_of
 from qhat.runs.curves import Clock, Evaluations, read_clock, read_evaluations
 from qhat.runs.folder import RunFolder
+from qhat.system.errors import UsageError, blaming, require
+from qhat.system.files import brief
 
 if TYPE_CHECKING:
     from qhat.run import Run  # Opening one takes JAX.

@@ -11,7 +11,7 @@ import numpy as np
 
 from qhat.comparison.grouping import Task
 from qhat.comparison.reading import Entrant
-from qhat.errors import blaming, ranges, require
+from qhat.system.errors import blaming, ranges, require
 
 Which = Literal["best", "last"]
 

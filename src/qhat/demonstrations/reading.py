@@ -14,9 +14,9 @@ import numpy as np
 from qhat.actions import Actions
 from qhat.demonstrations.sources import MINARI, columns_of, require_readable
 from qhat.environments.base import Spec
-from qhat.errors import UsageError, near_miss, require
-from qhat.files import brief
 from qhat.observations import Observations
+from qhat.system.errors import UsageError, near_miss, require
+from qhat.system.files import brief
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,7 +253,7 @@ def _episodes(dataset: Any, source: str, spec: Spec) -> Iterator[Demonstrations]
 
 def _require_memory(folder: Path, source: str) -> None:
     """Raise `UsageError` where the arrays of a dataset's HDF5 files do not fit in memory."""
-    from qhat.memory import require_memory
+    from qhat.system.host_memory import require_memory
 
     sizes: list[int] = []
     for path in folder.glob("*.hdf5"):

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from qhat.environments.extras import installed
-from qhat.errors import UsageError, near_miss, require
+from qhat.system.errors import UsageError, near_miss, require
 
 MINARI = "minari:"
 """What a dataset's id begins with."""
@@ -67,7 +67,7 @@ def columns_of(source: str) -> dict[str, np.ndarray]:
         UsageError: they do not fit in memory, hold objects, or are damaged.
     """
     # It imports JAX, and a source is looked for before that.
-    from qhat.memory import require_memory
+    from qhat.system.host_memory import require_memory
 
     with _opened(source) as archive:
         members = {_name(member): member for member in archive.infolist()}

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from qhat.actions import Actions
-from qhat.devices import once
-from qhat.errors import require
 from qhat.observations import Observations
+from qhat.system.devices import once
+from qhat.system.errors import require
 
 
 class Timestep(eqx.Module):

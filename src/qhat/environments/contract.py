@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped, UInt32
 
-from qhat.devices import once
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import marked
 from qhat.environments.starts import WIDEST
 from qhat.environments.successors import Rows, replaced
-from qhat.errors import UsageError, require
+from qhat.system.devices import once
+from qhat.system.errors import UsageError, require
 
 COPIES, MOST_COPIES = 32, 64
 """Copies that are looked at: at least, and of all that there are."""

@@ -22,7 +22,7 @@ from qhat.environments.base import SEEDS, Environment, Timestep
 from qhat.environments.catalogue import Entry
 from qhat.environments.envpool_task import Past, PoolTask
 from qhat.environments.spaces import episode_seeds
-from qhat.errors import QhatError
+from qhat.system.errors import QhatError
 
 
 class PoolState(eqx.Module):

@@ -13,8 +13,8 @@ from qhat.environments.base import Spec
 from qhat.environments.catalogue import Entry
 from qhat.environments.extras import load
 from qhat.environments.finite import sieve
-from qhat.errors import UsageError, near_miss, require
 from qhat.observations import Observations
+from qhat.system.errors import UsageError, near_miss, require
 
 HOST = "host"
 """The one option that is not EnvPool's: step in Python, beside the compiled update."""

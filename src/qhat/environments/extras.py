@@ -9,7 +9,7 @@ import threading
 import types
 from typing import Any
 
-from qhat.errors import UsageError
+from qhat.system.errors import UsageError
 
 EXTRAS = {"envpool": "robots", "ale_py": "atari", "minatar": "atari", "Box2D": "robots", "mujoco": "robots"}
 """The extra of qhat's that installs a library."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import gymnasium
 import numpy as np
 
-from qhat.errors import QhatError, require
+from qhat.system.errors import QhatError, require
 
 LIBRARIES = tuple(str(Path(str(file)).parent) for file in (gymnasium.__file__, __file__))
 """Folders of code that calls environments, and is none."""

@@ -23,8 +23,8 @@ from qhat.environments.processes import LostError
 from qhat.environments.restarts import Restarts
 from qhat.environments.spaces import episode_seeds
 from qhat.environments.workers import Steps, guard, of_copies, vectorise
-from qhat.errors import QhatError, UsageError, require
 from qhat.observations import Observations, inexact_of
+from qhat.system.errors import QhatError, UsageError, require
 
 SECONDS, PATIENCE = 60.0, 2.0
 """How long a step may take, and being closed after a step that took longer."""

@@ -8,7 +8,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from qhat.environments.base import Spec
-from qhat.errors import QhatError
+from qhat.system.errors import QhatError
 
 
 class HostStep(NamedTuple):

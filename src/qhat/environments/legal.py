@@ -8,8 +8,8 @@ import numpy as np
 
 from qhat.actions import Actions
 from qhat.environments.mask_source import KEY, KEYS
-from qhat.errors import QhatError, UsageError
 from qhat.masks import read_mask
+from qhat.system.errors import QhatError, UsageError
 
 
 class LegalReader:

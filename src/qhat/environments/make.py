@@ -13,7 +13,7 @@ from qhat.environments.host import HostEnvironment
 from qhat.environments.reference import make_reference
 from qhat.environments.wrapped import wrapped
 from qhat.environments.wrappers import Wrapper, require_unwrapped
-from qhat.errors import UsageError, require
+from qhat.system.errors import UsageError, require
 
 
 def make(

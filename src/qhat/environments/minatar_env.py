@@ -18,7 +18,7 @@ from qhat.actions import Actions
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import Entry
 from qhat.environments.extras import defer_plotting
-from qhat.errors import UsageError, near_miss, require
+from qhat.system.errors import UsageError, near_miss, require
 
 FREEWAY_LIMIT = 2_501
 """Steps after which the reference ends an episode of Freeway itself; other games have no limit."""

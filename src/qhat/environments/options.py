@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from qhat.errors import UsageError, near_miss, require
+from qhat.system.errors import UsageError, near_miss, require
 
 
 def read_words(words: Iterable[str]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from qhat.environments.reference import wrapped_up
 from qhat.environments.spaces import episode_seeds
 from qhat.environments.wrapped import wrapped
 from qhat.environments.wrappers import Wrapper, around, require_unwrapped
-from qhat.errors import UsageError, require
+from qhat.system.errors import UsageError, require
 
 Own = Environment | HostEnvironment | VectorEnv | gymnasium.Env | Callable[[], gymnasium.Env]
 """One that compiles, one of the host loop's, or Gymnasium's: a vector, a single one, a function that makes

@@ -19,8 +19,8 @@ from qhat.environments.processes import Processes
 from qhat.environments.record import Entry, Record, declared_by, limit_of, name_of
 from qhat.environments.starts import Starts
 from qhat.environments.workers import of_copies
-from qhat.errors import UsageError
 from qhat.reward_scale import largest_return
+from qhat.system.errors import UsageError
 
 PROBED, PROBE_SECONDS = 2_000, 3.0
 """Steps of every copy, and seconds, for which it is looked at before training."""

@@ -19,8 +19,8 @@ from qhat.environments.gymnasium_api import MisbehavedError, NoFinalError
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.spaces import given_entries
 from qhat.environments.starts import narrow
-from qhat.errors import QhatError, UsageError
 from qhat.observations import Observations
+from qhat.system.errors import QhatError, UsageError
 
 STARTS = 32
 """Fresh starts that ends are compared with, of all copies together."""

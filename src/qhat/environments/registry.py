@@ -15,7 +15,7 @@ from gymnasium.vector import VectorEnv
 
 from qhat.environments import gymnasium_api
 from qhat.environments import options as constructor
-from qhat.errors import UsageError, near_miss
+from qhat.system.errors import UsageError, near_miss
 
 
 def spec_of(name: str) -> EnvSpec | None:

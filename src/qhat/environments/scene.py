@@ -20,7 +20,7 @@ from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.wrappers import Wrapper
-from qhat.errors import QhatError, UsageError
+from qhat.system.errors import QhatError, UsageError
 
 SIZE = (480, 360)
 """Width and height of EnvPool's pictures, in pixels."""

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from qhat.errors import UsageError, near_miss, require
+from qhat.system.errors import UsageError, near_miss, require
 
 RADIUS = 0.105
 """Of the robot."""

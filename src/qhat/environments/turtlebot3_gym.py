@@ -11,7 +11,7 @@ import numpy as np
 
 from qhat.environments import turtlebot3
 from qhat.environments.turtlebot3 import BEAMS, FARTHEST, NEAREST, RADIUS, TURNS, Robot, TurtleBot3Options
-from qhat.errors import QhatError
+from qhat.system.errors import QhatError
 
 PIXELS = 480
 

@@ -21,7 +21,7 @@ from qhat.environments.gymnasium_api import MisbehavedError
 from qhat.environments.mask_source import KEY, KEYS, MaskSource, mask_in_info
 from qhat.environments.processes import LostError, Processes, end, losing
 from qhat.environments.spaces import given_entries
-from qhat.errors import require
+from qhat.system.errors import require
 
 VECTORS = ("sync", "async")
 """How copies are stepped: one after the other in this process, or each in a process of its own."""

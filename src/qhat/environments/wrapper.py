@@ -5,8 +5,8 @@ from __future__ import annotations
 import abc
 from typing import Any, ClassVar
 
-from qhat._lazy import Array, Float
 from qhat.axis import AxisValue
+from qhat.system.lazy import Array, Float
 
 
 class Wrapper(AxisValue, abc.ABC):

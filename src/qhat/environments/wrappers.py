@@ -12,11 +12,11 @@ import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from qhat._lazy import Array, Bool, Float, jax, jnp
 from qhat.axis import check, from_json
 from qhat.environments.wrapper import EnvironmentWrapper, RewardWrapper, Wrapper
-from qhat.errors import UsageError, require
-from qhat.files import brief
+from qhat.system.errors import UsageError, require
+from qhat.system.files import brief
+from qhat.system.lazy import Array, Bool, Float, jax, jnp
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from qhat.errors import require
+from qhat.system.errors import require
 
 
 def require_installed() -> None:

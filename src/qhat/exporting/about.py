@@ -14,7 +14,6 @@ from qhat.actions import Actions
 from qhat.environments.base import Environment
 from qhat.environments.own import Own
 from qhat.environments.reference import reference_builder
-from qhat.errors import UsageError
 from qhat.exporting import parity
 from qhat.exporting.meaning import MOST_NAMES, Meaning, meaning_of
 from qhat.exporting.network import Exported, Op
@@ -22,6 +21,7 @@ from qhat.exporting.rollout import builder_of
 from qhat.labels import label_of_run
 from qhat.observations import Observations
 from qhat.run import Run
+from qhat.system.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,13 +19,13 @@ from safetensors.numpy import save
 
 from qhat import runtime
 from qhat.environments.own import Own
-from qhat.errors import QhatError, require
 from qhat.exporting import graph, latency, parity, require_installed
 from qhat.exporting.about import NO_RANGES, Request, describe, ranges, read_meaning, read_safe_action
 from qhat.exporting.card import card
 from qhat.exporting.network import Exported, Op, read_network, require_known
 from qhat.exporting.rollout import Copies, builder_of, copies_of
 from qhat.run import Run
+from qhat.system.errors import QhatError, require
 
 RUNNER = "qhat_runtime.py"
 SEED = 2_000_000

@@ -13,8 +13,8 @@ import numpy as np
 from qhat.environments.base import Spec
 from qhat.environments.catalogue import is_from_python
 from qhat.environments.wrappers import ActionRepeat, Wrapper
-from qhat.errors import QhatError, UsageError
 from qhat.observations import Observations
+from qhat.system.errors import QhatError, UsageError
 
 MOST_NAMES = 4_096
 """Numbers of an observation beyond which they have no names: pixels."""

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from qhat.actions import Actions
-from qhat.errors import require
 from qhat.heads import Categorical, Expected, HLGauss, Implicit, Quantile
 from qhat.learner import STATISTICS, SUPPORT, Learner
 from qhat.networks.dense import Dense, Noisy
@@ -21,6 +20,7 @@ from qhat.networks.merge import Dueling, Plain
 from qhat.networks.network import Network, embed
 from qhat.networks.torso import MLP, RESIDUAL, Auto, Impala, MinAtar, Nature, Torso
 from qhat.replay.moments import EPSILON, LIMIT
+from qhat.system.errors import require
 
 KNOWN: dict[str, tuple[type, ...]] = {
     "head": (Expected, Categorical, HLGauss, Quantile, Implicit),

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from qhat.actions import Actions
-from qhat.errors import QhatError
 from qhat.exporting.network import Op
 from qhat.exporting.rollout import Copies, Seen
 from qhat.runtime import Policy, split
+from qhat.system.errors import QhatError
 
 BATCHES = (1, 2, 7)
 """The copies of a rollout, cut into batches."""

@@ -17,9 +17,9 @@ from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.own import Own, judge_of
 from qhat.environments.reference import lacks, reference_builder
-from qhat.errors import QhatError
-from qhat.files import brief
 from qhat.run import Run
+from qhat.system.errors import QhatError
+from qhat.system.files import brief
 from qhat.training.compiler import COMPILER_OPTIONS
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qhat._lazy import Array, Float, Int, jax, jnp
-from qhat.errors import require
 from qhat.heads.base import MOST, Head, take
+from qhat.system.errors import require
+from qhat.system.lazy import Array, Float, Int, jax, jnp
 
 if TYPE_CHECKING:
     from qhat.heads.support import Atoms

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat._lazy import Array, Float, Int, jnp, optax
-from qhat.errors import require
 from qhat.heads.base import Head, take
+from qhat.system.errors import require
+from qhat.system.lazy import Array, Float, Int, jnp, optax
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from qhat._lazy import Array, Float, jax, jnp
+from qhat.system.lazy import Array, Float, jax, jnp
 
 
 def init(key: Array, kernel: int, inputs: int, outputs: int) -> dict[str, Array]:

@@ -6,9 +6,9 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat._lazy import Array, Float, jax, jnp
 from qhat.axis import AxisValue
-from qhat.errors import require
+from qhat.system.errors import require
+from qhat.system.lazy import Array, Float, jax, jnp
 
 
 class Layer(AxisValue, abc.ABC):

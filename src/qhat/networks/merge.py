@@ -6,8 +6,8 @@ import abc
 import dataclasses
 from typing import ClassVar
 
-from qhat._lazy import Array, Float, jnp
 from qhat.axis import AxisValue
+from qhat.system.lazy import Array, Float, jnp
 
 Exists = tuple[tuple[bool, ...], ...] | None
 """Which choices each factor has, `[F, C]`; `None` is all."""

@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from qhat._lazy import Array, Float, jax, jnp
 from qhat.actions import Actions
-from qhat.errors import blaming
 from qhat.networks.dense import Dense, Layer
 from qhat.networks.merge import Merge
 from qhat.networks.torso import Torso
 from qhat.observations import Observations
+from qhat.system.errors import blaming
+from qhat.system.lazy import Array, Float, jax, jnp
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,10 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
-from qhat._lazy import Array, Float, jax, jnp
 from qhat.axis import AxisValue
-from qhat.errors import UsageError, require
 from qhat.networks.convolution import convolve, init, pool, reach
+from qhat.system.errors import UsageError, require
+from qhat.system.lazy import Array, Float, jax, jnp
 
 
 class Torso(AxisValue, abc.ABC):

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from qhat._lazy import jax, jnp
 from qhat.observations.entry import Entry
+from qhat.system.lazy import jax, jnp
 
 
 def image_of(entry: Entry, picture: Any) -> Any:

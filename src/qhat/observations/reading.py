@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from qhat.errors import UsageError
-from qhat.files import brief
 from qhat.observations.arrays import nested
 from qhat.observations.coding import Observations
 from qhat.observations.entry import Entry
+from qhat.system.errors import UsageError
+from qhat.system.files import brief
 
 
 def read_value(observations: Observations, value: Any, name: str) -> np.ndarray:

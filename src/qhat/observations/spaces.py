@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from qhat.errors import UsageError
 from qhat.observations.entry import Entry
+from qhat.system.errors import UsageError
 
 
 def entries_of(space: Any, env_id: str) -> tuple[Entry, ...]:

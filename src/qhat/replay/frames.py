@@ -13,7 +13,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from qhat.errors import require
+from qhat.system.errors import require
 
 
 def frame_shape(shape: tuple[int, ...], stack: int) -> tuple[int, ...]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qhat.comparison.result import Band, Comparison, Part
-from qhat.errors import require
 from qhat.report.plot import require_format, write_figure
+from qhat.system.errors import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

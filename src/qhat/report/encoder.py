@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qhat.errors import UsageError
+from qhat.system.errors import UsageError
 
 
 def require_encoder() -> Any:

@@ -16,12 +16,12 @@ from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.reference import judge_name
 from qhat.environments.wrappers import of_rewards
-from qhat.errors import QhatError, UsageError, require
-from qhat.files import open_plain, size_of
 from qhat.replay.samplers import Prioritised
 from qhat.report.video import limit_of, play
 from qhat.run import Run
 from qhat.statistics import Score
+from qhat.system.errors import QhatError, UsageError, require
+from qhat.system.files import open_plain, size_of
 from qhat.training import checkpoint
 
 COPIES, STARTS = 16, 1_000

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from qhat.errors import UsageError
-from qhat.files import brief, open_plain, read_json, read_text
 from qhat.labels import base_of, label_of_run, recipe_of, spans_of
 from qhat.observations import read_layout
 from qhat.recipe import HORIZON, Recipe
 from qhat.report.plot import Evaluations
 from qhat.runs.folder import EVALUATIONS, METRICS, RunFolder
+from qhat.system.errors import UsageError
+from qhat.system.files import brief, open_plain, read_json, read_text
 
 BINS = 60
 """Points of a curve of training scores: each is a mean of the episodes that ended about there."""

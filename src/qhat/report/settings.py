@@ -9,13 +9,13 @@ from typing import Any
 
 from qhat.axis import AxisValue, spell
 from qhat.environments.options import write_words
-from qhat.files import brief
 from qhat.presets import NAME as PRESET
 from qhat.report.advice import on
 from qhat.report.findings import WARNING, Finding
 from qhat.report.html import Html, command, details, join, table, tag
 from qhat.report.reading import Facts
 from qhat.report.spelling import OF_A_RUN, default_of, words_of
+from qhat.system.files import brief
 
 
 def typed(words: str, line: str) -> Html:

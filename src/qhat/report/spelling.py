@@ -16,12 +16,12 @@ from qhat.environments import wrappers
 from qhat.environments.catalogue import is_from_python
 from qhat.environments.options import write_words
 from qhat.environments.wrappers import Wrapper
-from qhat.errors import UsageError
 from qhat.presets import NAME as PRESET
 from qhat.presets import preset_of
 from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT, get
 from qhat.report.reading import Facts
+from qhat.system.errors import UsageError
 
 OF_A_RUN = (
     "steps", "seeds", "seed", "eval_every", "eval_episodes", "save_every", "keep", "max_seconds",

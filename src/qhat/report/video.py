@@ -16,10 +16,10 @@ import numpy as np
 from qhat.environments.catalogue import find, is_from_python
 from qhat.environments.own import name_of
 from qhat.environments.scene import Scene, gymnasium_scene, scene_of
-from qhat.errors import UsageError, require
 from qhat.evaluation import play_hosted
 from qhat.report.encoder import require_encoder
 from qhat.run import Run
+from qhat.system.errors import UsageError, require
 
 LONG = 500
 """Steps of an episode at its limit, beyond which every second step is drawn."""

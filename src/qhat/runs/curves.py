@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qhat.errors import UsageError, require
+from qhat.system.errors import UsageError, require
 
 
 @dataclass(frozen=True)

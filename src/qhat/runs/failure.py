@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qhat.environments.catalogue import is_from_python
-from qhat.errors import QhatError
 from qhat.runs.folder import RunFolder
 from qhat.runs.tables import has_row
+from qhat.system.errors import QhatError
 from qhat.training.bridge import FailedError
 from qhat.training.loop import Advance
 from qhat.training.state import Log, TrainState

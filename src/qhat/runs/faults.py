@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from qhat.config import TrainConfig
-from qhat.errors import QhatError, require
 from qhat.replay.nstep import NOTHING as NO_START
+from qhat.system.errors import QhatError, require
 from qhat.training import guard as guards
 from qhat.training.guard import Guard
 from qhat.training.state import SeedState

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qhat import devices
 from qhat.environments.catalogue import is_from_python, marked
-from qhat.errors import QhatError, UsageError, near_miss, require
-from qhat.files import brief, open_plain, read_json, read_text, require_plain_tree
 from qhat.recipe import upgraded
+from qhat.system import devices
+from qhat.system.errors import QhatError, UsageError, near_miss, require
+from qhat.system.files import brief, open_plain, read_json, read_text, require_plain_tree
 
 DEPTH = 3
 """Levels of a run folder that have files of the run's own: checkpoints/STEP/manifest.json."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from qhat.errors import UsageError
+from qhat.system.errors import UsageError
 
 NAME = "lock"
 """The file that is locked; it stays, and means nothing when nobody holds it."""

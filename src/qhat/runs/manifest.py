@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from qhat.errors import require
-from qhat.files import brief
+from qhat.system.errors import require
+from qhat.system.files import brief
 from qhat.training import checkpoint
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qhat.errors import QhatError, UsageError
 from qhat.runs.folder import RunFolder
+from qhat.system.errors import QhatError, UsageError
 from qhat.training import checkpoint
 
 

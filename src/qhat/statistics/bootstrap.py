@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qhat.errors import require
 from qhat.statistics.estimates import finite
+from qhat.system.errors import require
 
 CONFIDENCE = 0.95
 REPETITIONS = 2000

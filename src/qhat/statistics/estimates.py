@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qhat.errors import require
+from qhat.system.errors import require
 
 
 def iqm(scores: ArrayLike, axis: int | None = None) -> Any:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qhat.errors import require
 from qhat.outcomes import Played
 from qhat.statistics.bootstrap import stratified_bootstrap_ci
 from qhat.statistics.estimates import finite, iqm
+from qhat.system.errors import require
 
 
 @dataclass(frozen=True)

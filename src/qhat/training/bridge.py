@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 from qhat.environments.base import Spec, Timestep
 from qhat.environments.host import HostEnvironment, HostStep
-from qhat.errors import QhatError
+from qhat.system.errors import QhatError
 from qhat.training.apart import Apart
 
 GRACE = 2.0

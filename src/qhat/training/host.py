@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from qhat.devices import once
 from qhat.environments.host import HostEnvironment
+from qhat.system.devices import once
 from qhat.training.bridge import GOES_ON, Bridge, Rows, timestep
 from qhat.training.compiler import Compiled, compiled, held
 from qhat.training.iteration import Program, no_metrics, split

@@ -12,12 +12,12 @@ from jaxtyping import Array, Bool, Int
 from qhat.actions import Actions
 from qhat.environments.base import Timestep
 from qhat.environments.wrappers import RewardWrapper
-from qhat.errors import require
 from qhat.learner import STATISTICS, Learner, LearnerState, Metrics
 from qhat.observations import Observations, read_one, write_observation
 from qhat.recipe import Recipe
 from qhat.replay import ring as replay
 from qhat.replay.frames import require_frames
+from qhat.system.errors import require
 from qhat.training.guard import Guard
 from qhat.training.state import Clock, Episodes, Log, SeedState, settled
 

@@ -11,8 +11,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from qhat.devices import once
 from qhat.environments.base import SEEDS, Environment
+from qhat.system.devices import once
 from qhat.training.compiler import Compiled, compiled, held
 from qhat.training.iteration import Program, split
 from qhat.training.pace import SECONDS, Pace

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from qhat.demonstrations.reading import Demonstrations
-from qhat.errors import require
 from qhat.replay import ring as replay
+from qhat.system.errors import require
 from qhat.training.iteration import Program
 from qhat.training.state import SeedState, TrainState
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qhat.errors import UsageError, require
-from qhat.files import LARGEST, brief, parse_json, size_of
+from qhat.system.errors import UsageError, require
+from qhat.system.files import LARGEST, brief, parse_json, size_of
 
 CODES = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "uint16": "U16", "int16": "I16", "uint32": "U32",

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from qhat.config import TrainConfig
-from qhat.errors import QhatError, UsageError
 from qhat.experiment import Interrupted, train
 from qhat.runs.progress import Progress
+from qhat.system.errors import QhatError, UsageError
 from qhat.tuning.space import Dimension, applied
 from qhat.tuning.study import COMPLETE, FAILED, PRUNED, Study, Trial
 

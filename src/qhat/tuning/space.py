@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qhat.axis import parse
-from qhat.errors import UsageError, near_miss, require
 from qhat.exploration import EpsilonGreedy
-from qhat.files import brief
 from qhat.recipe import Recipe
+from qhat.system.errors import UsageError, near_miss, require
+from qhat.system.files import brief
 from qhat.targets import TARGETS
 
 Value = float | int | str | bool | None

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qhat.errors import QhatError, UsageError, require
-from qhat.files import brief, parse_json, read_json, read_text
 from qhat.recipe import Recipe, upgraded
 from qhat.runs.folder import write_text
+from qhat.system.errors import QhatError, UsageError, require
+from qhat.system.files import brief, parse_json, read_json, read_text
 from qhat.tuning.space import Dimension, applied
 
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from qhat._version import __version__
-from qhat.errors import UsageError
-from qhat.files import read_json
+from qhat.system.errors import UsageError
+from qhat.system.files import read_json
 
 NAME = "qhat_turtlebot3"
 ROBOTS = ("TurtleBot3-v0", "qhat/TurtleBot3-v0")

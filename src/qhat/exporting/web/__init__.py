@@ -16,8 +16,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from qhat.errors import UsageError, require
-from qhat.files import read_json
+from qhat.system.errors import UsageError, require
+from qhat.system.files import read_json
 
 NAME = "web.html"
 SCRIPTS = ("policy.js", "cartpole.js", "turtlebot3.js", "arena.js", "app.js", "controls.js")

@@ -10,7 +10,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from qhat.errors import UsageError, require
+from qhat.system.errors import UsageError, require
 
 LARGEST = 4 * 2**20
 """Bytes of the largest text that is read as data: a manifest of 10,000 seeds takes a tenth."""

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import psutil
 
-from qhat.errors import UsageError
+from qhat.system.errors import UsageError
 
 
 def nbytes(tree: Any) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qhat.errors import require
+from qhat.system.errors import require
 
 SINGLE_THREADED_EIGEN = "--xla_cpu_multi_thread_eigen=false"
 REFUSED = {
