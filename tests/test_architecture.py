@@ -91,7 +91,7 @@ MOVING: frozenset[str] = frozenset({"networks", "replay", "training"})
 """Folders whose files go to several rooms; not ranked until the last of them has gone."""
 RANK = {name: rank for rank, level in enumerate(LEVELS) for name in level}
 LONGEST = 350
-ONE_FILE = {"runtime.py": 900}
+ONE_FILE = {"runtime/__init__.py": 900}
 """What robots are given as a single file, and cannot be split."""
 RUNS_DATA = {
     "pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml", "torch",

@@ -163,7 +163,7 @@ def test_it_says_what_goes_in_and_comes_out(cartpole: Run, exported: Export):
     assert json.loads(told["actions"]) == about["actions"]
     assert json.loads(told["source"]) == about["source"]
     assert told["weights_sha256"] == about["files"]["weights.safetensors"]["sha256"]
-    assert (exported.path / "qhat_runtime.py").read_bytes() == (SOURCE / "runtime.py").read_bytes()
+    assert (exported.path / "qhat_runtime.py").read_bytes() == (SOURCE / "runtime/__init__.py").read_bytes()
 
 
 @pytest.mark.parametrize("runner", ["numpy", "onnxruntime"])
