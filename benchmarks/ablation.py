@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from qhat.exploration import EpsilonGreedy
-from qhat.optimisers import Adam
-from qhat.policies import Double, Greedy
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.optimiser import Adam
+from qhat.axes.policy import Double, Greedy
+from qhat.axes.sampler import Prioritised
+from qhat.axes.target import Hard, Soft
 from qhat.recipe import Recipe
-from qhat.replay.samplers import Prioritised
 from qhat.system import devices
-from qhat.targets import Hard, Soft
 
 BAR, LIMIT, LIFTED = 475.0, 500, 3_000
 TRACK = 2.4

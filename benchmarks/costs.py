@@ -15,16 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qhat.bonuses import Munchausen
-from qhat.exploration import NoExploration
-from qhat.heads import Categorical, HLGauss, Implicit, Quantile
-from qhat.networks.dense import Noisy
-from qhat.networks.merge import Dueling
-from qhat.policies import Double, Softmax
+from qhat.axes.bonus import Munchausen
+from qhat.axes.dense import Noisy
+from qhat.axes.explore import NoExploration
+from qhat.axes.heads import Categorical, HLGauss, Implicit, Quantile
+from qhat.axes.merge import Dueling
+from qhat.axes.policy import Double, Softmax
+from qhat.axes.sampler import Prioritised
+from qhat.axes.target import Soft
 from qhat.recipe import Recipe
-from qhat.replay.samplers import Prioritised
 from qhat.system import devices
-from qhat.targets import Soft
 from qhat_throughput import BASE, VARIANTS
 
 ROOT = Path(__file__).resolve().parent.parent

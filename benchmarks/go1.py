@@ -24,11 +24,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import qhat
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.policy import Double
+from qhat.axes.sampler import Prioritised
 from qhat.environments.spaces import Observations
 from qhat.environments.wrappers import RewardScale
-from qhat.exploration import EpsilonGreedy
-from qhat.policies import Double
-from qhat.replay.samplers import Prioritised
 from qhat.statistics import iqm, stratified_bootstrap_ci
 
 ROOT = Path(__file__).resolve().parent.parent

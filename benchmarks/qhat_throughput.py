@@ -5,16 +5,16 @@ import json
 import time
 from dataclasses import replace
 
-from qhat.exploration import NoExploration
-from qhat.heads import Categorical, Quantile
-from qhat.networks.dense import Noisy
-from qhat.networks.merge import Dueling
-from qhat.networks.torso import MinAtar
-from qhat.policies import Double
+from qhat.axes.dense import Noisy
+from qhat.axes.explore import NoExploration
+from qhat.axes.heads import Categorical, Quantile
+from qhat.axes.merge import Dueling
+from qhat.axes.policy import Double
+from qhat.axes.sampler import Prioritised
+from qhat.axes.target import Hard
+from qhat.axes.torso import MinAtar
 from qhat.recipe import Recipe
-from qhat.replay.samplers import Prioritised
 from qhat.system.devices import devices_for, prepare
-from qhat.targets import Hard
 
 CHUNK = 10_000
 """Iterations per call of the compiled loop."""

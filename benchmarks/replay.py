@@ -25,10 +25,10 @@ def filled(slots: int) -> tuple[Any, Any, Any]:
     import jax
     import jax.numpy as jnp
 
-    from qhat.actions import Actions
+    from qhat.axes.actions import Actions
+    from qhat.axes.sampler import Prioritised
     from qhat.replay.nstep import CONTINUES
     from qhat.replay.ring import Ring
-    from qhat.replay.samplers import Prioritised
 
     observation_key, error_key = jax.random.split(jax.random.key(0))
     ring = dataclasses.replace(

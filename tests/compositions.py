@@ -6,19 +6,19 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from full import FULL
-from qhat.actions import Actions
-from qhat.bonuses import Munchausen, NoBonus
-from qhat.exploration import EpsilonGreedy
-from qhat.heads import Categorical, Expected, HLGauss, Implicit, Quantile
-from qhat.joints import Each, Together
-from qhat.networks.dense import Dense, Noisy
-from qhat.networks.merge import Dueling, Plain
-from qhat.networks.torso import MLP, Impala, MinAtar
-from qhat.optimisers import Adam, RMSProp
-from qhat.policies import Double, Greedy, Softmax
+from qhat.axes.actions import Actions
+from qhat.axes.bonus import Munchausen, NoBonus
+from qhat.axes.dense import Dense, Noisy
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
+from qhat.axes.joints import Each, Together
+from qhat.axes.merge import Dueling, Plain
+from qhat.axes.optimiser import Adam, RMSProp
+from qhat.axes.policy import Double, Greedy, Softmax
+from qhat.axes.sampler import Prioritised, Uniform
+from qhat.axes.target import Hard, Soft
+from qhat.axes.torso import MLP, Impala, MinAtar
 from qhat.recipe import Recipe
-from qhat.replay.samplers import Prioritised, Uniform
-from qhat.targets import Hard, Soft
 
 TAU = 0.1
 AXES: dict[str, tuple[Any, ...]] = {

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.environments.base import Environment, Spec, Timestep
 
 CHOICES = 3

@@ -21,12 +21,12 @@ import pytest
 from full import FULL
 from qhat.agent import Agent
 from qhat.arguments import read_outcome
-from qhat.exploration import EpsilonGreedy
-from qhat.heads import Expected
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.heads import Expected
+from qhat.axes.target import Hard
 from qhat.recipes import RECIPES
 from qhat.replay import ring as replay
 from qhat.system.errors import QhatError, UsageError
-from qhat.targets import Hard
 from qhat.training import checkpoint
 
 

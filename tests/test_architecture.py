@@ -20,18 +20,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("system",),
     ("runtime",),
     ("robots",),
-    (
-        "actions",
-        "axis",
-        "bonuses",
-        "exploration",
-        "heads",
-        "joints",
-        "masks",
-        "optimisers",
-        "policies",
-        "targets",
-    ),
+    ("axes",),
     (
         "environments",
         "observations",
@@ -202,15 +191,14 @@ def test_imports_point_up_the_data_flow(path: Path):
 
 
 def test_the_import_reader_sees_lazy_and_relative_imports(tmp_path: Path, monkeypatch):
-    (tmp_path / "replay").mkdir()
-    (tmp_path / "cli").mkdir()
-    (tmp_path / "learner.py").touch()
-    (tmp_path / "policies.py").touch()
-    source = "from ..learner import Learner\ndef f():\n    from qhat import cli, policies\n"
-    path = tmp_path / "replay" / "ring.py"
+    for room in ("store", "cli", "learn"):
+        (tmp_path / room).mkdir()
+    (tmp_path / "act.py").touch()
+    source = "from ..learn import Learner\ndef f():\n    from qhat import cli, act\n"
+    path = tmp_path / "store" / "ring.py"
     path.write_text(source, encoding="utf-8")
     monkeypatch.setattr(sys.modules[__name__], "SOURCE", tmp_path)
-    assert imported_parts(path) == {"learner", "cli", "policies"}
+    assert imported_parts(path) == {"learn", "cli", "act"}
 
 
 @pytest.mark.parametrize("module", ["qhat", "qhat.recipe", "qhat.recipes", "qhat.system.errors"])

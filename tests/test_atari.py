@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from qhat import recipes
+from qhat.axes.explore import EpsilonGreedy
 from qhat.config import TrainConfig
 from qhat.environments import atari
 from qhat.environments.base import Environment, Timestep
@@ -25,7 +26,6 @@ from qhat.environments.make import make_any
 from qhat.environments.spaces import episode_seeds
 from qhat.evaluation import play_compiled, play_hosted
 from qhat.experiment import train
-from qhat.exploration import EpsilonGreedy
 from qhat.replay import ring as replay
 from qhat.run import evaluate
 from qhat.system.errors import UsageError

@@ -15,18 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qhat.axis import AxisValue, from_json, parse, spell, to_json
-from qhat.exploration import EpsilonGreedy
-from qhat.heads import Categorical, Expected
-from qhat.networks.merge import Dueling
-from qhat.networks.torso import MinAtar
-from qhat.optimisers import Adam, RMSProp
-from qhat.policies import Double, Softmax
+from qhat.axes.axis import AxisValue, from_json, parse, spell, to_json
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.heads import Categorical, Expected
+from qhat.axes.merge import Dueling
+from qhat.axes.optimiser import Adam, RMSProp
+from qhat.axes.policy import Double, Softmax
+from qhat.axes.sampler import Prioritised
+from qhat.axes.target import Hard, Soft
+from qhat.axes.torso import MinAtar
 from qhat.recipe import AXES, Recipe
 from qhat.recipes import RECIPES, get
-from qhat.replay.samplers import Prioritised
 from qhat.system.errors import UsageError
-from qhat.targets import Hard, Soft
 
 KINDS = [(axis, kind) for axis, kinds in AXES.items() for kind in kinds]
 BY_TYPE: dict[Any, st.SearchStrategy] = {
@@ -188,7 +188,7 @@ DAMAGED_RECIPES = [
 NO_RECIPES = [None, [], "dqn", 3]
 READ_EACH = """
 import json, sys
-from qhat.axis import from_json
+from qhat.axes.axis import from_json
 from qhat.recipe import AXES, Recipe
 from qhat.system.errors import UsageError
 

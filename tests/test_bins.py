@@ -19,8 +19,11 @@ import pytest
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
 
 from qhat import recipes
-from qhat.actions import Actions
 from qhat.agent import Agent
+from qhat.axes.actions import Actions
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.heads import Categorical, Expected, Quantile
+from qhat.axes.joints import Each, Together
 from qhat.config import TrainConfig
 from qhat.environments.catalogue import find
 from qhat.environments.envpool_host import make_pool
@@ -28,9 +31,6 @@ from qhat.environments.make import make, make_any
 from qhat.environments.own import adopt
 from qhat.environments.wrappers import BoundActions
 from qhat.experiment import train
-from qhat.exploration import EpsilonGreedy
-from qhat.heads import Categorical, Expected, Quantile
-from qhat.joints import Each, Together
 from qhat.learner import Learner
 from qhat.recipe import Recipe
 from qhat.run import Run, evaluate, spec_from_json, spec_to_json

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from qhat import recipes
-from qhat.actions import Actions
 from qhat.agent import Agent
+from qhat.axes.actions import Actions
+from qhat.axes.merge import Dueling
 from qhat.evaluation import play_reference
 from qhat.learner import Learner
-from qhat.networks.merge import Dueling
 from qhat.recipe import Recipe
 from qhat.replay.ring import Transition
 from qhat.system.errors import UsageError

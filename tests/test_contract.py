@@ -16,13 +16,13 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from full import FULL
 from qhat import recipes
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.sampler import Prioritised, Sampler, Uniform
+from qhat.axes.target import Soft
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.spaces import episode_seeds
-from qhat.exploration import EpsilonGreedy
 from qhat.replay import ring as replay
 from qhat.replay.nstep import NOTHING
-from qhat.replay.samplers import Prioritised, Sampler, Uniform
-from qhat.targets import Soft
 from qhat.training.host import HostLoop
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop

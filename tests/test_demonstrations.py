@@ -18,8 +18,9 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from qhat import recipes
-from qhat.actions import Actions
 from qhat.agent import Agent
+from qhat.axes.actions import Actions
+from qhat.axes.sampler import Prioritised
 from qhat.config import TrainConfig
 from qhat.demonstrations.reading import Demonstrations, joined, read
 from qhat.environments.base import Spec
@@ -27,7 +28,6 @@ from qhat.environments.own import spec_of
 from qhat.environments.wrappers import RewardScale
 from qhat.experiment import train
 from qhat.replay.nstep import NOTHING
-from qhat.replay.samplers import Prioritised
 from qhat.run import Run
 from qhat.system.errors import UsageError
 from qhat.training.iteration import Program

@@ -18,16 +18,16 @@ import pytest
 
 from hostile import TENSORS, rehashed
 from probes import KINDS, LIMIT, Probes, expected_q
-from qhat.actions import Actions
-from qhat.bonuses import Munchausen
+from qhat.axes.actions import Actions
+from qhat.axes.bonus import Munchausen
+from qhat.axes.policy import Softmax
+from qhat.axes.sumtree import SumTree
 from qhat.diagnosis import Record, comparable, diagnose, effective_share, horizon, record
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.wrappers import RewardClip, RewardScale
 from qhat.learner import Learner
-from qhat.policies import Softmax
 from qhat.recipe import Recipe
 from qhat.recipes import get
-from qhat.replay.sumtree import SumTree
 from qhat.system.errors import UsageError
 from qhat.training import checkpoint
 

@@ -13,7 +13,7 @@ import jax
 import pytest
 
 from probes import Probes
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.cli import checkup
 from qhat.environments.base import Spec, Timestep
 from qhat.environments.catalogue import Entry

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from qhat.actions import MOST, Actions
+from qhat.axes.actions import MOST, Actions
+from qhat.axes.explore import EpsilonGreedy
 from qhat.environments.base import Timestep
-from qhat.exploration import EpsilonGreedy
 from qhat.recipe import Recipe
 from qhat.system.errors import UsageError
 from qhat.training.iteration import Program

@@ -23,7 +23,7 @@ import pytest
 import qhat
 from full import FULL
 from qhat import recipes, runtime
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.config import TrainConfig
 from qhat.environments.wrappers import ActionRepeat, FrameStack
 from qhat.exporting import about, graph
@@ -317,7 +317,7 @@ def built(*told: Any, **more: Any) -> Any:
     [
         ("qhat.exporting.export.describe", described, "the NumPy runner is not the trained one"),
         ("qhat.exporting.graph.build", built, "onnxruntime is not the trained one"),
-        ("qhat.actions.Actions.completed", from_zero, "the environment has not all"),
+        ("qhat.axes.actions.Actions.completed", from_zero, "the environment has not all"),
     ],
     ids=["policy.json", "the graph", "everywhere"],
 )

@@ -17,14 +17,14 @@ import pytest
 
 from full import FULL
 from qhat import recipes, runtime
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
+from qhat.axes.dense import Dense
+from qhat.axes.heads import Categorical, Expected
+from qhat.axes.torso import MLP, Impala, MinAtar, Nature
 from qhat.exporting import graph
 from qhat.exporting.network import Exported, read_network
 from qhat.exporting.parity import NEAR_TIE, TOLERANCE, Agreement, near_ties
-from qhat.heads import Categorical, Expected
 from qhat.learner import Learner
-from qhat.networks.dense import Dense
-from qhat.networks.torso import MLP, Impala, MinAtar, Nature
 from qhat.recipe import Recipe
 from qhat.system.errors import UsageError
 from test_extension import LogCosh

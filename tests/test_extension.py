@@ -16,13 +16,13 @@ from jaxtyping import Array, Float, Int
 
 import qhat
 from probes import KINDS, Probes, expected_q
-from qhat.heads import Head
-from qhat.heads.base import take
-from qhat.networks.torso import MLP
+from qhat.axes.heads import Head
+from qhat.axes.heads.base import take
+from qhat.axes.target import Soft
+from qhat.axes.torso import MLP
 from qhat.recipe import Recipe
 from qhat.run import Run
 from qhat.system.errors import UsageError
-from qhat.targets import Soft
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop
 

@@ -15,7 +15,7 @@ import pytest
 from jaxtyping import Array, Int
 
 import qhat
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import find
 from qhat.environments.envpool_task import Past, PoolTask

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
+from qhat.axes.sampler import Prioritised, Sampler, Uniform
 from qhat.environments.base import Timestep
 from qhat.recipe import Recipe
 from qhat.replay import ring as replay
 from qhat.replay.nstep import NOTHING
-from qhat.replay.samplers import Prioritised, Sampler, Uniform
 from qhat.system.errors import UsageError
 from qhat.system.host_memory import nbytes
 from qhat.training.iteration import Program, split

@@ -14,7 +14,7 @@ import pytest
 import qhat
 from probes import Probes
 from qhat import recipes
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.cli import evaluate as evaluate_command
 from qhat.cli import export as export_command
 from qhat.cli import play as play_command

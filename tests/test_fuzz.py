@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from full import FULL
 from hostile import NAN, rehashed
 from qhat import recipes
-from qhat.actions import Actions
 from qhat.arguments import read_saved
+from qhat.axes.actions import Actions
 from qhat.config import TrainConfig
 from qhat.demonstrations.reading import read
 from qhat.environments.base import Spec

@@ -23,9 +23,9 @@ from jaxtyping import Array, Int
 import qhat
 from full import FULL
 from qhat import recipes
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
+from qhat.axes.heads import Expected
 from qhat.environments.base import Environment, Spec, Timestep
-from qhat.heads import Expected
 from qhat.learner import Learner
 from qhat.replay import ring as replay
 from qhat.replay.ring import Transition

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qhat.bonuses import Munchausen
-from qhat.heads import HEADS, Categorical, Expected, Head, HLGauss, Implicit, Quantile
-from qhat.heads import support as supports
-from qhat.heads.categorical import gaussian, project
-from qhat.heads.quantile import midpoints, quantile_huber
-from qhat.policies import Softmax
-from qhat.replay.outlook import Outlook
+from qhat.axes.bonus import Munchausen
+from qhat.axes.heads import HEADS, Categorical, Expected, Head, HLGauss, Implicit, Quantile
+from qhat.axes.heads import support as supports
+from qhat.axes.heads.categorical import gaussian, project
+from qhat.axes.heads.outlook import Outlook
+from qhat.axes.heads.quantile import midpoints, quantile_huber
+from qhat.axes.policy import Softmax
 from qhat.system.errors import UsageError
 
 with warnings.catch_warnings():

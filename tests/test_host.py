@@ -18,11 +18,11 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from qhat import recipes
+from qhat.axes.explore import EpsilonGreedy
 from qhat.config import TrainConfig
 from qhat.environments.catalogue import find
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.experiment import Interrupted, train
-from qhat.exploration import EpsilonGreedy
 from qhat.replay.nstep import NOTHING, TERMINATED, TRUNCATED
 from qhat.run import evaluate
 from qhat.system.errors import QhatError, UsageError

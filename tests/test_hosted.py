@@ -24,14 +24,14 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from qhat import recipes
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
+from qhat.axes.masks import read_mask
 from qhat.config import TrainConfig
 from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.make import make
 from qhat.environments.repeat import Repeat
 from qhat.environments.wrappers import ActionRepeat
 from qhat.experiment import Interrupted, train
-from qhat.masks import read_mask
 from qhat.system.errors import QhatError
 from qhat.training.host import HostLoop
 from qhat.training.iteration import Program

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.demonstrations.reading import read
 from qhat.environments.base import Spec
 from qhat.system.errors import UsageError

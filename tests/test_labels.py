@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import qhat
 from qhat import recipes
+from qhat.axes.explore import EpsilonGreedy
 from qhat.config import TrainConfig
-from qhat.exploration import EpsilonGreedy
 from qhat.labels import base_of, folder_of, label_of, label_of_run
 from qhat.presets import PRESETS, Preset, PresetFile
 from qhat.recipe import Recipe

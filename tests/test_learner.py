@@ -21,14 +21,14 @@ from hypothesis.extra.numpy import arrays
 from jax.flatten_util import ravel_pytree
 
 from qhat import recipes
-from qhat.actions import Actions
-from qhat.heads import Expected
+from qhat.axes.actions import Actions
+from qhat.axes.heads import Expected
+from qhat.axes.merge import Dueling, Plain
+from qhat.axes.policy import Double, Greedy
+from qhat.axes.target import Hard, Soft
 from qhat.learner import Learner, LearnerState
-from qhat.networks.merge import Dueling, Plain
-from qhat.policies import Double, Greedy
 from qhat.recipe import Recipe
 from qhat.replay.ring import Transition
-from qhat.targets import Hard, Soft
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Its dependencies use deprecated names.

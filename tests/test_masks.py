@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Int
 
-from qhat.actions import Actions
 from qhat.agent import Agent
-from qhat.bonuses import Munchausen
+from qhat.axes.actions import Actions
+from qhat.axes.bonus import Munchausen
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.policy import Double, Greedy, Policy, Softmax
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.evaluation import play_compiled
-from qhat.exploration import EpsilonGreedy
 from qhat.learner import Learner
-from qhat.policies import Double, Greedy, Policy, Softmax
 from qhat.recipe import Recipe
 from qhat.replay.ring import Transition
 from qhat.system.errors import UsageError
@@ -217,7 +217,7 @@ def test_a_state_with_no_legal_action_is_refused():
 
 
 def test_choices_of_unequal_factors_are_centred_over_those_that_exist():
-    from qhat.networks.merge import Dueling
+    from qhat.axes.merge import Dueling
 
     recipe = replace(Recipe(merge=Dueling(), hidden=(8,)))
     learner = Learner.of(recipe, (3,), Actions((2, 4)))

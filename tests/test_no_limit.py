@@ -15,7 +15,7 @@ from gymnasium.wrappers import TimeLimit
 import qhat
 from probes import TRUNCATION, Probes
 from qhat import evaluation, recipes
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.config import TrainConfig
 from qhat.environments import limits
 from qhat.evaluation import LONGEST_EPISODE, Telling, cut_of, play_compiled, play_reference, play_seeds

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
+from qhat.axes.dense import Dense, Noisy
+from qhat.axes.explore import NoExploration
+from qhat.axes.merge import Dueling
 from qhat.environments.make import make
 from qhat.evaluation import play_compiled, play_reference
-from qhat.exploration import NoExploration
 from qhat.learner import LOOKS, Learner
-from qhat.networks.dense import Dense, Noisy
-from qhat.networks.merge import Dueling
 from qhat.recipe import Recipe
 from qhat.system.errors import UsageError
 

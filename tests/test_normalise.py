@@ -16,15 +16,15 @@ import pytest
 from full import FULL
 from probes import KINDS, Probes, expected_q
 from qhat import Agent, recipes
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.target import Soft
 from qhat.config import TrainConfig
 from qhat.environments.base import Timestep
 from qhat.environments.make import make_any
 from qhat.experiment import Interrupted, train
-from qhat.exploration import EpsilonGreedy
 from qhat.learner import STATISTICS
 from qhat.replay.moments import LIMIT, Moments
 from qhat.system.errors import UsageError
-from qhat.targets import Soft
 from qhat.training.host import HostLoop
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
+from qhat.axes.sampler import Prioritised, Sampler, Uniform
 from qhat.replay import ring as replay
 from qhat.replay.nstep import CONTINUES, NOTHING
-from qhat.replay.samplers import Prioritised, Sampler, Uniform
 
 GAMMA = 0.9
 SAMPLERS = [Uniform(), Prioritised(alpha=0.7)]

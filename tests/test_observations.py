@@ -20,8 +20,9 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sequence, Text, Tuple
 
 from qhat import Agent, recipes, runtime
-from qhat.actions import Actions
 from qhat.arguments import read_observation
+from qhat.axes.actions import Actions
+from qhat.axes.torso import MLP, Impala, MinAtar, Nature
 from qhat.environments import wrappers
 from qhat.environments.base import Spec, laid_out
 from qhat.environments.finite import sieve
@@ -30,7 +31,6 @@ from qhat.exporting import graph
 from qhat.exporting.about import entries_of
 from qhat.exporting.network import read_network
 from qhat.learner import STATISTICS, Learner
-from qhat.networks.torso import MLP, Impala, MinAtar, Nature
 from qhat.observations import Observations, inexact_of, read_value
 from qhat.replay.moments import Moments
 from qhat.run import spec_from_json, spec_to_json

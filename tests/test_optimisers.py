@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qhat.axes.optimiser import Adam, Optimiser, RMSProp
 from qhat.cli.numbers import plain
-from qhat.optimisers import Adam, Optimiser, RMSProp
 from qhat.recipe import Recipe
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import UsageError

@@ -16,7 +16,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import qhat
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.environments import turtlebot3
 from qhat.environments.catalogue import find
 from qhat.environments.envpool_host import make_pool

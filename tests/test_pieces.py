@@ -12,7 +12,7 @@ import pytest
 
 from full import FULL
 from qhat import recipes
-from qhat.replay.samplers import Prioritised
+from qhat.axes.sampler import Prioritised
 from qhat.runs import pieces
 from qhat.system.errors import UsageError
 from qhat.training import checkpoint

@@ -12,12 +12,12 @@ import pytest
 
 from full import FULL
 from probes import KINDS, Chain, Probes, expected_q
-from qhat.bonuses import Munchausen
-from qhat.exploration import EpsilonGreedy
-from qhat.networks.dense import Noisy
+from qhat.axes.bonus import Munchausen
+from qhat.axes.dense import Noisy
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.target import Hard, Soft
 from qhat.recipe import AXES
 from qhat.recipes import DEFAULT, RECIPES
-from qhat.targets import Hard, Soft
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop
 

@@ -14,8 +14,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 import quirks
 from qhat import Agent, recipes
-from qhat.actions import Actions
 from qhat.arguments import read_spaces
+from qhat.axes.actions import Actions
+from qhat.axes.masks import read_mask
 from qhat.cli import checkup, doctor
 from qhat.cli.parsing import read
 from qhat.environments import probe
@@ -24,7 +25,6 @@ from qhat.environments.gymnasium_env import GymnasiumEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.own import adopt
 from qhat.environments.probe import Findings
-from qhat.masks import read_mask
 from qhat.system.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore")

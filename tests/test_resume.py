@@ -19,15 +19,15 @@ from jaxtyping import Array, Int
 from everything import everything
 from full import FULL
 from qhat import experiment, recipes
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.sampler import Prioritised
+from qhat.axes.target import Hard
 from qhat.config import TrainConfig
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.own import Own
 from qhat.experiment import train
-from qhat.exploration import EpsilonGreedy
 from qhat.recipe import Recipe
-from qhat.replay.samplers import Prioritised
-from qhat.targets import Hard
 from qhat.training.loop import Loop
 
 EVERY = 24

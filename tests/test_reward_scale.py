@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import qhat
-from qhat.actions import Actions
-from qhat.heads import Categorical
+from qhat.axes.actions import Actions
+from qhat.axes.heads import Categorical
 from qhat.learner import Metrics
 from qhat.notices import UPDATES, Notices
 from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED

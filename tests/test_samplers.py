@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from qhat.replay.samplers import Prioritised, Sampler, Uniform
+from qhat.axes.sampler import Prioritised, Sampler, Uniform
 
 ROWS, ENVS = 10, 3
 CAPACITY = ROWS * ENVS

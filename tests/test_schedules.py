@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import pytest
 
 from qhat import recipes
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.sampler import Prioritised
 from qhat.config import TrainConfig
-from qhat.exploration import EpsilonGreedy
 from qhat.learner import Learner
 from qhat.recipe import Recipe
-from qhat.replay.samplers import Prioritised
 from qhat.schedules import schedules
 
 RECIPE = dataclasses.replace(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.replay import linked
 from qhat.replay import ring as replay
 from qhat.replay.links import Rows

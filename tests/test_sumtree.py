@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from qhat.replay.sumtree import SumTree
+from qhat.axes.sumtree import SumTree
 
 AROUND_POWERS = {2**k + d for k in (6, 7, 8, 10, 12) for d in (-1, 0, 1)}
 CAPACITIES = sorted({*range(1, 34), 100, 1000, *AROUND_POWERS})

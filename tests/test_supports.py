@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
+from qhat.axes.dense import Noisy
+from qhat.axes.heads import Categorical, Head, HLGauss
+from qhat.axes.heads import support as supports
+from qhat.axes.heads.outlook import Outlook
+from qhat.axes.heads.support import atoms_of
+from qhat.axes.merge import Dueling
+from qhat.axes.target import Hard
 from qhat.doubling import double
-from qhat.heads import Categorical, Head, HLGauss
-from qhat.heads import support as supports
-from qhat.heads.support import atoms_of
 from qhat.learner import Learner, LearnerState
-from qhat.networks.dense import Noisy
-from qhat.networks.merge import Dueling
 from qhat.recipe import Recipe
-from qhat.replay.outlook import Outlook
 from qhat.replay.ring import Transition
-from qhat.targets import Hard
 
 BATCH = 8
 

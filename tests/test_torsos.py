@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from qhat import recipes
-from qhat.actions import Actions
 from qhat.agent import Agent
+from qhat.axes import convolution
+from qhat.axes.actions import Actions
+from qhat.axes.dense import Noisy
+from qhat.axes.torso import MLP, TORSOS, Auto, Impala, MinAtar, Nature
 from qhat.learner import Learner
-from qhat.networks import convolution
-from qhat.networks.dense import Noisy
-from qhat.networks.torso import MLP, TORSOS, Auto, Impala, MinAtar, Nature
 from qhat.recipe import Recipe
 from qhat.system.errors import UsageError
 

@@ -21,17 +21,17 @@ from everything import everything
 from full import FULL
 from probes import Probes
 from qhat import recipes
+from qhat.axes.dense import Noisy
+from qhat.axes.explore import EpsilonGreedy, NoExploration
+from qhat.axes.heads import Categorical
+from qhat.axes.sampler import Prioritised
+from qhat.axes.target import Hard
 from qhat.config import TrainConfig
 from qhat.environments.make import make
 from qhat.experiment import Interrupted, train
-from qhat.exploration import EpsilonGreedy, NoExploration
-from qhat.heads import Categorical
-from qhat.networks.dense import Noisy
 from qhat.recipe import Recipe
-from qhat.replay.samplers import Prioritised
 from qhat.run import evaluate
 from qhat.system.errors import UsageError
-from qhat.targets import Hard
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop
 
@@ -262,7 +262,7 @@ def test_cartpole_is_learned_and_judged_by_gymnasium(tmp_path: Path) -> None:
 def test_other_environments_run(env_id: str, tmp_path: Path) -> None:
     settings = {"learning_starts": 40, "batch_size": 16, "sampler": Prioritised(), "hidden": (16,)}
     if env_id.endswith("MinAtar"):
-        from qhat.networks.torso import MinAtar
+        from qhat.axes.torso import MinAtar
 
         settings["torso"] = MinAtar(filters=4)
     config = TrainConfig(

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from qhat.axes.explore import EpsilonGreedy
 from qhat.benchmark.results import summary
 from qhat.benchmark.suites import SUITES
 from qhat.cli import tune as command
 from qhat.cli.train import _read
 from qhat.config import TrainConfig
 from qhat.experiment import Interrupted
-from qhat.exploration import EpsilonGreedy
 from qhat.presets import PRESETS, Preset, PresetFile, read_preset
 from qhat.recipe import Recipe
 from qhat.recipes import RECIPES

@@ -20,16 +20,16 @@ from safetensors.numpy import save
 import qhat.robots  # noqa: F401
 from browser import Browser
 from exported import exported_cartpole, exported_robot
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
+from qhat.axes.dense import Dense, Noisy
+from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
+from qhat.axes.merge import Dueling, Plain
 from qhat.cli.main import main
 from qhat.environments import turtlebot3
 from qhat.environments.turtlebot3 import TurtleBot3Options
 from qhat.exporting.network import read_network
 from qhat.exporting.web import KINDS, constants_of, require_drawable, write_page
-from qhat.heads import Categorical, Expected, HLGauss, Implicit, Quantile
 from qhat.learner import STATISTICS, Learner
-from qhat.networks.dense import Dense, Noisy
-from qhat.networks.merge import Dueling, Plain
 from qhat.recipe import Recipe
 from qhat.replay.moments import Moments
 from qhat.run import Run

@@ -20,8 +20,9 @@ from jaxtyping import Array
 
 from full import FULL
 from qhat import recipes
-from qhat.actions import Actions
-from qhat.axis import from_json, parse, spell, to_json
+from qhat.axes.actions import Actions
+from qhat.axes.axis import from_json, parse, spell, to_json
+from qhat.axes.explore import EpsilonGreedy
 from qhat.config import TrainConfig
 from qhat.environments import options
 from qhat.environments.base import Environment, Spec, Timestep
@@ -41,7 +42,6 @@ from qhat.environments.wrappers import (
     validate,
 )
 from qhat.experiment import Interrupted, train
-from qhat.exploration import EpsilonGreedy
 from qhat.replay.nstep import CONTINUES, NOTHING
 from qhat.run import Run, evaluate
 from qhat.system.errors import UsageError

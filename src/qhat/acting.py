@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from qhat.masks import read_mask
+from qhat.axes.masks import read_mask
 from qhat.streams import Stream, read_stream
 from qhat.system.errors import UsageError, require
 from qhat.training.iteration import Program, split

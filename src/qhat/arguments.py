@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from qhat import recipes
-from qhat.actions import BINS, Actions
-from qhat.axis import AxisValue
-from qhat.masks import read_mask
+from qhat.axes.actions import BINS, Actions
+from qhat.axes.axis import AxisValue
+from qhat.axes.masks import read_mask
 from qhat.observations import Observations, read_layout, read_space
 from qhat.recipe import Recipe
 from qhat.system.errors import QhatError, UsageError, near_miss, require

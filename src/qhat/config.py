@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from qhat.axis import to_json
+from qhat.axes.axis import to_json
 from qhat.environments import options, wrappers
 from qhat.environments.wrappers import Wrapper
 from qhat.labels import chosen, label_of, recipe_of, require_named

@@ -23,9 +23,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
-from qhat.heads import support as supports
-from qhat.heads.base import Head
-from qhat.networks.dense import mix
+from qhat.axes.dense import mix
+from qhat.axes.heads import support as supports
+from qhat.axes.heads.base import Head
 from qhat.networks.network import Network
 
 Support = dict[str, Array]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qhat.axis import spell
+from qhat.axes.axis import spell
 from qhat.beginning import begin, horizon_of, kept, spec_of_run, step_reached
 from qhat.config import TrainConfig
 from qhat.environments.host import HostEnvironment

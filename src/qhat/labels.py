@@ -14,9 +14,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qhat.axis import AxisValue, from_json, spell, to_json
-from qhat.exploration import Explore
-from qhat.networks.torso import Auto
+from qhat.axes.axis import AxisValue, from_json, spell, to_json
+from qhat.axes.explore import Explore
+from qhat.axes.torso import Auto
 from qhat.observations import Observations
 from qhat.presets import NAME as PRESET
 from qhat.presets import preset_of

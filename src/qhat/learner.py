@@ -14,15 +14,15 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
+from qhat.axes.heads import support as supports
+from qhat.axes.heads.outlook import Outlook
+from qhat.axes.policy import mask_illegal, nearly_greedy
 from qhat.doubling import doubled_if
-from qhat.heads import support as supports
 from qhat.networks.network import Network
 from qhat.observations import Observations
-from qhat.policies import mask_illegal, nearly_greedy
 from qhat.recipe import Recipe
 from qhat.replay.moments import Moments
-from qhat.replay.outlook import Outlook
 from qhat.replay.ring import Transition
 
 SUPPORT = "support"

@@ -50,6 +50,6 @@ class Notices:
         warnings.warn(
             f"{clipped:.1%} of the targets' mass lies beyond the support of {head.name} after {update:,}"
             " updates, and counts as its outermost atoms: values there are wrong. Expected a wider support:"
-            f" head={type(head).__name__}(v_min=LOW, v_max=HIGH) of qhat.heads.",
+            f" head={type(head).__name__}(v_min=LOW, v_max=HIGH) of qhat.axes.heads.",
             stacklevel=4,
         )

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 
 
 class Played(NamedTuple):

@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from qhat.axes.masks import read_mask
 from qhat.environments.base import Spec
 from qhat.learner import Learner
-from qhat.masks import read_mask
 from qhat.observations import read_one
 
 

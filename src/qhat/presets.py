@@ -9,21 +9,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qhat.axis import to_json
-from qhat.bonuses import Munchausen
+from qhat.axes.axis import to_json
+from qhat.axes.bonus import Munchausen
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.heads import Expected, Quantile
+from qhat.axes.optimiser import Adam
+from qhat.axes.policy import Double, Softmax
+from qhat.axes.sampler import Prioritised
+from qhat.axes.target import Hard, Soft
 from qhat.environments import options, wrappers
 from qhat.environments.scales import CONTROL
 from qhat.environments.wrappers import Wrapper
-from qhat.exploration import EpsilonGreedy
-from qhat.heads import Expected, Quantile
-from qhat.optimisers import Adam
-from qhat.policies import Double, Softmax
 from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT
-from qhat.replay.samplers import Prioritised
 from qhat.system.errors import UsageError, blaming, require
 from qhat.system.files import brief, read_json
-from qhat.targets import Hard, Soft
 
 NAME = "preset"
 """What the recipe of an environment's preset is called there."""

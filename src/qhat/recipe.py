@@ -9,22 +9,22 @@ from typing import Any
 
 import tyro
 
-from qhat.actions import BINS
-from qhat.axis import AxisValue, check, from_json, to_json
-from qhat.bonuses import BONUSES, Bonus, Munchausen, NoBonus
-from qhat.exploration import EXPLORES, EpsilonGreedy, Explore, NoExploration
-from qhat.heads import HEADS, Expected, Head
-from qhat.joints import JOINTS, Joints, Together
-from qhat.networks.dense import LAYERS, Dense, Layer
-from qhat.networks.merge import MERGES, Merge, Plain
-from qhat.networks.torso import TORSOS, Auto, Torso
+from qhat.axes.actions import BINS
+from qhat.axes.axis import AxisValue, check, from_json, to_json
+from qhat.axes.bonus import BONUSES, Bonus, Munchausen, NoBonus
+from qhat.axes.dense import LAYERS, Dense, Layer
+from qhat.axes.explore import EXPLORES, EpsilonGreedy, Explore, NoExploration
+from qhat.axes.heads import HEADS, Expected, Head
+from qhat.axes.joints import JOINTS, Joints, Together
+from qhat.axes.merge import MERGES, Merge, Plain
+from qhat.axes.optimiser import OPTIMISERS, Adam, Optimiser
+from qhat.axes.policy import POLICIES, Greedy, Policy, Softmax
+from qhat.axes.sampler import SAMPLERS, Sampler, Uniform
+from qhat.axes.target import TARGETS, Hard, Target
+from qhat.axes.torso import TORSOS, Auto, Torso
 from qhat.observations import Observations
-from qhat.optimisers import OPTIMISERS, Adam, Optimiser
-from qhat.policies import POLICIES, Greedy, Policy, Softmax
-from qhat.replay.samplers import SAMPLERS, Sampler, Uniform
 from qhat.system.errors import UsageError, require
 from qhat.system.files import brief
-from qhat.targets import TARGETS, Hard, Target
 
 AXES: dict[str, tuple[type[AxisValue], ...]] = {
     "head": HEADS,

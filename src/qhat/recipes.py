@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from qhat.bonuses import Munchausen
-from qhat.exploration import EpsilonGreedy, NoExploration
-from qhat.heads import Categorical, Expected, HLGauss, Implicit, Quantile
-from qhat.joints import Each
-from qhat.networks.dense import Noisy
-from qhat.networks.merge import Dueling
-from qhat.optimisers import Adam
-from qhat.policies import Double, Softmax
+from qhat.axes.bonus import Munchausen
+from qhat.axes.dense import Noisy
+from qhat.axes.explore import EpsilonGreedy, NoExploration
+from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
+from qhat.axes.joints import Each
+from qhat.axes.merge import Dueling
+from qhat.axes.optimiser import Adam
+from qhat.axes.policy import Double, Softmax
+from qhat.axes.sampler import Prioritised
+from qhat.axes.target import Hard, Soft
 from qhat.recipe import Recipe
-from qhat.replay.samplers import Prioritised
 from qhat.system.errors import UsageError, near_miss
-from qhat.targets import Hard, Soft
 
 # What every paper's recipe below has in common: settings of a small control task, the same for all, so
 # that a difference between two of them is the paper's idea. (The papers' own step sizes, replay sizes

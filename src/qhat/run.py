@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qhat.actions import Actions
-from qhat.axis import AxisValue, spell
+from qhat.axes.actions import Actions
+from qhat.axes.axis import AxisValue, spell
 from qhat.environments import wrappers
 from qhat.environments.base import Environment, Spec
 from qhat.environments.catalogue import is_from_python, require_made_by_id

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from qhat.exploration import EpsilonGreedy
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.sampler import Prioritised
 from qhat.recipe import Recipe
-from qhat.replay.samplers import Prioritised
 
 FIXED = "Schedules count environment steps; more --steps does not stretch them."
 

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.observations import Observations
 from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED
 from qhat.system.errors import UsageError, require

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 
 SMALL, LARGE, MANY = 32, 1_024, 256
 """Rows that one compiled call writes: of few that wait, and of more than `MANY`."""

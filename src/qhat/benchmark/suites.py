@@ -8,17 +8,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from qhat.bonuses import NoBonus
+from qhat.axes.bonus import NoBonus
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.heads import Expected
+from qhat.axes.optimiser import RMSProp
+from qhat.axes.policy import Double
+from qhat.axes.target import Hard
 from qhat.config import TrainConfig
-from qhat.exploration import EpsilonGreedy
-from qhat.heads import Expected
-from qhat.optimisers import RMSProp
-from qhat.policies import Double
 from qhat.presets import GAMES, minatar
 from qhat.presets import SEEN_SEEDS as SEEN
 from qhat.recipe import Recipe
 from qhat.system.errors import UsageError, near_miss
-from qhat.targets import Hard
 
 Number = int | float
 

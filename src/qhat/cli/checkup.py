@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode
 
 from qhat import recipes
 from qhat._version import __version__
-from qhat.actions import BINS
+from qhat.axes.actions import BINS
 from qhat.cli.proposals import Proposal, proposed
 from qhat.config import TrainConfig
 from qhat.environments import advice

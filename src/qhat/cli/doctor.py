@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from qhat.actions import BINS
-from qhat.axis import parse, spell
+from qhat.axes.actions import BINS
+from qhat.axes.axis import parse, spell
 from qhat.cli.parsing import read, values_of
 from qhat.config import OPTIONS, TrainConfig
 from qhat.environments import options, wrappers

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from qhat.axis import AxisValue
+from qhat.axes.axis import AxisValue
 from qhat.system.errors import UsageError, near_miss
 
 RENAMED = {"--adam-epsilon": "--optimiser adam:epsilon="}

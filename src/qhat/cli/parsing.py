@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from qhat.axis import AxisValue, parse, spell
+from qhat.axes.axis import AxisValue, parse, spell
 from qhat.cli.numbers import plain
 from qhat.environments.wrappers import WRAPPERS
 from qhat.recipe import AXES

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from qhat.axis import to_json
+from qhat.axes.axis import to_json
 from qhat.cli.train import _Stop
 from qhat.config import TrainConfig
 from qhat.experiment import Interrupted

@@ -17,7 +17,7 @@ from typing import Any
 import tyro
 
 from qhat import recipes
-from qhat.axis import parse
+from qhat.axes.axis import parse
 from qhat.cli.parsing import read, value_of, values_of
 from qhat.config import TrainConfig
 from qhat.demonstrations.sources import require_readable

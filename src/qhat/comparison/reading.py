@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qhat.axis import spell
+from qhat.axes.axis import spell
 from qhat.config import COPIES
 from qhat.environments.options import check, write_words
 from qhat.environments.wrappers import listed

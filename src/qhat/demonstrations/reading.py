@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.demonstrations.sources import MINARI, columns_of, require_readable
 from qhat.environments.base import Spec
 from qhat.observations import Observations

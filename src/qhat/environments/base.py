@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.observations import Observations
 from qhat.system.devices import once
 from qhat.system.errors import require

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, UInt8
 
-from qhat.actions import BINS
+from qhat.axes.actions import BINS
 from qhat.environments.base import SEEDS, Environment, Timestep
 from qhat.environments.catalogue import Entry
 from qhat.environments.envpool_task import Past, PoolTask

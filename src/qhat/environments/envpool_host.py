@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from qhat.actions import BINS
+from qhat.axes.actions import BINS
 from qhat.environments.catalogue import Entry
 from qhat.environments.envpool_env import EnvPoolEnvironment, NotCompiledError
 from qhat.environments.envpool_task import Past, PoolTask

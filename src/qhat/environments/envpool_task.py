@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from qhat.actions import BINS, Actions
+from qhat.axes.actions import BINS, Actions
 from qhat.environments import success
 from qhat.environments.base import Spec
 from qhat.environments.catalogue import Entry

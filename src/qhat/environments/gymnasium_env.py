@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
-from qhat.actions import BINS, Actions
+from qhat.axes.actions import BINS, Actions
 from qhat.environments import success
 from qhat.environments.base import Spec
 from qhat.environments.gymnasium_api import MisbehavedError, NoFinalError, Watcher

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from qhat.actions import BINS, Actions
+from qhat.axes.actions import BINS, Actions
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import Entry
 from qhat.environments.extras import defer_plotting

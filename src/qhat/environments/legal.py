@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
+from qhat.axes.masks import read_mask
 from qhat.environments.mask_source import KEY, KEYS
-from qhat.masks import read_mask
 from qhat.system.errors import QhatError, UsageError
 
 

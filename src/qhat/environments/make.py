@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from qhat.actions import BINS
+from qhat.axes.actions import BINS
 from qhat.environments.base import Environment
 from qhat.environments.catalogue import Entry, find
 from qhat.environments.host import HostEnvironment

@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
-from qhat.masks import NAMES as KEYS
+from qhat.axes.masks import NAMES as KEYS
 
 KEY = KEYS[0]
 """Where Gymnasium gives a mask."""

@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import VectorEnv
 
-from qhat.actions import BINS
+from qhat.axes.actions import BINS
 from qhat.environments import gymnasium_api
 from qhat.environments.base import Environment, Spec
 from qhat.environments.catalogue import marked

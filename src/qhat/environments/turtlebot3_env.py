@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.environments import turtlebot3
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import Entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from typing import Any, ClassVar
 
-from qhat.axis import AxisValue
+from qhat.axes.axis import AxisValue
 from qhat.system.lazy import Array, Float
 
 

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from qhat.axis import check, from_json
+from qhat.axes.axis import check, from_json
 from qhat.environments.wrapper import EnvironmentWrapper, RewardWrapper, Wrapper
 from qhat.system.errors import UsageError, require
 from qhat.system.files import brief

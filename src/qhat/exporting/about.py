@@ -10,7 +10,7 @@ import numpy as np
 
 from qhat import runtime
 from qhat._version import __version__
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.environments.base import Environment
 from qhat.environments.own import Own
 from qhat.environments.reference import reference_builder

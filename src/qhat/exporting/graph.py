@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.exporting.network import Exported, Op
 
 OPSET, IR = 17, 8

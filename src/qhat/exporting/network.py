@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from qhat.actions import Actions
-from qhat.heads import Categorical, Expected, HLGauss, Implicit, Quantile
+from qhat.axes.actions import Actions
+from qhat.axes.dense import Dense, Noisy
+from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
+from qhat.axes.merge import Dueling, Plain
+from qhat.axes.torso import MLP, RESIDUAL, Auto, Impala, MinAtar, Nature, Torso
 from qhat.learner import STATISTICS, SUPPORT, Learner
-from qhat.networks.dense import Dense, Noisy
-from qhat.networks.merge import Dueling, Plain
 from qhat.networks.network import Network, embed
-from qhat.networks.torso import MLP, RESIDUAL, Auto, Impala, MinAtar, Nature, Torso
 from qhat.replay.moments import EPSILON, LIMIT
 from qhat.system.errors import require
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.exporting.network import Op
 from qhat.exporting.rollout import Copies, Seen
 from qhat.runtime import Policy, split

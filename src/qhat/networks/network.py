@@ -9,10 +9,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from qhat.actions import Actions
-from qhat.networks.dense import Dense, Layer
-from qhat.networks.merge import Merge
-from qhat.networks.torso import Torso
+from qhat.axes.actions import Actions
+from qhat.axes.dense import Dense, Layer
+from qhat.axes.merge import Merge
+from qhat.axes.torso import Torso
 from qhat.observations import Observations
 from qhat.system.errors import blaming
 from qhat.system.lazy import Array, Float, jax, jnp

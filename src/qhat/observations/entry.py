@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from qhat.actions import NUMBERS
+from qhat.axes.actions import NUMBERS
 
 NARROWER = {"float64": "float32", "float16": "float32", "int64": "int32", "uint64": "uint32"}
 PIXELS, FRAME, CELLS = 16, 36, 8

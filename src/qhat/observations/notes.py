@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qhat import masks
+from qhat.axes import masks
 from qhat.observations.arrays import at
 from qhat.observations.entry import EXACT, Entry
 

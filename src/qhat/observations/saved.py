@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from qhat.actions import NUMBERS
+from qhat.axes.actions import NUMBERS
 from qhat.observations.coding import Observations
 
 

@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
+from qhat.axes.heads.outlook import Outlook
+from qhat.axes.sampler import Sampler
 from qhat.observations import Observations
 from qhat.replay import frames
 from qhat.replay.links import Links, walk
 from qhat.replay.moments import Moments
 from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED, Window, n_step
-from qhat.replay.outlook import Outlook
-from qhat.replay.samplers import Sampler
 
 REDRAWS = 64
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 
+from qhat.axes.policy import Greedy
+from qhat.axes.target import Hard
 from qhat.environments.catalogue import is_from_python
-from qhat.policies import Greedy
 from qhat.report.reading import Facts
 from qhat.report.spelling import words_of
-from qhat.targets import Hard
 
 DROPPED = {"--run-dir": 1, "--resume": 0, "--json": 0}
 """Flags that a new run does not take over, and how many words follow each."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qhat.exploration import EpsilonGreedy
-from qhat.replay.samplers import Prioritised
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.sampler import Prioritised
 from qhat.report.advice import again, calmer, doctor, on, steadier
 from qhat.report.measure import Measured
 from qhat.report.reading import CLIPPED, Facts

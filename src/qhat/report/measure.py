@@ -10,13 +10,13 @@ from typing import Any
 import jax
 
 from qhat import diagnosis
+from qhat.axes.sampler import Prioritised
 from qhat.diagnosis import Diagnosis
 from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.reference import judge_name
 from qhat.environments.wrappers import of_rewards
-from qhat.replay.samplers import Prioritised
 from qhat.report.video import limit_of, play
 from qhat.run import Run
 from qhat.statistics import Score

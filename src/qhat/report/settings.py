@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from qhat.axis import AxisValue, spell
+from qhat.axes.axis import AxisValue, spell
 from qhat.environments.options import write_words
 from qhat.presets import NAME as PRESET
 from qhat.report.advice import on

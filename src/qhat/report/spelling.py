@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from qhat.axis import AxisValue, spell
+from qhat.axes.axis import AxisValue, spell
 from qhat.config import TrainConfig
 from qhat.environments import wrappers
 from qhat.environments.catalogue import is_from_python

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.environments.base import Timestep
 from qhat.environments.wrappers import RewardWrapper
 from qhat.learner import STATISTICS, Learner, LearnerState, Metrics

@@ -9,12 +9,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from qhat.axis import parse
-from qhat.exploration import EpsilonGreedy
+from qhat.axes.axis import parse
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.target import TARGETS
 from qhat.recipe import Recipe
 from qhat.system.errors import UsageError, near_miss, require
 from qhat.system.files import brief
-from qhat.targets import TARGETS
 
 Value = float | int | str | bool | None
 Apply = Callable[[Recipe, Any, int], Recipe]

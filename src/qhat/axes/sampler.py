@@ -6,7 +6,7 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat.axis import AxisValue
+from qhat.axes.axis import AxisValue
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
 
@@ -108,7 +108,7 @@ class Prioritised(Sampler):
         require(self.epsilon > 0, f"prioritised:epsilon is {self.epsilon}; expected more than 0.")
 
     def init(self, capacity: int) -> Any:
-        from qhat.replay.sumtree import SumTree
+        from qhat.axes.sumtree import SumTree
 
         return SumTree(capacity), jnp.float32(1.0)
 

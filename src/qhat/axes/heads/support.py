@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from qhat.replay.outlook import Outlook
+from qhat.axes.heads.outlook import Outlook
 
 PATIENCE = 1e-3
 """Share of a batch's mass beyond an edge from which the edge moves out by one atom."""

@@ -6,8 +6,8 @@ import abc
 import dataclasses
 from typing import ClassVar
 
-from qhat.axis import AxisValue
-from qhat.policies import log_softmax
+from qhat.axes.axis import AxisValue
+from qhat.axes.policy import log_softmax
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Float, Int, jnp
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat.heads.base import MOST, Head, take
+from qhat.axes.heads.base import MOST, Head, take
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Float, Int, jax, jnp, optax
 

@@ -1,9 +1,9 @@
 """How a return is represented."""
 
-from qhat.heads.base import Head
-from qhat.heads.categorical import Categorical, HLGauss
-from qhat.heads.expected import Expected
-from qhat.heads.quantile import Implicit, Quantile
+from qhat.axes.heads.base import Head
+from qhat.axes.heads.categorical import Categorical, HLGauss
+from qhat.axes.heads.expected import Expected
+from qhat.axes.heads.quantile import Implicit, Quantile
 
 HEADS: tuple[type[Head], ...] = (Expected, Categorical, Quantile, Implicit, HLGauss)
 

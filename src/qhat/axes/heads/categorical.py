@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qhat.heads.base import MOST, Head, take
+from qhat.axes.heads.base import MOST, Head, take
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Float, Int, jax, jnp
 
 if TYPE_CHECKING:
-    from qhat.heads.support import Atoms
+    from qhat.axes.heads.support import Atoms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +59,14 @@ class _Histogram(Head):
         return self.atoms
 
     def init_support(self) -> dict[str, Array]:
-        from qhat.heads.support import fixed
+        from qhat.axes.heads.support import fixed
 
         if self.v_min is None or self.v_max is None:
             return fixed(-1.0, 1.0, self.atoms, placed=False)
         return fixed(self.v_min, self.v_max, self.atoms)
 
     def basis(self, support: dict[str, Array], fractions: Float[Array, " K"] | None) -> Any:
-        from qhat.heads.support import atoms_of
+        from qhat.axes.heads.support import atoms_of
 
         return atoms_of(support, self.atoms)
 

@@ -6,7 +6,7 @@ import abc
 import dataclasses
 from typing import ClassVar
 
-from qhat.axis import AxisValue
+from qhat.axes.axis import AxisValue
 from qhat.system.lazy import Array, Float, jnp
 
 Exists = tuple[tuple[bool, ...], ...] | None

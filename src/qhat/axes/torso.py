@@ -7,8 +7,8 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
-from qhat.axis import AxisValue
-from qhat.networks.convolution import convolve, init, pool, reach
+from qhat.axes.axis import AxisValue
+from qhat.axes.convolution import convolve, init, pool, reach
 from qhat.system.errors import UsageError, require
 from qhat.system.lazy import Array, Float, jax, jnp
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from qhat.actions import Actions
+from qhat.axes.actions import Actions
 from qhat.system.errors import require
 
 NAMES = ("action_mask", "action_masks")

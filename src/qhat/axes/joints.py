@@ -6,8 +6,8 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat.axis import AxisValue
-from qhat.heads.base import Head
+from qhat.axes.axis import AxisValue
+from qhat.axes.heads.base import Head
 from qhat.system.lazy import Array, Float, Int, jax, jnp
 
 

@@ -6,7 +6,7 @@ import abc
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qhat.axis import AxisValue
+from qhat.axes.axis import AxisValue
 from qhat.system.errors import require
 from qhat.system.lazy import jnp, optax
 

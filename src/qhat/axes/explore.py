@@ -6,8 +6,8 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat.actions import Actions
-from qhat.axis import AxisValue
+from qhat.axes.actions import Actions
+from qhat.axes.axis import AxisValue
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
 
