@@ -123,7 +123,7 @@ def off_the_track(lasted: np.ndarray, drifted: np.ndarray, within: int) -> str:
 def cartpole(limit: int) -> Any:
     """gymnax's CartPole with another time limit."""
     from qhat.environments.catalogue import find
-    from qhat.environments.gymnax_env import GymnaxEnvironment
+    from qhat.environments.jax.gymnax import GymnaxEnvironment
 
     environment = GymnaxEnvironment(find("CartPole-v1"), 1)
     environment._params = environment._params.replace(max_steps_in_episode=limit)

@@ -64,7 +64,7 @@ class Runner:
         import jax
 
         from qhat.environments.catalogue import find
-        from qhat.environments.gymnax_env import GymnaxEnvironment
+        from qhat.environments.jax.gymnax import GymnaxEnvironment
         from qhat.training.iteration import Program
         from qhat.training.loop import Loop
 

@@ -21,11 +21,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("runtime",),
     ("robots",),
     ("axes",),
-    (
-        "environments",
-        "observations",
-        "reward_scale",
-    ),
+    ("environments",),
     (
         "config",
         "labels",

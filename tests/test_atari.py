@@ -17,10 +17,10 @@ import pytest
 from qhat import recipes
 from qhat.axes.explore import EpsilonGreedy
 from qhat.config import TrainConfig
-from qhat.environments import atari
 from qhat.environments.base import Environment, Timestep
 from qhat.environments.catalogue import find
-from qhat.environments.envpool_host import EnvPoolHost, make_pool
+from qhat.environments.envpool import atari
+from qhat.environments.envpool.hosted import EnvPoolHost, make_pool
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.make import make_any
 from qhat.environments.spaces import episode_seeds

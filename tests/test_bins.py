@@ -26,9 +26,9 @@ from qhat.axes.heads import Categorical, Expected, Quantile
 from qhat.axes.joints import Each, Together
 from qhat.config import TrainConfig
 from qhat.environments.catalogue import find
-from qhat.environments.envpool_host import make_pool
+from qhat.environments.envpool.hosted import make_pool
 from qhat.environments.make import make, make_any
-from qhat.environments.own import adopt
+from qhat.environments.user_envs import adopt
 from qhat.environments.wrappers import BoundActions
 from qhat.experiment import train
 from qhat.learner import Learner

@@ -19,7 +19,7 @@ from qhat import recipes
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.sampler import Prioritised, Sampler, Uniform
 from qhat.axes.target import Soft
-from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.spaces import episode_seeds
 from qhat.replay import ring as replay
 from qhat.replay.nstep import NOTHING

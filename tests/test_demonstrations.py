@@ -24,7 +24,7 @@ from qhat.axes.sampler import Prioritised
 from qhat.config import TrainConfig
 from qhat.demonstrations.reading import Demonstrations, joined, read
 from qhat.environments.base import Spec
-from qhat.environments.own import spec_of
+from qhat.environments.user_envs import spec_of
 from qhat.environments.wrappers import RewardScale
 from qhat.experiment import train
 from qhat.replay.nstep import NOTHING

@@ -23,7 +23,7 @@ from qhat.axes.bonus import Munchausen
 from qhat.axes.policy import Softmax
 from qhat.axes.sumtree import SumTree
 from qhat.diagnosis import Record, comparable, diagnose, effective_share, horizon, record
-from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.wrappers import RewardClip, RewardScale
 from qhat.learner import Learner
 from qhat.recipe import Recipe

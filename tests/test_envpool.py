@@ -21,7 +21,7 @@ from qhat.axes.explore import EpsilonGreedy
 from qhat.config import TrainConfig
 from qhat.environments import catalogue
 from qhat.environments.catalogue import find
-from qhat.environments.envpool_env import EnvPoolEnvironment
+from qhat.environments.envpool.compiled import EnvPoolEnvironment
 from qhat.environments.make import make
 from qhat.environments.spaces import Observations, episode_seeds
 from qhat.experiment import Interrupted, train

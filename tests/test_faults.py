@@ -33,9 +33,9 @@ import qhat
 from full import FULL
 from qhat import recipes
 from qhat.config import TrainConfig
-from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.gymnasium.environment import GymnasiumEnvironment
+from qhat.environments.gymnasium.restarts import Restarts
 from qhat.environments.host import HostStep
-from qhat.environments.restarts import Restarts
 from qhat.replay.nstep import NOTHING, TERMINATED, TRUNCATED
 from qhat.replay.ring import Ring, Transition, look_up, view
 from qhat.run import Run
@@ -168,8 +168,8 @@ def test_processes_that_die_or_hang_are_replaced_and_no_transition_spans_it(tmp_
 
 def test_pauses_between_restarts_double_up_to_a_limit(monkeypatch: pytest.MonkeyPatch):
     now, slept = [1_000.0], []
-    monkeypatch.setattr("qhat.environments.restarts.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("qhat.environments.restarts.time.sleep", slept.append)
+    monkeypatch.setattr("qhat.environments.gymnasium.restarts.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("qhat.environments.gymnasium.restarts.time.sleep", slept.append)
     restarts = Restarts(8)
     assert all(restarts.take() for _ in range(7))
     assert slept == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]

@@ -18,7 +18,7 @@ import qhat
 from qhat.axes.actions import Actions
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import find
-from qhat.environments.envpool_task import Past, PoolTask
+from qhat.environments.envpool.task import Past, PoolTask
 from qhat.evaluation import play_compiled
 from qhat.replay import ring as replay
 from qhat.training.iteration import Program

@@ -23,7 +23,7 @@ from qhat.comparison.reading import read_entrants
 from qhat.config import TrainConfig
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.contract import look, require_contract
-from qhat.environments.successors import Rows, replaced
+from qhat.environments.gymnasium.successors import Rows, replaced
 from qhat.report.measure import measure
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import UsageError
@@ -270,7 +270,7 @@ def test_a_jax_environment_is_never_scored_as_somebody_elses(ran: Path, tmp_path
 
 
 def test_a_spec_of_python_has_no_reference():
-    from qhat.environments.own import name_of, spec_of
+    from qhat.environments.user_envs import name_of, spec_of
 
     walk = Walk(1, "CartPole-v1", reference="CartPole-v1")
     assert spec_of(walk).reference is None

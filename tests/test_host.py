@@ -21,7 +21,7 @@ from qhat import recipes
 from qhat.axes.explore import EpsilonGreedy
 from qhat.config import TrainConfig
 from qhat.environments.catalogue import find
-from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.experiment import Interrupted, train
 from qhat.replay.nstep import NOTHING, TERMINATED, TRUNCATED
 from qhat.run import evaluate

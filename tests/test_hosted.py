@@ -27,9 +27,9 @@ from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.axes.masks import read_mask
 from qhat.config import TrainConfig
-from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.gymnasium.environment import GymnasiumEnvironment
+from qhat.environments.gymnasium.repeat import Repeat
 from qhat.environments.make import make
-from qhat.environments.repeat import Repeat
 from qhat.environments.wrappers import ActionRepeat
 from qhat.experiment import Interrupted, train
 from qhat.system.errors import QhatError

@@ -26,12 +26,12 @@ from qhat.axes.torso import MLP, Impala, MinAtar, Nature
 from qhat.environments import wrappers
 from qhat.environments.base import Spec, laid_out
 from qhat.environments.finite import sieve
+from qhat.environments.observations import Observations, inexact_of, read_value
 from qhat.environments.spaces import Coded, Stacked, as_array
 from qhat.exporting import graph
 from qhat.exporting.about import entries_of
 from qhat.exporting.network import read_network
 from qhat.learner import STATISTICS, Learner
-from qhat.observations import Observations, inexact_of, read_value
 from qhat.replay.moments import Moments
 from qhat.run import spec_from_json, spec_to_json
 from qhat.system.errors import UsageError

@@ -17,12 +17,12 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import qhat
 from qhat.axes.actions import Actions
-from qhat.environments import turtlebot3
 from qhat.environments.catalogue import find
-from qhat.environments.envpool_host import make_pool
-from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.envpool.hosted import make_pool
+from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.make import make
+from qhat.environments.turtlebot3 import physics as turtlebot3
 from qhat.evaluation import play_compiled, play_hosted
 from qhat.learner import Learner
 from qhat.outcomes import Played

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from qhat.environments.probe import Findings, probe, require_sound
+from qhat.environments.gymnasium.probe import Findings, probe, require_sound
 from qhat.system.errors import UsageError
 
 NEXT, SAME, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED

@@ -13,7 +13,7 @@ from qhat.cli import checkup, doctor
 from qhat.cli.proposals import proposed, with_words
 from qhat.config import TrainConfig
 from qhat.environments import catalogue
-from qhat.environments.probe import GAMMA, Findings, share_of_others
+from qhat.environments.gymnasium.probe import GAMMA, Findings, share_of_others
 from qhat.environments.wrappers import RewardClip, RewardScale
 from qhat.system.errors import UsageError
 

@@ -19,12 +19,12 @@ from qhat.axes.actions import Actions
 from qhat.axes.masks import read_mask
 from qhat.cli import checkup, doctor
 from qhat.cli.parsing import read
-from qhat.environments import probe
 from qhat.environments.catalogue import find
-from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.gymnasium import probe
+from qhat.environments.gymnasium.environment import GymnasiumEnvironment
+from qhat.environments.gymnasium.probe import Findings
 from qhat.environments.make import make_any
-from qhat.environments.own import adopt
-from qhat.environments.probe import Findings
+from qhat.environments.user_envs import adopt
 from qhat.system.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore")

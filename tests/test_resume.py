@@ -25,7 +25,7 @@ from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard
 from qhat.config import TrainConfig
 from qhat.environments.base import Environment, Spec, Timestep
-from qhat.environments.own import Own
+from qhat.environments.user_envs import Own
 from qhat.experiment import train
 from qhat.recipe import Recipe
 from qhat.training.loop import Loop

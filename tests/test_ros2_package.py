@@ -22,7 +22,7 @@ import pytest
 
 from exported import exported_cartpole, exported_robot
 from fake_ros import LaserScan, Odometry, PoseStamped, Ros, imported, install
-from qhat.environments import turtlebot3
+from qhat.environments.turtlebot3 import physics as turtlebot3
 from qhat.exporting.ros2 import NAME, require_robot, write_package
 from qhat.policy import Policy
 from qhat.system.errors import UsageError

@@ -15,9 +15,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import qhat.robots  # noqa: F401
-from qhat.environments import turtlebot3
 from qhat.environments.make import make
-from qhat.environments.turtlebot3 import Robot, TurtleBot3Options
+from qhat.environments.turtlebot3 import physics as turtlebot3
+from qhat.environments.turtlebot3.physics import Robot, TurtleBot3Options
 from qhat.system.errors import UsageError
 
 PLAIN = TurtleBot3Options(obstacles=0)

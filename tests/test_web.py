@@ -25,8 +25,8 @@ from qhat.axes.dense import Dense, Noisy
 from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
 from qhat.axes.merge import Dueling, Plain
 from qhat.cli.main import main
-from qhat.environments import turtlebot3
-from qhat.environments.turtlebot3 import TurtleBot3Options
+from qhat.environments.turtlebot3 import physics as turtlebot3
+from qhat.environments.turtlebot3.physics import TurtleBot3Options
 from qhat.exporting.network import read_network
 from qhat.exporting.web import KINDS, constants_of, require_drawable, write_page
 from qhat.learner import STATISTICS, Learner

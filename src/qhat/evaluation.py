@@ -15,11 +15,11 @@ from jaxtyping import Array
 
 from qhat.environments.base import Environment
 from qhat.environments.finite import sound
-from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.gymnasium.environment import GymnasiumEnvironment
+from qhat.environments.gymnasium.record import name_of
+from qhat.environments.gymnasium.workers import vectorise
 from qhat.environments.host import HostEnvironment, HostStep
-from qhat.environments.record import name_of
 from qhat.environments.reference import make_reference
-from qhat.environments.workers import vectorise
 from qhat.learner import Learner
 from qhat.outcomes import Played
 from qhat.system.devices import once

@@ -17,7 +17,7 @@ from typing import Any
 from qhat.axes.axis import AxisValue, from_json, spell, to_json
 from qhat.axes.explore import Explore
 from qhat.axes.torso import Auto
-from qhat.observations import Observations
+from qhat.environments.observations import Observations
 from qhat.presets import NAME as PRESET
 from qhat.presets import preset_of
 from qhat.recipe import AXES, Recipe, upgraded

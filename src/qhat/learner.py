@@ -19,8 +19,8 @@ from qhat.axes.heads import support as supports
 from qhat.axes.heads.outlook import Outlook
 from qhat.axes.policy import mask_illegal, nearly_greedy
 from qhat.doubling import doubled_if
+from qhat.environments.observations import Observations
 from qhat.networks.network import Network
-from qhat.observations import Observations
 from qhat.recipe import Recipe
 from qhat.replay.moments import Moments
 from qhat.replay.ring import Transition

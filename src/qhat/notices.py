@@ -6,11 +6,11 @@ import warnings
 
 import numpy as np
 
+from qhat.environments.reward_scale import reward_scale_advice
 from qhat.learner import Metrics
 from qhat.recipe import Recipe
 from qhat.replay.nstep import CONTINUES, NOTHING
 from qhat.replay.ring import Ring
-from qhat.reward_scale import reward_scale_advice
 
 CLIPPED = 0.01
 """Share of the targets' mass beyond the support that counts."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from qhat.axes.masks import read_mask
 from qhat.environments.base import Spec
+from qhat.environments.observations import read_one
 from qhat.learner import Learner
-from qhat.observations import read_one
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from qhat.axes.policy import POLICIES, Greedy, Policy, Softmax
 from qhat.axes.sampler import SAMPLERS, Sampler, Uniform
 from qhat.axes.target import TARGETS, Hard, Target
 from qhat.axes.torso import TORSOS, Auto, Torso
-from qhat.observations import Observations
+from qhat.environments.observations import Observations
 from qhat.system.errors import UsageError, require
 from qhat.system.files import brief
 

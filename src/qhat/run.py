@@ -20,12 +20,12 @@ from qhat.environments.base import Environment, Spec
 from qhat.environments.catalogue import is_from_python, require_made_by_id
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
+from qhat.environments.observations import read_layout, read_space
 from qhat.environments.options import check
-from qhat.environments.own import Own, judge_of, spec_of
 from qhat.environments.reference import lacks, reference_builder
+from qhat.environments.user_envs import Own, judge_of, spec_of
 from qhat.environments.wrappers import Wrapper
 from qhat.evaluation import Telling, play_compiled, play_hosted, play_seeds
-from qhat.observations import read_layout, read_space
 from qhat.policy import Policy
 from qhat.recipe import Recipe
 from qhat.runs.folder import RunFolder

@@ -18,8 +18,8 @@ from qhat.environments.catalogue import find, is_from_python
 from qhat.environments.contract import require_contract
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
-from qhat.environments.own import Own, adopt, from_python, judge_of, name_of, spec_of
 from qhat.environments.reference import make_reference, reference_builder
+from qhat.environments.user_envs import Own, adopt, from_python, judge_of, name_of, spec_of
 from qhat.evaluation import LONGEST_EPISODE, Judge
 from qhat.labels import chosen
 from qhat.system.errors import near_miss, require

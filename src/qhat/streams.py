@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from qhat.axes.actions import Actions
-from qhat.observations import Observations
+from qhat.environments.observations import Observations
 from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED
 from qhat.system.errors import UsageError, require
 from qhat.waiting_rows import LARGE, SMALL, Block, Chunk, Statistics, Taken, parts

@@ -21,18 +21,18 @@ from qhat._version import __version__
 from qhat.axes.actions import BINS
 from qhat.cli.proposals import Proposal, proposed
 from qhat.config import TrainConfig
-from qhat.environments import advice
 from qhat.environments.base import Environment, Spec, laid_out
 from qhat.environments.catalogue import Entry, find
 from qhat.environments.extras import EXTRAS, installed
-from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.gymnasium import advice
+from qhat.environments.gymnasium.environment import GymnasiumEnvironment
+from qhat.environments.gymnasium.probe import GAMMA, Findings, episode_lengths, probe, share_of_others
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make, make_any
-from qhat.environments.probe import GAMMA, Findings, episode_lengths, probe, share_of_others
+from qhat.environments.observations import Observations
+from qhat.environments.reward_scale import largest_return
 from qhat.environments.wrappers import RewardScale, Wrapper, of_rewards
-from qhat.observations import Observations
 from qhat.presets import preset_of
-from qhat.reward_scale import largest_return
 from qhat.system import devices
 from qhat.system.host_memory import nbytes
 from qhat.training.iteration import Program

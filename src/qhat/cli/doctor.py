@@ -23,7 +23,7 @@ from qhat.system.errors import require
 if TYPE_CHECKING:
     from qhat.cli.checkup import Checkup
     from qhat.cli.proposals import Proposal
-    from qhat.environments.probe import Findings
+    from qhat.environments.gymnasium.probe import Findings
 
 LONG = 10
 """Minutes of a run from which it is said how long it takes."""
@@ -75,7 +75,7 @@ def run(words: Sequence[str]) -> int:
 
         devices.prepare(1)
         from qhat.cli import checkup
-        from qhat.environments.probe import require_sound
+        from qhat.environments.gymnasium.probe import require_sound
 
         if not told.env:
             _print_machine(checkup.machine(), told.json)
@@ -125,7 +125,7 @@ def _print_machine(about: dict[str, Any], as_json: bool) -> None:
 
 
 def _print(found: Checkup) -> None:
-    from qhat.environments.probe import DOES
+    from qhat.environments.gymnasium.probe import DOES
 
     seen = found.findings
     actions = "×".join(str(count) for count in found.actions)

@@ -6,9 +6,9 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from qhat.environments.probe import Findings
+from qhat.environments.gymnasium.probe import Findings
+from qhat.environments.reward_scale import LARGEST, SMALLEST, reward_factor
 from qhat.recipe import Recipe
-from qhat.reward_scale import LARGEST, SMALLEST, reward_factor
 
 EPISODES = 200
 """Episodes that a run should have at least."""

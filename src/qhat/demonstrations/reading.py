@@ -14,7 +14,7 @@ import numpy as np
 from qhat.axes.actions import Actions
 from qhat.demonstrations.sources import MINARI, columns_of, require_readable
 from qhat.environments.base import Spec
-from qhat.observations import Observations
+from qhat.environments.observations import Observations
 from qhat.system.errors import UsageError, near_miss, require
 from qhat.system.files import brief
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from qhat.axes.actions import Actions
-from qhat.observations import Observations
+from qhat.environments.observations import Observations
 from qhat.system.devices import once
 from qhat.system.errors import require
 

@@ -186,7 +186,9 @@ def _gymnasium(name: str, options: Mapping[str, Any]) -> Entry | None:
     """
     import gymnasium
 
-    from qhat.environments import atari, limits, registry
+    from qhat.environments import limits
+    from qhat.environments.envpool import atari
+    from qhat.environments.gymnasium import registry
     from qhat.environments.spaces import describe
 
     try:

@@ -16,8 +16,8 @@ from jaxtyping import Array, Shaped, UInt32
 
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import marked
-from qhat.environments.starts import WIDEST
-from qhat.environments.successors import Rows, replaced
+from qhat.environments.gymnasium.starts import WIDEST
+from qhat.environments.gymnasium.successors import Rows, replaced
 from qhat.system.devices import once
 from qhat.system.errors import UsageError, require
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from jaxtyping import Bool, Float, Shaped
 
-from qhat.observations import Observations
+from qhat.environments.observations import Observations
 
 Step = TypeVar("Step")
 

@@ -73,7 +73,7 @@ def make_any(
     options = options or {}
     entry = find(env_id, options)
     if entry.backend == "gym":
-        from qhat.environments.gymnasium_env import GymnasiumEnvironment
+        from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 
         if entry.batch:
             return _batch(entry, num_envs, seeds, since, vector, seconds, options, wrap, bins)
@@ -82,19 +82,19 @@ def make_any(
         more = {"stack": _stack(build), "bins": bins, "restarts": restarts}
         return GymnasiumEnvironment.of(entry.id, build, *task, **more)
     if entry.backend == "envpool":
-        from qhat.environments.envpool_host import make_pool
+        from qhat.environments.envpool.hosted import make_pool
 
         made = make_pool(entry, num_envs, seeds, devices, since, options=options, bins=bins)
     elif entry.backend == "qhat":
-        from qhat.environments.turtlebot3_env import TurtleBot3Environment
+        from qhat.environments.turtlebot3.compiled import TurtleBot3Environment
 
         made = TurtleBot3Environment(entry, num_envs, options=options)
     elif entry.name.endswith("-MinAtar"):
-        from qhat.environments.minatar_env import MinAtarEnvironment
+        from qhat.environments.jax.minatar import MinAtarEnvironment
 
         made = MinAtarEnvironment(entry, num_envs, options=options)
     else:
-        from qhat.environments.gymnax_env import GymnaxEnvironment
+        from qhat.environments.jax.gymnax import GymnaxEnvironment
 
         made = GymnaxEnvironment(entry, num_envs, options=options, bins=bins)
     if isinstance(made, Environment):
@@ -115,9 +115,9 @@ def _batch(
     bins: Sequence[int],
 ) -> HostEnvironment:
     """Make one vector environment for all seeds, and look at what it does at episodes' ends."""
-    from qhat.environments.gymnasium_env import GymnasiumEnvironment
-    from qhat.environments.probe import probed
-    from qhat.environments.registry import make_batch
+    from qhat.environments.gymnasium.environment import GymnasiumEnvironment
+    from qhat.environments.gymnasium.probe import probed
+    from qhat.environments.gymnasium.registry import make_batch
     from qhat.environments.spaces import episode_seeds
 
     require_unwrapped(entry.id, wrap)
@@ -132,7 +132,7 @@ def _batch(
 
 
 def _stack(build: Callable[[], Any]) -> int:
-    from qhat.environments.atari import stack_of
+    from qhat.environments.envpool.atari import stack_of
 
     made = build()
     made.close()

@@ -57,7 +57,7 @@ def make_reference(
     name: str, options: Mapping[str, Any] | None = None, wrap: Sequence[Wrapper] = ()
 ) -> Any:
     """Make one of Gymnasium's environments by its id, wrapped."""
-    from qhat.environments import atari
+    from qhat.environments.envpool import atari
 
     register(name)
     with warnings.catch_warnings():

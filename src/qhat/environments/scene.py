@@ -15,8 +15,8 @@ import numpy as np
 
 from qhat.environments.base import Spec
 from qhat.environments.catalogue import find
-from qhat.environments.envpool_host import EnvPoolHost
-from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.envpool.hosted import EnvPoolHost
+from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.wrappers import Wrapper

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from qhat.observations import Entry, Observations, entries_of
+from qhat.environments.observations import Entry, Observations, entries_of
 from qhat.system.errors import UsageError, near_miss, require
 
 

@@ -113,7 +113,7 @@ class ActionRepeat(EnvironmentWrapper):
         return state, (), now
 
     def around(self, env: Any) -> Any:
-        from qhat.environments.repeat import Repeat
+        from qhat.environments.gymnasium.repeat import Repeat
 
         return Repeat(env, self.count)
 
@@ -310,7 +310,7 @@ def around(env: Any, wrap: Sequence[Wrapper]) -> Any:
 
     A mask is taken out of its observations first: it is no part of what wrappers change.
     """
-    from qhat.environments.mask_source import mask_in_info
+    from qhat.environments.gymnasium.mask_source import mask_in_info
 
     env = mask_in_info(env)
     for part in wrap:

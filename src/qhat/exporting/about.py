@@ -12,14 +12,14 @@ from qhat import runtime
 from qhat._version import __version__
 from qhat.axes.actions import Actions
 from qhat.environments.base import Environment
-from qhat.environments.own import Own
+from qhat.environments.observations import Observations
 from qhat.environments.reference import reference_builder
+from qhat.environments.user_envs import Own
 from qhat.exporting import parity
 from qhat.exporting.meaning import MOST_NAMES, Meaning, meaning_of
 from qhat.exporting.network import Exported, Op
 from qhat.exporting.rollout import builder_of
 from qhat.labels import label_of_run
-from qhat.observations import Observations
 from qhat.run import Run
 from qhat.system.errors import UsageError
 

@@ -18,7 +18,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from qhat import runtime
-from qhat.environments.own import Own
+from qhat.environments.user_envs import Own
 from qhat.exporting import graph, latency, parity, require_installed
 from qhat.exporting.about import NO_RANGES, Request, describe, ranges, read_meaning, read_safe_action
 from qhat.exporting.card import card

@@ -12,8 +12,8 @@ import numpy as np
 
 from qhat.environments.base import Spec
 from qhat.environments.catalogue import is_from_python
+from qhat.environments.observations import Observations
 from qhat.environments.wrappers import ActionRepeat, Wrapper
-from qhat.observations import Observations
 from qhat.system.errors import QhatError, UsageError
 
 MOST_NAMES = 4_096

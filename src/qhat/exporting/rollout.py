@@ -12,11 +12,11 @@ import numpy as np
 
 from qhat.environments.base import Environment, Spec
 from qhat.environments.finite import sound
-from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
-from qhat.environments.own import Own, judge_of
 from qhat.environments.reference import lacks, reference_builder
+from qhat.environments.user_envs import Own, judge_of
 from qhat.run import Run
 from qhat.system.errors import QhatError
 from qhat.system.files import brief

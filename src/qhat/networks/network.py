@@ -13,7 +13,7 @@ from qhat.axes.actions import Actions
 from qhat.axes.dense import Dense, Layer
 from qhat.axes.merge import Merge
 from qhat.axes.torso import Torso
-from qhat.observations import Observations
+from qhat.environments.observations import Observations
 from qhat.system.errors import blaming
 from qhat.system.lazy import Array, Float, jax, jnp
 

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from qhat.observations import Observations
+from qhat.environments.observations import Observations
 
 EPSILON = 1e-8
 """Added to a variance: an element that never changes stays finite."""

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from qhat.axes.actions import Actions
 from qhat.axes.heads.outlook import Outlook
 from qhat.axes.sampler import Sampler
-from qhat.observations import Observations
+from qhat.environments.observations import Observations
 from qhat.replay import frames
 from qhat.replay.links import Links, walk
 from qhat.replay.moments import Moments

@@ -7,4 +7,4 @@ env = gymnasium.make("qhat/TurtleBot3-v0")      # or, without the import: "qhat.
 import gymnasium
 
 # Registered without Gymnasium's time limit: the environment itself says when an episode is cut.
-gymnasium.register("qhat/TurtleBot3-v0", "qhat.environments.turtlebot3_gym:TurtleBot3")
+gymnasium.register("qhat/TurtleBot3-v0", "qhat.environments.turtlebot3.gym:TurtleBot3")

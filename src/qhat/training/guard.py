@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from qhat.environments.base import Timestep
 from qhat.environments.finite import numbers_of
-from qhat.observations import Observations
+from qhat.environments.observations import Observations
 
 NOTHING, OBSERVATION, REWARD, UPDATE = range(4)
 """What was not finite first: `UPDATE` is a loss or a gradient."""

@@ -11,9 +11,9 @@ from jaxtyping import Array, Bool, Int
 
 from qhat.axes.actions import Actions
 from qhat.environments.base import Timestep
+from qhat.environments.observations import Observations, read_one, write_observation
 from qhat.environments.wrappers import RewardWrapper
 from qhat.learner import STATISTICS, Learner, LearnerState, Metrics
-from qhat.observations import Observations, read_one, write_observation
 from qhat.recipe import Recipe
 from qhat.replay import ring as replay
 from qhat.replay.frames import require_frames

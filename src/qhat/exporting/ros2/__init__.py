@@ -67,7 +67,7 @@ def write_package(folder: Path) -> Path:
 
 def task_of(about: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the node has to know of the training: the fields of its `Task`."""
-    from qhat.environments import turtlebot3
+    from qhat.environments.turtlebot3 import physics as turtlebot3
 
     told = about["environment"]
     options = turtlebot3.TurtleBot3Options.of(told["options"], told["id"])

@@ -125,7 +125,7 @@ def constants_of(about: Mapping[str, Any]) -> dict[str, Any]:
         return {"kind": kind, "seed": SEED}
     import dataclasses
 
-    from qhat.environments import turtlebot3
+    from qhat.environments.turtlebot3 import physics as turtlebot3
 
     options = turtlebot3.TurtleBot3Options.of(told["options"], told["id"])
     return {

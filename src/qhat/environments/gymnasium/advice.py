@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from qhat.environments.record import Entry
+from qhat.environments.gymnasium.record import Entry
 
 APART = 1_000.0
 """Ratio of two entries' largest numbers from which a network sees one of them alone."""

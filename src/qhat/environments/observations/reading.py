@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from qhat.observations.arrays import nested
-from qhat.observations.coding import Observations
-from qhat.observations.entry import Entry
+from qhat.environments.observations.arrays import nested
+from qhat.environments.observations.coding import Observations
+from qhat.environments.observations.entry import Entry
 from qhat.system.errors import UsageError
 from qhat.system.files import brief
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Int, UInt8
 from qhat.axes.actions import BINS
 from qhat.environments.base import SEEDS, Environment, Timestep
 from qhat.environments.catalogue import Entry
-from qhat.environments.envpool_task import Past, PoolTask
+from qhat.environments.envpool.task import Past, PoolTask
 from qhat.environments.spaces import episode_seeds
 from qhat.system.errors import QhatError
 

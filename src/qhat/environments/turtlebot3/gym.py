@@ -9,8 +9,16 @@ import gymnasium
 import jax
 import numpy as np
 
-from qhat.environments import turtlebot3
-from qhat.environments.turtlebot3 import BEAMS, FARTHEST, NEAREST, RADIUS, TURNS, Robot, TurtleBot3Options
+from qhat.environments.turtlebot3 import physics as turtlebot3
+from qhat.environments.turtlebot3.physics import (
+    BEAMS,
+    FARTHEST,
+    NEAREST,
+    RADIUS,
+    TURNS,
+    Robot,
+    TurtleBot3Options,
+)
 from qhat.system.errors import QhatError
 
 PIXELS = 480

@@ -6,12 +6,12 @@ evaluation, `Run.policy`, `Agent` and exports, and decodes them at the network's
 
 from __future__ import annotations
 
-from qhat.observations.coding import Observations
-from qhat.observations.entry import Entry
-from qhat.observations.notes import inexact_of
-from qhat.observations.reading import read_numbers, read_one, read_value
-from qhat.observations.saved import read_layout, read_space, write_observation
-from qhat.observations.spaces import entries_of
+from qhat.environments.observations.coding import Observations
+from qhat.environments.observations.entry import Entry
+from qhat.environments.observations.notes import inexact_of
+from qhat.environments.observations.reading import read_numbers, read_one, read_value
+from qhat.environments.observations.saved import read_layout, read_space, write_observation
+from qhat.environments.observations.spaces import entries_of
 
 __all__ = [
     "Entry", "Observations", "entries_of", "inexact_of", "read_layout", "read_numbers", "read_one",

@@ -16,10 +16,10 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from qhat.environments import gymnasium_api
-from qhat.environments.gymnasium_api import MisbehavedError
-from qhat.environments.mask_source import KEY, KEYS, MaskSource, mask_in_info
-from qhat.environments.processes import LostError, Processes, end, losing
+from qhat.environments.gymnasium import api as gymnasium_api
+from qhat.environments.gymnasium.api import MisbehavedError
+from qhat.environments.gymnasium.mask_source import KEY, KEYS, MaskSource, mask_in_info
+from qhat.environments.gymnasium.processes import LostError, Processes, end, losing
 from qhat.environments.spaces import given_entries
 from qhat.system.errors import require
 

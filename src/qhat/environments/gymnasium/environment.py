@@ -16,14 +16,14 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from qhat.axes.actions import BINS, Actions
 from qhat.environments import success
 from qhat.environments.base import Spec
-from qhat.environments.gymnasium_api import MisbehavedError, NoFinalError, Watcher
+from qhat.environments.gymnasium.api import MisbehavedError, NoFinalError, Watcher
+from qhat.environments.gymnasium.legal import LegalReader, merged
+from qhat.environments.gymnasium.processes import LostError
+from qhat.environments.gymnasium.restarts import Restarts
+from qhat.environments.gymnasium.workers import Steps, guard, of_copies, vectorise
 from qhat.environments.host import HostEnvironment, HostStep
-from qhat.environments.legal import LegalReader, merged
-from qhat.environments.processes import LostError
-from qhat.environments.restarts import Restarts
+from qhat.environments.observations import Observations, inexact_of
 from qhat.environments.spaces import episode_seeds
-from qhat.environments.workers import Steps, guard, of_copies, vectorise
-from qhat.observations import Observations, inexact_of
 from qhat.system.errors import QhatError, UsageError, require
 
 SECONDS, PATIENCE = 60.0, 2.0

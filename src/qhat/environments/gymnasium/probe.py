@@ -13,13 +13,13 @@ import time
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from qhat.environments import advice
-from qhat.environments.gymnasium_env import GymnasiumEnvironment
-from qhat.environments.processes import Processes
-from qhat.environments.record import Entry, Record, declared_by, limit_of, name_of
-from qhat.environments.starts import Starts
-from qhat.environments.workers import of_copies
-from qhat.reward_scale import largest_return
+from qhat.environments.gymnasium import advice
+from qhat.environments.gymnasium.environment import GymnasiumEnvironment
+from qhat.environments.gymnasium.processes import Processes
+from qhat.environments.gymnasium.record import Entry, Record, declared_by, limit_of, name_of
+from qhat.environments.gymnasium.starts import Starts
+from qhat.environments.gymnasium.workers import of_copies
+from qhat.environments.reward_scale import largest_return
 from qhat.system.errors import UsageError
 
 PROBED, PROBE_SECONDS = 2_000, 3.0

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from qhat.axes.actions import NUMBERS
-from qhat.observations.coding import Observations
+from qhat.environments.observations.coding import Observations
 
 
 def write_observation(shape: tuple[int, ...], dtype: str, layout: Observations | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qhat.observations.entry import Entry
+from qhat.environments.observations.entry import Entry
 from qhat.system.lazy import jax, jnp
 
 

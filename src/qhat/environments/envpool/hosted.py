@@ -9,8 +9,8 @@ import numpy as np
 
 from qhat.axes.actions import BINS
 from qhat.environments.catalogue import Entry
-from qhat.environments.envpool_env import EnvPoolEnvironment, NotCompiledError
-from qhat.environments.envpool_task import Past, PoolTask
+from qhat.environments.envpool.compiled import EnvPoolEnvironment, NotCompiledError
+from qhat.environments.envpool.task import Past, PoolTask
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.spaces import episode_seeds
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qhat.axes import masks
-from qhat.observations.arrays import at
-from qhat.observations.entry import EXACT, Entry
+from qhat.environments.observations.arrays import at
+from qhat.environments.observations.entry import EXACT, Entry
 
 if TYPE_CHECKING:
-    from qhat.observations.coding import Observations
+    from qhat.environments.observations.coding import Observations
 
 
 def notes_of(observations: Observations, env_id: str, normalise: bool | None) -> Iterator[str]:

@@ -13,8 +13,8 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import VectorEnv
 
-from qhat.environments import gymnasium_api
 from qhat.environments import options as constructor
+from qhat.environments.gymnasium import api as gymnasium_api
 from qhat.system.errors import UsageError, near_miss
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from qhat.axes.actions import Actions
 from qhat.axes.masks import read_mask
-from qhat.environments.mask_source import KEY, KEYS
+from qhat.environments.gymnasium.mask_source import KEY, KEYS
 from qhat.system.errors import QhatError, UsageError
 
 

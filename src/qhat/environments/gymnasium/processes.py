@@ -67,7 +67,7 @@ class Processes(AsyncVectorEnv):
         if "forkserver" in multiprocessing.get_all_start_methods():
             context = "forkserver"
             # What every one of them would import for itself.
-            forkserver.set_forkserver_preload(["__main__", "qhat.environments.workers"])
+            forkserver.set_forkserver_preload(["__main__", "qhat.environments.gymnasium.workers"])
         try:
             super().__init__(make, copy=False, context=context, autoreset_mode=AutoresetMode.SAME_STEP)
         except BaseException:

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from qhat.axes.actions import Actions
-from qhat.environments import turtlebot3
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import Entry
-from qhat.environments.turtlebot3 import TURNS, Outcome, Robot, TurtleBot3Options
+from qhat.environments.turtlebot3 import physics as turtlebot3
+from qhat.environments.turtlebot3.physics import TURNS, Outcome, Robot, TurtleBot3Options
 
 
 class TurtleBot3Environment(Environment):

@@ -11,13 +11,13 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 
 from qhat.axes.actions import BINS
-from qhat.environments import gymnasium_api
 from qhat.environments.base import Environment, Spec
 from qhat.environments.catalogue import marked
-from qhat.environments.gymnasium_env import SECONDS, GymnasiumEnvironment
+from qhat.environments.gymnasium import api as gymnasium_api
+from qhat.environments.gymnasium.environment import SECONDS, GymnasiumEnvironment
+from qhat.environments.gymnasium.probe import probed
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
-from qhat.environments.probe import probed
 from qhat.environments.reference import wrapped_up
 from qhat.environments.spaces import episode_seeds
 from qhat.environments.wrapped import wrapped

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from qhat.observations.arrays import as_bytes, as_floats, at, batch, image_of, one_hot
-from qhat.observations.entry import Entry
-from qhat.observations.notes import described, notes_of
-from qhat.observations.spaces import entries_of
+from qhat.environments.observations.arrays import as_bytes, as_floats, at, batch, image_of, one_hot
+from qhat.environments.observations.entry import Entry
+from qhat.environments.observations.notes import described, notes_of
+from qhat.environments.observations.spaces import entries_of
 
 MOST_ENTRIES = 4_096
 

@@ -15,11 +15,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from qhat.environments import limits
-from qhat.environments.gymnasium_api import MisbehavedError, NoFinalError
-from qhat.environments.gymnasium_env import GymnasiumEnvironment
+from qhat.environments.gymnasium.api import MisbehavedError, NoFinalError
+from qhat.environments.gymnasium.environment import GymnasiumEnvironment
+from qhat.environments.gymnasium.starts import narrow
+from qhat.environments.observations import Observations
 from qhat.environments.spaces import given_entries
-from qhat.environments.starts import narrow
-from qhat.observations import Observations
 from qhat.system.errors import QhatError, UsageError
 
 STARTS = 32

@@ -19,8 +19,8 @@ import math
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from qhat.environments.probe import FEW, MOST
-from qhat.environments.starts import SLACK, Starts
+from qhat.environments.gymnasium.probe import FEW, MOST
+from qhat.environments.gymnasium.starts import SLACK, Starts
 
 ENOUGH, DIFFERENT, PLACES = 20, 5, 3
 """Ends to judge by; those whose start has to be another one; observations from which a step was taken."""

@@ -13,7 +13,7 @@ from qhat.environments.base import Spec
 from qhat.environments.catalogue import Entry
 from qhat.environments.extras import load
 from qhat.environments.finite import sieve
-from qhat.observations import Observations
+from qhat.environments.observations import Observations
 from qhat.system.errors import UsageError, near_miss, require
 
 HOST = "host"
