@@ -22,7 +22,7 @@ from qhat.axes.optimiser import Adam
 from qhat.axes.policy import Double, Greedy
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard, Soft
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.system import devices
 
 BAR, LIMIT, LIFTED = 475.0, 500, 3_000

@@ -23,7 +23,7 @@ from qhat.axes.merge import Dueling
 from qhat.axes.policy import Double, Softmax
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Soft
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.system import devices
 from qhat_throughput import BASE, VARIANTS
 

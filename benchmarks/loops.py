@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import qhat
-from qhat.presets import PRESETS
-from qhat.recipe import Recipe
+from qhat.recipes.presets import PRESETS
+from qhat.recipes.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = dataclasses.replace(qhat.recipes.get("dqn"), hidden=(64, 64), batch_size=32, max_gradient_norm=None)

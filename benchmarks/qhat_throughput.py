@@ -13,7 +13,7 @@ from qhat.axes.policy import Double
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard
 from qhat.axes.torso import MinAtar
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.system.devices import devices_for, prepare
 
 CHUNK = 10_000

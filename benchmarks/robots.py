@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import qhat
-from qhat.presets import PRESETS
+from qhat.recipes.presets import PRESETS
 from qhat.statistics import iqm, stratified_bootstrap_ci
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -18,7 +18,7 @@ from qhat.axes.policy import Double, Greedy, Softmax
 from qhat.axes.sampler import Prioritised, Uniform
 from qhat.axes.target import Hard, Soft
 from qhat.axes.torso import MLP, Impala, MinAtar
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 
 TAU = 0.1
 AXES: dict[str, tuple[Any, ...]] = {

@@ -22,14 +22,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("robots",),
     ("axes",),
     ("environments",),
-    (
-        "config",
-        "labels",
-        "presets",
-        "recipe",
-        "recipes",
-        "schedules",
-    ),
+    ("recipes",),
     ("demonstrations",),
     (
         "doubling",
@@ -197,7 +190,7 @@ def test_the_import_reader_sees_lazy_and_relative_imports(tmp_path: Path, monkey
     assert imported_parts(path) == {"learn", "cli", "act"}
 
 
-@pytest.mark.parametrize("module", ["qhat", "qhat.recipe", "qhat.recipes", "qhat.system.errors"])
+@pytest.mark.parametrize("module", ["qhat", "qhat.recipes.recipe", "qhat.recipes", "qhat.system.errors"])
 def test_names_load_without_jax(module: str):
     heavy = "{'jax', 'equinox', 'optax', 'gymnasium', 'gymnax', 'matplotlib'}"
     code = f"import sys, {module}; print(sorted({heavy} & sys.modules.keys()))"

@@ -16,7 +16,6 @@ import pytest
 
 from qhat import recipes
 from qhat.axes.explore import EpsilonGreedy
-from qhat.config import TrainConfig
 from qhat.environments.base import Environment, Timestep
 from qhat.environments.catalogue import find
 from qhat.environments.envpool import atari
@@ -26,6 +25,7 @@ from qhat.environments.make import make_any
 from qhat.environments.spaces import episode_seeds
 from qhat.evaluation import play_compiled, play_hosted
 from qhat.experiment import train
+from qhat.recipes.config import TrainConfig
 from qhat.replay import ring as replay
 from qhat.run import evaluate
 from qhat.system.errors import UsageError

@@ -24,8 +24,8 @@ from qhat.axes.policy import Double, Softmax
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard, Soft
 from qhat.axes.torso import MinAtar
-from qhat.recipe import AXES, Recipe
 from qhat.recipes import RECIPES, get
+from qhat.recipes.recipe import AXES, Recipe
 from qhat.system.errors import UsageError
 
 KINDS = [(axis, kind) for axis, kinds in AXES.items() for kind in kinds]
@@ -189,7 +189,7 @@ NO_RECIPES = [None, [], "dqn", 3]
 READ_EACH = """
 import json, sys
 from qhat.axes.axis import from_json
-from qhat.recipe import AXES, Recipe
+from qhat.recipes.recipe import AXES, Recipe
 from qhat.system.errors import UsageError
 
 def read(kind, data):

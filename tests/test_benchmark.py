@@ -19,8 +19,8 @@ from qhat.benchmark.results import Row, Summary, moved_down, read_rows, summary,
 from qhat.benchmark.suites import SOURCES, SUITES, Published, Suite, Task, suite_of
 from qhat.cli import benchmark as command
 from qhat.environments.catalogue import find
-from qhat.presets import GAMES, PRESETS
-from qhat.recipe import Recipe
+from qhat.recipes.presets import GAMES, PRESETS
+from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError, ranges
 
 TINY = Recipe(hidden=(8,), learning_starts=50)
@@ -293,7 +293,7 @@ RUN = """
 import sys
 from qhat.benchmark import suites
 from qhat.cli.main import main
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 short = {"recipe": Recipe(hidden=(8,), learning_starts=50), "steps": 400, "eval_every": 200,
          "eval_episodes": 2}
 tasks = (suites.Task("CartPole-v1", 2, short), suites.Task("Acrobot-v1", 2, short))

@@ -18,7 +18,7 @@ from qhat.axes.actions import Actions
 from qhat.axes.merge import Dueling
 from qhat.evaluation import play_reference
 from qhat.learner import Learner
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.replay.ring import Transition
 from qhat.system.errors import UsageError
 from qhat.training import checkpoint

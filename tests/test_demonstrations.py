@@ -21,12 +21,12 @@ from qhat import recipes
 from qhat.agent import Agent
 from qhat.axes.actions import Actions
 from qhat.axes.sampler import Prioritised
-from qhat.config import TrainConfig
 from qhat.demonstrations.reading import Demonstrations, joined, read
 from qhat.environments.base import Spec
 from qhat.environments.user_envs import spec_of
 from qhat.environments.wrappers import RewardScale
 from qhat.experiment import train
+from qhat.recipes.config import TrainConfig
 from qhat.replay.nstep import NOTHING
 from qhat.run import Run
 from qhat.system.errors import UsageError

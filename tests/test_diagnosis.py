@@ -26,8 +26,8 @@ from qhat.diagnosis import Record, comparable, diagnose, effective_share, horizo
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.wrappers import RewardClip, RewardScale
 from qhat.learner import Learner
-from qhat.recipe import Recipe
 from qhat.recipes import get
+from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
 from qhat.training import checkpoint
 

@@ -18,13 +18,13 @@ from jax.experimental import io_callback
 
 from qhat import recipes
 from qhat.axes.explore import EpsilonGreedy
-from qhat.config import TrainConfig
 from qhat.environments import catalogue
 from qhat.environments.catalogue import find
 from qhat.environments.envpool.compiled import EnvPoolEnvironment
 from qhat.environments.make import make
 from qhat.environments.spaces import Observations, episode_seeds
 from qhat.experiment import Interrupted, train
+from qhat.recipes.config import TrainConfig
 from qhat.run import evaluate
 from qhat.system.errors import UsageError
 from qhat.training.compiler import held

@@ -17,7 +17,7 @@ from scipy import stats
 from qhat.axes.actions import MOST, Actions
 from qhat.axes.explore import EpsilonGreedy
 from qhat.environments.base import Timestep
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
 from qhat.training.iteration import Program
 from qhat.training.state import Clock

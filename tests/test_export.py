@@ -24,11 +24,11 @@ import qhat
 from full import FULL
 from qhat import recipes, runtime
 from qhat.axes.actions import Actions
-from qhat.config import TrainConfig
 from qhat.environments.wrappers import ActionRepeat, FrameStack
 from qhat.exporting import about, graph
 from qhat.exporting.export import Export
-from qhat.recipe import Recipe
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.recipe import Recipe
 from qhat.run import Run
 from qhat.system.errors import QhatError, UsageError
 

@@ -25,7 +25,7 @@ from qhat.exporting import graph
 from qhat.exporting.network import Exported, read_network
 from qhat.exporting.parity import NEAR_TIE, TOLERANCE, Agreement, near_ties
 from qhat.learner import Learner
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
 from test_extension import LogCosh
 

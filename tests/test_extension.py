@@ -20,7 +20,7 @@ from qhat.axes.heads import Head
 from qhat.axes.heads.base import take
 from qhat.axes.target import Soft
 from qhat.axes.torso import MLP
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.run import Run
 from qhat.system.errors import UsageError
 from qhat.training.iteration import Program

@@ -32,10 +32,10 @@ import faults
 import qhat
 from full import FULL
 from qhat import recipes
-from qhat.config import TrainConfig
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.restarts import Restarts
 from qhat.environments.host import HostStep
+from qhat.recipes.config import TrainConfig
 from qhat.replay.nstep import NOTHING, TERMINATED, TRUNCATED
 from qhat.replay.ring import Ring, Transition, look_up, view
 from qhat.run import Run

@@ -16,12 +16,12 @@ import pytest
 
 import qhat
 from qhat.benchmark.suites import suite_of
-from qhat.config import TrainConfig
 from qhat.diagnosis import Diagnosis
 from qhat.environments.wrappers import RewardScale
-from qhat.presets import PRESETS
-from qhat.recipe import Recipe
 from qhat.recipes import RECIPES
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.presets import PRESETS
+from qhat.recipes.recipe import Recipe
 from qhat.report import curves, reading
 from qhat.report.advice import again
 from qhat.report.findings import FINE, NOTE, UNKNOWN, WARNING, findings

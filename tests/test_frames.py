@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from qhat.axes.actions import Actions
 from qhat.axes.sampler import Prioritised, Sampler, Uniform
 from qhat.environments.base import Timestep
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.replay import ring as replay
 from qhat.replay.nstep import NOTHING
 from qhat.system.errors import UsageError

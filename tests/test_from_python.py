@@ -20,10 +20,10 @@ from qhat.cli import export as export_command
 from qhat.cli import play as play_command
 from qhat.cli import train as train_command
 from qhat.comparison.reading import read_entrants
-from qhat.config import TrainConfig
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.contract import look, require_contract
 from qhat.environments.gymnasium.successors import Rows, replaced
+from qhat.recipes.config import TrainConfig
 from qhat.report.measure import measure
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import UsageError

@@ -25,10 +25,10 @@ from hostile import NAN, rehashed
 from qhat import recipes
 from qhat.arguments import read_saved
 from qhat.axes.actions import Actions
-from qhat.config import TrainConfig
 from qhat.demonstrations.reading import read
 from qhat.environments.base import Spec
 from qhat.learner import Learner
+from qhat.recipes.config import TrainConfig
 from qhat.run import Run, spec_to_json
 from qhat.runs.folder import RunFolder
 from qhat.runs.saving import save

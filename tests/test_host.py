@@ -19,10 +19,10 @@ from gymnasium.vector import AutoresetMode
 
 from qhat import recipes
 from qhat.axes.explore import EpsilonGreedy
-from qhat.config import TrainConfig
 from qhat.environments.catalogue import find
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.experiment import Interrupted, train
+from qhat.recipes.config import TrainConfig
 from qhat.replay.nstep import NOTHING, TERMINATED, TRUNCATED
 from qhat.run import evaluate
 from qhat.system.errors import QhatError, UsageError

@@ -26,12 +26,12 @@ from gymnasium.spaces import Box, Dict, Discrete
 from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.axes.masks import read_mask
-from qhat.config import TrainConfig
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.repeat import Repeat
 from qhat.environments.make import make
 from qhat.environments.wrappers import ActionRepeat
 from qhat.experiment import Interrupted, train
+from qhat.recipes.config import TrainConfig
 from qhat.system.errors import QhatError
 from qhat.training.host import HostLoop
 from qhat.training.iteration import Program

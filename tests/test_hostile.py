@@ -29,7 +29,7 @@ from qhat.agent import Agent
 from qhat.cli import progress
 from qhat.cli import train as train_command
 from qhat.cli.main import main
-from qhat.config import TrainConfig
+from qhat.recipes.config import TrainConfig
 from qhat.run import Run
 from qhat.system.errors import UsageError
 

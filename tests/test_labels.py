@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 import qhat
 from qhat import recipes
 from qhat.axes.explore import EpsilonGreedy
-from qhat.config import TrainConfig
-from qhat.labels import base_of, folder_of, label_of, label_of_run
-from qhat.presets import PRESETS, Preset, PresetFile
-from qhat.recipe import Recipe
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.labels import base_of, folder_of, label_of, label_of_run
+from qhat.recipes.presets import PRESETS, Preset, PresetFile
+from qhat.recipes.recipe import Recipe
 from qhat.stage import configured
 from qhat.system.errors import UsageError
 

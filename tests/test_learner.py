@@ -27,7 +27,7 @@ from qhat.axes.merge import Dueling, Plain
 from qhat.axes.policy import Double, Greedy
 from qhat.axes.target import Hard, Soft
 from qhat.learner import Learner, LearnerState
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.replay.ring import Transition
 
 with warnings.catch_warnings():

@@ -21,7 +21,7 @@ from qhat.axes.policy import Double, Greedy, Policy, Softmax
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.evaluation import play_compiled
 from qhat.learner import Learner
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.replay.ring import Transition
 from qhat.system.errors import UsageError
 from qhat.training.iteration import Program

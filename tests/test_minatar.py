@@ -16,12 +16,12 @@ import pytest
 from minatar import Environment as Reference
 
 from full import FULL
-from qhat.config import TrainConfig
 from qhat.environments import reference
 from qhat.environments.make import make
 from qhat.evaluation import play_reference
 from qhat.experiment import train
-from qhat.recipe import Recipe
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.recipe import Recipe
 from qhat.run import Run
 from qhat.system.errors import UsageError
 from qhat.training.iteration import Program

@@ -25,8 +25,8 @@ from qhat import evaluation, recipes
 from qhat.cli import parsing
 from qhat.cli.numbers import plain
 from qhat.cli.train import Train
-from qhat.config import TrainConfig
 from qhat.environments.scene import gymnasium_scene
+from qhat.recipes.config import TrainConfig
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import UsageError
 

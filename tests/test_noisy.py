@@ -18,7 +18,7 @@ from qhat.axes.merge import Dueling
 from qhat.environments.make import make
 from qhat.evaluation import play_compiled, play_reference
 from qhat.learner import LOOKS, Learner
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
 
 RECIPE = Recipe(dense=Noisy(), merge=Dueling(), hidden=(6, 6), explore=NoExploration())

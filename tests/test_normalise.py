@@ -18,11 +18,11 @@ from probes import KINDS, Probes, expected_q
 from qhat import Agent, recipes
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.target import Soft
-from qhat.config import TrainConfig
 from qhat.environments.base import Timestep
 from qhat.environments.make import make_any
 from qhat.experiment import Interrupted, train
 from qhat.learner import STATISTICS
+from qhat.recipes.config import TrainConfig
 from qhat.replay.moments import LIMIT, Moments
 from qhat.system.errors import UsageError
 from qhat.training.host import HostLoop

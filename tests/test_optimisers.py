@@ -13,7 +13,7 @@ import pytest
 
 from qhat.axes.optimiser import Adam, Optimiser, RMSProp
 from qhat.cli.numbers import plain
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import UsageError
 from qhat.tuning.study import Study

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from qhat.config import TrainConfig
 from qhat.environments.catalogue import find
-from qhat.presets import PRESETS, preset_of
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.presets import PRESETS, preset_of
 
 
 @pytest.mark.parametrize("name", PRESETS)

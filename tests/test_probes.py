@@ -16,8 +16,8 @@ from qhat.axes.bonus import Munchausen
 from qhat.axes.dense import Noisy
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.target import Hard, Soft
-from qhat.recipe import AXES
 from qhat.recipes import DEFAULT, RECIPES
+from qhat.recipes.recipe import AXES
 from qhat.training.iteration import Program
 from qhat.training.loop import Loop
 

@@ -11,10 +11,10 @@ import pytest
 from qhat import recipes
 from qhat.cli import checkup, doctor
 from qhat.cli.proposals import proposed, with_words
-from qhat.config import TrainConfig
 from qhat.environments import catalogue
 from qhat.environments.gymnasium.probe import GAMMA, Findings, share_of_others
 from qhat.environments.wrappers import RewardClip, RewardScale
+from qhat.recipes.config import TrainConfig
 from qhat.system.errors import UsageError
 
 RECIPE, STEPS, GIB = recipes.get(recipes.DEFAULT), TrainConfig.steps, 2**30

@@ -26,7 +26,7 @@ import qhat
 from everything import everything
 from full import FULL
 from qhat import recipes
-from qhat.config import TrainConfig
+from qhat.recipes.config import TrainConfig
 from qhat.run import Run
 from qhat.runs import saving
 from qhat.runs.folder import RunFolder

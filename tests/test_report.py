@@ -22,8 +22,8 @@ import qhat
 from browser import Browser
 from qhat.cli import report
 from qhat.cli.main import COMMANDS
-from qhat.config import TrainConfig
-from qhat.labels import label_of
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.labels import label_of
 from qhat.report.findings import FINE, NOTE, UNKNOWN, WARNING, Finding, findings
 from qhat.report.html import command, document, tag
 from qhat.report.measure import Measured, measure

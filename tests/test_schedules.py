@@ -14,10 +14,10 @@ from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.sampler import Prioritised
-from qhat.config import TrainConfig
 from qhat.learner import Learner
-from qhat.recipe import Recipe
-from qhat.schedules import schedules
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.recipe import Recipe
+from qhat.recipes.schedule_text import schedules
 
 RECIPE = dataclasses.replace(
     recipes.get("per_dqn"), explore=EpsilonGreedy(1.0, 0.1, 10_000), sampler=Prioritised(steps=50_000),

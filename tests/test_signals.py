@@ -19,8 +19,8 @@ import pytest
 from everything import everything
 from qhat import recipes
 from qhat.axes.torso import MLP
-from qhat.config import TrainConfig
 from qhat.experiment import Interrupted, train
+from qhat.recipes.config import TrainConfig
 from qhat.run import Run
 from qhat.training.pace import SECONDS, Pace
 

@@ -19,7 +19,7 @@ from qhat.axes.merge import Dueling
 from qhat.axes.target import Hard
 from qhat.doubling import double
 from qhat.learner import Learner, LearnerState
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.replay.ring import Transition
 
 BATCH = 8

@@ -15,9 +15,9 @@ import pytest
 
 import qhat
 from qhat import tracking
-from qhat.config import TrainConfig
 from qhat.experiment import Interrupted, train
-from qhat.recipe import Recipe
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.recipe import Recipe
 from qhat.runs.progress import Progress
 from qhat.system.errors import UsageError
 

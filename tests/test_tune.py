@@ -18,11 +18,11 @@ from qhat.benchmark.results import summary
 from qhat.benchmark.suites import SUITES
 from qhat.cli import tune as command
 from qhat.cli.train import _read
-from qhat.config import TrainConfig
 from qhat.experiment import Interrupted
-from qhat.presets import PRESETS, Preset, PresetFile, read_preset
-from qhat.recipe import Recipe
 from qhat.recipes import RECIPES
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.presets import PRESETS, Preset, PresetFile, read_preset
+from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
 from qhat.tuning import final
 from qhat.tuning.search import Search, best_of
@@ -234,7 +234,7 @@ def test_training_takes_a_preset_file_and_every_flag_overrides_it(tmp_path: Path
     code = (
         "import sys; from qhat.cli.train import _read; told = _read(sys.argv[1:]);"
         "print(told.steps, told.eval_every, told.recipe.n_step, told.recipe.gamma, *told.env_kwargs);"
-        "from qhat.labels import label_of; assert told.recipe_name == label_of(told.recipe)"
+        "from qhat.recipes.labels import label_of; assert told.recipe_name == label_of(told.recipe)"
     )
     words = ["CartPole-v1", "--preset", str(path), "--steps", "7", "--n-step", "4"]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)

@@ -19,8 +19,8 @@ import pytest
 
 import qhat
 from full import FULL
-from qhat.config import TrainConfig
 from qhat.environments.scene import as_picture
+from qhat.recipes.config import TrainConfig
 from qhat.system.errors import QhatError, UsageError
 
 RECIPE = replace(qhat.recipes.get("dqn"), hidden=(8,), num_envs=2, replay_ratio=0.5, replay_capacity=600)

@@ -23,7 +23,6 @@ from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.axes.axis import from_json, parse, spell, to_json
 from qhat.axes.explore import EpsilonGreedy
-from qhat.config import TrainConfig
 from qhat.environments import options
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import find
@@ -42,6 +41,7 @@ from qhat.environments.wrappers import (
     validate,
 )
 from qhat.experiment import Interrupted, train
+from qhat.recipes.config import TrainConfig
 from qhat.replay.nstep import CONTINUES, NOTHING
 from qhat.run import Run, evaluate
 from qhat.system.errors import UsageError

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from qhat import recipes
     from qhat.agent import Agent
     from qhat.comparison.comparing import compare
-    from qhat.config import TrainConfig
     from qhat.experiment import train
     from qhat.exporting.export import export
-    from qhat.recipe import Recipe
+    from qhat.recipes.config import TrainConfig
+    from qhat.recipes.recipe import Recipe
     from qhat.report.video import play
     from qhat.run import Run, evaluate
     from qhat.system.errors import QhatError, UsageError
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "Agent": "qhat.agent",
     "QhatError": "qhat.system.errors",
-    "Recipe": "qhat.recipe",
+    "Recipe": "qhat.recipes.recipe",
     "Run": "qhat.run",
-    "TrainConfig": "qhat.config",
+    "TrainConfig": "qhat.recipes.config",
     "UsageError": "qhat.system.errors",
     "compare": "qhat.comparison.comparing",
     "evaluate": "qhat.run",

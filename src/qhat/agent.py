@@ -27,7 +27,7 @@ from qhat.arguments import (
     require_applied,
 )
 from qhat.notices import Notices
-from qhat.recipe import HORIZON, Recipe
+from qhat.recipes.recipe import HORIZON, Recipe
 from qhat.replay import linked
 from qhat.replay.links import Rows
 from qhat.saved_agent import read_open, read_seed, rest

@@ -14,7 +14,7 @@ from qhat.axes.actions import BINS, Actions
 from qhat.axes.axis import AxisValue
 from qhat.axes.masks import read_mask
 from qhat.environments.observations import Observations, read_layout, read_space
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.system.errors import QhatError, UsageError, near_miss, require
 from qhat.system.files import brief
 

@@ -16,13 +16,13 @@ import numpy as np
 from jaxtyping import Array
 
 from qhat.axes.axis import from_json, spell
-from qhat.config import TrainConfig
 from qhat.demonstrations.reading import joined, read
 from qhat.environments.base import Spec, laid_out
 from qhat.environments.catalogue import is_from_python, marked, require_made_by_id
 from qhat.environments.user_envs import from_python
-from qhat.labels import SPAN, base_of, folder_of, label_of_run, spans_of
-from qhat.recipe import AXES
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.labels import SPAN, base_of, folder_of, label_of_run, spans_of
+from qhat.recipes.recipe import AXES
 from qhat.run import load_best, spec_from_json, spec_to_json
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.lock import sole

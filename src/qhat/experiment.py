@@ -17,11 +17,11 @@ import numpy as np
 
 from qhat.axes.axis import spell
 from qhat.beginning import begin, horizon_of, kept, spec_of_run, step_reached
-from qhat.config import TrainConfig
 from qhat.environments.host import HostEnvironment
 from qhat.environments.user_envs import Own, name_of
 from qhat.evaluation import Cut, Judge, Telling, cut_of, player_of
 from qhat.learner import Metrics
+from qhat.recipes.config import TrainConfig
 from qhat.run import Run, program_of
 from qhat.runs.card import card
 from qhat.runs.failure import attempt, stop

@@ -21,7 +21,7 @@ from qhat.axes.policy import mask_illegal, nearly_greedy
 from qhat.doubling import doubled_if
 from qhat.environments.observations import Observations
 from qhat.networks.network import Network
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.replay.moments import Moments
 from qhat.replay.ring import Transition
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from qhat.environments.reward_scale import reward_scale_advice
 from qhat.learner import Metrics
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.replay.nstep import CONTINUES, NOTHING
 from qhat.replay.ring import Ring
 

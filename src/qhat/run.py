@@ -27,7 +27,7 @@ from qhat.environments.user_envs import Own, judge_of, spec_of
 from qhat.environments.wrappers import Wrapper
 from qhat.evaluation import Telling, play_compiled, play_hosted, play_seeds
 from qhat.policy import Policy
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.runs.folder import RunFolder
 from qhat.runs.manifest import read_about
 from qhat.statistics import Score

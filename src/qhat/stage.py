@@ -11,7 +11,6 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import VectorEnv
 
-from qhat.config import TrainConfig
 from qhat.environments import limits
 from qhat.environments.base import Environment, Spec
 from qhat.environments.catalogue import find, is_from_python
@@ -21,7 +20,8 @@ from qhat.environments.make import make_any
 from qhat.environments.reference import make_reference, reference_builder
 from qhat.environments.user_envs import Own, adopt, from_python, judge_of, name_of, spec_of
 from qhat.evaluation import LONGEST_EPISODE, Judge
-from qhat.labels import chosen
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.labels import chosen
 from qhat.system.errors import near_miss, require
 from qhat.system.files import brief
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from qhat.config import TrainConfig
+from qhat.recipes.config import TrainConfig
 from qhat.runs.folder import write_text
 from qhat.system.errors import UsageError, near_miss, require
 from qhat.system.files import read_json

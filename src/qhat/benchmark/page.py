@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from qhat.benchmark.results import WHICH, Row, Summary, summary
 from qhat.benchmark.suites import SEEN, SOURCES, Published, Suite, Task
-from qhat.presets import TUNING_SEEDS
+from qhat.recipes.presets import TUNING_SEEDS
 from qhat.system.errors import ranges
 
 REPORTING = range(1_000)

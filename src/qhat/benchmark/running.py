@@ -17,8 +17,8 @@ from typing import Any
 
 from qhat.benchmark.results import WHICH, Row
 from qhat.benchmark.suites import Task
-from qhat.config import TrainConfig
 from qhat.experiment import Interrupted, train
+from qhat.recipes.config import TrainConfig
 from qhat.run import Run, program_of
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.lock import sole

@@ -14,10 +14,10 @@ from qhat.axes.heads import Expected
 from qhat.axes.optimiser import RMSProp
 from qhat.axes.policy import Double
 from qhat.axes.target import Hard
-from qhat.config import TrainConfig
-from qhat.presets import GAMES, minatar
-from qhat.presets import SEEN_SEEDS as SEEN
-from qhat.recipe import Recipe
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.presets import GAMES, minatar
+from qhat.recipes.presets import SEEN_SEEDS as SEEN
+from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError, near_miss
 
 Number = int | float

@@ -20,7 +20,6 @@ from qhat import recipes
 from qhat._version import __version__
 from qhat.axes.actions import BINS
 from qhat.cli.proposals import Proposal, proposed
-from qhat.config import TrainConfig
 from qhat.environments.base import Environment, Spec, laid_out
 from qhat.environments.catalogue import Entry, find
 from qhat.environments.extras import EXTRAS, installed
@@ -32,7 +31,8 @@ from qhat.environments.make import make, make_any
 from qhat.environments.observations import Observations
 from qhat.environments.reward_scale import largest_return
 from qhat.environments.wrappers import RewardScale, Wrapper, of_rewards
-from qhat.presets import preset_of
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.presets import preset_of
 from qhat.system import devices
 from qhat.system.host_memory import nbytes
 from qhat.training.iteration import Program

@@ -14,10 +14,10 @@ import tyro
 from qhat.axes.actions import BINS
 from qhat.axes.axis import parse, spell
 from qhat.cli.parsing import read, values_of
-from qhat.config import OPTIONS, TrainConfig
 from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
 from qhat.environments.wrappers import Wrapper
+from qhat.recipes.config import OPTIONS, TrainConfig
 from qhat.system.errors import require
 
 if TYPE_CHECKING:

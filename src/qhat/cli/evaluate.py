@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import tyro
 
 from qhat.cli.parsing import read, values_of
-from qhat.config import OPTIONS
 from qhat.environments import options
 from qhat.environments.catalogue import find, require_made_by_id
+from qhat.recipes.config import OPTIONS
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import require
 

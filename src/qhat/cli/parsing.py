@@ -11,7 +11,7 @@ import tyro
 from qhat.axes.axis import AxisValue, parse, spell
 from qhat.cli.numbers import plain
 from qhat.environments.wrappers import WRAPPERS
-from qhat.recipe import AXES
+from qhat.recipes.recipe import AXES
 from qhat.system.errors import UsageError
 
 T = TypeVar("T")

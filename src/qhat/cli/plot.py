@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from qhat.cli.parsing import read
-from qhat.labels import label_of_run
+from qhat.recipes.labels import label_of_run
 from qhat.report.plot import plot_progress, require_format
 from qhat.runs.curves import read_clock, read_run
 from qhat.runs.folder import RunFolder

@@ -14,13 +14,13 @@ from rich.table import Table
 
 from qhat.cli.train import _Stop
 from qhat.cli.warned import Warned
-from qhat.config import TrainConfig
 from qhat.environments.catalogue import Entry
-from qhat.labels import base_of, label_of_run
-from qhat.presets import NAME as PRESET
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.labels import base_of, label_of_run
+from qhat.recipes.presets import NAME as PRESET
+from qhat.recipes.schedule_text import FIXED, schedules
 from qhat.report.reading import CLIPPED
 from qhat.runs.folder import RunFolder
-from qhat.schedules import FIXED, schedules
 
 WIDE = 110
 """Columns of a terminal in which everything fits in a line."""

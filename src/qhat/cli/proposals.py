@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from qhat.environments.gymnasium.probe import Findings
 from qhat.environments.reward_scale import LARGEST, SMALLEST, reward_factor
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 
 EPISODES = 200
 """Episodes that a run should have at least."""

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import tyro
 
 from qhat.cli.parsing import read
-from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT, RECIPES
+from qhat.recipes.recipe import Recipe
 
 SHOWN = ("head", "policy", "bonus", "merge", "dense", "sampler", "optimiser")
 

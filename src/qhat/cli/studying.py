@@ -13,8 +13,8 @@ from rich.console import Console
 
 from qhat.axes.axis import to_json
 from qhat.cli.train import _Stop
-from qhat.config import TrainConfig
 from qhat.experiment import Interrupted
+from qhat.recipes.config import TrainConfig
 from qhat.runs.lock import sole
 from qhat.runs.progress import Progress
 from qhat.system import devices

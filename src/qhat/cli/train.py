@@ -19,14 +19,14 @@ import tyro
 from qhat import recipes
 from qhat.axes.axis import parse
 from qhat.cli.parsing import read, value_of, values_of
-from qhat.config import TrainConfig
 from qhat.demonstrations.sources import require_readable
 from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
-from qhat.labels import base_of, recipe_of, require_label
-from qhat.presets import NAME as PRESET
-from qhat.presets import preset_of, read_preset
-from qhat.recipe import AXES, Recipe
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.labels import base_of, recipe_of, require_label
+from qhat.recipes.presets import NAME as PRESET
+from qhat.recipes.presets import preset_of, read_preset
+from qhat.recipes.recipe import AXES, Recipe
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import blaming, require
 from qhat.tracking import trackers_of

@@ -13,13 +13,13 @@ from typing import Annotated, Any
 import tyro
 
 from qhat.cli.parsing import read, values_of
-from qhat.config import OPTIONS, TrainConfig
 from qhat.environments import options
 from qhat.environments.catalogue import find
 from qhat.environments.extras import installed
 from qhat.environments.wrappers import Wrapper
-from qhat.labels import folder_of
 from qhat.recipes import get
+from qhat.recipes.config import OPTIONS, TrainConfig
+from qhat.recipes.labels import folder_of
 from qhat.system.errors import UsageError, require
 from qhat.tuning.space import space_of
 

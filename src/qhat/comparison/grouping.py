@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from qhat.comparison.reading import Entrant
 from qhat.environments.scales import SCALES
-from qhat.labels import base_of
-from qhat.presets import TUNING_SEEDS, chosen_on
+from qhat.recipes.labels import base_of
+from qhat.recipes.presets import TUNING_SEEDS, chosen_on
 from qhat.system.errors import ranges, require
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qhat.axes.axis import spell
-from qhat.config import COPIES
 from qhat.environments.options import check, write_words
 from qhat.environments.wrappers import listed
-from qhat.labels import label_of_run, require_label, value_of
+from qhat.recipes.config import COPIES
+from qhat.recipes.labels import label_of_run, require_label, value_of
 from qhat.runs.curves import Clock, Evaluations, read_clock, read_evaluations
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import UsageError, blaming, require

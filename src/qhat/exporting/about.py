@@ -19,7 +19,7 @@ from qhat.exporting import parity
 from qhat.exporting.meaning import MOST_NAMES, Meaning, meaning_of
 from qhat.exporting.network import Exported, Op
 from qhat.exporting.rollout import builder_of
-from qhat.labels import label_of_run
+from qhat.recipes.labels import label_of_run
 from qhat.run import Run
 from qhat.system.errors import UsageError
 

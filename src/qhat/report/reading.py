@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from qhat.environments.observations import read_layout
-from qhat.labels import base_of, label_of_run, recipe_of, spans_of
-from qhat.recipe import HORIZON, Recipe
+from qhat.recipes.labels import base_of, label_of_run, recipe_of, spans_of
+from qhat.recipes.recipe import HORIZON, Recipe
 from qhat.report.plot import Evaluations
 from qhat.runs.folder import EVALUATIONS, METRICS, RunFolder
 from qhat.system.errors import UsageError

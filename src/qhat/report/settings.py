@@ -9,7 +9,7 @@ from typing import Any
 
 from qhat.axes.axis import AxisValue, spell
 from qhat.environments.options import write_words
-from qhat.presets import NAME as PRESET
+from qhat.recipes.presets import NAME as PRESET
 from qhat.report.advice import on
 from qhat.report.findings import WARNING, Finding
 from qhat.report.html import Html, command, details, join, table, tag

@@ -11,15 +11,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from qhat.axes.axis import AxisValue, spell
-from qhat.config import TrainConfig
 from qhat.environments import wrappers
 from qhat.environments.catalogue import is_from_python
 from qhat.environments.options import write_words
 from qhat.environments.wrappers import Wrapper
-from qhat.presets import NAME as PRESET
-from qhat.presets import preset_of
-from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT, get
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.presets import NAME as PRESET
+from qhat.recipes.presets import preset_of
+from qhat.recipes.recipe import Recipe
 from qhat.report.reading import Facts
 from qhat.system.errors import UsageError
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qhat.config import TrainConfig
 from qhat.environments.catalogue import is_from_python
-from qhat.schedules import FIXED, schedules
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.schedule_text import FIXED, schedules
 
 NEW_EPISODES = (
     "Resuming begins new episodes: those of this environment cannot be saved. Which ones follows from the"

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from qhat.config import TrainConfig
+from qhat.recipes.config import TrainConfig
 from qhat.replay.nstep import NOTHING as NO_START
 from qhat.system.errors import QhatError, require
 from qhat.training import guard as guards

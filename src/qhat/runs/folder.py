@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from qhat.environments.catalogue import is_from_python, marked
-from qhat.recipe import upgraded
+from qhat.recipes.recipe import upgraded
 from qhat.system import devices
 from qhat.system.errors import QhatError, UsageError, near_miss, require
 from qhat.system.files import brief, open_plain, read_json, read_text, require_plain_tree

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 from qhat.environments.reward_scale import reward_scale_advice
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.replay.nstep import CONTINUES, NOTHING
 from qhat.training.state import TrainState
 

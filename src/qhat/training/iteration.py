@@ -14,7 +14,7 @@ from qhat.environments.base import Timestep
 from qhat.environments.observations import Observations, read_one, write_observation
 from qhat.environments.wrappers import RewardWrapper
 from qhat.learner import STATISTICS, Learner, LearnerState, Metrics
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.replay import ring as replay
 from qhat.replay.frames import require_frames
 from qhat.system.errors import require

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 
 SECONDS = 1.0
 """What a piece of a call may take, so that a signal is heard soon in the slowest of networks."""

@@ -10,9 +10,9 @@ from typing import Any
 from qhat.benchmark import running
 from qhat.benchmark.results import Summary, ranges, summary
 from qhat.benchmark.suites import Task
-from qhat.config import TrainConfig
-from qhat.presets import Preset, PresetFile
-from qhat.recipe import Recipe
+from qhat.recipes.config import TrainConfig
+from qhat.recipes.presets import Preset, PresetFile
+from qhat.recipes.recipe import Recipe
 from qhat.runs.folder import write_text
 from qhat.runs.progress import Progress
 from qhat.tuning.space import Dimension, applied

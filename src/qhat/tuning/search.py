@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from qhat.config import TrainConfig
 from qhat.experiment import Interrupted, train
+from qhat.recipes.config import TrainConfig
 from qhat.runs.progress import Progress
 from qhat.system.errors import QhatError, UsageError
 from qhat.tuning.space import Dimension, applied

@@ -12,7 +12,7 @@ from typing import Any
 from qhat.axes.axis import parse
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.target import TARGETS
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError, near_miss, require
 from qhat.system.files import brief
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qhat.recipe import Recipe, upgraded
+from qhat.recipes.recipe import Recipe, upgraded
 from qhat.runs.folder import write_text
 from qhat.system.errors import QhatError, UsageError, require
 from qhat.system.files import brief, parse_json, read_json, read_text

@@ -16,7 +16,7 @@ from qhat.axes.optimiser import Adam
 from qhat.axes.policy import Double, Softmax
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard, Soft
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError, near_miss
 
 # What every paper's recipe below has in common: settings of a small control task, the same for all, so

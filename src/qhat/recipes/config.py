@@ -12,10 +12,10 @@ import tyro
 from qhat.axes.axis import to_json
 from qhat.environments import options, wrappers
 from qhat.environments.wrappers import Wrapper
-from qhat.labels import chosen, label_of, recipe_of, require_named
-from qhat.presets import preset_of, read_preset
-from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT
+from qhat.recipes.labels import chosen, label_of, recipe_of, require_named
+from qhat.recipes.presets import preset_of, read_preset
+from qhat.recipes.recipe import Recipe
 from qhat.system.errors import require
 from qhat.system.files import brief
 
@@ -44,7 +44,7 @@ class TrainConfig:
     """Environment id; `qhat envs` lists them."""
     recipe_name: Annotated[str, tyro.conf.arg(name="recipe")] = DEFAULT
     """Algorithm to train (see `qhat recipes`)."""
-    # Alone it chooses the recipe. Beside one it is replaced by the label of that value (qhat.labels).
+    # Alone it chooses the recipe. Beside one it is replaced by the label of that value (see labels.py).
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = BY_NAME
     """The algorithm as a value. A name is taken too; none is the recipe of `recipe_name`."""
     env_kwargs: Annotated[Mapping[str, Any], OPTIONS] = dataclasses.field(default_factory=dict)

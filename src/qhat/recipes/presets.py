@@ -20,8 +20,8 @@ from qhat.axes.target import Hard, Soft
 from qhat.environments import options, wrappers
 from qhat.environments.scales import CONTROL
 from qhat.environments.wrappers import Wrapper
-from qhat.recipe import Recipe
 from qhat.recipes import DEFAULT
+from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError, blaming, require
 from qhat.system.files import brief, read_json
 

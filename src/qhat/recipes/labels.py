@@ -18,10 +18,10 @@ from qhat.axes.axis import AxisValue, from_json, spell, to_json
 from qhat.axes.explore import Explore
 from qhat.axes.torso import Auto
 from qhat.environments.observations import Observations
-from qhat.presets import NAME as PRESET
-from qhat.presets import preset_of
-from qhat.recipe import AXES, Recipe, upgraded
 from qhat.recipes import RECIPES, get
+from qhat.recipes.presets import NAME as PRESET
+from qhat.recipes.presets import preset_of
+from qhat.recipes.recipe import AXES, Recipe, upgraded
 from qhat.system.errors import UsageError, near_miss, require
 from qhat.system.files import brief
 

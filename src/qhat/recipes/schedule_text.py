@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.sampler import Prioritised
-from qhat.recipe import Recipe
+from qhat.recipes.recipe import Recipe
 
 FIXED = "Schedules count environment steps; more --steps does not stretch them."
 
