@@ -86,8 +86,8 @@ def study(row: Row, first: int, seeds: int) -> list[str]:
     """Train one row; return its cells."""
     import jax
 
-    from qhat.training.iteration import Program
-    from qhat.training.loop import Loop
+    from qhat.engine.iteration import Program
+    from qhat.engine.loop import Loop
 
     environment = cartpole(LIMIT if row.limited else 1_000_000)
     spec = environment.spec

@@ -63,10 +63,10 @@ class Runner:
     def __init__(self, recipe: Recipe):
         import jax
 
+        from qhat.engine.iteration import Program
+        from qhat.engine.loop import Loop
         from qhat.environments.catalogue import find
         from qhat.environments.jax.gymnax import GymnaxEnvironment
-        from qhat.training.iteration import Program
-        from qhat.training.loop import Loop
 
         environment = GymnaxEnvironment(find("CartPole-v1"), 1)
         spec = environment.spec

@@ -70,11 +70,11 @@ def measure(variant: str, seeds: int, devices: int, warmup: int, steps: int) -> 
     """Train `seeds` seeds for `warmup` steps each, then time `steps` more of each."""
     import jax
 
+    from qhat.engine.host import HostLoop
+    from qhat.engine.iteration import Program
+    from qhat.engine.loop import Loop
     from qhat.environments.host import HostEnvironment
     from qhat.environments.make import make_any
-    from qhat.training.host import HostLoop
-    from qhat.training.iteration import Program
-    from qhat.training.loop import Loop
 
     recipe, env_id = VARIANTS[variant], ENVIRONMENTS.get(variant, "CartPole-v1")
     environment = make_any(env_id, recipe.num_envs, range(seeds), devices)

@@ -27,8 +27,8 @@ def filled(slots: int) -> tuple[Any, Any, Any]:
 
     from qhat.axes.actions import Actions
     from qhat.axes.sampler import Prioritised
-    from qhat.replay.nstep import CONTINUES
-    from qhat.replay.ring import Ring
+    from qhat.engine.replay.nstep import CONTINUES
+    from qhat.engine.replay.ring import Ring
 
     observation_key, error_key = jax.random.split(jax.random.key(0))
     ring = dataclasses.replace(
@@ -52,7 +52,7 @@ def compiled(sampler: Any, batch: int, what: str) -> Callable[..., Any]:
     import jax
     import jax.numpy as jnp
 
-    from qhat.replay.ring import sample
+    from qhat.engine.replay.ring import sample
 
     @functools.partial(jax.jit, donate_argnums=0)
     def run(state: Any, ring: Any, errors: Any, key: Any, count: Any) -> Any:

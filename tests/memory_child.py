@@ -7,9 +7,9 @@ from pathlib import Path
 
 import qhat
 from qhat import experiment
+from qhat.engine.state import TrainState
 from qhat.runs.progress import Progress
 from qhat.system.host_memory import resident
-from qhat.training.state import TrainState
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ from qhat.arguments import read_outcome
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.heads import Expected
 from qhat.axes.target import Hard
+from qhat.engine.replay import ring as replay
 from qhat.recipes import RECIPES
-from qhat.replay import ring as replay
 from qhat.system.errors import QhatError, UsageError
 from qhat.training import checkpoint
 

@@ -24,10 +24,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("environments",),
     ("recipes",),
     ("demonstrations",),
-    (
-        "doubling",
-        "learner",
-    ),
+    ("engine",),
     (
         "diagnosis",
         "evaluation",
@@ -65,7 +62,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("__init__",),
 )
-MOVING: frozenset[str] = frozenset({"networks", "replay", "training"})
+MOVING: frozenset[str] = frozenset({"networks", "training"})
 """Folders whose files go to several rooms; not ranked until the last of them has gone."""
 RANK = {name: rank for rank, level in enumerate(LEVELS) for name in level}
 LONGEST = 350

@@ -16,6 +16,10 @@ import pytest
 
 from qhat import recipes
 from qhat.axes.explore import EpsilonGreedy
+from qhat.engine.host import HostLoop
+from qhat.engine.iteration import Program
+from qhat.engine.loop import Loop
+from qhat.engine.replay import ring as replay
 from qhat.environments.base import Environment, Timestep
 from qhat.environments.catalogue import find
 from qhat.environments.envpool import atari
@@ -26,13 +30,9 @@ from qhat.environments.spaces import episode_seeds
 from qhat.evaluation import play_compiled, play_hosted
 from qhat.experiment import train
 from qhat.recipes.config import TrainConfig
-from qhat.replay import ring as replay
 from qhat.run import evaluate
 from qhat.system.errors import UsageError
 from qhat.system.host_memory import nbytes
-from qhat.training.host import HostLoop
-from qhat.training.iteration import Program
-from qhat.training.loop import Loop
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered by casting")
 SEEDS, ENVS = (3, 8), 2

@@ -24,13 +24,13 @@ from qhat.axes.actions import Actions
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.heads import Categorical, Expected, Quantile
 from qhat.axes.joints import Each, Together
+from qhat.engine.learner import Learner
 from qhat.environments.catalogue import find
 from qhat.environments.envpool.hosted import make_pool
 from qhat.environments.make import make, make_any
 from qhat.environments.user_envs import adopt
 from qhat.environments.wrappers import BoundActions
 from qhat.experiment import train
-from qhat.learner import Learner
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
 from qhat.run import Run, evaluate, spec_from_json, spec_to_json

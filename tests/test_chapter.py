@@ -16,10 +16,10 @@ from qhat import recipes
 from qhat.agent import Agent
 from qhat.axes.actions import Actions
 from qhat.axes.merge import Dueling
+from qhat.engine.learner import Learner
+from qhat.engine.replay.ring import Transition
 from qhat.evaluation import play_reference
-from qhat.learner import Learner
 from qhat.recipes.recipe import Recipe
-from qhat.replay.ring import Transition
 from qhat.system.errors import UsageError
 from qhat.training import checkpoint
 

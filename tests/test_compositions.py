@@ -15,8 +15,8 @@ import pytest
 
 from compositions import AXES, Cell, cell, covering, product
 from full import FULL
-from qhat.replay import ring as replay
-from qhat.training.iteration import Program
+from qhat.engine.iteration import Program
+from qhat.engine.replay import ring as replay
 
 ROWS = covering(3 if FULL else 2)
 STEPS = 48

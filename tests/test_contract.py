@@ -19,13 +19,13 @@ from qhat import recipes
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.sampler import Prioritised, Sampler, Uniform
 from qhat.axes.target import Soft
+from qhat.engine.host import HostLoop
+from qhat.engine.iteration import Program
+from qhat.engine.loop import Loop
+from qhat.engine.replay import ring as replay
+from qhat.engine.replay.nstep import NOTHING
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.spaces import episode_seeds
-from qhat.replay import ring as replay
-from qhat.replay.nstep import NOTHING
-from qhat.training.host import HostLoop
-from qhat.training.iteration import Program
-from qhat.training.loop import Loop
 from scripted import Circle, ScriptedCompiled, ScriptedCopy, ScriptedGym, fate
 
 GAMMA = 0.9

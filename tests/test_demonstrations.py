@@ -22,17 +22,17 @@ from qhat.agent import Agent
 from qhat.axes.actions import Actions
 from qhat.axes.sampler import Prioritised
 from qhat.demonstrations.reading import Demonstrations, joined, read
+from qhat.engine.iteration import Program
+from qhat.engine.prefill import prefill
+from qhat.engine.replay.nstep import NOTHING
+from qhat.engine.state import Clock, TrainState
 from qhat.environments.base import Spec
 from qhat.environments.user_envs import spec_of
 from qhat.environments.wrappers import RewardScale
 from qhat.experiment import train
 from qhat.recipes.config import TrainConfig
-from qhat.replay.nstep import NOTHING
 from qhat.run import Run
 from qhat.system.errors import UsageError
-from qhat.training.iteration import Program
-from qhat.training.prefill import prefill
-from qhat.training.state import Clock, TrainState
 
 TINY = dataclasses.replace(
     recipes.get("qhat"), hidden=(16,), num_envs=1, replay_capacity=2_000, n_step=3, learning_starts=32,

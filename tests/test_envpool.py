@@ -18,6 +18,7 @@ from jax.experimental import io_callback
 
 from qhat import recipes
 from qhat.axes.explore import EpsilonGreedy
+from qhat.engine.compiler import held
 from qhat.environments import catalogue
 from qhat.environments.catalogue import find
 from qhat.environments.envpool.compiled import EnvPoolEnvironment
@@ -27,7 +28,6 @@ from qhat.experiment import Interrupted, train
 from qhat.recipes.config import TrainConfig
 from qhat.run import evaluate
 from qhat.system.errors import UsageError
-from qhat.training.compiler import held
 
 SEEDS, ENVS, TURNS = (3, 8), 3, 120
 pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered by casting")
@@ -156,8 +156,8 @@ def test_learning_waits_until_the_step_has_begun():
 
 def test_replay_holds_no_reset_row_and_no_successor_of_another_episode():
     environment = make("envpool:CartPole-v1", 4, (0,))
-    from qhat.training.iteration import Program
-    from qhat.training.loop import Loop
+    from qhat.engine.iteration import Program
+    from qhat.engine.loop import Loop
 
     spec = environment.spec
     program = Program.of(dataclasses.replace(TINY, n_step=1), spec.shape, spec.dtype, spec.actions)

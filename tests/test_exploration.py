@@ -16,11 +16,11 @@ from scipy import stats
 
 from qhat.axes.actions import MOST, Actions
 from qhat.axes.explore import EpsilonGreedy
+from qhat.engine.iteration import Program
+from qhat.engine.state import Clock
 from qhat.environments.base import Timestep
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
-from qhat.training.iteration import Program
-from qhat.training.state import Clock
 
 GREEDY = -1
 """Stands for the greedy action, so that whatever is executed instead can be told."""

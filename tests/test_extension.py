@@ -20,11 +20,11 @@ from qhat.axes.heads import Head
 from qhat.axes.heads.base import take
 from qhat.axes.target import Soft
 from qhat.axes.torso import MLP
+from qhat.engine.iteration import Program
+from qhat.engine.loop import Loop
 from qhat.recipes.recipe import Recipe
 from qhat.run import Run
 from qhat.system.errors import UsageError
-from qhat.training.iteration import Program
-from qhat.training.loop import Loop
 
 
 @dataclasses.dataclass(frozen=True)

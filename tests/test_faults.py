@@ -32,19 +32,19 @@ import faults
 import qhat
 from full import FULL
 from qhat import recipes
+from qhat.engine.bridge import FailedError
+from qhat.engine.host import HostLoop
+from qhat.engine.iteration import Program
+from qhat.engine.replay.nstep import NOTHING, TERMINATED, TRUNCATED
+from qhat.engine.replay.ring import Ring, Transition, look_up, view
+from qhat.engine.state import TrainState
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.restarts import Restarts
 from qhat.environments.host import HostStep
 from qhat.recipes.config import TrainConfig
-from qhat.replay.nstep import NOTHING, TERMINATED, TRUNCATED
-from qhat.replay.ring import Ring, Transition, look_up, view
 from qhat.run import Run
 from qhat.runs.failure import StoppedError
 from qhat.system.errors import QhatError
-from qhat.training.bridge import FailedError
-from qhat.training.host import HostLoop
-from qhat.training.iteration import Program
-from qhat.training.state import TrainState
 
 TINY = dataclasses.replace(
     recipes.get("dqn"), hidden=(8,), num_envs=2, replay_ratio=0.5, replay_capacity=8_000, batch_size=8,

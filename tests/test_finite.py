@@ -16,13 +16,13 @@ from jaxtyping import Array, Int
 
 import qhat
 from qhat.axes.actions import Actions
+from qhat.engine.iteration import Program
+from qhat.engine.loop import Loop
+from qhat.engine.replay import ring as replay
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import find
 from qhat.environments.envpool.task import Past, PoolTask
 from qhat.evaluation import play_compiled
-from qhat.replay import ring as replay
-from qhat.training.iteration import Program
-from qhat.training.loop import Loop
 
 NAN = float("nan")
 RECIPE = replace(

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 from qhat.axes.actions import Actions
 from qhat.axes.sampler import Prioritised, Sampler, Uniform
+from qhat.engine.iteration import Program, split
+from qhat.engine.replay import ring as replay
+from qhat.engine.replay.nstep import NOTHING
+from qhat.engine.state import Clock
 from qhat.environments.base import Timestep
 from qhat.recipes.recipe import Recipe
-from qhat.replay import ring as replay
-from qhat.replay.nstep import NOTHING
 from qhat.system.errors import UsageError
 from qhat.system.host_memory import nbytes
-from qhat.training.iteration import Program, split
-from qhat.training.state import Clock
 
 GAMMA, STEPS, ROWS, BATCH = 0.9, 50, 17, 24
 SAMPLERS = [Uniform(), Prioritised(alpha=0.7)]

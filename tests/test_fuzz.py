@@ -26,8 +26,8 @@ from qhat import recipes
 from qhat.arguments import read_saved
 from qhat.axes.actions import Actions
 from qhat.demonstrations.reading import read
+from qhat.engine.learner import Learner
 from qhat.environments.base import Spec
-from qhat.learner import Learner
 from qhat.recipes.config import TrainConfig
 from qhat.run import Run, spec_to_json
 from qhat.runs.folder import RunFolder

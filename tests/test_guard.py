@@ -25,17 +25,17 @@ from full import FULL
 from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.axes.heads import Expected
+from qhat.engine.guard import NOTHING, OBSERVATION, REWARD, UPDATE
+from qhat.engine.iteration import Program
+from qhat.engine.learner import Learner
+from qhat.engine.loop import Loop
+from qhat.engine.replay import ring as replay
+from qhat.engine.replay.ring import Transition
+from qhat.engine.state import TrainState
 from qhat.environments.base import Environment, Spec, Timestep
-from qhat.learner import Learner
-from qhat.replay import ring as replay
-from qhat.replay.ring import Transition
 from qhat.run import Run
 from qhat.runs.faults import require_finite
 from qhat.system.errors import QhatError, UsageError
-from qhat.training.guard import NOTHING, OBSERVATION, REWARD, UPDATE
-from qhat.training.iteration import Program
-from qhat.training.loop import Loop
-from qhat.training.state import TrainState
 
 E, N, TURNS = 4, 3, 60
 RECIPE = replace(

@@ -19,15 +19,15 @@ from gymnasium.vector import AutoresetMode
 
 from qhat import recipes
 from qhat.axes.explore import EpsilonGreedy
+from qhat.engine.host import HostLoop
+from qhat.engine.iteration import Program
+from qhat.engine.replay.nstep import NOTHING, TERMINATED, TRUNCATED
 from qhat.environments.catalogue import find
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.experiment import Interrupted, train
 from qhat.recipes.config import TrainConfig
-from qhat.replay.nstep import NOTHING, TERMINATED, TRUNCATED
 from qhat.run import evaluate
 from qhat.system.errors import QhatError, UsageError
-from qhat.training.host import HostLoop
-from qhat.training.iteration import Program
 
 TINY = dataclasses.replace(
     recipes.get("qhat"), hidden=(16,), num_envs=1, replay_ratio=0.5, replay_capacity=4_000, n_step=3,

@@ -26,6 +26,8 @@ from gymnasium.spaces import Box, Dict, Discrete
 from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.axes.masks import read_mask
+from qhat.engine.host import HostLoop
+from qhat.engine.iteration import Program
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.repeat import Repeat
 from qhat.environments.make import make
@@ -33,8 +35,6 @@ from qhat.environments.wrappers import ActionRepeat
 from qhat.experiment import Interrupted, train
 from qhat.recipes.config import TrainConfig
 from qhat.system.errors import QhatError
-from qhat.training.host import HostLoop
-from qhat.training.iteration import Program
 
 TINY = dataclasses.replace(
     recipes.get("dqn"), hidden=(8,), num_envs=2, replay_ratio=0.5, replay_capacity=600, batch_size=8,

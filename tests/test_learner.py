@@ -26,9 +26,9 @@ from qhat.axes.heads import Expected
 from qhat.axes.merge import Dueling, Plain
 from qhat.axes.policy import Double, Greedy
 from qhat.axes.target import Hard, Soft
-from qhat.learner import Learner, LearnerState
+from qhat.engine.learner import Learner, LearnerState
+from qhat.engine.replay.ring import Transition
 from qhat.recipes.recipe import Recipe
-from qhat.replay.ring import Transition
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Its dependencies use deprecated names.

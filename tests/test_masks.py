@@ -18,14 +18,14 @@ from qhat.axes.actions import Actions
 from qhat.axes.bonus import Munchausen
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.policy import Double, Greedy, Policy, Softmax
+from qhat.engine.iteration import Program
+from qhat.engine.learner import Learner
+from qhat.engine.loop import Loop
+from qhat.engine.replay.ring import Transition
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.evaluation import play_compiled
-from qhat.learner import Learner
 from qhat.recipes.recipe import Recipe
-from qhat.replay.ring import Transition
 from qhat.system.errors import UsageError
-from qhat.training.iteration import Program
-from qhat.training.loop import Loop
 
 SMALL: dict[str, Any] = {
     "hidden": (8,),

@@ -16,6 +16,7 @@ import pytest
 from minatar import Environment as Reference
 
 from full import FULL
+from qhat.engine.iteration import Program
 from qhat.environments import reference
 from qhat.environments.make import make
 from qhat.evaluation import play_reference
@@ -24,7 +25,6 @@ from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
 from qhat.run import Run
 from qhat.system.errors import UsageError
-from qhat.training.iteration import Program
 
 GAMES = {
     "Asterix": "asterix", "Breakout": "breakout", "Freeway": "freeway", "Seaquest": "seaquest",

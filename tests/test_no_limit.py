@@ -16,9 +16,9 @@ import qhat
 from probes import TRUNCATION, Probes
 from qhat import evaluation, recipes
 from qhat.axes.actions import Actions
+from qhat.engine.learner import Learner
 from qhat.environments import limits
 from qhat.evaluation import LONGEST_EPISODE, Telling, cut_of, play_compiled, play_reference, play_seeds
-from qhat.learner import Learner
 from qhat.outcomes import Played
 from qhat.recipes.config import TrainConfig
 from qhat.report.findings import findings

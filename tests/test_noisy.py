@@ -15,9 +15,9 @@ from qhat.axes.actions import Actions
 from qhat.axes.dense import Dense, Noisy
 from qhat.axes.explore import NoExploration
 from qhat.axes.merge import Dueling
+from qhat.engine.learner import LOOKS, Learner
 from qhat.environments.make import make
 from qhat.evaluation import play_compiled, play_reference
-from qhat.learner import LOOKS, Learner
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
 

@@ -18,16 +18,16 @@ from probes import KINDS, Probes, expected_q
 from qhat import Agent, recipes
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.target import Soft
+from qhat.engine.host import HostLoop
+from qhat.engine.iteration import Program
+from qhat.engine.learner import STATISTICS
+from qhat.engine.loop import Loop
+from qhat.engine.replay.moments import LIMIT, Moments
 from qhat.environments.base import Timestep
 from qhat.environments.make import make_any
 from qhat.experiment import Interrupted, train
-from qhat.learner import STATISTICS
 from qhat.recipes.config import TrainConfig
-from qhat.replay.moments import LIMIT, Moments
 from qhat.system.errors import UsageError
-from qhat.training.host import HostLoop
-from qhat.training.iteration import Program
-from qhat.training.loop import Loop
 
 TINY = dataclasses.replace(
     recipes.get("qhat"), hidden=(16,), num_envs=2, replay_ratio=0.5, replay_capacity=2_000, n_step=3,

@@ -17,8 +17,8 @@ from scipy import stats
 
 from qhat.axes.actions import Actions
 from qhat.axes.sampler import Prioritised, Sampler, Uniform
-from qhat.replay import ring as replay
-from qhat.replay.nstep import CONTINUES, NOTHING
+from qhat.engine.replay import ring as replay
+from qhat.engine.replay.nstep import CONTINUES, NOTHING
 
 GAMMA = 0.9
 SAMPLERS = [Uniform(), Prioritised(alpha=0.7)]

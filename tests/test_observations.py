@@ -23,6 +23,9 @@ from qhat import Agent, recipes, runtime
 from qhat.arguments import read_observation
 from qhat.axes.actions import Actions
 from qhat.axes.torso import MLP, Impala, MinAtar, Nature
+from qhat.engine.guard import Guard
+from qhat.engine.learner import STATISTICS, Learner
+from qhat.engine.replay.moments import Moments
 from qhat.environments import wrappers
 from qhat.environments.base import Spec, laid_out
 from qhat.environments.finite import sieve
@@ -31,11 +34,8 @@ from qhat.environments.spaces import Coded, Stacked, as_array
 from qhat.exporting import graph
 from qhat.exporting.about import entries_of
 from qhat.exporting.network import read_network
-from qhat.learner import STATISTICS, Learner
-from qhat.replay.moments import Moments
 from qhat.run import spec_from_json, spec_to_json
 from qhat.system.errors import UsageError
-from qhat.training.guard import Guard
 
 CAMERA = Box(0, 255, (16, 18, 3), np.uint8)
 ROBOT = Dict(

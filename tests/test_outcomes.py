@@ -17,6 +17,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import qhat
 from qhat.axes.actions import Actions
+from qhat.engine.learner import Learner
 from qhat.environments.catalogue import find
 from qhat.environments.envpool.hosted import make_pool
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
@@ -24,7 +25,6 @@ from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.make import make
 from qhat.environments.turtlebot3 import physics as turtlebot3
 from qhat.evaluation import play_compiled, play_hosted
-from qhat.learner import Learner
 from qhat.outcomes import Played
 from qhat.statistics import Score
 

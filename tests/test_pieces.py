@@ -13,12 +13,12 @@ import pytest
 from full import FULL
 from qhat import recipes
 from qhat.axes.sampler import Prioritised
+from qhat.engine.iteration import Program
+from qhat.engine.loop import Loop
+from qhat.engine.state import TrainState
 from qhat.runs import pieces
 from qhat.system.errors import UsageError
 from qhat.training import checkpoint
-from qhat.training.iteration import Program
-from qhat.training.loop import Loop
-from qhat.training.state import TrainState
 from scripted import ScriptedCompiled
 
 ROWS, SEEDS = 120, 2

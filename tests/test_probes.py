@@ -16,10 +16,10 @@ from qhat.axes.bonus import Munchausen
 from qhat.axes.dense import Noisy
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.target import Hard, Soft
+from qhat.engine.iteration import Program
+from qhat.engine.loop import Loop
 from qhat.recipes import DEFAULT, RECIPES
 from qhat.recipes.recipe import AXES
-from qhat.training.iteration import Program
-from qhat.training.loop import Loop
 
 GAMMA = 0.9
 

@@ -23,12 +23,12 @@ from qhat.axes.actions import Actions
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard
+from qhat.engine.loop import Loop
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.user_envs import Own
 from qhat.experiment import train
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
-from qhat.training.loop import Loop
 
 EVERY = 24
 """Environment steps between checkpoints: whole iterations of 1 and of 8 environments."""

@@ -11,11 +11,11 @@ import pytest
 import qhat
 from qhat.axes.actions import Actions
 from qhat.axes.heads import Categorical
+from qhat.engine.learner import Metrics
+from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED
+from qhat.engine.replay.ring import Ring
 from qhat.environments.reward_scale import largest_return, reward_scale_advice
-from qhat.learner import Metrics
 from qhat.notices import UPDATES, Notices
-from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED
-from qhat.replay.ring import Ring
 
 SPARSE = np.zeros(1000)
 SPARSE[700] = 1.0

@@ -14,7 +14,7 @@ from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.sampler import Prioritised
-from qhat.learner import Learner
+from qhat.engine.learner import Learner
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
 from qhat.recipes.schedule_text import schedules

@@ -19,10 +19,10 @@ import pytest
 from everything import everything
 from qhat import recipes
 from qhat.axes.torso import MLP
+from qhat.engine.pace import SECONDS, Pace
 from qhat.experiment import Interrupted, train
 from qhat.recipes.config import TrainConfig
 from qhat.run import Run
-from qhat.training.pace import SECONDS, Pace
 
 WITHIN = 10.0
 """Seconds from a signal to the process's end."""

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qhat.axes.actions import Actions
-from qhat.replay import linked
-from qhat.replay import ring as replay
-from qhat.replay.links import Rows
-from qhat.replay.nstep import NOTHING
+from qhat.engine.replay import linked
+from qhat.engine.replay import ring as replay
+from qhat.engine.replay.links import Rows
+from qhat.engine.replay.nstep import NOTHING
 from qhat.streams import Streams, read_names, read_stream
 from qhat.system.errors import UsageError
 

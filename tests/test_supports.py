@@ -17,10 +17,10 @@ from qhat.axes.heads.outlook import Outlook
 from qhat.axes.heads.support import atoms_of
 from qhat.axes.merge import Dueling
 from qhat.axes.target import Hard
-from qhat.doubling import double
-from qhat.learner import Learner, LearnerState
+from qhat.engine.doubling import double
+from qhat.engine.learner import Learner, LearnerState
+from qhat.engine.replay.ring import Transition
 from qhat.recipes.recipe import Recipe
-from qhat.replay.ring import Transition
 
 BATCH = 8
 

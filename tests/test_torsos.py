@@ -16,7 +16,7 @@ from qhat.axes import convolution
 from qhat.axes.actions import Actions
 from qhat.axes.dense import Noisy
 from qhat.axes.torso import MLP, TORSOS, Auto, Impala, MinAtar, Nature
-from qhat.learner import Learner
+from qhat.engine.learner import Learner
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
 

@@ -26,14 +26,14 @@ from qhat.axes.explore import EpsilonGreedy, NoExploration
 from qhat.axes.heads import Categorical
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard
+from qhat.engine.iteration import Program
+from qhat.engine.loop import Loop
 from qhat.environments.make import make
 from qhat.experiment import Interrupted, train
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
 from qhat.run import evaluate
 from qhat.system.errors import UsageError
-from qhat.training.iteration import Program
-from qhat.training.loop import Loop
 
 TINY = replace(
     recipes.get("chapter_rainbow_per"),

@@ -23,6 +23,9 @@ from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.axes.axis import from_json, parse, spell, to_json
 from qhat.axes.explore import EpsilonGreedy
+from qhat.engine.iteration import Program
+from qhat.engine.loop import Loop
+from qhat.engine.replay.nstep import CONTINUES, NOTHING
 from qhat.environments import options
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import find
@@ -42,11 +45,8 @@ from qhat.environments.wrappers import (
 )
 from qhat.experiment import Interrupted, train
 from qhat.recipes.config import TrainConfig
-from qhat.replay.nstep import CONTINUES, NOTHING
 from qhat.run import Run, evaluate
 from qhat.system.errors import UsageError
-from qhat.training.iteration import Program
-from qhat.training.loop import Loop
 
 TINY = dataclasses.replace(
     recipes.get("qhat"), hidden=(16,), num_envs=2, replay_ratio=0.5, replay_capacity=2_000, n_step=3,

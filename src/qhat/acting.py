@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from qhat.axes.masks import read_mask
+from qhat.engine.iteration import Program, split
 from qhat.streams import Stream, read_stream
 from qhat.system.errors import UsageError, require
-from qhat.training.iteration import Program, split
 
 MOST = 4_096
 """Streams of which the last observation, or a push that goes on, is remembered."""

@@ -26,17 +26,17 @@ from qhat.arguments import (
     read_spaces,
     require_applied,
 )
+from qhat.engine.iteration import Program, split
+from qhat.engine.replay import linked
+from qhat.engine.replay.links import Rows
+from qhat.engine.state import SeedState
 from qhat.notices import Notices
 from qhat.recipes.recipe import HORIZON, Recipe
-from qhat.replay import linked
-from qhat.replay.links import Rows
 from qhat.saved_agent import read_open, read_seed, rest
 from qhat.streams import Stream, Streams, read_names, read_stream
 from qhat.system.errors import blaming, require
 from qhat.system.host_memory import nbytes, require_memory
 from qhat.training import checkpoint
-from qhat.training.iteration import Program, split
-from qhat.training.state import SeedState
 from qhat.waiting_rows import LARGE, SMALL, Block, Taken
 
 

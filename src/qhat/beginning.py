@@ -17,6 +17,11 @@ from jaxtyping import Array
 
 from qhat.axes.axis import from_json, spell
 from qhat.demonstrations.reading import joined, read
+from qhat.engine.guard import NOTHING
+from qhat.engine.host import HostLoop
+from qhat.engine.loop import Loop
+from qhat.engine.prefill import prefill
+from qhat.engine.state import TrainState
 from qhat.environments.base import Spec, laid_out
 from qhat.environments.catalogue import is_from_python, marked, require_made_by_id
 from qhat.environments.user_envs import from_python
@@ -30,11 +35,6 @@ from qhat.runs.manifest import read_about
 from qhat.runs.pieces import Pieces
 from qhat.system.errors import UsageError, blaming
 from qhat.training import checkpoint
-from qhat.training.guard import NOTHING
-from qhat.training.host import HostLoop
-from qhat.training.loop import Loop
-from qhat.training.prefill import prefill
-from qhat.training.state import TrainState
 
 OWN = ("env", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec")
 """Settings that a run keeps when it is resumed."""

@@ -20,13 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from qhat.engine.compiler import COMPILER_OPTIONS
+from qhat.engine.learner import Learner
+from qhat.engine.state import settled
 from qhat.environments.base import Environment
 from qhat.environments.finite import sound
 from qhat.environments.host import HostEnvironment
 from qhat.environments.wrappers import RewardWrapper
-from qhat.learner import Learner
-from qhat.training.compiler import COMPILER_OPTIONS
-from qhat.training.state import settled
 
 TAIL = 0.01
 """γᵏ of what is left out of a return at most: the share of a value that is then missing."""

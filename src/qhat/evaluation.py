@@ -13,6 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from qhat.engine.compiler import compiled
+from qhat.engine.learner import Learner
+from qhat.engine.pace import SECONDS, Pace
+from qhat.engine.state import settled
 from qhat.environments.base import Environment
 from qhat.environments.finite import sound
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
@@ -20,12 +24,8 @@ from qhat.environments.gymnasium.record import name_of
 from qhat.environments.gymnasium.workers import vectorise
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.reference import make_reference
-from qhat.learner import Learner
 from qhat.outcomes import Played
 from qhat.system.devices import once
-from qhat.training.compiler import compiled
-from qhat.training.pace import SECONDS, Pace
-from qhat.training.state import settled
 
 Playable = str | Callable[[], gymnasium.Env]
 """What Gymnasium plays: an id, or a function that makes an environment."""

@@ -17,10 +17,13 @@ import numpy as np
 
 from qhat.axes.axis import spell
 from qhat.beginning import begin, horizon_of, kept, spec_of_run, step_reached
+from qhat.engine.host import HostLoop
+from qhat.engine.learner import Metrics
+from qhat.engine.loop import Loop
+from qhat.engine.state import Log, TrainState
 from qhat.environments.host import HostEnvironment
 from qhat.environments.user_envs import Own, name_of
 from qhat.evaluation import Cut, Judge, Telling, cut_of, player_of
-from qhat.learner import Metrics
 from qhat.recipes.config import TrainConfig
 from qhat.run import Run, program_of
 from qhat.runs.card import card
@@ -38,9 +41,6 @@ from qhat.system import devices
 from qhat.system.errors import QhatError
 from qhat.system.host_memory import REST, give_back, nbytes, require_memory, resident
 from qhat.tracking import Tracker, Tracking, trackers_of
-from qhat.training.host import HostLoop
-from qhat.training.loop import Loop
-from qhat.training.state import Log, TrainState
 
 LEARNER_METRICS = tuple(field.name for field in dataclasses.fields(Metrics))
 PATIENCE = 1.0

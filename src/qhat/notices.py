@@ -6,11 +6,11 @@ import warnings
 
 import numpy as np
 
+from qhat.engine.learner import Metrics
+from qhat.engine.replay.nstep import CONTINUES, NOTHING
+from qhat.engine.replay.ring import Ring
 from qhat.environments.reward_scale import reward_scale_advice
-from qhat.learner import Metrics
 from qhat.recipes.recipe import Recipe
-from qhat.replay.nstep import CONTINUES, NOTHING
-from qhat.replay.ring import Ring
 
 CLIPPED = 0.01
 """Share of the targets' mass beyond the support that counts."""

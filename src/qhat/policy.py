@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from qhat.axes.masks import read_mask
+from qhat.engine.learner import Learner
 from qhat.environments.base import Spec
 from qhat.environments.observations import read_one
-from qhat.learner import Learner
 
 
 @dataclasses.dataclass(frozen=True)

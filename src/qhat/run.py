@@ -15,6 +15,7 @@ import numpy as np
 
 from qhat.axes.actions import Actions
 from qhat.axes.axis import AxisValue, spell
+from qhat.engine.iteration import Program
 from qhat.environments import wrappers
 from qhat.environments.base import Environment, Spec
 from qhat.environments.catalogue import is_from_python, require_made_by_id
@@ -33,7 +34,6 @@ from qhat.runs.manifest import read_about
 from qhat.statistics import Score
 from qhat.system.errors import UsageError, blaming, require
 from qhat.training import checkpoint
-from qhat.training.iteration import Program
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat.acting import row_of
-from qhat.replay import linked
+from qhat.engine.iteration import Program
+from qhat.engine.replay import linked
+from qhat.engine.state import SeedState
 from qhat.streams import Stream, Streams, Track, read_names
 from qhat.training import checkpoint
-from qhat.training.iteration import Program
-from qhat.training.state import SeedState
 
 
 def rest(seed: SeedState) -> dict[str, Any]:

@@ -15,8 +15,8 @@ import jax
 import numpy as np
 
 from qhat.axes.actions import Actions
+from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED
 from qhat.environments.observations import Observations
-from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED
 from qhat.system.errors import UsageError, require
 from qhat.waiting_rows import LARGE, SMALL, Block, Chunk, Statistics, Taken, parts
 

@@ -15,7 +15,7 @@ SMALL, LARGE, MANY = 32, 1_024, 256
 Layout = tuple[tuple[int, ...], str, Actions, bool]
 """Shape and type of observations, the actions, and whether every observation says which are legal."""
 Block = tuple[np.ndarray | None, ...]
-"""Fields of `qhat.replay.links.Rows`."""
+"""Fields of `qhat.engine.replay.links.Rows`."""
 
 
 class Chunk:

@@ -20,6 +20,7 @@ from qhat import recipes
 from qhat._version import __version__
 from qhat.axes.actions import BINS
 from qhat.cli.proposals import Proposal, proposed
+from qhat.engine.iteration import Program
 from qhat.environments.base import Environment, Spec, laid_out
 from qhat.environments.catalogue import Entry, find
 from qhat.environments.extras import EXTRAS, installed
@@ -35,7 +36,6 @@ from qhat.recipes.config import TrainConfig
 from qhat.recipes.presets import preset_of
 from qhat.system import devices
 from qhat.system.host_memory import nbytes
-from qhat.training.iteration import Program
 
 STEPS = 20_000
 """Steps of every copy, at most."""

@@ -17,9 +17,9 @@ from qhat.axes.dense import Dense, Noisy
 from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
 from qhat.axes.merge import Dueling, Plain
 from qhat.axes.torso import MLP, RESIDUAL, Auto, Impala, MinAtar, Nature, Torso
-from qhat.learner import STATISTICS, SUPPORT, Learner
-from qhat.networks.network import Network, embed
-from qhat.replay.moments import EPSILON, LIMIT
+from qhat.engine.learner import STATISTICS, SUPPORT, Learner
+from qhat.engine.network import Network, embed
+from qhat.engine.replay.moments import EPSILON, LIMIT
 from qhat.system.errors import require
 
 KNOWN: dict[str, tuple[type, ...]] = {

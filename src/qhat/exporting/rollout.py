@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qhat.engine.compiler import COMPILER_OPTIONS
 from qhat.environments.base import Environment, Spec
 from qhat.environments.finite import sound
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
@@ -20,7 +21,6 @@ from qhat.environments.user_envs import Own, judge_of
 from qhat.run import Run
 from qhat.system.errors import QhatError
 from qhat.system.files import brief
-from qhat.training.compiler import COMPILER_OPTIONS
 
 
 class Seen(NamedTuple):

@@ -6,13 +6,13 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from qhat.engine.bridge import FailedError
+from qhat.engine.loop import Advance
+from qhat.engine.state import Log, TrainState
 from qhat.environments.catalogue import is_from_python
 from qhat.runs.folder import RunFolder
 from qhat.runs.tables import has_row
 from qhat.system.errors import QhatError
-from qhat.training.bridge import FailedError
-from qhat.training.loop import Advance
-from qhat.training.state import Log, TrainState
 
 AFTER_AN_EVALUATION = (
     " An evaluation of the run had just closed others of its kind in this process: if they share something,"

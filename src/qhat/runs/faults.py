@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from qhat.engine import guard as guards
+from qhat.engine.guard import Guard
+from qhat.engine.replay.nstep import NOTHING as NO_START
+from qhat.engine.state import SeedState
 from qhat.recipes.config import TrainConfig
-from qhat.replay.nstep import NOTHING as NO_START
 from qhat.system.errors import QhatError, require
-from qhat.training import guard as guards
-from qhat.training.guard import Guard
-from qhat.training.state import SeedState
 
 STEPS = 100
 """How many steps before a fault are kept."""

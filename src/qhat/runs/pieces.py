@@ -13,8 +13,8 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from qhat.engine.state import TrainState
 from qhat.training import checkpoint
-from qhat.training.state import TrainState
 
 BYTES, MOST = 2**23, 64
 """Size of a piece, and how many there are of one seed's replay at most."""

@@ -6,10 +6,10 @@ import warnings
 
 import numpy as np
 
+from qhat.engine.replay.nstep import CONTINUES, NOTHING
+from qhat.engine.state import TrainState
 from qhat.environments.reward_scale import reward_scale_advice
 from qhat.recipes.recipe import Recipe
-from qhat.replay.nstep import CONTINUES, NOTHING
-from qhat.training.state import TrainState
 
 
 def look_at_rewards(recipe: Recipe, state: TrainState, count: int) -> None:

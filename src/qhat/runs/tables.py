@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from qhat.engine.state import Log
 from qhat.outcomes import Played
-from qhat.training.state import Log
 
 
 def evaluation_rows(step: int, played: Played, commanded: bool) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 Atom i stands for the return `origin + i·spacing`. Where the range was chosen too small, atoms that were
 kept in reserve are unmasked. Where none is left and targets go on to fall beyond, the spacing doubles:
-`qhat.doubling` then changes the network's outputs and the optimiser's moments with it. All of it are
+`qhat.engine.doubling` then changes the network's outputs and the optimiser's moments with it. All of it are
 numbers that no gradient touches, beside the network's weights, so whoever has a policy's weights has its
 support.
 """

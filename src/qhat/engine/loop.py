@@ -11,12 +11,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from qhat.engine.compiler import Compiled, compiled, held
+from qhat.engine.iteration import Program, split
+from qhat.engine.pace import SECONDS, Pace
+from qhat.engine.state import Clock, Log, SeedState, TrainState
 from qhat.environments.base import SEEDS, Environment
 from qhat.system.devices import once
-from qhat.training.compiler import Compiled, compiled, held
-from qhat.training.iteration import Program, split
-from qhat.training.pace import SECONDS, Pace
-from qhat.training.state import Clock, Log, SeedState, TrainState
 
 Advance = Compiled
 """A state, a number of iterations, and whether to do fewer (asked in between, where that is possible)."""

@@ -10,16 +10,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from qhat.axes.actions import Actions
+from qhat.engine.guard import Guard
+from qhat.engine.learner import STATISTICS, Learner, LearnerState, Metrics
+from qhat.engine.replay import ring as replay
+from qhat.engine.replay.frames import require_frames
+from qhat.engine.state import Clock, Episodes, Log, SeedState, settled
 from qhat.environments.base import Timestep
 from qhat.environments.observations import Observations, read_one, write_observation
 from qhat.environments.wrappers import RewardWrapper
-from qhat.learner import STATISTICS, Learner, LearnerState, Metrics
 from qhat.recipes.recipe import Recipe
-from qhat.replay import ring as replay
-from qhat.replay.frames import require_frames
 from qhat.system.errors import require
-from qhat.training.guard import Guard
-from qhat.training.state import Clock, Episodes, Log, SeedState, settled
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,10 +14,10 @@ import numpy as np
 from jax.experimental import io_callback
 from jaxtyping import Array
 
+from qhat.engine.worker_thread import Apart
 from qhat.environments.base import Spec, Timestep
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.system.errors import QhatError
-from qhat.training.apart import Apart
 
 GRACE = 2.0
 """Seconds that an environment that hangs has to notice that it was given up."""

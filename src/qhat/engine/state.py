@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from qhat.learner import LearnerState, Metrics
-from qhat.replay.ring import Ring
-from qhat.training.guard import Guard
+from qhat.engine.guard import Guard
+from qhat.engine.learner import LearnerState, Metrics
+from qhat.engine.replay.ring import Ring
 
 
 class Clock(eqx.Module):

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from qhat.replay.links import Links, Rows
-from qhat.replay.nstep import CONTINUES, NOTHING
-from qhat.replay.ring import Ring
+from qhat.engine.replay.links import Links, Rows
+from qhat.engine.replay.nstep import CONTINUES, NOTHING
+from qhat.engine.replay.ring import Ring
 
 
 def write(ring: Ring, rows: Rows) -> tuple[Ring, Int[Array, " M"], Bool[Array, " M"]]:

@@ -18,12 +18,12 @@ from qhat.axes.actions import Actions
 from qhat.axes.heads import support as supports
 from qhat.axes.heads.outlook import Outlook
 from qhat.axes.policy import mask_illegal, nearly_greedy
-from qhat.doubling import doubled_if
+from qhat.engine.doubling import doubled_if
+from qhat.engine.network import Network
+from qhat.engine.replay.moments import Moments
+from qhat.engine.replay.ring import Transition
 from qhat.environments.observations import Observations
-from qhat.networks.network import Network
 from qhat.recipes.recipe import Recipe
-from qhat.replay.moments import Moments
-from qhat.replay.ring import Transition
 
 SUPPORT = "support"
 """Entry of the parameters that no gradient moves: what a head's numbers stand for."""

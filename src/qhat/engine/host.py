@@ -20,13 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from qhat.engine.bridge import GOES_ON, Bridge, Rows, timestep
+from qhat.engine.compiler import Compiled, compiled, held
+from qhat.engine.iteration import Program, no_metrics, split
+from qhat.engine.loop import Advance
+from qhat.engine.state import Clock, Log, SeedState, TrainState
 from qhat.environments.host import HostEnvironment
 from qhat.system.devices import once
-from qhat.training.bridge import GOES_ON, Bridge, Rows, timestep
-from qhat.training.compiler import Compiled, compiled, held
-from qhat.training.iteration import Program, no_metrics, split
-from qhat.training.loop import Advance
-from qhat.training.state import Clock, Log, SeedState, TrainState
 
 
 @dataclasses.dataclass(frozen=True)

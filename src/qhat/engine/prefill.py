@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from qhat.demonstrations.reading import Demonstrations
-from qhat.replay import ring as replay
+from qhat.engine.iteration import Program
+from qhat.engine.replay import ring as replay
+from qhat.engine.state import SeedState, TrainState
 from qhat.system.errors import require
-from qhat.training.iteration import Program
-from qhat.training.state import SeedState, TrainState
 
 BLOCK = 1_024
 """Rows of every ring that one compiled call stores."""

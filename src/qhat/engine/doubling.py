@@ -26,7 +26,7 @@ from jaxtyping import Array, Bool, Float
 from qhat.axes.dense import mix
 from qhat.axes.heads import support as supports
 from qhat.axes.heads.base import Head
-from qhat.networks.network import Network
+from qhat.engine.network import Network
 
 Support = dict[str, Array]
 Weights = dict[str, Any]

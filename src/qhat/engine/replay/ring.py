@@ -3,8 +3,8 @@
 An episode of L steps takes L + 1 rows: its L acted-on observations, then its true last observation
 in a row that is no start. The successor of a start is therefore always a later row of the same
 episode, whatever the environment's autoreset does, and never the next episode's first observation.
-With `links`, one ring holds several streams, and rows need not follow each other: see `qhat.replay.links`.
-Stacks of K frames take L + K rows of one frame: see `qhat.replay.frames`.
+With `links`, one ring holds several streams, and rows need not follow each other: see links.py.
+Stacks of K frames take L + K rows of one frame: see frames.py.
 """
 
 import dataclasses
@@ -18,11 +18,11 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from qhat.axes.actions import Actions
 from qhat.axes.heads.outlook import Outlook
 from qhat.axes.sampler import Sampler
+from qhat.engine.replay import frames
+from qhat.engine.replay.links import Links, walk
+from qhat.engine.replay.moments import Moments
+from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED, Window, n_step
 from qhat.environments.observations import Observations
-from qhat.replay import frames
-from qhat.replay.links import Links, walk
-from qhat.replay.moments import Moments
-from qhat.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED, Window, n_step
 
 REDRAWS = 64
 

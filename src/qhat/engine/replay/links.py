@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from qhat.replay.nstep import NOTHING
+from qhat.engine.replay.nstep import NOTHING
 
 
 class Links(eqx.Module):
@@ -38,7 +38,7 @@ class Rows(eqx.Module):
     action: Int[Array, "M F"]
     reward: Float[Array, " M"]
     links: Int[Array, "M 3"]
-    """Kind of each row (`qhat.replay.nstep`), its `after` and its `next`."""
+    """Kind of each row (`qhat.engine.replay.nstep`), its `after` and its `next`."""
     older: Int[Array, "M 4"]
     """Slot of an older row, its kind, `after` and `next`; a slot out of range is dropped."""
     place: Int[Array, " 5"]
