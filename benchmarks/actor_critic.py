@@ -21,7 +21,7 @@ from typing import Any
 
 import peers_environment
 import qhat
-from qhat.statistics import iqm, stratified_bootstrap_ci
+from qhat.evaluation.statistics import iqm, stratified_bootstrap_ci
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

@@ -21,7 +21,12 @@ from typing import Any
 import numpy as np
 
 import qhat
-from qhat.statistics import bootstrap_ci, iqm, probability_of_improvement, stratified_bootstrap_ci
+from qhat.evaluation.statistics import (
+    bootstrap_ci,
+    iqm,
+    probability_of_improvement,
+    stratified_bootstrap_ci,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 CSV, PAGE = (ROOT / "docs" / "results" / f"first-day.{kind}" for kind in ("csv", "md"))

@@ -29,7 +29,7 @@ from qhat.axes.policy import Double
 from qhat.axes.sampler import Prioritised
 from qhat.environments.spaces import Observations
 from qhat.environments.wrappers import RewardScale
-from qhat.statistics import iqm, stratified_bootstrap_ci
+from qhat.evaluation.statistics import iqm, stratified_bootstrap_ci
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = "Go1JoystickFlatTerrain-v1"

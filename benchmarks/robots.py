@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import qhat
+from qhat.evaluation.statistics import iqm, stratified_bootstrap_ci
 from qhat.recipes.presets import PRESETS
-from qhat.statistics import iqm, stratified_bootstrap_ci
 
 ROOT = Path(__file__).resolve().parent.parent
 

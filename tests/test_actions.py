@@ -27,12 +27,12 @@ from qhat.axes.actions import Actions
 from qhat.axes.torso import MLP
 from qhat.engine.learner import Learner
 from qhat.environments.base import Spec
+from qhat.evaluation.deployed_policy import Policy
 from qhat.exporting import graph
 from qhat.exporting.about import read_safe_action
 from qhat.exporting.network import read_network
 from qhat.exporting.parity import equal_actions
 from qhat.exporting.rollout import contained
-from qhat.policy import Policy
 from qhat.run import Run
 from qhat.system.errors import QhatError, UsageError
 

@@ -25,13 +25,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("recipes",),
     ("demonstrations",),
     ("engine",),
-    (
-        "diagnosis",
-        "evaluation",
-        "outcomes",
-        "policy",
-        "statistics",
-    ),
+    ("evaluation",),
     (
         "beginning",
         "experiment",

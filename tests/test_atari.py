@@ -27,7 +27,7 @@ from qhat.environments.envpool.hosted import EnvPoolHost, make_pool
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.make import make_any
 from qhat.environments.spaces import episode_seeds
-from qhat.evaluation import play_compiled, play_hosted
+from qhat.evaluation.play import play_compiled, play_hosted
 from qhat.experiment import train
 from qhat.recipes.config import TrainConfig
 from qhat.run import evaluate

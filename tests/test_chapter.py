@@ -18,7 +18,7 @@ from qhat.axes.actions import Actions
 from qhat.axes.merge import Dueling
 from qhat.engine.learner import Learner
 from qhat.engine.replay.ring import Transition
-from qhat.evaluation import play_reference
+from qhat.evaluation.play import play_reference
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
 from qhat.training import checkpoint

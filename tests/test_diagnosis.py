@@ -22,10 +22,10 @@ from qhat.axes.actions import Actions
 from qhat.axes.bonus import Munchausen
 from qhat.axes.policy import Softmax
 from qhat.axes.sumtree import SumTree
-from qhat.diagnosis import Record, comparable, diagnose, effective_share, horizon, record
 from qhat.engine.learner import Learner
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.wrappers import RewardClip, RewardScale
+from qhat.evaluation.diagnosis import Record, comparable, diagnose, effective_share, horizon, record
 from qhat.recipes import get
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError

@@ -16,8 +16,9 @@ import pytest
 
 import qhat
 from qhat.benchmark.suites import suite_of
-from qhat.diagnosis import Diagnosis
 from qhat.environments.wrappers import RewardScale
+from qhat.evaluation.diagnosis import Diagnosis
+from qhat.evaluation.statistics import Score
 from qhat.recipes import RECIPES
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.presets import PRESETS
@@ -29,7 +30,6 @@ from qhat.report.measure import Measured
 from qhat.report.reading import Evaluated, Facts, Trace
 from qhat.report.spelling import OF_A_RUN
 from qhat.runs.folder import RunFolder
-from qhat.statistics import Score
 
 LITE = qhat.recipes.get("rainbow_lite")
 COMMAND = "qhat train CartPole-v1 --recipe rainbow_lite --seeds 2 --steps 1200 --run-dir runs/x --json"

@@ -22,7 +22,7 @@ from qhat.engine.replay import ring as replay
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import find
 from qhat.environments.envpool.task import Past, PoolTask
-from qhat.evaluation import play_compiled
+from qhat.evaluation.play import play_compiled
 
 NAN = float("nan")
 RECIPE = replace(

@@ -23,7 +23,7 @@ from qhat.engine.learner import Learner
 from qhat.engine.loop import Loop
 from qhat.engine.replay.ring import Transition
 from qhat.environments.base import Environment, Spec, Timestep
-from qhat.evaluation import play_compiled
+from qhat.evaluation.play import play_compiled
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
 

@@ -19,7 +19,7 @@ from full import FULL
 from qhat.engine.iteration import Program
 from qhat.environments import reference
 from qhat.environments.make import make
-from qhat.evaluation import play_reference
+from qhat.evaluation.play import play_reference
 from qhat.experiment import train
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe

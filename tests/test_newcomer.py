@@ -21,11 +21,12 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 import qhat
-from qhat import evaluation, recipes
+from qhat import recipes
 from qhat.cli import parsing
 from qhat.cli.numbers import plain
 from qhat.cli.train import Train
 from qhat.environments.scene import gymnasium_scene
+from qhat.evaluation import play as evaluation
 from qhat.recipes.config import TrainConfig
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import UsageError

@@ -14,19 +14,20 @@ from gymnasium.wrappers import TimeLimit
 
 import qhat
 from probes import TRUNCATION, Probes
-from qhat import evaluation, recipes
+from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.engine.learner import Learner
 from qhat.environments import limits
-from qhat.evaluation import LONGEST_EPISODE, Telling, cut_of, play_compiled, play_reference, play_seeds
-from qhat.outcomes import Played
+from qhat.evaluation import play as evaluation
+from qhat.evaluation.outcomes import Played
+from qhat.evaluation.play import LONGEST_EPISODE, Telling, cut_of, play_compiled, play_reference, play_seeds
+from qhat.evaluation.statistics import Score
 from qhat.recipes.config import TrainConfig
 from qhat.report.findings import findings
 from qhat.report.measure import Measured
 from qhat.report.sections import _told
 from qhat.runs.progress import Progress
 from qhat.stage import Stage, no_limit
-from qhat.statistics import Score
 from test_findings import some_facts
 
 TINY = dataclasses.replace(

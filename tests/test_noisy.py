@@ -17,7 +17,7 @@ from qhat.axes.explore import NoExploration
 from qhat.axes.merge import Dueling
 from qhat.engine.learner import LOOKS, Learner
 from qhat.environments.make import make
-from qhat.evaluation import play_compiled, play_reference
+from qhat.evaluation.play import play_compiled, play_reference
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
 

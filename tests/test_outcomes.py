@@ -24,9 +24,9 @@ from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.make import make
 from qhat.environments.turtlebot3 import physics as turtlebot3
-from qhat.evaluation import play_compiled, play_hosted
-from qhat.outcomes import Played
-from qhat.statistics import Score
+from qhat.evaluation.outcomes import Played
+from qhat.evaluation.play import play_compiled, play_hosted
+from qhat.evaluation.statistics import Score
 
 TINY = replace(qhat.recipes.get("dqn"), hidden=(8,), num_envs=2)
 PLAN = ((False, True, False), (False, False, True), (True, False, False, False))

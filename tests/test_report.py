@@ -22,6 +22,7 @@ import qhat
 from browser import Browser
 from qhat.cli import report
 from qhat.cli.main import COMMANDS
+from qhat.evaluation.statistics import Score
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import label_of
 from qhat.report.findings import FINE, NOTE, UNKNOWN, WARNING, Finding, findings
@@ -29,7 +30,6 @@ from qhat.report.html import command, document, tag
 from qhat.report.measure import Measured, measure
 from qhat.report.page import Told, page
 from qhat.report.reading import Evaluated, Facts, read_facts
-from qhat.statistics import Score
 from qhat.system.errors import UsageError
 
 SECTIONS = ("result", "findings", "curves", "film", "configuration", "system", "reproduce", "next")

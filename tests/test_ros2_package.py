@@ -23,8 +23,8 @@ import pytest
 from exported import exported_cartpole, exported_robot
 from fake_ros import LaserScan, Odometry, PoseStamped, Ros, imported, install
 from qhat.environments.turtlebot3 import physics as turtlebot3
+from qhat.evaluation.deployed_policy import Policy
 from qhat.exporting.ros2 import NAME, require_robot, write_package
-from qhat.policy import Policy
 from qhat.system.errors import UsageError
 
 FREE = [2.0] * 360

@@ -100,7 +100,7 @@ def config(folder: Path, **settings: object) -> TrainConfig:
 def test_an_evaluation_that_a_signal_cut_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Of an environment in Python, where an evaluation is asked at every step."""
     from qhat import experiment
-    from qhat.evaluation import Cut
+    from qhat.evaluation.play import Cut
 
     made = experiment.player_of
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from qhat.statistics import (
+from qhat.evaluation.statistics import (
     Score,
     bootstrap_ci,
     iqm,
@@ -25,7 +25,7 @@ from qhat.statistics import (
     score_distribution,
     stratified_bootstrap_ci,
 )
-from qhat.statistics.bootstrap import resampled
+from qhat.evaluation.statistics.bootstrap import resampled
 from qhat.system.errors import UsageError
 
 RLIABLE = json.loads((Path(__file__).parent / "rliable.json").read_text())

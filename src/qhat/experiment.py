@@ -23,7 +23,8 @@ from qhat.engine.loop import Loop
 from qhat.engine.state import Log, TrainState
 from qhat.environments.host import HostEnvironment
 from qhat.environments.user_envs import Own, name_of
-from qhat.evaluation import Cut, Judge, Telling, cut_of, player_of
+from qhat.evaluation.play import Cut, Judge, Telling, cut_of, player_of
+from qhat.evaluation.statistics import mean_of_finite
 from qhat.recipes.config import TrainConfig
 from qhat.run import Run, program_of
 from qhat.runs.card import card
@@ -36,7 +37,6 @@ from qhat.runs.saving import require_space, save
 from qhat.runs.scale import look_at_rewards
 from qhat.runs.tables import episode_rows, evaluation_rows, has_row, progress_rows, speed
 from qhat.stage import Stage, configured, is_python, no_limit, staged
-from qhat.statistics import mean_of_finite
 from qhat.system import devices
 from qhat.system.errors import QhatError
 from qhat.system.host_memory import REST, give_back, nbytes, require_memory, resident

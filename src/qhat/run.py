@@ -26,12 +26,12 @@ from qhat.environments.options import check
 from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.user_envs import Own, judge_of, spec_of
 from qhat.environments.wrappers import Wrapper
-from qhat.evaluation import Telling, play_compiled, play_hosted, play_seeds
-from qhat.policy import Policy
+from qhat.evaluation.deployed_policy import Policy
+from qhat.evaluation.play import Telling, play_compiled, play_hosted, play_seeds
+from qhat.evaluation.statistics import Score
 from qhat.recipes.recipe import Recipe
 from qhat.runs.folder import RunFolder
 from qhat.runs.manifest import read_about
-from qhat.statistics import Score
 from qhat.system.errors import UsageError, blaming, require
 from qhat.training import checkpoint
 

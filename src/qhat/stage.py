@@ -19,7 +19,7 @@ from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.reference import make_reference, reference_builder
 from qhat.environments.user_envs import Own, adopt, from_python, judge_of, name_of, spec_of
-from qhat.evaluation import LONGEST_EPISODE, Judge
+from qhat.evaluation.play import LONGEST_EPISODE, Judge
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import chosen
 from qhat.system.errors import near_miss, require

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from qhat.evaluation.statistics import iqm, stratified_bootstrap_ci
 from qhat.runs.folder import write_text
-from qhat.statistics import iqm, stratified_bootstrap_ci
 from qhat.system.errors import UsageError, ranges, require
 from qhat.system.files import brief, read_text
 

@@ -16,10 +16,10 @@ from rich.table import Table
 from qhat.cli.parsing import read
 from qhat.comparison.comparing import EPISODES, compare
 from qhat.comparison.result import Comparison, Estimate, Part
+from qhat.evaluation.statistics.bootstrap import REPETITIONS
 from qhat.report.compare import draw_comparison
 from qhat.report.plot import require_format
 from qhat.runs.folder import RunFolder
-from qhat.statistics.bootstrap import REPETITIONS
 from qhat.system.errors import require
 
 

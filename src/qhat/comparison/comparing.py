@@ -21,7 +21,7 @@ from qhat.comparison.result import (
     standing,
 )
 from qhat.comparison.scoring import Scores, Which, score
-from qhat.statistics.bootstrap import REPETITIONS
+from qhat.evaluation.statistics.bootstrap import REPETITIONS
 from qhat.system.errors import require
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from qhat.statistics import (
+from qhat.evaluation.statistics import (
     bootstrap_ci,
     iqm,
     mean,

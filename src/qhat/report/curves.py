@@ -13,9 +13,9 @@ from functools import partial
 
 import numpy as np
 
+from qhat.evaluation.statistics import iqm, stratified_bootstrap_ci
 from qhat.report.html import Html, tag
 from qhat.report.reading import Evaluated, Trace
-from qhat.statistics import iqm, stratified_bootstrap_ci
 
 Place = Callable[[float], float]
 """From a value to its share of an axis."""

@@ -10,10 +10,10 @@ import numpy as np
 
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.sampler import Prioritised
+from qhat.evaluation.statistics import iqm
 from qhat.report.advice import again, calmer, doctor, on, steadier
 from qhat.report.measure import Measured
 from qhat.report.reading import CLIPPED, Facts
-from qhat.statistics import iqm
 
 FINE, NOTE, WARNING, UNKNOWN = "fine", "note", "warning", "not measured"
 OVERESTIMATED = 0.1

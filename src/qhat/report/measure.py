@@ -9,17 +9,17 @@ from typing import Any
 
 import jax
 
-from qhat import diagnosis
 from qhat.axes.sampler import Prioritised
-from qhat.diagnosis import Diagnosis
 from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.reference import judge_name
 from qhat.environments.wrappers import of_rewards
+from qhat.evaluation import diagnosis
+from qhat.evaluation.diagnosis import Diagnosis
+from qhat.evaluation.statistics import Score
 from qhat.report.video import limit_of, play
 from qhat.run import Run
-from qhat.statistics import Score
 from qhat.system.errors import QhatError, UsageError, require
 from qhat.system.files import open_plain, size_of
 from qhat.training import checkpoint

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qhat.comparison.result import X_LABELS
+from qhat.evaluation.statistics import iqm, stratified_bootstrap_ci
 from qhat.runs.curves import Clock, Episodes, Evaluations, read_run
-from qhat.statistics import iqm, stratified_bootstrap_ci
 from qhat.system.errors import QhatError, require
 
 if TYPE_CHECKING:

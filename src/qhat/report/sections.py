@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from qhat.evaluation.statistics import Score
 from qhat.report import curves
 from qhat.report.findings import FINE, NOTE, UNKNOWN, WARNING, Finding
 from qhat.report.html import Html, command, data_uri, details, join, table, tag
 from qhat.report.measure import Measured
 from qhat.report.reading import Facts, Trace
-from qhat.statistics import Score
 
 SAYS = {WARNING: "Warning", NOTE: "Note", FINE: "Fine", UNKNOWN: "Not measured"}
 LABELS = {"epsilon": "ε, share of actions that explore", "loss": "Loss", "q": "Mean Q(s, a) of the batches",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qhat.engine.state import Log
-from qhat.outcomes import Played
+from qhat.evaluation.outcomes import Played
 
 
 def evaluation_rows(step: int, played: Played, commanded: bool) -> list[dict[str, Any]]:

@@ -142,5 +142,5 @@ function frame(now) {
 connect();
 requestAnimationFrame(frame);
 
-// For the console: qhat.policy.qValues([...]), qhat.environment.state.
+// For the console: qhat.evaluation.deployed_policy.qValues([...]), qhat.environment.state.
 window.qhat = { app, policy: app.policy, environment: app.environment, Policy };

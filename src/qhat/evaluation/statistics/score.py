@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qhat.outcomes import Played
-from qhat.statistics.bootstrap import stratified_bootstrap_ci
-from qhat.statistics.estimates import finite, iqm
+from qhat.evaluation.outcomes import Played
+from qhat.evaluation.statistics.bootstrap import stratified_bootstrap_ci
+from qhat.evaluation.statistics.estimates import finite, iqm
 from qhat.system.errors import require
 
 

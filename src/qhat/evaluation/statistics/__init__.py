@@ -4,8 +4,8 @@ The definitions are those of Agarwal et al. (2021), "Deep Reinforcement Learning
 Statistical Precipice", arXiv:2108.13264, and of their library, rliable.
 """
 
-from qhat.statistics.bootstrap import bootstrap_ci, percentile_interval, stratified_bootstrap_ci
-from qhat.statistics.estimates import (
+from qhat.evaluation.statistics.bootstrap import bootstrap_ci, percentile_interval, stratified_bootstrap_ci
+from qhat.evaluation.statistics.estimates import (
     iqm,
     mean,
     median,
@@ -13,7 +13,7 @@ from qhat.statistics.estimates import (
     probability_of_improvement,
     score_distribution,
 )
-from qhat.statistics.score import Score, mean_of_finite
+from qhat.evaluation.statistics.score import Score, mean_of_finite
 
 __all__ = [
     "Score",

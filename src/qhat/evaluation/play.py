@@ -24,7 +24,7 @@ from qhat.environments.gymnasium.record import name_of
 from qhat.environments.gymnasium.workers import vectorise
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.reference import make_reference
-from qhat.outcomes import Played
+from qhat.evaluation.outcomes import Played
 from qhat.system.devices import once
 
 Playable = str | Callable[[], gymnasium.Env]

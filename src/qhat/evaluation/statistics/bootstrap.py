@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qhat.statistics.estimates import finite
+from qhat.evaluation.statistics.estimates import finite
 from qhat.system.errors import require
 
 CONFIDENCE = 0.95
