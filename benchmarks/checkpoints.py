@@ -24,8 +24,8 @@ TASKS = (("CartPole-v1", 1_200_000), ("Breakout-MinAtar", 400_000))
 
 def measure(env: str, steps: int) -> dict[str, Any]:
     """Train, and return the seconds of all and of the checkpoints."""
-    from qhat import experiment
     from qhat.recipes.config import TrainConfig
+    from qhat.runs import train as experiment
 
     spent: list[float] = []
     save = experiment._Session._save

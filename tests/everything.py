@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from qhat.run import Run
+from qhat.runs.run import Run
 
 
 def everything(folder: Path) -> dict[str, Any]:

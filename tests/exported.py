@@ -12,7 +12,7 @@ import qhat
 import qhat.robots
 from qhat.exporting.ros2 import write_package
 from qhat.exporting.web import write_page
-from qhat.run import Run
+from qhat.runs.run import Run
 
 
 @functools.cache

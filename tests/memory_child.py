@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import qhat
-from qhat import experiment
 from qhat.engine.state import TrainState
+from qhat.runs import train as experiment
 from qhat.runs.progress import Progress
 from qhat.system.host_memory import resident
 

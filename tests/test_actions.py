@@ -33,7 +33,7 @@ from qhat.exporting.about import read_safe_action
 from qhat.exporting.network import read_network
 from qhat.exporting.parity import equal_actions
 from qhat.exporting.rollout import contained
-from qhat.run import Run
+from qhat.runs.run import Run
 from qhat.system.errors import QhatError, UsageError
 
 SPACES = [

@@ -26,8 +26,8 @@ from qhat.axes.heads import Expected
 from qhat.axes.target import Hard
 from qhat.engine.replay import ring as replay
 from qhat.recipes import RECIPES
+from qhat.runs import checkpoint
 from qhat.system.errors import QhatError, UsageError
-from qhat.training import checkpoint
 
 
 def small(recipe: str = "double_dqn", seed: int = 0, **settings) -> Agent:

@@ -26,14 +26,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("demonstrations",),
     ("engine",),
     ("evaluation",),
-    (
-        "beginning",
-        "experiment",
-        "run",
-        "runs",
-        "stage",
-        "tracking",
-    ),
+    ("runs",),
     (
         "acting",
         "agent",

@@ -28,9 +28,9 @@ from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.make import make_any
 from qhat.environments.spaces import episode_seeds
 from qhat.evaluation.play import play_compiled, play_hosted
-from qhat.experiment import train
 from qhat.recipes.config import TrainConfig
-from qhat.run import evaluate
+from qhat.runs.run import evaluate
+from qhat.runs.train import train
 from qhat.system.errors import UsageError
 from qhat.system.host_memory import nbytes
 

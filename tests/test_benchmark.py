@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from qhat import experiment
 from qhat.benchmark import running
 from qhat.benchmark.page import page
 from qhat.benchmark.results import Row, Summary, moved_down, read_rows, summary, write_rows
@@ -21,6 +20,7 @@ from qhat.cli import benchmark as command
 from qhat.environments.catalogue import find
 from qhat.recipes.presets import GAMES, PRESETS
 from qhat.recipes.recipe import Recipe
+from qhat.runs import train as experiment
 from qhat.system.errors import UsageError, ranges
 
 TINY = Recipe(hidden=(8,), learning_starts=50)

@@ -30,10 +30,10 @@ from qhat.environments.envpool.hosted import make_pool
 from qhat.environments.make import make, make_any
 from qhat.environments.user_envs import adopt
 from qhat.environments.wrappers import BoundActions
-from qhat.experiment import train
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
-from qhat.run import Run, evaluate, spec_from_json, spec_to_json
+from qhat.runs.run import Run, evaluate, spec_from_json, spec_to_json
+from qhat.runs.train import train
 from qhat.system.errors import UsageError
 
 TINY = dataclasses.replace(

@@ -20,8 +20,8 @@ from qhat.engine.learner import Learner
 from qhat.engine.replay.ring import Transition
 from qhat.evaluation.play import play_reference
 from qhat.recipes.recipe import Recipe
+from qhat.runs import checkpoint
 from qhat.system.errors import UsageError
-from qhat.training import checkpoint
 
 SOURCE = Path(__file__).parent.parent / "src" / "qhat"
 

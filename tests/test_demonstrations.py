@@ -29,9 +29,9 @@ from qhat.engine.state import Clock, TrainState
 from qhat.environments.base import Spec
 from qhat.environments.user_envs import spec_of
 from qhat.environments.wrappers import RewardScale
-from qhat.experiment import train
 from qhat.recipes.config import TrainConfig
-from qhat.run import Run
+from qhat.runs.run import Run
+from qhat.runs.train import train
 from qhat.system.errors import UsageError
 
 TINY = dataclasses.replace(

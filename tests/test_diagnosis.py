@@ -28,8 +28,8 @@ from qhat.environments.wrappers import RewardClip, RewardScale
 from qhat.evaluation.diagnosis import Record, comparable, diagnose, effective_share, horizon, record
 from qhat.recipes import get
 from qhat.recipes.recipe import Recipe
+from qhat.runs import checkpoint
 from qhat.system.errors import UsageError
-from qhat.training import checkpoint
 
 GAMMA = 0.2
 """γ^LIMIT is below the tail that may be missing: the first state of an episode cut after 3 steps counts."""

@@ -24,9 +24,9 @@ from qhat.environments.catalogue import find
 from qhat.environments.envpool.compiled import EnvPoolEnvironment
 from qhat.environments.make import make
 from qhat.environments.spaces import Observations, episode_seeds
-from qhat.experiment import Interrupted, train
 from qhat.recipes.config import TrainConfig
-from qhat.run import evaluate
+from qhat.runs.run import evaluate
+from qhat.runs.train import Interrupted, train
 from qhat.system.errors import UsageError
 
 SEEDS, ENVS, TURNS = (3, 8), 3, 120

@@ -29,7 +29,7 @@ from qhat.exporting import about, graph
 from qhat.exporting.export import Export
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
-from qhat.run import Run
+from qhat.runs.run import Run
 from qhat.system.errors import QhatError, UsageError
 
 SOURCE = Path(__file__).parent.parent / "src" / "qhat"

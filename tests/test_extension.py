@@ -23,7 +23,7 @@ from qhat.axes.torso import MLP
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Loop
 from qhat.recipes.recipe import Recipe
-from qhat.run import Run
+from qhat.runs.run import Run
 from qhat.system.errors import UsageError
 
 

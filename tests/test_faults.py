@@ -42,8 +42,8 @@ from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.restarts import Restarts
 from qhat.environments.host import HostStep
 from qhat.recipes.config import TrainConfig
-from qhat.run import Run
 from qhat.runs.failure import StoppedError
+from qhat.runs.run import Run
 from qhat.system.errors import QhatError
 
 TINY = dataclasses.replace(

@@ -29,12 +29,12 @@ from qhat.demonstrations.reading import read
 from qhat.engine.learner import Learner
 from qhat.environments.base import Spec
 from qhat.recipes.config import TrainConfig
-from qhat.run import Run, spec_to_json
+from qhat.runs import checkpoint
 from qhat.runs.folder import RunFolder
+from qhat.runs.run import Run, spec_to_json
 from qhat.runs.saving import save
 from qhat.system.errors import UsageError
 from qhat.system.files import parse_json
-from qhat.training import checkpoint
 
 TINY = dataclasses.replace(recipes.get("qhat"), hidden=(4,), num_envs=1, replay_capacity=200)
 SPEC = Spec("CartPole-v1", "gymnax", (4,), "float32", Actions((2,)), "CartPole-v1")

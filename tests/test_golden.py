@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import qhat
-from qhat.run import Run
+from qhat.runs.run import Run
 
 VERSIONS = sorted(path for path in (Path(__file__).parent / "golden").iterdir() if path.is_dir())
 

@@ -33,8 +33,8 @@ from qhat.engine.replay import ring as replay
 from qhat.engine.replay.ring import Transition
 from qhat.engine.state import TrainState
 from qhat.environments.base import Environment, Spec, Timestep
-from qhat.run import Run
 from qhat.runs.faults import require_finite
+from qhat.runs.run import Run
 from qhat.system.errors import QhatError, UsageError
 
 E, N, TURNS = 4, 3, 60

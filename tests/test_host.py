@@ -24,9 +24,9 @@ from qhat.engine.iteration import Program
 from qhat.engine.replay.nstep import NOTHING, TERMINATED, TRUNCATED
 from qhat.environments.catalogue import find
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
-from qhat.experiment import Interrupted, train
 from qhat.recipes.config import TrainConfig
-from qhat.run import evaluate
+from qhat.runs.run import evaluate
+from qhat.runs.train import Interrupted, train
 from qhat.system.errors import QhatError, UsageError
 
 TINY = dataclasses.replace(

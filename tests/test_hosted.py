@@ -32,8 +32,8 @@ from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.repeat import Repeat
 from qhat.environments.make import make
 from qhat.environments.wrappers import ActionRepeat
-from qhat.experiment import Interrupted, train
 from qhat.recipes.config import TrainConfig
+from qhat.runs.train import Interrupted, train
 from qhat.system.errors import QhatError
 
 TINY = dataclasses.replace(

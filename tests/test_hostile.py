@@ -30,7 +30,7 @@ from qhat.cli import progress
 from qhat.cli import train as train_command
 from qhat.cli.main import main
 from qhat.recipes.config import TrainConfig
-from qhat.run import Run
+from qhat.runs.run import Run
 from qhat.system.errors import UsageError
 
 TINY = dataclasses.replace(

@@ -20,7 +20,7 @@ from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import base_of, folder_of, label_of, label_of_run
 from qhat.recipes.presets import PRESETS, Preset, PresetFile
 from qhat.recipes.recipe import Recipe
-from qhat.stage import configured
+from qhat.runs.worlds import configured
 from qhat.system.errors import UsageError
 
 NAMES = st.sampled_from(sorted(recipes.RECIPES))

@@ -20,10 +20,10 @@ from qhat.engine.iteration import Program
 from qhat.environments import reference
 from qhat.environments.make import make
 from qhat.evaluation.play import play_reference
-from qhat.experiment import train
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
-from qhat.run import Run
+from qhat.runs.run import Run
+from qhat.runs.train import train
 from qhat.system.errors import UsageError
 
 GAMES = {

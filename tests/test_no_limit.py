@@ -27,7 +27,7 @@ from qhat.report.findings import findings
 from qhat.report.measure import Measured
 from qhat.report.sections import _told
 from qhat.runs.progress import Progress
-from qhat.stage import Stage, no_limit
+from qhat.runs.worlds import Stage, no_limit
 from test_findings import some_facts
 
 TINY = dataclasses.replace(

@@ -25,8 +25,8 @@ from qhat.engine.loop import Loop
 from qhat.engine.replay.moments import LIMIT, Moments
 from qhat.environments.base import Timestep
 from qhat.environments.make import make_any
-from qhat.experiment import Interrupted, train
 from qhat.recipes.config import TrainConfig
+from qhat.runs.train import Interrupted, train
 from qhat.system.errors import UsageError
 
 TINY = dataclasses.replace(

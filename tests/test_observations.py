@@ -34,7 +34,7 @@ from qhat.environments.spaces import Coded, Stacked, as_array
 from qhat.exporting import graph
 from qhat.exporting.about import entries_of
 from qhat.exporting.network import read_network
-from qhat.run import spec_from_json, spec_to_json
+from qhat.runs.run import spec_from_json, spec_to_json
 from qhat.system.errors import UsageError
 
 CAMERA = Box(0, 255, (16, 18, 3), np.uint8)

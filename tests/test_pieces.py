@@ -16,9 +16,8 @@ from qhat.axes.sampler import Prioritised
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Loop
 from qhat.engine.state import TrainState
-from qhat.runs import pieces
+from qhat.runs import checkpoint, pieces
 from qhat.system.errors import UsageError
-from qhat.training import checkpoint
 from scripted import ScriptedCompiled
 
 ROWS, SEEDS = 120, 2

@@ -27,13 +27,12 @@ from everything import everything
 from full import FULL
 from qhat import recipes
 from qhat.recipes.config import TrainConfig
-from qhat.run import Run
-from qhat.runs import saving
+from qhat.runs import checkpoint, saving
 from qhat.runs.folder import RunFolder
 from qhat.runs.lock import sole
 from qhat.runs.progress import Progress
+from qhat.runs.run import Run
 from qhat.system.errors import QhatError, UsageError
-from qhat.training import checkpoint
 
 TINY = dataclasses.replace(
     recipes.get("qhat"), hidden=(8,), num_envs=1, replay_ratio=0.25, replay_capacity=1_000, n_step=1,

@@ -18,7 +18,7 @@ from jaxtyping import Array, Int
 
 from everything import everything
 from full import FULL
-from qhat import experiment, recipes
+from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.sampler import Prioritised
@@ -26,9 +26,10 @@ from qhat.axes.target import Hard
 from qhat.engine.loop import Loop
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.user_envs import Own
-from qhat.experiment import train
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
+from qhat.runs import train as experiment
+from qhat.runs.train import train
 
 EVERY = 24
 """Environment steps between checkpoints: whole iterations of 1 and of 8 environments."""

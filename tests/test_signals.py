@@ -20,9 +20,9 @@ from everything import everything
 from qhat import recipes
 from qhat.axes.torso import MLP
 from qhat.engine.pace import SECONDS, Pace
-from qhat.experiment import Interrupted, train
 from qhat.recipes.config import TrainConfig
-from qhat.run import Run
+from qhat.runs.run import Run
+from qhat.runs.train import Interrupted, train
 
 WITHIN = 10.0
 """Seconds from a signal to the process's end."""
@@ -99,8 +99,8 @@ def config(folder: Path, **settings: object) -> TrainConfig:
 
 def test_an_evaluation_that_a_signal_cut_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Of an environment in Python, where an evaluation is asked at every step."""
-    from qhat import experiment
     from qhat.evaluation.play import Cut
+    from qhat.runs import train as experiment
 
     made = experiment.player_of
 

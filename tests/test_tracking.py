@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 import qhat
-from qhat import tracking
-from qhat.experiment import Interrupted, train
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
+from qhat.runs import tracking
 from qhat.runs.progress import Progress
+from qhat.runs.train import Interrupted, train
 from qhat.system.errors import UsageError
 
 CONFIG = TrainConfig(

@@ -29,10 +29,10 @@ from qhat.axes.target import Hard
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Loop
 from qhat.environments.make import make
-from qhat.experiment import Interrupted, train
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
-from qhat.run import evaluate
+from qhat.runs.run import evaluate
+from qhat.runs.train import Interrupted, train
 from qhat.system.errors import UsageError
 
 TINY = replace(

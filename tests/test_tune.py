@@ -18,11 +18,11 @@ from qhat.benchmark.results import summary
 from qhat.benchmark.suites import SUITES
 from qhat.cli import tune as command
 from qhat.cli.train import _read
-from qhat.experiment import Interrupted
 from qhat.recipes import RECIPES
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.presets import PRESETS, Preset, PresetFile, read_preset
 from qhat.recipes.recipe import Recipe
+from qhat.runs.train import Interrupted
 from qhat.system.errors import UsageError
 from qhat.tuning import final
 from qhat.tuning.search import Search, best_of

@@ -32,7 +32,7 @@ from qhat.environments.turtlebot3.physics import TurtleBot3Options
 from qhat.exporting.network import read_network
 from qhat.exporting.web import KINDS, constants_of, require_drawable, write_page
 from qhat.recipes.recipe import Recipe
-from qhat.run import Run
+from qhat.runs.run import Run
 from qhat.system.errors import UsageError
 
 OBSERVATIONS = 1_000

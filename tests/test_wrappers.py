@@ -43,9 +43,9 @@ from qhat.environments.wrappers import (
     around,
     validate,
 )
-from qhat.experiment import Interrupted, train
 from qhat.recipes.config import TrainConfig
-from qhat.run import Run, evaluate
+from qhat.runs.run import Run, evaluate
+from qhat.runs.train import Interrupted, train
 from qhat.system.errors import UsageError
 
 TINY = dataclasses.replace(

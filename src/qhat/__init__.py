@@ -11,26 +11,26 @@ if TYPE_CHECKING:
     from qhat import recipes
     from qhat.agent import Agent
     from qhat.comparison.comparing import compare
-    from qhat.experiment import train
     from qhat.exporting.export import export
     from qhat.recipes.config import TrainConfig
     from qhat.recipes.recipe import Recipe
     from qhat.report.video import play
-    from qhat.run import Run, evaluate
+    from qhat.runs.run import Run, evaluate
+    from qhat.runs.train import train
     from qhat.system.errors import QhatError, UsageError
 
 _HOMES = {
     "Agent": "qhat.agent",
     "QhatError": "qhat.system.errors",
     "Recipe": "qhat.recipes.recipe",
-    "Run": "qhat.run",
+    "Run": "qhat.runs.run",
     "TrainConfig": "qhat.recipes.config",
     "UsageError": "qhat.system.errors",
     "compare": "qhat.comparison.comparing",
-    "evaluate": "qhat.run",
+    "evaluate": "qhat.runs.run",
     "export": "qhat.exporting.export",
     "play": "qhat.report.video",
-    "train": "qhat.experiment",
+    "train": "qhat.runs.train",
 }
 
 __all__ = [

@@ -32,11 +32,11 @@ from qhat.engine.replay.links import Rows
 from qhat.engine.state import SeedState
 from qhat.notices import Notices
 from qhat.recipes.recipe import HORIZON, Recipe
+from qhat.runs import checkpoint
 from qhat.saved_agent import read_open, read_seed, rest
 from qhat.streams import Stream, Streams, read_names, read_stream
 from qhat.system.errors import blaming, require
 from qhat.system.host_memory import nbytes, require_memory
-from qhat.training import checkpoint
 from qhat.waiting_rows import LARGE, SMALL, Block, Taken
 
 

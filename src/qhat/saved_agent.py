@@ -15,8 +15,8 @@ from qhat.acting import row_of
 from qhat.engine.iteration import Program
 from qhat.engine.replay import linked
 from qhat.engine.state import SeedState
+from qhat.runs import checkpoint
 from qhat.streams import Stream, Streams, Track, read_names
-from qhat.training import checkpoint
 
 
 def rest(seed: SeedState) -> dict[str, Any]:

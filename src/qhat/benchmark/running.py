@@ -17,12 +17,12 @@ from typing import Any
 
 from qhat.benchmark.results import WHICH, Row
 from qhat.benchmark.suites import Task
-from qhat.experiment import Interrupted, train
 from qhat.recipes.config import TrainConfig
-from qhat.run import Run, program_of
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.lock import sole
 from qhat.runs.progress import Progress
+from qhat.runs.run import Run, program_of
+from qhat.runs.train import Interrupted, train
 from qhat.system.devices import machine
 from qhat.system.errors import require
 from qhat.system.files import read_json

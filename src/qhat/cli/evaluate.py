@@ -70,7 +70,7 @@ def run(words: Sequence[str]) -> int:
 
         devices.prepare(1)
         from qhat.environments.reference import judge_name, lacks
-        from qhat.run import Run
+        from qhat.runs.run import Run
 
         opened = Run.open(told.run)
         score = opened.evaluate(

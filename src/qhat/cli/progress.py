@@ -44,7 +44,7 @@ def show_training(config: TrainConfig, entry: Entry, stop: _Stop, started: float
             "The settings were searched for this task (docs/presets.md); --recipe qhat takes general ones."
         )
     with console.status("starting JAX and compiling"):
-        from qhat import experiment
+        from qhat.runs import train as experiment
 
     if config.resume:
         for line in _resuming(config):

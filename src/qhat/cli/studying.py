@@ -13,10 +13,10 @@ from rich.console import Console
 
 from qhat.axes.axis import to_json
 from qhat.cli.train import _Stop
-from qhat.experiment import Interrupted
 from qhat.recipes.config import TrainConfig
 from qhat.runs.lock import sole
 from qhat.runs.progress import Progress
+from qhat.runs.train import Interrupted
 from qhat.system import devices
 from qhat.system.errors import QhatError
 from qhat.tuning import final

@@ -15,8 +15,8 @@ from qhat.benchmark import page, running
 from qhat.benchmark.results import Row
 from qhat.benchmark.suites import Suite, Task
 from qhat.cli.train import _Stop
-from qhat.experiment import Interrupted
 from qhat.runs.progress import Progress
+from qhat.runs.train import Interrupted
 from qhat.system import devices
 
 EVERY = 30.0

@@ -28,8 +28,8 @@ from qhat.recipes.presets import NAME as PRESET
 from qhat.recipes.presets import preset_of, read_preset
 from qhat.recipes.recipe import AXES, Recipe
 from qhat.runs.folder import RunFolder
+from qhat.runs.tracking import trackers_of
 from qhat.system.errors import blaming, require
-from qhat.tracking import trackers_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ from qhat.evaluation.statistics.bootstrap import REPETITIONS
 from qhat.system.errors import require
 
 if TYPE_CHECKING:
-    from qhat.run import Run
+    from qhat.runs.run import Run
 
 EPISODES = 20
 """Fresh ones per seed, unless told."""

@@ -21,7 +21,7 @@ from qhat.system.errors import UsageError, blaming, require
 from qhat.system.files import brief
 
 if TYPE_CHECKING:
-    from qhat.run import Run  # Opening one takes JAX.
+    from qhat.runs.run import Run  # Opening one takes JAX.
 
 SETTINGS = ("demos", "init_from")
 """What decides how a run learns, beside its recipe; the rest is how long, and on which seeds."""

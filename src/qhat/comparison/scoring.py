@@ -111,7 +111,7 @@ def _weights(entrant: Entrant, about: dict[str, Any], task: Task, which: Which) 
 
 
 def _played(entrant: Entrant, episodes: int, weights: str) -> np.ndarray:
-    from qhat.run import Run
+    from qhat.runs.run import Run
 
     with blaming(f"'{entrant.path}'"):
         run = entrant.run or Run.open(entrant.path)

@@ -20,7 +20,7 @@ from qhat.exporting.meaning import MOST_NAMES, Meaning, meaning_of
 from qhat.exporting.network import Exported, Op
 from qhat.exporting.rollout import builder_of
 from qhat.recipes.labels import label_of_run
-from qhat.run import Run
+from qhat.runs.run import Run
 from qhat.system.errors import UsageError
 
 

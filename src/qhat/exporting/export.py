@@ -24,7 +24,7 @@ from qhat.exporting.about import NO_RANGES, Request, describe, ranges, read_mean
 from qhat.exporting.card import card
 from qhat.exporting.network import Exported, Op, read_network, require_known
 from qhat.exporting.rollout import Copies, builder_of, copies_of
-from qhat.run import Run
+from qhat.runs.run import Run
 from qhat.system.errors import QhatError, require
 
 RUNNER = "qhat_runtime.py"

@@ -18,7 +18,7 @@ from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.user_envs import Own, judge_of
-from qhat.run import Run
+from qhat.runs.run import Run
 from qhat.system.errors import QhatError
 from qhat.system.files import brief
 

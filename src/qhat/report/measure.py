@@ -19,10 +19,10 @@ from qhat.evaluation import diagnosis
 from qhat.evaluation.diagnosis import Diagnosis
 from qhat.evaluation.statistics import Score
 from qhat.report.video import limit_of, play
-from qhat.run import Run
+from qhat.runs import checkpoint
+from qhat.runs.run import Run
 from qhat.system.errors import QhatError, UsageError, require
 from qhat.system.files import open_plain, size_of
-from qhat.training import checkpoint
 
 COPIES, STARTS = 16, 1_000
 """Copies that each seed plays for its diagnosis, and steps of each whose returns are looked at, at most."""

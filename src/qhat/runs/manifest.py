@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from qhat.runs import checkpoint
 from qhat.system.errors import require
 from qhat.system.files import brief
-from qhat.training import checkpoint
 
 
 def read_about(source: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from qhat.engine.state import TrainState
-from qhat.training import checkpoint
+from qhat.runs import checkpoint
 
 BYTES, MOST = 2**23, 64
 """Size of a piece, and how many there are of one seed's replay at most."""

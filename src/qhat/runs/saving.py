@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qhat.runs import checkpoint
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import QhatError, UsageError
-from qhat.training import checkpoint
 
 
 def save(

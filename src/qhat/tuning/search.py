@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from qhat.experiment import Interrupted, train
 from qhat.recipes.config import TrainConfig
 from qhat.runs.progress import Progress
+from qhat.runs.train import Interrupted, train
 from qhat.system.errors import QhatError, UsageError
 from qhat.tuning.space import Dimension, applied
 from qhat.tuning.study import COMPLETE, FAILED, PRUNED, Study, Trial

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat.axes.axis import spell
-from qhat.beginning import begin, horizon_of, kept, spec_of_run, step_reached
 from qhat.engine.host import HostLoop
 from qhat.engine.learner import Metrics
 from qhat.engine.loop import Loop
@@ -26,21 +25,22 @@ from qhat.environments.user_envs import Own, name_of
 from qhat.evaluation.play import Cut, Judge, Telling, cut_of, player_of
 from qhat.evaluation.statistics import mean_of_finite
 from qhat.recipes.config import TrainConfig
-from qhat.run import Run, program_of
 from qhat.runs.card import card
 from qhat.runs.failure import attempt, stop
 from qhat.runs.faults import Faults, require_finite
 from qhat.runs.folder import write_text
 from qhat.runs.pieces import Pieces
 from qhat.runs.progress import Progress
+from qhat.runs.run import Run, program_of
 from qhat.runs.saving import require_space, save
 from qhat.runs.scale import look_at_rewards
+from qhat.runs.start import begin, horizon_of, kept, spec_of_run, step_reached
 from qhat.runs.tables import episode_rows, evaluation_rows, has_row, progress_rows, speed
-from qhat.stage import Stage, configured, is_python, no_limit, staged
+from qhat.runs.tracking import Tracker, Tracking, trackers_of
+from qhat.runs.worlds import Stage, configured, is_python, no_limit, staged
 from qhat.system import devices
 from qhat.system.errors import QhatError
 from qhat.system.host_memory import REST, give_back, nbytes, require_memory, resident
-from qhat.tracking import Tracker, Tracking, trackers_of
 
 LEARNER_METRICS = tuple(field.name for field in dataclasses.fields(Metrics))
 PATIENCE = 1.0

@@ -15,10 +15,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from qhat.runs import tensors
 from qhat.system import files
 from qhat.system.errors import UsageError, require
 from qhat.system.host_memory import require_memory
-from qhat.training import tensors
 
 FORMAT = 2
 MANIFEST = "manifest.json"

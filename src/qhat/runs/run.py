@@ -30,10 +30,10 @@ from qhat.evaluation.deployed_policy import Policy
 from qhat.evaluation.play import Telling, play_compiled, play_hosted, play_seeds
 from qhat.evaluation.statistics import Score
 from qhat.recipes.recipe import Recipe
+from qhat.runs import checkpoint
 from qhat.runs.folder import RunFolder
 from qhat.runs.manifest import read_about
 from qhat.system.errors import UsageError, blaming, require
-from qhat.training import checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
