@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 import qhat
 from qhat import recipes, runtime
-from qhat.agent import Agent
-from qhat.arguments import read_action, read_actions
+from qhat.agent.agent import Agent
+from qhat.agent.arguments import read_action, read_actions
 from qhat.axes.actions import Actions
 from qhat.axes.torso import MLP
 from qhat.engine.learner import Learner

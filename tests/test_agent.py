@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from full import FULL
-from qhat.agent import Agent
-from qhat.arguments import read_outcome
+from qhat.agent.agent import Agent
+from qhat.agent.arguments import read_outcome
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.heads import Expected
 from qhat.axes.target import Hard

@@ -27,15 +27,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("engine",),
     ("evaluation",),
     ("runs",),
-    (
-        "acting",
-        "agent",
-        "arguments",
-        "notices",
-        "saved_agent",
-        "streams",
-        "waiting_rows",
-    ),
+    ("agent",),
     ("exporting",),
     (
         "comparison",

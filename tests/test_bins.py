@@ -19,7 +19,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
 
 from qhat import recipes
-from qhat.agent import Agent
+from qhat.agent.agent import Agent
 from qhat.axes.actions import Actions
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.heads import Categorical, Expected, Quantile

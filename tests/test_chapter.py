@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from qhat import recipes
-from qhat.agent import Agent
+from qhat.agent.agent import Agent
 from qhat.axes.actions import Actions
 from qhat.axes.merge import Dueling
 from qhat.engine.learner import Learner

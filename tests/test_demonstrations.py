@@ -18,7 +18,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from qhat import recipes
-from qhat.agent import Agent
+from qhat.agent.agent import Agent
 from qhat.axes.actions import Actions
 from qhat.axes.sampler import Prioritised
 from qhat.demonstrations.reading import Demonstrations, joined, read

@@ -25,7 +25,7 @@ from full import FULL
 from hostile import HUGE, TENSORS, everything_in, rehashed, untouched
 from hostile_fields import AGENT, CONFIG, JSON, KINDS, MANIFEST, RESUMED, with_field
 from qhat import recipes
-from qhat.agent import Agent
+from qhat.agent.agent import Agent
 from qhat.cli import progress
 from qhat.cli import train as train_command
 from qhat.cli.main import main

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Int
 
-from qhat.agent import Agent
+from qhat.agent.agent import Agent
 from qhat.axes.actions import Actions
 from qhat.axes.bonus import Munchausen
 from qhat.axes.explore import EpsilonGreedy

@@ -20,7 +20,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sequence, Text, Tuple
 
 from qhat import Agent, recipes, runtime
-from qhat.arguments import read_observation
+from qhat.agent.arguments import read_observation
 from qhat.axes.actions import Actions
 from qhat.axes.torso import MLP, Impala, MinAtar, Nature
 from qhat.engine.guard import Guard

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 import quirks
 from qhat import Agent, recipes
-from qhat.arguments import read_spaces
+from qhat.agent.arguments import read_spaces
 from qhat.axes.actions import Actions
 from qhat.axes.masks import read_mask
 from qhat.cli import checkup, doctor

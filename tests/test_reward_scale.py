@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import qhat
+from qhat.agent.notices import UPDATES, Notices
 from qhat.axes.actions import Actions
 from qhat.axes.heads import Categorical
 from qhat.engine.learner import Metrics
 from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED
 from qhat.engine.replay.ring import Ring
 from qhat.environments.reward_scale import largest_return, reward_scale_advice
-from qhat.notices import UPDATES, Notices
 
 SPARSE = np.zeros(1000)
 SPARSE[700] = 1.0

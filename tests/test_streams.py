@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qhat.agent.streams import Streams, read_names, read_stream
 from qhat.axes.actions import Actions
 from qhat.engine.replay import linked
 from qhat.engine.replay import ring as replay
 from qhat.engine.replay.links import Rows
 from qhat.engine.replay.nstep import NOTHING
-from qhat.streams import Streams, read_names, read_stream
 from qhat.system.errors import UsageError
 
 ROWS, N, GAMMA = 64, 3, 0.5

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from qhat import recipes
-from qhat.agent import Agent
+from qhat.agent.agent import Agent
 from qhat.axes import convolution
 from qhat.axes.actions import Actions
 from qhat.axes.dense import Noisy

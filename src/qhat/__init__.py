@@ -9,7 +9,7 @@ from qhat._version import __version__
 
 if TYPE_CHECKING:
     from qhat import recipes
-    from qhat.agent import Agent
+    from qhat.agent.agent import Agent
     from qhat.comparison.comparing import compare
     from qhat.exporting.export import export
     from qhat.recipes.config import TrainConfig
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qhat.system.errors import QhatError, UsageError
 
 _HOMES = {
-    "Agent": "qhat.agent",
+    "Agent": "qhat.agent.agent",
     "QhatError": "qhat.system.errors",
     "Recipe": "qhat.recipes.recipe",
     "Run": "qhat.runs.run",

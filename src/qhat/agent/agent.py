@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat import recipes
-from qhat.acting import Actor
-from qhat.arguments import (
+from qhat.agent.acting import Actor
+from qhat.agent.arguments import (
     read_action,
     read_masks,
     read_outcome,
@@ -26,18 +26,18 @@ from qhat.arguments import (
     read_spaces,
     require_applied,
 )
+from qhat.agent.notices import Notices
+from qhat.agent.saved import read_open, read_seed, rest
+from qhat.agent.streams import Stream, Streams, read_names, read_stream
+from qhat.agent.waiting_rows import LARGE, SMALL, Block, Taken
 from qhat.engine.iteration import Program, split
 from qhat.engine.replay import linked
 from qhat.engine.replay.links import Rows
 from qhat.engine.state import SeedState
-from qhat.notices import Notices
 from qhat.recipes.recipe import HORIZON, Recipe
 from qhat.runs import checkpoint
-from qhat.saved_agent import read_open, read_seed, rest
-from qhat.streams import Stream, Streams, read_names, read_stream
 from qhat.system.errors import blaming, require
 from qhat.system.host_memory import nbytes, require_memory
-from qhat.waiting_rows import LARGE, SMALL, Block, Taken
 
 
 class Agent:

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qhat.acting import row_of
+from qhat.agent.acting import row_of
+from qhat.agent.streams import Stream, Streams, Track, read_names
 from qhat.engine.iteration import Program
 from qhat.engine.replay import linked
 from qhat.engine.state import SeedState
 from qhat.runs import checkpoint
-from qhat.streams import Stream, Streams, Track, read_names
 
 
 def rest(seed: SeedState) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from qhat.agent.streams import Stream, read_stream
 from qhat.axes.masks import read_mask
 from qhat.engine.iteration import Program, split
-from qhat.streams import Stream, read_stream
 from qhat.system.errors import UsageError, require
 
 MOST = 4_096

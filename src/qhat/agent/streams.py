@@ -14,11 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from qhat.agent.waiting_rows import LARGE, SMALL, Block, Chunk, Statistics, Taken, parts
 from qhat.axes.actions import Actions
 from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED
 from qhat.environments.observations import Observations
 from qhat.system.errors import UsageError, require
-from qhat.waiting_rows import LARGE, SMALL, Block, Chunk, Statistics, Taken, parts
 
 NEWEST = 32
 """Streams whose newest step can be learned from before the next one is there."""
