@@ -10,8 +10,8 @@ import gymnasium
 
 import qhat
 import qhat.robots
-from qhat.exporting.ros2 import write_package
-from qhat.exporting.web import write_page
+from qhat.deploy.ros2 import write_package
+from qhat.deploy.web import write_page
 from qhat.runs.run import Run
 
 

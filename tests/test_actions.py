@@ -25,14 +25,14 @@ from qhat.agent.agent import Agent
 from qhat.agent.arguments import read_action, read_actions
 from qhat.axes.actions import Actions
 from qhat.axes.torso import MLP
+from qhat.deploy import graph
+from qhat.deploy.about import read_safe_action
+from qhat.deploy.network import read_network
+from qhat.deploy.parity import equal_actions
+from qhat.deploy.rollout import contained
 from qhat.engine.learner import Learner
 from qhat.environments.base import Spec
 from qhat.evaluation.deployed_policy import Policy
-from qhat.exporting import graph
-from qhat.exporting.about import read_safe_action
-from qhat.exporting.network import read_network
-from qhat.exporting.parity import equal_actions
-from qhat.exporting.rollout import contained
 from qhat.runs.run import Run
 from qhat.system.errors import QhatError, UsageError
 

@@ -28,7 +28,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("evaluation",),
     ("runs",),
     ("agent",),
-    ("exporting",),
+    ("deploy",),
     (
         "comparison",
         "report",

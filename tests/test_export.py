@@ -24,9 +24,9 @@ import qhat
 from full import FULL
 from qhat import recipes, runtime
 from qhat.axes.actions import Actions
+from qhat.deploy import about, graph
+from qhat.deploy.export import Export
 from qhat.environments.wrappers import ActionRepeat, FrameStack
-from qhat.exporting import about, graph
-from qhat.exporting.export import Export
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
 from qhat.runs.run import Run
@@ -315,8 +315,8 @@ def built(*told: Any, **more: Any) -> Any:
 @pytest.mark.parametrize(
     ("place", "changed", "words"),
     [
-        ("qhat.exporting.export.describe", described, "the NumPy runner is not the trained one"),
-        ("qhat.exporting.graph.build", built, "onnxruntime is not the trained one"),
+        ("qhat.deploy.export.describe", described, "the NumPy runner is not the trained one"),
+        ("qhat.deploy.graph.build", built, "onnxruntime is not the trained one"),
         ("qhat.axes.actions.Actions.completed", from_zero, "the environment has not all"),
     ],
     ids=["policy.json", "the graph", "everywhere"],

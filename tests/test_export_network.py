@@ -21,10 +21,10 @@ from qhat.axes.actions import Actions
 from qhat.axes.dense import Dense
 from qhat.axes.heads import Categorical, Expected
 from qhat.axes.torso import MLP, Impala, MinAtar, Nature
+from qhat.deploy import graph
+from qhat.deploy.network import Exported, read_network
+from qhat.deploy.parity import NEAR_TIE, TOLERANCE, Agreement, near_ties
 from qhat.engine.learner import Learner
-from qhat.exporting import graph
-from qhat.exporting.network import Exported, read_network
-from qhat.exporting.parity import NEAR_TIE, TOLERANCE, Agreement, near_ties
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
 from test_extension import LogCosh

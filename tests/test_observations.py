@@ -23,6 +23,9 @@ from qhat import Agent, recipes, runtime
 from qhat.agent.arguments import read_observation
 from qhat.axes.actions import Actions
 from qhat.axes.torso import MLP, Impala, MinAtar, Nature
+from qhat.deploy import graph
+from qhat.deploy.about import entries_of
+from qhat.deploy.network import read_network
 from qhat.engine.guard import Guard
 from qhat.engine.learner import STATISTICS, Learner
 from qhat.engine.replay.moments import Moments
@@ -31,9 +34,6 @@ from qhat.environments.base import Spec, laid_out
 from qhat.environments.finite import sieve
 from qhat.environments.observations import Observations, inexact_of, read_value
 from qhat.environments.spaces import Coded, Stacked, as_array
-from qhat.exporting import graph
-from qhat.exporting.about import entries_of
-from qhat.exporting.network import read_network
 from qhat.runs.run import spec_from_json, spec_to_json
 from qhat.system.errors import UsageError
 

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qhat.deploy.ros2 import task_of
+from qhat.deploy.ros2.package.qhat_turtlebot3 import logic
+from qhat.deploy.ros2.package.qhat_turtlebot3.logic import Driver, ScanReader, Task, UnusableError
 from qhat.environments.turtlebot3 import physics as turtlebot3
 from qhat.environments.turtlebot3.physics import TurtleBot3Options
-from qhat.exporting.ros2 import task_of
-from qhat.exporting.ros2.package.qhat_turtlebot3 import logic
-from qhat.exporting.ros2.package.qhat_turtlebot3.logic import Driver, ScanReader, Task, UnusableError
 
 OPTIONS = TurtleBot3Options()
 STATES = 1_200

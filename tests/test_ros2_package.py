@@ -22,9 +22,9 @@ import pytest
 
 from exported import exported_cartpole, exported_robot
 from fake_ros import LaserScan, Odometry, PoseStamped, Ros, imported, install
+from qhat.deploy.ros2 import NAME, require_robot, write_package
 from qhat.environments.turtlebot3 import physics as turtlebot3
 from qhat.evaluation.deployed_policy import Policy
-from qhat.exporting.ros2 import NAME, require_robot, write_package
 from qhat.system.errors import UsageError
 
 FREE = [2.0] * 360

@@ -25,12 +25,12 @@ from qhat.axes.dense import Dense, Noisy
 from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
 from qhat.axes.merge import Dueling, Plain
 from qhat.cli.main import main
+from qhat.deploy.network import read_network
+from qhat.deploy.web import KINDS, constants_of, require_drawable, write_page
 from qhat.engine.learner import STATISTICS, Learner
 from qhat.engine.replay.moments import Moments
 from qhat.environments.turtlebot3 import physics as turtlebot3
 from qhat.environments.turtlebot3.physics import TurtleBot3Options
-from qhat.exporting.network import read_network
-from qhat.exporting.web import KINDS, constants_of, require_drawable, write_page
 from qhat.recipes.recipe import Recipe
 from qhat.runs.run import Run
 from qhat.system.errors import UsageError

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from qhat import recipes
     from qhat.agent.agent import Agent
     from qhat.comparison.comparing import compare
-    from qhat.exporting.export import export
+    from qhat.deploy.export import export
     from qhat.recipes.config import TrainConfig
     from qhat.recipes.recipe import Recipe
     from qhat.report.video import play
@@ -28,7 +28,7 @@ _HOMES = {
     "UsageError": "qhat.system.errors",
     "compare": "qhat.comparison.comparing",
     "evaluate": "qhat.runs.run",
-    "export": "qhat.exporting.export",
+    "export": "qhat.deploy.export",
     "play": "qhat.report.video",
     "train": "qhat.runs.train",
 }

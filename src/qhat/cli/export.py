@@ -12,10 +12,10 @@ from typing import Annotated
 import tyro
 
 from qhat.cli.parsing import read
+from qhat.deploy import require_installed
+from qhat.deploy.ros2 import require_robot, write_package
+from qhat.deploy.web import require_drawable, write_page
 from qhat.environments.catalogue import require_made_by_id
-from qhat.exporting import require_installed
-from qhat.exporting.ros2 import require_robot, write_package
-from qhat.exporting.web import require_drawable, write_page
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import require
 
@@ -75,7 +75,7 @@ def run(words: Sequence[str]) -> int:
         from qhat.system import devices
 
         devices.prepare(1)
-        from qhat.exporting.export import export
+        from qhat.deploy.export import export
 
         made = export(
             told.run, told.out, which=told.checkpoint, seed_index=told.seed_index, name=told.name,

@@ -11,14 +11,14 @@ import numpy as np
 from qhat import runtime
 from qhat._version import __version__
 from qhat.axes.actions import Actions
+from qhat.deploy import parity
+from qhat.deploy.meaning import MOST_NAMES, Meaning, meaning_of
+from qhat.deploy.network import Exported, Op
+from qhat.deploy.rollout import builder_of
 from qhat.environments.base import Environment
 from qhat.environments.observations import Observations
 from qhat.environments.reference import reference_builder
 from qhat.environments.user_envs import Own
-from qhat.exporting import parity
-from qhat.exporting.meaning import MOST_NAMES, Meaning, meaning_of
-from qhat.exporting.network import Exported, Op
-from qhat.exporting.rollout import builder_of
 from qhat.recipes.labels import label_of_run
 from qhat.runs.run import Run
 from qhat.system.errors import UsageError

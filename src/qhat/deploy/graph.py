@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qhat.axes.actions import Actions
-from qhat.exporting.network import Exported, Op
+from qhat.deploy.network import Exported, Op
 
 OPSET, IR = 17, 8
 """Of 2022: onnxruntime 1.12 and later read them."""

@@ -18,12 +18,12 @@ import numpy as np
 from safetensors.numpy import save
 
 from qhat import runtime
+from qhat.deploy import graph, latency, parity, require_installed
+from qhat.deploy.about import NO_RANGES, Request, describe, ranges, read_meaning, read_safe_action
+from qhat.deploy.card import card
+from qhat.deploy.network import Exported, Op, read_network, require_known
+from qhat.deploy.rollout import Copies, builder_of, copies_of
 from qhat.environments.user_envs import Own
-from qhat.exporting import graph, latency, parity, require_installed
-from qhat.exporting.about import NO_RANGES, Request, describe, ranges, read_meaning, read_safe_action
-from qhat.exporting.card import card
-from qhat.exporting.network import Exported, Op, read_network, require_known
-from qhat.exporting.rollout import Copies, builder_of, copies_of
 from qhat.runs.run import Run
 from qhat.system.errors import QhatError, require
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from qhat.axes.actions import Actions
-from qhat.exporting.network import Op
-from qhat.exporting.rollout import Copies, Seen
+from qhat.deploy.network import Op
+from qhat.deploy.rollout import Copies, Seen
 from qhat.runtime import Policy, split
 from qhat.system.errors import QhatError
 

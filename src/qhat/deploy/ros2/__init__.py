@@ -86,7 +86,7 @@ def task_of(about: Mapping[str, Any]) -> dict[str, Any]:
 
 def _words(about: Mapping[str, Any]) -> dict[str, str]:
     """Return what stands in the package's texts in place of `@NAME@`."""
-    from qhat.exporting.ros2.package.qhat_turtlebot3.body import ROBOTS as BODIES
+    from qhat.deploy.ros2.package.qhat_turtlebot3.body import ROBOTS as BODIES
 
     task, source = task_of(about), about["source"]
     return {
