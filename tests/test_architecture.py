@@ -29,10 +29,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("runs",),
     ("agent",),
     ("deploy",),
-    (
-        "comparison",
-        "report",
-    ),
+    ("reports",),
     (
         "benchmark",
         "tuning",

@@ -18,11 +18,11 @@ from scipy import stats
 import qhat
 from qhat import recipes
 from qhat.cli.main import main
-from qhat.comparison.comparing import compare, joined
-from qhat.comparison.result import Comparison, Curves
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.presets import NAME, PRESETS, TUNING_SEEDS
-from qhat.report.compare import COLOURS, MOST, _style, comparison_figure, draw_comparison
+from qhat.reports.compare import COLOURS, MOST, _style, comparison_figure, draw_comparison
+from qhat.reports.comparison.comparing import compare, joined
+from qhat.reports.comparison.result import Comparison, Curves
 from qhat.runs.curves import read_clock
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import UsageError

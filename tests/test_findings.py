@@ -23,12 +23,12 @@ from qhat.recipes import RECIPES
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.presets import PRESETS
 from qhat.recipes.recipe import Recipe
-from qhat.report import curves, reading
-from qhat.report.advice import again
-from qhat.report.findings import FINE, NOTE, UNKNOWN, WARNING, findings
-from qhat.report.measure import Measured
-from qhat.report.reading import Evaluated, Facts, Trace
-from qhat.report.spelling import OF_A_RUN
+from qhat.reports import curves, reading
+from qhat.reports.advice import again
+from qhat.reports.findings import FINE, NOTE, UNKNOWN, WARNING, findings
+from qhat.reports.measure import Measured
+from qhat.reports.reading import Evaluated, Facts, Trace
+from qhat.reports.spelling import OF_A_RUN
 from qhat.runs.folder import RunFolder
 
 LITE = qhat.recipes.get("rainbow_lite")

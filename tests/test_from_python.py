@@ -19,12 +19,12 @@ from qhat.cli import evaluate as evaluate_command
 from qhat.cli import export as export_command
 from qhat.cli import play as play_command
 from qhat.cli import train as train_command
-from qhat.comparison.reading import read_entrants
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.contract import look, require_contract
 from qhat.environments.gymnasium.successors import Rows, replaced
 from qhat.recipes.config import TrainConfig
-from qhat.report.measure import measure
+from qhat.reports.comparison.reading import read_entrants
+from qhat.reports.measure import measure
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import UsageError
 

@@ -23,9 +23,9 @@ from qhat.evaluation.outcomes import Played
 from qhat.evaluation.play import LONGEST_EPISODE, Telling, cut_of, play_compiled, play_reference, play_seeds
 from qhat.evaluation.statistics import Score
 from qhat.recipes.config import TrainConfig
-from qhat.report.findings import findings
-from qhat.report.measure import Measured
-from qhat.report.sections import _told
+from qhat.reports.findings import findings
+from qhat.reports.measure import Measured
+from qhat.reports.sections import _told
 from qhat.runs.progress import Progress
 from qhat.runs.worlds import Stage, no_limit
 from test_findings import some_facts

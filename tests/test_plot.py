@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from qhat.report.plot import Episodes, Evaluations, plot_progress, read_run
+from qhat.reports.plot import Episodes, Evaluations, plot_progress, read_run
 from qhat.runs.curves import Clock, read_clock
 from qhat.runs.tables import speed
 from qhat.system.errors import UsageError
@@ -185,7 +185,7 @@ def test_a_folder_that_is_no_run_or_has_no_episode_is_refused(tmp_path: Path) ->
 def test_importing_is_cheap_and_plotting_never_loads_pyplot(tmp_path: Path) -> None:
     make_run(tmp_path, 2, 900)
     program = (
-        "import sys; from qhat.report.plot import plot_progress, read_run\n"
+        "import sys; from qhat.reports.plot import plot_progress, read_run\n"
         "assert not {'matplotlib', 'jax'} & set(sys.modules)\n"
         f"plot_progress(*read_run({str(tmp_path)!r}), 't', {str(tmp_path / 'p.png')!r})\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"

@@ -25,11 +25,11 @@ from qhat.cli.main import COMMANDS
 from qhat.evaluation.statistics import Score
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import label_of
-from qhat.report.findings import FINE, NOTE, UNKNOWN, WARNING, Finding, findings
-from qhat.report.html import command, document, tag
-from qhat.report.measure import Measured, measure
-from qhat.report.page import Told, page
-from qhat.report.reading import Evaluated, Facts, read_facts
+from qhat.reports.findings import FINE, NOTE, UNKNOWN, WARNING, Finding, findings
+from qhat.reports.html import command, document, tag
+from qhat.reports.measure import Measured, measure
+from qhat.reports.page import Told, page
+from qhat.reports.reading import Evaluated, Facts, read_facts
 from qhat.system.errors import UsageError
 
 SECTIONS = ("result", "findings", "curves", "film", "configuration", "system", "reproduce", "next")

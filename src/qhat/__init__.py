@@ -10,11 +10,11 @@ from qhat._version import __version__
 if TYPE_CHECKING:
     from qhat import recipes
     from qhat.agent.agent import Agent
-    from qhat.comparison.comparing import compare
     from qhat.deploy.export import export
     from qhat.recipes.config import TrainConfig
     from qhat.recipes.recipe import Recipe
-    from qhat.report.video import play
+    from qhat.reports.comparison.comparing import compare
+    from qhat.reports.video import play
     from qhat.runs.run import Run, evaluate
     from qhat.runs.train import train
     from qhat.system.errors import QhatError, UsageError
@@ -26,10 +26,10 @@ _HOMES = {
     "Run": "qhat.runs.run",
     "TrainConfig": "qhat.recipes.config",
     "UsageError": "qhat.system.errors",
-    "compare": "qhat.comparison.comparing",
+    "compare": "qhat.reports.comparison.comparing",
     "evaluate": "qhat.runs.run",
     "export": "qhat.deploy.export",
-    "play": "qhat.report.video",
+    "play": "qhat.reports.video",
     "train": "qhat.runs.train",
 }
 

@@ -14,11 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from qhat.cli.parsing import read
-from qhat.comparison.comparing import EPISODES, compare
-from qhat.comparison.result import Comparison, Estimate, Part
 from qhat.evaluation.statistics.bootstrap import REPETITIONS
-from qhat.report.compare import draw_comparison
-from qhat.report.plot import require_format
+from qhat.reports.compare import draw_comparison
+from qhat.reports.comparison.comparing import EPISODES, compare
+from qhat.reports.comparison.result import Comparison, Estimate, Part
+from qhat.reports.plot import require_format
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import require
 

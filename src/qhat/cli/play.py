@@ -75,7 +75,7 @@ def run(words: Sequence[str]) -> int:
         from qhat.system import devices
 
         devices.prepare(1)
-        from qhat.report.video import play
+        from qhat.reports.video import play
 
         video = play(
             told.run, told.video, episodes=told.episodes, which=told.checkpoint, seed_index=told.seed_index,

@@ -12,7 +12,7 @@ import tyro
 
 from qhat.cli.parsing import read
 from qhat.recipes.labels import label_of_run
-from qhat.report.plot import plot_progress, require_format
+from qhat.reports.plot import plot_progress, require_format
 from qhat.runs.curves import read_clock, read_run
 from qhat.runs.folder import RunFolder
 

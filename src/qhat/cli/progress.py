@@ -19,7 +19,7 @@ from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import base_of, label_of_run
 from qhat.recipes.presets import NAME as PRESET
 from qhat.recipes.schedule_text import FIXED, schedules
-from qhat.report.reading import CLIPPED
+from qhat.reports.reading import CLIPPED
 from qhat.runs.folder import RunFolder
 
 WIDE = 110

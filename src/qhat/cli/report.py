@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from qhat.cli.parsing import read
-from qhat.report.reading import read_facts
+from qhat.reports.reading import read_facts
 from qhat.runs.folder import write_text
 from qhat.system.errors import require
 
@@ -63,9 +63,9 @@ def run(words: Sequence[str]) -> int:
 
         devices.prepare(1)
         from qhat.cli.main import COMMANDS
-        from qhat.report.findings import findings
-        from qhat.report.measure import measure
-        from qhat.report.page import Told, page
+        from qhat.reports.findings import findings
+        from qhat.reports.measure import measure
+        from qhat.reports.page import Told, page
 
         made = []
         for one in facts:

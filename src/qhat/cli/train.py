@@ -81,7 +81,7 @@ def run(words: Sequence[str]) -> int:
 def _require_video() -> None:
     """Raise `UsageError` now, not after the training, where no film can be made."""
     from qhat.environments.scene import prepare_drawing
-    from qhat.report.encoder import require_encoder
+    from qhat.reports.encoder import require_encoder
 
     prepare_drawing()
     require_encoder()
@@ -90,7 +90,7 @@ def _require_video() -> None:
 def _film(folder: str) -> str:
     from rich.console import Console
 
-    from qhat.report.video import play
+    from qhat.reports.video import play
 
     with Console(stderr=True, highlight=False).status("filming") as status:
         video = play(folder, which="last", progress=lambda count: status.update(f"{count:,} pictures"))

@@ -10,11 +10,11 @@ from typing import Any
 from qhat.axes.axis import AxisValue, spell
 from qhat.environments.options import write_words
 from qhat.recipes.presets import NAME as PRESET
-from qhat.report.advice import on
-from qhat.report.findings import WARNING, Finding
-from qhat.report.html import Html, command, details, join, table, tag
-from qhat.report.reading import Facts
-from qhat.report.spelling import OF_A_RUN, default_of, words_of
+from qhat.reports.advice import on
+from qhat.reports.findings import WARNING, Finding
+from qhat.reports.html import Html, command, details, join, table, tag
+from qhat.reports.reading import Facts
+from qhat.reports.spelling import OF_A_RUN, default_of, words_of
 from qhat.system.files import brief
 
 

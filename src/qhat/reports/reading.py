@@ -16,7 +16,7 @@ import numpy as np
 from qhat.environments.observations import read_layout
 from qhat.recipes.labels import base_of, label_of_run, recipe_of, spans_of
 from qhat.recipes.recipe import HORIZON, Recipe
-from qhat.report.plot import Evaluations
+from qhat.reports.plot import Evaluations
 from qhat.runs.folder import EVALUATIONS, METRICS, RunFolder
 from qhat.system.errors import UsageError
 from qhat.system.files import brief, open_plain, read_json, read_text

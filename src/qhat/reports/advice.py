@@ -7,8 +7,8 @@ import shlex
 from qhat.axes.policy import Greedy
 from qhat.axes.target import Hard
 from qhat.environments.catalogue import is_from_python
-from qhat.report.reading import Facts
-from qhat.report.spelling import words_of
+from qhat.reports.reading import Facts
+from qhat.reports.spelling import words_of
 
 DROPPED = {"--run-dir": 1, "--resume": 0, "--json": 0}
 """Flags that a new run does not take over, and how many words follow each."""

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from qhat.comparison.grouping import Task
-from qhat.comparison.reading import Entrant
+from qhat.reports.comparison.grouping import Task
+from qhat.reports.comparison.reading import Entrant
 from qhat.system.errors import blaming, ranges, require
 
 Which = Literal["best", "last"]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qhat.comparison.grouping import Task, group, seeds_told
-from qhat.comparison.reading import Entrant, read_entrants
-from qhat.comparison.result import (
+from qhat.evaluation.statistics.bootstrap import REPETITIONS
+from qhat.reports.comparison.grouping import Task, group, seeds_told
+from qhat.reports.comparison.reading import Entrant, read_entrants
+from qhat.reports.comparison.result import (
     X_LABELS,
     Axis,
     Comparison,
@@ -20,8 +21,7 @@ from qhat.comparison.result import (
     improvements,
     standing,
 )
-from qhat.comparison.scoring import Scores, Which, score
-from qhat.evaluation.statistics.bootstrap import REPETITIONS
+from qhat.reports.comparison.scoring import Scores, Which, score
 from qhat.system.errors import require
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from functools import partial
 import numpy as np
 
 from qhat.evaluation.statistics import iqm, stratified_bootstrap_ci
-from qhat.report.html import Html, tag
-from qhat.report.reading import Evaluated, Trace
+from qhat.reports.html import Html, tag
+from qhat.reports.reading import Evaluated, Trace
 
 Place = Callable[[float], float]
 """From a value to its share of an axis."""

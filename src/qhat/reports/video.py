@@ -17,7 +17,7 @@ from qhat.environments.catalogue import find, is_from_python
 from qhat.environments.scene import Scene, gymnasium_scene, scene_of
 from qhat.environments.user_envs import name_of
 from qhat.evaluation.play import play_hosted
-from qhat.report.encoder import require_encoder
+from qhat.reports.encoder import require_encoder
 from qhat.runs.run import Run
 from qhat.system.errors import UsageError, require
 

@@ -8,11 +8,11 @@ from collections.abc import Collection, Sequence
 from importlib import resources
 
 from qhat._version import __version__
-from qhat.report import curves, sections, settings
-from qhat.report.findings import NOTE, WARNING, Finding
-from qhat.report.html import Html, document, join, table, tag
-from qhat.report.measure import Measured
-from qhat.report.reading import Facts
+from qhat.reports import curves, sections, settings
+from qhat.reports.findings import NOTE, WARNING, Finding
+from qhat.reports.html import Html, document, join, table, tag
+from qhat.reports.measure import Measured
+from qhat.reports.reading import Facts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ def page(runs: Sequence[Told], commands: Collection[str]) -> str:
     Args:
         commands: of `qhat` that there are; no other is said to be typed next.
     """
-    style = resources.files("qhat.report").joinpath("report.css").read_text(encoding="utf-8")
+    style = resources.files("qhat.reports").joinpath("report.css").read_text(encoding="utf-8")
     if len(runs) == 1:
         facts = runs[0].facts
         title, sub = facts.title, sections.lead(facts)

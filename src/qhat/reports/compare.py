@@ -10,8 +10,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qhat.comparison.result import Band, Comparison, Part
-from qhat.report.plot import require_format, write_figure
+from qhat.reports.comparison.result import Band, Comparison, Part
+from qhat.reports.plot import require_format, write_figure
 from qhat.system.errors import require
 
 if TYPE_CHECKING:

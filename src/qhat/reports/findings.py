@@ -11,9 +11,9 @@ import numpy as np
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.sampler import Prioritised
 from qhat.evaluation.statistics import iqm
-from qhat.report.advice import again, calmer, doctor, on, steadier
-from qhat.report.measure import Measured
-from qhat.report.reading import CLIPPED, Facts
+from qhat.reports.advice import again, calmer, doctor, on, steadier
+from qhat.reports.measure import Measured
+from qhat.reports.reading import CLIPPED, Facts
 
 FINE, NOTE, WARNING, UNKNOWN = "fine", "note", "warning", "not measured"
 OVERESTIMATED = 0.1

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from qhat.comparison.reading import Entrant
 from qhat.environments.scales import SCALES
 from qhat.recipes.labels import base_of
 from qhat.recipes.presets import TUNING_SEEDS, chosen_on
+from qhat.reports.comparison.reading import Entrant
 from qhat.system.errors import ranges, require
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from qhat.evaluation.statistics import Score
-from qhat.report import curves
-from qhat.report.findings import FINE, NOTE, UNKNOWN, WARNING, Finding
-from qhat.report.html import Html, command, data_uri, details, join, table, tag
-from qhat.report.measure import Measured
-from qhat.report.reading import Facts, Trace
+from qhat.reports import curves
+from qhat.reports.findings import FINE, NOTE, UNKNOWN, WARNING, Finding
+from qhat.reports.html import Html, command, data_uri, details, join, table, tag
+from qhat.reports.measure import Measured
+from qhat.reports.reading import Facts, Trace
 
 SAYS = {WARNING: "Warning", NOTE: "Note", FINE: "Fine", UNKNOWN: "Not measured"}
 LABELS = {"epsilon": "ε, share of actions that explore", "loss": "Loss", "q": "Mean Q(s, a) of the batches",

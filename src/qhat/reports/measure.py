@@ -18,7 +18,7 @@ from qhat.environments.wrappers import of_rewards
 from qhat.evaluation import diagnosis
 from qhat.evaluation.diagnosis import Diagnosis
 from qhat.evaluation.statistics import Score
-from qhat.report.video import limit_of, play
+from qhat.reports.video import limit_of, play
 from qhat.runs import checkpoint
 from qhat.runs.run import Run
 from qhat.system.errors import QhatError, UsageError, require

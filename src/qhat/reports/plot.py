@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qhat.comparison.result import X_LABELS
 from qhat.evaluation.statistics import iqm, stratified_bootstrap_ci
+from qhat.reports.comparison.result import X_LABELS
 from qhat.runs.curves import Clock, Episodes, Evaluations, read_run
 from qhat.system.errors import QhatError, require
 

@@ -20,7 +20,7 @@ from qhat.recipes.config import TrainConfig
 from qhat.recipes.presets import NAME as PRESET
 from qhat.recipes.presets import preset_of
 from qhat.recipes.recipe import Recipe
-from qhat.report.reading import Facts
+from qhat.reports.reading import Facts
 from qhat.system.errors import UsageError
 
 OF_A_RUN = (
