@@ -30,10 +30,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("agent",),
     ("deploy",),
     ("reports",),
-    (
-        "benchmark",
-        "tuning",
-    ),
+    ("studies",),
     ("cli",),
     ("__main__",),
     ("__init__",),

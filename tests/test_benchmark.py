@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from qhat.benchmark import running
-from qhat.benchmark.page import page
-from qhat.benchmark.results import Row, Summary, moved_down, read_rows, summary, write_rows
-from qhat.benchmark.suites import SOURCES, SUITES, Published, Suite, Task, suite_of
 from qhat.cli import benchmark as command
 from qhat.environments.catalogue import find
 from qhat.recipes.presets import GAMES, PRESETS
 from qhat.recipes.recipe import Recipe
 from qhat.runs import train as experiment
+from qhat.studies.benchmark import running
+from qhat.studies.benchmark.page import page
+from qhat.studies.benchmark.results import Row, Summary, moved_down, read_rows, summary, write_rows
+from qhat.studies.benchmark.suites import SOURCES, SUITES, Published, Suite, Task, suite_of
 from qhat.system.errors import UsageError, ranges
 
 TINY = Recipe(hidden=(8,), learning_starts=50)
@@ -291,7 +291,7 @@ def test_a_check_never_compares_a_seed_with_itself(tmp_path: Path, monkeypatch):
 
 RUN = """
 import sys
-from qhat.benchmark import suites
+from qhat.studies.benchmark import suites
 from qhat.cli.main import main
 from qhat.recipes.recipe import Recipe
 short = {"recipe": Recipe(hidden=(8,), learning_starts=50), "steps": 400, "eval_every": 200,

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 import qhat
-from qhat.benchmark.suites import suite_of
 from qhat.environments.wrappers import RewardScale
 from qhat.evaluation.diagnosis import Diagnosis
 from qhat.evaluation.statistics import Score
@@ -30,6 +29,7 @@ from qhat.reports.measure import Measured
 from qhat.reports.reading import Evaluated, Facts, Trace
 from qhat.reports.spelling import OF_A_RUN
 from qhat.runs.folder import RunFolder
+from qhat.studies.benchmark.suites import suite_of
 
 LITE = qhat.recipes.get("rainbow_lite")
 COMMAND = "qhat train CartPole-v1 --recipe rainbow_lite --seeds 2 --steps 1200 --run-dir runs/x --json"

@@ -15,8 +15,8 @@ from qhat.axes.optimiser import Adam, Optimiser, RMSProp
 from qhat.cli.numbers import plain
 from qhat.recipes.recipe import Recipe
 from qhat.runs.folder import RunFolder
+from qhat.studies.tuning.study import Study
 from qhat.system.errors import UsageError
-from qhat.tuning.study import Study
 
 STEPS, SIZE = 7, 5
 

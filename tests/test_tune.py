@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 
 from qhat.axes.explore import EpsilonGreedy
-from qhat.benchmark.results import summary
-from qhat.benchmark.suites import SUITES
 from qhat.cli import tune as command
 from qhat.cli.train import _read
 from qhat.recipes import RECIPES
@@ -23,11 +21,13 @@ from qhat.recipes.config import TrainConfig
 from qhat.recipes.presets import PRESETS, Preset, PresetFile, read_preset
 from qhat.recipes.recipe import Recipe
 from qhat.runs.train import Interrupted
+from qhat.studies.benchmark.results import summary
+from qhat.studies.benchmark.suites import SUITES
+from qhat.studies.tuning import final
+from qhat.studies.tuning.search import Search, best_of
+from qhat.studies.tuning.space import SPACE, applied, space_of
+from qhat.studies.tuning.study import Study, Trial
 from qhat.system.errors import UsageError
-from qhat.tuning import final
-from qhat.tuning.search import Search, best_of
-from qhat.tuning.space import SPACE, applied, space_of
-from qhat.tuning.study import Study, Trial
 from test_benchmark import row
 
 BASE = TrainConfig(
@@ -75,7 +75,7 @@ def test_a_stopped_trial_leaves_nothing_behind(study: Path, monkeypatch: pytest.
         config.run_dir.mkdir()
         raise Interrupted.__new__(Interrupted)
 
-    monkeypatch.setattr("qhat.tuning.search.train", stopped)
+    monkeypatch.setattr("qhat.studies.tuning.search.train", stopped)
     search = Search(Study(study), space_of(BASE.recipe, BASE.steps, DIMENSIONS), BASE)
     before = (study / "trials.jsonl").read_text()
     assert search.run_one(lambda: True, nothing) is None

@@ -12,11 +12,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from qhat.benchmark.results import Row, moved_down, read_rows, summary, write_rows
-from qhat.benchmark.suites import Suite, Task, suite_of
 from qhat.cli.parsing import read
 from qhat.environments.catalogue import find
 from qhat.runs.folder import write_text
+from qhat.studies.benchmark.results import Row, moved_down, read_rows, summary, write_rows
+from qhat.studies.benchmark.suites import Suite, Task, suite_of
 from qhat.system.errors import UsageError, require
 
 RESULTS = Path("docs") / "results"
@@ -128,7 +128,7 @@ def _first_seed(told: Benchmark, tasks: Sequence[Task], pins: dict[str, list[Row
     Raises:
         UsageError: settings were chosen by one of the seeds, or it is pinned.
     """
-    from qhat.benchmark.page import CHECKING, REPORTING
+    from qhat.studies.benchmark.page import CHECKING, REPORTING
 
     pinned = {row.seed for rows in pins.values() for row in rows}
     first = told.seed
@@ -189,7 +189,7 @@ def _written(
 
     Tasks without a finished run keep the rows that the table had. Without any row nothing is written.
     """
-    from qhat.benchmark.page import page
+    from qhat.studies.benchmark.page import page
 
     out = told.out or (base if told.check or not RESULTS.is_dir() else RESULTS) / f"{suite.name}.md"
     data, kept = out.with_suffix(".csv"), {name: own for name, own in rows.items() if own}

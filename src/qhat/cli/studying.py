@@ -17,12 +17,12 @@ from qhat.recipes.config import TrainConfig
 from qhat.runs.lock import sole
 from qhat.runs.progress import Progress
 from qhat.runs.train import Interrupted
+from qhat.studies.tuning import final
+from qhat.studies.tuning.search import Search, best_of
+from qhat.studies.tuning.space import Dimension
+from qhat.studies.tuning.study import COMPLETE, STATES, Study, Trial
 from qhat.system import devices
 from qhat.system.errors import QhatError
-from qhat.tuning import final
-from qhat.tuning.search import Search, best_of
-from qhat.tuning.space import Dimension
-from qhat.tuning.study import COMPLETE, STATES, Study, Trial
 
 EVERY = 30.0
 """Seconds between lines of a training."""

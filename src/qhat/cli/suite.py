@@ -11,12 +11,12 @@ from typing import Any
 
 from rich.console import Console
 
-from qhat.benchmark import page, running
-from qhat.benchmark.results import Row
-from qhat.benchmark.suites import Suite, Task
 from qhat.cli.train import _Stop
 from qhat.runs.progress import Progress
 from qhat.runs.train import Interrupted
+from qhat.studies.benchmark import page, running
+from qhat.studies.benchmark.results import Row
+from qhat.studies.benchmark.suites import Suite, Task
 from qhat.system import devices
 
 EVERY = 30.0

@@ -20,8 +20,8 @@ from qhat.environments.wrappers import Wrapper
 from qhat.recipes import get
 from qhat.recipes.config import OPTIONS, TrainConfig
 from qhat.recipes.labels import folder_of
+from qhat.studies.tuning.space import space_of
 from qhat.system.errors import UsageError, require
-from qhat.tuning.space import space_of
 
 TUNING, FINAL = 2_000, 3_000
 """First seeds of the trials and of the comparison with the defaults; reports have those below 1000."""

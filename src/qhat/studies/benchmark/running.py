@@ -15,14 +15,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from qhat.benchmark.results import WHICH, Row
-from qhat.benchmark.suites import Task
 from qhat.recipes.config import TrainConfig
 from qhat.runs.folder import RunFolder, write_text
 from qhat.runs.lock import sole
 from qhat.runs.progress import Progress
 from qhat.runs.run import Run, program_of
 from qhat.runs.train import Interrupted, train
+from qhat.studies.benchmark.results import WHICH, Row
+from qhat.studies.benchmark.suites import Task
 from qhat.system.devices import machine
 from qhat.system.errors import require
 from qhat.system.files import read_json

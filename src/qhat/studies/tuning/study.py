@@ -14,9 +14,9 @@ from typing import Any
 
 from qhat.recipes.recipe import Recipe, upgraded
 from qhat.runs.folder import write_text
+from qhat.studies.tuning.space import Dimension, applied
 from qhat.system.errors import QhatError, UsageError, require
 from qhat.system.files import brief, parse_json, read_json, read_text
-from qhat.tuning.space import Dimension, applied
 
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 STATES = (COMPLETE, PRUNED, FAILED)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from qhat.benchmark.results import WHICH, Row, Summary, summary
-from qhat.benchmark.suites import SEEN, SOURCES, Published, Suite, Task
 from qhat.recipes.presets import TUNING_SEEDS
+from qhat.studies.benchmark.results import WHICH, Row, Summary, summary
+from qhat.studies.benchmark.suites import SEEN, SOURCES, Published, Suite, Task
 from qhat.system.errors import ranges
 
 REPORTING = range(1_000)

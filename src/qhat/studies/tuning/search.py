@@ -14,9 +14,9 @@ from typing import Any
 from qhat.recipes.config import TrainConfig
 from qhat.runs.progress import Progress
 from qhat.runs.train import Interrupted, train
+from qhat.studies.tuning.space import Dimension, applied
+from qhat.studies.tuning.study import COMPLETE, FAILED, PRUNED, Study, Trial
 from qhat.system.errors import QhatError, UsageError
-from qhat.tuning.space import Dimension, applied
-from qhat.tuning.study import COMPLETE, FAILED, PRUNED, Study, Trial
 
 LAST = 3
 """A trial's value is the mean of its last evaluations, this many: one alone may be luck."""
