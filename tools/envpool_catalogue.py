@@ -11,7 +11,7 @@ from typing import Any
 from qhat.environments.extras import load
 from qhat.environments.spaces import describe
 
-TARGET = Path(__file__).parent.parent / "src" / "qhat" / "environments" / "envpool.json"
+TARGET = Path(__file__).parent.parent / "src" / "qhat" / "environments" / "envpool" / "envpool.json"
 
 
 def main() -> None:

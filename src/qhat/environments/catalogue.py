@@ -220,7 +220,7 @@ def _gymnasium(name: str, options: Mapping[str, Any]) -> Entry | None:
 
 def _envpool() -> tuple[Entry, ...]:
     """EnvPool's, from a table that `tools/envpool_catalogue.py` wrote."""
-    table = json.loads((resources.files("qhat.environments") / "envpool.json").read_text("utf-8"))
+    table = json.loads((resources.files("qhat.environments.envpool") / "envpool.json").read_text("utf-8"))
     return tuple(
         Entry(name, observation, actions, name if name in GYMNASIUM else None, "envpool", limit)
         for name, (observation, actions, limit) in table.items()

@@ -10,7 +10,7 @@ import numpy as np
 
 from qhat.system.errors import QhatError, require
 
-LIBRARIES = tuple(str(Path(str(file)).parent) for file in (gymnasium.__file__, __file__))
+LIBRARIES = (str(Path(str(gymnasium.__file__)).parent), str(Path(__file__).parent.parent))
 """Folders of code that calls environments, and is none."""
 STEP = (
     "expected observation, reward, terminated, truncated, info (the old gym's done is `terminated`,"
