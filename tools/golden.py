@@ -1,6 +1,6 @@
 """Make the golden run of this version: `python tools/golden.py` in the project's folder, at its release.
 
-It goes into tests/golden/VERSION and stays: tests/test_golden.py reads, scores and resumes it ever after.
+It goes into tests/golden/VERSION and stays: test_golden.py reads, scores and resumes it ever after.
 """
 
 import dataclasses

@@ -1,10 +1,10 @@
-"""What rliable says of some scores: the reference of tests/test_statistics.py, tests/rliable.json.
+"""What rliable says of some scores: tests/evaluation/rliable.json, the reference of test_statistics.py.
 
 rliable 1.2.0 holds arch below 8, which does not import beside pandas 3, so it gets a venv of its own:
 
     python -m venv .venv-rliable
     .venv-rliable/bin/pip install rliable==1.2.0 'pandas<3'
-    .venv-rliable/bin/python tools/rliable_reference.py > tests/rliable.json
+    .venv-rliable/bin/python tools/rliable_reference.py > tests/evaluation/rliable.json
 
 rliable resamples by NumPy's global legacy generator, whose stream is frozen: its seed says which.
 """

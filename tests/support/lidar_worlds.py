@@ -1,7 +1,7 @@
 """Random worlds that a simulated TurtleBot3 drives through, with what an LDS-01 really publishes.
 
 Nothing here is taken from the exported package: outlines are the URDF's numbers again, a contact is
-geometry of its own. `python tests/lidar_worlds.py 500` (with src on PYTHONPATH) drives 500 worlds and
+geometry of its own. `python tests/support/lidar_worlds.py 500` drives 500 worlds and
 says how it went.
 
 The lidar (hls_lfcd_lds_driver): 360 readings at 5 Hz, raw millimetres / 1000, `range_min` 0.12 and

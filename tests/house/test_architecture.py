@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from full import LONG
+from places import SOURCE, TESTS
 
-SOURCE = Path(__file__).parent.parent / "src" / "qhat"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # From the ground up. A room imports only itself and the rooms above it in this list.
 ROOMS = (
-    "_version", "system", "runtime", "robots", "axes", "environments", "recipes", "demonstrations", "engine",
-    "evaluation", "runs", "agent", "deploy", "reports", "studies", "cli", "__main__", "__init__",
+    "_version", "system", "runtime", "robots", "axes", "environments", "recipes", "demonstrations",
+    "engine", "evaluation", "runs", "agent", "deploy", "reports", "studies", "cli", "__main__", "__init__",
 )  # fmt: skip
 AT_THE_ROOT = {"__init__.py", "__main__.py", "_version.py", "py.typed"}
 RANK = {name: rank for rank, name in enumerate(ROOMS)}
@@ -193,4 +193,5 @@ def test_the_scan_sees(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_what_is_left_to_the_full_suite_exists():
     for name in LONG:
         file, _, function = name.partition("::")
-        assert f"def {function.partition('[')[0]}(" in (Path(__file__).parent / file).read_text(), name
+        (path,) = TESTS.rglob(file)
+        assert f"def {function.partition('[')[0]}(" in path.read_text(), name

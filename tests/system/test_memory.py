@@ -1,4 +1,5 @@
 """The memory of a run is known before it is taken, and does not grow.
+from places import SUPPORT
 
 Protects a machine from a run that swaps it to death half-way: others allocate fifty gigabytes unasked.
 """
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 
 from full import FULL
+from places import SUPPORT
 
 MIB = 2**20
-CHILD = Path(__file__).with_name("memory_child.py")
+CHILD = SUPPORT / "memory_child.py"
 
 
 def measured(env: str, told: dict[str, Any], recipe: dict[str, Any], folder: Path) -> dict[str, Any]:

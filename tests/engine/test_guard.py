@@ -22,6 +22,7 @@ from jaxtyping import Array, Int
 
 import qhat
 from full import FULL
+from places import SUPPORT
 from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.axes.heads import Expected
@@ -379,7 +380,7 @@ def test_the_host_loop_has_the_same_guard(tmp_path: Path, vector: Any):
 def test_the_command_line_tells_and_exits(tmp_path: Path):
     (tmp_path / "poisoned_robot.py").write_text(
         "import gymnasium, sys\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"sys.path[:0] = {[str(Path(__file__).parent), str(SUPPORT)]!r}\n"
         "gymnasium.register('Poisoned-v0', 'test_guard:Robot')\n"
     )
     words = "--steps 400 --eval-every 400 --eval-episodes 1 --run-dir run"

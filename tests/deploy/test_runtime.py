@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_export import FEW, a_run
 
 import qhat
 from hostile import HUGE, opened, packed
 from qhat import runtime
 from qhat.runtime import Policy, PolicyError, Runner
-from test_export import FEW, a_run
 
 SEEN = np.array([0.1, 0.0, -0.02, 0.3], np.float32)
 

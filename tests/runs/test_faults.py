@@ -29,6 +29,7 @@ import pytest
 from jaxtyping import Array
 
 import faults
+from places import python_path
 import qhat
 from full import FULL
 from qhat import recipes
@@ -279,7 +280,7 @@ def test_an_evaluation_that_fails_leaves_a_checkpoint_too(tmp_path: Path):
 
 def command(folder: Path, fault: str, *words: str) -> subprocess.CompletedProcess[str]:
     told = "--recipe dqn --hidden 8 --num-envs 2 --steps 300 --eval-every 300 --eval-episodes 1"
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = python_path(Path(__file__).parent)
     return subprocess.run(
         [*WORDS, *told.split(), "--run-dir", str(folder), *words],
         capture_output=True, text=True, timeout=300, check=False,

@@ -21,6 +21,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 import qhat
+from places import ROOT, python_path
 from qhat import recipes
 from qhat.cli import parsing
 from qhat.cli.numbers import plain
@@ -36,7 +37,7 @@ TINY = dataclasses.replace(
     learning_starts=50, batch_size=16,
 )  # fmt: skip
 QHAT = Path(sys.executable).parent / "qhat"
-PAGE = Path(__file__).parent.parent / "docs" / "environments.md"
+PAGE = ROOT / "docs" / "environments.md"
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +75,7 @@ def test_a_stop_within_an_evaluation_saves_and_leaves(tmp_path: Path):
         "gymnasium.register('Endless-v0', 'test_newcomer:Endless')\n"
     )
     words = [str(QHAT), "train", "gym:endless:Endless-v0", "--steps", "1000", "--eval-every", "60"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": python_path(Path(__file__).parent)}
     folder = tmp_path / "run"
     began = subprocess.Popen(
         [*words, "--run-dir", str(folder)], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from places import SOURCE
 from qhat import recipes
 from qhat.agent.agent import Agent
 from qhat.axes.actions import Actions
@@ -22,8 +23,6 @@ from qhat.evaluation.play import play_reference
 from qhat.recipes.recipe import Recipe
 from qhat.runs import checkpoint
 from qhat.system.errors import UsageError
-
-SOURCE = Path(__file__).parent.parent / "src" / "qhat"
 
 
 def learner(**settings) -> Learner:

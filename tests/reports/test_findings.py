@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 
 import qhat
+from facts import EPSILON, FALLEN, LEVEL, LITE, RISING, diagnosis, evaluated, score, some_facts
 from qhat.environments.wrappers import RewardScale
-from qhat.evaluation.diagnosis import Diagnosis
-from qhat.evaluation.statistics import Score
 from qhat.recipes import RECIPES
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.presets import PRESETS
@@ -26,46 +25,9 @@ from qhat.reports import curves, reading
 from qhat.reports.advice import again
 from qhat.reports.findings import FINE, NOTE, UNKNOWN, WARNING, findings
 from qhat.reports.measure import Measured
-from qhat.reports.reading import Evaluated, Facts, Trace
 from qhat.reports.spelling import OF_A_RUN
-from qhat.runs.folder import RunFolder
 from qhat.studies.benchmark.suites import suite_of
 
-LITE = qhat.recipes.get("rainbow_lite")
-COMMAND = "qhat train CartPole-v1 --recipe rainbow_lite --seeds 2 --steps 1200 --run-dir runs/x --json"
-
-
-def score(*per_seed: float) -> Score:
-    return Score.of("CartPole-v1", np.repeat(np.array(per_seed, float)[:, None], 3, axis=1))
-
-
-def evaluated(*seeds: list[float], error: float = 1.0) -> Evaluated:
-    told = np.array(seeds, float)
-    return Evaluated(100.0 * np.arange(1, 1 + told.shape[1]), told, np.full(told.shape, error))
-
-
-def diagnosis(bias: float, dead: float = 0.1, **told: Any) -> Diagnosis:
-    fields = {"q": [10.0 + bias, 10.5 + bias], "value": [10.0, 10.5], "error": [0.1, 0.1], "scale": 10.0,
-              "states": 500, "observations": 5_000, "horizon": 44, "dead": [dead, dead],
-              "dead_by_layer": {"hidden0": dead}}  # fmt: skip
-    return Diagnosis(**(fields | told))
-
-
-def some_facts(**told: Any) -> Facts:
-    """A run of two seeds with nothing wrong in its files."""
-    config = {"env": "CartPole-v1", "recipe_name": "rainbow_lite", "seeds": 2, "seed": 0, "steps": 1_200}
-    fields: dict[str, Any] = {
-        "folder": RunFolder(Path("runs/x")), "config": config, "recipe": LITE, "baseline": LITE,
-        "system": {}, "command": COMMAND, "evaluated": evaluated(LEVEL, LEVEL), "traces": {},
-        "clipped": 0.0, "broken": 0, "skipped": 0, "troubles": (),
-    }  # fmt: skip
-    return Facts(**{**fields, **told})
-
-
-RISING = list(np.linspace(10, 400, 12))
-LEVEL = [*np.linspace(10, 400, 6), *[400.0] * 6]
-FALLEN = [*LEVEL[:-1], 90.0]
-EPSILON = {"epsilon": Trace(np.array([400.0]), np.array([[0.9]]))}
 CHECKS: list[tuple[str, str, dict[str, Any], dict[str, Any], str]] = [
     ("Interval", WARNING, {}, {"score": score(100, 400, 120)}, "--seeds 5"),
     ("Interval", FINE, {}, {"score": score(400, 401, 402)}, ""),

@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_benchmark import row
 
+from places import ROOT
 from qhat.axes.explore import EpsilonGreedy
 from qhat.cli import tune as command
 from qhat.cli.train import _read
@@ -28,7 +30,6 @@ from qhat.studies.tuning.search import Search, best_of
 from qhat.studies.tuning.space import SPACE, applied, space_of
 from qhat.studies.tuning.study import Study, Trial
 from qhat.system.errors import UsageError
-from test_benchmark import row
 
 BASE = TrainConfig(
     "CartPole-v1", recipe=Recipe(hidden=(8,), learning_starts=50), steps=300, eval_every=100,
@@ -131,7 +132,7 @@ def test_ratios_that_the_copies_cannot_have_are_left_out():
 
 
 def test_the_documentation_lists_the_space():
-    text = (Path(__file__).parent.parent / "docs" / "tuning.md").read_text()
+    text = (ROOT / "docs" / "tuning.md").read_text()
     for own in SPACE:
         assert f"| `{own.name}` | {own.said()} |" in text
 

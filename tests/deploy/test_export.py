@@ -22,6 +22,7 @@ import pytest
 
 import qhat
 from full import FULL
+from places import ROOT, SOURCE
 from qhat import recipes, runtime
 from qhat.axes.actions import Actions
 from qhat.deploy import about, graph
@@ -32,7 +33,6 @@ from qhat.recipes.recipe import Recipe
 from qhat.runs.run import Run
 from qhat.system.errors import QhatError, UsageError
 
-SOURCE = Path(__file__).parent.parent / "src" / "qhat"
 FILES = {
     "README.md", "latency.json", "parity.json", "policy.json", "policy.onnx", "qhat_runtime.py",
     "weights.safetensors",
@@ -518,7 +518,7 @@ def test_a_fresh_environment_runs_the_folder(cartpole: Run, exported: Export, tm
     """Of NumPy and onnxruntime, in the versions that the tests passed with."""
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
-    pins = Path(__file__).parent.parent / "constraints.txt"
+    pins = ROOT / "constraints.txt"
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     done = subprocess.run(
         [*install, "-c", str(pins), "numpy", "onnxruntime"], capture_output=True, text=True

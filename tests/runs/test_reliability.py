@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from places import SUPPORT
 import qhat
 from everything import everything
 from full import FULL
@@ -166,7 +167,7 @@ def test_a_disk_that_takes_no_more_leaves_the_checkpoint_before(tmp_path: Path):
 
 SMALL_DISK = """
 import pathlib, subprocess, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 import qhat
 from test_reliability import config
 disk = pathlib.Path({disk!r})
@@ -211,7 +212,7 @@ def test_a_small_disk_that_fills_up_and_one_that_is_read_only(tmp_path: Path):
         pytest.skip("mounting a disk of one's own needs Linux with user namespaces")
     script = tmp_path / "script.py"
     (disk := tmp_path / "disk").mkdir()
-    script.write_text(SMALL_DISK.format(tests=str(Path(__file__).parent), disk=str(disk)))
+    script.write_text(SMALL_DISK.format(tests=[str(Path(__file__).parent), str(SUPPORT)], disk=str(disk)))
     command = f"mount -t tmpfs -o size=2m none {disk} && {sys.executable} {script}"
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, timeout=300, check=False

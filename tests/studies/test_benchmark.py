@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from places import ROOT
 from qhat.cli import benchmark as command
 from qhat.environments.catalogue import find
 from qhat.recipes.presets import GAMES, PRESETS
@@ -214,7 +215,7 @@ def test_minatar_has_one_preset_and_the_papers_conditions():
 
 
 def test_the_papers_dqn_beside_ours_is_what_its_own_suite_measured():
-    pinned = read_rows(Path(__file__).parent.parent / "docs" / "results" / "minatar-dqn.csv")
+    pinned = read_rows(ROOT / "docs" / "results" / "minatar-dqn.csv")
     told = {
         task.env: row
         for task in SUITES["minatar"].tasks
@@ -236,7 +237,7 @@ PINNED = ("classic", "minatar", "minatar-5m")
 
 
 def test_the_readmes_table_is_of_the_pinned_pages():
-    root = Path(__file__).parent.parent
+    root = ROOT
     told = (root / "README.md").read_text().partition("## What it reaches")[2].partition("\n## ")[0]
     table = [
         [cell.strip() for cell in line.split("|")[1:-1]]

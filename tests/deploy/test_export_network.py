@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from full import FULL
+from log_cosh import LogCosh
 from qhat import recipes, runtime
 from qhat.axes.actions import Actions
 from qhat.axes.dense import Dense
@@ -27,7 +28,6 @@ from qhat.deploy.parity import NEAR_TIE, TOLERANCE, Agreement, near_ties
 from qhat.engine.learner import Learner
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
-from test_extension import LogCosh
 
 UNEQUAL = Actions((2, 4, 3))
 COUNT = 7

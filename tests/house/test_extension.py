@@ -6,18 +6,17 @@ import dataclasses
 import sys
 import types
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import Array, Float, Int
 
 import qhat
+from log_cosh import LogCosh
+from places import ROOT
 from probes import KINDS, Probes, expected_q
-from qhat.axes.heads import Head
-from qhat.axes.heads.base import take
 from qhat.axes.target import Soft
 from qhat.axes.torso import MLP
 from qhat.engine.iteration import Program
@@ -25,44 +24,6 @@ from qhat.engine.loop import Loop
 from qhat.recipes.recipe import Recipe
 from qhat.runs.run import Run
 from qhat.system.errors import UsageError
-
-
-@dataclasses.dataclass(frozen=True)
-class LogCosh(Head):
-    """One number per choice, by the loss s²·log cosh(TD/s)."""
-
-    name: ClassVar[str] = "log_cosh"
-
-    scale: float = 1.0
-
-    @property
-    def outputs(self) -> int:
-        return 1
-
-    def mean(self, z: Float[Array, "F C K"], basis: Any) -> Float[Array, "F C"]:
-        return z[..., 0]
-
-    def predict(self, z: Float[Array, "F C K"], action: Int[Array, " F"], basis: Any) -> Any:
-        return jnp.mean(take(z, action))
-
-    def backup(
-        self,
-        reward: Float[Array, ""],
-        discount: Float[Array, ""],
-        z: Float[Array, "F C K"],
-        policy: Float[Array, "F C"],
-        shift: Float[Array, "F C"] | None,
-        basis: Any,
-    ) -> Any:
-        value = z[..., 0] if shift is None else z[..., 0] + shift
-        return reward + discount * jnp.mean(jnp.sum(policy * value, axis=1))
-
-    def loss(self, prediction: Any, target: Any, basis: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        error = prediction - target
-        return self.scale**2 * (
-            jnp.logaddexp(error / self.scale, -error / self.scale) - jnp.log(2.0)
-        ), error
-
 
 RECIPE = Recipe(
     head=LogCosh(scale=2.0), gamma=0.9, hidden=(32, 32), learning_rate=2e-3, learning_starts=100,
@@ -72,7 +33,7 @@ RECIPE = Recipe(
 
 def test_the_page_shows_this_head(monkeypatch: pytest.MonkeyPatch):
     """What docs/extending.md tells people to write is run, and does what the head above does."""
-    page = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
+    page = (ROOT / "docs" / "extending.md").read_text()
     theirs: Any = types.ModuleType("their_project")
     monkeypatch.setitem(sys.modules, theirs.__name__, theirs)
     exec(page.split("```python\n")[1].split("```")[0], theirs.__dict__)

@@ -13,6 +13,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.wrappers import TimeLimit
 
 import qhat
+from facts import some_facts
 from probes import TRUNCATION, Probes
 from qhat import recipes
 from qhat.axes.actions import Actions
@@ -28,7 +29,6 @@ from qhat.reports.measure import Measured
 from qhat.reports.sections import _told
 from qhat.runs.progress import Progress
 from qhat.runs.worlds import Stage, no_limit
-from test_findings import some_facts
 
 TINY = dataclasses.replace(
     recipes.get("dqn"), hidden=(8,), num_envs=1, replay_capacity=500, learning_starts=50, batch_size=16

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from places import TESTS
 import qhat
 from qhat.runs.run import Run
 
-VERSIONS = sorted(path for path in (Path(__file__).parent / "golden").iterdir() if path.is_dir())
+VERSIONS = sorted(path for path in (TESTS / "golden").iterdir() if path.is_dir())
 
 
 def test_there_is_one_of_this_version():

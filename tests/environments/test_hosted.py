@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
+from places import python_path
 from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.axes.masks import read_mask
@@ -136,7 +137,7 @@ gymnasium.register("Slow-v0", Slow)
 def test_ctrl_c_reaches_the_workers_too_and_saves_the_run(tmp_path: Path):
     """A terminal sends it to every process of the command."""
     (tmp_path / "slow_robot.py").write_text(ROBOT)
-    path = os.pathsep.join([str(Path(__file__).parent), str(tmp_path)])
+    path = python_path(Path(__file__).parent, tmp_path)
     words = "--recipe dqn --hidden 8 --vector async --steps 5000 --eval-episodes 1"
     process = subprocess.Popen(
         [sys.executable, "-m", "qhat", "train", "gym:slow_robot:Slow-v0", *words.split(),

@@ -1,0 +1,50 @@
+"""What a report reads of a run, made up: a run with nothing wrong, to which tests add a fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import qhat
+from qhat.evaluation.diagnosis import Diagnosis
+from qhat.evaluation.statistics import Score
+from qhat.reports.reading import Evaluated, Facts, Trace
+from qhat.runs.folder import RunFolder
+
+LITE = qhat.recipes.get("rainbow_lite")
+COMMAND = "qhat train CartPole-v1 --recipe rainbow_lite --seeds 2 --steps 1200 --run-dir runs/x --json"
+
+
+def score(*per_seed: float) -> Score:
+    return Score.of("CartPole-v1", np.repeat(np.array(per_seed, float)[:, None], 3, axis=1))
+
+
+def evaluated(*seeds: list[float], error: float = 1.0) -> Evaluated:
+    told = np.array(seeds, float)
+    return Evaluated(100.0 * np.arange(1, 1 + told.shape[1]), told, np.full(told.shape, error))
+
+
+def diagnosis(bias: float, dead: float = 0.1, **told: Any) -> Diagnosis:
+    fields = {"q": [10.0 + bias, 10.5 + bias], "value": [10.0, 10.5], "error": [0.1, 0.1], "scale": 10.0,
+              "states": 500, "observations": 5_000, "horizon": 44, "dead": [dead, dead],
+              "dead_by_layer": {"hidden0": dead}}  # fmt: skip
+    return Diagnosis(**(fields | told))
+
+
+def some_facts(**told: Any) -> Facts:
+    """A run of two seeds with nothing wrong in its files."""
+    config = {"env": "CartPole-v1", "recipe_name": "rainbow_lite", "seeds": 2, "seed": 0, "steps": 1_200}
+    fields: dict[str, Any] = {
+        "folder": RunFolder(Path("runs/x")), "config": config, "recipe": LITE, "baseline": LITE,
+        "system": {}, "command": COMMAND, "evaluated": evaluated(LEVEL, LEVEL), "traces": {},
+        "clipped": 0.0, "broken": 0, "skipped": 0, "troubles": (),
+    }  # fmt: skip
+    return Facts(**{**fields, **told})
+
+
+RISING = list(np.linspace(10, 400, 12))
+LEVEL = [*np.linspace(10, 400, 6), *[400.0] * 6]
+FALLEN = [*LEVEL[:-1], 90.0]
+EPSILON = {"epsilon": Trace(np.array([400.0]), np.array([[0.9]]))}
