@@ -38,7 +38,7 @@ STEPS = 1_500_000
 RECIPE = dataclasses.replace(
     qhat.recipes.get("decqn"), policy=Double(), bins=(3,), gamma=0.97, hidden=(128, 128), normalise=True,
     sampler=Prioritised(), replay_ratio=0.5, learning_starts=5_000, learning_rate_steps=STEPS - 50_000,
-    explore=EpsilonGreedy(1.0, 0.05, 50_000, apart=True),
+    explore=EpsilonGreedy(1.0, 0.05, 50_000, per_factor=True),
 )  # fmt: skip
 MEASURES = {
     "return": "reward",

@@ -153,21 +153,21 @@ def test_an_exploratory_action_is_held(hold: int):
 
 
 @pytest.mark.parametrize("hold", [1, 4])
-@pytest.mark.parametrize("apart", [False, True])
-def test_factors_explore_together_or_apart(hold: int, apart: bool):
+@pytest.mark.parametrize("per_factor", [False, True])
+def test_factors_explore_together_or_apart(hold: int, per_factor: bool):
     """Together: all of them or none. Apart: each with the share ε, and no two of them bound."""
-    explore = EpsilonGreedy(1.0, 0.2, 10, hold, apart)
+    explore = EpsilonGreedy(1.0, 0.2, 10, hold, per_factor)
     explored = run(explore, Actions((MOST // 3,) * 3), num_envs=2_000, steps=300)[100:] != GREEDY
     share = explored.mean(axis=(0, 1))
     bound = 4 * explored.mean(axis=0).std(axis=0) / np.sqrt(2_000) + 1e-4
     assert np.all(np.abs(share - 0.2) < bound)
     together = (explored[..., 0] & explored[..., 1]).mean()
-    assert together == pytest.approx(0.2**2 if apart else share[0], abs=0.003)
+    assert together == pytest.approx(0.2**2 if per_factor else share[0], abs=0.003)
 
 
 @pytest.mark.parametrize("hold", [2, 5])
 def test_factors_that_explore_apart_hold_their_own_commands(hold: int):
-    explore = EpsilonGreedy(1.0, 0.3, 10, hold, apart=True)
+    explore = EpsilonGreedy(1.0, 0.3, 10, hold, per_factor=True)
     executed = run(explore, Actions((MOST // 2,) * 2), num_envs=50, steps=200)
     for env in range(50):
         for factor in range(2):
@@ -176,10 +176,10 @@ def test_factors_that_explore_apart_hold_their_own_commands(hold: int):
 
 
 @pytest.mark.parametrize("hold", [1, 4])
-@pytest.mark.parametrize("apart", [False, True])
-def test_every_choice_of_every_factor_is_equally_likely(hold: int, apart: bool):
+@pytest.mark.parametrize("per_factor", [False, True])
+def test_every_choice_of_every_factor_is_equally_likely(hold: int, per_factor: bool):
     actions = Actions((2, 5, 3))
-    explore = EpsilonGreedy(1.0, 1.0, 0, hold, apart)
+    explore = EpsilonGreedy(1.0, 1.0, 0, hold, per_factor)
     executed = run(explore, actions, num_envs=500, steps=80)[::hold]
     for factor, choices in enumerate(actions.choices):
         counts = np.bincount(executed[..., factor].ravel())
@@ -209,3 +209,10 @@ def test_seeds_of_one_training_run_differ():
     seeds = quick_jit(jax.vmap(lambda key: program.init(key, observation, None)))(keys)
     for leaf in (seeds.action, *jax.tree.leaves(seeds.learner.online)):
         assert len(np.unique(np.asarray(leaf).reshape(3, -1), axis=0)) == 3
+
+
+def test_recipes_of_before_0_2_say_apart():
+    recipe = Recipe(explore=EpsilonGreedy(1.0, 0.3, 10, per_factor=True))
+    written = recipe.to_json()
+    old = {("apart" if name == "per_factor" else name): it for name, it in written["explore"].items()}
+    assert Recipe.from_json({**written, "explore": old}) == recipe

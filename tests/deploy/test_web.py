@@ -263,11 +263,11 @@ def test_the_arena_is_pythons(options: dict[str, Any], robot: Browser):
         assert page["commands"] == ours["commands"]
         assert touches == collided
         assert (near and not touches) == reached
-        apart = np.abs(np.asarray(shown) - observation)
-        apart[24] = abs(wrapped(apart[24]))
+        distance = np.abs(np.asarray(shown) - observation)
+        distance[24] = abs(wrapped(distance[24]))
         # A beam that grazes a cylinder takes the root of a rounding error.
-        assert np.sort(apart)[-3] < 3e-5
-        assert apart.max() < 0.02
+        assert np.sort(distance)[-3] < 3e-5
+        assert distance.max() < 0.02
 
 
 def wrapped(angle: float) -> float:

@@ -28,7 +28,7 @@ from qhat.engine.learner import Learner
 from qhat.environments.catalogue import find
 from qhat.environments.envpool.hosted import make_pool
 from qhat.environments.make import make, make_any
-from qhat.environments.user_envs import adopt
+from qhat.environments.user_envs import wrap_given
 from qhat.environments.wrappers import BoundActions
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
@@ -242,8 +242,8 @@ class Free(gymnasium.Env):
 
 def test_an_unbounded_joint_of_an_environment_is_named_and_can_be_bounded():
     with pytest.raises(UsageError, match=r"'own:Free': joint 1 takes actions from -inf to inf"):
-        adopt(Free, 1)
-    made: Any = adopt(Free, 1, wrap=(BoundActions(low=-2.0, high=3.0),), bins=(2,))
+        wrap_given(Free, 1)
+    made: Any = wrap_given(Free, 1, wrap=(BoundActions(low=-2.0, high=3.0),), bins=(2,))
     assert made.spec.actions.commands == ((-1.0, 1.0), (-2.0, 3.0))
     made.start()
     made.send(np.array([[[0, 1]]]))

@@ -175,8 +175,8 @@ def test_rows_that_are_skipped_are_counted_and_never_joined(skipped: Any):
         window = replay.view(ring, slots, N, 0.9)
         batch = replay.look_up(ring, slots, window)
         whole = np.asarray(window.complete)
-        apart = np.asarray(batch.successor - batch.observation)[whole, 0]
-        np.testing.assert_array_equal(apart, np.asarray(window.length)[whole])
+        distance = np.asarray(batch.successor - batch.observation)[whole, 0]
+        np.testing.assert_array_equal(distance, np.asarray(window.length)[whole])
     # An episode that is given up is no score.
     assert np.isfinite(np.asarray(log.returns)).all()
 

@@ -49,7 +49,7 @@ def compiled(recipe: Recipe, choices: tuple[int, ...] = (CHOICES,)) -> tuple[Lea
     return learner, quick_jit(learner.update)
 
 
-def apart(learner: Learner, seed: int = 0) -> LearnerState:
+def unequal(learner: Learner, seed: int = 0) -> LearnerState:
     """A fresh state whose target network is another one than the online network."""
     random = np.random.default_rng(seed)
     shapes = jax.eval_shape(learner.init, jax.random.key(0))
@@ -78,7 +78,7 @@ def batch_of(seed: int = 0, size: int = BATCH, factors: int = 1, scale: float = 
 def step(recipe: Recipe, batch: Transition, weights: Any = None, number: int = 1):
     learner, update = compiled(recipe)
     weights = jnp.ones(batch.reward.shape) if weights is None else jnp.asarray(weights, jnp.float32)
-    return update(apart(learner), batch, weights, jax.random.key(2), jnp.int32(number))
+    return update(unequal(learner), batch, weights, jax.random.key(2), jnp.int32(number))
 
 
 def gradient(state: LearnerState) -> np.ndarray:
@@ -133,7 +133,7 @@ def test_losses_are_rlaxs(prediction: float, target: float):
 def test_an_update_uses_each_network_where_it_belongs(policy: Greedy | Double, delta: float | None):
     recipe = dataclasses.replace(RECIPE, policy=policy, head=Expected(delta=delta))
     learner, _ = compiled(recipe)
-    state, batch = apart(learner), batch_of(scale=3.0)
+    state, batch = unequal(learner), batch_of(scale=3.0)
     weights = np.linspace(0.1, 1, BATCH)
     _, errors, metrics = step(recipe, batch, weights)
 
@@ -157,7 +157,7 @@ def test_an_update_uses_each_network_where_it_belongs(policy: Greedy | Double, d
 
 def test_the_value_of_a_joint_action_is_the_mean_over_its_factors():
     learner, update = compiled(RECIPE, (CHOICES, CHOICES))
-    state, batch = apart(learner), batch_of(factors=2)
+    state, batch = unequal(learner), batch_of(factors=2)
     _, errors, _ = update(state, batch, jnp.ones(BATCH), jax.random.key(0), jnp.int32(1))
     for row in range(BATCH):
         now = np.asarray(learner.q_values(state.online, batch.observation[row]))
@@ -257,7 +257,7 @@ def test_a_gradient_of_zero_survives_clipping():
 def test_a_hard_target_is_copied_every_so_many_updates():
     recipe = dataclasses.replace(RECIPE, target=Hard(every=3))
     learner, update = compiled(recipe)
-    state = apart(learner)
+    state = unequal(learner)
     for number in range(1, 8):
         before = state.target
         state, _, _ = update(
@@ -274,7 +274,7 @@ def test_a_hard_target_is_copied_every_so_many_updates():
 def test_a_soft_target_takes_a_share_after_every_update(tau: float):
     recipe = dataclasses.replace(RECIPE, target=Soft(tau=tau))
     learner, update = compiled(recipe)
-    state = apart(learner)
+    state = unequal(learner)
     for number in range(1, 4):
         old = np.asarray(ravel_pytree(state.target)[0])
         state, _, _ = update(
@@ -289,7 +289,7 @@ def test_a_target_starts_as_the_online_network():
     state = jax.jit(compiled(COMPOSITIONS["linear"])[0].init)(jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, state.target, state.online)
     moved, _, _ = step(RECIPE, batch_of())
-    before = apart(compiled(RECIPE)[0]).target
+    before = unequal(compiled(RECIPE)[0]).target
     jax.tree.map(np.testing.assert_array_equal, moved.target, before)
 
 
@@ -298,7 +298,7 @@ def test_no_gradient_flows_through_the_target(policy: Greedy | Double):
     """One network in both places: its gradient is that of a target of plain numbers."""
     recipe = dataclasses.replace(RECIPE, policy=policy)
     learner, _ = compiled(recipe)
-    shared, batch = apart(learner).online, batch_of()
+    shared, batch = unequal(learner).online, batch_of()
     noise, fractions = learner._draw(jax.random.key(0), BATCH)
 
     def loss(parameters: Any, goals: Any = None) -> jax.Array:
@@ -364,13 +364,13 @@ def test_a_fixed_batch_is_overfitted(name: str):
 
         return jax.lax.scan(body, state, jnp.arange(1, 801))[1]
 
-    loss = np.asarray(fit(apart(learner)))
+    loss = np.asarray(fit(unequal(learner)))
     assert loss[-20:].mean() < loss[0] / 100
 
 
 def test_greedy_is_the_best_choice_of_every_factor():
     learner, _ = compiled(RECIPE, (CHOICES, CHOICES))
-    state, observations = apart(learner), batch_of().observation
+    state, observations = unequal(learner), batch_of().observation
     actions = np.asarray(learner.greedy(state.online, observations))
     assert actions.shape == (BATCH, 2)
     for row in range(BATCH):
@@ -383,7 +383,7 @@ def test_an_action_is_nearly_greedy_while_it_costs_a_share_of_the_value(choices:
     """Also where a factor has fewer choices, and among legal actions alone."""
     learner, _ = compiled(RECIPE, choices)
     rng = np.random.default_rng(3)
-    batch, online = batch_of(size=64, scale=5.0), apart(learner).online
+    batch, online = batch_of(size=64, scale=5.0), unequal(learner).online
     actions = np.stack([rng.integers(0, count, 64) for count in choices], axis=1)
     legal = rng.random((64, len(choices), CHOICES)) < 0.5
     np.put_along_axis(legal, actions[..., None], True, axis=2)
@@ -411,5 +411,5 @@ def test_greedy_never_names_a_choice_that_a_factor_lacks():
     learner, _ = compiled(RECIPE, (2, CHOICES))
     observations = batch_of(size=256, scale=5.0).observation * 10
     for seed in range(3):
-        actions = learner.greedy(apart(learner, seed).online, observations)
+        actions = learner.greedy(unequal(learner, seed).online, observations)
         assert np.all(np.asarray(actions[:, 0]) < 2)

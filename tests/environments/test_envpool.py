@@ -18,7 +18,7 @@ from jax.experimental import io_callback
 
 from qhat import recipes
 from qhat.axes.explore import EpsilonGreedy
-from qhat.engine.compiler import held
+from qhat.engine.compiler import after_token
 from qhat.environments import catalogue
 from qhat.environments.catalogue import find
 from qhat.environments.envpool.compiled import EnvPoolEnvironment
@@ -145,13 +145,13 @@ def test_learning_waits_until_the_step_has_begun():
     @jax.jit
     def both(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         token = said("begun")(jnp.int32(1))
-        return token, said("learned")(jax.random.bits(held(key, token)))
+        return token, said("learned")(jax.random.bits(after_token(key, token)))
 
     key = jax.random.key(3)
     for _ in range(50):
         jax.block_until_ready(both(key))
     assert order == ["begun", "learned"] * 50
-    assert jax.random.key_data(held(key, jnp.int32(0))).tolist() == jax.random.key_data(key).tolist()
+    assert jax.random.key_data(after_token(key, jnp.int32(0))).tolist() == jax.random.key_data(key).tolist()
 
 
 def test_replay_holds_no_reset_row_and_no_successor_of_another_episode():

@@ -93,10 +93,10 @@ def test_replay_never_joins_what_a_failure_parts():
     window = replay.view(own.ring, slots, 3, 0.9)
     batch = replay.look_up(own.ring, slots, window)
     whole = np.asarray(window.complete)
-    apart = np.asarray(batch.successor - batch.observation)[whole, 0]
+    distance = np.asarray(batch.successor - batch.observation)[whole, 0]
     length = np.asarray(window.length)[whole]
     beginning = np.asarray(batch.observation)[whole, 0] == 0
-    np.testing.assert_array_equal(apart[~beginning], length[~beginning])
+    np.testing.assert_array_equal(distance[~beginning], length[~beginning])
     assert {1, 2, 3} == set(length.tolist()), "starts near a failure sum fewer rewards"
     np.testing.assert_allclose(np.asarray(batch.discount)[whole], 0.9**length, rtol=1e-6)
     # Episodes that are given up are counted once, and are no scores.

@@ -28,7 +28,7 @@ from qhat.reports.findings import findings
 from qhat.reports.measure import Measured
 from qhat.reports.sections import _told
 from qhat.runs.progress import Progress
-from qhat.runs.worlds import Stage, no_limit
+from qhat.runs.worlds import Worlds, no_limit
 
 TINY = dataclasses.replace(
     recipes.get("dqn"), hidden=(8,), num_envs=1, replay_capacity=500, learning_starts=50, batch_size=16
@@ -126,7 +126,7 @@ def test_a_run_says_so_before_it_begins_and_where_it_cut(tmp_path: Path, monkeyp
 def test_the_sentence_says_how_a_limit_is_set():
     spec = dataclasses.replace(Probes(5).spec, id="N-v0", backend="gym")
     environment: Any = Probes(5)
-    ours = Stage(environment, Stuck, spec, 0)
+    ours = Worlds(environment, Stuck, spec, 0)
     assert "--env-kwargs max_episode_steps=N" in no_limit(ours, 100)
     theirs = dataclasses.replace(ours, judge=environment, spec=dataclasses.replace(spec, id="own:N"))
     assert "Spec(..., limit=N)" in no_limit(theirs, 100)

@@ -25,7 +25,7 @@ from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard
 from qhat.engine.loop import Loop
 from qhat.environments.base import Environment, Spec, Timestep
-from qhat.environments.user_envs import Own
+from qhat.environments.user_envs import EnvLike
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
 from qhat.runs import train as experiment
@@ -80,7 +80,7 @@ def small(recipe: Recipe) -> Recipe:
     )  # fmt: skip
 
 
-def begun(name: str, folder: Path) -> tuple[Own | str, TrainConfig]:
+def begun(name: str, folder: Path) -> tuple[EnvLike | str, TrainConfig]:
     """What a recipe is tried with: robots' recipes with two joints, the others in CartPole."""
     recipe = small(recipes.get(name))
     env = Arm(recipe.num_envs) if recipe.num_envs > 1 else "CartPole-v1"

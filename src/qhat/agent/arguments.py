@@ -16,17 +16,17 @@ from qhat.axes.masks import read_mask
 from qhat.environments.observations import Observations, read_layout, read_space
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import QhatError, UsageError, near_miss, require
-from qhat.system.files import brief
+from qhat.system.files import quote
 
 
 def read_outcome(reward: Any, terminated: Any, truncated: Any) -> tuple[float, bool, bool]:
     """Read what a step brought. Raises `UsageError` for what is no number, or no yes or no."""
-    require(is_number(reward), f"reward is {brief(reward)}; expected a finite number.")
+    require(is_number(reward), f"reward is {quote(reward)}; expected a finite number.")
     for value, name in ((terminated, "terminated"), (truncated, "truncated")):
         flag = isinstance(value, bool | int | np.bool_ | np.integer) or (
             isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "biu"
         )
-        require(flag, f"{name} is {brief(value)}; expected True or False, of one robot.")
+        require(flag, f"{name} is {quote(value)}; expected True or False, of one robot.")
     return float(reward), bool(terminated), bool(truncated)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from qhat.system.errors import UsageError, blaming, require
-from qhat.system.files import brief
+from qhat.system.files import quote
 
 Number = float | int
 NUMBERS = (
@@ -61,17 +61,17 @@ class Actions:
     def __post_init__(self):
         require(
             len(self.choices) > 0 and all(n >= 1 for n in self.choices),
-            f"Action choices are {brief(self.choices)}; expected one positive whole number per factor.",
+            f"Action choices are {quote(self.choices)}; expected one positive whole number per factor.",
         )
         require(
             len(self.choices) * max(self.choices) <= MOST,
-            f"Action choices are {brief(self.choices)}; expected at most {MOST:,}: take a MultiDiscrete.",
+            f"Action choices are {quote(self.choices)}; expected at most {MOST:,}: take a MultiDiscrete.",
         )
         if self.commands is not None:
             counts = tuple(len(row) for row in self.commands)
             require(
                 counts == self.choices and all(map(math.isfinite, itertools.chain(*self.commands))),
-                f"Commands are {brief(self.commands)}; expected {brief(self.choices)} finite numbers for"
+                f"Commands are {quote(self.commands)}; expected {quote(self.choices)} finite numbers for"
                 " the joints.",
             )
         shape = () if self.commands is None and self.factors == 1 else (self.factors,)
@@ -81,7 +81,7 @@ class Actions:
         object.__setattr__(self, "shape", shape if self.shape == DERIVED else self.shape)
         require(
             len(self.start) == self.factors and math.prod(self.shape) == self.factors,
-            f"Actions start at {brief(self.start)} and have shape {brief(self.shape)}; expected"
+            f"Actions start at {quote(self.start)} and have shape {quote(self.shape)}; expected"
             f" {self.factors} numbers.",
         )
         good = self.commands is not None and not any(self.start)
@@ -90,7 +90,7 @@ class Actions:
             good = np.iinfo(dtype).min <= min(self.start) <= last <= min(np.iinfo(dtype).max, 2**62)
         require(
             good,
-            f"Actions are {self.dtype} and start at {brief(self.start)}; expected whole numbers that the"
+            f"Actions are {self.dtype} and start at {quote(self.start)}; expected whole numbers that the"
             " type can hold, or commands, which have no start.",
         )
 
@@ -301,7 +301,7 @@ class Actions:
         if self.shape == ():
             return f"a {whole}number from {low[0]} to {high[0]}"
         of = "" if len(self.shape) == 1 else f" of shape {self.shape}"
-        return f"{self.factors} {whole}numbers{of}, from {brief(low)} to {brief(high)}"
+        return f"{self.factors} {whole}numbers{of}, from {quote(low)} to {quote(high)}"
 
     def same(self, other: Actions) -> bool:
         """Whether what is learned for one is right for the other: the same choices and commands.

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from qhat.system.errors import UsageError, near_miss
-from qhat.system.files import brief
+from qhat.system.files import quote
 
 
 class AxisValue:
@@ -59,7 +59,7 @@ def to_json(value: AxisValue) -> dict[str, Any]:
 def from_json(data: Any, known: Iterable[type[V]]) -> V:
     """Read what `to_json` wrote. Raises `UsageError` as `parse` does."""
     if not isinstance(data, Mapping) or not isinstance(data.get("name"), str):
-        raise UsageError(f"{brief(data)} is not a named part of a recipe; expected an object with a name.")
+        raise UsageError(f"{quote(data)} is not a named part of a recipe; expected an object with a name.")
     fields = {key: item for key, item in data.items() if key != "name"}
     return _build(data["name"], fields, known)
 
@@ -93,7 +93,7 @@ def _build(name: str, fields: Mapping[str, Any], known: Iterable[type[V]]) -> V:
     if name not in by_name:
         axis = next(iter(by_name.values())).axis
         raise UsageError(
-            f"{axis} {brief(name)} is not known; expected one of {', '.join(by_name)}."
+            f"{axis} {quote(name)} is not known; expected one of {', '.join(by_name)}."
             + near_miss(name, by_name)
         )
     kind = by_name[name]
@@ -102,7 +102,7 @@ def _build(name: str, fields: Mapping[str, Any], known: Iterable[type[V]]) -> V:
     for key in fields:
         if key not in names:
             raise UsageError(
-                f"{kind.axis} '{name}' has no setting {brief(key)}; it has {', '.join(names) or 'none'}."
+                f"{kind.axis} '{name}' has no setting {quote(key)}; it has {', '.join(names) or 'none'}."
                 + near_miss(key, names)
             )
     values = {key: _read(raw, hints[key], f"{name}:{key}") for key, raw in fields.items()}
@@ -129,7 +129,7 @@ def _read(raw: Any, hint: Any, where: str) -> Any:
     if typing.get_origin(hint) is tuple:
         parts = raw.split("x") if isinstance(raw, str) else raw
         if not isinstance(parts, list | tuple):
-            raise UsageError(f"{where} is {brief(raw)}; expected {_expected(hint)}.")
+            raise UsageError(f"{where} is {quote(raw)}; expected {_expected(hint)}.")
         return tuple(_read(part, typing.get_args(hint)[0], where) for part in parts)
     try:
         if hint is bool:
@@ -142,7 +142,7 @@ def _read(raw: Any, hint: Any, where: str) -> Any:
             raise TypeError
         return hint(raw)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        raise UsageError(f"{where} is {brief(raw)}; expected {_expected(hint)}.") from None
+        raise UsageError(f"{where} is {quote(raw)}; expected {_expected(hint)}.") from None
 
 
 def _expected(hint: Any) -> str:

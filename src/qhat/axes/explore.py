@@ -60,7 +60,7 @@ class EpsilonGreedy(Explore):
     """Environment steps over which ε falls from `start` to `end`; none is `fraction` of the run."""
     hold: int = 1
     """Steps for which an exploratory action is repeated; more than 1 spares motors."""
-    apart: bool = False
+    per_factor: bool = False
     """Whether every factor explores by itself: of many joints, a few at most steps and not all at some."""
     fraction: float = 0.1
     """Share of the run over which ε falls, where `steps` is none."""
@@ -77,7 +77,10 @@ class EpsilonGreedy(Explore):
             f"epsilon:fraction is {self.fraction}; expected a share of the run within [0, 1].",
         )
         require(self.hold >= 1, f"epsilon:hold is {self.hold}; expected 1 or more steps.")
-        require(isinstance(self.apart, bool), f"epsilon:apart is {self.apart!r}; expected true or false.")
+        require(
+            isinstance(self.per_factor, bool),
+            f"epsilon:per_factor is {self.per_factor!r}; expected true or false.",
+        )
 
     def scheduled(self, steps: int) -> EpsilonGreedy:
         """With the number of steps that `fraction` is, which then says no more."""
@@ -124,7 +127,7 @@ class EpsilonGreedy(Explore):
 
     def _deciding(self, actions: Actions) -> int:
         """How many decisions to explore there are at a step: one for all factors, or one for each."""
-        return actions.factors if self.apart else 1
+        return actions.factors if self.per_factor else 1
 
     def _hold(
         self,

@@ -16,7 +16,7 @@ from qhat.demonstrations.sources import MINARI, columns_of, require_readable
 from qhat.environments.base import Spec
 from qhat.environments.observations import Observations
 from qhat.system.errors import UsageError, near_miss, require
-from qhat.system.files import brief
+from qhat.system.files import quote
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,7 +224,7 @@ def _of_minari(source: str, spec: Spec) -> Demonstrations:
     except Exception as error:
         # Minari and h5py check little of what they read.
         raise UsageError(
-            f"Demonstrations '{source}' cannot be read: {type(error).__name__}: {brief(str(error))}."
+            f"Demonstrations '{source}' cannot be read: {type(error).__name__}: {quote(str(error))}."
         ) from None
     require(bool(parts), f"Demonstrations '{source}' hold no transition; expected one or more.")
     return joined(parts)

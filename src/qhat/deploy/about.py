@@ -18,7 +18,7 @@ from qhat.deploy.rollout import builder_of
 from qhat.environments.base import Environment
 from qhat.environments.observations import Observations
 from qhat.environments.reference import reference_builder
-from qhat.environments.user_envs import Own
+from qhat.environments.user_envs import EnvLike
 from qhat.recipes.labels import label_of_run
 from qhat.runs.run import Run
 from qhat.system.errors import UsageError
@@ -37,7 +37,7 @@ class Request:
     control_period: float | None
 
 
-def read_meaning(request: Request, env: Own | None, frame: tuple[int, ...]) -> Meaning:
+def read_meaning(request: Request, env: EnvLike | None, frame: tuple[int, ...]) -> Meaning:
     run, made = request.run, None
     build = builder_of(run, env)
     if run.spec.backend == "qhat" and env is None:

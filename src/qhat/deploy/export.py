@@ -23,7 +23,7 @@ from qhat.deploy.about import NO_RANGES, Request, describe, ranges, read_meaning
 from qhat.deploy.card import card
 from qhat.deploy.network import Exported, Op, read_network, require_known
 from qhat.deploy.rollout import Copies, builder_of, copies_of
-from qhat.environments.user_envs import Own
+from qhat.environments.user_envs import EnvLike
 from qhat.runs.run import Run
 from qhat.system.errors import QhatError, require
 
@@ -56,7 +56,7 @@ def export(
     safe_action: Any = None,
     timeout: float | None = None,
     control_period: float | None = None,
-    env: Own | None = None,
+    env: EnvLike | None = None,
     observations: int = parity.OBSERVATIONS,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Export:
@@ -130,7 +130,7 @@ def _write(
     request: Request,
     new: Path,
     copies: Copies,
-    env: Own | None,
+    env: EnvLike | None,
     observations: int,
     progress: Callable[[str], None],
 ) -> Export:
@@ -249,7 +249,7 @@ def _write_weights(new: Path, about: dict[str, Any], exported: Exported) -> dict
     }
 
 
-def _judge(request: Request, env: Own | None) -> str:
+def _judge(request: Request, env: EnvLike | None) -> str:
     spec = request.run.spec
     if env is None and spec.reference and builder_of(request.run) is not None:
         return f"Gymnasium's {spec.reference}"

@@ -17,10 +17,10 @@ from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.reference import lacks, reference_builder
-from qhat.environments.user_envs import Own, judge_of
+from qhat.environments.user_envs import EnvLike, judge_of
 from qhat.runs.run import Run
 from qhat.system.errors import QhatError
-from qhat.system.files import brief
+from qhat.system.files import quote
 
 
 class Seen(NamedTuple):
@@ -101,7 +101,7 @@ def contained(action: np.ndarray, space: gymnasium.Space) -> np.ndarray:
 
 def _refuse(action: np.ndarray, expected: str) -> NoReturn:
     raise QhatError(
-        f"Of the exported policy's actions {brief(action.tolist())} the environment has not all; expected"
+        f"Of the exported policy's actions {quote(action.tolist())} the environment has not all; expected"
         f" {expected}. Nothing was written."
     )
 
@@ -111,7 +111,7 @@ def _first(seen: Seen) -> Seen:
     return Seen(*(None if part is None else np.asarray(part)[0] for part in seen))
 
 
-def copies_of(run: Run, count: int, seed: int, env: Own | None = None) -> Copies:
+def copies_of(run: Run, count: int, seed: int, env: EnvLike | None = None) -> Copies:
     """Make copies of a run's environment.
 
     Args:
@@ -133,7 +133,7 @@ def copies_of(run: Run, count: int, seed: int, env: Own | None = None) -> Copies
     return Copies(made, seed)
 
 
-def builder_of(run: Run, env: Own | None = None) -> Callable[[], gymnasium.Env] | Environment | None:
+def builder_of(run: Run, env: EnvLike | None = None) -> Callable[[], gymnasium.Env] | Environment | None:
     """What makes one of Gymnasium's environments, wrapped as in training; `None` where there is none."""
     if env is not None:
         return judge_of(env, run.wrap)

@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import io_callback
 from jaxtyping import Array
 
-from qhat.engine.worker_thread import Apart
+from qhat.engine.worker_thread import WorkerThread
 from qhat.environments.base import Spec, Timestep
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.system.errors import QhatError
@@ -54,7 +54,7 @@ class Bridge:
         self._pausing = False
         self._began: float | None = None
         self._thread, self._took = 0, math.inf
-        self._apart: Apart | None = None
+        self._worker: WorkerThread | None = None
         spec, lead = environment.spec, (environment.seeds, environment.num_envs)
         seen = jax.ShapeDtypeStruct((*lead, *spec.shape), spec.dtype)
         numbers = jax.ShapeDtypeStruct((lead[0], 7, lead[1]), np.float32)
@@ -98,7 +98,7 @@ class Bridge:
         thread = threading.Thread(target=self._work, args=(call, outcome), daemon=True)
         self._failure, self._pausing = None, False
         if self.environment.seconds is not None:
-            self._apart = Apart()
+            self._worker = WorkerThread()
         thread.start()
         try:
             while thread.is_alive():
@@ -110,9 +110,9 @@ class Bridge:
             self._failure = self._failure or interruption
             raise
         finally:
-            if self._apart is not None:
-                self._apart.leave()
-                self._apart = None
+            if self._worker is not None:
+                self._worker.leave()
+                self._worker = None
         failure = self._failure
         if isinstance(failure, Exception) and outcome:
             raise FailedError(failure, outcome[0]) from failure
@@ -140,9 +140,9 @@ class Bridge:
         try:
             self.environment.give_up(TimeoutError())
         except Exception as error:
-            if self._apart is None or self._thread != self._apart.ident:
+            if self._worker is None or self._thread != self._worker.ident:
                 raise
-            self._apart.leave(error)
+            self._worker.leave(error)
 
     def _exchange(self, action: Any) -> HostStep:
         self.environment.send(np.asarray(action))
@@ -152,11 +152,11 @@ class Bridge:
         """Do something with the environment; `None` where it failed, now or before."""
         if self._failure is not None:
             return None
-        apart = self._apart if self._took > SLOW and self.environment.seconds is not None else None
-        self._thread = apart.ident if apart else threading.get_ident()
+        worker = self._worker if self._took > SLOW and self.environment.seconds is not None else None
+        self._thread = worker.ident if worker else threading.get_ident()
         self._began = began = time.monotonic()
         try:
-            return apart.do(act) if apart else act()
+            return worker.do(act) if worker else act()
         except BaseException as error:
             self._failure = self._failure or error
             return None

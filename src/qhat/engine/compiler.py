@@ -19,7 +19,7 @@ COMPILER_OPTIONS = {
 }
 
 
-def held(key: Array, token: Int[Array, ""]) -> Array:
+def after_token(key: Array, token: Int[Array, ""]) -> Array:
     """Return the same key, which is not to be had before the token is: what needs it has to wait.
 
     An optimization barrier does not do: the CPU compiler takes barriers away before it orders operations.

@@ -68,7 +68,7 @@ class Guard(eqx.Module):
         guard = dataclasses.replace(guard, blind=lost, skipped=self.skipped + lost.sum())
         return guard, self._without(lost, observation)
 
-    def sift(
+    def screen(
         self,
         step: Timestep,
         learned: Float[Array, " E"],

@@ -21,12 +21,12 @@ import numpy as np
 from jaxtyping import Array
 
 from qhat.engine.bridge import GOES_ON, Bridge, Rows, timestep
-from qhat.engine.compiler import Compiled, compiled, held
+from qhat.engine.compiler import Compiled, after_token, compiled
 from qhat.engine.iteration import Program, no_metrics, split
 from qhat.engine.loop import Advance
 from qhat.engine.state import Clock, Log, SeedState, TrainState
 from qhat.environments.host import HostEnvironment
-from qhat.system.devices import once
+from qhat.system.devices import jit_fast_compile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class HostLoop:
         def one(key: Array, *seen: Array) -> SeedState:
             return self.program.init(key, seen[0], None, *seen[1:])
 
-        begin = once(jax.vmap(one))
+        begin = jit_fast_compile(jax.vmap(one))
         seeds = begin(seed_keys, observation, *self._legal())
         return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
 
@@ -60,7 +60,7 @@ class HostLoop:
         def one(key: Array, seed: SeedState, observation: Array, legal: Array | None = None) -> SeedState:
             return self.program.begin(seed, observation, None, legal, key, steps)
 
-        again = once(jax.vmap(one), donate_argnums=1)
+        again = jit_fast_compile(jax.vmap(one), donate_argnums=1)
         return TrainState(state.clock, again(keys, state.seeds, observation, *self._legal()))
 
     def _legal(self) -> list[np.ndarray]:
@@ -83,7 +83,7 @@ class HostLoop:
             state: TrainState, count: int, pause: Callable[[], bool] = lambda: False
         ) -> tuple[TrainState, Log]:
             def call() -> tuple[TrainState, Log]:
-                if self.environment.parallel:
+                if self.environment.is_async:
                     bridge.begin(np.asarray(state.seeds.action))
                 return whole_loop(state, jnp.int32(count))
 
@@ -94,7 +94,7 @@ class HostLoop:
     def _run(self, bridge: Bridge, longest: int, state: TrainState, count: Array) -> tuple[TrainState, Log]:
         # A single seed is not batched, which is faster.
         alone = self.environment.seeds == 1
-        parallel = self.environment.parallel
+        is_async = self.environment.is_async
 
         def each(function: Callable[..., Any], axes: tuple) -> Callable[..., Any]:
             return function if alone else jax.vmap(function, axes)
@@ -107,12 +107,12 @@ class HostLoop:
 
         def body(carry: tuple) -> tuple:
             turn, _, clock, seeds, token, logs = carry
-            if parallel:
+            if is_async:
                 how, rows = bridge.receive(token)
             else:
                 how, rows = bridge.step(batched(seeds.action))
             seeds, told = each(self._observe, (None, 0, 0))(clock, seeds, unbatched(rows))
-            if parallel:
+            if is_async:
                 token = bridge.send(batched(seeds.action), (turn + 1 < count) & (how == GOES_ON))
             seeds, log = each(self._learn, (None, 0, 0, None))(clock, seeds, told, token)
             logs = jax.tree.map(
@@ -137,7 +137,7 @@ class HostLoop:
     def _learn(self, clock: Clock, seed: SeedState, told: tuple, token: Array) -> tuple[SeedState, Log]:
         """Do the updates that are due, once the step has begun; report the iteration."""
         steps = clock.iterations * self.program.recipe.num_envs
-        key = held(self._key(clock, seed, "learn"), token)
+        key = after_token(self._key(clock, seed, "learn"), token)
         seed, metrics = self.program.learn(seed, key, steps, clock)
         return seed, Log(*told, metrics=metrics)
 

@@ -14,7 +14,7 @@ from qhat.engine.guard import Guard
 from qhat.engine.learner import STATISTICS, Learner, LearnerState, Metrics
 from qhat.engine.replay import ring as replay
 from qhat.engine.replay.frames import require_frames
-from qhat.engine.state import Clock, Episodes, Log, SeedState, settled
+from qhat.engine.state import Clock, Episodes, Log, SeedState, strongly_typed
 from qhat.environments.base import Timestep
 from qhat.environments.observations import Observations, read_one, write_observation
 from qhat.environments.wrappers import RewardWrapper
@@ -103,7 +103,7 @@ class Program:
             guard=guard,
             legal=legal,
         )
-        return settled(self.act(seed, observation, legal, keys["first_action"], jnp.int32(0)))
+        return strongly_typed(self.act(seed, observation, legal, keys["first_action"], jnp.int32(0)))
 
     def begin(
         self,
@@ -119,7 +119,7 @@ class Program:
         ring = replay.cut(seed.ring)
         guard, observation = seed.guard.begin(observation, steps // self.recipe.num_envs - 1, ring.cursor)
         seed = dataclasses.replace(seed, ring=ring, environment=environment, episodes=fresh, guard=guard)
-        return settled(self.act(seed, observation, legal, key, steps))
+        return strongly_typed(self.act(seed, observation, legal, key, steps))
 
     def primed(self, seed: SeedState) -> SeedState:
         """Let statistics of observations go on from those that the weights came with."""
@@ -133,7 +133,7 @@ class Program:
     ) -> tuple[SeedState, Log]:
         """Store what `seed.action` led to, learn if it is time, choose the next action."""
         steps = clock.iterations * self.recipe.num_envs
-        seed, timestep = self.sift(clock, seed, timestep)
+        seed, timestep = self.screen(clock, seed, timestep)
         seed = self.store(seed, timestep)
         seed, metrics = self.learn(seed, keys["learn"], steps, clock)
         seed, told = tally(seed, timestep)
@@ -149,7 +149,7 @@ class Program:
         For environments that step while the update runs.
         """
         steps = (clock.iterations + 1) * self.recipe.num_envs
-        seed, timestep = self.sift(clock, seed, timestep)
+        seed, timestep = self.screen(clock, seed, timestep)
         seed, told = tally(self.store(seed, timestep), timestep)
         return self.act(seed, timestep.observation, timestep.legal, key, steps), told
 
@@ -164,10 +164,10 @@ class Program:
         ready = done * self.recipe.num_envs >= self.recipe.first_update
         return jnp.where(due & ready, max(self.recipe.updates_per_iteration, 1), 0)
 
-    def sift(self, clock: Clock, seed: SeedState, timestep: Timestep) -> tuple[SeedState, Timestep]:
+    def screen(self, clock: Clock, seed: SeedState, timestep: Timestep) -> tuple[SeedState, Timestep]:
         """Take out what is not finite, before anything else sees it."""
         learned = self._learned(timestep.reward)
-        guard, timestep = seed.guard.sift(
+        guard, timestep = seed.guard.screen(
             timestep, learned, seed.action, clock.iterations, seed.ring.cursor, self.stops
         )
         return dataclasses.replace(seed, guard=guard), timestep

@@ -105,7 +105,7 @@ class Learner:
     def init(self, key: Array) -> LearnerState:
         """Draw θ; θ⁻ = θ."""
         online = self.init_parameters(key)
-        weights, _ = _apart(online)
+        weights, _ = _split_trainable(online)
         return LearnerState(
             online, jax.tree.map(jnp.copy, online), self._optimiser.init(ravel_pytree(weights)[0])
         )
@@ -121,7 +121,7 @@ class Learner:
 
     def activations(self, parameters: Any, observation: Array) -> dict[str, Float[Array, " _"]]:
         """Return what every hidden unit gives for one observation, by layer; see `Network.activations`."""
-        weights, fixed = _apart(parameters)
+        weights, fixed = _split_trainable(parameters)
         shown = self._shown(fixed, observation)
         return self.network.activations(weights, shown, self.recipe.head.fixed_fractions())
 
@@ -168,7 +168,7 @@ class Learner:
         """
         recipe = self.recipe
         state = self._calibrated(_standardised(state, moments), seen)
-        trained, fixed = _apart(state.online)
+        trained, fixed = _split_trainable(state.online)
         noise, fractions = self._draw(key, weights.shape[0])
 
         def objective(trained: Any) -> tuple[Float[Array, ""], tuple[Array, Array, Array]]:
@@ -256,7 +256,7 @@ class Learner:
         self, parameters: Any, observation: Array, noise: Array | None, fractions: Array | None
     ) -> tuple[Float[Array, "F C K"], Any]:
         """Return Z(s, ·; θ) for one observation, and what its K numbers stand for."""
-        weights, fixed = _apart(parameters)
+        weights, fixed = _split_trainable(parameters)
         z = self.network.apply(weights, self._shown(fixed, observation), noise, fractions)
         return z, self.recipe.head.basis(fixed.get(SUPPORT, {}), fractions)
 
@@ -321,7 +321,7 @@ class Learner:
         if not head.calibrates or seen is None or not network.dense.remixes:
             return state
         due = moves & supports.doubles(state.online[SUPPORT], overflow, seen, head.outputs)
-        trained, _ = _apart(state.online)
+        trained, _ = _split_trainable(state.online)
 
         def z(online: dict[str, Any]) -> Array:
             return jax.vmap(lambda each: self._see(online, each, None, None)[0])(observations)
@@ -334,7 +334,7 @@ class Learner:
         return self.recipe.optimiser.scaling()
 
 
-def _apart(parameters: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split_trainable(parameters: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what gradients move, and the rest (nothing for most recipes)."""
     fixed = {name: parameters[name] for name in (SUPPORT, STATISTICS) if name in parameters}
     return {name: leaf for name, leaf in parameters.items() if name not in fixed}, fixed

@@ -11,12 +11,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from qhat.engine.compiler import Compiled, compiled, held
+from qhat.engine.compiler import Compiled, after_token, compiled
 from qhat.engine.iteration import Program, split
 from qhat.engine.pace import SECONDS, Pace
 from qhat.engine.state import Clock, Log, SeedState, TrainState
 from qhat.environments.base import SEEDS, Environment
-from qhat.system.devices import once
+from qhat.system.devices import jit_fast_compile
 
 Advance = Compiled
 """A state, a number of iterations, and whether to do fewer (asked in between, where that is possible)."""
@@ -42,7 +42,7 @@ class Loop:
 
         # Made where it will be, and so once.
         there = None if self.devices == 1 else self._layout()[1]
-        seeds = once(jax.vmap(one), out_shardings=there)(seed_keys, observation, state)
+        seeds = jit_fast_compile(jax.vmap(one), out_shardings=there)(seed_keys, observation, state)
         return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
 
     def restart(self, state: TrainState, keys: Array) -> TrainState:
@@ -57,7 +57,7 @@ class Loop:
             legal = self.environment.legal(environment)
             return self.program.begin(seed, observation, environment, legal, key, steps)
 
-        again = once(jax.vmap(one), donate_argnums=1)
+        again = jit_fast_compile(jax.vmap(one), donate_argnums=1)
         return TrainState(state.clock, again(keys, state.seeds, observation, environment))
 
     def compile(self, longest: int, like: TrainState | None = None) -> Advance:
@@ -164,7 +164,7 @@ class Loop:
             )
             return self.program.tick(clock), seed, logs
 
-        if self.environment.apart:
+        if self.environment.is_async:
             seed, _ = self._send(seed, count > 0)
         # Traced once, for the shapes of the log and for the loop.
         step = jax.jit(self._step, inline=True)
@@ -176,13 +176,13 @@ class Loop:
     def _step(self, clock: Clock, seed: SeedState, goes_on: Array) -> tuple[SeedState, Log]:
         now = jax.random.fold_in(seed.key, clock.iterations)
         keys = split(now, "environment", "learn", "act")
-        if self.environment.apart:
-            return self._step_apart(clock, seed, goes_on, keys)
+        if self.environment.is_async:
+            return self._step_async(clock, seed, goes_on, keys)
         state, timestep = self.environment.step(seed.environment, seed.action, keys["environment"])
         seed = dataclasses.replace(seed, environment=state)
         return self.program.iterate(clock, seed, timestep, keys)
 
-    def _step_apart(
+    def _step_async(
         self, clock: Clock, seed: SeedState, goes_on: Array, keys: dict[str, Array]
     ) -> tuple[SeedState, Log]:
         """End the step that is under way, begin the next one if it `goes_on`, and learn meanwhile."""
@@ -191,7 +191,7 @@ class Loop:
         seed = dataclasses.replace(seed, environment=state)
         seed, told = self.program.observe(clock, seed, timestep, keys["act"])
         seed, token = self._send(seed, goes_on)
-        seed, metrics = self.program.learn(seed, held(keys["learn"], token), steps, clock)
+        seed, metrics = self.program.learn(seed, after_token(keys["learn"], token), steps, clock)
         return seed, Log(*told, metrics=metrics)
 
     def _send(self, seed: SeedState, goes_on: Array) -> tuple[SeedState, Array]:

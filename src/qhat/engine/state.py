@@ -74,7 +74,7 @@ class Log(eqx.Module):
 Tree = TypeVar("Tree")
 
 
-def settled(tree: Tree) -> Tree:
+def strongly_typed(tree: Tree) -> Tree:
     """Return the arrays with the types that a loop gives them back with.
 
     JAX types what began as a Python number "weakly" until it has been through a program; a loop would be

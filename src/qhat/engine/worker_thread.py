@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 
-class Apart:
+class WorkerThread:
     """Does one thing after the other in a thread of its own."""
 
     def __init__(self):

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from qhat.axes.actions import Actions
 from qhat.environments.observations import Observations
-from qhat.system.devices import once
+from qhat.system.devices import jit_fast_compile
 from qhat.system.errors import require
 
 
@@ -122,7 +122,7 @@ class Environment(abc.ABC):
     num_envs: int
     snapshots: bool = True
     """Whether its state is a value, which can be saved and gone on from."""
-    apart: bool = False
+    is_async: bool = False
     """Whether a step goes on outside the program, which can do something else between its two halves."""
 
     def start(self, keys: Array) -> tuple[Any, Array]:
@@ -158,4 +158,4 @@ def _reset(environment: Environment, keys: Array) -> tuple[Any, Array]:
     return jax.vmap(environment.reset)(keys)
 
 
-_start = once(_reset, static_argnums=0)
+_start = jit_fast_compile(_reset, static_argnums=0)

@@ -70,13 +70,13 @@ GYMNAX: tuple[Entry, ...] = (
 )
 
 
-OWN = (Entry("TurtleBot3-v0", "(26,) float32", "5 discrete", None, "qhat", limit=800),)
+OURS = (Entry("TurtleBot3-v0", "(26,) float32", "5 discrete", None, "qhat", limit=800),)
 
 
 @functools.cache
 def entries() -> tuple[Entry, ...]:
     """Return every environment that is known without asking Gymnasium's registry."""
-    return (*OWN, *GYMNAX, *_envpool())
+    return (*OURS, *GYMNAX, *_envpool())
 
 
 def marked(env_id: str) -> str:

@@ -18,7 +18,7 @@ from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import marked
 from qhat.environments.gymnasium.starts import WIDEST
 from qhat.environments.gymnasium.successors import Rows, replaced
-from qhat.system.devices import once
+from qhat.system.devices import jit_fast_compile
 from qhat.system.errors import UsageError, require
 
 COPIES, MOST_COPIES = 32, 64
@@ -38,7 +38,7 @@ def require_contract(environment: Environment) -> int:
     """
     name = marked(environment.spec.id)
     _require_shapes(environment, name)
-    if environment.snapshots and not environment.apart:
+    if environment.snapshots and not environment.is_async:
         rows, starts = look(environment)
         why = replaced(rows, starts)
         require(
@@ -164,7 +164,7 @@ def look(environment: Environment, seconds: float = SECONDS) -> tuple[Rows, Shap
     narrow = _narrowing(int(np.prod(environment.spec.shape)))
     starts = np.asarray(narrow(observation[:, :shown].reshape(seeds * min(E, shown), -1)))
     carry = (state, observation, jax.vmap(environment.legal)(state))
-    call, pieces, until = once(_call(environment, seeds, shown, narrow)), [], None
+    call, pieces, until = jit_fast_compile(_call(environment, seeds, shown, narrow)), [], None
     while len(pieces) * TURNS < MOST_TURNS:
         carry, seen = jax.block_until_ready(call(carry, jax.random.key(len(pieces))))
         pieces.append(jax.tree.map(np.asarray, seen))

@@ -57,7 +57,7 @@ class HostEnvironment(abc.ABC):
     seeds: int
     snapshots: bool = False
     """Its state lives in Python objects, and is not saved."""
-    parallel: bool = False
+    is_async: bool = False
     """Whether it steps between `send` and `receive`, while the program goes on."""
     seconds: float | None = None
     """How long a step may take; `None` where nobody else has to watch it."""

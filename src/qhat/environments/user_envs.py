@@ -24,13 +24,13 @@ from qhat.environments.wrapped import wrapped
 from qhat.environments.wrappers import Wrapper, around, require_unwrapped
 from qhat.system.errors import UsageError, require
 
-Own = Environment | HostEnvironment | VectorEnv | gymnasium.Env | Callable[[], gymnasium.Env]
+EnvLike = Environment | HostEnvironment | VectorEnv | gymnasium.Env | Callable[[], gymnasium.Env]
 """One that compiles, one of the host loop's, or Gymnasium's: a vector, a single one, a function that makes
 one."""
 
 
-def adopt(
-    env: Own,
+def wrap_given(
+    env: EnvLike,
     num_envs: int,
     seeds: Sequence[int] = (0,),
     since: int = 0,
@@ -75,7 +75,7 @@ def adopt(
     )
 
 
-def judge_of(env: Own, wrap: Sequence[Wrapper] = ()) -> Environment | Callable[[], gymnasium.Env]:
+def judge_of(env: EnvLike, wrap: Sequence[Wrapper] = ()) -> Environment | Callable[[], gymnasium.Env]:
     """What plays the scores of a caller's environment: others of the same kind.
 
     Raises:
@@ -98,7 +98,7 @@ def judge_of(env: Own, wrap: Sequence[Wrapper] = ()) -> Environment | Callable[[
     return functools.partial(wrapped_up, env, tuple(wrap))
 
 
-def name_of(env: Own) -> str:
+def name_of(env: EnvLike) -> str:
     """What the run calls it: `own:` and its id or the name of its class."""
     if isinstance(env, Environment | HostEnvironment):
         return marked(env.spec.id)
@@ -118,7 +118,7 @@ def from_python(spec: Spec) -> Spec:
 
 
 def spec_of(
-    env: str | Own,
+    env: str | EnvLike,
     options: Mapping[str, Any] | None = None,
     wrap: Sequence[Wrapper] = (),
     bins: Sequence[int] = BINS,
@@ -127,7 +127,7 @@ def spec_of(
     if isinstance(env, str):
         made = make_any(env, 1, options=options, wrap=wrap, bins=bins)
     else:
-        made = adopt(env, 1, wrap=wrap, bins=bins)
+        made = wrap_given(env, 1, wrap=wrap, bins=bins)
     if isinstance(made, HostEnvironment) and not isinstance(env, HostEnvironment):
         made.close()
     return made.spec if isinstance(env, str) else from_python(made.spec)

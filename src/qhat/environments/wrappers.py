@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from qhat.axes.axis import check, from_json
 from qhat.environments.wrapper import EnvironmentWrapper, RewardWrapper, Wrapper
 from qhat.system.errors import UsageError, require
-from qhat.system.files import brief
+from qhat.system.files import quote
 from qhat.system.lazy import Array, Bool, Float, jax, jnp
 
 
@@ -298,7 +298,7 @@ def listed(data: Any) -> tuple[Wrapper, ...]:
     """Read the list that a run's config.json has. Raises `UsageError`."""
     require(
         isinstance(data, list) and len(data) <= 20,
-        f"wrap is {brief(data)}; expected a list, of 20 at most.",
+        f"wrap is {quote(data)}; expected a list, of 20 at most.",
     )
     wrap = tuple(from_json(item, WRAPPERS) for item in data)
     validate(wrap)

@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from qhat.engine.compiler import COMPILER_OPTIONS
 from qhat.engine.learner import Learner
-from qhat.engine.state import settled
+from qhat.engine.state import strongly_typed
 from qhat.environments.base import Environment
 from qhat.environments.finite import sound
 from qhat.environments.host import HostEnvironment
@@ -238,7 +238,7 @@ def _play_compiled(
 
     def begin(own: Any, state: Any, observation: Array) -> tuple:
         alive = jax.tree.map(jnp.zeros_like, _look(learner, own, observation, environment.legal(state))[2])
-        return settled((state, observation, environment.legal(state), alive))
+        return strongly_typed((state, observation, environment.legal(state), alive))
 
     started = environment.start(jnp.broadcast_to(start_key, seeds))
     carry = jax.jit(jax.vmap(begin))(parameters, *started)

@@ -16,7 +16,7 @@ from jaxtyping import Array
 from qhat.engine.compiler import compiled
 from qhat.engine.learner import Learner
 from qhat.engine.pace import SECONDS, Pace
-from qhat.engine.state import settled
+from qhat.engine.state import strongly_typed
 from qhat.environments.base import Environment
 from qhat.environments.finite import sound
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
@@ -25,7 +25,7 @@ from qhat.environments.gymnasium.workers import vectorise
 from qhat.environments.host import HostEnvironment, HostStep
 from qhat.environments.reference import make_reference
 from qhat.evaluation.outcomes import Played
-from qhat.system.devices import once
+from qhat.system.devices import jit_fast_compile
 
 Playable = str | Callable[[], gymnasium.Env]
 """What Gymnasium plays: an id, or a function that makes an environment."""
@@ -115,7 +115,7 @@ def play_compiled(
         first = jnp.zeros((E, actions.factors), jnp.int32)
         nothing = Played.nothing((E,), actions.factors, jnp)
         legal = environment.legal(state)
-        return settled((jnp.int32(0), state, observation, legal, jnp.ones(E, bool), first, nothing))
+        return strongly_typed((jnp.int32(0), state, observation, legal, jnp.ones(E, bool), first, nothing))
 
     def one_seed(parameters: Any, carry: tuple, run_key: Array, until: Array) -> tuple:
         def unfinished(carry: tuple) -> Array:
@@ -133,7 +133,7 @@ def play_compiled(
 
         return jax.lax.while_loop(unfinished, step, carry)
 
-    start = once(jax.vmap(begin))
+    start = jit_fast_compile(jax.vmap(begin))
     play = jax.vmap(one_seed, in_axes=(0, 0, None, None))
     whole_play, pace = compiled(play), Pace(learns_at=-1)
 

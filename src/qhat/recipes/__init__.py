@@ -71,7 +71,7 @@ decqn = Recipe(
     hidden=(256, 256),
     layer_norm=True,
     target=Soft(0.005),
-    explore=EpsilonGreedy(start=1.0, end=0.1, steps=10_000, apart=True),
+    explore=EpsilonGreedy(start=1.0, end=0.1, steps=10_000, per_factor=True),
     batch_size=64,
     num_envs=8,
     replay_ratio=0.25,

@@ -17,7 +17,7 @@ from qhat.recipes.labels import chosen, label_of, recipe_of, require_named
 from qhat.recipes.presets import preset_of, read_preset
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import require
-from qhat.system.files import brief
+from qhat.system.files import quote
 
 if TYPE_CHECKING:
     from qhat.environments.base import Spec
@@ -100,7 +100,7 @@ class TrainConfig:
         elif isinstance(recipe, str):
             require(
                 self.recipe_name in (DEFAULT, recipe),
-                f"recipe is '{recipe}' and recipe_name {brief(self.recipe_name)}; expected one: leave the"
+                f"recipe is '{recipe}' and recipe_name {quote(self.recipe_name)}; expected one: leave the"
                 " other out.",
             )
             recipe = recipe_of(recipe, self.env)
@@ -139,7 +139,7 @@ class TrainConfig:
         Raises:
             UsageError: a recipe that is not known, or two.
         """
-        require(isinstance(env, str), f"env is {brief(env)}; expected an id.")
+        require(isinstance(env, str), f"env is {quote(env)}; expected an id.")
         values, defaults = chosen(settings, env), {}
         if preset_file is not None:
             require(
@@ -159,7 +159,7 @@ class TrainConfig:
             flag = "--" + name.replace("_", "-")
             require(
                 isinstance(value, int) and not isinstance(value, bool) and value >= 1,
-                f"{flag} is {brief(value)}; expected a whole number of 1 or more.",
+                f"{flag} is {quote(value)}; expected a whole number of 1 or more.",
             )
         self._validate_types()
         last = self.seed + self.seeds - 1
@@ -204,27 +204,27 @@ class TrainConfig:
 
     def _validate_types(self) -> None:
         """Raise `UsageError` for what a parser would not have let through."""
-        require(isinstance(self.env, str), f"env is {brief(self.env)}; expected an id.")
+        require(isinstance(self.env, str), f"env is {quote(self.env)}; expected an id.")
         require(
             isinstance(self.recipe, Recipe),
-            f"recipe is {brief(self.recipe)}; expected a name, or a Recipe as qhat.recipes.get('dqn')"
+            f"recipe is {quote(self.recipe)}; expected a name, or a Recipe as qhat.recipes.get('dqn')"
             " returns.",
         )
         good = isinstance(self.seed, int) and not isinstance(self.seed, bool)
-        require(good, f"--seed is {brief(self.seed)}; expected a whole number.")
+        require(good, f"--seed is {quote(self.seed)}; expected a whole number.")
         for name in ("max_seconds", "env_timeout"):
             value = getattr(self, name)
             good = isinstance(value, int | float) and not isinstance(value, bool)
             require(
                 good or (value is None and name == "max_seconds"),
-                f"--{name.replace('_', '-')} is {brief(value)}; expected a number.",
+                f"--{name.replace('_', '-')} is {quote(value)}; expected a number.",
             )
         good = isinstance(self.tensorboard, bool) and isinstance(self.track, str | None)
         require(
-            good, f"--tensorboard is {self.tensorboard} and --track {brief(self.track)}; expected a name."
+            good, f"--tensorboard is {self.tensorboard} and --track {quote(self.track)}; expected a name."
         )
         good = isinstance(self.demos, tuple) and all(isinstance(source, str) for source in self.demos)
-        require(good, f"--demos is {brief(self.demos)}; expected a list of paths.")
+        require(good, f"--demos is {quote(self.demos)}; expected a list of paths.")
 
     def to_json(self) -> dict[str, Any]:
         """Write the configuration with every default spelled out."""

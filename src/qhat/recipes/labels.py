@@ -23,7 +23,7 @@ from qhat.recipes.presets import NAME as PRESET
 from qhat.recipes.presets import preset_of
 from qhat.recipes.recipe import AXES, Recipe, upgraded
 from qhat.system.errors import UsageError, near_miss, require
-from qhat.system.files import brief
+from qhat.system.files import quote
 
 LONGEST = 100
 """Characters of a label. Beyond, what differs is counted, and a digest tells the compositions apart."""
@@ -123,7 +123,7 @@ def recipe_of(name: Any, env: str | None) -> Recipe:
     Raises:
         UsageError: nothing has this name; the sentence has the near miss.
     """
-    require(isinstance(name, str), f"recipe_name is {brief(name)}; expected the name of a recipe.")
+    require(isinstance(name, str), f"recipe_name is {quote(name)}; expected the name of a recipe.")
     preset = preset_of(env) if isinstance(env, str) else None
     if name == PRESET:
         require(
@@ -137,10 +137,10 @@ def recipe_of(name: Any, env: str | None) -> Recipe:
 
 def require_named(name: Any) -> None:
     """Raise `UsageError` for a name that is given beside a composition, and is no recipe's."""
-    require(isinstance(name, str), f"recipe_name is {brief(name)}; expected the name of a recipe.")
+    require(isinstance(name, str), f"recipe_name is {quote(name)}; expected the name of a recipe.")
     if base_of(name) not in (*RECIPES, PRESET):
         raise UsageError(
-            f"recipe_name is {brief(name)}; expected one of {', '.join(RECIPES)}. A composition needs no"
+            f"recipe_name is {quote(name)}; expected one of {', '.join(RECIPES)}. A composition needs no"
             " name: it is called after the nearest of these and what differs. Leave recipe_name out."
             + near_miss(name, RECIPES)
         )
@@ -173,7 +173,7 @@ def chosen(settings: Mapping[str, Any], env: str) -> dict[str, Any]:
 def require_label(name: Any) -> None:
     """Raise `UsageError` for what no version has written as the name of a run's recipe."""
     good = isinstance(name, str) and LABEL.fullmatch(name) is not None
-    require(good, f"recipe_name is {brief(name)}; expected letters and digits.")
+    require(good, f"recipe_name is {quote(name)}; expected letters and digits.")
 
 
 @functools.lru_cache(maxsize=16)

@@ -23,7 +23,7 @@ from qhat.environments.wrappers import Wrapper
 from qhat.recipes import DEFAULT
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError, blaming, require
-from qhat.system.files import brief, read_json
+from qhat.system.files import quote, read_json
 
 NAME = "preset"
 """What the recipe of an environment's preset is called there."""
@@ -145,16 +145,16 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         # Seventy-eight numbers of very different size, and twelve joints.
         "QuadrupedWalk-v1": _robot(
             500_000, bins=(3,), hidden=(256, 256), batch_size=128, replay_ratio=0.5, normalise=True,
-            explore=EpsilonGreedy(1.0, 0.1, 10_000, apart=True),
+            explore=EpsilonGreedy(1.0, 0.1, 10_000, per_factor=True),
         ),
         # Gymnasium's rewards are several per step: an error beyond 1 has to count in full.
         "HalfCheetah-v5": _robot(
             3_000_000, 250_000, bins=(3,), replay_ratio=0.5, replay_capacity=1_000_000,
-            head=Expected(delta=None), explore=EpsilonGreedy(1.0, 0.1, 10_000, apart=True),
+            head=Expected(delta=None), explore=EpsilonGreedy(1.0, 0.1, 10_000, per_factor=True),
         ),
         "Hopper-v5": _robot(
             2_000_000, 250_000, bins=(3,), replay_ratio=0.5, replay_capacity=1_000_000,
-            head=Expected(delta=None), explore=EpsilonGreedy(1.0, 0.1, 10_000, apart=True),
+            head=Expected(delta=None), explore=EpsilonGreedy(1.0, 0.1, 10_000, per_factor=True),
         ),
         # Rewards of ±10: an error beyond 1 has to count in full.
         "TurtleBot3-v0": Preset(
@@ -228,16 +228,16 @@ def read_preset(path: Path) -> PresetFile:
             value = data.get(name)
             require(
                 type(value) is int and 1 <= value < 2**31,
-                f"{name} is {brief(value)}; expected a whole number of 1 or more, below 2147483648.",
+                f"{name} is {quote(value)}; expected a whole number of 1 or more, below 2147483648.",
             )
             counts[name] = value
-        require(isinstance(data.get("env"), str), f"env is {brief(data.get('env'))}; expected an id.")
+        require(isinstance(data.get("env"), str), f"env is {quote(data.get('env'))}; expected an id.")
         found = data.get("found", {})
-        require(isinstance(found, dict), f"found is {brief(found)}; expected an object.")
+        require(isinstance(found, dict), f"found is {quote(found)}; expected an object.")
         wrap = data.get("wrap", [])
-        require(isinstance(wrap, list), f"wrap is {brief(wrap)}; expected a list.")
+        require(isinstance(wrap, list), f"wrap is {quote(wrap)}; expected a list.")
         kwargs = data.get("env_kwargs", {})
-        require(isinstance(kwargs, dict), f"env_kwargs is {brief(kwargs)}; expected an object.")
+        require(isinstance(kwargs, dict), f"env_kwargs is {quote(kwargs)}; expected an object.")
         preset = Preset(Recipe.from_json(data.get("recipe")), **counts)
         around, kwargs = wrappers.listed(wrap), options.check(kwargs)
         wrappers.validate(around)

@@ -24,7 +24,7 @@ from qhat.axes.target import TARGETS, Hard, Target
 from qhat.axes.torso import TORSOS, Auto, Torso
 from qhat.environments.observations import Observations
 from qhat.system.errors import UsageError, require
-from qhat.system.files import brief
+from qhat.system.files import quote
 
 AXES: dict[str, tuple[type[AxisValue], ...]] = {
     "head": HEADS,
@@ -180,7 +180,7 @@ class Recipe:
         cut = self.n_step_cut
         require(
             cut is None or (_number(cut) and cut >= 0),
-            f"--n-step-cut is {brief(cut)}; expected a share of 0 or more, for example 0.1, or none.",
+            f"--n-step-cut is {quote(cut)}; expected a share of 0 or more, for example 0.1, or none.",
         )
         at_least_1 = ("n_step", "batch_size", "replay_capacity", "num_envs", "learning_rate_steps")
         for name in at_least_1:
@@ -189,7 +189,7 @@ class Recipe:
                 continue
             require(
                 _whole(value, 1) and value < 2**31,
-                f"{_flag(name)} is {brief(value)}; expected a whole number of 1 or more, below 2147483648.",
+                f"{_flag(name)} is {quote(value)}; expected a whole number of 1 or more, below 2147483648.",
             )
         starts = self.learning_starts
         require(
@@ -200,14 +200,14 @@ class Recipe:
             isinstance(self.hidden, tuple)
             and len(self.hidden) <= DEEPEST
             and all(_whole(width, 1) and width <= WIDEST for width in self.hidden),
-            f"--hidden is {brief(self.hidden)}; expected positive widths, for example --hidden 64 64; at"
+            f"--hidden is {quote(self.hidden)}; expected positive widths, for example --hidden 64 64; at"
             f" most {DEEPEST} of them, of {WIDEST:,}.",
         )
         require(
             isinstance(self.bins, tuple) and len(self.bins) > 0 and all(_whole(n, 2) for n in self.bins),
-            f"--bins is {brief(self.bins)}; expected 2 or more for every joint, for example --bins 3.",
+            f"--bins is {quote(self.bins)}; expected 2 or more for every joint, for example --bins 3.",
         )
-        require(isinstance(self.paper, str), f"paper is {brief(self.paper)}; expected text.")
+        require(isinstance(self.paper, str), f"paper is {quote(self.paper)}; expected text.")
         require(
             _number(self.gamma) and 0 <= self.gamma <= 1,
             f"--gamma is {self.gamma}; expected a discount within [0, 1].",
@@ -280,10 +280,10 @@ class Recipe:
             UsageError: unknown fields or parts, or settings that have no meaning.
         """
         if not isinstance(data, Mapping):
-            raise UsageError(f"A recipe is {brief(data)}; expected an object.")
+            raise UsageError(f"A recipe is {quote(data)}; expected an object.")
         fields, values = {field.name for field in dataclasses.fields(Recipe)}, upgraded(data)
         if unknown := [name for name in values if name not in fields]:
-            raise UsageError(f"A recipe has no field {brief(unknown[0])}; was it made by another version?")
+            raise UsageError(f"A recipe has no field {quote(unknown[0])}; was it made by another version?")
         for axis, shipped in AXES.items():
             if axis in values:
                 kinds = (*shipped, *(kind for kind in extra if kind.axis == axis))
@@ -312,10 +312,14 @@ def upgraded(data: Mapping[str, Any], whose: str = "A recipe") -> dict[str, Any]
         # Of 0.1.0's first runs, which knew no other optimiser.
         require(
             "optimiser" not in values,
-            f"{whose} has both adam_epsilon ({brief(values['adam_epsilon'])}) and an optimiser; expected"
+            f"{whose} has both adam_epsilon ({quote(values['adam_epsilon'])}) and an optimiser; expected"
             " the optimiser alone, as adam:epsilon=….",
         )
         values["optimiser"] = {"name": Adam.name, "epsilon": values.pop("adam_epsilon")}
+    explore = values.get("explore")
+    if isinstance(explore, Mapping) and "apart" in explore and "per_factor" not in explore:
+        # The name until 0.2.0.
+        values["explore"] = {("per_factor" if key == "apart" else key): it for key, it in explore.items()}
     return values
 
 

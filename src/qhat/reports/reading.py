@@ -19,7 +19,7 @@ from qhat.recipes.recipe import HORIZON, Recipe
 from qhat.reports.plot import Evaluations
 from qhat.runs.folder import EVALUATIONS, METRICS, RunFolder
 from qhat.system.errors import UsageError
-from qhat.system.files import brief, open_plain, read_json, read_text
+from qhat.system.files import open_plain, quote, read_json, read_text
 
 BINS = 60
 """Points of a curve of training scores: each is a mean of the episodes that ended about there."""
@@ -155,7 +155,7 @@ def _tried(troubles: list[str], otherwise: Any, reading: Any) -> Any:
 def _object(path: Path) -> dict[str, Any]:
     told = read_json(path)
     if not isinstance(told, dict):
-        raise UsageError(f"'{path}' is damaged: it is {brief(told)}; expected an object.")
+        raise UsageError(f"'{path}' is damaged: it is {quote(told)}; expected an object.")
     return told
 
 

@@ -15,7 +15,7 @@ from qhat.reports.findings import WARNING, Finding
 from qhat.reports.html import Html, command, details, join, table, tag
 from qhat.reports.reading import Facts
 from qhat.reports.spelling import OF_A_RUN, default_of, words_of
-from qhat.system.files import brief
+from qhat.system.files import quote
 
 
 def typed(words: str, line: str) -> Html:
@@ -72,7 +72,7 @@ def _settings(facts: Facts) -> Iterable[tuple[str, str, str, bool]]:
     """Yield flag, value, default, and whether they differ."""
     if facts.recipe is None:
         for name, value in sorted(facts.config["recipe"].items()):
-            yield _flag(name), brief(value), "", False
+            yield _flag(name), quote(value), "", False
     else:
         for field in dataclasses.fields(facts.recipe):
             if field.name == "paper":

@@ -110,17 +110,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     found = manifest["format"]
     require(
         type(found) is int and found == FORMAT,
-        f"'{folder}' has checkpoint format {files.brief(found)}; this qhat reads {FORMAT}.",
+        f"'{folder}' has checkpoint format {files.quote(found)}; this qhat reads {FORMAT}.",
     )
     hashes = manifest.get("sha256")
     if not isinstance(hashes, dict):
         raise UsageError(
-            f"'{path}' is damaged: its sha256 is {files.brief(hashes)}; expected names and hashes."
+            f"'{path}' is damaged: its sha256 is {files.quote(hashes)}; expected names and hashes."
         )
     for name, value in hashes.items():
         require(
             bool(FILE.fullmatch(name)) and isinstance(value, str) and bool(HASH.fullmatch(value)),
-            f"'{path}' is damaged: its sha256 has {files.brief(name)}: {files.brief(value)}; expected a"
+            f"'{path}' is damaged: its sha256 has {files.quote(name)}: {files.quote(value)}; expected a"
             " file of this folder and 64 digits.",
         )
     return manifest

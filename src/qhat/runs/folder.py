@@ -19,7 +19,7 @@ from qhat.environments.catalogue import is_from_python, marked
 from qhat.recipes.recipe import upgraded
 from qhat.system import devices
 from qhat.system.errors import QhatError, UsageError, near_miss, require
-from qhat.system.files import brief, open_plain, read_json, read_text, require_plain_tree
+from qhat.system.files import open_plain, quote, read_json, read_text, require_plain_tree
 
 DEPTH = 3
 """Levels of a run folder that have files of the run's own: checkpoints/STEP/manifest.json."""
@@ -124,7 +124,7 @@ class RunFolder:
         }.items():
             require(
                 isinstance(config[name], kind),
-                f"'{self.config}' is damaged: {name} is {brief(config[name])}, of the wrong type.",
+                f"'{self.config}' is damaged: {name} is {quote(config[name])}, of the wrong type.",
             )
         spec = config["spec"]
         if is_from_python(config["env"], spec.get("backend")):

@@ -8,7 +8,7 @@ from typing import Any
 
 from qhat.runs import checkpoint
 from qhat.system.errors import require
-from qhat.system.files import brief
+from qhat.system.files import quote
 
 
 def read_about(source: Path) -> dict[str, Any]:
@@ -20,20 +20,20 @@ def read_about(source: Path) -> dict[str, Any]:
     about = checkpoint.read_manifest(source)
     step, scores, steps = (about.get(name) for name in ("step", "best_score", "best_step"))
     damaged = f"'{source / checkpoint.MANIFEST}' is damaged:"
-    require(_is_step(step), f"{damaged} step is {brief(step)}; expected a whole number.")
+    require(_is_step(step), f"{damaged} step is {quote(step)}; expected a whole number.")
     require(
         isinstance(scores, list) and len(scores) > 0 and all(map(_is_score, scores)),
-        f"{damaged} best_score is {brief(scores)}; expected a number or null for each seed.",
+        f"{damaged} best_score is {quote(scores)}; expected a number or null for each seed.",
     )
     seeds = len(scores or ())
     require(
         isinstance(steps, list) and len(steps) == seeds and all(map(_is_step, steps)),
-        f"{damaged} best_step is {brief(steps)}; expected {seeds} whole numbers, one for each seed.",
+        f"{damaged} best_step is {quote(steps)}; expected {seeds} whole numbers, one for each seed.",
     )
     halted = about.get("halted")
     require(
         isinstance(halted, list) and len(halted) == seeds and all(type(one) is bool for one in halted),
-        f"{damaged} halted is {brief(halted)}; expected {seeds} of true and false, one for each seed.",
+        f"{damaged} halted is {quote(halted)}; expected {seeds} of true and false, one for each seed.",
     )
     return about
 

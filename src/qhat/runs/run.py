@@ -24,7 +24,7 @@ from qhat.environments.make import make_any
 from qhat.environments.observations import read_layout, read_space
 from qhat.environments.options import check
 from qhat.environments.reference import lacks, reference_builder
-from qhat.environments.user_envs import Own, judge_of, spec_of
+from qhat.environments.user_envs import EnvLike, judge_of, spec_of
 from qhat.environments.wrappers import Wrapper
 from qhat.evaluation.deployed_policy import Policy
 from qhat.evaluation.play import Telling, play_compiled, play_hosted, play_seeds
@@ -72,7 +72,7 @@ class Run:
         episodes: int = 100,
         which: str = "best",
         seed: int = 1_000_000,
-        env: str | Own | None = None,
+        env: str | EnvLike | None = None,
         options: Mapping[str, Any] | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> Score:

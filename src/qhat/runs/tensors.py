@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qhat.system.errors import UsageError, require
-from qhat.system.files import LARGEST, brief, parse_json, size_of
+from qhat.system.files import LARGEST, parse_json, quote, size_of
 
 CODES = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "uint16": "U16", "int16": "I16", "uint32": "U32",
@@ -48,7 +48,7 @@ def places(file: BufferedReader, path: Path, forms: Mapping[str, Form]) -> dict[
     header, size, first = _header(file, path, longest)
     if odd := sorted(forms.keys() ^ header.keys()):
         verb = "lacks" if odd[0] in forms else "has an unexpected"
-        raise UsageError(f"'{path}' is of another composition: it {verb} tensor {brief(odd[0])}.")
+        raise UsageError(f"'{path}' is of another composition: it {verb} tensor {quote(odd[0])}.")
     spans = [(*_span(header[name], name, form, path), name) for name, form in forms.items()]
     at = 0
     for begin, end, name in sorted(spans):
@@ -72,7 +72,7 @@ def place(file: BufferedReader, path: Path, name: str, form: Form) -> int:
         UsageError: it is not there, of another shape or type, or beyond the file's end.
     """
     header, size, first = _header(file, path, LARGEST)
-    require(name in header, f"'{path}' is of another composition: it lacks tensor {brief(name)}.")
+    require(name in header, f"'{path}' is of another composition: it lacks tensor {quote(name)}.")
     begin, end = _span(header[name], name, form, path)
     require(
         first + end <= size,
@@ -105,24 +105,24 @@ def _span(told: Any, name: str, form: Form, path: Path) -> tuple[int, int]:
     fields = {"dtype", "shape", "data_offsets"}
     require(
         isinstance(told, dict) and told.keys() == fields,
-        f"'{path}' is damaged: tensor '{name}' is {brief(told)}; expected its dtype, shape and"
+        f"'{path}' is damaged: tensor '{name}' is {quote(told)}; expected its dtype, shape and"
         " data_offsets.",
     )
     shape = list(form.shape)
     require(
         _numbers(told["shape"]) and told["shape"] == shape,
-        f"'{path}' is of another composition: tensor '{name}' has shape {brief(told['shape'])}; expected"
+        f"'{path}' is of another composition: tensor '{name}' has shape {quote(told['shape'])}; expected"
         f" {shape}.",
     )
     require(
         told["dtype"] == CODES.get(form.dtype.name),
-        f"'{path}' is of another composition: tensor '{name}' is {brief(told['dtype'])}; expected"
+        f"'{path}' is of another composition: tensor '{name}' is {quote(told['dtype'])}; expected"
         f" {CODES.get(form.dtype.name)}.",
     )
     offsets = told["data_offsets"]
     require(
         _numbers(offsets) and len(offsets) == 2 and offsets[1] - offsets[0] == form.nbytes,
-        f"'{path}' is damaged: tensor '{name}' has offsets {brief(offsets)}; expected"
+        f"'{path}' is damaged: tensor '{name}' has offsets {quote(offsets)}; expected"
         f" {form.nbytes:,} bytes.",
     )
     return offsets[0], offsets[1]

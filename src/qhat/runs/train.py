@@ -21,7 +21,7 @@ from qhat.engine.learner import Metrics
 from qhat.engine.loop import Loop
 from qhat.engine.state import Log, TrainState
 from qhat.environments.host import HostEnvironment
-from qhat.environments.user_envs import Own, name_of
+from qhat.environments.user_envs import EnvLike, name_of
 from qhat.evaluation.play import Cut, Judge, Telling, cut_of, player_of
 from qhat.evaluation.statistics import mean_of_finite
 from qhat.recipes.config import TrainConfig
@@ -37,7 +37,7 @@ from qhat.runs.scale import look_at_rewards
 from qhat.runs.start import begin, horizon_of, kept, spec_of_run, step_reached
 from qhat.runs.tables import episode_rows, evaluation_rows, has_row, progress_rows, speed
 from qhat.runs.tracking import Tracker, Tracking, trackers_of
-from qhat.runs.worlds import Stage, configured, is_python, no_limit, staged
+from qhat.runs.worlds import Worlds, configured, is_python, no_limit, open_worlds
 from qhat.system import devices
 from qhat.system.errors import QhatError
 from qhat.system.host_memory import REST, give_back, nbytes, require_memory, resident
@@ -60,7 +60,7 @@ class Interrupted(Exception):  # noqa: N818 - it is no error
 
 
 def train(
-    env: str | Own,
+    env: str | EnvLike,
     config: TrainConfig | None = None,
     *,
     judge: Judge | None = None,
@@ -96,10 +96,10 @@ def train(
     since = step_reached(config) if config.resume else 0
     config = dataclasses.replace(config, recipe=config.recipe.scheduled(horizon_of(config)))
     with (
-        staged(env, config, judge, shards, since) as stage,
+        open_worlds(env, config, judge, shards, since) as worlds,
         contextlib.ExitStack() as held,
     ):
-        session = _Session(config, stage, shards, held, tracking)
+        session = _Session(config, worlds, shards, held, tracking)
         return session.run(progress, should_stop)
 
 
@@ -109,18 +109,18 @@ class _Session:
     def __init__(
         self,
         config: TrainConfig,
-        stage: Stage,
+        worlds: Worlds,
         devices: int,
         held: contextlib.ExitStack,
         tracking: Tracking,
     ):
         self.started = time.perf_counter()
         self.tracking = tracking
-        self.judge, environment = stage.judge, stage.environment
-        self.spec = spec_of_run(config, stage.spec)
-        self.longest = cut_of(stage.limit, config.eval_every, config.steps)
-        if not stage.limit:
-            warnings.warn(no_limit(stage, self.longest), stacklevel=3)
+        self.judge, environment = worlds.judge, worlds.environment
+        self.spec = spec_of_run(config, worlds.spec)
+        self.longest = cut_of(worlds.limit, config.eval_every, config.steps)
+        if not worlds.limit:
+            warnings.warn(no_limit(worlds, self.longest), stacklevel=3)
         self.program = program_of(config.recipe, self.spec, config.wrap, config.on_nan == "stop")
         self.config = config = config.fitted(self.program.recipe, self.spec, horizon_of(config))
         if isinstance(environment, HostEnvironment):

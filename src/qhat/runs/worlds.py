@@ -18,16 +18,16 @@ from qhat.environments.contract import require_contract
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.reference import make_reference, reference_builder
-from qhat.environments.user_envs import Own, adopt, from_python, judge_of, name_of, spec_of
+from qhat.environments.user_envs import EnvLike, from_python, judge_of, name_of, spec_of, wrap_given
 from qhat.evaluation.play import LONGEST_EPISODE, Judge
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import chosen
 from qhat.system.errors import near_miss, require
-from qhat.system.files import brief
+from qhat.system.files import quote
 
 
 def configured(
-    env: str | Own, name: str, config: TrainConfig | None, settings: dict[str, Any]
+    env: str | EnvLike, name: str, config: TrainConfig | None, settings: dict[str, Any]
 ) -> TrainConfig:
     """Return what to train with. Raises `UsageError` for a setting that there is not, or another `env`."""
     known = [field.name for field in dataclasses.fields(TrainConfig) if field.name != "env"]
@@ -35,7 +35,7 @@ def configured(
         require(setting in known, f"train has no setting '{setting}'." + near_miss(setting, known))
     require(
         isinstance(config, TrainConfig | None),
-        f"config is {brief(config)}; expected a TrainConfig, or settings by their names: steps=50_000.",
+        f"config is {quote(config)}; expected a TrainConfig, or settings by their names: steps=50_000.",
     )
     require(
         config is None or not isinstance(env, str) or config.env == env,
@@ -47,7 +47,7 @@ def configured(
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class Worlds:
     """Both, ready to play."""
 
     environment: Environment | HostEnvironment
@@ -59,9 +59,9 @@ class Stage:
 
 
 @contextlib.contextmanager
-def staged(
-    env: str | Own, config: TrainConfig, judge: Judge | None, devices: int, since: int
-) -> Iterator[Stage]:
+def open_worlds(
+    env: str | EnvLike, config: TrainConfig, judge: Judge | None, devices: int, since: int
+) -> Iterator[Worlds]:
     """Make what is not there yet, and close at the end what was made.
 
     Args:
@@ -72,7 +72,7 @@ def staged(
     looked = require_contract(env) if isinstance(env, Environment) else 0
     # Before anything that stays open is made: some close what all of their kind share, as pygame's window.
     declared = _declared(env, config, judge)
-    made, player = _stage(env, config, judge, devices, since)
+    made, player = _environment_and_player(env, config, judge, devices, since)
     try:
         require(
             made.num_envs == config.recipe.num_envs,
@@ -84,14 +84,14 @@ def staged(
         limit = declared if declared is not None else looked
         if declared is None and (judge is not None or not isinstance(env, Environment)):
             limit = _limit(player)
-        yield Stage(made, player, made.spec if isinstance(env, str) else from_python(made.spec), limit)
+        yield Worlds(made, player, made.spec if isinstance(env, str) else from_python(made.spec), limit)
     finally:
         for each in (made, player):
             if isinstance(each, HostEnvironment) and not isinstance(env, HostEnvironment | VectorEnv):
                 each.close()
 
 
-def _declared(env: str | Own, config: TrainConfig, judge: Judge | None) -> int | None:
+def _declared(env: str | EnvLike, config: TrainConfig, judge: Judge | None) -> int | None:
     """Return what one that is made to be asked says, and is closed; `None` where `_limit` has to say."""
     player = judge
     if player is None and isinstance(env, str):
@@ -122,8 +122,8 @@ def _asked(judge: str | Callable[[], Any]) -> int:
         made.close()
 
 
-def _stage(
-    env: str | Own, config: TrainConfig, judge: Judge | None, devices: int, since: int
+def _environment_and_player(
+    env: str | EnvLike, config: TrainConfig, judge: Judge | None, devices: int, since: int
 ) -> tuple[Environment | HostEnvironment, Judge]:
     numbers = range(config.seed, config.seed + config.seeds)
     num_envs, hosted = config.recipe.num_envs, (config.vector, config.env_timeout, config.env_restarts)
@@ -140,7 +140,7 @@ def _stage(
             " training's episodes. Expected judge=, another one.",
         )
         player = judge or judge_of(env, config.wrap)
-        return adopt(env, num_envs, numbers, since, *hosted, config.wrap, bins), player
+        return wrap_given(env, num_envs, numbers, since, *hosted, config.wrap, bins), player
     made = make_any(env, num_envs, numbers, devices, since, *hosted, **task, bins=bins)
     if judge is not None:
         return made, judge
@@ -151,20 +151,20 @@ def _stage(
     return made, make_any(env, config.eval_episodes, judges, since=since, **task, bins=bins)
 
 
-def no_limit(stage: Stage, cut: int) -> str:
+def no_limit(worlds: Worlds, cut: int) -> str:
     """Say what becomes of evaluations in an environment without a time limit."""
     how = "gymnasium.wrappers.TimeLimit(env, N) sets one"
-    if isinstance(stage.judge, Environment):
+    if isinstance(worlds.judge, Environment):
         how = "Spec(..., limit=N) declares one"
-    elif not is_from_python(stage.spec.id):
+    elif not is_from_python(worlds.spec.id):
         how = "--env-kwargs max_episode_steps=N sets one"
     return (
-        f"'{stage.spec.id}' declares no time limit: the run's own evaluations cut an episode after {cut:,}"
+        f"'{worlds.spec.id}' declares no time limit: the run's own evaluations cut an episode after {cut:,}"
         f" steps, and say how many they cut. {how}; a larger --eval-every plays longer ones."
     )
 
 
-def is_python(env: str | Own, config: TrainConfig) -> bool:
+def is_python(env: str | EnvLike, config: TrainConfig) -> bool:
     """Whether the environment is Gymnasium's, and may run anything in its step."""
     if isinstance(env, str):
         return find(env, config.env_kwargs).backend == "gym"

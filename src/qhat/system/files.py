@@ -27,7 +27,7 @@ _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 80
 
 
-def brief(value: Any) -> str:
+def quote(value: Any) -> str:
     """Say a value that a file held: cut short, and without characters that a terminal obeys."""
     return _short.repr(value)
 
@@ -132,13 +132,13 @@ def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(named) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise ValueError(f"the name {brief(twice)} comes twice")
+        raise ValueError(f"the name {quote(twice)} comes twice")
     return named
 
 
 def _whole_number(digits: str) -> int:
     if len(digits) > 20 or abs(number := int(digits)) >= 2**64:
-        raise ValueError(f"the number {brief(digits)} has more than 64 bits")
+        raise ValueError(f"the number {quote(digits)} has more than 64 bits")
     return number
 
 

@@ -42,7 +42,7 @@ class EnvPoolEnvironment(Environment):
     """E environments for each seed; the seeds that share a device share a pool."""
 
     snapshots = False
-    apart = True
+    is_async = True
 
     def __init__(
         self,

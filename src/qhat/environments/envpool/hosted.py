@@ -18,7 +18,7 @@ from qhat.environments.spaces import episode_seeds
 class EnvPoolHost(HostEnvironment):
     """E environments for each seed, all in one pool: they step while the update runs."""
 
-    parallel = True
+    is_async = True
 
     def __init__(
         self,

@@ -52,7 +52,7 @@ def require_environment(made: Any, name: str) -> None:
         space = getattr(made, part, None)
         require(
             isinstance(space, gymnasium.Space),
-            f"Environment '{name}' has the {part} {_brief(space)}; expected one of gymnasium.spaces, such"
+            f"Environment '{name}' has the {part} {_quote(space)}; expected one of gymnasium.spaces, such"
             " as Box(-1.0, 1.0, (4,)) or Discrete(2).",
         )
 
@@ -107,7 +107,7 @@ def _said(given: Any, count: int) -> str:
     return f"{len(given)} values" if isinstance(given, tuple) else f"one {type(given).__name__}"
 
 
-def _brief(value: Any) -> str:
+def _quote(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}…"
 

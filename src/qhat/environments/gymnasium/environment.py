@@ -81,8 +81,8 @@ class GymnasiumEnvironment(HostEnvironment):
         self._reached = self._ended.copy()
         self._id, self._seconds = env_id, seconds
         # Processes of their own are watched where their answers are waited for.
-        self.parallel = isinstance(envs, AsyncVectorEnv)
-        self.seconds = None if self.parallel else seconds
+        self.is_async = isinstance(envs, AsyncVectorEnv)
+        self.seconds = None if self.is_async else seconds
         self._stepping = Steps(envs, seconds)
         self._reader = LegalReader(self._actions, env_id)
         self._restarts, self._renumbered = Restarts(restarts), renumbered or (lambda _: self._numbers)

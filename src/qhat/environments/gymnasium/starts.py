@@ -35,9 +35,9 @@ class Starts:
         # An element that is the same in all starts (a clock, a speed of 0) has to be that in another.
         fixed = np.ptp(known, axis=0) <= 1e-6 * scale
         scale = np.where(fixed, 1e-6 * scale, scale)
-        apart = _distances(known / scale, known / scale)
-        np.fill_diagonal(apart, np.inf)
-        lonely = float(apart.min(axis=1).max())
+        spacing = _distances(known / scale, known / scale)
+        np.fill_diagonal(spacing, np.inf)
+        lonely = float(spacing.min(axis=1).max())
         return Starts(known, scale, 1.0 if fixed.all() else SLACK * lonely)
 
     def fresh(self, rows: np.ndarray) -> np.ndarray:

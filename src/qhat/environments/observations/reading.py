@@ -11,7 +11,7 @@ from qhat.environments.observations.arrays import nested
 from qhat.environments.observations.coding import Observations
 from qhat.environments.observations.entry import Entry
 from qhat.system.errors import UsageError
-from qhat.system.files import brief
+from qhat.system.files import quote
 
 
 def read_value(observations: Observations, value: Any, name: str) -> np.ndarray:
@@ -36,7 +36,7 @@ def read_value(observations: Observations, value: Any, name: str) -> np.ndarray:
     if observations.is_one and only.choices and not _is_code(array, only):
         last = only.start + only.choices - 1
         raise UsageError(
-            f"{name} is {brief(array.tolist())}; expected a whole number from {only.start} to {last}, or"
+            f"{name} is {quote(array.tolist())}; expected a whole number from {only.start} to {last}, or"
             " its code, a 1 among zeros. Several observations at once have a stream each:"
             " act(observations, stream=[...])."
         )

@@ -18,7 +18,7 @@ from qhat.recipes.labels import label_of_run, require_label, value_of
 from qhat.runs.curves import Clock, Evaluations, read_clock, read_evaluations
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import UsageError, blaming, require
-from qhat.system.files import brief
+from qhat.system.files import quote
 
 if TYPE_CHECKING:
     from qhat.runs.run import Run  # Opening one takes JAX.
@@ -115,7 +115,7 @@ def _read(folder: RunFolder, run: Run | None, timed: bool) -> Entrant:
     # Twins of one environment are scored in the same reference.
     name = str(config["spec"].get("reference") or config["env"])
     env = ", ".join([name, *write_words(options), *wrap])
-    require(env.isprintable(), f"'{folder.config}': env is {brief(env)}; expected letters and digits.")
+    require(env.isprintable(), f"'{folder.config}': env is {quote(env)}; expected letters and digits.")
     evaluations = Evaluations(np.zeros(0), np.zeros((seeds, 0)))
     if folder.evaluations.is_file() and folder.evaluations.stat().st_size > 0:
         evaluations = read_evaluations(folder.path, seeds)
@@ -140,5 +140,5 @@ def _read(folder: RunFolder, run: Run | None, timed: bool) -> Entrant:
 def _whole(config: Mapping[str, Any], name: str) -> int:
     value = config.get(name)
     if type(value) is not int or not 0 <= value < 2**31:
-        raise UsageError(f"{name} is {brief(value)}; expected a whole number.")
+        raise UsageError(f"{name} is {quote(value)}; expected a whole number.")
     return value

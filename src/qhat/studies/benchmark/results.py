@@ -12,7 +12,7 @@ from typing import Any, Literal
 from qhat.evaluation.statistics import iqm, stratified_bootstrap_ci
 from qhat.runs.folder import write_text
 from qhat.system.errors import UsageError, ranges, require
-from qhat.system.files import brief, read_text
+from qhat.system.files import quote, read_text
 
 WHICH = ("best", "last")
 """The weights that a run's own evaluations chose, and those at its end."""
@@ -89,7 +89,7 @@ def _row(values: Sequence[str], where: str) -> Row:
         raise UsageError(f"{where} is damaged: {error}.") from None
     numbers = (told["mean_return"], told["success_rate"] or 0.0, told["seconds"] or 0.0)
     require(all(map(math.isfinite, numbers)), f"{where} is damaged: a number is not finite.")
-    require(told["which"] in WHICH, f"{where} has which {brief(told['which'])}; expected best or last.")
+    require(told["which"] in WHICH, f"{where} has which {quote(told['which'])}; expected best or last.")
     return Row(**told)
 
 

@@ -14,7 +14,7 @@ from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.target import TARGETS
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError, near_miss, require
-from qhat.system.files import brief
+from qhat.system.files import quote
 
 Value = float | int | str | bool | None
 Apply = Callable[[Recipe, Any, int], Recipe]
@@ -131,10 +131,10 @@ def applied(space: Sequence[Dimension], recipe: Recipe, params: Mapping[str, Any
     """Return a recipe with a trial's settings. Raises `UsageError` where they are not the space's."""
     names = [own.name for own in space]
     require(
-        sorted(params) == sorted(names), f"A trial has {brief(sorted(params))}; expected {sorted(names)}."
+        sorted(params) == sorted(names), f"A trial has {quote(sorted(params))}; expected {sorted(names)}."
     )
     for own in space:
         value = params[own.name]
-        require(own.has(value), f"A trial has {own.name} {brief(value)}; expected {own.said()}.")
+        require(own.has(value), f"A trial has {own.name} {quote(value)}; expected {own.said()}.")
         recipe = own.apply(recipe, value, steps)
     return recipe.validate()

@@ -16,7 +16,7 @@ from qhat.recipes.recipe import Recipe, upgraded
 from qhat.runs.folder import write_text
 from qhat.studies.tuning.space import Dimension, applied
 from qhat.system.errors import QhatError, UsageError, require
-from qhat.system.files import brief, parse_json, read_json, read_text
+from qhat.system.files import parse_json, quote, read_json, read_text
 
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 STATES = (COMPLETE, PRUNED, FAILED)
@@ -70,7 +70,7 @@ class Study:
                     own, value, said = own.get(key), value.get(key), f"{name}'s {key}"
                 require(
                     own == value,
-                    f"Study '{self.path}' was begun with {said} {brief(own)} and not {brief(value)};"
+                    f"Study '{self.path}' was begun with {said} {quote(own)} and not {quote(value)};"
                     " expected the same, or another --study.",
                 )
             return
