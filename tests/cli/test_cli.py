@@ -70,7 +70,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("trian",), "Did you mean 'train'?"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_exit_2(words: tuple[str, ...], sentence: str) -> None:
+def test_bad_arguments_print_one_sentence_and_exit_2(words: tuple[str, ...], sentence: str) -> None:
     done = qhat(*words)
     flat = " ".join(done.stderr.replace("│", " ").split())
     assert done.returncode == 2, done.stderr
@@ -79,7 +79,7 @@ def test_a_mistake_is_one_sentence_and_exit_2(words: tuple[str, ...], sentence: 
     assert done.stdout == ""
 
 
-def test_a_mistake_is_found_before_jax_is_imported() -> None:
+def test_bad_arguments_are_refused_before_jax_is_imported() -> None:
     code = (
         "import sys\n"
         "from qhat.cli.main import main\n"
@@ -93,7 +93,7 @@ def test_a_mistake_is_found_before_jax_is_imported() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_run_that_exists_is_not_overwritten(run_folder: Path) -> None:
+def test_an_existing_run_is_not_overwritten(run_folder: Path) -> None:
     before = (run_folder / "metrics.csv").read_bytes()
     done = qhat("train", "CartPole-v1", "--run-dir", str(run_folder))
     assert done.returncode == 2
@@ -102,7 +102,7 @@ def test_a_run_that_exists_is_not_overwritten(run_folder: Path) -> None:
     assert (run_folder / "metrics.csv").read_bytes() == before
 
 
-def test_a_run_folder_says_everything_about_the_run(run_folder: Path) -> None:
+def test_a_run_folder_is_complete(run_folder: Path) -> None:
     names = {path.name for path in run_folder.iterdir()}
     expected = {"config.json", "command.txt", "system.json", "metrics.csv", "eval.csv",
                 "checkpoints", "last", "best", "README.md"}  # fmt: skip
@@ -131,13 +131,13 @@ def test_plot_draws_the_curve(run_folder: Path) -> None:
     assert (run_folder / "progress.png").stat().st_size > 10_000
 
 
-def test_resume_goes_on_with_the_runs_own_settings(run_folder: Path, tmp_path: Path) -> None:
+def test_resume_uses_the_runs_settings(run_folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run_folder, copy)
     done = qhat("train", "CartPole-v1", "--resume", "--run-dir", str(copy), "--steps", "1000", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["step"] == 1000
-    assert "going on at step 800." in done.stderr
+    assert "resuming at step 800." in done.stderr
     # A quarter of the 800 steps that the run was begun for.
     assert "  ε 0.1 since step 200\n" in done.stderr
     assert "- ε 0.1 since step 200" in (copy / "README.md").read_text()
@@ -196,7 +196,7 @@ def test_a_signal_leaves_a_checkpoint_that_resumes(number: int, code: int, tmp_p
     assert json.loads((folder / "config.json").read_text())["steps"] == reached + 100
 
 
-def test_a_run_stopped_before_its_first_evaluation_is_evaluated_once(tmp_path: Path) -> None:
+def test_a_run_stopped_before_evaluating_resumes_to_one(tmp_path: Path) -> None:
     done = qhat("train", "CartPole-v1", "--steps", "5000", "--eval-every", "50000",
                 "--max-seconds", "0.0001", "--json", "--run-dir", str(tmp_path / "run"))  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -205,11 +205,11 @@ def test_a_run_stopped_before_its_first_evaluation_is_evaluated_once(tmp_path: P
     assert outcome["best_step"] == [outcome["step"]]
 
 
-def test_a_repeated_recipe_is_the_last_one() -> None:
+def test_of_a_repeated_recipe_flag_the_last_counts() -> None:
     code = (
         "from qhat.cli.train import _read\n"
-        "told = _read(['CartPole-v1', '--recipe', 'double_dqn', '--recipe', 'dqn'])\n"
-        "print(told.recipe_name, told.recipe.policy.name)\n"
+        "args = _read(['CartPole-v1', '--recipe', 'double_dqn', '--recipe', 'dqn'])\n"
+        "print(args.recipe_name, args.recipe.policy.name)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["dqn", "greedy"], done.stderr
@@ -224,7 +224,7 @@ def test_resuming_as_another_recipe_is_refused(run_folder: Path) -> None:
     assert (run_folder / "config.json").read_bytes() == before
 
 
-def test_too_much_replay_is_refused_with_the_figure(tmp_path: Path) -> None:
+def test_too_large_a_replay_is_refused_with_its_size(tmp_path: Path) -> None:
     done = qhat("train", "Breakout-MinAtar", "--replay-capacity", "2000000000",
                 "--run-dir", str(tmp_path / "run"))  # fmt: skip
     assert done.returncode == 2
@@ -232,14 +232,14 @@ def test_too_much_replay_is_refused_with_the_figure(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_recipes_and_envs_are_json_for_programs() -> None:
+def test_recipes_and_envs_print_json() -> None:
     recipes = json.loads(qhat("recipes", "--json").stdout)
     assert recipes["double_dqn"]["policy"]["name"] == "double"
     envs = json.loads(qhat("envs", "minatar", "--json").stdout)
     assert {entry["id"] for entry in envs} >= {"Breakout-MinAtar", "Asterix-MinAtar"}
 
 
-def test_no_words_and_help_explain() -> None:
+def test_no_arguments_and_help_print_the_usage() -> None:
     for words in ((), ("--help",), ("train", "--help")):
         done = qhat(*words)
         assert done.returncode == 0

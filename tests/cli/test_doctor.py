@@ -36,7 +36,7 @@ def doctor(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
 
 
-def test_the_machine():
+def test_the_machine_is_described():
     done = doctor("--json")
     assert done.returncode == 0, done.stderr
     about = json.loads(done.stdout)
@@ -54,7 +54,7 @@ def test_the_machine():
         ("gym:CartPole-v1", "gym", "SameStep", 500, [2]),
     ],
 )
-def test_an_environment_of_every_backend(env_id: str, backend: str, mode: str, limit: int, actions: list):
+def test_every_backend_is_described(env_id: str, backend: str, mode: str, limit: int, actions: list):
     done = doctor(env_id, "--seconds", "0.5", "--json")
     assert done.returncode == 0, done.stderr
     about = json.loads(done.stdout, parse_constant=lambda word: pytest.fail(word))
@@ -68,15 +68,15 @@ def test_an_environment_of_every_backend(env_id: str, backend: str, mode: str, l
     assert 2**20 < about["replay_bytes"] < 2**23
 
 
-def test_options_reach_it():
+def test_options_reach_the_environment():
     done = doctor("gym:CartPole-v1", "--env-kwargs", "max_episode_steps=3", "--seconds", "0.2", "--json")
     assert json.loads(done.stdout)["lengths"]["longest"] == 3
 
 
-def test_people_get_a_table_and_the_next_command():
+def test_a_table_and_the_next_command_are_printed():
     done = doctor("gym:CartPole-v1", "--seconds", "0.2")
     assert done.returncode == 0, done.stderr
-    for words in ("autoreset, as found", "SameStep", "1 in every step", "qhat train gym:CartPole-v1"):
+    for words in ("autoreset, observed", "SameStep", "1 in every step", "qhat train gym:CartPole-v1"):
         assert words in done.stdout
 
 
@@ -88,7 +88,7 @@ def test_people_get_a_table_and_the_next_command():
         (("gym:broken:Broken-v0",), "observations that are not finite; expected numbers"),
     ],
 )
-def test_what_cannot_be_used_is_one_sentence_and_exit_2(words: tuple, sentence: str, tmp_path: Path):
+def test_an_unusable_environment_is_one_sentence_and_exit_2(words: tuple, sentence: str, tmp_path: Path):
     (tmp_path / "broken.py").write_text(BROKEN)
     done = doctor(*words, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
@@ -97,7 +97,7 @@ def test_what_cannot_be_used_is_one_sentence_and_exit_2(words: tuple, sentence: 
 
 
 class Overwritten(Probes):
-    """Shows the next episode's beginning as the successor."""
+    """Returns the next episode's first observation as the successor."""
 
     def __init__(self):
         super().__init__()

@@ -1,6 +1,6 @@
-"""Files that were made to break a reader are refused in a sentence; loading runs nothing.
+"""Files made to break a reader are refused with a sentence; loading runs no code.
 
-Protects whoever opens a run, an agent or demonstrations that somebody else sent: others unpickle them.
+Protects users who open a run, an agent or demonstrations from somebody else: other libraries unpickle them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from hostile import HUGE, TENSORS, everything_in, rehashed, untouched
 from hostile_fields import AGENT, CONFIG, JSON, KINDS, MANIFEST, RESUMED, with_field
 from qhat import recipes
 from qhat.agent.agent import Agent
-from qhat.cli import progress
 from qhat.cli import train as train_command
 from qhat.cli.main import main
+from qhat.cli.stopping import StopOnSignal
 from qhat.recipes.config import TrainConfig
 from qhat.runs.run import Run
 from qhat.system.errors import UsageError
@@ -44,7 +44,7 @@ SIZES = ("hidden", "num_envs", "shape", "choices", "head", "wrap")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two seeds and an agent, and a folder beside them that no reader has business with."""
+    """A run of two seeds, an agent, and a folder outside them that no reader may touch."""
     place = tmp_path_factory.mktemp("made")
     config = TrainConfig(
         "CartPole-v1", recipe=TINY, steps=40, seeds=2, eval_every=40, eval_episodes=2, save_every=40,
@@ -64,17 +64,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(made: Path, tmp_path: Path) -> Path:
-    """A copy of it all, to be broken."""
+    """A copy of everything, to be damaged."""
     return shutil.copytree(made, tmp_path / "copy")
 
 
 def resumed(run: Path) -> None:
     config = json.loads((run / "config.json").read_bytes())
-    told = TrainConfig(
+    config = TrainConfig(
         "CartPole-v1", recipe=TINY, steps=80, seeds=2, eval_every=40, eval_episodes=2, run_dir=run,
         recipe_name=config["recipe_name"], resume=True,
     )  # fmt: skip
-    qhat.train("CartPole-v1", told)
+    qhat.train("CartPole-v1", config)
 
 
 def begun_from(run: Path) -> None:
@@ -93,34 +93,34 @@ USES: dict[str, Callable[[Path], Any]] = {
 }
 
 
-class Quiet(progress._Stop):
-    """Leaves this process's signals alone."""
+class Quiet(StopOnSignal):
+    """Does not change this process's signal handlers."""
 
     def __init__(self):
         self.signal = None
 
 
 def cli(*words: str) -> Callable[[Path], None]:
-    """A command about a run, in this process: its sentence is raised again, its exit code checked."""
+    """Run a command in this process, check its exit code, and raise its sentence as an error."""
 
     def use(run: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            told: list[str] = []
-            patch.setattr(train_command, "_Stop", Quiet)
-            patch.setattr("builtins.print", lambda *line, **_: told.append(" ".join(map(str, line))))
+            lines: list[str] = []
+            patch.setattr(train_command, "StopOnSignal", Quiet)
+            patch.setattr("builtins.print", lambda *line, **_: lines.append(" ".join(map(str, line))))
             with pytest.raises(SystemExit) as left:
                 main([*words, str(run)])
         assert left.value.code == 2
-        raise UsageError("\n".join(told))
+        raise UsageError("\n".join(lines))
 
     return use
 
 
 def refused(use: Callable[[Path], Any], path: Path, place: Path) -> str:
     """Return the sentence; it names something in `path`, and nothing has changed."""
-    with untouched(place, place / "outside"), pytest.raises(UsageError) as told:
+    with untouched(place, place / "outside"), pytest.raises(UsageError) as error:
         use(path)
-    sentence = str(told.value)
+    sentence = str(error.value)
     assert str(path) in sentence
     assert len(sentence) < 1_000
     assert not sentence.isupper()
@@ -136,7 +136,7 @@ def harm_tensors(folder: Path, harm: Callable[[bytes], bytes]) -> None:
 
 @pytest.fixture
 def small(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Nothing large is allocated; where a size is what is hostile, not even left untouched."""
+    """Fails if much memory is allocated, even if it is never touched."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     traced = "manifest_of" in request.node.name or any(part in request.node.name for part in SIZES)
     if traced:
@@ -149,8 +149,8 @@ def small(request: pytest.FixtureRequest) -> Iterator[None]:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 * 2**10
 
 
-def test_what_is_whole_is_read(place: Path):
-    """Or else everything below would be refused for another reason."""
+def test_intact_files_are_read(place: Path):
+    """Otherwise the tests below would pass for another reason."""
     for manifest in (place / "run").rglob("manifest.json"):
         rehashed(manifest.parent)
     assert {type(USES[name](place / "run")) for name in ("best", "last")} == {dict}
@@ -161,7 +161,7 @@ def test_what_is_whole_is_read(place: Path):
 
 
 @pytest.mark.parametrize("harm", TENSORS)
-def test_tensors(place: Path, harm: str):
+def test_damaged_tensors_are_refused(place: Path, harm: str):
     run = place / "run"
     harm_tensors(place / "agent", TENSORS[harm])
     harm_tensors(run, TENSORS[harm])
@@ -174,7 +174,7 @@ def test_tensors(place: Path, harm: str):
         assert "not finite" in sentence or not harm.startswith("weights")
 
 
-def test_a_file_whose_hash_is_not_the_manifests(place: Path):
+def test_a_file_with_another_hash_than_the_manifest_is_refused(place: Path):
     for path in place.rglob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     for name in ("best", "resume"):
@@ -182,7 +182,7 @@ def test_a_file_whose_hash_is_not_the_manifests(place: Path):
 
 
 @pytest.mark.parametrize("harm", JSON)
-def test_manifests_that_are_none(place: Path, harm: str):
+def test_damaged_manifests_are_refused(place: Path, harm: str):
     for path in place.rglob("manifest.json"):
         _write(path, JSON[harm](path.read_text()))
     every = [USES["resume"]] if FULL or harm == "no JSON" else []
@@ -192,7 +192,7 @@ def test_manifests_that_are_none(place: Path, harm: str):
 
 
 @pytest.mark.parametrize("harm", JSON)
-def test_configurations_that_are_none(place: Path, harm: str):
+def test_damaged_configurations_are_refused(place: Path, harm: str):
     _write(place / "run" / "config.json", JSON[harm]((place / "run" / "config.json").read_text()))
     for use in (USES["best"], USES["init"], cli("train", "CartPole-v1", "--resume", "--run-dir")):
         assert "config.json" in refused(use, place / "run", place)
@@ -203,7 +203,7 @@ def _write(path: Path, text: str | bytes) -> None:
 
 
 @pytest.mark.parametrize("field", MANIFEST)
-def test_fields_of_a_runs_manifest(place: Path, field: str):
+def test_bad_fields_of_a_runs_manifest_are_refused(place: Path, field: str):
     run = place / "run"
     texts = {path: path.read_text() for path in run.rglob("manifest.json")}
     for value in MANIFEST[field]:
@@ -214,7 +214,7 @@ def test_fields_of_a_runs_manifest(place: Path, field: str):
 
 
 @pytest.mark.parametrize("field", AGENT)
-def test_fields_of_an_agents_manifest(place: Path, field: str, small: None):
+def test_bad_fields_of_an_agents_manifest_are_refused(place: Path, field: str, small: None):
     path = place / "agent" / "manifest.json"
     text = path.read_text()
     for value in AGENT[field]:
@@ -223,7 +223,7 @@ def test_fields_of_an_agents_manifest(place: Path, field: str, small: None):
 
 
 @pytest.mark.parametrize("field", CONFIG)
-def test_fields_of_a_runs_configuration(place: Path, field: str, small: None):
+def test_bad_fields_of_a_runs_configuration_are_refused(place: Path, field: str, small: None):
     path = place / "run" / "config.json"
     text = path.read_text()
     for value in CONFIG[field]:
@@ -236,6 +236,7 @@ def test_fields_of_a_runs_configuration(place: Path, field: str, small: None):
 EACH = """
 import json, pathlib, sys
 from qhat.cli.main import main
+from qhat.cli.stopping import StopOnSignal
 path = pathlib.Path(sys.argv[1], "config.json")
 text = path.read_text()
 for changed in json.load(sys.stdin):
@@ -249,8 +250,8 @@ assert "jax" not in sys.modules
 """
 
 
-def test_settings_that_are_resumed_with(place: Path):
-    """In a process of its own, where nothing but qhat itself looks at types; before JAX is imported."""
+def test_bad_settings_are_refused_on_resume(place: Path):
+    """In a separate process, without beartype and before JAX is imported."""
     run = place / "run"
     text = (run / "config.json").read_text()
     texts = [with_field(name, value)(text) for name, values in RESUMED.items() for value in values]
@@ -264,7 +265,7 @@ def test_settings_that_are_resumed_with(place: Path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_replay_that_is_larger_than_memory(place: Path, small: None):
+def test_a_replay_larger_than_memory_is_refused(place: Path, small: None):
     path = place / "run" / "config.json"
     path.write_text(with_field("recipe/replay_capacity", 2**31 - 1)(path.read_text()))
     with untouched(place, place / "outside"), pytest.raises(UsageError):
@@ -272,8 +273,8 @@ def test_a_replay_that_is_larger_than_memory(place: Path, small: None):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_no_file(place: Path, kind: str):
-    """A run folder has files and folders; nothing waits for a pipe, and no link is followed out of it."""
+def test_links_pipes_and_devices_are_refused(place: Path, kind: str):
+    """A run folder has only files and folders; no reader waits for a pipe or follows a link out of it."""
     run = place / "run"
     KINDS[kind](run)
     for use in (USES["best"], cli("train", "--resume", "--run-dir")):
@@ -284,7 +285,7 @@ def test_what_is_no_file(place: Path, kind: str):
 
 @pytest.mark.parametrize("name", ["learner.safetensors", "manifest.json", "replay.safetensors"])
 @pytest.mark.parametrize("by", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero"), None])
-def test_an_agent_is_made_of_files(place: Path, name: str, by: Callable[[Path], Any] | None):
+def test_an_agents_files_must_be_regular(place: Path, name: str, by: Callable[[Path], Any] | None):
     path = place / "agent" / name
     path.unlink()
     if by is not None:
@@ -293,7 +294,7 @@ def test_an_agent_is_made_of_files(place: Path, name: str, by: Callable[[Path], 
 
 
 def test_an_agent_or_a_run_can_be_named_by_a_link(place: Path):
-    """A link that the user types is the user's own."""
+    """A link that the user types is trusted."""
     (place / "to_run").symlink_to("run")
     (place / "to_agent").symlink_to("agent")
     assert Run.open(place / "to_run").weights()
@@ -304,7 +305,7 @@ def test_an_agent_or_a_run_can_be_named_by_a_link(place: Path):
     "name",
     ["../../outside/best", "/etc", "40/../../../outside/best", "", "²", "-4", "4" * 99, "x" * 101, "\0"],
 )
-def test_last_names_a_step(place: Path, name: str):
+def test_last_must_name_a_step(place: Path, name: str):
     (place / "run" / "last").write_text(name)
     for use in (USES["last"], cli("train", "--resume", "--run-dir"), lambda run: Run.open(run).summary()):
         refused(use, place / "run", place)
@@ -312,13 +313,13 @@ def test_last_names_a_step(place: Path, name: str):
 
 @pytest.mark.parametrize("name", ["metrics.csv", "eval.csv"])
 @pytest.mark.parametrize("data", [b"\xff\xfe\n", b"step\n" + b"9" * 200_000 + b"\n"])
-def test_tables(place: Path, name: str, data: bytes):
+def test_damaged_tables_are_refused(place: Path, name: str, data: bytes):
     (place / "run" / name).write_bytes(data)
     refused(USES["resume"], place / "run", place)
     assert name in refused(cli("plot"), place / "run", place)
 
 
-def test_a_state_of_another_step(place: Path):
+def test_a_state_of_another_step_is_refused(place: Path):
     for manifest in (place / "run" / "checkpoints").rglob("manifest.json"):
         manifest.write_text(with_field("step", 38)(manifest.read_text()))
     assert "is of step 38 and its state of step 40" in refused(USES["resume"], place / "run", place)
@@ -333,7 +334,7 @@ def test_a_manifest_of_100_mb_is_refused_by_its_size(place: Path, small: None):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything: nothing is refused to it")
 @pytest.mark.parametrize("name", ["config.json", "best", "best/manifest.json", "best/weights.safetensors"])
-def test_what_may_not_be_read(place: Path, name: str):
+def test_unreadable_files_are_refused(place: Path, name: str):
     (place / "run" / name).chmod(0)
     with pytest.raises(UsageError, match="cannot be read"):
         USES["best"](place / "run")
@@ -343,7 +344,7 @@ def test_what_may_not_be_read(place: Path, name: str):
 @pytest.mark.parametrize(
     "words", [("evaluate", "--episodes", "1"), ("play",), ("train", "--resume", "--run-dir")]
 )
-def test_the_commands_say_so(place: Path, words: tuple[str, ...]):
+def test_every_command_refuses_a_damaged_run(place: Path, words: tuple[str, ...]):
     harm_tensors(place / "run", TENSORS["overlapping offsets"])
     assert "safetensors' is damaged: tensor" in refused(cli(*words), place / "run", place)
 
@@ -352,7 +353,7 @@ def test_the_commands_say_so(place: Path, words: tuple[str, ...]):
     "words", [("evaluate", "--episodes", "1"), ("train", "CartPole-v1", "--hidden", "8", "--init-from")]
 )
 def test_a_process_ends_with_exit_2_and_without_a_traceback(place: Path, words: tuple[str, ...]):
-    """Nor does a terminal obey what a file says."""
+    """Control characters from a file do not reach the terminal."""
     harm_tensors(place / "run", TENSORS["a tensor too many"])
     before = everything_in(place)
     command = [sys.executable, "-m", "qhat", *words, str(place / "run")]

@@ -42,12 +42,12 @@ PAGE = ROOT / "docs" / "environments.md"
 
 @pytest.fixture(autouse=True)
 def compiled_as_for_users(monkeypatch: pytest.MonkeyPatch):
-    """Processes that are started here know nothing of the tests' settings of XLA; see conftest.py."""
+    """Processes started here do not get the tests' XLA settings; see conftest.py."""
     monkeypatch.delenv("XLA_FLAGS", raising=False)
 
 
 class Endless(gymnasium.Env):
-    """Never ends, takes no render_mode, pays what it is told."""
+    """Never ends, takes no render_mode, returns the given reward."""
 
     observation_space = Box(-1, 1, (2,))
     action_space = Discrete(3)
@@ -60,7 +60,7 @@ class Endless(gymnasium.Env):
         return self.observation_space.sample(), float(action), False, False, {}
 
 
-def test_an_evaluation_of_what_never_ends_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_an_evaluation_of_an_endless_environment_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(evaluation, "LONGEST_EPISODE", 40)
     config = TrainConfig("own:Endless", recipe=TINY, steps=100, eval_episodes=2, run_dir=tmp_path / "run")
     run = qhat.train(Endless, config)
@@ -69,7 +69,7 @@ def test_an_evaluation_of_what_never_ends_ends(monkeypatch: pytest.MonkeyPatch, 
     assert score.mean_return <= 80
 
 
-def test_a_stop_within_an_evaluation_saves_and_leaves(tmp_path: Path):
+def test_a_stop_during_an_evaluation_saves_and_exits(tmp_path: Path):
     (tmp_path / "endless.py").write_text(
         "import gymnasium\nfrom test_newcomer import Endless\n"
         "gymnasium.register('Endless-v0', 'test_newcomer:Endless')\n"
@@ -95,7 +95,7 @@ def test_a_stop_within_an_evaluation_saves_and_leaves(tmp_path: Path):
     assert run.policy()(np.zeros(2)) in (0, 1, 2)
 
 
-def test_the_pages_robot_trains_from_the_folder_it_is_in(tmp_path: Path):
+def test_the_documented_robot_trains_from_its_folder(tmp_path: Path):
     (code,) = re.findall(r"```python\n(# my_module.py.*?)```", PAGE.read_text(), re.DOTALL)
     (tmp_path / "my_module.py").write_text(code)
     words = ["train", "gym:my_module:MyRobot-v0", "--steps", "400", "--eval-episodes", "2"]
@@ -106,7 +106,7 @@ def test_the_pages_robot_trains_from_the_folder_it_is_in(tmp_path: Path):
     assert (tmp_path / "run" / "best").exists()
 
 
-def test_a_module_that_is_not_there_is_named_with_where_it_may_be(tmp_path: Path):
+def test_a_missing_module_is_named_with_where_it_is_searched(tmp_path: Path):
     done = subprocess.run(
         [str(QHAT), "train", "gym:my_modul:MyRobot-v0"], cwd=tmp_path, capture_output=True, text=True,
         timeout=60,
@@ -120,14 +120,14 @@ def test_a_policy_acts_as_the_evaluation_does(tmp_path: Path):
     run = qhat.train("CartPole-v1", config, seeds=2)
     env, total = gymnasium.make("CartPole-v1"), 0.0
     policy = qhat.Run.open(tmp_path / "run").policy("last", seed_index=1)
-    seen, _ = env.reset(seed=5)
+    observation, _ = env.reset(seed=5)
     over = False
     while not over:
-        seen, reward, terminated, truncated, _ = env.step(policy(seen))
+        observation, reward, terminated, truncated, _ = env.step(policy(observation))
         total, over = total + float(reward), terminated or truncated
     # Seed 1's one episode begins with the second seed number.
     assert run.evaluate(1, "last", seed=4).per_seed[1] == total
-    assert policy.q_values(seen).shape == (2,)
+    assert policy.q_values(observation).shape == (2,)
     with pytest.raises(UsageError, match=r"observation has shape \(3,\); expected \(4,\)"):
         policy(np.zeros(3))
     with pytest.raises(UsageError, match="seed_index is 2; expected 0 to 1"):
@@ -149,7 +149,7 @@ def test_settings_are_fields_of_the_configuration():
         qhat.train("Acrobot-v1", TrainConfig("CartPole-v1"))
 
 
-def test_what_cannot_be_drawn_says_how_it_could_be():
+def test_an_environment_that_cannot_be_drawn_says_what_it_needs():
     with pytest.raises(UsageError, match=r"cannot be made with render_mode='rgb_array' .*metadata="):
         gymnasium_scene(lambda: Endless(render_mode="rgb_array"), "it", (3,), 0)  # type: ignore[call-arg]
     with pytest.raises(UsageError, match=r"has render_mode None \(it knows none\).*metadata="):
@@ -169,27 +169,27 @@ def test_what_cannot_be_drawn_says_how_it_could_be():
         ("CartPole-v1 --max-seconds x", "--max-seconds is 'x'; expected a number, such as 0.98."),
         (
             "CartPole-v1 --learnin-rate 0.1",
-            "--learnin-rate is no option of this command; --help lists them."
+            "--learnin-rate is not an option of this command; --help lists them."
             " Did you mean '--learning-rate'?",
         ),
         (
             "CartPole-v1 --no-json",
-            "--no-json is no option of this command; --help lists them. Did you mean '--json'?",
+            "--no-json is not an option of this command; --help lists them. Did you mean '--json'?",
         ),
         ("CartPole-v1 --hidden wide", "--hidden is 'wide'; expected a whole number, such as 500 or 1e5."),
     ],
 )
-def test_a_number_that_is_none_gets_its_sentence(words: str, sentence: str):
+def test_a_bad_number_gets_a_sentence(words: str, sentence: str):
     with pytest.raises(UsageError) as refused:
         plain(Train, words.split())
     assert str(refused.value) == sentence
 
 
-def test_numbers_are_read_as_people_type_them():
+def test_numbers_may_be_typed_as_1e5_or_100_000():
     words = "--steps 1e5 --hidden 64,32 CartPole-v1 --seed=1_000 --max-seconds none --learning-rate 1e-3"
-    told = parsing.read(Train, words.split(), "train")
-    assert (told.env, told.steps, told.seed, told.max_seconds) == ("CartPole-v1", 100_000, 1_000, None)
-    assert (told.recipe.hidden, told.recipe.learning_rate) == ((64, 32), 1e-3)
+    args = parsing.read(Train, words.split(), "train")
+    assert (args.env, args.steps, args.seed, args.max_seconds) == ("CartPole-v1", 100_000, 1_000, None)
+    assert (args.recipe.hidden, args.recipe.learning_rate) == ((64, 32), 1e-3)
     words = "CartPole-v1 --wrap reward_scale:factor=2 --json --demos a.npz b.npz --steps -5"
     assert plain(Train, words.split()) == words.split()
 
@@ -202,7 +202,7 @@ def test_numbers_are_read_as_people_type_them():
         ("runs/CartPole-v1/dqn", "It holds runs; the newest is"),
     ],
 )
-def test_a_folder_that_is_no_run_names_the_run_that_was_meant(
+def test_a_folder_that_is_not_a_run_suggests_the_nearest_run(
     asked: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -211,13 +211,13 @@ def test_a_folder_that_is_no_run_names_the_run_that_was_meant(
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
         os.utime(folder / "config.json", (time.time() - age, time.time() - age))
-    with pytest.raises(UsageError, match=re.escape(sentence)) as told:
+    with pytest.raises(UsageError, match=re.escape(sentence)) as error:
         RunFolder.open(Path(asked))
-    assert "2026-11-23'" in str(told.value)
+    assert "2026-11-23'" in str(error.value)
 
 
 @pytest.mark.parametrize("setting", ["JAX_ENABLE_X64", "JAX_DEBUG_NANS"])
-def test_settings_of_jax_that_would_stop_a_run_half_way_are_refused(setting: str, tmp_path: Path):
+def test_jax_settings_that_break_training_are_refused(setting: str, tmp_path: Path):
     words = [str(QHAT), "train", "CartPole-v1", "--steps", "500", "--run-dir", str(tmp_path / "run")]
     done = subprocess.run(
         words, env={**os.environ, setting: "1"}, capture_output=True, text=True, timeout=120, check=False

@@ -1,4 +1,4 @@
-"""Settings that `qhat doctor` proposes: each where what it saw asks for it, and nowhere else."""
+"""Settings that `qhat doctor` proposes: each one if its findings call for it, and only then."""
 
 import dataclasses
 import subprocess
@@ -25,19 +25,21 @@ PLAIN = Findings(
 )  # fmt: skip
 
 
-def asked(replay: int = GIB, free: int = 8 * GIB, known: bool = False, **seen: object) -> dict[str, str]:
-    found = dataclasses.replace(PLAIN, **seen)  # pyright: ignore[reportArgumentType]
-    told = proposed(found, RECIPE, STEPS, replay, free, known=known)
-    assert all(each.why and not each.why.endswith(".") for each in told)
-    return {each.flag: each.value for each in told}
+def flags_for(
+    replay: int = GIB, free: int = 8 * GIB, known: bool = False, **changes: object
+) -> dict[str, str]:
+    found = dataclasses.replace(PLAIN, **changes)  # pyright: ignore[reportArgumentType]
+    proposals = proposed(found, RECIPE, STEPS, replay, free, known=known)
+    assert all(each.why and not each.why.endswith(".") for each in proposals)
+    return {each.flag: each.value for each in proposals}
 
 
-def test_returns_are_looked_at_by_the_discount_that_they_are_learned_with() -> None:
+def test_returns_use_the_discount_of_the_recipe() -> None:
     assert RECIPE.gamma == GAMMA
 
 
 @pytest.mark.parametrize(
-    ("seen", "words"),
+    ("changes", "words"),
     [
         ({}, {}),
         ({"largest_return": 3e-3}, {"--wrap": "reward_scale:factor=1000"}),
@@ -60,22 +62,22 @@ def test_returns_are_looked_at_by_the_discount_that_they_are_learned_with() -> N
         ({"replay": 4 * GIB}, {}),
     ],
 )  # fmt: skip
-def test_what_was_seen_asks_for_settings(seen: dict, words: dict[str, str]) -> None:
-    assert asked(**seen) == words
+def test_findings_lead_to_proposals(changes: dict, words: dict[str, str]) -> None:
+    assert flags_for(**changes) == words
 
 
-def test_a_command_has_them_and_what_was_asked_for() -> None:
-    told = proposed(
+def test_a_command_has_the_proposals_and_the_users_flags() -> None:
+    proposals = proposed(
         dataclasses.replace(PLAIN, largest_return=2e6, limit=1_000, others=0.0), RECIPE, STEPS, 0, GIB
     )
-    assert with_words(["train", "X"], told) == [
+    assert with_words(["train", "X"], proposals) == [
         "train", "X", "--wrap", "reward_scale:factor=1e-06", "--gamma", "0.997",
     ]  # fmt: skip
     mine = ["train", "X", "--wrap", "frame_stack:count=2", "--bins", "3", "--gamma", "0.9"]
-    assert with_words(mine, told) == [*mine[:4], "reward_scale:factor=1e-06", *mine[4:]]
+    assert with_words(mine, proposals) == [*mine[:4], "reward_scale:factor=1e-06", *mine[4:]]
 
 
-def test_rewards_that_are_scaled_already_are_judged_as_they_are_learned_from() -> None:
+def test_rewards_are_judged_after_their_scaling() -> None:
     assert checkup._learned(2e6, ()) == 2e6
     assert checkup._learned(2e6, (RewardScale(1e-6), RewardScale(-2.0))) == pytest.approx(4.0)
     assert checkup._learned(2e6, (RewardScale(1e-6), RewardClip())) == 0.0
@@ -94,37 +96,37 @@ class Far(gymnasium.Env):
     window = False
     def __init__(self):
         Far.window = True
-    def seen(self):
+    def observe(self):
         assert Far.window, "display Surface quit"
         return np.array([self.time / 800], np.float32)
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.time = 0
-        return self.seen(), {}
+        return self.observe(), {}
     def step(self, action):
         self.time += 1
-        return self.seen(), 1e-4 * (self.time == 800), self.time == 800, False, {}
+        return self.observe(), 1e-4 * (self.time == 800), self.time == 800, False, {}
     def close(self):
         Far.window = False
 gymnasium.register("Far-v0", Far)
 """
 
 
-def test_what_doctor_types_trains_in_a_package_named_nearly_as_a_backend(
+def test_the_proposed_command_trains_in_a_package_named_like_a_backend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`popgym:...` was taken for a slip of `gym:...`."""
+    """`popgym:...` was once mistaken for a misspelling of `gym:...`."""
     (tmp_path / "gymm.py").write_text(FAR)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(checkup, "STEPS", 900)
     assert doctor.run(["gym:gymm:Far-v0", "--seconds", "60"]) == 0
-    told = capsys.readouterr().out
-    command = told.partition("next:\n")[2].split()
+    printed = capsys.readouterr().out
+    command = printed.partition("next:\n")[2].split()
     assert command[:3] == ["qhat", "train", "gymm:Far-v0"]
     assert command[3:] == ["--wrap", "reward_scale:factor=10000", "--gamma", "0.9963", "--steps", "160000"]
     for flag in ("--wrap", "--gamma", "--steps"):
-        assert f"proposed: {flag} " in told
+        assert f"proposed: {flag} " in printed
     small = "--recipe dqn --hidden 8 --batch-size 16 --learning-starts 16 --eval-every 40 --eval-episodes 1"
     words = [*command[1:-1], "40", *small.split(), "--run-dir", "run"]
     done = subprocess.run([sys.executable, "-m", "qhat", *words], capture_output=True, text=True)

@@ -11,7 +11,7 @@ LONG: Mapping[str, str] = MappingProxyType(
         "test_atari.py::test_ale_through_gymnasium_trains_on_frames_stored_once": "test_frames.py",
         "test_atari.py::test_both_loops_train_and_judge_atari": "the game there",
         "test_bins.py::test_dm_control_on_the_host": "the others there",
-        "test_cli.py::test_a_run_stopped_before_its_first_evaluation_is_evaluated_once": "test_newcomer.py",
+        "test_cli.py::test_a_run_stopped_before_evaluating_resumes_to_one": "test_newcomer.py",
         "test_envpool.py::test_a_run_trains_stops_goes_on_and_is_judged_by_gymnasium": "test_host.py",
         "test_export.py::test_every_backend_rolls_out[TurtleBot3-v0-dqn]": "test_web.py",
         "test_faults.py::test_an_environment_that_raises_leaves_a_checkpoint[async-1]": "[sync-20]",

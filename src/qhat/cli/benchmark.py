@@ -20,75 +20,75 @@ from qhat.studies.benchmark.suites import Suite, Task, suite_of
 from qhat.system.errors import UsageError, require
 
 RESULTS = Path("docs") / "results"
-"""Where the repository keeps its tables."""
+"""Folder of the repository's tables."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """Train a suite of tasks over seeds, judge them by fresh episodes, and write a table.
+    """Train a suite of tasks over several seeds, score them in fresh episodes, and write a table.
 
-    Suites: classic, minatar, minatar-5m, minatar-dqn, robots, smoke. What is finished is taken as it is,
-    and what was interrupted is gone on with: type the command again.
+    Suites: classic, minatar, minatar-5m, minatar-dqn, robots, smoke. Finished tasks are reused; interrupted
+    ones resume when the same command is run again.
     """
 
     suite: Annotated[str, tyro.conf.Positional]
     """Name of the suite."""
     seeds: int | None = None
-    """Seeds per task; none is the task's own count."""
+    """Number of seeds per task. Default: the task's."""
     seed: int | None = None
-    """Number of the first seed; none is the task's own (0, or 100 where lower ones were looked at while
-    settings were chosen), with --check the first after the pinned ones, from 1020 on."""
+    """First seed. Default: the task's (0, or 100 if lower seeds were used to choose settings); with --check
+    the first one after the pinned seeds, from 1020 on."""
     only: tuple[str, ...] = ()
-    """Tasks of the suite, by their environments; all unless given."""
+    """Tasks of the suite, named by environment. Default: all."""
     episodes: int = 100
-    """Fresh episodes per seed that judge it."""
+    """Number of fresh episodes per seed for the score."""
     run_dir: Path | None = None
-    """Folder of the suite's runs; none is runs/benchmark/SUITE, with --check a new one in
+    """Folder of the suite's runs. Default: runs/benchmark/SUITE; with --check a new one in
     runs/check/SUITE."""
     out: Path | None = None
-    """Page to write, with its data as .csv beside it; none is docs/results/SUITE.md where there is such a
-    folder, else SUITE.md in the folder of the runs, as with --check."""
+    """Page to write, .md, with its data as .csv beside it. Default: docs/results/SUITE.md if that folder
+    exists and without --check, otherwise SUITE.md in the folder of the runs."""
     table: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Train nothing: write the table of the runs that are finished."""
+    """Do not train; write the table of the finished runs."""
     check: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Compare fresh runs with the pinned table; fail where an interval ends below the pinned one."""
+    """Compare fresh runs with the pinned table; fail if an interval ends below the pinned one."""
     pin: Path | None = None
-    """Pinned table for --check; none is docs/results/SUITE.csv."""
+    """Pinned table for --check. Default: docs/results/SUITE.csv."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout; progress goes to stderr."""
 
 
 def run(words: Sequence[str]) -> int:
-    """Parse, check all that can be checked at once, then train, judge, write and compare."""
-    told = read(Benchmark, words, "benchmark")
-    suite = suite_of(told.suite)
-    tasks = [suite.task(name) for name in told.only] or list(suite.tasks)
-    require(told.episodes >= 1, f"--episodes is {told.episodes}; expected 1 or more.")
-    require(told.seeds is None or told.seeds >= 1, f"--seeds is {told.seeds}; expected 1 or more.")
-    require(not (told.pin and not told.check), "--pin has no meaning without --check.")
+    """Parse, check everything that can be checked early, then train, score, write and compare."""
+    args = read(Benchmark, words, "benchmark")
+    suite = suite_of(args.suite)
+    tasks = [suite.task(name) for name in args.only] or list(suite.tasks)
+    require(args.episodes >= 1, f"--episodes is {args.episodes}; expected 1 or more.")
+    require(args.seeds is None or args.seeds >= 1, f"--seeds is {args.seeds}; expected 1 or more.")
+    require(not (args.pin and not args.check), "--pin needs --check.")
     require(
-        not (told.table and told.check and told.run_dir is None),
+        not (args.table and args.check and args.run_dir is None),
         "--table with --check needs --run-dir, the folder of the runs to compare.",
     )
     require(
-        told.out is None or told.out.suffix == ".md",
-        f"--out is '{told.out}'; expected a page, a name that ends in .md (its data goes beside it).",
+        args.out is None or args.out.suffix == ".md",
+        f"--out is '{args.out}'; expected a page, a name that ends in .md (its data goes beside it).",
     )
-    pins = _pins(told, suite, tasks) if told.check else {}
-    first = _first_seed(told, tasks, pins)
+    pins = _pins(args, suite, tasks) if args.check else {}
+    first = _first_seed(args, tasks, pins)
     for task in tasks:
         _require_playable(task)
     from qhat.cli.suite import Session
 
-    base = told.run_dir or _folder(told)
-    session = Session(suite, tasks, base, first, told.seeds, told.episodes, _command(told, first))
-    rows = session.measure(train=not told.table, check=told.check)
+    base = args.run_dir or _folder(args)
+    session = Session(suite, tasks, base, first, args.seeds, args.episodes, _command(args, first))
+    rows = session.measure(train=not args.table, check=args.check)
     require(
-        not told.table or any(rows.values()),
-        f"No task of suite '{suite.name}' has a finished run in '{base}': no table to write. Train it:"
-        f" qhat benchmark {suite.name}",
+        not args.table or any(rows.values()),
+        f"No task of suite '{suite.name}' has a finished run in '{base}', so there is no table to write."
+        f" Train it: qhat benchmark {suite.name}",
     )
-    page, kept = _written(told, suite, base, rows)
+    page, kept = _written(args, suite, base, rows)
     outcome: dict[str, Any] = {
         "suite": suite.name,
         "page": None if page is None else str(page),
@@ -98,18 +98,18 @@ def run(words: Sequence[str]) -> int:
         "tasks": {task.env: _scores(task, kept.get(task.env, ())) for task in suite.tasks},
     }
     failures = []
-    if told.check and not outcome["interrupted"]:
+    if args.check and not outcome["interrupted"]:
         failures = [_compared(task, rows.get(task.env, ()), pins[task.env]) for task in tasks]
         failures = [sentence for sentence in failures if sentence]
         outcome["check"] = {"passed": not failures, "failures": failures}
     session.close(outcome, failures)
-    if told.json:
+    if args.json:
         print(json.dumps(outcome))
     return session.exit_code or (1 if failures else 0)
 
 
-def _pins(told: Benchmark, suite: Suite, tasks: Sequence[Task]) -> dict[str, list[Row]]:
-    path = told.pin or RESULTS / f"{suite.name}.csv"
+def _pins(args: Benchmark, suite: Suite, tasks: Sequence[Task]) -> dict[str, list[Row]]:
+    path = args.pin or RESULTS / f"{suite.name}.csv"
     require(
         path.exists(),
         f"There is no pinned table '{path}'; expected --pin FILE, a .csv that `qhat benchmark {suite.name}`"
@@ -117,82 +117,82 @@ def _pins(told: Benchmark, suite: Suite, tasks: Sequence[Task]) -> dict[str, lis
     )
     rows = read_rows(path)
     pins = {task.env: [row for row in rows if row.task == task.env] for task in tasks}
-    for name, own in pins.items():
-        require(bool(own), f"'{path}' has no row of task '{name}'; name others by --only.")
+    for name, pinned in pins.items():
+        require(bool(pinned), f"'{path}' has no row for task '{name}'; select other tasks with --only.")
     return pins
 
 
-def _first_seed(told: Benchmark, tasks: Sequence[Task], pins: dict[str, list[Row]]) -> int | None:
-    """Return the first seed; `None` for each task's own.
+def _first_seed(args: Benchmark, tasks: Sequence[Task], pins: dict[str, list[Row]]) -> int | None:
+    """Return the first seed; `None` if each task has its default.
 
     Raises:
-        UsageError: settings were chosen by one of the seeds, or it is pinned.
+        UsageError: a seed was used to choose settings, or is pinned.
     """
     from qhat.studies.benchmark.page import CHECKING, REPORTING
 
     pinned = {row.seed for rows in pins.values() for row in rows}
-    first = told.seed
-    if first is None and told.check:
+    first = args.seed
+    if first is None and args.check:
         first = max([CHECKING[0] - 1, *pinned]) + 1
     for task in tasks:
         begin = task.first if first is None else first
-        seeds = range(begin, begin + (told.seeds or task.seeds))
-        allowed = CHECKING if told.check else range(task.first, REPORTING[-1] + 1)
+        seeds = range(begin, begin + (args.seeds or task.seeds))
+        allowed = CHECKING if args.check else range(task.first, REPORTING[-1] + 1)
         require(
             seeds[0] in allowed and seeds[-1] in allowed,
             f"The seeds of {task.env} are {seeds[0]} to {seeds[-1]}; expected {allowed[0]} to"
-            f" {allowed[-1]}: settings were chosen on others, and {CHECKING[0]} to {CHECKING[-1]} are for"
-            " --check.",
+            f" {allowed[-1]}: other seeds were used to choose settings, and {CHECKING[0]} to {CHECKING[-1]}"
+            " are for --check.",
         )
         same = sorted(pinned & set(seeds))
         require(
             not same,
-            f"Seed {same[0] if same else ''} is one of the pinned ones, which would be compared with"
-            " themselves; expected others, by --seed.",
+            f"Seed {same[0] if same else ''} is pinned, so it would be compared with itself;"
+            " expected other seeds (--seed).",
         )
     return first
 
 
 def _require_playable(task: Task) -> None:
-    """Raise `UsageError` where a task or its judge is not installed."""
+    """Raise `UsageError` if a task or its reference environment is not installed."""
     from qhat.environments.reference import lacks
 
     config = task.config(1, 0)
     entry = find(config.env, config.env_kwargs)
     if (missing := lacks(entry.reference)) is not None:
         raise UsageError(
-            f"Task '{task.env}' is judged in {entry.reference}, which is not installed; type:"
+            f"Task '{task.env}' is scored in {entry.reference}, which is not installed; type:"
             f" pip install 'qhat[{missing}]'"
         )
 
 
-def _folder(told: Benchmark) -> Path:
-    if not told.check:
-        return Path("runs") / "benchmark" / told.suite
+def _folder(args: Benchmark) -> Path:
+    if not args.check:
+        return Path("runs") / "benchmark" / args.suite
     now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return Path("runs") / "check" / told.suite / now
+    return Path("runs") / "check" / args.suite / now
 
 
-def _command(told: Benchmark, first: int | None) -> str:
-    """Return the command that makes the same runs, without folders."""
-    words = ["qhat", "benchmark", told.suite]
-    words += ["--seeds", str(told.seeds)] if told.seeds else []
+def _command(args: Benchmark, first: int | None) -> str:
+    """Return the command that reproduces the runs, without folders."""
+    words = ["qhat", "benchmark", args.suite]
+    words += ["--seeds", str(args.seeds)] if args.seeds else []
     words += [] if first is None else ["--seed", str(first)]
-    words += ["--only", *told.only] if told.only else []
+    words += ["--only", *args.only] if args.only else []
     return shlex.join(words)
 
 
 def _written(
-    told: Benchmark, suite: Suite, base: Path, rows: dict[str, list[Row]]
+    args: Benchmark, suite: Suite, base: Path, rows: dict[str, list[Row]]
 ) -> tuple[Path | None, dict[str, list[Row]]]:
-    """Write the page and its data; return where, and the rows in it.
+    """Write the page and its data; return its path and its rows.
 
-    Tasks without a finished run keep the rows that the table had. Without any row nothing is written.
+    Tasks without a finished run keep their rows of the existing table. Without rows nothing is written.
     """
     from qhat.studies.benchmark.page import page
 
-    out = told.out or (base if told.check or not RESULTS.is_dir() else RESULTS) / f"{suite.name}.md"
-    data, kept = out.with_suffix(".csv"), {name: own for name, own in rows.items() if own}
+    out = args.out or (base if args.check or not RESULTS.is_dir() else RESULTS) / f"{suite.name}.md"
+    data, kept = out.with_suffix(".csv"), {name: fresh for name, fresh in rows.items() if fresh}
     if data.exists():
         names = {task.env for task in suite.tasks}
         for row in read_rows(data):
@@ -209,7 +209,7 @@ def _scores(task: Task, rows: Sequence[Row]) -> dict[str, Any] | None:
     if not rows:
         return None
     found = {which: summary(rows, which, task.measure) for which in ("best", "last")}
-    return {which: own.to_json() for which, own in found.items() if own}
+    return {which: score.to_json() for which, score in found.items() if score}
 
 
 def _compared(task: Task, fresh: Sequence[Row], pin: Sequence[Row]) -> str | None:

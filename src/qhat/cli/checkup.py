@@ -1,4 +1,4 @@
-"""What `qhat doctor` finds out: the machine, or an environment under random actions."""
+"""What `qhat doctor` measures: the machine, or an environment under random actions."""
 
 from __future__ import annotations
 
@@ -38,54 +38,54 @@ from qhat.system import devices
 from qhat.system.host_memory import nbytes
 
 STEPS = 20_000
-"""Steps of every copy, at most."""
+"""Maximum steps per copy."""
 TURNS = 500
-"""Turns of one compiled call."""
+"""Steps per compiled call."""
 WHOLE = "observation"
-"""Name of an observation that has no entries."""
+"""Name of an observation without entries."""
 PACKAGES = ("jax", "jaxlib", "numpy", "equinox", "optax", "gymnasium", "gymnax")
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkup:
-    """An environment, as training would meet it."""
+    """An environment as training would use it."""
 
     env: str
     backend: str
     scored_in: str
-    """Whose episodes a score is of."""
+    """Environment that scores are measured in."""
     observation: str
-    """Shape and dtype as stored, and what they are made of."""
+    """Shape and dtype as stored, and the original space."""
     action_space: str
-    """As the environment has it."""
+    """Action space of the environment."""
     actions: tuple[int, ...]
     """Choices of every factor."""
     findings: Findings
     entries: tuple[tuple[str, str, str], ...]
-    """Of every array within an observation its path, its space, and what becomes of it."""
+    """Path, space and encoding of each array in an observation."""
     notes: tuple[str, ...]
-    """What training says of it before it begins."""
+    """Notes that training prints before it starts."""
     recipe: str
-    """Name of the recipe that the memory is of."""
+    """Name of the recipe that `replay_bytes` is for."""
     replay_bytes: int
-    """Memory of its replay, for one seed."""
+    """Bytes of its replay buffer, for one seed."""
     proposed: tuple[Proposal, ...]
-    """What it asks for and the defaults, or its preset, do not have."""
+    """Settings that it needs and that differ from the defaults or its preset."""
 
     @property
     def masks(self) -> str:
-        """Where the legal actions are found, for people."""
+        """Describe where the action mask comes from."""
         return f"used, from {self.findings.masks}" if self.findings.masks else "none: every action is legal"
 
     def given(self, name: str) -> dict[str, float]:
-        """Return the lowest and the highest number that was given of an entry; NaN where nobody looked."""
+        """Return the lowest and highest observed value of an entry; NaN if it was not measured."""
         for entry in self.findings.entries:
             if (entry.name or WHOLE) == name and entry.low <= entry.high:
                 return {"low": entry.low, "high": entry.high}
         return {"low": math.nan, "high": math.nan}
 
     def to_json(self) -> dict[str, Any]:
-        """Write it, with NaN as null."""
+        """Return it as JSON, with NaN as null."""
         findings = dataclasses.asdict(self.findings)
         for name in ("declared", "found"):
             findings[name] = findings[name].value if findings[name] else None
@@ -120,11 +120,11 @@ def examine(
     """Play an environment with random actions, made and stepped as training does it.
 
     Args:
-        wrap: what stands around it.
-        bins: commands of every joint, or one number for all.
+        wrap: wrappers, innermost first.
+        bins: number of bins per joint, or one number for all joints.
 
     Raises:
-        QhatError: what training would say of it too.
+        QhatError: the environment cannot be trained in.
     """
     entry, recipe = find(env_id, options), recipes.get(recipes.DEFAULT)
     made = make_any(env_id, recipe.num_envs, options=options, wrap=wrap, bins=bins)
@@ -156,7 +156,7 @@ def examine(
 
 
 def _learned(largest: float, wrap: Sequence[Wrapper]) -> float:
-    """Return the largest return as its rewards are learned from; 0 where that cannot be told."""
+    """Return the largest return after the reward wrappers; 0 if it is unknown."""
     for part in of_rewards(wrap):
         largest *= abs(part.factor) if isinstance(part, RewardScale) else 0.0
     return largest
@@ -173,7 +173,7 @@ def _replay_bytes(spec: Spec) -> int:
 
 
 def _play(environment: Environment, entry: Entry, seconds: float) -> Findings:
-    """Step an environment in compiled calls; look at its timesteps."""
+    """Step an environment in compiled calls and examine its timesteps."""
     choices = jnp.asarray(environment.spec.actions.choices)
     E, F = environment.num_envs, len(environment.spec.actions.choices)
 
@@ -188,8 +188,8 @@ def _play(environment: Environment, entry: Entry, seconds: float) -> Findings:
         axes = tuple(range(2, now.observation.ndim))
         moved = jnp.any(now.observation != now.successor, axis=axes)
         good = jnp.all(jnp.isfinite(now.successor.astype(jnp.float32)), axis=axes)
-        seen = (now.reward, now.terminated | now.truncated, now.real, moved, good)
-        return (state, now.legal), jax.tree.map(lambda leaf: leaf[0], seen)
+        looked = (now.reward, now.terminated | now.truncated, now.real, moved, good)
+        return (state, now.legal), jax.tree.map(lambda leaf: leaf[0], looked)
 
     @jax.jit
     def call(carry: Any, key: Any) -> Any:
@@ -200,10 +200,10 @@ def _play(environment: Environment, entry: Entry, seconds: float) -> Findings:
     until, began, spent = time.perf_counter() + seconds, 0.0, 0.0
     while len(calls) * TURNS < STEPS and (len(calls) < 2 or time.perf_counter() < until):
         began = time.perf_counter()
-        carry, seen = jax.block_until_ready(call(carry, jax.random.key(len(calls))))
-        # The first call compiles.
+        carry, looked = jax.block_until_ready(call(carry, jax.random.key(len(calls))))
+        # The first call includes the compilation.
         spent += time.perf_counter() - began if calls else 0.0
-        calls.append(jax.tree.map(np.asarray, seen))
+        calls.append(jax.tree.map(np.asarray, looked))
     rewards, ends, real, moved, good = (np.concatenate(part) for part in zip(*calls, strict=True))
     ends &= real
     rate = (len(ends) - TURNS) * E / max(spent, 1e-9)
@@ -211,7 +211,7 @@ def _play(environment: Environment, entry: Entry, seconds: float) -> Findings:
 
 
 def _play_hosted(made: HostEnvironment, entry: Entry, seconds: float) -> Findings:
-    """Step an environment of the host loop's; look at its timesteps."""
+    """Step an environment of the host loop and examine its timesteps."""
     draw, spec, rows = np.random.default_rng(0), made.spec, []
     made.start()
     legal = made.legal()
@@ -243,25 +243,27 @@ def _findings(
     good: np.ndarray,
     rate: float,
 ) -> Findings:
-    """What the rows `[T, E]` of a compiled environment say."""
+    """Return what the rows `[T, E]` of a compiled environment show."""
     faults, warnings, found, final = [], [], None, None
     if not (good.all() and np.isfinite(rewards[real]).all()):
-        faults.append(f"'{spec.id}' gives numbers that are not finite; expected numbers. Mend its step.")
+        faults.append(
+            f"'{spec.id}' returns values that are not finite; expected finite numbers. Fix its step."
+        )
     if ends.any():
         found = AutoresetMode.SAME_STEP if real.all() else AutoresetMode.NEXT_STEP
         final = True if found is AutoresetMode.NEXT_STEP else bool(moved[ends].any())
         if not final:
             faults.append(
                 f"'{spec.id}' shows the next episode's first observation as the successor of every"
-                " episode's last; expected the true one. Mend its `successor`."
+                " episode's last; expected the true one. Fix its `successor`."
             )
     else:
         warnings.append(
-            f"No episode of '{spec.id}' ended in {len(ends):,} random steps: what it does at an end was not"
-            " seen."
+            f"No episode of '{spec.id}' ended in {len(ends):,} random steps, so its behaviour at an end was"
+            " not observed."
         )
-    own, limit = rewards[real], entry.limit or _reference_limit(entry)
-    low, high = float(own.min()), float(own.max())
+    valid, limit = rewards[real], entry.limit or _reference_limit(entry)
+    low, high = float(valid.min()), float(valid.max())
     lengths = tuple(episode_lengths(ends, ~real))
     warnings += advice.on_limit(spec.id, limit, lengths)
     return Findings(
@@ -274,7 +276,7 @@ def _findings(
         lengths=lengths,
         limit=limit,
         rewards=(low, high),
-        others=share_of_others(own),
+        others=share_of_others(valid),
         largest_return=largest_return(np.where(real, rewards, 0.0), ends | ~real, GAMMA),
         faults=tuple(faults),
         warnings=tuple(warnings),
@@ -309,7 +311,7 @@ def machine() -> dict[str, Any]:
 
 
 def _envpool_xla() -> str:
-    """Step a pool in a compiled program, and say how it went."""
+    """Step a pool in a compiled program and return the outcome."""
     if not installed("envpool"):
         return "not installed"
     try:

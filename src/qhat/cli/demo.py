@@ -13,7 +13,7 @@ RECIPE = "rainbow_lite"
 
 
 def demo() -> None:
-    """Run the three commands of the README, one after the other, as a person would type them."""
+    """Run the three commands of the README in order, as a person would type them."""
     folder = make_unused(Path("runs") / "demo")
     for words in (
         ["train", ENV, "--recipe", RECIPE, "--seeds", "2", "--run-dir", str(folder)],

@@ -26,82 +26,82 @@ if TYPE_CHECKING:
     from qhat.environments.gymnasium.probe import Findings
 
 LONG = 10
-"""Minutes of a run from which it is said how long it takes."""
+"""Runs that take at least this many minutes have their duration printed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Doctor:
-    """Look at this machine, or at an environment: play it with random actions and say what it does."""
+    """Check this machine, or check an environment by playing it with random actions."""
 
     env: tyro.conf.Positional[str] = ""
-    """Environment id; none is the machine and what is installed."""
+    """Environment id. Default: check the machine and the installation."""
     env_kwargs: Annotated[Mapping[str, Any], OPTIONS] = dataclasses.field(default_factory=dict)
     """Options of the environment's constructor."""
     wrap: tuple[Wrapper, ...] = ()
-    """What stands around the environment, the innermost first."""
+    """Wrappers, innermost first."""
     bins: tuple[int, ...] = BINS
-    """Commands of every joint, or one number for all."""
+    """Number of bins per joint, or one number for all joints."""
     seconds: float = 3.0
-    """For which the environment is played."""
+    """Seconds to play the environment."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout."""
 
 
 def run(words: Sequence[str]) -> int:
-    """Parse, look, print; an environment that cannot be learned from is refused at the end.
+    """Parse, check, print; refuse an unusable environment after printing.
 
-    Returns 0. What cannot be used ends in a `UsageError` (exit status 2), an environment whose own code
-    raised in a `QhatError` (1): the errors of `qhat train`.
+    Returns 0. Raises the same errors as `qhat train`: `UsageError` (exit status 2) for an environment that
+    cannot be used, `QhatError` (1) for one that raised an exception.
     """
     for spelled in values_of(words, "--wrap"):
         parse(spelled, wrappers.WRAPPERS)
     options.read_words(values_of(words, "--env-kwargs"))
-    told = read(Doctor, words, "doctor")
+    args = read(Doctor, words, "doctor")
     require(
-        math.isfinite(told.seconds) and told.seconds > 0,
-        f"--seconds is {told.seconds}; expected more than 0.",
+        math.isfinite(args.seconds) and args.seconds > 0,
+        f"--seconds is {args.seconds}; expected more than 0.",
     )
-    wrappers.validate(told.wrap)
+    wrappers.validate(args.wrap)
     require(
-        bool(told.bins) and min(told.bins) >= 2,
-        f"--bins is {' '.join(map(str, told.bins))}; expected 2 or more for every joint.",
+        bool(args.bins) and min(args.bins) >= 2,
+        f"--bins is {' '.join(map(str, args.bins))}; expected 2 or more for every joint.",
     )
-    if told.env:
-        find(told.env, told.env_kwargs)
+    if args.env:
+        find(args.env, args.env_kwargs)
     from rich.console import Console
 
-    with Console(stderr=True).status(f"playing {told.env}" if told.env else "looking at the machine"):
+    with Console(stderr=True).status(f"playing {args.env}" if args.env else "checking the machine"):
         from qhat.system import devices
 
         devices.prepare(1)
         from qhat.cli import checkup
         from qhat.environments.gymnasium.probe import require_sound
 
-        if not told.env:
-            _print_machine(checkup.machine(), told.json)
+        if not args.env:
+            _print_machine(checkup.machine(), args.json)
             return 0
-        found = checkup.examine(told.env, told.env_kwargs, told.seconds, told.wrap, told.bins)
-    if told.json:
+        found = checkup.examine(args.env, args.env_kwargs, args.seconds, args.wrap, args.bins)
+    if args.json:
         print(json.dumps(found.to_json()))
     else:
         _print(found)
     require_sound(found.findings)
-    if not told.json:
-        print(f"\nnext:\n  {_train(found.env, told, found.proposed)}")
+    if not args.json:
+        print(f"\nnext:\n  {_train(found.env, args, found.proposed)}")
     return 0
 
 
-def _train(env_id: str, asked: Doctor, proposals: Sequence[Proposal] = ()) -> str:
-    """Return the command that trains in what was looked at, with what is proposed, as a shell reads it."""
+def _train(env_id: str, args: Doctor, proposals: Sequence[Proposal] = ()) -> str:
+    """Return the shell command that trains in this environment with the proposals."""
     from qhat.cli.proposals import with_words
 
     words = ["qhat", "train", env_id]
-    if asked.env_kwargs:
-        words += ["--env-kwargs", *options.write_words(asked.env_kwargs)]
-    if asked.wrap:
-        words += ["--wrap", *map(spell, asked.wrap)]
-    if asked.bins != BINS:
-        words += ["--bins", *map(str, asked.bins)]
+    if args.env_kwargs:
+        words += ["--env-kwargs", *options.write_words(args.env_kwargs)]
+    if args.wrap:
+        words += ["--wrap", *map(spell, args.wrap)]
+    if args.bins != BINS:
+        words += ["--bins", *map(str, args.bins)]
     return shlex.join(with_words(words, proposals))
 
 
@@ -127,54 +127,54 @@ def _print_machine(about: dict[str, Any], as_json: bool) -> None:
 def _print(found: Checkup) -> None:
     from qhat.environments.gymnasium.probe import DOES
 
-    seen = found.findings
+    findings = found.findings
     actions = "×".join(str(count) for count in found.actions)
     continuous = not found.action_space.endswith("discrete")
     actions += f" bins of {found.action_space}" if continuous else " discrete"
-    mode = f"{seen.found.value}: it {DOES[seen.found]}" if seen.found else "not seen"
-    mode += f" (it declares {seen.declared.value})" if seen.declared else ""
-    last = {True: "yes", False: "no", None: "not seen"}[seen.final_observation]
-    low, high = seen.rewards
+    mode = f"{findings.found.value}: it {DOES[findings.found]}" if findings.found else "not observed"
+    mode += f" (it declares {findings.declared.value})" if findings.declared else ""
+    last = {True: "yes", False: "no", None: "not observed"}[findings.final_observation]
+    low, high = findings.rewards
     rewards = f"{low:g} to {high:g} in one step" if low < high else f"{low:g} in every step"
-    copies = f"{seen.copies} {'copy' if seen.copies == 1 else 'copies'}"
+    copies = f"{findings.copies} {'copy' if findings.copies == 1 else 'copies'}"
     rows = [
         ("environment", f"{found.env} ({found.backend}), scored in {found.scored_in}"),
         ("observation", found.observation),
         *(("", entry) for entry in _entries(found)),
         ("actions", actions),
         ("action mask", found.masks),
-        ("autoreset, as found", mode),
+        ("autoreset, observed", mode),
         ("true last observation", last),
-        ("time limit", f"{seen.limit:,} steps" if seen.limit else "none that it says"),
-        ("episodes", _episodes(seen.lengths)),
+        ("time limit", f"{findings.limit:,} steps" if findings.limit else "none declared"),
+        ("episodes", _episodes(findings.lengths)),
         ("rewards", "none" if math.isnan(low) else rewards),
-        ("speed", f"{seen.steps_per_second:,.0f} steps/s with random actions, {copies}, one process"),
-        *(("", line) for line in _takes(seen)),
+        ("speed", f"{findings.steps_per_second:,.0f} steps/s with random actions, {copies}, one process"),
+        *(("", line) for line in _duration(findings)),
         ("replay", f"{found.replay_bytes / 2**20:,.1f} MiB per seed, recipe {found.recipe}"),
     ]
     _table(rows)
     from rich.console import Console
     from rich.markup import escape
 
-    for warning in (*found.notes, *seen.warnings):
+    for warning in (*found.notes, *findings.warnings):
         Console(highlight=False).print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
     for each in found.proposed:
         words = escape(f"{each.flag} {each.value}: {each.why}.")
         Console(highlight=False).print(f"[green]proposed:[/] {words}", soft_wrap=True)
 
 
-def _takes(seen: Findings) -> list[str]:
-    """Say how long a run takes, where its environment alone makes it long."""
-    minutes = TrainConfig.steps / max(seen.steps_per_second, 1e-9) / 60
+def _duration(findings: Findings) -> list[str]:
+    """Say how long a run takes, if the environment alone makes it long."""
+    minutes = TrainConfig.steps / max(findings.steps_per_second, 1e-9) / 60
     return [f"{TrainConfig.steps:,} steps take {minutes:,.0f} minutes at least"] if minutes >= LONG else []
 
 
 def _entries(found: Checkup) -> list[str]:
-    """Say of each entry its space, which numbers it had, and what it becomes."""
+    """Describe each entry: its space, the observed range, and how it is encoded."""
     lines = []
     for name, space, becomes in found.entries:
         low, high = found.given(name).values()
-        given = "" if math.isnan(low) else f", given {low:,.6g} to {high:,.6g}"
+        given = "" if math.isnan(low) else f", observed {low:,.6g} to {high:,.6g}"
         lines.append(f"{name}: {space}{given} → {becomes}")
     return lines
 

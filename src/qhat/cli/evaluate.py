@@ -20,9 +20,9 @@ from qhat.system.errors import require
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Score a run: the greedy policy of every seed in fresh episodes.
+    """Score a run: play the greedy policy of every seed in fresh episodes.
 
-    The episodes are Gymnasium's own where the environment has a reference there.
+    Uses Gymnasium's reference implementation of the environment where there is one.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -30,11 +30,11 @@ class Evaluate:
     episodes: int = 100
     """Episodes per seed."""
     checkpoint: str = "best"
-    """Which weights of each seed: best, last, or the step of a checkpoint that is there (--keep)."""
+    """Weights of each seed: best, last, or the step of a kept checkpoint (see --keep)."""
     env: str | None = None
-    """Another environment with the same spaces; none is the run's own."""
+    """Evaluate in another environment with the same spaces. Default: the run's environment."""
     env_kwargs: Annotated[Mapping[str, Any] | None, OPTIONS] = None
-    """Options of the environment's constructor in place of the run's own; none is the run's own."""
+    """Options of the environment's constructor. Default: the run's options."""
     seed: int = 1_000_000
     """Seed of the first episode."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -44,27 +44,27 @@ class Evaluate:
 def run(words: Sequence[str]) -> int:
     """Parse, check, evaluate, print."""
     options.read_words(values_of(words, "--env-kwargs"))
-    told = read(Evaluate, words, "evaluate")
-    require(told.episodes >= 1, f"--episodes is {told.episodes}; expected 1 or more.")
-    require(told.seed >= 0, f"--seed is {told.seed}; expected 0 or more.")
-    folder = RunFolder.open(told.run)
-    folder.checkpoint(told.checkpoint)
+    args = read(Evaluate, words, "evaluate")
+    require(args.episodes >= 1, f"--episodes is {args.episodes}; expected 1 or more.")
+    require(args.seed >= 0, f"--seed is {args.seed}; expected 0 or more.")
+    folder = RunFolder.open(args.run)
+    folder.checkpoint(args.checkpoint)
     written = folder.read_config()
-    if told.env is None:
+    if args.env is None:
         require_made_by_id(
             written["env"],
-            f"it again in Python: qhat.evaluate('{told.run}', env=...); or an id that makes it, as --env"
+            f"it again in Python: qhat.evaluate('{args.run}', env=...); or an id that makes it, as --env"
             " gym:MODULE:ID",
         )
-    kwargs = told.env_kwargs
+    kwargs = args.env_kwargs
     if kwargs is None:
-        kwargs = {} if told.env else written.get("env_kwargs", {})
-    entry = find(told.env or written["env"], kwargs)
+        kwargs = {} if args.env else written.get("env_kwargs", {})
+    entry = find(args.env or written["env"], kwargs)
 
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
-    words = f"playing {told.episodes} episodes per seed"
+    words = f"playing {args.episodes} episodes per seed"
     with console.status(words) as status:
         from qhat.system import devices
 
@@ -72,50 +72,49 @@ def run(words: Sequence[str]) -> int:
         from qhat.environments.reference import judge_name, lacks
         from qhat.runs.run import Run
 
-        opened = Run.open(told.run)
+        opened = Run.open(args.run)
         score = opened.evaluate(
-            told.episodes, told.checkpoint, told.seed, told.env, kwargs,
+            args.episodes, args.checkpoint, args.seed, args.env, kwargs,
             progress=lambda far: status.update(f"{words}: {far}"),
         )  # fmt: skip
-    if told.json:
+    if args.json:
         print(json.dumps(score.to_json()))
         return 0
-    reference = entry.reference if told.env else opened.spec.reference
+    reference = entry.reference if args.env else opened.spec.reference
     missing = lacks(reference)
     judge = judge_name(reference, entry.backend, entry.id)
-    print(f"{told.run}  ({told.checkpoint} weights, {judge})")
-    print(
-        f"  return     {score.mean_return:.1f} ± {score.std_return:.1f} (mean and spread of the episodes)"
-    )
+    print(f"{args.run}  ({args.checkpoint} weights, {judge})")
+    spread = "mean and standard deviation over episodes"
+    print(f"  return     {score.mean_return:.1f} ± {score.std_return:.1f} ({spread})")
     if score.ci95 is None:
-        print("  seeds      one, so no interval: another seed may do otherwise (train --seeds 5)")
+        print("  seeds      only one, so no interval; try: qhat train --seeds 5")
     else:
         low, high = score.ci95
-        print(f"  IQM        {score.iqm:.1f}   (mean of the seeds' middle half)")
+        print(f"  IQM        {score.iqm:.1f}   (interquartile mean over seeds)")
         print(f"  interval   {low:.1f} to {high:.1f}   (95%, of the IQM, over seeds)")
         print(f"  per seed   {', '.join(f'{value:.1f}' for value in score.per_seed)}")
     if score.success_rate is not None and score.success_per_seed is not None:
         each = ", ".join(f"{rate:.1%}" for rate in score.success_per_seed)
-        print(f"  success    {score.success_rate:.1%} of {score.attempts:,} tries; per seed {each}")
+        print(f"  success    {score.success_rate:.1%} of {score.attempts:,} attempts; per seed {each}")
     if score.saturation is not None:
         print(
-            f"  joints     at their bounds {', '.join(f'{share:.0%}' for share in score.saturation)} of the"
-            f" steps; mean |Δ command| {score.smoothness:.3g}"
+            f"  joints     at their bounds in {', '.join(f'{share:.0%}' for share in score.saturation)} of"
+            f" the steps; mean |Δ command| {score.smoothness:.3g}"
         )
     print(
         f"  episodes   {score.episodes} per seed, {score.mean_length:.0f} steps on average, greedy, fresh"
     )
     if score.broken:
         print(
-            f"  broken     {score.broken} of the episodes broke off at a number that was not finite; they"
-            " count with what they had until then"
+            f"  broken     {score.broken} of the episodes stopped at a value that was not finite; they"
+            " count with the return so far"
         )
     if score.cut:
         print(
-            f"  cut        {score.cut} of the {score.episodes * len(score.per_seed)} episodes were not over"
-            f" after {score.cut_at:,} steps and were cut there: they count with what they had until then"
+            f"  cut        {score.cut} of the {score.episodes * len(score.per_seed)} episodes were cut"
+            f" after {score.cut_at:,} steps, before their end; they count with the return so far"
         )
     if missing:
-        print(f"  the reference {reference} was not played: pip install 'qhat[{missing}]'")
-    print(f"\nnext:\n  qhat plot {told.run}")
+        print(f"  the reference {reference} was not used; to install it: pip install 'qhat[{missing}]'")
+    print(f"\nnext:\n  qhat plot {args.run}")
     return 0

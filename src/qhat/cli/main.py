@@ -1,4 +1,4 @@
-"""`qhat`: words to functions. Nothing slow is imported before the words make sense."""
+"""`qhat`: dispatches a command line to its command. Slow modules are imported only after parsing."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ COMMANDS = {
     "train": "train an agent and leave a run folder",
     "evaluate": "score a run in fresh episodes of the reference environment",
     "play": "film a run's policy",
-    "export": "write a run's policy for a robot: ONNX, a runner without JAX, the proof",
-    "plot": "draw a run's learning curve",
-    "compare": "put runs side by side: scores with intervals, curves, who beats whom",
-    "report": "write a page about runs: score, warnings, curves, film, settings",
-    "recipes": "list the algorithms, as values on the axes",
+    "export": "export a run's policy for a robot: ONNX, a runner without JAX, a parity proof",
+    "plot": "plot a run's learning curve",
+    "compare": "compare runs: scores with intervals, curves, probabilities of improvement",
+    "report": "write an HTML report about runs: score, warnings, curves, film, settings",
+    "recipes": "list the algorithms and their values on the axes",
     "envs": "list the environments",
-    "benchmark": "train a suite over seeds, and compare it with published and pinned figures",
-    "tune": "search an environment's settings, and write them as a preset file",
-    "doctor": "look at this machine, or at an environment: what it does, how fast it is",
+    "benchmark": "train a suite over several seeds and compare it with published and pinned results",
+    "tune": "tune an environment's hyperparameters and write them as a preset file",
+    "doctor": "check this machine, or an environment: its behaviour and its speed",
 }
 
 USAGE = """\
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 bad usage, 1 a failure, 130/143 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "" not in sys.path and os.getcwd() not in sys.path:
-        # As `python -m qhat` has it: my_module of gym:my_module:MyRobot-v0 may be a file in this folder.
+        # As with `python -m qhat`: my_module of gym:my_module:MyRobot-v0 may be a file in this folder.
         sys.path.append(os.getcwd())
     try:
         sys.exit(_dispatch(words))

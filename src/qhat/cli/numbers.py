@@ -1,4 +1,4 @@
-"""Numbers as people type them, before the parser sees them: 1e5, 100_000, 64,64."""
+"""Rewrites numbers as people type them (1e5, 100_000, 64,64) before tyro parses them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from qhat.axes.axis import AxisValue
 from qhat.system.errors import UsageError, near_miss
 
 RENAMED = {"--adam-epsilon": "--optimiser adam:epsilon="}
-"""Flags of earlier versions, and what is typed in their place, up to the value."""
+"""Flags of earlier versions and their replacement, up to the value."""
 WHOLE, REAL, SWITCH = "a whole number", "a number", "nothing"
 
 
 def plain(kind: type, words: Sequence[str]) -> list[str]:
-    """Return `words` with numbers as Python writes them, and what belongs to no flag first.
+    """Return `words` with numbers in Python's notation and positional arguments first.
 
     Args:
-        kind: dataclass that the words are parsed into.
+        kind: dataclass to parse into.
 
     Raises:
-        UsageError: a flag that is not known or has no value, or a value that is no number where one is
-            expected.
+        UsageError: an unknown flag, a missing value, or a value that is not the expected number.
     """
     known = dict(_flags(kind))
     switches = {flag for flag, (wanted, _, optional) in known.items() if wanted == SWITCH and not optional}
@@ -37,8 +36,8 @@ def plain(kind: type, words: Sequence[str]) -> list[str]:
         word = rest.pop(0)
         flag, equals, value = word.partition("=")
         flag = flag.replace("_", "-")
-        if (said := _said(flag, value if equals else None, known)) is not None:
-            found += said
+        if (switch := _optional_switch(flag, value if equals else None, known)) is not None:
+            found += switch
             continue
         if flag in switches and equals:
             raise UsageError(f"{flag} is '{value}'; expected no value: leave out '={value}'.")
@@ -51,12 +50,12 @@ def plain(kind: type, words: Sequence[str]) -> list[str]:
                 new = RENAMED[flag]
                 raise UsageError(f"{flag} is now {new.split()[0]}: {new}{''.join(following[:1])}.")
             hint = near_miss(flag, [*known, "--help"])
-            raise UsageError(f"{flag} is no option of this command; --help lists them.{hint}")
+            raise UsageError(f"{flag} is not an option of this command; --help lists them.{hint}")
         wanted, several, optional = known[flag]
         if not following:
             raise UsageError(f"{flag} has no value; expected {wanted or 'one'}.")
         count = len(following) if several else 1
-        # What follows numbers, or KEY=VALUE, may be the environment's id.
+        # A word after numbers or KEY=VALUE pairs may be the environment's id.
         if several and wanted:
             count = max(1, sum(1 for _ in itertools.takewhile(_is_numeric, following)))
         elif several and "=" in following[0] and flag != "--wrap":
@@ -71,8 +70,10 @@ def plain(kind: type, words: Sequence[str]) -> list[str]:
     return places + found
 
 
-def _said(flag: str, value: str | None, known: Mapping[str, tuple[str, bool, bool]]) -> list[str] | None:
-    """Return what a switch that may be left to others says; `None` for any other word."""
+def _optional_switch(
+    flag: str, value: str | None, known: Mapping[str, tuple[str, bool, bool]]
+) -> list[str] | None:
+    """Return the words for a switch that may be true, false or none; `None` for any other word."""
     wanted, _, optional = known.get(flag, ("", False, False))
     if wanted != SWITCH or not optional:
         return None
@@ -101,7 +102,7 @@ def _number(flag: str, text: str, wanted: str, optional: bool) -> str:
         value = float(text)
         if wanted == REAL:
             return text
-        # Text of digits alone is taken as it is: a float64 does not hold them all.
+        # Digits alone are not passed through a float64, which would round large numbers.
         return (
             str(int(value))
             if any(mark in text for mark in ".eE") and value == int(value)
@@ -113,7 +114,7 @@ def _number(flag: str, text: str, wanted: str, optional: bool) -> str:
 
 
 def _flags(kind: type) -> Iterator[tuple[str, tuple[str, bool, bool]]]:
-    """Yield every flag: what number it takes (if one), whether several, whether none will do."""
+    """Yield every flag with its kind of number, whether it takes several, and whether it may be none."""
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
         hint, name = hints[field.name], field.name
@@ -135,6 +136,6 @@ def _flags(kind: type) -> Iterator[tuple[str, tuple[str, bool, bool]]]:
             )
             flag = name.replace("_", "-")
             yield f"--{flag}", (wanted, several, optional)
-            # What a preset may have on can be turned off: the parser makes a pair of a plain truth value.
+            # tyro makes a pair --flag, --no-flag of a plain bool.
             if inner is bool and typing.get_origin(hints[field.name]) is not Annotated:
                 yield f"--no-{flag}", (wanted, several, optional)

@@ -1,4 +1,4 @@
-"""How the command line reads dataclasses: tyro, with axis values spelled `name:key=value`."""
+"""Parses the command line into dataclasses with tyro; axis values are written `name:key=value`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from qhat.system.errors import UsageError
 T = TypeVar("T")
 
 PARTS: dict[str, tuple[type[AxisValue], ...]] = {**AXES, "wrap": WRAPPERS}
-"""What is spelled as parts are, by the flag that takes it."""
+"""Axis values and wrappers by the flag that takes them: all are written `name:key=value`."""
 
 
 def read(kind: type[T], words: Sequence[str], command: str, default: T | None = None) -> T:
     """Parse `words` into a `kind`; defaults and help come from the dataclass.
 
-    Exits with status 2 and a message where the words do not parse, with 0 after `--help`.
+    Exits with status 2 and a message if parsing fails, and with 0 after `--help`.
     """
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(_axis_rule)
@@ -39,7 +39,7 @@ def read(kind: type[T], words: Sequence[str], command: str, default: T | None = 
 
 
 def _axis_rule(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
-    """Read and write values of an axis."""
+    """Tell tyro how to parse and print the values of an axis."""
     kind = info.type
     if not (isinstance(kind, type) and issubclass(kind, AxisValue)):
         return None
@@ -61,9 +61,9 @@ def _axis_rule(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
 
 
 def value_of(words: Sequence[str], flag: str) -> str | None:
-    """Return the word after the last `flag` (or behind `flag=`), before anything is parsed."""
+    """Return the value of the last `flag VALUE` or `flag=VALUE`, before parsing."""
     found = None
-    # Both spellings are read: --run-dir and --run_dir.
+    # Both spellings are accepted: --run-dir and --run_dir.
     for index, word in enumerate(words):
         name, equals, rest = word.partition("=")
         if name.replace("_", "-") != flag:
@@ -76,11 +76,11 @@ def value_of(words: Sequence[str], flag: str) -> str | None:
 
 
 def values_of(words: Sequence[str], flag: str) -> list[str]:
-    """Return the words between `flag` and the next flag, before anything is parsed."""
+    """Return the words between `flag` and the next flag, before parsing."""
     found: list[str] = []
     for index, word in enumerate(words):
         name, equals, rest = word.partition("=")
         if name.replace("_", "-") == flag:
-            behind = itertools.takewhile(lambda other: not other.startswith("--"), words[index + 1 :])
-            found = [rest] if equals else list(behind)
+            values = itertools.takewhile(lambda other: not other.startswith("--"), words[index + 1 :])
+            found = [rest] if equals else list(values)
     return found

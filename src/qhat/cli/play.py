@@ -22,49 +22,49 @@ from qhat.system.errors import require
 class Play:
     """Film a run's greedy policy.
 
-    In the reference environment, where there is one. MuJoCo's robots are drawn off screen, by EGL.
+    Plays in the reference environment where there is one. MuJoCo renders off-screen with EGL.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder."""
     video: Path | None = None
-    """File to write, .mp4; none is videos/best.mp4 in the run folder."""
+    """Output file, .mp4. Default: videos/best.mp4 in the run folder."""
     episodes: int = 1
-    """Episodes, one after the other."""
+    """Number of episodes to film."""
     checkpoint: str = "best"
-    """Which weights: best, last, or the step of a checkpoint that is there (--keep)."""
+    """Weights to play: best, last, or the step of a kept checkpoint (see --keep)."""
     seed_index: int | None = None
-    """Whose policy, from 0; none is the seed with the best evaluation of its own."""
+    """Index of the seed, from 0. Default: the best seed."""
     seed: int = 1_000_000
     """Seed of the first episode."""
     every: int | None = None
-    """Steps per picture; none is 1, and 2 where an episode may have more than 500 steps."""
+    """Environment steps per frame. Default: 1, or 2 if an episode may have more than 500 steps."""
     fps: float | None = None
-    """Pictures per second; none is as fast as the environment says its steps are."""
+    """Frames per second. Default: the environment's real-time rate."""
     env_kwargs: Annotated[Mapping[str, Any] | None, OPTIONS] = None
-    """Options of the environment's constructor in place of the run's own; none is the run's own."""
+    """Options of the environment's constructor. Default: the run's options."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout."""
 
 
 def run(words: Sequence[str]) -> int:
-    """Parse, check, play, film, say where."""
+    """Parse, check, film, print the path."""
     options.read_words(values_of(words, "--env-kwargs"))
-    told = read(Play, words, "play")
-    require(told.episodes >= 1, f"--episodes is {told.episodes}; expected 1 or more.")
-    require(told.seed >= 0, f"--seed is {told.seed}; expected 0 or more.")
-    require(told.every is None or told.every >= 1, f"--every is {told.every}; expected 1 or more steps.")
-    require(told.fps is None or told.fps > 0, f"--fps is {told.fps}; expected more than 0.")
+    args = read(Play, words, "play")
+    require(args.episodes >= 1, f"--episodes is {args.episodes}; expected 1 or more.")
+    require(args.seed >= 0, f"--seed is {args.seed}; expected 0 or more.")
+    require(args.every is None or args.every >= 1, f"--every is {args.every}; expected 1 or more steps.")
+    require(args.fps is None or args.fps > 0, f"--fps is {args.fps}; expected more than 0.")
     require(
-        told.video is None or told.video.suffix == ".mp4",
-        f"--video is '{told.video}'; expected a file that ends in .mp4.",
+        args.video is None or args.video.suffix == ".mp4",
+        f"--video is '{args.video}'; expected a file that ends in .mp4.",
     )
-    folder = RunFolder.open(told.run)
+    folder = RunFolder.open(args.run)
     folder.last()
-    folder.checkpoint(told.checkpoint)
+    folder.checkpoint(args.checkpoint)
     require_made_by_id(
         folder.read_config()["env"],
-        f"it again in Python: qhat.play('{told.run}', env=make), with a function that makes a Gymnasium"
+        f"it again in Python: qhat.play('{args.run}', env=make), with a function that makes a Gymnasium"
         " environment of render_mode='rgb_array'",
     )
 
@@ -78,16 +78,16 @@ def run(words: Sequence[str]) -> int:
         from qhat.reports.video import play
 
         video = play(
-            told.run, told.video, episodes=told.episodes, which=told.checkpoint, seed_index=told.seed_index,
-            seed=told.seed, options=told.env_kwargs, every=told.every, fps=told.fps,
-            progress=lambda count: status.update(f"{count:,} pictures"),
+            args.run, args.video, episodes=args.episodes, which=args.checkpoint, seed_index=args.seed_index,
+            seed=args.seed, options=args.env_kwargs, every=args.every, fps=args.fps,
+            progress=lambda count: status.update(f"{count:,} frames"),
         )  # fmt: skip
-    if told.json:
+    if args.json:
         print(json.dumps({**dataclasses.asdict(video), "path": str(video.path)}))
         return 0
     each = ", ".join(
         f"{score:.1f} in {steps:,} steps" for score, steps in zip(video.returns, video.lengths, strict=True)
     )
     print(f"{video.path}")
-    print(f"  seed index {video.seed_index}, {told.checkpoint} weights, greedy; return {each}")
+    print(f"  seed index {video.seed_index}, {args.checkpoint} weights, greedy; return {each}")
     return 0

@@ -19,28 +19,28 @@ from qhat.runs.folder import RunFolder
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """Draw a run's progress: scores, their moving average, and the last 100 as a histogram."""
+    """Plot a run's progress: scores, their moving average, and a histogram of the last 100."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder."""
     out: Path | None = None
-    """Where to; PNG, SVG or PDF by its ending. None is progress.png in the run folder."""
+    """Output file, .png, .svg or .pdf. Default: progress.png in the run folder."""
     axis: Literal["steps", "seconds"] = "steps"
-    """Draw against environment steps, or against the wall clock of the training."""
+    """Horizontal axis: environment steps or wall-clock seconds of the training."""
 
 
 def run(words: Sequence[str]) -> int:
-    """Parse, read, draw, say where."""
-    told = read(Plot, words, "plot")
-    folder = RunFolder.open(told.run)
+    """Parse, read, plot, print the path."""
+    args = read(Plot, words, "plot")
+    folder = RunFolder.open(args.run)
     config = folder.read_config()
-    out = require_format(told.out or folder.figure)
+    out = require_format(args.out or folder.figure)
     episodes, evaluations = read_run(folder.path)
     reached, steps = evaluations.step[-1:], config.get("steps")
     if isinstance(steps, int) and reached.size and reached[0] < steps:
         at = f"step {int(reached[0]):,} of {steps:,}"
-        print(f"'{folder.path}' was last evaluated at {at}; that part is drawn.", file=sys.stderr)
-    clock = read_clock(folder.path) if told.axis == "seconds" else None
+        print(f"'{folder.path}' was last evaluated at {at}; only that part is plotted.", file=sys.stderr)
+    clock = read_clock(folder.path) if args.axis == "seconds" else None
     title = f"{config['env']} · {label_of_run(config)} · {len(episodes)} seed(s)"
     plot_progress(episodes, evaluations, title, out, clock=clock)
     print(out)

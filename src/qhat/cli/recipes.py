@@ -17,7 +17,7 @@ SHOWN = ("head", "policy", "bonus", "merge", "dense", "sampler", "optimiser")
 
 @dataclasses.dataclass(frozen=True)
 class Recipes:
-    """List the named algorithms, each as its values on the axes."""
+    """List the named algorithms and their values on the axes."""
 
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout: every setting of every recipe."""
@@ -25,8 +25,8 @@ class Recipes:
 
 def run(words: Sequence[str]) -> int:
     """Parse and print."""
-    told = read(Recipes, words, "recipes")
-    if told.json:
+    args = read(Recipes, words, "recipes")
+    if args.json:
         print(json.dumps({name: recipe.to_json() for name, recipe in RECIPES.items()}))
         return 0
     from rich.console import Console
@@ -49,7 +49,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _differences(recipe: Recipe) -> str:
-    """Name the axes' values that plain DQN does not have, in the order of the data flow."""
+    """Name the axis values that differ from plain DQN's, in the order of the data flow."""
     plain = Recipe()
     words = [getattr(recipe, axis).name for axis in SHOWN if _name(recipe, axis) != _name(plain, axis)]
     cut = "" if recipe.n_step_cut is None else f", cut at {recipe.n_step_cut:g}"

@@ -20,40 +20,42 @@ from qhat.system.errors import require
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Write one self-contained HTML page about one run or several.
+    """Write one self-contained HTML report about one or several runs.
 
-    Result with its interval, warnings, curves, film, configuration, system, and the commands to type.
+    Contains the score with its interval, warnings, curves, a film, configuration, system, and commands.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Run folders."""
     out: Path | None = None
-    """File to write, .html; none is report.html in the run folder, or in this folder for several runs."""
+    """Output file, .html. Default: report.html in the run folder, or ./report.html for several runs."""
     episodes: int = 100
-    """Fresh episodes per seed for the score."""
+    """Number of fresh episodes per seed for the score."""
     no_video: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Do not film the policy of a run that has no film yet."""
+    """Do not film runs that have no film yet."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print one JSON object on stdout: the file, and every run's score, diagnosis and findings."""
+    """Print one JSON object on stdout: the file, and each run's score, diagnosis and findings."""
 
 
 def run(words: Sequence[str]) -> int:
-    """Parse, read, measure, write, say where."""
-    told = read(Report, words, "report")
-    require(len(told.runs) > 0, "report needs a run folder; expected for example: qhat report runs/demo")
-    require(told.episodes >= 1, f"--episodes is {told.episodes}; expected 1 or more.")
-    alone = told.runs[0] / "report.html" if len(told.runs) == 1 else Path("report.html")
-    out = told.out or alone
+    """Parse, read, measure, write, print the path."""
+    args = read(Report, words, "report")
+    require(len(args.runs) > 0, "report needs a run folder; expected for example: qhat report runs/demo")
+    require(args.episodes >= 1, f"--episodes is {args.episodes}; expected 1 or more.")
+    default = args.runs[0] / "report.html" if len(args.runs) == 1 else Path("report.html")
+    out = args.out or default
     require(out.suffix in (".html", ".htm"), f"--out is '{out}'; expected a file that ends in .html.")
     require(not out.is_dir(), f"--out is '{out}', which is a folder; expected a file.")
-    twice = [
+    repeated = [
         path
-        for at, path in enumerate(told.runs)
-        if path.resolve() in [one.resolve() for one in told.runs[:at]]
+        for at, path in enumerate(args.runs)
+        if path.resolve() in [earlier.resolve() for earlier in args.runs[:at]]
     ]
-    require(not twice, f"Run '{twice[0] if twice else ''}' is named twice; expected different runs.")
-    facts = [read_facts(path) for path in told.runs]
-    _make_room(out)
+    require(
+        not repeated, f"Run '{repeated[0] if repeated else ''}' is named twice; expected different runs."
+    )
+    facts = [read_facts(path) for path in args.runs]
+    _require_writable(out)
 
     from rich.console import Console
     from rich.markup import escape
@@ -72,14 +74,14 @@ def run(words: Sequence[str]) -> int:
             name = escape(str(one.folder.path))
             measured = measure(
                 one.folder.path,
-                told.episodes,
-                not told.no_video,
+                args.episodes,
+                not args.no_video,
                 lambda now, name=name: status.update(f"{name}: {now}"),
             )
             made.append(Told(one, measured, findings(one, measured)))
         text = page(made, COMMANDS)
     write_text(out, text)
-    if told.json:
+    if args.json:
         print(json.dumps({"report": str(out), "runs": [_outcome(one) for one in made]}))
         return 0
     print(out)
@@ -94,15 +96,15 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _make_room(out: Path) -> None:
-    """Find out now, not after the episodes, whether there is a place to write to."""
+def _require_writable(out: Path) -> None:
+    """Refuse an unwritable path now, not after the episodes."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        require(False, f"--out is '{out}', whose folder cannot be made: {error.strerror}.")
+        require(False, f"--out is '{out}', and its folder cannot be created: {error.strerror}.")
     require(
         os.access(out.parent, os.W_OK),
-        f"'{out.parent}' cannot be written to; expected a folder that can: --out FILE names another.",
+        f"'{out.parent}' is not writable; name a file in another folder with --out FILE.",
     )
 
 
@@ -120,17 +122,17 @@ def _outcome(one: Any) -> dict[str, Any]:
         "env": one.facts.env,
         "recipe": one.facts.label,
         "score": measured.score.to_json() if measured.score else None,
-        "diagnosis": _plain(dataclasses.asdict(measured.diagnosis)) if measured.diagnosis else None,
-        "effective": _plain(list(measured.effective)),
+        "diagnosis": _json_safe(dataclasses.asdict(measured.diagnosis)) if measured.diagnosis else None,
+        "effective": _json_safe(list(measured.effective)),
         "missing": measured.why,
         "findings": [dataclasses.asdict(found) for found in one.findings],
     }
 
 
-def _plain(value: Any) -> Any:
-    """Let null stand for what is no number: JSON has none."""
+def _json_safe(value: Any) -> Any:
+    """Replace NaN and infinity by null, because JSON has neither."""
     if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
+        return {key: _json_safe(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [_plain(part) for part in value]
+        return [_json_safe(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""What a person sees while settings are searched, and at the end."""
+"""What `qhat tune` prints while it searches and at its end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from qhat.axes.axis import to_json
-from qhat.cli.train import _Stop
+from qhat.cli.stopping import StopOnSignal
 from qhat.recipes.config import TrainConfig
 from qhat.runs.lock import sole
 from qhat.runs.progress import Progress
@@ -25,7 +25,7 @@ from qhat.system import devices
 from qhat.system.errors import QhatError
 
 EVERY = 30.0
-"""Seconds between lines of a training."""
+"""Seconds between two progress lines."""
 
 
 class Studying:
@@ -43,7 +43,7 @@ class Studying:
         """Search, compare, write; return what `--json` prints.
 
         Raises:
-            QhatError: no trial could be trained to its end.
+            QhatError: no trial finished.
         """
         base = self.base
         self.study.begin(
@@ -57,19 +57,19 @@ class Studying:
                 "seed": base.seed,
                 "eval_every": base.eval_every,
                 "eval_episodes": base.eval_episodes,
-                "space": {own.name: own.said() for own in self.space},
+                "space": {dimension.name: dimension.said() for dimension in self.space},
             }
         )
         with sole(self.study.path):
             devices.prepare(devices.devices_for(max(base.seeds, len(seeds))))
-            stop = _Stop()
+            stop = StopOnSignal()
             try:
                 return self._run(trials, timeout, top, seeds, episodes, stop)
             finally:
                 self.exit_code = stop.exit_code
 
     def _run(
-        self, trials: int, timeout: float | None, top: int, seeds: range, episodes: int, stop: _Stop
+        self, trials: int, timeout: float | None, top: int, seeds: range, episodes: int, stop: StopOnSignal
     ) -> dict[str, Any]:
         search = Search(self.study, self.space, self.base)
         self._say(
@@ -79,15 +79,15 @@ class Studying:
         began = time.monotonic()
         while len(search.trials) < trials and not stop():
             if timeout is not None and time.monotonic() - began >= timeout:
-                self._say(f"{timeout:g} seconds are over: no more trials")
+                self._say(f"the time limit of {timeout:g} seconds is reached: no more trials")
                 break
-            trial = search.run_one(stop, self._teller())
+            trial = search.run_one(stop, self._reporter())
             if trial is not None:
                 self._say(_line(len(search.trials), trial, search.trials))
         outcome: dict[str, Any] = {
             "study": str(self.study.path),
             "env": self.base.env,
-            "trials": {state: sum(own.state == state for own in search.trials) for state in STATES},
+            "trials": {state: sum(trial.state == state for trial in search.trials) for state in STATES},
             "interrupted": stop(),
             "preset": None,
         }
@@ -96,7 +96,7 @@ class Studying:
         chosen = best_of(search.trials, top)
         if not chosen:
             reasons = {trial.why for trial in search.trials if trial.why}
-            raise QhatError(f"No trial was trained to its end. {' '.join(sorted(reasons))}".strip())
+            raise QhatError(f"No trial finished. {' '.join(sorted(reasons))}".strip())
         outcome |= self._compare(search, chosen, seeds, episodes, stop)
         return outcome
 
@@ -105,11 +105,11 @@ class Studying:
     ) -> dict[str, Any]:
         self._say(f"comparing the best {len(chosen)} with the defaults, on seeds {seeds[0]} to {seeds[-1]}")
         judged = []
-        for own in final.candidates(chosen, search.trials, self.space, self.base):
-            self._say(f"{own.name}:")
+        for candidate in final.candidates(chosen, search.trials, self.space, self.base):
+            self._say(f"{candidate.name}:")
             try:
-                told = (seeds, episodes, self.command, self._teller(), stop)
-                judged.append(final.judge(self.study, self.base, own, *told))
+                how = (seeds, episodes, self.command, self._reporter(), stop)
+                judged.append(final.judge(self.study, self.base, candidate, *how))
             except Interrupted:
                 return {"interrupted": True}
             score = judged[-1].score
@@ -127,17 +127,17 @@ class Studying:
         names = ("chosen", "params", "scores", "verdict")
         return {"preset": str(self.study.preset), **{name: file.found[name] for name in names}}
 
-    def _teller(self) -> Callable[[Progress], None]:
+    def _reporter(self) -> Callable[[Progress], None]:
         shown = time.monotonic()
 
-        def tell(now: Progress) -> None:
+        def report(now: Progress) -> None:
             nonlocal shown
             if time.monotonic() - shown >= EVERY:
                 shown = time.monotonic()
                 greedy = "–" if math.isnan(now.evaluation) else f"{now.evaluation:.1f}"
                 self._say(f"  step {now.step:,} of {now.steps:,} · greedy {greedy}")
 
-        return tell
+        return report
 
     def _say(self, words: str) -> None:
         self.console.print(words, soft_wrap=True, markup=False)
@@ -146,9 +146,9 @@ class Studying:
 
 def _line(number: int, trial: Trial, every: Sequence[Trial]) -> str:
     value = trial.why if trial.value is None else f"{trial.value:.1f}"
-    top = max((own.value or -math.inf for own in every if own.state == COMPLETE), default=math.nan)
+    top = max((each.value or -math.inf for each in every if each.state == COMPLETE), default=math.nan)
     params = ", ".join(
-        f"{name} {f'{own:.3g}' if isinstance(own, float) else str(own).lower()}"
-        for name, own in trial.params.items()
+        f"{name} {f'{setting:.3g}' if isinstance(setting, float) else str(setting).lower()}"
+        for name, setting in trial.params.items()
     )
     return f"trial {number}: {trial.state} {value} (best {top:.1f}) in {trial.seconds:.0f} s · {params}"

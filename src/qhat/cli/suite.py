@@ -1,4 +1,4 @@
-"""What a person sees while a suite goes on, and at its end."""
+"""What `qhat benchmark` prints while a suite runs and at its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from qhat.cli.train import _Stop
+from qhat.cli.stopping import StopOnSignal
 from qhat.runs.progress import Progress
 from qhat.runs.train import Interrupted
 from qhat.studies.benchmark import page, running
@@ -20,11 +20,11 @@ from qhat.studies.benchmark.suites import Suite, Task
 from qhat.system import devices
 
 EVERY = 30.0
-"""Seconds between lines where stderr is no terminal."""
+"""Seconds between two progress lines."""
 
 
 class Session:
-    """One call of `qhat benchmark`: trains task by task, and tells of it on stderr."""
+    """One call of `qhat benchmark`: trains task by task and reports progress on stderr."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Session:
         self.suite, self.tasks, self.base = suite, tasks, base
         self.first, self.seeds, self.episodes, self.command = first, seeds, episodes, command
         self.console = Console(stderr=True, highlight=False)
-        self.stop: _Stop | None = None
+        self.stop: StopOnSignal | None = None
         self.exit_code = 0
 
     def _seeds(self, task: Task) -> range:
@@ -47,14 +47,14 @@ class Session:
         return range(first, first + (self.seeds or task.seeds))
 
     def measure(self, train: bool, check: bool) -> dict[str, list[Row]]:
-        """Train what is not finished, unless told not to; return every task's rows."""
+        """Train unfinished tasks if `train`; return the rows of every task."""
         devices.prepare(devices.devices_for(max(len(self._seeds(task)) for task in self.tasks)))
-        stop = self.stop = _Stop()
+        stop = self.stop = StopOnSignal()
         for at, task in enumerate(self.tasks, 1):
             if train and not stop():
                 self._train(task, self._seeds(task), f"{at} of {len(self.tasks)}: ", stop)
         self.exit_code = stop.exit_code
-        # A check compares its own seeds; a report takes all that report, of tasks trained before too.
+        # A check uses only its seeds; a table uses all reporting seeds, also of tasks trained earlier.
         tasks = self.tasks if check else self.suite.tasks
         rows = {}
         for task in tasks:
@@ -64,13 +64,13 @@ class Session:
             )
         return rows
 
-    def _train(self, task: Task, seeds: range, at: str, stop: _Stop) -> None:
+    def _train(self, task: Task, seeds: range, at: str, stop: StopOnSignal) -> None:
         path = running.run_folder(self.base, task, seeds[0], len(seeds))
         config = task.config(len(seeds), seeds[0], path)
         self._say(f"{at}{task.env}, seeds {seeds[0]} to {seeds[-1]}, {config.steps:,} steps")
         shown = 0.0
 
-        def tell(now: Progress) -> None:
+        def report(now: Progress) -> None:
             nonlocal shown
             if time.monotonic() - shown >= EVERY:
                 shown = time.monotonic()
@@ -81,28 +81,28 @@ class Session:
                 )
 
         try:
-            run = running.trained(config, self.command, tell, stop)
+            run = running.trained(config, self.command, report, stop)
             running.judged(run, task, self.episodes, lambda words: self._say(f"  {words}"))
         except Interrupted:
-            self._say("stopped after a checkpoint; the same command goes on from there")
+            self._say("stopped after a checkpoint; run the same command again to resume")
 
     def _say(self, words: str) -> None:
         self.console.print(words, soft_wrap=True, markup=False)
 
     def close(self, outcome: dict[str, Any], failures: Sequence[str]) -> None:
-        """Print the table's lines, where they are, and what failed."""
+        """Print the scores, the paths of the table, and the failures."""
         for name, scores in outcome["tasks"].items():
             if scores is None:
                 continue
             best = scores["best"]
             interval = best["interval"]
-            told = f"[{interval[0]:.4g}, {interval[1]:.4g}]" if interval else "one seed: no interval"
-            self._say(f"{name:<22} IQM {best['iqm']:.4g} {told}, {len(best['seeds'])} seeds")
+            shown = f"[{interval[0]:.4g}, {interval[1]:.4g}]" if interval else "one seed: no interval"
+            self._say(f"{name:<22} IQM {best['iqm']:.4g} {shown}, {len(best['seeds'])} seeds")
         if outcome["page"] is None:
-            self._say("no run is finished yet: no table is written")
+            self._say("no run has finished: no table was written")
         else:
             self._say(f"written: {outcome['page']} and {outcome['table']}")
         if "check" in outcome and not failures:
-            self._say("check: no interval has moved down")
+            self._say("check: no interval moved down")
         for sentence in failures:
             print(f"qhat: {sentence}", file=sys.stderr)

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import signal
-import socket
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +15,7 @@ import tyro
 from qhat import recipes
 from qhat.axes.axis import parse
 from qhat.cli.parsing import read, value_of, values_of
+from qhat.cli.stopping import StopOnSignal
 from qhat.demonstrations.sources import require_readable
 from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
@@ -34,26 +31,26 @@ from qhat.system.errors import blaming, require
 
 @dataclasses.dataclass(frozen=True)
 class Train(TrainConfig):
-    """Train an agent with Q-learning and leave a run folder.
+    """Train an agent with Q-learning and write a run folder.
 
-    The defaults shown are those of the recipe that --recipe names. Without it, some environments have
-    settings of their own (docs/presets.md).
+    The defaults shown are those of the recipe named by --recipe. Without --recipe, some environments use
+    tuned settings (docs/presets.md).
     """
 
     preset: Path | None = None
-    """Preset file whose settings are the defaults, as `qhat tune` writes it."""
+    """Use the settings of this preset file, written by `qhat tune`, as defaults."""
     video: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Film the last policy at the end: videos/last.mp4 in the run folder."""
+    """Film the final policy: videos/last.mp4 in the run folder."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout; progress goes to stderr."""
 
 
 def run(words: Sequence[str]) -> int:
-    """Parse, check everything that can be checked at once, then import JAX and train."""
+    """Parse, check everything that can be checked early, then import JAX and train."""
     started = time.perf_counter()
-    told = _read(words)
+    args = _read(words)
     fields = dataclasses.fields(TrainConfig)
-    config = TrainConfig(**{field.name: getattr(told, field.name) for field in fields})
+    config = TrainConfig(**{field.name: getattr(args, field.name) for field in fields})
     config.validate()
     entry = find(config.env, config.env_kwargs)
     if not config.resume:
@@ -65,21 +62,21 @@ def run(words: Sequence[str]) -> int:
     trackers_of(config)
     for source in config.demos:
         require_readable(source)
-    if told.video:
+    if args.video:
         _require_video()
-    stop = _Stop()
+    stop = StopOnSignal()
     from qhat.cli.progress import show_training
 
     outcome = show_training(config, entry, stop, started)
-    if told.video and not outcome["interrupted"]:
+    if args.video and not outcome["interrupted"]:
         outcome["video"] = _film(outcome["run"])
-    if told.json:
+    if args.json:
         print(json.dumps(outcome))
     return stop.exit_code
 
 
 def _require_video() -> None:
-    """Raise `UsageError` now, not after the training, where no film can be made."""
+    """Raise `UsageError` before training rather than after it if no film can be made."""
     from qhat.environments.scene import prepare_drawing
     from qhat.reports.encoder import require_encoder
 
@@ -93,22 +90,22 @@ def _film(folder: str) -> str:
     from qhat.reports.video import play
 
     with Console(stderr=True, highlight=False).status("filming") as status:
-        video = play(folder, which="last", progress=lambda count: status.update(f"{count:,} pictures"))
+        video = play(folder, which="last", progress=lambda count: status.update(f"{count:,} frames"))
     print(video.path, file=sys.stderr)
     return str(video.path)
 
 
 def _read(words: Sequence[str]) -> Train:
-    """Parse; where the environment has a preset and no recipe is named, its settings are the defaults."""
+    """Parse; without --recipe, an environment's preset (if it has one) gives the defaults."""
     if (path := value_of(words, "--preset")) is not None:
         return read(Train, words, "train", default=_from_file(words, Path(path)))
-    told = read(Train, words, "train", default=_defaults(words))
+    args = read(Train, words, "train", default=_defaults(words))
     name = value_of(words, "--recipe")
     if name == PRESET:
-        recipe_of(name, told.env)
-    if name not in (None, PRESET) or told.resume or preset_of(told.env) is None:
-        return told
-    defaults = TrainConfig.of(told.env)
+        recipe_of(name, args.env)
+    if name not in (None, PRESET) or args.resume or preset_of(args.env) is None:
+        return args
+    defaults = TrainConfig.of(args.env)
     fields = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
     return read(Train, words, "train", default=Train(**{**fields, "env": tyro.MISSING}))
 
@@ -118,55 +115,16 @@ def _from_file(words: Sequence[str], path: Path) -> Train:
     for flag in ("--recipe", "--resume"):
         require(
             not any(word.partition("=")[0] == flag for word in words),
-            f"--preset has no meaning with {flag}, which says where the settings are from; leave one out.",
+            f"--preset cannot be combined with {flag}: both set the defaults; leave one out.",
         )
     settings = read_preset(path).settings()
     _check_spelling(words)
     return Train(env=tyro.MISSING, preset=path, **settings)
 
 
-class _Stop:
-    """Remembers a first SIGINT or SIGTERM; a second one ends the process at once.
-
-    Python calls a handler between two of its own instructions, so not within a compiled call, nor while one
-    is compiled: a thread reads what arrives.
-    """
-
-    APART = 0.2
-    """Seconds between two signals that are two: some programs send one to a process and to its group."""
-
-    def __init__(self):
-        self.signal: int | None = None
-        read, self._written = socket.socketpair()
-        self._written.setblocking(False)
-        signal.set_wakeup_fd(self._written.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
-        threading.Thread(target=self._listen, args=(read,), daemon=True).start()
-
-    def __call__(self) -> bool:
-        return self.signal is not None
-
-    def _listen(self, read: socket.socket) -> None:
-        first = 0.0
-        while told := read.recv(1):
-            number = told[0]
-            if number not in (signal.SIGINT, signal.SIGTERM):
-                continue
-            if self.signal is None:
-                self.signal, first = number, time.monotonic()
-                print("\nStopping after a checkpoint; once more to leave at once.", file=sys.stderr)
-            elif time.monotonic() - first > self.APART:
-                os._exit(128 + number)
-
-    @property
-    def exit_code(self) -> int:
-        return 0 if self.signal is None else 128 + self.signal
-
-
 def _check_spelling(words: Sequence[str]) -> None:
-    """Raise `UsageError` for parts that are no axis values."""
-    # Read here first: a bad value gets its one sentence, where the parser would draw a box.
+    """Raise `UsageError` for misspelled axis values, wrappers and options."""
+    # Checked before tyro parses: tyro would print its own, longer error.
     for axis, kinds in AXES.items():
         if (spelled := value_of(words, f"--{axis}")) is not None:
             parse(spelled, kinds)
@@ -176,7 +134,7 @@ def _check_spelling(words: Sequence[str]) -> None:
 
 
 def _defaults(words: Sequence[str]) -> Train:
-    """Return the defaults that `--recipe`, or the run that is resumed, stand for."""
+    """Return the defaults given by `--recipe` or by the run to resume."""
     _check_spelling(words)
     env: Any = tyro.MISSING
     if "--resume" in words and (folder := value_of(words, "--run-dir")):
@@ -196,7 +154,7 @@ def _defaults(words: Sequence[str]) -> Train:
         name = value_of(words, "--recipe")
         if name in (None, base_of(called), base_of(defaults.recipe_name)):
             return defaults
-        # Another name is another recipe, which resuming refuses unless the flags make it the run's again.
+        # Resuming refuses another recipe, unless other flags restore the run's settings.
         return dataclasses.replace(defaults, recipe=recipe_of(name, defaults.env))
     name = value_of(words, "--recipe") or recipes.DEFAULT
     recipe = recipes.get(recipes.DEFAULT if name == PRESET else name)

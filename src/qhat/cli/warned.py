@@ -1,4 +1,4 @@
-"""Warnings of libraries, as a person reads them: one sentence, once."""
+"""Library warnings for people: one sentence each, and each only once."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 LEVEL = "WARN: "
-"""What Gymnasium's logger begins with, behind a colour."""
+"""Prefix of Gymnasium's logger, after its colour code."""
 
 
 class Warned:
-    """In place of `warnings.showwarning`, which shows whose line warned, each time anew."""
+    """Replaces `warnings.showwarning`: prints only the sentence, and each sentence only once."""
 
     def __init__(self, write: Callable[[str], None] | None = None):
         self._write = write or _plain
         before = warnings.showwarning
         self.said: set[str] = before.said if isinstance(before, Warned) else set()
-        """Sentences that were shown already, also by the one that this one stands in for."""
+        """Sentences already shown, including those shown by the handler that this one replaces."""
 
     def __call__(self, message: Warning | str, *_: Any, **__: Any) -> None:
         sentence = printable(COLOUR.sub("", str(message)).removeprefix(LEVEL).strip())
@@ -30,7 +30,7 @@ class Warned:
 
 
 def printable(text: str) -> str:
-    """Spell out what a terminal would obey: a sentence may quote a file of somebody else's."""
+    """Escape control characters: a sentence may quote a file from an untrusted source."""
     return "".join(
         char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
         for char in text
