@@ -5,7 +5,7 @@ READY := .venv/.ready
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: help setup demo walk test test-full smoke check format bench clean
+.PHONY: help setup demo walk test test-full smoke check format package bench clean
 
 help:
 	@echo "make demo    train Double + dueling + PER on CartPole, evaluate it, plot it"
@@ -15,6 +15,7 @@ help:
 	@echo "make smoke   train two short tasks, and fail where they learn less than the pinned table says"
 	@echo "make check   lint and types"
 	@echo "make format  put the code into the project's format"
+	@echo "make package build the wheel, and train from it in an empty venv; PYTHON=python3.12 says of which Python"
 	@echo "make bench   run the peers beside us (in venvs of their own; about half an hour)"
 	@echo "make setup   only make the .venv"
 
@@ -51,8 +52,11 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+package:
+	$(PYTHON) tools/release_check.py
+
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf .venv .venv-bench .venv-bench-rejax .cache
+	rm -rf dist .venv .venv-bench .venv-bench-rejax .cache
