@@ -1,4 +1,4 @@
-"""`Agent`: the chapter's verbs, right where the chapter's are wrong.
+"""`Agent` has the methods of the chapter's agent, without its mistakes.
 
 Protects against state lost on load, a NaN in replay, an update that differs from the compiled
 loop's, and a control thread that learning can disturb.
@@ -21,6 +21,7 @@ import pytest
 from full import FULL
 from qhat.agent.agent import Agent
 from qhat.agent.arguments import read_outcome
+from qhat.agent.saved import about
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.heads import Expected
 from qhat.axes.target import Hard
@@ -58,7 +59,7 @@ def test_replay_waits_for_a_batch_and_then_learns() -> None:
 
 
 @pytest.mark.parametrize("recipe", ["qhat", "chapter_rainbow_per"])
-def test_loading_goes_on_as_if_nothing_had_happened(tmp_path: Path, recipe: str) -> None:
+def test_a_loaded_agent_continues_bit_for_bit(tmp_path: Path, recipe: str) -> None:
     """Optimiser, target, ε, β, replay, priorities and randomness all come back."""
     agent = small(recipe, explore=EpsilonGreedy(1.0, 0.1, 200, hold=3))
     feed(agent, 120)
@@ -94,7 +95,7 @@ def test_saving_without_replay_keeps_the_rest(tmp_path: Path) -> None:
     assert loaded.replay() is not None
 
 
-def test_a_save_spares_what_is_no_checkpoint(tmp_path: Path) -> None:
+def test_save_never_replaces_other_files(tmp_path: Path) -> None:
     agent = small()
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("years of work")
@@ -111,7 +112,7 @@ def test_a_save_spares_what_is_no_checkpoint(tmp_path: Path) -> None:
     assert (tmp_path / "agent.old" / "mine").exists()
 
 
-def test_a_reader_changes_nothing_while_a_writer_swaps(tmp_path: Path) -> None:
+def test_load_changes_no_file_while_another_process_saves(tmp_path: Path) -> None:
     agent = small()
     agent.save(tmp_path / "agent")
     swapped = tmp_path / ".agent.qhat-old"
@@ -159,7 +160,7 @@ def test_agent_and_loop_make_the_same_update_from_the_same_batch() -> None:
         ({"observation": np.zeros(3)}, "shape (3,); expected (4,)"),
     ],
 )
-def test_bad_memories_are_refused_and_nothing_is_stored(change: dict, words: str) -> None:
+def test_bad_transitions_are_refused_and_not_stored(change: dict, words: str) -> None:
     agent = small()
     good = {
         "observation": np.zeros(4),
@@ -177,8 +178,8 @@ def test_bad_memories_are_refused_and_nothing_is_stored(change: dict, words: str
 
 
 @pytest.mark.parametrize("flag", ["False", None, np.array([False, True]), 0.5])
-def test_what_ended_is_a_yes_or_a_no(flag: Any) -> None:
-    """A text was true, whatever it said."""
+def test_terminated_and_truncated_are_true_or_false(flag: Any) -> None:
+    """A text would be true, whatever it says."""
     assert read_outcome(1, np.bool_(True), np.array(False)) == (1.0, True, False)
     for flags in ((flag, False), (False, flag)):
         with pytest.raises(UsageError, match="expected True or False"):
@@ -186,7 +187,7 @@ def test_what_ended_is_a_yes_or_a_no(flag: Any) -> None:
 
 
 @pytest.mark.parametrize("cut", [False, True])
-def test_a_jump_in_the_observations_ends_the_episode_where_it_is_cut(cut: bool) -> None:
+def test_no_n_step_return_crosses_a_cut(cut: bool) -> None:
     """A robot that is carried back to its start: no n-step return crosses the jump."""
     agent = small("nstep_dqn")
     for index in range(5):
@@ -203,7 +204,7 @@ def test_a_jump_in_the_observations_ends_the_episode_where_it_is_cut(cut: bool) 
     np.testing.assert_array_equal(ring.observation[5], np.full(4, 5.0))
 
 
-def test_an_update_that_is_not_finite_is_refused_and_the_next_one_is_not() -> None:
+def test_an_update_that_is_not_finite_is_not_applied_and_the_next_one_is() -> None:
     agent = small(head=Expected(delta=None))
     feed(agent, 60)
     agent.replay()
@@ -221,7 +222,7 @@ def test_an_update_that_is_not_finite_is_refused_and_the_next_one_is_not() -> No
     assert np.isfinite(agent.q_values(np.ones(4))).all()
 
 
-def test_target_network_follows_by_itself_and_on_demand() -> None:
+def test_target_network_is_updated_by_the_recipe_and_on_demand() -> None:
     agent = small(target=Hard(every=1000))
     feed(agent, 60)
     agent.replay()
@@ -246,8 +247,8 @@ def test_seed_decides_everything() -> None:
     assert not np.array_equal(first.q_values(np.ones(4)), other.q_values(np.ones(4)))
 
 
-def test_acting_and_remembering_wait_for_no_learning() -> None:
-    """With the learning lock in other hands (an update, a save) both return."""
+def test_act_and_remember_do_not_wait_for_learning() -> None:
+    """Both return while another thread has the learning lock (an update, a save)."""
     agent = small()
     feed(agent, 60)
     agent.warmup()
@@ -271,7 +272,7 @@ def test_acting_and_remembering_wait_for_no_learning() -> None:
     assert agent.steps == 63
 
 
-def test_learning_runs_off_the_control_thread() -> None:
+def test_replay_runs_beside_the_control_thread() -> None:
     agent = small()
     feed(agent, 100)
     agent.warmup()
@@ -306,7 +307,7 @@ FREE = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
     ],
     ids=str,
 )  # fmt: skip
-def test_spaces_without_meaning_are_refused(spaces: tuple) -> None:
+def test_unsupported_spaces_are_refused(spaces: tuple) -> None:
     with pytest.raises(UsageError, match="expected"):
         Agent(*spaces)
 
@@ -324,7 +325,7 @@ def test_more_replay_than_memory_is_refused_with_the_figure() -> None:
 
 
 @pytest.mark.skipif(not FULL, reason="half a minute of learning, which `make test-full` does")
-def test_agent_learns_cartpole_in_a_loop_of_ones_own() -> None:
+def test_agent_learns_cartpole_in_a_user_loop() -> None:
     """The chapter's loop, in Gymnasium, with the chapter's verbs."""
     environment = gymnasium.make("CartPole-v1")
     agent = Agent(environment.observation_space, environment.action_space, RECIPES["qhat"], seed=1)
@@ -344,7 +345,7 @@ def test_agent_learns_cartpole_in_a_loop_of_ones_own() -> None:
     assert np.mean(scores[-20:]) > 3 * np.mean(scores[:20])
 
 
-def test_replay_of_one_episode_gives_back_its_transitions() -> None:
+def test_sampled_transitions_are_the_remembered_ones() -> None:
     agent = small("dqn", batch_size=8, learning_starts=8)
     rows = [(np.full(4, i, np.float32), i % 2, float(i)) for i in range(20)]
     for i, (observation, action, reward) in enumerate(rows):
@@ -380,7 +381,7 @@ def test_an_integer_observation_that_does_not_fit_is_refused(value: float) -> No
 
 
 def test_settings_of_the_wrong_kind_are_refused() -> None:
-    """In a process of its own: here the shape checks of the tests would speak first."""
+    """In another process: here the shape checks of the tests would fail first."""
     code = """
 import qhat
 for settings in ({"seed": "a"}, {"sampler": "prioritised"}, {"recipe": None}):
@@ -395,31 +396,31 @@ for settings in ({"seed": "a"}, {"sampler": "prioritised"}, {"recipe": None}):
     assert all("expected" in line for line in lines)
 
 
-def test_the_step_size_follows_the_steps_of_the_environment() -> None:
-    """However often `replay` is called: twice per step does not halve the schedule."""
+def test_the_learning_rate_follows_environment_steps() -> None:
+    """Not gradient updates: two calls of `replay` per step do not halve the schedule."""
     agent = small(
         "qhat", learning_rate=2e-3, learning_rate_steps=1_000, replay_ratio=0.5, learning_starts=40
     )
     learner = agent.program.learner
     assert float(learner.learning_rate(jnp.int32(500))) == pytest.approx((2e-3 + 1e-4) / 2)
     feed(agent, 100)
-    once, twice = jax.tree.map(jnp.copy, agent._seed), agent._seed
+    early, late = jax.tree.map(jnp.copy, agent._seed), agent._seed
     agent._drain()
     key, number = jax.random.key(0), jnp.int32(1)
     steps = [
         agent.program.update(s.learner, agent._seed.ring, agent._seed.sampler, key, jnp.int32(at), number)[
             0
         ].online
-        for s, at in ((once, 0), (twice, 1_000))
+        for s, at in ((early, 0), (late, 1_000))
     ]
     moved = [
-        np.abs(np.asarray(step["q"]["bias"] - once.learner.online["q"]["bias"])).max() for step in steps
+        np.abs(np.asarray(step["q"]["bias"] - early.learner.online["q"]["bias"])).max() for step in steps
     ]
     assert moved[0] / moved[1] == pytest.approx(20.0, rel=1e-2), "from 2e-3 to 1e-4"
 
 
-def test_robots_take_turns_and_a_saved_agent_goes_on_with_all_of_them(tmp_path: Path) -> None:
-    """Named streams, sensors that are read twice, exploration that is held: all of it comes back."""
+def test_a_saved_agent_continues_with_all_robots(tmp_path: Path) -> None:
+    """Named streams, sensors that are read twice, and repeated exploratory actions are all restored."""
     hold = EpsilonGreedy(1.0, 1.0, 1, hold=5)
     agent = small("nstep_dqn", explore=hold, learning_starts=16)
     robots = {name: np.random.default_rng(row) for row, name in enumerate(("left", "right", 7))}
@@ -447,7 +448,7 @@ def test_robots_take_turns_and_a_saved_agent_goes_on_with_all_of_them(tmp_path: 
     jax.tree.map(np.testing.assert_array_equal, agent._seed.ring, loaded._seed.ring)
 
 
-def test_several_robots_act_in_one_call_each_with_its_own_exploration() -> None:
+def test_robots_in_one_call_explore_independently() -> None:
     agent = small(explore=EpsilonGreedy(1.0, 1.0, 1, hold=4))
     observations = np.random.default_rng(0).normal(size=(6, 4))
     actions = np.array([agent.act(observations) for _ in range(8)])
@@ -472,8 +473,8 @@ def test_several_robots_act_in_one_call_each_with_its_own_exploration() -> None:
             agent.act(observations, **words)
 
 
-def test_what_an_environment_writes_over_is_stored_as_it_was_acted_on() -> None:
-    """One buffer for every observation, as C++ bindings have it."""
+def test_observations_are_stored_as_they_were_when_acted_on() -> None:
+    """C++ bindings use one buffer for every observation."""
     agent = small("dqn")
     buffer, log = np.zeros((2, 4), np.float32), np.zeros((9, 4), np.float32)
     for number in range(4):
@@ -506,7 +507,7 @@ def test_what_an_environment_writes_over_is_stored_as_it_was_acted_on() -> None:
     agent.remember(table[:, 0], 0, 0.0, table[:, 0], False)
 
 
-def test_what_waits_is_bounded_by_replay_and_saving_keeps_the_newest(tmp_path: Path) -> None:
+def test_waiting_rows_are_bounded_and_saving_keeps_the_newest(tmp_path: Path) -> None:
     """A person drives for an hour before the first `replay`."""
     agent, patient = small(), small()
     for each in (agent, patient):
@@ -525,8 +526,8 @@ def test_what_waits_is_bounded_by_replay_and_saving_keeps_the_newest(tmp_path: P
 
 
 @pytest.mark.parametrize("ended", [False, True])
-def test_an_agent_of_before_there_were_streams_goes_on(tmp_path: Path, ended: bool) -> None:
-    """Its ring has no links, its exploration no name, and at most one episode is open."""
+def test_an_agent_saved_before_streams_continues(tmp_path: Path, ended: bool) -> None:
+    """Its ring has no links, its exploration has no name, and at most one episode is open."""
     agent = small("nstep_dqn", explore=EpsilonGreedy(1.0, 0.1, 200, hold=3))
     now = after = np.zeros(4)
     for number in range(60):
@@ -540,10 +541,14 @@ def test_an_agent_of_before_there_were_streams_goes_on(tmp_path: Path, ended: bo
         "learner": seed.learner, "replay": (ring, seed.sampler),
         "rest": {"key": seed.key, "exploration": agent._actor.states[0]},
     }  # fmt: skip
-    about = {**agent._about(), "replay": True, "open": not ended}
+    manifest = {
+        **about(agent.program, agent.steps, agent.updates, agent._actor.acts),
+        "replay": True,
+        "open": not ended,
+    }
     if not ended:
         trees["open"] = {"observation": after.astype(np.float32)}
-    checkpoint.write(tmp_path / "old", trees, about)
+    checkpoint.write(tmp_path / "old", trees, manifest)
     old, new = Agent.load(tmp_path / "old"), Agent.load(tmp_path / "agent")
     for each in (old, new):
         each.remember(after, 0, 1.0, np.ones(4), False)

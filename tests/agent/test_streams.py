@@ -1,6 +1,6 @@
-"""Streams of steps: what is drawn from replay is what each robot did, however they took turns.
+"""Streams: replay returns the steps of each robot, in whatever order the robots take turns.
 
-Protects against n-step returns that cross streams or cuts, or end where a sensor was read twice.
+Protects against n-step returns that cross streams or cuts, or that end where a sensor was read twice.
 """
 
 import dataclasses
@@ -41,13 +41,13 @@ def drained(ring: replay.Ring, streams: Streams) -> replay.Ring:
         ring = linked.merged(ring, taken.lost.count, taken.lost.mean, taken.lost.m2)
     while size := taken.block_size():
         ring = write(ring, taken.block(size))
-        taken.wrote(size)
+        taken.advance(size)
     return ring
 
 
 @dataclasses.dataclass
-class Did:
-    """A step as a person would write it down."""
+class Step:
+    """A step, as simply as possible."""
 
     row: int
     before: np.ndarray
@@ -55,17 +55,17 @@ class Did:
     reward: float
     terminated: bool
     over: bool
-    next: "Did | None" = None
+    next: "Step | None" = None
 
 
 class Model:
-    """All steps of all streams, and nothing clever."""
+    """A naive list of all steps of all streams, to compare with."""
 
     def __init__(self) -> None:
         self.rows, self.steps, self.last = 0, [], {}
-        self.seen: list[np.ndarray] = []
+        self.observations: list[np.ndarray] = []
 
-    def add(self, stream: int, step: Did) -> None:
+    def add(self, stream: int, step: Step) -> None:
         last = self.last.pop(stream, None)
         if last is not None and not np.array_equal(last.after, step.before):
             self._row(last.after)
@@ -85,12 +85,12 @@ class Model:
             self._row(last.after)
 
     def _row(self, observation: np.ndarray) -> int:
-        self.seen.append(observation)
+        self.observations.append(observation)
         self.rows += 1
         return self.rows - 1
 
 
-def n_step(step: Did) -> tuple[float, float, np.ndarray] | None:
+def n_step(step: Step) -> tuple[float, float, np.ndarray] | None:
     total, discount, now = 0.0, 1.0, step
     for j in range(N):
         total += GAMMA**j * now.reward
@@ -105,7 +105,7 @@ def n_step(step: Did) -> tuple[float, float, np.ndarray] | None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.02, 0.3, 1.0]), st.integers(1, 5))
-def test_replay_holds_what_every_stream_did(seed: int, drains: float, count: int) -> None:
+def test_replay_has_the_steps_of_every_stream(seed: int, drains: float, count: int) -> None:
     rng, model = np.random.default_rng(seed), Model()
     ring = linked.linked(replay.Ring.empty(1, ROWS, *LAYOUT[:3], watch=GAMMA, normalise=True))
     streams = Streams(ROWS, *LAYOUT, GAMMA, True)
@@ -119,7 +119,7 @@ def test_replay_holds_what_every_stream_did(seed: int, drains: float, count: int
         before, after = now[stream], rng.normal(size=2).astype(np.float32)
         terminated, truncated = rng.random(2) < 0.1
         reward = float(number + 1)
-        model.add(stream, Did(0, before, after, reward, terminated, terminated or truncated))
+        model.add(stream, Step(0, before, after, reward, terminated, terminated or truncated))
         streams.add(
             stream, before, np.array([number % 2]), reward, after, bool(terminated), bool(truncated)
         )
@@ -148,7 +148,7 @@ def test_replay_holds_what_every_stream_did(seed: int, drains: float, count: int
     assert np.sum(window.complete) == complete
     # Statistics are of everything, also of what replay never held.
     assert ring.moments is not None
-    every = np.array(model.seen, np.float64)
+    every = np.array(model.observations, np.float64)
     assert ring.moments.count == len(every)
     np.testing.assert_allclose(ring.moments.mean, every.mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(ring.moments.m2, ((every - every.mean(axis=0)) ** 2).sum(axis=0), rtol=1e-3)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from full import FULL
 from hostile import NAN, rehashed
 from qhat import recipes
-from qhat.agent.arguments import read_saved
+from qhat.agent.saved import read_saved
 from qhat.axes.actions import Actions
 from qhat.demonstrations.reading import read
 from qhat.engine.learner import Learner

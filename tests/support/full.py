@@ -46,8 +46,8 @@ LONG: Mapping[str, str] = MappingProxyType(
         "test_wrappers.py::test_wrappers_on_the_other_backends_train_and_are_judged[LunarLander-v3]": (
             "the others there"
         ),
-        "test_agent.py::test_an_agent_of_before_there_were_streams_goes_on[True]": "[False]",
-        "test_agent.py::test_loading_goes_on_as_if_nothing_had_happened[chapter_rainbow_per]": "[qhat]",
+        "test_agent.py::test_an_agent_saved_before_streams_continues[True]": "[False]",
+        "test_agent.py::test_a_loaded_agent_continues_bit_for_bit[chapter_rainbow_per]": "[qhat]",
         "test_bins.py::test_a_run_keeps_its_commands[Pendulum-v1]": "[gym:Pendulum-v1]",
         "test_contract.py::test_every_step_is_one_sample_and_the_true_one[('compiled', False)-7]": (
             "('compiled', True)"

@@ -1,4 +1,4 @@
-"""Choosing actions for an `Agent`: for one robot or several at a time, each with its own exploration."""
+"""Choosing actions for an `Agent`: for one robot or a batch of robots, each with its exploration."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from qhat.axes.masks import read_mask
 from qhat.engine.iteration import Program, split
 from qhat.system.errors import UsageError, require
 
-MOST = 4_096
-"""Streams of which the last observation, or a push that goes on, is remembered."""
-WORK: Any = 10_000
-"""How long to look whether two arrays overlap that lie through each other."""
+MOST_STREAMS = 4_096
+"""Number of streams that an `Actor` remembers."""
+OVERLAP_WORK: Any = 10_000
+"""Limit of NumPy's search for an overlap of two interleaved arrays."""
 
 Value = TypeVar("Value")
 
 
 class Actor:
-    """Chooses actions, and remembers for each stream what it saw last and how it explores.
+    """Chooses actions, and remembers for each stream its last observation and its state of exploration.
 
     Args:
-        key: root of the randomness.
+        key: root of all random keys.
         states: state of exploration of each stream, with one row.
-        acts: calls so far.
+        acts: calls of `choose` so far.
     """
 
     def __init__(self, program: Program, key: Any, states: dict[Stream, Any], acts: int):
         self.program, self.states, self.acts = program, states, acts
         self.lock = threading.Lock()
         self._key = key
-        self._saw: dict[Stream, tuple[Any, np.ndarray]] = {}
-        self._last: dict[Stream, np.ndarray] = {}
+        self._acted_on: dict[Stream, tuple[Any, np.ndarray]] = {}
+        self._successors: dict[Stream, np.ndarray] = {}
         self._fresh = jax.tree.map(np.asarray, program.recipe.explore.init(1, program.actions))
         self._choose = jax.jit(self._pure_choose)
         self._value = jax.jit(program.learner.q_values)
@@ -45,7 +45,7 @@ class Actor:
     def read(
         self, observation: Any, mask: Any, stream: Any, check: Callable[[Any, str], np.ndarray]
     ) -> tuple[bool, list[Stream], np.ndarray, np.ndarray | None]:
-        """Read what `act` was called with: if it is a batch; streams, observations, masks `[B, ...]`."""
+        """Read the arguments of `act`: whether they are a batch, and B streams, observations and masks."""
         actions = self.program.actions
         many = isinstance(stream, list | tuple | range | np.ndarray)
         batch = many or _shape(observation)[1:] == self.program.shape
@@ -63,7 +63,7 @@ class Actor:
             require(
                 len(given) > 0 and len(set(names)) == len(names) == len(given),
                 f"stream has {len(names)} names, {len(set(names))} of them different, for {len(given)}"
-                " observations; expected a name of its own for each, and one or more.",
+                " observations; expected a different name for each, and at least one.",
             )
             rows = [check(each, f"observation {row}") for row, each in enumerate(given)]
             masks = [None] * len(given) if mask is None else list(mask)
@@ -74,7 +74,7 @@ class Actor:
             legal = [read_mask(each, actions, f"mask {row}") for row, each in enumerate(masks)]
         with self.lock:
             for name, each, row in zip(names, given, rows, strict=True):
-                _put(self._saw, name, (each, row))
+                _put(self._acted_on, name, (each, row))
         every = np.asarray(actions.all_legal)
         if not self.program.masked and all(each is None for each in legal):
             return batch, names, np.stack(rows), None
@@ -99,10 +99,8 @@ class Actor:
         """Return choices `[B, F]`, exploring."""
         with self.lock:
             states = [self.states.get(stream, self._fresh) for stream in streams]
-            # Nearly always there is nothing to put together: one robot, or an exploration without a state.
-            state = (
-                states[0] if len(states) == 1 else jax.tree.map(lambda *rows: np.concatenate(rows), *states)
-            )
+            # Most often there is one robot, and nothing to concatenate.
+            state = states[0] if len(states) == 1 else _concatenated(states)
             counts = (np.int32(self.acts), np.int32(steps))
             state, choices = self._choose(online, state, self._key, observations, legal, *counts)
             self.acts += 1
@@ -119,13 +117,13 @@ class Actor:
         return np.asarray(self._value(online, observation))
 
     def stacked(self) -> tuple[list[Stream], Any]:
-        """Return the streams that explore with a state, and their states put together."""
+        """Return the streams that have a state of exploration, and these states as one batch."""
         names = list(self.states)
         states = list(self.states.values()) or [self._fresh]
-        return names, _together(states)
+        return names, _concatenated(states)
 
     def warmup(self, online: Any, batch: int) -> None:
-        """Compile what `choose` and `greedy` need for `batch` robots; changes nothing."""
+        """Compile `choose` and `greedy` for `batch` robots. No state changes."""
         observations = np.zeros((batch, *self.program.shape), self.program.dtype)
         every = np.asarray(self.program.actions.all_legal)
         legal = np.broadcast_to(every, (batch, *every.shape)) if self.program.masked else None
@@ -135,31 +133,33 @@ class Actor:
         self.greedy(online, observations, legal)
 
     def forget(self, stream: Stream) -> None:
-        """Forget what a stream saw: its next step begins with another observation."""
-        self._saw.pop(stream, None)
-        self._last.pop(stream, None)
+        """Forget the last observations of a stream, whose episode was cut."""
+        self._acted_on.pop(stream, None)
+        self._successors.pop(stream, None)
 
     def before(
         self, stream: Stream, given: tuple[Any, Any], observation: np.ndarray, after: np.ndarray
     ) -> np.ndarray:
-        """Return a step's observation, as `act` saw it where the environment wrote its successor over it.
+        """Return the observation of a step, also where the environment wrote its successor over it.
+
+        Then it is the copy that `act` made.
 
         Args:
-            given: what the caller has of both.
-            observation: as it reads now.
+            given: both observations, as the caller gave them.
+            observation: the first one as it reads now.
             after: its successor.
 
         Raises:
-            UsageError: both are one memory, `act` was not called with it since the last step, and it is not
-                what the last step led to: a row of a table that a step led back to is.
+            UsageError: both share memory, and `act` was not called with it since the last step. A row of a
+                table, to which the last step led, is no such case.
         """
-        saw, last = self._saw.pop(stream, None), self._last.get(stream)
-        if not shared(*given):
-            seen = observation
-        elif saw is not None and _one_memory(saw[0], given[0]):
-            seen = saw[1]
+        acted_on, last = self._acted_on.pop(stream, None), self._successors.get(stream)
+        if not share_memory(*given):
+            before = observation
+        elif acted_on is not None and _same_memory(acted_on[0], given[0]):
+            before = acted_on[1]
         elif last is not None and np.array_equal(last, observation):
-            seen = observation
+            before = observation
         else:
             raise UsageError(
                 "observation and next_observation share their memory, so what was observed before the step"
@@ -167,8 +167,8 @@ class Actor:
                 " observation before the step. Nothing was stored."
             )
         with self.lock:
-            _put(self._last, stream, np.array(after))
-        return seen
+            _put(self._successors, stream, np.array(after))
+        return before
 
     def _pure_choose(
         self, online: Any, state: Any, key: Any, observations: Any, legal: Any, acts: Any, steps: Any
@@ -180,33 +180,33 @@ class Actor:
 
 
 def row_of(states: Any, row: int) -> Any:
-    """Return one of the states of exploration that were put together."""
+    """Return one row of a batch of states of exploration."""
     return jax.tree.map(lambda leaf: leaf[row : row + 1], states)
 
 
-def _together(states: list[Any]) -> Any:
+def _concatenated(states: list[Any]) -> Any:
     return jax.tree.map(lambda *rows: np.concatenate(rows), *states)
 
 
-def shared(one: Any, other: Any) -> bool:
-    """Whether two observations are, in whole or in part, one memory that can be written."""
+def share_memory(one: Any, other: Any) -> bool:
+    """Whether two observations share memory, in whole or in part, that somebody can write to."""
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         return np.may_share_memory(one, other) and not _is_fixed(one) and _overlap(one, other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return any(shared(value, other[name]) for name, value in one.items() if name in other)
+        return any(share_memory(value, other[name]) for name, value in one.items() if name in other)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         if one is other and isinstance(one, list):
             return len(one) > 0
-        return any(map(shared, one, other))
+        return any(map(share_memory, one, other))
     if isinstance(one, int | float | str | np.generic | jax.Array) or other is None:
         return False
     arrays = _array(one), _array(other)
-    return all(isinstance(each, np.ndarray) for each in arrays) and (one is other or shared(*arrays))
+    return all(isinstance(each, np.ndarray) for each in arrays) and (one is other or share_memory(*arrays))
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
     try:
-        return np.shares_memory(one, other, max_work=WORK)
+        return np.shares_memory(one, other, max_work=OVERLAP_WORK)
     except np.exceptions.TooHardError:
         return False
 
@@ -221,14 +221,14 @@ def _is_fixed(array: np.ndarray) -> bool:
     return owner is None or isinstance(owner, bytes | jax.Array)
 
 
-def _one_memory(one: Any, other: Any) -> bool:
-    """Whether two observations are the same places of memory."""
+def _same_memory(one: Any, other: Any) -> bool:
+    """Whether two observations are the same part of memory."""
     if one is other:
         return True
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(_one_memory(one[name], other[name]) for name in one)
+        return one.keys() == other.keys() and all(_same_memory(one[name], other[name]) for name in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_one_memory, one, other))
+        return len(one) == len(other) and all(map(_same_memory, one, other))
     arrays = _array(one), _array(other)
     if not all(isinstance(each, np.ndarray) for each in arrays):
         return bool(one == other)
@@ -237,7 +237,7 @@ def _one_memory(one: Any, other: Any) -> bool:
 
 
 def _array(value: Any) -> Any:
-    """The array that `value` is or lies over; `value` itself where there is none."""
+    """`value` as an array over the same memory where it can be one; else `value`."""
     if isinstance(value, np.ndarray | Mapping):
         return value
     try:
@@ -247,7 +247,7 @@ def _array(value: Any) -> Any:
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    """The shape of an array or a list; `()` of anything else: a tuple may be one observation."""
+    """The shape of an array or a list; `()` for anything else, as a tuple may be one observation."""
     if isinstance(value, list):
         try:
             return np.shape(value)
@@ -258,8 +258,8 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def _put(streams: dict[Stream, Value], stream: Stream, value: Value) -> None:
-    """Set the value of a stream; of too many, the one that was set longest ago goes."""
+    """Set the value of a stream. With too many streams, forget the one that was set first."""
     streams.pop(stream, None)
     streams[stream] = value
-    if len(streams) > MOST:
+    if len(streams) > MOST_STREAMS:
         streams.pop(next(iter(streams)))

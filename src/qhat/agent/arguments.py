@@ -1,26 +1,25 @@
-"""Reading what callers of `Agent` hand over: spaces, settings, numbers."""
+"""Reading the arguments of `Agent`: spaces, settings, numbers."""
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from qhat import recipes
 from qhat.axes.actions import BINS, Actions
-from qhat.axes.axis import AxisValue
 from qhat.axes.masks import read_mask
-from qhat.environments.observations import Observations, read_layout, read_space
+from qhat.environments.observations import Observations
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import QhatError, UsageError, near_miss, require
 from qhat.system.files import quote
 
 
 def read_outcome(reward: Any, terminated: Any, truncated: Any) -> tuple[float, bool, bool]:
-    """Read what a step brought. Raises `UsageError` for what is no number, or no yes or no."""
+    """Read reward and flags of a step. Raises `UsageError` unless they are a number and truth values."""
     require(is_number(reward), f"reward is {quote(reward)}; expected a finite number.")
     for value, name in ((terminated, "terminated"), (truncated, "truncated")):
         flag = isinstance(value, bool | int | np.bool_ | np.integer) or (
@@ -40,12 +39,12 @@ def is_number(value: Any) -> bool:
 
 
 def require_applied(number: int, metrics: Any) -> None:
-    """Raise `QhatError` where gradient update `number` was not applied."""
+    """Raise `QhatError` if gradient update `number` was not applied."""
     if not metrics.finite:
         raise QhatError(
             f"Gradient update {number:,} has loss {metrics.loss:.4g} and gradient norm"
-            f" {metrics.gradient_norm:.4g}; expected finite numbers. It was not applied. Smaller rewards or"
-            " a lower learning_rate help where values diverge."
+            f" {metrics.gradient_norm:.4g}; expected finite numbers. It was not applied. If values diverge,"
+            " try smaller rewards or a lower learning_rate."
         )
 
 
@@ -62,17 +61,17 @@ def read_recipe(recipe: Any, settings: dict[str, Any], horizon: Any) -> Recipe:
     good = isinstance(horizon, int | np.integer) and not isinstance(horizon, bool)
     wrong = f"horizon is {horizon!r}; expected a whole number of steps, 1 or more."
     require(good and 0 < int(horizon) < 2**31, wrong)
-    composed = recipes.get(recipe) if isinstance(recipe, str) else recipe
-    require(isinstance(composed, Recipe), f"recipe is {recipe!r}; expected a name or a Recipe.")
-    composed = dataclasses.replace(composed, **known_settings(settings), num_envs=1)
-    return composed.validate().scheduled(int(horizon))
+    chosen = recipes.get(recipe) if isinstance(recipe, str) else recipe
+    require(isinstance(chosen, Recipe), f"recipe is {recipe!r}; expected a name or a Recipe.")
+    chosen = dataclasses.replace(chosen, **known_settings(settings), num_envs=1)
+    return chosen.validate().scheduled(int(horizon))
 
 
 def read_observation(observation: Any) -> Observations:
     """Read a size, a shape, a (shape, dtype) pair, or a Gymnasium space.
 
     Raises:
-        UsageError: it is none of these, or a space that holds no numbers.
+        UsageError: it is none of these, or a space without numbers.
     """
     if any(kind.__module__.startswith("gymnasium.spaces") for kind in type(observation).__mro__):
         return Observations.of(observation, "")
@@ -92,7 +91,7 @@ def read_spaces(observation: Any, actions: Any, recipe: Recipe) -> tuple[Observa
     """Read both spaces of an agent.
 
     Warns:
-        UserWarning: what becomes of observations, where that is not plain to see.
+        UserWarning: how observations are changed, where their space does not say so.
     """
     layout = read_observation(observation)
     for note in layout.notes("", recipe.normalise):
@@ -100,48 +99,11 @@ def read_spaces(observation: Any, actions: Any, recipe: Recipe) -> tuple[Observa
     return layout, read_actions(actions, recipe.bins)
 
 
-def read_saved(
-    about: Mapping[str, Any], parts: Iterable[type[AxisValue]]
-) -> tuple[Recipe, tuple[tuple[int, ...], str, Actions, bool], Observations | None, tuple[int, int, int]]:
-    """Read the manifest of an agent: its recipe, its spaces, what observations are made
-    of, and how much it did.
-
-    Args:
-        parts: classes of the recipe's parts from outside the package.
-
-    Raises:
-        UsageError: a field is missing, or has no meaning.
-    """
-    try:
-        shape, dtype = read_space(about["observation"]["shape"], about["observation"]["dtype"])
-        layout = read_layout(about["observation"].get("layout"), shape, dtype)
-        counts = (about["steps"], about["updates"], about["acts"])
-        masked, actions = about.get("masked", False), Actions.from_json(about["actions"])
-        flags = (masked, about.get("replay", False), about.get("open", False))
-        known = all(type(count) is int and 0 <= count < 2**31 for count in counts)
-        if not known or not all(isinstance(flag, bool) for flag in flags):
-            raise TypeError
-        recipe = Recipe.from_json(about["recipe"], parts)
-    except UsageError:
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-        raise UsageError(
-            "its manifest lacks fields, or they are damaged. The policy of a run folder is"
-            " qhat.Run.open(folder).policy()."
-        ) from None
-    return (
-        dataclasses.replace(recipe, num_envs=1).validate(),
-        (shape, dtype, actions, masked),
-        layout,
-        counts,
-    )
-
-
 def read_actions(actions: Any, bins: Sequence[int] = BINS) -> Actions:
-    """Read a number of actions, or any action space of Gymnasium that can be trained in.
+    """Read a number of actions, or any Gymnasium action space that `train` accepts.
 
     Args:
-        bins: commands of every joint of a Box, or one number for all.
+        bins: number of bins of each dimension of a Box, or one number for all.
     """
     if isinstance(actions, Actions):
         return actions
@@ -157,7 +119,7 @@ def read_actions(actions: Any, bins: Sequence[int] = BINS) -> Actions:
 
 
 def read_action(action: Any, actions: Actions) -> np.ndarray:
-    """Read the environment's own action as choices `[F]`: the nearest ones, of anyone's commands."""
+    """Read an action of the environment as choices `[F]`; of a Box, the nearest bins."""
     flat = actions.flat(action)
     if flat is None or not actions.holds(flat).all():
         raise UsageError(f"action is {action!r}; expected {actions.expected}.")
@@ -180,11 +142,11 @@ def read_masks(
         "next_mask is missing; a masked agent's remember needs it, unless the task terminated.",
     )
     every = np.asarray(actions.all_legal)
-    # Nothing is chosen after a terminal state, where many environments give an empty mask.
+    # No action follows a terminal state, where many environments give an empty mask.
     after = every if terminated else read_mask(next_mask, actions, "next_mask")
     legal = read_mask(mask, actions, "mask")
     require(
         legal is not None and bool(legal[np.arange(actions.factors), choice].all()),
-        f"action is {choice.tolist()}, which its own mask forbids; expected a legal one.",
+        f"action is {choice.tolist()}, which `mask` forbids; expected a legal action.",
     )
     return legal, after

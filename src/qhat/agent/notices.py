@@ -1,4 +1,4 @@
-"""What `Agent` warns of, at most once each: a scale of rewards, and a support that stays too narrow."""
+"""Warnings of an `Agent`, each at most one time: about the scale of rewards, and a narrow support."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from qhat.environments.reward_scale import reward_scale_advice
 from qhat.recipes.recipe import Recipe
 
 CLIPPED = 0.01
-"""Share of the targets' mass beyond the support that counts."""
+"""Share of the targets' mass beyond the support above which an update counts as clipped."""
 UPDATES = 1_000
-"""Updates with that share, less those without it, after which it is said: doubling takes fewer."""
+"""Clipped updates minus the others at which the warning comes; doubling the support takes fewer."""
 
 
 class Notices:
-    """Looks at what `replay` did, and warns."""
+    """Checks the results of `replay`, and warns."""
 
     def __init__(self, recipe: Recipe):
         self._recipe = recipe
         self._clipped: int | None = 0
 
     def look(self, update: int, metrics: Metrics, ring: Ring) -> dict[str, float]:
-        """Return the numbers of gradient update `update` (from 1), and warn where they ask for it."""
+        """Return the metrics of gradient update `update` (from 1) as numbers, after the checks."""
         numbers = {name: float(value) for name, value in vars(metrics).items()}
         if update == 1 and not self._recipe.head.calibrates:
             self._look_at_rewards(ring)
@@ -49,7 +49,7 @@ class Notices:
         self._clipped, head = None, self._recipe.head
         warnings.warn(
             f"{clipped:.1%} of the targets' mass lies beyond the support of {head.name} after {update:,}"
-            " updates, and counts as its outermost atoms: values there are wrong. Expected a wider support:"
-            f" head={type(head).__name__}(v_min=LOW, v_max=HIGH) of qhat.axes.heads.",
+            " updates. It counts as the outermost atoms, so values there are wrong. Expected a wider"
+            f" support: head={type(head).__name__}(v_min=LOW, v_max=HIGH) of qhat.axes.heads.",
             stacklevel=4,
         )

@@ -1,9 +1,9 @@
-"""Steps of any number of streams as rows for replay, which wait on the host until they are moved there.
+"""The queue between `remember` and replay: steps of any number of streams, as rows that wait on the host.
 
-A stream is what one robot does: its steps follow each other until its episode ends. Rows are laid out as
-they come, and numbered from 0 without end; row r goes to slot r mod R of a ring of R rows. Only the last R
-can matter, so no more than these wait. `take` is short: a control loop may wait for it. What was taken is
-cut into blocks and written while the control loop goes on.
+A stream is the steps of one robot: they follow each other until the episode ends. Rows are numbered from 0
+in the order in which they come; row r goes to slot r mod R of a ring of R rows. Only the last R rows can
+matter, so at most R wait. `take` is short, as a control loop may wait for it. The rows that it takes are
+written in blocks while the control loop continues.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from qhat.environments.observations import Observations
 from qhat.system.errors import UsageError, require
 
 NEWEST = 32
-"""Streams whose newest step can be learned from before the next one is there."""
+"""Number of streams whose newest step is learned from before the next one comes."""
 CHUNK_BYTES = 2**22
-"""Rows wait in chunks of this size, about: none is copied to make room."""
+"""Approximate size of the chunks in which rows wait, so that no row is copied to make room."""
 
 Stream = int | str
 
@@ -41,7 +41,7 @@ def read_stream(stream: Any) -> Stream:
 
 
 def read_names(about: dict[str, Any], field: str) -> list[Stream]:
-    """Read the names of streams from a manifest; none where an older one has no such field."""
+    """Read the names of streams from a manifest; an older one without the field has none."""
     names = about.get(field, [])
     good = isinstance(names, list) and all(type(name) in (int, str) for name in names)
     if not good or len(set(names)) != len(names):
@@ -51,16 +51,16 @@ def read_names(about: dict[str, Any], field: str) -> list[Stream]:
 
 @dataclasses.dataclass(slots=True)
 class Track:
-    """The newest step of a stream that goes on."""
+    """The newest step of a stream whose episode continues."""
 
     row: int
     after: np.ndarray
-    """The observation that it led to."""
+    """Its successor."""
     legal: np.ndarray | None
     trace: float
     """Σ_j γʲ r_{t−j} over the running episode."""
-    shown: bool = False
-    """Whether replay has what it led to, in a row that the next step may take."""
+    in_replay: bool = False
+    """Whether replay has its successor, in a row that later steps write over."""
 
 
 def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
@@ -68,13 +68,13 @@ def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
 
 
 class Streams:
-    """Rows that wait for replay, and the open end of every stream. Not safe between threads by itself.
+    """Rows that wait for replay, and the newest step of every open stream. The caller has to lock it.
 
     Args:
-        rows: R, of the ring that they go to.
-        gamma: discount of the returns whose range is kept.
-        at: rows that the ring got already.
-        packed: what observations are made of, where they are packed: statistics are of their numbers.
+        rows: R, the size of the ring.
+        gamma: discount of the returns, whose range is recorded.
+        at: number of rows that the ring got already.
+        packed: layout of packed observations; statistics are of the numbers in them.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Streams:
     ):
         self.rows, self.at, self._packed = rows, at, packed
         self.open: dict[Stream, Track] = {}
-        """The open streams, the one that moved last at the end."""
+        """The open streams, in the order of their last steps."""
         self.layout = (shape, dtype, actions, masked)
         row = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
         self._size = int(min(max(CHUNK_BYTES // max(row, 1), SMALL), LARGE))
@@ -101,10 +101,10 @@ class Streams:
         self._gamma = gamma
         self._returns, self._rewards = (0.0, 0.0), (0.0, 0.0)
         self._lost = self._no_statistics() if normalised else None
-        self._crowd = 1_024
+        self._forget_above = 1_024
 
     def __len__(self) -> int:
-        """Rows that wait."""
+        """Number of rows that wait."""
         return min(self.at - self._taken, self.rows)
 
     def add(
@@ -119,8 +119,8 @@ class Streams:
         legal: np.ndarray | None = None,
         legal_next: np.ndarray | None = None,
     ) -> None:
-        """Lay out one step; it follows the last one of its stream that goes on."""
-        track, trace = self._last(stream), 0.0
+        """Append the rows of one step; it continues the episode of its stream, if one is open."""
+        track, trace = self._pop(stream), 0.0
         if track is not None:
             trace = track.trace
             between = self.at
@@ -138,44 +138,44 @@ class Streams:
         row = self._put(before, legal, kind, choice, reward)
         if kind == CONTINUES:
             self.open[stream] = Track(row, after, legal_next, trace)
-            if len(self.open) > self._crowd:
+            if len(self.open) > self._forget_above:
                 self._forget()
         else:
             self._link(row, kind, self._put(after, legal_next), row)
 
     def cut(self, stream: Stream) -> None:
         """End the episode of a stream as truncated, if one is open."""
-        track = self._last(stream)
+        track = self._pop(stream)
         if track is not None:
             self._link(track.row, TRUNCATED, self._put(track.after, track.legal), track.row)
 
     def take(self) -> Taken | None:
-        """Hand out all rows that wait, if any, and what is known by now of older ones."""
+        """Take all rows that wait, if any, and the links that rows taken before got since."""
         begin, end = self._taken, self.at
         if begin == end:
             return None
         self._forget()
         newest = list(self.open.values())[-max(1, min(NEWEST, self.rows // 8)) :]
-        # Those that went on since are in new rows; rows that replay no longer holds cannot change.
+        # The others have their successor in a new row; rows that left replay cannot change.
         stop = end + len(newest)
         first = max(begin, stop - self.rows)
         for chunk, _, part in parts(self._chunks, self._size, begin, first):
-            self._see_lost(chunk.observation[part])
+            self._count_lost(chunk.observation[part])
         links = np.zeros((stop - first, 3), np.int32)
         for chunk, where, part in parts(self._chunks, self._size, first, end):
             links[where] = chunk.links[part]
         older = self._older
         for track in self.open.values():
-            if track.shown:
+            if track.in_replay:
                 older.append((track.row, CONTINUES, 0, 0))
-                track.shown = False
+                track.in_replay = False
         for row, track in enumerate(newest, end):
-            track.shown = True
+            track.in_replay = True
             if track.row >= first:
                 links[track.row - first, 1] = row - track.row
             else:
                 older.append((track.row, CONTINUES, row - track.row, 0))
-        # The last word on a row counts.
+        # The last links of a row count.
         known = {entry[0]: entry for entry in older if stop - self.rows <= entry[0] < first}
         ranges = np.array([self._returns, self._rewards], np.float32)
         lost, self._lost = self._lost, None if self._lost is None else self._no_statistics()
@@ -190,8 +190,8 @@ class Streams:
         }
         return taken
 
-    def ends(self) -> tuple[list[Stream], dict[str, np.ndarray]]:
-        """Return the open streams, and their newest steps as arrays; all rows were taken."""
+    def open_steps(self) -> tuple[list[Stream], dict[str, np.ndarray]]:
+        """Return the open streams, and their newest steps as arrays, after `take`."""
         self._forget()
         tracks = list(self.open.values())
         every = np.asarray(self.layout[2].all_legal)
@@ -200,16 +200,16 @@ class Streams:
             "legal": [every if track.legal is None else track.legal for track in tracks],
             "age": [self.at - track.row for track in tracks],
             "trace": [track.trace for track in tracks],
-            "shown": [track.shown for track in tracks],
+            "shown": [track.in_replay for track in tracks],
         }
-        forms = self.forms(len(tracks))
+        shapes = self.shapes(len(tracks))
         return list(self.open), {
-            name: np.array(column, forms[name].dtype).reshape(forms[name].shape)
+            name: np.array(column, shapes[name].dtype).reshape(shapes[name].shape)
             for name, column in columns.items()
         }
 
-    def forms(self, count: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """Return shapes and types of what `ends` returns for `count` streams."""
+    def shapes(self, count: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return shapes and dtypes of the arrays of `open_steps` for `count` streams."""
         shape, dtype, actions, _ = self.layout
         return {
             "observation": jax.ShapeDtypeStruct((count, *shape), np.dtype(dtype)),
@@ -219,15 +219,20 @@ class Streams:
             "shown": jax.ShapeDtypeStruct((count,), np.dtype(bool)),
         }
 
-    def go_on(self, names: list[Stream], ends: dict[str, np.ndarray]) -> None:
-        """Open streams again, from what `ends` returned."""
-        columns = (np.clip(ends["age"], 1, self.rows), ends["observation"], ends["legal"], ends["trace"])
-        for name, age, after, legal, trace, shown in zip(names, *columns, ends["shown"], strict=True):
+    def reopen(self, names: list[Stream], steps: dict[str, np.ndarray]) -> None:
+        """Open streams again, from the result of `open_steps`."""
+        columns = (
+            np.clip(steps["age"], 1, self.rows),
+            steps["observation"],
+            steps["legal"],
+            steps["trace"],
+        )
+        for name, age, after, legal, trace, shown in zip(names, *columns, steps["shown"], strict=True):
             known = legal if self.layout[3] else None
             self.open[name] = Track(self.at - int(age), after, known, float(trace), bool(shown))
 
     def padding(self, size: int) -> Block:
-        """Return a block of `size` rows of which none is written."""
+        """Return a block of `size` rows of which none gets into replay."""
         nothing = np.zeros((0, 4), np.int32)
         links, newest = np.zeros((0, 3), np.int32), []
         empty = Taken(
@@ -236,15 +241,15 @@ class Streams:
         )  # fmt: skip
         return empty.block(size)
 
-    def _last(self, stream: Stream) -> Track | None:
-        """Take out the newest step of a stream that goes on, if replay still has it."""
+    def _pop(self, stream: Stream) -> Track | None:
+        """Remove and return the newest step of an open stream, if replay still has it."""
         track = self.open.pop(stream, None)
         return track if track is not None and track.row > self.at - self.rows else None
 
     def _forget(self) -> None:
-        """Forget streams of which nothing is left in replay: others wrote over them."""
+        """Forget streams whose rows were all written over."""
         self.open = {name: track for name, track in self.open.items() if track.row > self.at - self.rows}
-        self._crowd = max(1_024, 2 * len(self.open))
+        self._forget_above = max(1_024, 2 * len(self.open))
 
     def _put(
         self,
@@ -271,22 +276,22 @@ class Streams:
         return row
 
     def _link(self, row: int, kind: int, after: int, following: int) -> None:
-        """Say where a row leads to, now that it is known; to itself is nowhere."""
+        """Set the links of a row. A row that is its own successor has none."""
         if row < self._taken:
             self._older.append((row, kind, after - row, following - row))
         elif (chunk := self._chunks.get(row // self._size)) is not None:
             chunk.links[row % self._size] = (kind, after - row, following - row)
 
     def _drop(self, number: int) -> None:
-        """Drop the chunk that replay could not hold any more once chunk `number` is begun."""
+        """Drop the chunks whose rows replay will have written over when chunk `number` starts."""
         last = number * self._size - self.rows - NEWEST
         for old in [old for old in self._chunks if (old + 1) * self._size <= last]:
             low = max(self._taken - old * self._size, 0)
-            self._see_lost(self._chunks.pop(old).observation[low:])
+            self._count_lost(self._chunks.pop(old).observation[low:])
 
-    def _see_lost(self, rows: np.ndarray) -> None:
+    def _count_lost(self, rows: np.ndarray) -> None:
         if self._lost is not None and len(rows):
-            self._lost.see(rows if self._packed is None else self._packed.shown(rows)[1])
+            self._lost.include(rows if self._packed is None else self._packed.shown(rows)[1])
 
     def _no_statistics(self) -> Statistics:
         shape = self.layout[0] if self._packed is None else self._packed.numbers_shape or ()

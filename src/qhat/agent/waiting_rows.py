@@ -1,4 +1,4 @@
-"""Rows for replay that wait on the host, and blocks of them as compiled calls write them."""
+"""Rows that wait on the host for replay, and the blocks in which compiled calls write them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from qhat.axes.actions import Actions
 
 SMALL, LARGE, MANY = 32, 1_024, 256
-"""Rows that one compiled call writes: of few that wait, and of more than `MANY`."""
+"""Rows that one compiled call writes: `LARGE` if more than `MANY` wait, else `SMALL`."""
 
 Layout = tuple[tuple[int, ...], str, Actions, bool]
-"""Shape and type of observations, the actions, and whether every observation says which are legal."""
+"""Shape and dtype of observations, the actions, and whether there are masks of legal actions."""
 Block = tuple[np.ndarray | None, ...]
 """Fields of `qhat.engine.replay.links.Rows`."""
 
 
 class Chunk:
-    """Rows that follow each other, on the host."""
+    """Consecutive rows on the host."""
 
     def __init__(self, size: int, shape: tuple[int, ...], dtype: str, actions: Actions, masked: bool):
         self.observation = np.zeros((size, *shape), dtype)
@@ -32,14 +32,14 @@ class Chunk:
 
 @dataclasses.dataclass
 class Statistics:
-    """Mean and squared deviations of rows that replay never holds."""
+    """Mean and squared deviations of the rows that never get into replay."""
 
     count: int
     mean: np.ndarray
     m2: np.ndarray
 
-    def see(self, rows: np.ndarray) -> None:
-        """Take in observations `[T, ...]` (Chan, Golub & LeVeque 1979)."""
+    def include(self, rows: np.ndarray) -> None:
+        """Include observations `[T, ...]` (Chan, Golub & LeVeque 1979)."""
         rows = rows.astype(np.float64)
         mean, count = rows.mean(axis=0), len(rows)
         delta, total = mean - self.mean, self.count + count
@@ -50,34 +50,35 @@ class Statistics:
 
 @dataclasses.dataclass
 class Taken:
-    """Rows on their way to replay."""
+    """Rows that were taken from the queue, to be written to replay."""
 
     rows: int
     first: int
-    """Number of the first row that replay can still hold."""
+    """Number of the first row that still fits into replay."""
     end: int
-    """Number of the row after the last that stays."""
+    """Number after the last row that stays."""
     stop: int
-    """As `end`, with the rows of what the newest steps led to, which later rows write over."""
+    """As `end`, plus a row for the successor of each newest step; later rows write over these."""
     done: int
-    """Number of the first row that is not written yet."""
+    """Number of the first row that is not in replay yet."""
     size: int
     chunks: dict[int, Chunk]
     links: np.ndarray
-    """Of all rows from `first` to `stop`: those of the chunks may change by now."""
+    """Copies for the rows from `first` to `stop`; the links in the chunks may change meanwhile."""
     older: np.ndarray
+    """New links of rows that were taken before."""
     newest: list[tuple[np.ndarray, np.ndarray | None]]
     ranges: np.ndarray
     lost: Statistics | None
     layout: Layout
 
     def block_size(self) -> int:
-        """Return the size of the next block; 0 when all is written."""
+        """Return the size of the next block; 0 when everything is written."""
         waiting = max(self.stop - self.done, len(self.older))
         return 0 if waiting <= 0 else LARGE if waiting > MANY else SMALL
 
     def block(self, size: int) -> Block:
-        """Return the next `size` rows, as far as there are so many; `wrote` says that they are written."""
+        """Return the next `size` rows, or fewer with padding. Call `advance` after they are written."""
         begin, stop = self.done, min(self.done + size, self.stop)
         end = min(stop, self.end)
         block = Chunk(size, *self.layout)
@@ -99,15 +100,15 @@ class Taken:
         fields = (block.observation, block.action, block.reward, block.links, older)
         return (*fields, np.array(place, np.int32), self.ranges, block.legal)
 
-    def wrote(self, size: int) -> None:
-        """Go on to the rows after a block of `size`."""
+    def advance(self, size: int) -> None:
+        """Continue after a block of `size` rows."""
         self.done, self.older = min(self.done + size, self.stop), self.older[size:]
 
 
 def parts(
     chunks: dict[int, Chunk], size: int, begin: int, stop: int
 ) -> Iterator[tuple[Chunk, slice, slice]]:
-    """Yield each chunk of rows `begin` to `stop`: their places from `begin` on, and those in the chunk."""
+    """Yield the chunks of rows `begin` to `stop`, each with its slice of these rows and of the chunk."""
     for number in range(begin // size, -(-stop // size)):
         low, high = max(begin, number * size), min(stop, (number + 1) * size)
         if number in chunks and low < high:
