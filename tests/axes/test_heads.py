@@ -21,7 +21,7 @@ from qhat.axes.heads import support as supports
 from qhat.axes.heads.categorical import gaussian, project
 from qhat.axes.heads.outlook import Outlook
 from qhat.axes.heads.quantile import midpoints, quantile_huber
-from qhat.axes.policy import Softmax
+from qhat.axes.policy import Greedy, Softmax
 from qhat.system.errors import UsageError
 
 with warnings.catch_warnings():
@@ -167,10 +167,11 @@ SMALL: tuple[Head, ...] = (
 )
 
 
-def target_mean(head: Head, goal: Any) -> float:
-    if isinstance(head, Categorical | HLGauss):
-        return float(jnp.sum(goal[0] * goal[1]))
-    return float(jnp.mean(goal))
+def target_mean(goal: Any) -> float:
+    if not isinstance(goal, tuple):
+        return float(goal)
+    values, weights = goal
+    return float(jnp.mean(values) if weights is None else jnp.sum(values * weights))
 
 
 def test_every_head_is_looked_at_here():
@@ -186,15 +187,14 @@ def test_the_targets_mean_is_the_equation(head: Head, soft: bool, factors: int):
     basis = basis_of(head)
     q = head.mean(z, basis)
     if soft:
-        policy, shift = Softmax(tau=0.5).probabilities(q, q)
-        assert shift is not None
+        policy = Softmax(tau=0.5)
         log_pi = np.log(jax.nn.softmax(q / (0.5 * factors), axis=1))
         value = np.mean(np.sum(np.exp(log_pi) * (q - 0.5 * factors * log_pi), axis=1))
     else:
-        policy, shift = jax.nn.one_hot(q.argmax(axis=1), 4), None
+        policy = Greedy()
         value = np.mean(np.max(q, axis=1))
-    goal = head.backup(jnp.float32(0.7), jnp.float32(0.9), z, policy, shift, basis)
-    assert target_mean(head, goal) == pytest.approx(float(0.7 + 0.9 * value), abs=1e-4)
+    goal = head.backup(jnp.float32(0.7), jnp.float32(0.9), z, *policy.probabilities(q, q), basis, policy)
+    assert target_mean(goal) == pytest.approx(float(0.7 + 0.9 * value), abs=1e-4)
 
 
 @pytest.mark.parametrize("head", SMALL, ids=lambda head: head.name)
@@ -215,7 +215,7 @@ def test_a_loss_is_least_where_prediction_and_target_agree(head: Head):
     """Gradient descent on z alone brings the mean to a fixed scalar target."""
     basis, one = basis_of(head), jnp.ones((1, 1))
     other = jnp.full((1, 1, width_of(head)), 0.0)
-    goal = head.backup(jnp.float32(3.0), jnp.float32(0.0), other, one, None, basis)
+    goal = head.backup(jnp.float32(3.0), jnp.float32(0.0), other, one, jnp.zeros((1, 1)), basis, Greedy())
 
     def loss(z: jax.Array) -> jax.Array:
         return head.loss(head.predict(z, jnp.zeros(1, jnp.int32), basis), goal, basis)[0]
@@ -250,10 +250,9 @@ def test_munchausen_is_the_papers():
 
 def test_an_illegal_choice_has_no_part_in_a_soft_backup():
     q = jnp.array([[1.0, -jnp.inf, 2.0]])
-    policy, shift = Softmax(tau=0.5).probabilities(q, q)
-    assert shift is not None
+    policy, entropy = Softmax(tau=0.5).probabilities(q, q)
     assert float(policy[0, 1]) == 0.0
-    assert bool(jnp.isfinite(policy * shift).all())
+    assert bool(jnp.isfinite(policy * entropy).all())
     alone, _ = Softmax(tau=0.5).probabilities(q[:, [0, 2]], q[:, [0, 2]])
     np.testing.assert_allclose(policy[0, jnp.array([0, 2])], alone[0], rtol=1e-6)
 

@@ -24,6 +24,7 @@ from qhat.axes.actions import Actions
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.heads import Categorical, Expected, Quantile
 from qhat.axes.joints import Each, Together
+from qhat.axes.policy import Greedy
 from qhat.engine.learner import Learner
 from qhat.environments.catalogue import find
 from qhat.environments.envpool.hosted import make_pool
@@ -156,7 +157,9 @@ def test_each_joint_is_regressed_onto_the_common_target(head: Any):
     basis = head.basis(parameters.get("support", {}), head.fixed_fractions())
     action = jnp.array([2, 0])
     policy = jax.nn.one_hot(jnp.array([1, 1]), 3)
-    target = head.backup(jnp.float32(0.3), jnp.float32(0.9), 2 * z, policy, None, basis)
+    target = head.backup(
+        jnp.float32(0.3), jnp.float32(0.9), 2 * z, policy, jnp.zeros((2, 3)), basis, Greedy()
+    )
     loss, error = Each().regress(head, z, action, target, basis)
     alone = [Together().regress(head, z[f : f + 1], action[f : f + 1], target, basis) for f in range(2)]
     np.testing.assert_allclose(loss, np.mean([float(one[0]) for one in alone]), rtol=1e-5)

@@ -92,7 +92,7 @@ def td_errors(q, action, reward, discount, q_target, q_online):
     head, ours = Expected(), []
     for policy, q_select in ((Greedy(), q_target), (Double(), q_online)):
         chosen = policy.probabilities(q_target, q_select)
-        goal = head.backup(reward, discount, q_target[..., None], *chosen, ())
+        goal = head.backup(reward, discount, q_target[..., None], *chosen, (), policy)
         ours.append(goal - head.predict(q[..., None], action[None], ()))
     greedy = rlax.q_learning(q[0], action, reward, discount, q_target[0])
     double = rlax.double_q_learning(q[0], action, reward, discount, q_target[0], q_online[0])

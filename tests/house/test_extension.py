@@ -17,6 +17,7 @@ import qhat
 from log_cosh import LogCosh
 from places import ROOT
 from probes import KINDS, Probes, expected_q
+from qhat.axes.policy import ExpectedSarsa, Softmax
 from qhat.axes.target import Soft
 from qhat.axes.torso import MLP
 from qhat.engine.iteration import Program
@@ -39,10 +40,10 @@ def test_the_page_shows_this_head(monkeypatch: pytest.MonkeyPatch):
     exec(page.split("```python\n")[1].split("```")[0], theirs.__dict__)
     shown, ours = theirs.LogCosh(scale=2.0), LogCosh(scale=2.0)
     z = jnp.array([[[1.0], [300.0]]])
-    policy, action = jnp.array([[0.25, 0.75]]), jnp.array([1])
-    for shift in (None, jnp.ones((1, 2))):
+    pi, action = jnp.array([[0.25, 0.75]]), jnp.array([1])
+    for entropy, policy in ((jnp.zeros((1, 2)), ExpectedSarsa()), (jnp.ones((1, 2)), Softmax())):
         numbers = (jnp.float32(0.5), jnp.float32(0.9))
-        goals = [head.backup(*numbers, z, policy, shift, ()) for head in (shown, ours)]
+        goals = [head.backup(*numbers, z, pi, entropy, (), policy) for head in (shown, ours)]
         assert goals[0] == goals[1]
 
     def loss(head: Any, z: jax.Array) -> jax.Array:

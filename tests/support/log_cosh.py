@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from qhat.axes.heads import Head
 from qhat.axes.heads.base import take
+from qhat.axes.policy import Policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +36,12 @@ class LogCosh(Head):
         reward: Float[Array, ""],
         discount: Float[Array, ""],
         z: Float[Array, "F C K"],
-        policy: Float[Array, "F C"],
-        shift: Float[Array, "F C"] | None,
+        pi: Float[Array, "F C"],
+        entropy: Float[Array, "F C"],
         basis: Any,
+        policy: Policy,
     ) -> Any:
-        value = z[..., 0] if shift is None else z[..., 0] + shift
-        return reward + discount * jnp.mean(jnp.sum(policy * value, axis=1))
+        return reward + discount * jnp.mean(jnp.sum(pi * (z[..., 0] + entropy), axis=1))
 
     def loss(self, prediction: Any, target: Any, basis: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
         error = prediction - target

@@ -17,14 +17,23 @@ class Policy(AxisValue, abc.ABC):
     axis: ClassVar[str] = "policy"
     uses_online: ClassVar[bool]
     """Whether the online network looks at the successor too."""
+    is_deterministic: ClassVar[bool] = False
+    """Whether π is 1 for one choice of every factor. A head may then skip the other choices."""
+    has_entropy: ClassVar[bool] = True
+    """Whether the entropy term may be other than 0. A head may skip it where it cannot."""
+
+    @property
+    def temperature(self) -> float | None:
+        """τ of the entropy term; `None` for a policy that has no temperature."""
+        return None
 
     @abc.abstractmethod
     def probabilities(
         self, target: Float[Array, "F C"], online: Float[Array, "F C"]
-    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"] | None]:
-        """Return π(a'|s') per factor, and −τ·log π (`None` for a hard policy).
+    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"]]:
+        """Return π(a'|s') per factor, and the entropy term −τ·log π (zeros for a policy without one).
 
-        A choice whose Q is −∞ does not exist or is not legal: its probability is 0.
+        A choice whose Q is −∞ does not exist or is not legal: its probability is 0, its entropy finite.
 
         Args:
             target: Q(s', ·) by the target network.
@@ -38,11 +47,13 @@ class Greedy(Policy):
 
     name: ClassVar[str] = "greedy"
     uses_online: ClassVar[bool] = False
+    is_deterministic: ClassVar[bool] = True
+    has_entropy: ClassVar[bool] = False
 
     def probabilities(
         self, target: Float[Array, "F C"], online: Float[Array, "F C"]
-    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"] | None]:
-        return _one_hot_argmax(target), None
+    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"]]:
+        return _one_hot_argmax(target), jnp.zeros_like(target)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +65,13 @@ class Double(Policy):
 
     name: ClassVar[str] = "double"
     uses_online: ClassVar[bool] = True
+    is_deterministic: ClassVar[bool] = True
+    has_entropy: ClassVar[bool] = False
 
     def probabilities(
         self, target: Float[Array, "F C"], online: Float[Array, "F C"]
-    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"] | None]:
-        return _one_hot_argmax(online), None
+    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"]]:
+        return _one_hot_argmax(online), jnp.zeros_like(online)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +96,45 @@ class Softmax(Policy):
             " --policy greedy.",
         )
 
+    @property
+    def temperature(self) -> float | None:
+        return self.tau
+
     def probabilities(
         self, target: Float[Array, "F C"], online: Float[Array, "F C"]
-    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"] | None]:
+    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"]]:
         log_pi = log_softmax(target, self.tau)
         return jnp.exp(log_pi), -self.tau * target.shape[0] * jnp.where(log_pi > -1e8, log_pi, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExpectedSarsa(Policy):
+    """The ε-greedy policy that acts is the one that is backed up (van Seijen et al. 2009).
+
+    π = (1 − ε)·greedy + ε/n for each of a factor's n choices that exist and are legal. Every factor
+    explores by itself. https://doi.org/10.1109/ADPRL.2009.4927542
+    """
+
+    name: ClassVar[str] = "expected_sarsa"
+    uses_online: ClassVar[bool] = False
+    has_entropy: ClassVar[bool] = False
+
+    epsilon: float = 0.05
+    """ε, the share of steps that explore; 0 is greedy, 1 the uniform policy."""
+
+    def validate(self) -> None:
+        require(
+            0.0 <= self.epsilon <= 1.0,
+            f"expected_sarsa:epsilon is {self.epsilon}; expected a share within [0, 1].",
+        )
+
+    def probabilities(
+        self, target: Float[Array, "F C"], online: Float[Array, "F C"]
+    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"]]:
+        allowed = (target > -jnp.inf).astype(target.dtype)
+        uniform = allowed / jnp.maximum(jnp.sum(allowed, axis=1, keepdims=True), 1.0)
+        pi = (1.0 - self.epsilon) * _one_hot_argmax(target) + self.epsilon * uniform
+        return pi, jnp.zeros_like(target)
 
 
 def mask_illegal(q: Float[Array, "*E F C"], legal: Bool[Array, "*E F C"] | None) -> Float[Array, "*E F C"]:
@@ -117,4 +164,4 @@ def _one_hot_argmax(q: Float[Array, "F C"]) -> Float[Array, "F C"]:
     return jax.nn.one_hot(jnp.argmax(q, axis=1), q.shape[1], dtype=q.dtype)
 
 
-POLICIES: tuple[type[Policy], ...] = (Greedy, Double, Softmax)
+POLICIES: tuple[type[Policy], ...] = (Greedy, Double, Softmax, ExpectedSarsa)

@@ -238,7 +238,7 @@ class Learner:
         q_select = q_next
         if recipe.policy.uses_online:
             q_select = self._q(*see("selection", online, transition.successor))
-        policy, shift = recipe.policy.probabilities(
+        pi, entropy = recipe.policy.probabilities(
             mask_illegal(q_next, transition.legal_next), mask_illegal(q_select, transition.legal_next)
         )
         reward = transition.reward
@@ -246,7 +246,7 @@ class Learner:
             q_now = self._q(*see("bonus", target, transition.observation))
             reward += recipe.bonus.value(mask_illegal(q_now, transition.legal), transition.action)
 
-        goal = head.backup(reward, transition.discount, z_next, policy, shift, basis_next)
+        goal = head.backup(reward, transition.discount, z_next, pi, entropy, basis_next, recipe.policy)
         goal = jax.lax.stop_gradient(goal)
         loss, error = recipe.joints.regress(head, z, transition.action, goal, basis)
         chosen = jnp.take_along_axis(head.mean(z, basis), transition.action[:, None], axis=1)

@@ -6,6 +6,7 @@ import abc
 from typing import Any, ClassVar
 
 from qhat.axes.axis import AxisValue
+from qhat.axes.policy import Policy
 from qhat.system.lazy import Array, Float, Int, jnp
 
 MOST = 100_000
@@ -64,14 +65,18 @@ class Head(AxisValue, abc.ABC):
         reward: Float[Array, ""],
         discount: Float[Array, ""],
         z: Float[Array, "F C K"],
-        policy: Float[Array, "F C"],
-        shift: Float[Array, "F C"] | None,
+        pi: Float[Array, "F C"],
+        entropy: Float[Array, "F C"],
         basis: Any,
+        policy: Policy,
     ) -> Any:
-        """Return the target G = r + d · Σ_a' π(a'|s')·[Z̄(s', a') + shift(a')].
+        """Return the target G = r + d · Σ_a' π(a'|s')·[Z̄(s', a') + entropy(a')], for any distribution π.
 
         Args:
-            shift: −τ·log π of a soft policy; `None` where the policy is hard, one choice per factor.
+            pi: π(a'|s'), per factor.
+            entropy: −τ·log π; zeros for a policy without an entropy term.
+            policy: whose π it is. Its `is_deterministic` and `has_entropy` are known before compilation, so
+                that a head can leave out what is 0. A head that ignores them is right too.
         """
 
     @abc.abstractmethod

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qhat.axes.heads.base import MOST, Head, take
+from qhat.axes.policy import Policy
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Float, Int, jax, jnp
 
@@ -97,18 +98,22 @@ class Categorical(_Histogram):
         reward: Float[Array, ""],
         discount: Float[Array, ""],
         z: Float[Array, "F C K"],
-        policy: Float[Array, "F C"],
-        shift: Float[Array, "F C"] | None,
+        pi: Float[Array, "F C"],
+        entropy: Float[Array, "F C"],
         basis: Any,
+        policy: Policy,
     ) -> Any:
         """Return the values of the mixture over a' and factors, and their probabilities."""
-        if shift is None:
+        if policy.is_deterministic and not policy.has_entropy:
             # One choice per factor: no need of the others' probabilities.
-            mass, total = _softmax(take(z, jnp.argmax(policy, axis=1)), basis)
+            mass, total = _softmax(take(z, jnp.argmax(pi, axis=1)), basis)
             return reward + discount * basis.values, jnp.mean(mass / total[:, None], axis=0)
         mass, total = _softmax(z, basis)
-        p = mass * (policy / total / z.shape[0])[..., None]
-        values = reward + discount * (basis.values + shift[..., None])
+        p = mass * (pi / total / z.shape[0])[..., None]
+        if not policy.has_entropy:
+            # All choices have the same atoms: mix the probabilities, and project once.
+            return reward + discount * basis.values, jnp.sum(p, axis=(0, 1))
+        values = reward + discount * (basis.values + entropy[..., None])
         return values.reshape(-1), p.reshape(-1)
 
     def loss(self, prediction: Any, target: Any, basis: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -129,7 +134,7 @@ class Categorical(_Histogram):
 class HLGauss(_Histogram):
     """Q(s, a) as a histogram that is fitted to a Gaussian about the target (arXiv:2403.03950, §3.1).
 
-    The target of a soft or factored backup is a mixture of such Gaussians.
+    The target of several choices or factors is a mixture of such Gaussians.
     """
 
     name: ClassVar[str] = "hl_gauss"
@@ -146,17 +151,18 @@ class HLGauss(_Histogram):
         reward: Float[Array, ""],
         discount: Float[Array, ""],
         z: Float[Array, "F C K"],
-        policy: Float[Array, "F C"],
-        shift: Float[Array, "F C"] | None,
+        pi: Float[Array, "F C"],
+        entropy: Float[Array, "F C"],
         basis: Any,
+        policy: Policy,
     ) -> Any:
         """Return the expected returns of the mixture over a' and factors, and their weights."""
         value = self.mean(z, basis)
-        weights = policy / z.shape[0]
-        if shift is None:
+        weights = pi / z.shape[0]
+        if policy.is_deterministic and not policy.has_entropy:
             # One choice per factor: no need to spread a Gaussian about the others.
-            return reward + discount * jnp.sum(policy * value, axis=1), jnp.sum(weights, axis=1)
-        return (reward + discount * (value + shift)).reshape(-1), weights.reshape(-1)
+            return reward + discount * jnp.sum(pi * value, axis=1), jnp.sum(weights, axis=1)
+        return (reward + discount * (value + entropy)).reshape(-1), weights.reshape(-1)
 
     def loss(self, prediction: Any, target: Any, basis: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
         values, weights = target

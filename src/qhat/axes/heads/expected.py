@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from qhat.axes.heads.base import Head, take
+from qhat.axes.policy import Policy
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Float, Int, jnp, optax
 
@@ -40,12 +41,13 @@ class Expected(Head):
         reward: Float[Array, ""],
         discount: Float[Array, ""],
         z: Float[Array, "F C K"],
-        policy: Float[Array, "F C"],
-        shift: Float[Array, "F C"] | None,
+        pi: Float[Array, "F C"],
+        entropy: Float[Array, "F C"],
         basis: Any,
+        policy: Policy,
     ) -> Any:
-        value = z[..., 0] if shift is None else z[..., 0] + shift
-        return reward + discount * jnp.mean(jnp.sum(policy * value, axis=1))
+        value = z[..., 0] + entropy if policy.has_entropy else z[..., 0]
+        return reward + discount * jnp.mean(jnp.sum(pi * value, axis=1))
 
     def loss(self, prediction: Any, target: Any, basis: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
         error = prediction - target

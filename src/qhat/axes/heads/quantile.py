@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 from qhat.axes.heads.base import MOST, Head, take
+from qhat.axes.policy import Policy
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Float, Int, jax, jnp, optax
 
@@ -14,8 +16,10 @@ from qhat.system.lazy import Array, Float, Int, jax, jnp, optax
 class _Quantiles(Head):
     """What both heads share. `z[f, a, k]` is the value at fraction `basis[k]`.
 
-    Quantile functions are averaged over factors, and over a' by π where the backup is soft
-    (Vieillard et al. 2020, arXiv:2007.14430, appendix B.1: M-IQN).
+    Over factors, quantile functions are averaged. Over the choices of a factor the return is a mixture: a
+    target is K values of equal weight, or values and their weights. Under a policy with an entropy term,
+    quantile functions are averaged over a' too, as M-IQN does (Vieillard et al. 2020, arXiv:2007.14430,
+    appendix B.1).
     """
 
     kappa: float = 1.0
@@ -35,15 +39,28 @@ class _Quantiles(Head):
         reward: Float[Array, ""],
         discount: Float[Array, ""],
         z: Float[Array, "F C K"],
-        policy: Float[Array, "F C"],
-        shift: Float[Array, "F C"] | None,
+        pi: Float[Array, "F C"],
+        entropy: Float[Array, "F C"],
         basis: Any,
+        policy: Policy,
     ) -> Any:
-        value = z if shift is None else z + shift[..., None]
-        return reward + discount * jnp.mean(jnp.sum(policy[..., None] * value, axis=1), axis=0)
+        """Return the values of G, and their weights; `None` for equal weights."""
+        if policy.is_deterministic or policy.has_entropy:
+            value = z + entropy[..., None] if policy.has_entropy else z
+            averaged = jnp.mean(jnp.sum(pi[..., None] * value, axis=1), axis=0)
+            return reward + discount * averaged, None
+        weights = jnp.broadcast_to(pi[..., None] / z.shape[-1], z.shape)
+        if z.shape[0] == 1:
+            return reward + discount * z.reshape(-1), weights.reshape(-1)
+        count = z.shape[-1]
+        mixed = jax.vmap(functools.partial(quantiles_of, count=count))(
+            z.reshape(z.shape[0], -1), weights.reshape(z.shape[0], -1)
+        )
+        return reward + discount * jnp.mean(mixed, axis=0), None
 
     def loss(self, prediction: Any, target: Any, basis: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        loss = quantile_huber(prediction, basis, target, self.kappa)
+        values, weights = target
+        loss = quantile_huber(prediction, basis, values, self.kappa, weights)
         return loss, loss
 
 
@@ -120,12 +137,33 @@ def quantile_huber(
     fractions: Float[Array, " K"],
     target: Float[Array, " M"],
     kappa: float,
+    weights: Float[Array, " M"] | None = None,
 ) -> Float[Array, ""]:
-    """Return Σ_k mean_m ρ^κ_τk(target_m − prediction_k) (arXiv:1710.10044, eq. 10)."""
+    """Return Σ_k mean_m ρ^κ_τk(target_m − prediction_k) (arXiv:1710.10044, eq. 10).
+
+    Args:
+        weights: of the targets, whose sum is 1; `None` for equal ones.
+    """
     error = target[None, :] - prediction[:, None]
     weight = jnp.abs(fractions[:, None] - jax.lax.stop_gradient(error < 0))
     size = optax.losses.huber_loss(error, delta=kappa) / kappa if kappa else jnp.abs(error)
-    return jnp.sum(jnp.mean(weight * size, axis=1))
+    if weights is None:
+        return jnp.sum(jnp.mean(weight * size, axis=1))
+    return jnp.sum((weight * size) @ weights)
+
+
+def quantiles_of(values: Float[Array, " M"], weights: Float[Array, " M"], count: int) -> Float[Array, " N"]:
+    """Return the quantile function of weighted values, averaged over each of `count` equal shares.
+
+    The mean stays what it is.
+    """
+    order = jnp.argsort(values)
+    values, weights = values[order], weights[order]
+    upper = jnp.cumsum(weights) / jnp.sum(weights)
+    lower = jnp.concatenate([jnp.zeros(1), upper[:-1]])
+    ends = jnp.arange(count + 1) / count
+    overlap = jnp.minimum(upper, ends[1:, None]) - jnp.maximum(lower, ends[:-1, None])
+    return count * (jnp.maximum(overlap, 0.0) @ values)
 
 
 def midpoints(count: int) -> Float[Array, " K"]:
