@@ -71,15 +71,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1000, help="number of the first seed")
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "ablation.md")
-    told = parser.parse_args()
-    devices.prepare(2 if told.seeds % 2 == 0 else 1)
+    options = parser.parse_args()
+    devices.prepare(2 if options.seeds % 2 == 0 else 1)
     lines = []
     for row in rows():
-        if told.only in row.name:
-            lines.append(f"| {row.name} | " + " | ".join(study(row, told.seed, told.seeds)) + " |")
+        if options.only in row.name:
+            lines.append(f"| {row.name} | " + " | ".join(study(row, options.seed, options.seeds)) + " |")
             print(lines[-1], flush=True)
-    if not told.only:
-        told.out.write_text(page(told, lines), encoding="utf-8")
+    if not options.only:
+        options.out.write_text(page(options, lines), encoding="utf-8")
 
 
 def study(row: Row, first: int, seeds: int) -> list[str]:
@@ -159,16 +159,16 @@ def play(program: Any, weights: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(lasted), np.asarray(drifted)
 
 
-def page(told: argparse.Namespace, lines: list[str]) -> str:
+def page(options: argparse.Namespace, lines: list[str]) -> str:
     """Return the page that is written to the documentation."""
     return "\n".join(
         [
             "# The default recipe with a soft target (tau = 0.01), one change at a time",
             "",
-            f"CartPole-v1, tuning seeds {told.seed} to {told.seed + told.seeds - 1},"
+            f"CartPole-v1, tuning seeds {options.seed} to {options.seed + options.seeds - 1},"
             f" {datetime.date.today()}.",
             "",
-            f"    python benchmarks/ablation.py --seeds {told.seeds} --seed {told.seed}",
+            f"    python benchmarks/ablation.py --seeds {options.seeds} --seed {options.seed}",
             "",
             f"Greedy policies of the last step, {STARTS} starts each, played on to {LIFTED:,} steps",
             "without the time limit (which training had, unless the row says otherwise). Columns: seeds",

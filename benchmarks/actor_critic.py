@@ -1,7 +1,7 @@
 """Q-learning against SAC for the same wall-clock time: `python benchmarks/actor_critic.py`.
 
 Stable-Baselines3's SAC trains on Gymnasium's environment for ten minutes, counted from the start of its
-process. qhat trains by its preset, `qhat train TASK --seed K`, in a process of its own with an empty
+process. qhat trains by its preset, `qhat train TASK --seed K`, in a separate process with an empty
 compilation cache, which must be over in that time. Both then play greedy episodes of Gymnasium's
 environment. One after the other on the idle machine; `--keep FILE` goes on from seeds that are done.
 """
@@ -41,22 +41,24 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="PyTorch's")
     parser.add_argument("--keep", type=Path, default=ROOT / "docs" / "results" / "actor_critic.json")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "actor_critic.md")
-    told = parser.parse_args()
-    done: Keep = json.loads(told.keep.read_text()) if told.keep.exists() else {}
+    args = parser.parse_args()
+    done: Keep = json.loads(args.keep.read_text()) if args.keep.exists() else {}
     peers = peers_environment.ensure("peers")
-    for seed in range(told.seed, told.seed + told.seeds):
-        for task in told.only or TASKS:
+    for seed in range(args.seed, args.seed + args.seeds):
+        for task in args.only or TASKS:
             for system in ("qhat", "SAC"):
-                own = done.setdefault(f"{task} {system}", {})
-                if str(seed) not in own:
-                    own[str(seed)] = ours(task, seed) if system == "qhat" else sac(task, seed, peers, told)
-                    print(task, system, seed, own[str(seed)], flush=True)
-                    told.keep.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
-    told.out.write_text(_page(told, done), encoding="utf-8")
+                results = done.setdefault(f"{task} {system}", {})
+                if str(seed) not in results:
+                    results[str(seed)] = (
+                        ours(task, seed) if system == "qhat" else sac(task, seed, peers, args)
+                    )
+                    print(task, system, seed, results[str(seed)], flush=True)
+                    args.keep.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+    args.out.write_text(_page(args, done), encoding="utf-8")
 
 
 def ours(task: str, seed: int) -> dict[str, Any]:
-    """Train a seed by the preset and judge it, here, in Gymnasium's own environment."""
+    """Train a seed by the preset and judge it, here, in Gymnasium's environment."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = [sys.executable, "-m", "qhat", "train", task, "--seed", str(seed), "--run-dir", str(run)]
@@ -65,16 +67,23 @@ def ours(task: str, seed: int) -> dict[str, Any]:
         subprocess.run(command, check=True, env=environment, capture_output=True)
         seconds = time.perf_counter() - began
         trained = qhat.Run.open(run)
-        told = {"seconds": seconds, "steps": trained.summary()["step"]}
+        result = {"seconds": seconds, "steps": trained.summary()["step"]}
         for which in ("best", "last"):
-            told[which] = trained.evaluate(EPISODES, which, env=f"gym:{task}").mean_return
-    return told
+            result[which] = trained.evaluate(EPISODES, which, env=f"gym:{task}").mean_return
+    return result
 
 
-def sac(task: str, seed: int, peers: Path, told: argparse.Namespace) -> dict[str, Any]:
+def sac(task: str, seed: int, peers: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Train the peer for the same time and judge it."""
     command = [str(peers), str(HERE / "peers" / "sb3_sac.py"), task, "--seed", str(seed)]
-    command += ["--seconds", str(MINUTES * 60), "--threads", str(told.threads), "--episodes", str(EPISODES)]
+    command += [
+        "--seconds",
+        str(MINUTES * 60),
+        "--threads",
+        str(args.threads),
+        "--episodes",
+        str(EPISODES),
+    ]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     measured = json.loads(out.strip().splitlines()[-1])
     returns = measured.pop("returns")
@@ -89,18 +98,18 @@ def rows(done: Keep) -> list[str]:
             if not (seeds := list(done.get(f"{task} {system}", {}).values())):
                 lines.append(f"| {task} | {system}, {which} | not run yet | | | |")
                 continue
-            values = [own[which] for own in seeds]
+            values = [result[which] for result in seeds]
             low, high = stratified_bootstrap_ci([[value] for value in values], iqm).ravel()
             score = f"{iqm(values):,.0f} [{low:,.0f}, {high:,.0f}]"
             each = " ".join(f"{value:.0f}" for value in values)
-            steps = "–".join(f"{bound([own['steps'] for own in seeds]):,}" for bound in (min, max))
-            seconds = max(own["seconds"] for own in seeds)
+            steps = "–".join(f"{bound([result['steps'] for result in seeds]):,}" for bound in (min, max))
+            seconds = max(result["seconds"] for result in seeds)
             lines.append(f"| {task} | {system}, {which} | {score} | {each} | {steps} | {seconds:.0f} |")
     return lines
 
 
-def _page(told: argparse.Namespace, done: Keep) -> str:
-    threads = f"{told.threads} threads of PyTorch"
+def _page(args: argparse.Namespace, done: Keep) -> str:
+    threads = f"{args.threads} threads of PyTorch"
     return "\n".join(
         [
             "# Q-learning and SAC, the same ten minutes",
@@ -110,7 +119,7 @@ def _page(told: argparse.Namespace, done: Keep) -> str:
             f"{MINUTES} minutes after its process began. qhat is `qhat train TASK --seed K`: decoupled",
             "Q-learning by the preset, on EnvPool's copies of the environment, with an empty compilation",
             f"cache. Both play {EPISODES} greedy episodes of Gymnasium's environment per seed. `best` is",
-            "the checkpoint that the run's own evaluations chose, `last` what there was at the end.",
+            "the checkpoint that the evaluations during training chose, `last` the one at the end.",
             "",
             "    python benchmarks/actor_critic.py",
             "",

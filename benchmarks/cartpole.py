@@ -24,14 +24,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="number of the first seed")
     parser.add_argument("--recipe", default=qhat.recipes.DEFAULT)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "cartpole.md")
-    told = parser.parse_args()
-    recipe = qhat.recipes.get(told.recipe)
+    args = parser.parse_args()
+    recipe = qhat.recipes.get(args.recipe)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         # Two runs, as people type them: schedules follow the length of each.
         for steps in (50_000, 100_000):
             config = qhat.TrainConfig(
-                "CartPole-v1", told.recipe, recipe, steps=steps, seeds=told.seeds, seed=told.seed,
+                "CartPole-v1", args.recipe, recipe, steps=steps, seeds=args.seeds, seed=args.seed,
                 run_dir=Path(folder) / str(steps),
             )  # fmt: skip
             run = qhat.train("CartPole-v1", config)
@@ -40,22 +40,22 @@ def main() -> None:
                 reached = sum(value >= BAR for value in score.per_seed)
                 low, high = score.ci95 or (float("nan"), float("nan"))
                 worst = ", ".join(f"{value:.0f}" for value in sorted(score.per_seed)[:4])
-                row = f"| {steps:,} | {which} | {reached} of {told.seeds} | {score.iqm:.1f}"
+                row = f"| {steps:,} | {which} | {reached} of {args.seeds} | {score.iqm:.1f}"
                 rows.append(f"{row} [{low:.1f}, {high:.1f}] | {worst} |")
                 print(rows[-1], flush=True)
-    told.out.write_text(_page(told, rows))
+    args.out.write_text(_page(args, rows))
 
 
-def _page(told: argparse.Namespace, rows: list[str]) -> str:
+def _page(args: argparse.Namespace, rows: list[str]) -> str:
     command = (
-        f"python benchmarks/cartpole.py --recipe {told.recipe} --seeds {told.seeds} --seed {told.seed}"
+        f"python benchmarks/cartpole.py --recipe {args.recipe} --seeds {args.seeds} --seed {args.seed}"
     )
-    seeds = f"seeds {told.seed} to {told.seed + told.seeds - 1}"
+    seeds = f"seeds {args.seed} to {args.seed + args.seeds - 1}"
     return "\n".join(
         [
             "# CartPole-v1 with the default recipe",
             "",
-            f"Recipe `{told.recipe}`, {seeds}, {datetime.date.today()}. Each policy plays 100 fresh greedy",
+            f"Recipe `{args.recipe}`, {seeds}, {datetime.date.today()}. Each policy plays 100 fresh greedy",
             "episodes of Gymnasium's CartPole-v1; `best` is the checkpoint that the seed's own evaluations",
             "(20 episodes every 2,500 steps, in the compiled twin) chose. Either length is a run of its",
             "own.",

@@ -59,10 +59,10 @@ def main() -> None:
     """Measure every task and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
-    told = parser.parse_args()
+    options = parser.parse_args()
     prepare(1)
     rows = [measure(*task) for task in TASKS]
-    if told.json:
+    if options.json:
         print(json.dumps(rows))
         return
     print("| run | steps | wall time | checkpoints | share of it | longest | size of the last |")

@@ -21,13 +21,13 @@ class Contender:
     group: str = ""
     """Contenders of one group are one system under other settings; the best one stands for it."""
     seeded: bool = False
-    """Whether round r is told `--seed r`."""
+    """Whether round r gets `--seed r`."""
     replay_ratio: float = 1.0
     """Gradient updates per environment step that it has to have done."""
 
     @property
     def home(self) -> str:
-        """The environment that it runs in: qhat's own, or one of the peers'."""
+        """The environment that it runs in: qhat's, or one of the peers'."""
         if not self.script.startswith("peers/"):
             return "qhat"
         return "rejax" if "rejax" in self.script else "peers"

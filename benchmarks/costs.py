@@ -93,12 +93,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", default="", help="rows whose name contains this (and plain DQN)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "costs.md")
-    told = parser.parse_args()
+    options = parser.parse_args()
     devices.prepare(1)
-    chosen = {name: recipe for name, recipe in rows().items() if told.only in name or recipe is BASE}
+    chosen = {name: recipe for name, recipe in rows().items() if options.only in name or recipe is BASE}
     runners = {name: Runner(recipe) for name, recipe in chosen.items()}
     times: dict[str, list[float]] = {name: [] for name in runners}
-    for _ in range(told.rounds):
+    for _ in range(options.rounds):
         for name, runner in runners.items():
             times[name].append(runner.call())
     plain = statistics.median(times["plain DQN"])
@@ -109,8 +109,8 @@ def main() -> None:
             f"| {name} | {middle:.0f} ({min(values):.0f}–{max(values):.0f}) | {middle / plain:.2f} |"
         )
         print(lines[-1])
-    if not told.only:
-        told.out.write_text(_page(lines), encoding="utf-8")
+    if not options.only:
+        options.out.write_text(_page(lines), encoding="utf-8")
 
 
 def _page(lines: list[str]) -> str:

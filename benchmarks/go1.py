@@ -55,20 +55,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--keep", type=Path, default=ROOT / "docs" / "results" / "go1.json")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "go1.md")
-    told = parser.parse_args()
-    done: dict[str, Any] = json.loads(told.keep.read_text()) if told.keep.exists() else {}
+    options = parser.parse_args()
+    done: dict[str, Any] = json.loads(options.keep.read_text()) if options.keep.exists() else {}
     rng = np.random.default_rng(0)
     todo: dict[str, Callable[[], dict[str, float]]] = {
-        "stands": lambda: judged(lambda seen: np.zeros((len(seen), JOINTS))),
-        "draws": lambda: judged(lambda seen: rng.uniform(-1, 1, (len(seen), JOINTS))),
-        **{f"seed {seed}": lambda seed=seed: trained(seed) for seed in range(told.seeds)},
+        "stands": lambda: judged(lambda observations: np.zeros((len(observations), JOINTS))),
+        "draws": lambda: judged(lambda observations: rng.uniform(-1, 1, (len(observations), JOINTS))),
+        **{f"seed {seed}": lambda seed=seed: trained(seed) for seed in range(options.seeds)},
     }
     for name, measure in todo.items():
         if name not in done:
             done[name] = measure()
             print(name, done[name], flush=True)
-            told.keep.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
-    told.out.write_text(_page(done), encoding="utf-8")
+            options.keep.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+    options.out.write_text(_page(done), encoding="utf-8")
 
 
 def trained(seed: int) -> dict[str, float]:
@@ -85,8 +85,8 @@ def trained(seed: int) -> dict[str, float]:
     values = jax.jit(jax.vmap(policy.learner.q_values, (None, 0)))
     table = policy.spec.actions.table
 
-    def choose(seen: np.ndarray) -> np.ndarray:
-        choice = np.asarray(values(policy.parameters, jnp.asarray(seen))).argmax(-1)
+    def choose(observations: np.ndarray) -> np.ndarray:
+        choice = np.asarray(values(policy.parameters, jnp.asarray(observations))).argmax(-1)
         return table[np.arange(JOINTS), choice].astype(np.float64)
 
     return {**judged(choose), "seconds": seconds}
@@ -96,11 +96,11 @@ def judged(choose: Choose) -> dict[str, float]:
     """Return means over one episode of each copy; of what is followed, per step of a whole episode."""
     pool = envpool.make(TASK, env_type="gymnasium", num_envs=EPISODES, seed=list(range(9_000, 9_050)))
     read = Observations.of(pool.observation_space, TASK).read
-    seen, _ = pool.reset()
+    observations, _ = pool.reset()
     alive = np.ones(EPISODES, bool)
     sums = {name: np.zeros(EPISODES) for name in (*MEASURES, "length")}
     for _ in range(LIMIT):
-        seen, reward, terminated, truncated, info = pool.step(choose(read(seen)))
+        observations, reward, terminated, truncated, info = pool.step(choose(read(observations)))
         for name, key in MEASURES.items():
             sums[name] += alive * (reward if key == "reward" else info[key])
         sums["length"] += alive
@@ -111,16 +111,16 @@ def judged(choose: Choose) -> dict[str, float]:
 
 
 def _page(done: dict[str, Any]) -> str:
-    seeds = [own for name, own in done.items() if name.startswith("seed")]
+    seeds = [result for name, result in done.items() if name.startswith("seed")]
     named = {
         "one that keeps the standing pose": done["stands"],
         "one that draws its commands": done["draws"],
     }
-    lines = [_row(name, own) for name, own in named.items()]
-    lines += [_row(f"qhat, {name}", own) for name, own in done.items() if name.startswith("seed")]
-    middle = iqm([own["return"] for own in seeds])
-    low, high = stratified_bootstrap_ci([[own["return"]] for own in seeds], iqm).ravel()
-    seconds = max(own["seconds"] for own in seeds)
+    lines = [_row(name, result) for name, result in named.items()]
+    lines += [_row(f"qhat, {name}", result) for name, result in done.items() if name.startswith("seed")]
+    middle = iqm([result["return"] for result in seeds])
+    low, high = stratified_bootstrap_ci([[result["return"]] for result in seeds], iqm).ravel()
+    seconds = max(result["seconds"] for result in seeds)
     return "\n".join(
         [
             "# Go1 follows a joystick: an attempt",
@@ -144,10 +144,10 @@ def _page(done: dict[str, Any]) -> str:
     )
 
 
-def _row(name: str, own: dict[str, float]) -> str:
+def _row(name: str, result: dict[str, float]) -> str:
     return (
-        f"| {name} | {own['return']:.1f} | {own['length']:.0f} |"
-        f" {own['speed']:.2f} | {own['turning']:.2f} |"
+        f"| {name} | {result['return']:.1f} | {result['length']:.0f} |"
+        f" {result['speed']:.2f} | {result['turning']:.2f} |"
     )
 
 

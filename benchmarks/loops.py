@@ -26,7 +26,7 @@ def main() -> None:
     """Run both loops on both tasks; write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "loops.md")
-    told = parser.parse_args()
+    options = parser.parse_args()
     walker = PRESETS["WalkerWalk-v1"].recipe
     lines = []
     for shown, recipe, steps, compiled, hosted, asked in (
@@ -36,7 +36,7 @@ def main() -> None:
         fast, slow = (speed(env, options, recipe, steps) for env, options in (compiled, hosted))
         lines.append(f"| {shown} | {fast:,.0f} | {slow:,.0f} | {fast / slow:.1f}× | {asked}× |")
         print(lines[-1], flush=True)
-    told.out.write_text(_page(lines), encoding="utf-8")
+    options.out.write_text(_page(lines), encoding="utf-8")
 
 
 def speed(env: str, options: dict[str, Any], recipe: Recipe, steps: int) -> float:

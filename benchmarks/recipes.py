@@ -29,18 +29,18 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="recipes; all unless given")
     parser.add_argument("--keep", type=Path, help="file of rows that are done: go on from it")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "recipes.md")
-    told = parser.parse_args()
-    done = json.loads(told.keep.read_text()) if told.keep and told.keep.exists() else {}
-    for name in told.only or RECIPES:
+    options = parser.parse_args()
+    done = json.loads(options.keep.read_text()) if options.keep and options.keep.exists() else {}
+    for name in options.only or RECIPES:
         if name in done:
             continue
-        done[name] = row(name, told.seeds, told.seed, told.steps)
+        done[name] = row(name, options.seeds, options.seed, options.steps)
         print(done[name], flush=True)
-        if told.keep:
-            told.keep.write_text(json.dumps(done, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
-    if told.keep or not told.only:
+        if options.keep:
+            options.keep.write_text(json.dumps(done, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+    if options.keep or not options.only:
         rows = [done.get(name, f"| {name} | not run yet | | | | |") for name in RECIPES]
-        told.out.write_text(_page(told, rows), encoding="utf-8")
+        options.out.write_text(_page(options, rows), encoding="utf-8")
 
 
 def row(name: str, seeds: int, first: int, steps: int) -> str:
@@ -62,19 +62,19 @@ def row(name: str, seeds: int, first: int, steps: int) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def _page(told: argparse.Namespace, lines: list[str]) -> str:
+def _page(options: argparse.Namespace, lines: list[str]) -> str:
     return "\n".join(
         [
             "# CartPole-v1 by every recipe",
             "",
-            f"Seeds {told.seed} to {told.seed + told.seeds - 1}, {told.steps:,} steps each,"
+            f"Seeds {options.seed} to {options.seed + options.seeds - 1}, {options.steps:,} steps each,"
             f" {datetime.date.today()}.",
             "Every policy plays 100 fresh greedy episodes of Gymnasium's CartPole-v1. `best` is the",
             "checkpoint that the seed's own evaluations (20 episodes every 5,000 steps, in the compiled",
             "twin) chose, `last` the one at the end.",
             "",
-            f"    python benchmarks/recipes.py --seeds {told.seeds} --seed {told.seed}"
-            f" --steps {told.steps}",
+            f"    python benchmarks/recipes.py --seeds {options.seeds} --seed {options.seed}"
+            f" --steps {options.steps}",
             "",
             f"| recipe | best: seeds ≥ {BAR:.0f} | IQM [95% interval] | lowest three |"
             f" last: seeds ≥ {BAR:.0f} | IQM [95% interval] |",

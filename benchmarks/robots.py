@@ -1,6 +1,6 @@
 """Robots by their presets, from a cold start: writes docs/results/robots_cold.md.
 
-Every seed is trained by `qhat train TASK --seed K` in a process of its own, with an empty compilation
+Every seed is trained by `qhat train TASK --seed K` in a separate process, with an empty compilation
 cache, one after the other on the idle machine; wall time is that process's, from start to end. Its best
 policy (by its own evaluations) then plays fresh greedy episodes. `--keep FILE` goes on from seeds that are
 done.
@@ -60,20 +60,20 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], choices=list(TASKS), help="all unless given")
     parser.add_argument("--keep", type=Path, default=ROOT / "docs" / "results" / "robots_cold.json")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "robots_cold.md")
-    told = parser.parse_args()
-    done = json.loads(told.keep.read_text()) if told.keep.exists() else {}
-    for name in told.only or TASKS:
-        for seed in range(told.seed, told.seed + TASKS[name].seeds):
+    options = parser.parse_args()
+    done = json.loads(options.keep.read_text()) if options.keep.exists() else {}
+    for name in options.only or TASKS:
+        for seed in range(options.seed, options.seed + TASKS[name].seeds):
             if str(seed) not in done.setdefault(name, {}):
                 done[name][str(seed)] = trained(name, seed)
                 print(name, seed, done[name][str(seed)], flush=True)
-                told.keep.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+                options.keep.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
     lines = [row(name, done.get(name, {})) for name in TASKS]
-    told.out.write_text(_page(told.seed, lines, behind(done)), encoding="utf-8")
+    options.out.write_text(_page(options.seed, lines, behind(done)), encoding="utf-8")
 
 
 def trained(name: str, seed: int) -> dict[str, Any]:
-    """Train one seed in a process of its own and judge it here."""
+    """Train one seed in a separate process, and evaluate it in this one."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = [sys.executable, "-m", "qhat", "train", name, "--seed", str(seed), "--run-dir", str(run)]
@@ -84,12 +84,12 @@ def trained(name: str, seed: int) -> dict[str, Any]:
         scores = {
             which: qhat.evaluate(run, TASKS[name].episodes, which=which) for which in ("best", "last")
         }
-    told: dict[str, Any] = {"seconds": round(seconds, 1), "steps": PRESETS[name].steps}
+    result: dict[str, Any] = {"seconds": round(seconds, 1), "steps": PRESETS[name].steps}
     for which, score in scores.items():
-        told[which] = round(score.mean_return, 2)
+        result[which] = round(score.mean_return, 2)
         if score.success_rate is not None:
-            told[f"{which}_success"], told[f"{which}_attempts"] = score.success_rate, score.attempts
-    return told
+            result[f"{which}_success"], result[f"{which}_attempts"] = score.success_rate, score.attempts
+    return result
 
 
 def row(name: str, seeds: dict[str, dict[str, Any]]) -> str:
@@ -102,17 +102,17 @@ def row(name: str, seeds: dict[str, dict[str, Any]]) -> str:
     measure = "_success" if task.bar < 1 else ""
     cells = []
     for which in ("best", "last"):
-        values = [own[which + measure] for own in seeds.values()]
+        values = [result[which + measure] for result in seeds.values()]
         low, high = stratified_bootstrap_ci([[value] for value in values], iqm).ravel()
         if measure:
             cells.append(f"{iqm(values):.1%} [{low:.1%}, {high:.1%}]")
         else:
             cells.append(f"{iqm(values):.0f} [{low:.0f}, {high:.0f}]")
     shown = ", ".join(
-        f"{own['best_success']:.1%} of {own['best_attempts']}" if measure else f"{own['best']:.0f}"
-        for own in seeds.values()
+        f"{result['best_success']:.1%} of {result['best_attempts']}" if measure else f"{result['best']:.0f}"
+        for result in seeds.values()
     )
-    times = [own["seconds"] for own in seeds.values()]
+    times = [result["seconds"] for result in seeds.values()]
     spread = f"{min(times):.0f}–{max(times):.0f}"
     return f"| {name} | {steps} | {goal} | {cells[0]} | {shown} | {cells[1]} | {spread} | {task.sac} |"
 
@@ -123,7 +123,7 @@ def behind(done: dict[str, dict[str, Any]]) -> str:
     for name, task in TASKS.items():
         if not task.sac or not (seeds := done.get(name)):
             continue
-        ours, steps = iqm([own["best"] for own in seeds.values()]), PRESETS[name].steps
+        ours, steps = iqm([result["best"] for result in seeds.values()]), PRESETS[name].steps
         at = next(count for count in SAC_STEPS if count >= steps)
         theirs = float(task.sac.split(" / ")[SAC_STEPS.index(at)])
         if ours < theirs:
@@ -137,7 +137,7 @@ def _page(first: int, lines: list[str], lost: str) -> str:
             "# Robots from a cold start",
             "",
             f"Seeds from {first} on, {datetime.date.today()}. Every one is trained by",
-            "`qhat train TASK --seed K` in a process of its own with an empty compilation cache, and",
+            "`qhat train TASK --seed K` in a separate process with an empty compilation cache, and",
             "judged by fresh greedy episodes: 10, of the mobile robot 200 (and the share of the goals",
             "that it reached). `best` is the checkpoint that the seed's own evaluations chose, `last`",
             "the one at the end. Seconds are from the process's start to its end, on two cores of an",

@@ -1,6 +1,6 @@
 """Measure qhat and its peers side by side: what `make bench` runs.
 
-In every round each contender runs once, in a process of its own; every other round goes in the
+In every round each contender runs once, in a separate process; every other round goes in the
 opposite order. Ratios are taken within a round, and their median is reported, as a machine's speed
 drifts from minute to minute.
 """
@@ -102,7 +102,7 @@ def page(tables: list[Table], facts: dict[str, str]) -> str:
             "# Benchmarks",
             "",
             "Written by `make bench`; do not edit. All systems ran in one go, in alternating order,"
-            " each in a process of its own. The figure is the median of the rounds, beside it the"
+            " each in a separate process. The figure is the median of the rounds, beside it the"
             " lowest and the highest; a ratio is the median of the ratios within each round. Quote"
             " the ratios: the figures belong to the machine.",
             "",
@@ -149,9 +149,9 @@ def main() -> int:
     chosen = choose(options.only)
     partial = options.quick or bool(options.only)
     out = options.out or (None if partial else OUT)
-    told = {"qhat": Path(sys.executable), "peers": options.peers_python, "rejax": options.rejax_python}
+    given = {"qhat": Path(sys.executable), "peers": options.peers_python, "rejax": options.rejax_python}
     homes = dict.fromkeys(contender.home for contender in chosen)
-    pythons = {home: told[home] or peers_environment.ensure(home) for home in homes}
+    pythons = {home: given[home] or peers_environment.ensure(home) for home in homes}
     rounds = 1 if options.quick else ROUNDS
     facts = {
         "machine": machine(),

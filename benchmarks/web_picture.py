@@ -53,13 +53,13 @@ def main() -> None:
     parser.add_argument("--last", type=int, default=8, help="steps with a push")
     parser.add_argument("--width", type=int, default=1100)
     parser.add_argument("--height", type=int, default=610)
-    told = parser.parse_args()
-    with chromium(told.width, told.height) as driver:
-        driver.get(told.page.resolve().as_uri())
-        driver.execute_script(RUN, told.steps, told.push, told.last)
+    options = parser.parse_args()
+    with chromium(options.width, options.height) as driver:
+        driver.get(options.page.resolve().as_uri())
+        driver.execute_script(RUN, options.steps, options.push, options.last)
         driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
-        driver.save_screenshot(str(told.out))
-    print(told.out)
+        driver.save_screenshot(str(options.out))
+    print(options.out)
 
 
 if __name__ == "__main__":

@@ -24,12 +24,12 @@ def filled() -> PrioritisedMemory:
 def main() -> None:
     memory = filled()
 
-    def once(batch: int, errors: np.ndarray) -> None:
+    def update(batch: int, errors: np.ndarray) -> None:
         _, indices, _ = memory.sample(batch)
         for index, priority in zip(indices, errors**memory.alpha, strict=True):
             memory.update(index, priority)
 
-    measure(once, __doc__)
+    measure(update, __doc__)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ def main() -> None:
         priorities=rng.random(SLOTS),
     )
 
-    def once(batch: int, errors: np.ndarray) -> None:
+    def update(batch: int, errors: np.ndarray) -> None:
         drawn = buffer.sample(batch, beta=0.4)
         buffer.update_priorities(drawn["indexes"], errors)
 
-    measure(once, __doc__)
+    measure(update, __doc__)
 
 
 if __name__ == "__main__":

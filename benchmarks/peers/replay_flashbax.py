@@ -33,12 +33,12 @@ def main() -> None:
 
     key = jax.random.PRNGKey(0)
 
-    def once(batch: int, errors: np.ndarray) -> None:
+    def update(batch: int, errors: np.ndarray) -> None:
         nonlocal state, key
         state, key, drawn = step(batch, state, key, errors.astype(np.float32))
         jax.block_until_ready(drawn)
 
-    measure(once, __doc__)
+    measure(update, __doc__)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ def main() -> None:
     tree = SegmentTree(SLOTS)
     tree[np.arange(SLOTS)] = rng.random(SLOTS)
 
-    def once(batch: int, errors: np.ndarray) -> None:
+    def update(batch: int, errors: np.ndarray) -> None:
         indices = tree.get_prefix_sum_idx(rng.random(batch) * tree.reduce())
         tree[indices] = errors
 
-    measure(once, __doc__)
+    measure(update, __doc__)
 
 
 if __name__ == "__main__":

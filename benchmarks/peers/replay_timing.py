@@ -12,11 +12,11 @@ BATCHES = (32, 256)
 PREPARED = 256
 
 
-def measure(once: Callable[[int, np.ndarray], None], description: str | None) -> None:
-    """Time `once(batch, errors)` in a loop, for every batch size, and print the mean.
+def measure(update: Callable[[int, np.ndarray], None], description: str | None) -> None:
+    """Time `update(batch, errors)` in a loop, for every batch size, and print the mean.
 
     Args:
-        once: samples a batch and updates its priorities from `[batch]` TD errors.
+        update: samples a batch and updates its priorities from `[batch]` TD errors.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--iterations", type=int, default=10_000)
@@ -26,9 +26,9 @@ def measure(once: Callable[[int, np.ndarray], None], description: str | None) ->
     for batch in BATCHES:
         errors = rng.random((PREPARED, batch))
         for i in range(min(iterations, 100)):
-            once(batch, errors[i % PREPARED])
+            update(batch, errors[i % PREPARED])
         start = time.perf_counter()
         for i in range(iterations):
-            once(batch, errors[i % PREPARED])
+            update(batch, errors[i % PREPARED])
         microseconds[str(batch)] = 1e6 * (time.perf_counter() - start) / iterations
     print(json.dumps({"microseconds": microseconds}))

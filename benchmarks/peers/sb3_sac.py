@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--episodes", type=int, default=10)
-    told = parser.parse_args()
+    args = parser.parse_args()
 
     import gymnasium
     import torch  # pyright: ignore[reportMissingImports]
@@ -27,16 +27,16 @@ def main() -> None:
         """Stop when the time is over."""
 
         def _on_step(self) -> bool:
-            return time.perf_counter() - BEGAN < told.seconds
+            return time.perf_counter() - BEGAN < args.seconds
 
-    torch.set_num_threads(told.threads)
+    torch.set_num_threads(args.threads)
     # rl-zoo's settings for both tasks: the defaults, with 10,000 random steps first.
-    model = SAC("MlpPolicy", gymnasium.make(told.env), learning_starts=10_000, seed=told.seed, device="cpu")
+    model = SAC("MlpPolicy", gymnasium.make(args.env), learning_starts=10_000, seed=args.seed, device="cpu")
     model.learn(100_000_000, callback=UntilTime(), log_interval=None)
     seconds = time.perf_counter() - BEGAN
-    judge = gymnasium.wrappers.RecordEpisodeStatistics(gymnasium.make(told.env))
-    judge.reset(seed=10_000 + told.seed)
-    returns, _ = evaluate_policy(model, judge, told.episodes, return_episode_rewards=True)
+    judge = gymnasium.wrappers.RecordEpisodeStatistics(gymnasium.make(args.env))
+    judge.reset(seed=10_000 + args.seed)
+    returns, _ = evaluate_policy(model, judge, args.episodes, return_episode_rewards=True)
     print(json.dumps({"steps": model.num_timesteps, "seconds": seconds, "returns": returns}))
 
 

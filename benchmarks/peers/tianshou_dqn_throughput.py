@@ -29,8 +29,8 @@ def main() -> None:
     )
     buffer = VectorReplayBuffer(100_000, buffer_num=1)
 
-    def act(seen):
-        return policy.add_exploration_noise(policy(seen).act, seen)
+    def act(batch):
+        return policy.add_exploration_noise(policy(batch).act, batch)
 
     measure(policy, algorithm, buffer, environment, act, options)
 

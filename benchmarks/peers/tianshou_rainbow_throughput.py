@@ -44,7 +44,7 @@ def main() -> None:
         target_update_freq=250,
     )
     buffer = PrioritizedVectorReplayBuffer(100_000, buffer_num=1, alpha=0.5, beta=0.4, weight_norm=True)
-    measure(policy, algorithm, buffer, environment, lambda seen: policy(seen).act, options)
+    measure(policy, algorithm, buffer, environment, lambda batch: policy(batch).act, options)
 
 
 if __name__ == "__main__":

@@ -110,12 +110,12 @@ def runs_data(path: Path) -> Iterator[str]:
 
 def _called(node: ast.Call) -> Iterator[str]:
     name = ast.unparse(node.func).rpartition(".")[2]
-    told = {word.arg: ast.unparse(word.value) for word in node.keywords}
+    options = {word.arg: ast.unparse(word.value) for word in node.keywords}
     if name == "import_module" and not (node.args and isinstance(node.args[0], ast.Constant)):
         yield f"import_module({', '.join(map(ast.unparse, node.args))})"
-    if name == "read_array" and told.get("allow_pickle") != "False":
+    if name == "read_array" and options.get("allow_pickle") != "False":
         yield "read_array"
-    if told.get("allow_pickle", "False") != "False":
+    if options.get("allow_pickle", "False") != "False":
         yield "allow_pickle"
 
 

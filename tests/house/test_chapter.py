@@ -81,7 +81,7 @@ def test_every_agent_has_every_verb(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.q_values(np.ones(4)), one.q_values(np.ones(4)))
 
 
-def test_an_observation_is_stored_once_and_copied() -> None:
+def test_an_observation_is_copied_and_stored_a_single_time() -> None:
     """Two observations per transition double replay; a reference is rewritten by its owner."""
     one, before = agent(), np.zeros(4, np.float32)
     for index in range(5):
