@@ -17,6 +17,7 @@ from jaxtyping import install_import_hook
 
 from browser import browser  # noqa: F401 - a fixture, for every test
 from full import FULL, LONG
+from places import SOURCE
 from qhat.system import devices
 
 # JAX is imported first, so that annotations name real array types; see qhat/_lazy.py.
@@ -32,16 +33,22 @@ jax.devices()  # Now, before a first test trains one seed and asks for one devic
 del os.environ["XLA_FLAGS"]
 if flags is not None:
     os.environ["XLA_FLAGS"] = flags
-install_import_hook("qhat", "beartype.beartype")
+# All rooms but the command line: for what a person has to type it passes tyro.MISSING, which has no type.
+ROOMS = [f"qhat.{room.name}" for room in SOURCE.iterdir() if room.is_dir() and room.name != "cli"]
+install_import_hook(ROOMS, "beartype.beartype")
 
 hypothesis.settings.register_profile("qhat", derandomize=not FULL)
 hypothesis.settings.load_profile("qhat")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave what is long to `make test-full`."""
-    for item in items:
-        name = f"{item.path.name}::{item.nodeid.partition('::')[2]}"
-        if name in LONG and not FULL:
-            near = f"long, and near to {LONG[name]}: make test-full"
-            item.add_marker(pytest.mark.skip(reason=near))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave what is long to `make test-full`. A name in that list that no test has is an error."""
+    names = {f"{item.path.name}::{item.nodeid.partition('::')[2]}": item for item in items}
+    if not any("::" in argument for argument in config.args):
+        files = {item.path.name for item in items}
+        unknown = [name for name in LONG if name.partition("::")[0] in files and name not in names]
+        if unknown and not config.option.keyword:
+            raise pytest.UsageError(f"full.py names tests that are not there: {', '.join(unknown)}")
+    for name in () if FULL else LONG.keys() & names.keys():
+        near = f"long, and near to {LONG[name]}: make test-full"
+        names[name].add_marker(pytest.mark.skip(reason=near))

@@ -15,15 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from command_line import qhat
 from full import FULL
-from qhat import recipes
+from qhat import __version__, recipes
+from qhat.cli.train import read_train
 
 FAST = ("--hidden", "16", "--learning-starts", "50", "--eval-episodes", "2")
-
-
-def qhat(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "qhat", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -206,13 +203,8 @@ def test_a_run_stopped_before_evaluating_resumes_to_one(tmp_path: Path) -> None:
 
 
 def test_of_a_repeated_recipe_flag_the_last_counts() -> None:
-    code = (
-        "from qhat.cli.train import _read\n"
-        "args = _read(['CartPole-v1', '--recipe', 'double_dqn', '--recipe', 'dqn'])\n"
-        "print(args.recipe_name, args.recipe.policy.name)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.split() == ["dqn", "greedy"], done.stderr
+    args = read_train(["CartPole-v1", "--recipe", "double_dqn", "--recipe", "dqn"])
+    assert (args.recipe_name, args.recipe.policy.name) == ("dqn", "greedy")
 
 
 def test_resuming_as_another_recipe_is_refused(run_folder: Path) -> None:
@@ -244,3 +236,8 @@ def test_no_arguments_and_help_print_the_usage() -> None:
         done = qhat(*words)
         assert done.returncode == 0
         assert "train" in done.stdout
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_the_version_is_printed(flag: str) -> None:
+    assert qhat(flag) == (0, f"qhat {__version__}\n", "")

@@ -4,14 +4,13 @@ Protects against a run begun on an environment that cannot be learned from, and 
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 import pytest
 
+from command_line import Done, qhat
 from probes import Probes
 from qhat.axes.actions import Actions
 from qhat.cli import checkup
@@ -31,9 +30,8 @@ gymnasium.register("Broken-v0", Broken, disable_env_checker=True)
 """
 
 
-def doctor(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "qhat", "doctor", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+def doctor(*words: str, cwd: Path | None = None) -> Done:
+    return qhat("doctor", *words, cwd=cwd)
 
 
 def test_the_machine_is_described():

@@ -20,6 +20,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+import command_line
 import qhat
 from full import FULL
 from places import ROOT, SOURCE
@@ -434,8 +435,8 @@ def test_what_has_no_meaning_is_a_sentence(cartpole: Run, tmp_path: Path, words:
     assert not list(tmp_path.iterdir())
 
 
-def cli(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "qhat", "export", *words], capture_output=True, text=True)
+def cli(*words: str) -> command_line.Done:
+    return command_line.qhat("export", *words)
 
 
 def test_the_command_says_so(cartpole: Run, tmp_path: Path):

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Int
 
+import command_line
 import qhat
 from full import FULL
 from places import SUPPORT
@@ -384,15 +383,14 @@ def test_the_command_line_tells_and_exits(tmp_path: Path):
         "gymnasium.register('Poisoned-v0', 'test_guard:Robot')\n"
     )
     words = "--steps 400 --eval-every 400 --eval-episodes 1 --run-dir run"
-    command = [sys.executable, "-m", "qhat", "train", "gym:poisoned_robot:Poisoned-v0", *words.split()]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    env = ("train", "gym:poisoned_robot:Poisoned-v0")
+    done = command_line.qhat(*env, *words.split(), cwd=tmp_path)
     assert done.returncode == 1
     assert "gave reward nan" in done.stderr
     assert "Traceback" not in done.stderr
-    command = [*command[:5], "--resume", "--run-dir", "run", "--on-nan", "skip"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = command_line.qhat(*env, "--resume", "--run-dir", "run", "--on-nan", "skip", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    done = subprocess.run([*command[:5], "--on-nan", "maybe"], cwd=tmp_path, capture_output=True, text=True)
+    done = command_line.qhat(*env, "--on-nan", "maybe", cwd=tmp_path)
     assert done.returncode == 2
     assert "maybe" in done.stderr
 

@@ -6,8 +6,6 @@ scaled in the reported scores, options that only the training sees, and memories
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
+from command_line import qhat
 from full import FULL
 from qhat import recipes
 from qhat.axes.actions import Actions
@@ -339,10 +338,6 @@ def test_words_of_options():
     assert options.read_words(options.write_words({"a": "1", "b": [1]})) == {"a": "1", "b": [1]}
 
 
-def _qhat(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "qhat", *words], capture_output=True, text=True)
-
-
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -353,7 +348,7 @@ def _qhat(*words: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_a_mistake_in_them_is_one_sentence(words: tuple[str, ...], sentence: str, tmp_path: Path):
-    done = _qhat("train", "CartPole-v1", *words, "--run-dir", str(tmp_path / "run"))
+    done = qhat("train", "CartPole-v1", *words, "--run-dir", str(tmp_path / "run"))
     assert done.returncode == 2, done.stderr
     assert sentence in " ".join(done.stderr.split())
     assert not (tmp_path / "run").exists()
@@ -363,15 +358,15 @@ def test_the_command_line_takes_them_and_a_resume_remembers_them(tmp_path: Path)
     folder = str(tmp_path / "run")
     words = ("--run-dir", folder, "--json", "--hidden", "16", "--eval-episodes", "2")
     wrap = ("--wrap", "frame_stack:count=2", "reward_scale:factor=0.1")
-    done = _qhat("train", "--env-kwargs", "max_episode_steps=9", "render_mode=null", *wrap, "--merge",
+    done = qhat("train", "--env-kwargs", "max_episode_steps=9", "render_mode=null", *wrap, "--merge",
                  "dueling", "gym:CartPole-v1", "--steps", "60", *words)  # fmt: skip
     assert done.returncode == 0, done.stderr
-    done = _qhat("train", "gym:CartPole-v1", "--resume", "--steps", "80", *words[:3])
+    done = qhat("train", "gym:CartPole-v1", "--resume", "--steps", "80", *words[:3])
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "run" / "config.json").read_text())
     assert written["env_kwargs"] == {"max_episode_steps": 9, "render_mode": None}
     assert [part["name"] for part in written["wrap"]] == ["frame_stack", "reward_scale"]
     for more, longest in (((), 9), (("--env-kwargs", "max_episode_steps=3"), 3)):
-        done = _qhat("evaluate", folder, "--episodes", "2", "--json", *more)
+        done = qhat("evaluate", folder, "--episodes", "2", "--json", *more)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["mean_return"] <= longest

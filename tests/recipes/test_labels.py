@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import qhat
 from qhat import recipes
 from qhat.axes.explore import EpsilonGreedy
+from qhat.cli.train import read_train
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import base_of, folder_of, label_of, label_of_run
 from qhat.recipes.presets import PRESETS, Preset, PresetFile
@@ -102,17 +103,12 @@ def test_two_compositions_never_share_a_label(one: str, change: dict, other: str
 
 
 def test_the_command_line_says_the_same() -> None:
-    """In a process of its own: here the shape checks of the tests would speak first."""
-    code = """
-from qhat.cli.train import _read
-every = "--recipe rainbow|--recipe rainbow --gamma 0.98|--n-step 5 --hidden 8|--recipe dqn --n-step 3"
-for words in every.split("|"):
-    print(_read(["CartPole-v1", *words.split()]).recipe_name)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    every = "--recipe rainbow|--recipe rainbow --gamma 0.98|--n-step 5 --hidden 8|--recipe dqn --n-step 3"
     three = dataclasses.replace(recipes.dqn, n_step=3)
     expected = ["rainbow", "rainbow + gamma 0.98", "qhat + hidden 8, n_step 5", label_of(three)]
-    assert done.stdout.splitlines() == expected, done.stderr
+    assert [
+        read_train(["CartPole-v1", *words.split()]).recipe_name for words in every.split("|")
+    ] == expected
     assert label_of(three) == "nstep_dqn"
 
 

@@ -1,12 +1,12 @@
 """A preset is what an environment is trained with, unless a recipe is named."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from command_line import qhat
+from qhat.cli.train import read_train
 from qhat.environments.catalogue import find
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.presets import PRESETS, preset_of
@@ -29,17 +29,7 @@ def test_other_environments_have_the_general_recipe():
 
 def test_the_command_line_takes_it_and_what_is_said_beside_it(tmp_path: Path):
     short = ["--steps", "200", "--eval-every", "200", "--eval-episodes", "1", "--hidden", "8", "--json"]
-    command = [
-        sys.executable,
-        "-m",
-        "qhat",
-        "train",
-        "Acrobot-v1",
-        *short,
-        "--run-dir",
-        str(tmp_path / "run"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = qhat("train", "Acrobot-v1", *short, "--run-dir", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     config, said = json.loads((tmp_path / "run" / "config.json").read_text()), done.stderr
     assert config["recipe_name"] == "preset + hidden 8"
@@ -49,21 +39,13 @@ def test_the_command_line_takes_it_and_what_is_said_beside_it(tmp_path: Path):
 
 
 def test_a_named_recipe_is_taken_as_it_is():
-    code = (
-        "from qhat.cli.train import _read\n"
-        "told = _read(['Acrobot-v1', '--recipe', 'dqn', '--seeds', '2'])\n"
-        "print(told.recipe_name, told.recipe.n_step, told.steps, told.seeds)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.split() == ["dqn", "1", str(TrainConfig("Acrobot-v1").steps), "2"], done.stderr
+    args = read_train(["Acrobot-v1", "--recipe", "dqn", "--seeds", "2"])
+    assert (args.recipe_name, args.recipe.n_step, args.seeds) == ("dqn", 1, 2)
+    assert args.steps == TrainConfig("Acrobot-v1").steps
 
 
 def test_what_a_preset_has_on_can_be_turned_off():
     assert PRESETS["Acrobot-v1"].recipe.layer_norm
-    code = (
-        "from qhat.cli.train import _read\n"
-        "told = _read(['Acrobot-v1', '--no-layer-norm', '--normalise'])\n"
-        "print(told.recipe.layer_norm, told.recipe.normalise)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.split() == ["False", "True"], done.stderr
+    args = read_train(["Acrobot-v1", "--no-layer-norm", "--normalise"])
+    assert not args.recipe.layer_norm
+    assert args.recipe.normalise

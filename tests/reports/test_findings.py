@@ -6,8 +6,6 @@ import dataclasses
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 
 import qhat
 from facts import EPSILON, FALLEN, LEVEL, LITE, RISING, diagnosis, evaluated, score, some_facts
+from qhat.cli.train import read_train
 from qhat.environments.wrappers import RewardScale
 from qhat.recipes import RECIPES
 from qhat.recipes.config import TrainConfig
@@ -110,13 +109,6 @@ BEGUN = [
 ]
 
 
-READ = """
-import json, sys
-from qhat.cli.train import _read
-print(json.dumps([_read(words).to_json() for words in json.load(sys.stdin)]))
-"""
-
-
 def fitted(recipe: dict[str, Any], shape: list[int]) -> Recipe:
     """As its environment gets it; the paper is no setting."""
     told = Recipe.from_json(recipe)
@@ -134,11 +126,8 @@ def test_a_run_that_python_began_has_a_command_with_all_of_its_settings():
         )
         assert words[:2] == ["qhat", "train"]
         commands.append(words[2:])
-    done = subprocess.run(
-        [sys.executable, "-c", READ], input=json.dumps(commands), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    for written, told in zip(every, json.loads(done.stdout), strict=True):
+    read = [json.loads(json.dumps(read_train(words).to_json())) for words in commands]
+    for written, told in zip(every, read, strict=True):
         shape = written["spec"]["shape"]
         assert fitted(told["recipe"], shape) == fitted(written["recipe"], shape)
         # No command knows a name of one's own.

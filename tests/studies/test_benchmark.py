@@ -5,20 +5,20 @@ begins anew, a comparison that cannot fail, and a page that hides what was lost 
 """
 
 import dataclasses
+import functools
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from command_line import qhat
 from places import ROOT
 from qhat.cli import benchmark as command
 from qhat.environments.catalogue import find
 from qhat.recipes.presets import GAMES, PRESETS
 from qhat.recipes.recipe import Recipe
 from qhat.runs import train as experiment
-from qhat.studies.benchmark import running
+from qhat.studies.benchmark import running, suites
 from qhat.studies.benchmark.page import page
 from qhat.studies.benchmark.results import Row, Summary, moved_down, read_rows, summary, write_rows
 from qhat.studies.benchmark.suites import SOURCES, SUITES, Published, Suite, Task, suite_of
@@ -111,9 +111,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(base: Pa
 
 def test_a_table_of_nothing_is_not_written(tmp_path: Path):
     words = "benchmark classic --table --run-dir none --out page.md"
-    ended = subprocess.run(
-        [sys.executable, "-m", "qhat", *words.split()], cwd=tmp_path, capture_output=True, text=True
-    )
+    ended = qhat(*words.split(), cwd=tmp_path)
     assert ended.returncode == 2, ended.stderr
     assert "No task of suite 'classic' has a finished run in 'none'" in " ".join(ended.stderr.split())
     assert list(tmp_path.iterdir()) == []
@@ -290,37 +288,17 @@ def test_a_check_never_compares_a_seed_with_itself(tmp_path: Path, monkeypatch):
         command.run(words)
 
 
-RUN = """
-import sys
-from qhat.studies.benchmark import suites
-from qhat.cli.main import main
-from qhat.recipes.recipe import Recipe
-short = {"recipe": Recipe(hidden=(8,), learning_starts=50), "steps": 400, "eval_every": 200,
-         "eval_episodes": 2}
-tasks = (suites.Task("CartPole-v1", 2, short), suites.Task("Acrobot-v1", 2, short))
-suites.SUITES = {"tiny": suites.Suite("tiny", "Tiny", "Two.", tasks)}
-main(sys.argv[1:])
-"""
+SHORT = {**SETTINGS, "steps": 400, "eval_every": 200}
+TINY_SUITE = suites.Suite(
+    "tiny", "Tiny", "Two.", (Task("CartPole-v1", 2, SHORT), Task("Acrobot-v1", 2, SHORT))
+)
 
 
-def tiny(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    every = [
-        sys.executable,
-        "-c",
-        RUN,
-        "benchmark",
-        "tiny",
-        "--only",
-        "CartPole-v1",
-        "--episodes",
-        "2",
-        *words,
-    ]
-    return subprocess.run(every, capture_output=True, text=True, cwd=folder)
-
-
-def test_the_command_writes_keeps_and_checks(tmp_path: Path):
-    done = tiny(tmp_path, "--out", "page.md", "--json")
+def test_the_command_writes_keeps_and_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(suites, "SUITES", {"tiny": TINY_SUITE})
+    words = "benchmark tiny --only CartPole-v1 --episodes 2"
+    tiny = functools.partial(qhat, *words.split(), cwd=tmp_path)
+    done = tiny("--out", "page.md", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["tasks"]["Acrobot-v1"] is None
@@ -331,7 +309,7 @@ def test_the_command_writes_keeps_and_checks(tmp_path: Path):
     write_rows(tmp_path / "page.csv", [*rows, row(0, task="Acrobot-v1"), row(0, "last", task="Acrobot-v1")])
 
     write_rows(tmp_path / "pin.csv", [dataclasses.replace(own, mean_return=1e6 + own.seed) for own in rows])
-    done = tiny(tmp_path, "--check", "--pin", "pin.csv", "--json", "--run-dir", "fresh", "--out", "page.md")
+    done = tiny("--check", "--pin", "pin.csv", "--json", "--run-dir", "fresh", "--out", "page.md")
     assert done.returncode == 1, done.stderr
     told = json.loads(done.stdout)
     assert not told["check"]["passed"]
@@ -341,6 +319,6 @@ def test_the_command_writes_keeps_and_checks(tmp_path: Path):
     assert [own.seed for own in read_rows(tmp_path / "page.csv") if own.task == "Acrobot-v1"] == [0, 0]
 
     write_rows(tmp_path / "pin.csv", [dataclasses.replace(own, mean_return=-1.0) for own in rows])
-    done = tiny(tmp_path, "--check", "--table", "--pin", "pin.csv", "--run-dir", "fresh")
+    done = tiny("--check", "--table", "--pin", "pin.csv", "--run-dir", "fresh")
     assert done.returncode == 0, done.stderr
     assert "no interval moved down" in done.stderr

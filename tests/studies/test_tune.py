@@ -7,19 +7,19 @@ data.
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from test_benchmark import row
 
+from command_line import qhat
 from places import ROOT
 from qhat.axes.explore import EpsilonGreedy
 from qhat.cli import tune as command
-from qhat.cli.train import _read
+from qhat.cli.train import read_train
 from qhat.recipes import RECIPES
 from qhat.recipes.config import TrainConfig
+from qhat.recipes.labels import label_of
 from qhat.recipes.presets import PRESETS, Preset, PresetFile, read_preset
 from qhat.recipes.recipe import Recipe
 from qhat.runs.train import Interrupted
@@ -232,23 +232,20 @@ def _file() -> PresetFile:
 def test_training_takes_a_preset_file_and_every_flag_overrides_it(tmp_path: Path):
     path = tmp_path / "preset.json"
     path.write_text(_file().text())
-    code = (
-        "import sys; from qhat.cli.train import _read; told = _read(sys.argv[1:]);"
-        "print(told.steps, told.eval_every, told.recipe.n_step, told.recipe.gamma, *told.env_kwargs);"
-        "from qhat.recipes.labels import label_of; assert told.recipe_name == label_of(told.recipe)"
-    )
     words = ["CartPole-v1", "--preset", str(path), "--steps", "7", "--n-step", "4"]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
-    assert done.stdout.split() == ["7", "100", "4", "0.5", "sutton_barto_reward"], done.stderr
+    args = read_train(words)
+    assert (args.steps, args.eval_every, args.recipe.n_step, args.recipe.gamma) == (7, 100, 4, 0.5)
+    assert list(args.env_kwargs) == ["sutton_barto_reward"]
+    assert args.recipe_name == label_of(args.recipe, spans=(7,))
     config = TrainConfig.of("CartPole-v1", path, seeds=3).validate()
     assert (config.recipe.gamma, config.steps, config.seeds) == (0.5, 300, 3)
     for words, sentence in (
         (["--recipe", "dqn"], "no meaning with --recipe"), (["--resume"], "no meaning with --resume"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=sentence):
-            _read(["CartPole-v1", "--preset", str(path), *words])
+            read_train(["CartPole-v1", "--preset", str(path), *words])
     with pytest.raises(UsageError, match="no preset file"):
-        _read(["CartPole-v1", "--preset", str(tmp_path / "nowhere.json")])
+        read_train(["CartPole-v1", "--preset", str(tmp_path / "nowhere.json")])
 
 
 @pytest.mark.parametrize(
@@ -280,8 +277,7 @@ def test_without_optuna_there_is_a_sentence(monkeypatch):
 def test_the_command_searches_compares_and_writes_a_preset(tmp_path: Path):
     words = "tune CartPole-v1 --trials 1 --seeds 1 --steps 300 --only max_gradient_norm --top 1"
     words += " --final-seeds 1 --episodes 2 --study study --json --eval-episodes 2"
-    every = [sys.executable, "-m", "qhat", *words.split()]
-    done = subprocess.run(every, capture_output=True, text=True, cwd=tmp_path)
+    done = qhat(*words.split(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["trials"] == {"complete": 1, "pruned": 0, "failed": 0}

@@ -48,7 +48,7 @@ class Train(TrainConfig):
 def run(words: Sequence[str]) -> int:
     """Parse, check everything that can be checked early, then import JAX and train."""
     started = time.perf_counter()
-    args = _read(words)
+    args = read_train(words)
     fields = dataclasses.fields(TrainConfig)
     config = TrainConfig(**{field.name: getattr(args, field.name) for field in fields})
     config.validate()
@@ -95,7 +95,7 @@ def _film(folder: str) -> str:
     return str(video.path)
 
 
-def _read(words: Sequence[str]) -> Train:
+def read_train(words: Sequence[str]) -> Train:
     """Parse; without --recipe, an environment's preset (if it has one) gives the defaults."""
     if (path := value_of(words, "--preset")) is not None:
         return read(Train, words, "train", default=_from_file(words, Path(path)))
