@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+import math
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array, Float
 
 from full import FULL
 from log_cosh import LogCosh
@@ -21,6 +23,7 @@ from qhat import recipes, runtime
 from qhat.axes.actions import Actions
 from qhat.axes.dense import Dense
 from qhat.axes.heads import Categorical, Expected
+from qhat.axes.operations import Op
 from qhat.axes.torso import MLP, Impala, MinAtar, Nature
 from qhat.deploy import graph
 from qhat.deploy.network import Exported, read_network
@@ -172,16 +175,52 @@ def test_a_small_network_is_a_small_file():
     assert len(Both.of(recipe, (4,), Actions((2,))).require_equal()) <= 50_000
 
 
-@pytest.mark.parametrize(("axis", "part"), [("head", LogCosh()), ("torso", None), ("merge", None)])
-def test_a_part_from_outside_is_refused_by_its_name(axis: str, part: Any):
-    if part is None:
-        # A subclass may do anything else.
-        base = type(getattr(Learner.of(recipes.rainbow, (4,), Actions((2,))).recipe, axis))
-        part = type("Theirs", (base,), {"name": "theirs"})()
+@dataclasses.dataclass(frozen=True)
+class Doubled(MLP):
+    """A torso from outside that computes something else than the one that it is derived from."""
+
+    name: ClassVar[str] = "doubled"
+
+    def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
+        return 2.0 * super().apply(parameters, observation)
+
+
+@dataclasses.dataclass(frozen=True)
+class Described(Doubled):
+    """The same, with its operations."""
+
+    name: ClassVar[str] = "described"
+
+    def export_ops(self, parameters: dict[str, Any], shape: tuple[int, ...], dtype: str) -> list[Op]:
+        twice = 2.0 * np.eye(math.prod(shape), dtype=np.float32)
+        bias = np.zeros(len(twice), np.float32)
+        return [{"op": "flatten"}, {"op": "dense", "name": "twice", "weight": twice, "bias": bias}]
+
+
+@dataclasses.dataclass(frozen=True)
+class Secret(LogCosh):
+    """A head from outside that does not say how it is exported."""
+
+    name: ClassVar[str] = "secret"
+
+    def mean(self, z: Float[Array, "F C K"], basis: Any) -> Float[Array, "F C"]:
+        return jnp.tanh(z[..., 0])
+
+
+@pytest.mark.parametrize(("axis", "part"), [("head", Secret()), ("torso", Doubled())], ids=str)
+def test_a_part_that_does_not_describe_itself_is_refused_by_its_name(axis: str, part: Any):
     recipe = dataclasses.replace(recipes.rainbow, **{axis: part})
     learner = Learner.of(recipe, (4,), Actions((2,)))
-    with pytest.raises(UsageError, match=rf"{axis} '{part.name}' cannot be exported; expected one of"):
+    with pytest.raises(UsageError, match=rf"{axis} '{part.name}' cannot be exported; expected one whose"):
         read_network(learner, {}, "float32", None)
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 3)], ids=str)
+def test_a_head_and_a_torso_from_outside_are_exported(shape: tuple[int, ...]):
+    recipe = dataclasses.replace(recipes.dqn, head=LogCosh(), torso=Described(), hidden=(8,))
+    both = Both.of(recipe, shape, UNEQUAL)
+    assert "torso/twice/weight" in both.exported.tensors
+    both.require_equal()
 
 
 def test_agreement_counts_what_differs_but_for_near_ties():

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compositions import AXES, Cell, cell, covering, product
+from compositions import AXES, Cell, cell, covering, product, samples
 from full import FULL
+from qhat.axes import Policy
 from qhat.engine.iteration import Program
 from qhat.engine.replay import ring as replay
 
@@ -130,9 +131,17 @@ PART = random.Random(0).sample(CELLS, 1_000 if FULL else 24)
 
 
 def test_the_product_keeps_its_shapes():
-    """A thousand cells with QHAT_FULL=1, two dozen otherwise: all 110,592 would take nine hours."""
+    """A thousand cells with QHAT_FULL=1, two dozen otherwise: all of them would take many hours."""
     for values in PART:
         try:
             shapes(cell(values))
         except Exception as error:
             raise AssertionError(f"{label(values)}: {values}") from error
+
+
+def test_a_part_without_sample_settings_is_missed_with_a_sentence():
+    class New(Policy):
+        name = "new"
+
+    with pytest.raises(AssertionError, match=r"policy 'new' has no sample settings; expected a row"):
+        samples((New,))

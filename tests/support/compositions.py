@@ -6,41 +6,65 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from full import FULL
-from qhat.axes.actions import Actions
-from qhat.axes.bonus import Munchausen, NoBonus
-from qhat.axes.dense import Dense, Noisy
-from qhat.axes.explore import EpsilonGreedy
-from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
-from qhat.axes.joints import Each, Together
-from qhat.axes.merge import Dueling, Plain
-from qhat.axes.optimiser import Adam, RMSProp
-from qhat.axes.policy import Double, Greedy, Softmax
-from qhat.axes.sampler import Prioritised, Uniform
-from qhat.axes.target import Hard, Soft
-from qhat.axes.torso import MLP, Impala, MinAtar
+from qhat import axes
+from qhat.axes import Actions, AxisValue, EpsilonGreedy
+from qhat.recipes.recipe import AXES as KINDS
 from qhat.recipes.recipe import Recipe
 
 TAU = 0.1
-AXES: dict[str, tuple[Any, ...]] = {
-    "head": (
-        Expected(),
-        Categorical(atoms=15),
-        Categorical(atoms=15, v_min=-4.0, v_max=4.0),
-        Quantile(quantiles=7),
-        Implicit(online=4, target=5, policy=6, embedding=8),
-        HLGauss(atoms=15),
-    ),
-    "policy": (Greedy(), Double(), Softmax(tau=TAU)),
-    "bonus": (NoBonus(), Munchausen(tau=TAU)),
-    "joints": (Together(), Each()),
-    "merge": (Plain(), Dueling()),
-    "dense": (Dense(), Noisy()),
-    "n_step": (1, 3),
-    "sampler": (Uniform(), Prioritised()),
-    "target": (Hard(every=10), Soft(tau=0.1)),
-    "optimiser": (Adam(), RMSProp(momentum=0.9, outside=True)),
+# Settings small enough for a test, of every part that is not used at its defaults.
+SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
+    axes.Expected: (axes.Expected(),),
+    axes.Categorical: (axes.Categorical(atoms=15), axes.Categorical(atoms=15, v_min=-4.0, v_max=4.0)),
+    axes.Quantile: (axes.Quantile(quantiles=7),),
+    axes.Implicit: (axes.Implicit(online=4, target=5, policy=6, embedding=8),),
+    axes.HLGauss: (axes.HLGauss(atoms=15),),
+    axes.Greedy: (axes.Greedy(),),
+    axes.Double: (axes.Double(),),
+    axes.Softmax: (axes.Softmax(tau=TAU),),
+    axes.ExpectedSarsa: (axes.ExpectedSarsa(epsilon=0.3),),
+    axes.NoBonus: (axes.NoBonus(),),
+    axes.Munchausen: (axes.Munchausen(tau=TAU),),
+    axes.Together: (axes.Together(),),
+    axes.Each: (axes.Each(),),
+    axes.Plain: (axes.Plain(),),
+    axes.Dueling: (axes.Dueling(),),
+    axes.Dense: (axes.Dense(),),
+    axes.Noisy: (axes.Noisy(),),
+    axes.Uniform: (axes.Uniform(),),
+    axes.Prioritised: (axes.Prioritised(),),
+    axes.Hard: (axes.Hard(every=10),),
+    axes.Soft: (axes.Soft(tau=0.1),),
+    axes.Adam: (axes.Adam(),),
+    axes.RMSProp: (axes.RMSProp(momentum=0.9, outside=True),),
+    axes.MLP: (axes.MLP(),),
+    axes.MinAtar: (axes.MinAtar(filters=4),),
     # Impala takes long to compile, and has tests of its own in test_torsos.py.
-    "torso": (MLP(), MinAtar(filters=4), *([Impala()] if FULL else [])),
+    axes.Impala: (axes.Impala(),) if FULL else (),
+}
+LEFT_OUT: dict[type[AxisValue], str] = {
+    axes.Auto: "it is one of the other torsos",
+    axes.Nature: "pictures of 36 pixels and more take long; tests/axes/test_torsos.py has it",
+    axes.EpsilonGreedy: "no action is chosen here; tests/axes/test_exploration.py has it",
+    axes.NoExploration: "no action is chosen here; tests/axes/test_exploration.py has it",
+}
+"""Parts that are in no composition, and why."""
+
+
+def samples(kinds: tuple[type[AxisValue], ...]) -> tuple[Any, ...]:
+    """Return the sample settings of the parts of one axis."""
+    for kind in kinds:
+        assert kind in SAMPLES or kind in LEFT_OUT, (
+            f"{kind.axis} '{kind.name}' has no sample settings; expected a row in SAMPLES of"
+            " tests/support/compositions.py, or the reason for leaving it out in LEFT_OUT."
+        )
+    return tuple(value for kind in kinds for value in SAMPLES.get(kind, ()))
+
+
+PARTS = {axis: samples(kinds) for axis, kinds in KINDS.items()}
+AXES: dict[str, tuple[Any, ...]] = {
+    **{axis: values for axis, values in PARTS.items() if values},
+    "n_step": (1, 3),
     "normalise": (False, True),
     "layer_norm": (False, True),
     "actions": (Actions((3,)), Actions((2, 4, 3))),
@@ -81,9 +105,9 @@ def covering(strength: int) -> list[dict[str, Any]]:
     }
     rows = []
     while missing:
-        seedling = dict(min(missing))
+        start = dict(min(missing))
         tries = [
-            [seedling.get(axis, draw.randrange(len(AXES[name]))) for axis, name in enumerate(names)]
+            [start.get(axis, draw.randrange(len(AXES[name]))) for axis, name in enumerate(names)]
             for _ in range(40)
         ]
         met = [_met(row, strength) & missing for row in tries]

@@ -6,10 +6,11 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from qhat.axes.heads import Head
-from qhat.axes.heads.base import take
+from qhat.axes.heads.base import ExportedOutputs, take
 from qhat.axes.policy import Policy
 
 
@@ -42,6 +43,9 @@ class LogCosh(Head):
         policy: Policy,
     ) -> Any:
         return reward + discount * jnp.mean(jnp.sum(pi * (z[..., 0] + entropy), axis=1))
+
+    def export_outputs(self, rows: np.ndarray, support: dict[str, Array]) -> ExportedOutputs:
+        return ExportedOutputs(rows)
 
     def loss(self, prediction: Any, target: Any, basis: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
         error = prediction - target

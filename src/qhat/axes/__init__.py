@@ -1,0 +1,31 @@
+"""What an algorithm is made of: for each axis its base class, its values, and the table of them.
+
+These are public names: `from qhat.axes import Head, Categorical`. Importing them imports no JAX. A value
+from outside the package derives from the base class (docs/extending.md).
+"""
+
+from qhat.axes.actions import Actions
+from qhat.axes.axis import AxisValue, Schedule
+from qhat.axes.bonus import BONUSES, Bonus, Munchausen, NoBonus
+from qhat.axes.dense import LAYERS, Dense, Layer, Noisy
+from qhat.axes.explore import EXPLORES, EpsilonGreedy, Explore, NoExploration
+from qhat.axes.heads import HEADS, Categorical, Expected, Head, HLGauss, Implicit, Quantile
+from qhat.axes.heads.base import ExportedOutputs, take
+from qhat.axes.joints import JOINTS, Each, Joints, Together
+from qhat.axes.merge import MERGES, Dueling, Merge, Plain
+from qhat.axes.operations import Op
+from qhat.axes.optimiser import OPTIMISERS, Adam, Optimiser, RMSProp
+from qhat.axes.policy import POLICIES, Double, ExpectedSarsa, Greedy, Policy, Softmax
+from qhat.axes.sampler import SAMPLERS, Prioritised, Sampler, Uniform
+from qhat.axes.target import TARGETS, Hard, Soft, Target
+from qhat.axes.torso import MLP, TORSOS, Auto, Impala, MinAtar, Nature, Torso
+
+__all__ = [
+    "BONUSES", "EXPLORES", "HEADS", "JOINTS", "LAYERS", "MERGES", "MLP", "OPTIMISERS", "POLICIES",
+    "SAMPLERS", "TARGETS", "TORSOS", "Actions", "Adam", "Auto", "AxisValue", "Bonus", "Categorical",
+    "Dense", "Double", "Dueling", "Each", "EpsilonGreedy", "Expected", "ExpectedSarsa", "Explore",
+    "ExportedOutputs", "Greedy", "HLGauss", "Hard", "Head", "Impala", "Implicit", "Joints", "Layer",
+    "Merge", "MinAtar", "Munchausen", "Nature", "NoBonus", "NoExploration", "Noisy", "Op", "Optimiser",
+    "Plain", "Policy", "Prioritised", "Quantile", "RMSProp", "Sampler", "Schedule", "Soft", "Softmax",
+    "Target", "Together", "Torso", "Uniform", "take",
+]  # fmt: skip

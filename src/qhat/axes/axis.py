@@ -10,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from qhat.system.errors import UsageError, near_miss
 from qhat.system.files import quote
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class AxisValue:
@@ -25,6 +27,43 @@ class AxisValue:
 
     def validate(self) -> None:
         """Raise `UsageError` when a field has no meaning."""
+
+    def validate_within(self, recipe: Any) -> None:
+        """Raise `UsageError` when the part has no meaning beside the other parts of its recipe."""
+
+    def schedules(self, steps: int) -> list[Schedule]:
+        """Return what of the part changes over a run of `steps` environment steps."""
+        return []
+
+
+class Schedule(NamedTuple):
+    """A number that changes on a line over environment steps, and then stays."""
+
+    name: str
+    start: float
+    """At step 0."""
+    end: float
+    """From step `steps` on."""
+    steps: int
+
+
+def defines(part: AxisValue, method: str, arithmetic: str) -> bool:
+    """Return whether the class that defines the arithmetic, or one derived from it, defines `method`.
+
+    A subclass that computes something else does not inherit a description of what it computes.
+    """
+    for kind in type(part).__mro__:
+        if method in vars(kind):
+            return not getattr(vars(kind)[method], "is_missing", False)
+        if arithmetic in vars(kind):
+            return False
+    return False
+
+
+def missing(method: F) -> F:
+    """Mark a method of a base class as one that a value may leave out; `defines` says whether it did."""
+    method.is_missing = True  # pyright: ignore[reportFunctionMemberAccess]
+    return method
 
 
 V = TypeVar("V", bound=AxisValue)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from qhat.axes.axis import AxisValue
 from qhat.axes.policy import log_softmax
@@ -56,6 +56,14 @@ class Munchausen(Bonus):
         require(0 <= self.alpha <= 1, f"munchausen:alpha is {self.alpha}; expected within [0, 1].")
         require(self.tau > 0, f"munchausen:tau is {self.tau}; expected a temperature above 0.")
         require(self.floor <= 0, f"munchausen:floor is {self.floor}; expected 0 or less.")
+
+    def validate_within(self, recipe: Any) -> None:
+        other = recipe.policy.temperature
+        require(
+            other is None or self.tau == other,
+            f"munchausen:tau is {self.tau} and {recipe.policy.name}:tau is {other}; expected one"
+            " temperature: the bonus is the log-probability of the backup's own policy.",
+        )
 
     def value(self, q: Float[Array, "F C"], action: Int[Array, " F"]) -> Float[Array, ""]:
         log_pi = log_softmax(q, self.tau)

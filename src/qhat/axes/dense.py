@@ -6,7 +6,7 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat.axes.axis import AxisValue
+from qhat.axes.axis import AxisValue, missing
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Float, jax, jnp
 
@@ -37,6 +37,11 @@ class Layer(AxisValue, abc.ABC):
     ) -> Float[Array, " O"]:
         """Apply the layer to one example. `noise` is the layer's own; `None` is none."""
 
+    @missing
+    def export_affine(self, parameters: dict[str, Array]) -> dict[str, Array]:
+        """Return `weight` and `bias` of what the layer computes without noise: weight @ x + bias."""
+        raise NotImplementedError(self.name)
+
     def remixed(
         self, parameters: dict[str, Array], mixing: Float[Array, "K K"], offset: Float[Array, " K"]
     ) -> dict[str, Array]:
@@ -61,6 +66,9 @@ class Dense(Layer):
         self, parameters: dict[str, Any], x: Float[Array, " I"], noise: Float[Array, " N"] | None
     ) -> Float[Array, " O"]:
         return parameters["weight"] @ x + parameters["bias"]
+
+    def export_affine(self, parameters: dict[str, Array]) -> dict[str, Array]:
+        return {name: parameters[name] for name in ("weight", "bias")}
 
     def remixed(
         self, parameters: dict[str, Array], mixing: Float[Array, "K K"], offset: Float[Array, " K"]
@@ -113,6 +121,9 @@ class Noisy(Layer):
             weight = weight + parameters["weight_sigma"] * (out[:, None] * in_)
             bias = bias + parameters["bias_sigma"] * out
         return weight @ x + bias
+
+    def export_affine(self, parameters: dict[str, Array]) -> dict[str, Array]:
+        return Dense().export_affine(parameters)
 
     def remixed(
         self, parameters: dict[str, Array], mixing: Float[Array, "K K"], offset: Float[Array, " K"]

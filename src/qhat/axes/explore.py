@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from qhat.axes.actions import Actions
-from qhat.axes.axis import AxisValue
+from qhat.axes.axis import AxisValue, Schedule
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
 
@@ -90,6 +90,9 @@ class EpsilonGreedy(Explore):
             self, steps=round(self.fraction * steps), fraction=EpsilonGreedy.fraction
         )
 
+    def schedules(self, steps: int) -> list[Schedule]:
+        return [Schedule("ε", self.start, self.end, self.scheduled(steps).steps or 0)]
+
     def init(self, num_envs: int, actions: Actions) -> Any:
         held = jnp.zeros((num_envs, actions.factors), jnp.int32)
         return (held, jnp.zeros((num_envs, self._deciding(actions)), jnp.int32)) if self.hold > 1 else ()
@@ -148,6 +151,13 @@ class NoExploration(Explore):
     """The greedy action, always: for noisy layers, which explore by themselves."""
 
     name: ClassVar[str] = "greedy"
+
+    def validate_within(self, recipe: Any) -> None:
+        require(
+            recipe.dense.noise_size(1, 1) > 0,
+            "--explore greedy never tries another action with --dense"
+            f" {recipe.dense.name}; expected --dense noisy beside it, or --explore epsilon.",
+        )
 
     def init(self, num_envs: int, actions: Actions) -> Any:
         return ()

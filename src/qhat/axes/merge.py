@@ -6,7 +6,9 @@ import abc
 import dataclasses
 from typing import ClassVar
 
-from qhat.axes.axis import AxisValue
+import numpy as np
+
+from qhat.axes.axis import AxisValue, missing
 from qhat.system.lazy import Array, Float, jnp
 
 Exists = tuple[tuple[bool, ...], ...] | None
@@ -26,6 +28,19 @@ class Merge(AxisValue, abc.ABC):
     def merge(self, streams: dict[str, Float[Array, "F _ K"]], exists: Exists) -> Float[Array, "F C K"]:
         """Merge the streams' outputs."""
 
+    @missing
+    def export_rows(self, streams: dict[str, np.ndarray], exists: np.ndarray) -> np.ndarray:
+        """Return the rows (weights, then the bias) of the one layer that the streams' last layers are.
+
+        Args:
+            streams: rows of each, `[F, width, K, I + 1]`.
+            exists: which choices each factor has, `[F, C]`.
+
+        Returns:
+            rows of the merged outputs, `[F, C, K, I + 1]`, in NumPy and float64.
+        """
+        raise NotImplementedError(self.name)
+
 
 @dataclasses.dataclass(frozen=True)
 class Plain(Merge):
@@ -37,6 +52,9 @@ class Plain(Merge):
         return {"q": choices}
 
     def merge(self, streams: dict[str, Float[Array, "F _ K"]], exists: Exists) -> Float[Array, "F C K"]:
+        return streams["q"]
+
+    def export_rows(self, streams: dict[str, np.ndarray], exists: np.ndarray) -> np.ndarray:
         return streams["q"]
 
 
@@ -56,6 +74,11 @@ class Dueling(Merge):
         advantage = streams["advantage"]
         where = None if exists is None else jnp.asarray(exists)[..., None]
         return streams["value"] + advantage - jnp.mean(advantage, axis=1, keepdims=True, where=where)
+
+    def export_rows(self, streams: dict[str, np.ndarray], exists: np.ndarray) -> np.ndarray:
+        advantage, there = streams["advantage"], exists.astype(float)[:, :, None, None]
+        mean = (advantage * there).sum(axis=1, keepdims=True) / there.sum(axis=1, keepdims=True)
+        return streams["value"] + advantage - mean
 
 
 MERGES: tuple[type[Merge], ...] = (Plain, Dueling)

@@ -6,7 +6,7 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat.axes.axis import AxisValue
+from qhat.axes.axis import AxisValue, Schedule
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
 
@@ -106,6 +106,9 @@ class Prioritised(Sampler):
             )
         require(self.steps >= 0, f"prioritised:steps is {self.steps}; expected 0 or more steps.")
         require(self.epsilon > 0, f"prioritised:epsilon is {self.epsilon}; expected more than 0.")
+
+    def schedules(self, steps: int) -> list[Schedule]:
+        return [Schedule("replay's β", self.beta, 1.0, self.steps)]
 
     def init(self, capacity: int) -> Any:
         from qhat.axes.sumtree import SumTree

@@ -7,8 +7,10 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
-from qhat.axes.axis import AxisValue
+from qhat.axes import operations
+from qhat.axes.axis import AxisValue, missing
 from qhat.axes.convolution import convolve, init, pool, reach
+from qhat.axes.operations import Op
 from qhat.system.errors import UsageError, require
 from qhat.system.lazy import Array, Float, jax, jnp
 
@@ -42,6 +44,16 @@ class Torso(AxisValue, abc.ABC):
     def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
         """Return the features of one observation of any dtype."""
 
+    @missing
+    def export_ops(self, parameters: dict[str, Any], shape: tuple[int, ...], dtype: str) -> list[Op]:
+        """Return `apply` as operations; what they give is flattened.
+
+        Args:
+            shape: of one observation.
+            dtype: of observations; empty for an image in the torso's own order, already scaled.
+        """
+        raise NotImplementedError(self.name)
+
 
 @dataclasses.dataclass(frozen=True)
 class MLP(Torso):
@@ -57,6 +69,9 @@ class MLP(Torso):
 
     def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
         return observation.astype(jnp.float32).reshape(-1)
+
+    def export_ops(self, parameters: dict[str, Any], shape: tuple[int, ...], dtype: str) -> list[Op]:
+        return []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +105,10 @@ class MinAtar(Torso):
 
     def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
         return jax.nn.relu(convolve(parameters, observation.astype(jnp.float32))).reshape(-1)
+
+    def export_ops(self, parameters: dict[str, Any], shape: tuple[int, ...], dtype: str) -> list[Op]:
+        whole: Op = {"op": "image", "axes": [0, 1, 2], "shape": list(shape), "divide": 1.0}
+        return [*([whole] if dtype else []), operations.convolution(parameters, ""), operations.relu()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +145,13 @@ class Nature(Torso):
         for index, (_, stride, _) in enumerate(self.LAYERS):
             x = jax.nn.relu(convolve(parameters[f"convolution{index}"], x, stride))
         return x.reshape(-1)
+
+    def export_ops(self, parameters: dict[str, Any], shape: tuple[int, ...], dtype: str) -> list[Op]:
+        ops = operations.image(shape, dtype)
+        for index, (_, stride, _) in enumerate(self.LAYERS):
+            name = f"convolution{index}"
+            ops += [operations.convolution(parameters[name], name, stride), operations.relu()]
+        return ops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +207,22 @@ class Impala(Torso):
                 x = x + y
         return jax.nn.relu(x).reshape(-1)
 
+    def export_ops(self, parameters: dict[str, Any], shape: tuple[int, ...], dtype: str) -> list[Op]:
+        ops = operations.image(shape, dtype)
+        for section in range(len(self._filters)):
+            name = f"section{section}"
+            ops += [operations.convolution(parameters[name], name, same=True), {"op": "pool"}]
+            for block in range(0, len(RESIDUAL), 2):
+                first, second = (f"{name}_{conv}" for conv in RESIDUAL[block : block + 2])
+                ops.append(
+                    {
+                        "op": "residual",
+                        "first": {"name": first, **parameters[first]},
+                        "second": {"name": second, **parameters[second]},
+                    }
+                )
+        return [*ops, operations.relu()]
+
     @property
     def _filters(self) -> tuple[int, ...]:
         return tuple(self.width * filters for filters in (16, 32, 32))
@@ -220,6 +262,9 @@ class Auto(Torso):
 
     def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
         return self.fitted(observation.shape).apply(parameters, observation)
+
+    def export_ops(self, parameters: dict[str, Any], shape: tuple[int, ...], dtype: str) -> list[Op]:
+        return self.fitted(shape).export_ops(parameters, shape, dtype)
 
 
 def image_shape(shape: tuple[int, ...], torso: str, least: int) -> tuple[int, int, int]:

@@ -18,10 +18,11 @@ import numpy as np
 from safetensors.numpy import save
 
 from qhat import runtime
+from qhat.axes.operations import Op
 from qhat.deploy import graph, latency, parity, require_installed
 from qhat.deploy.about import NO_RANGES, Request, describe, ranges, read_meaning, read_safe_action
 from qhat.deploy.card import card
-from qhat.deploy.network import Exported, Op, read_network, require_known
+from qhat.deploy.network import Exported, read_network, require_exportable
 from qhat.deploy.rollout import Copies, builder_of, copies_of
 from qhat.environments.user_envs import EnvLike
 from qhat.runs.run import Run
@@ -83,7 +84,7 @@ def export(
     """
     require_installed()
     run = run if isinstance(run, Run) else Run.open(run)
-    require_known(run.program.learner)
+    require_exportable(run.program.learner)
     for flag, value in (("timeout", timeout), ("control_period", control_period)):
         require(value is None or 0 < value < math.inf, f"{flag} is {value}; expected seconds, more than 0.")
     require(observations >= 1, f"observations is {observations}; expected 1 or more.")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from qhat.axes.actions import Actions
-from qhat.deploy.network import Exported, Op
+from qhat.axes.operations import Op
+from qhat.deploy.network import Exported
 
 OPSET, IR = 17, 8
 """Of 2022: onnxruntime 1.12 and later read them."""

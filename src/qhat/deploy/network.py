@@ -12,25 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from qhat.axes.actions import Actions
-from qhat.axes.dense import Dense, Noisy
-from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
-from qhat.axes.merge import Dueling, Plain
-from qhat.axes.torso import MLP, RESIDUAL, Auto, Impala, MinAtar, Nature, Torso
+from qhat.axes.axis import defines
+from qhat.axes.operations import Op, relu
+from qhat.axes.torso import Torso
 from qhat.engine.learner import STATISTICS, SUPPORT, Learner
 from qhat.engine.network import Network, embed
 from qhat.engine.replay.moments import EPSILON, LIMIT
 from qhat.system.errors import require
 
-KNOWN: dict[str, tuple[type, ...]] = {
-    "head": (Expected, Categorical, HLGauss, Quantile, Implicit),
-    "dense": (Dense, Noisy),
-    "merge": (Plain, Dueling),
-    "torso": (MLP, MinAtar, Nature, Impala, Auto),
+DESCRIBED = {
+    "head": ("export_outputs", "mean"),
+    "dense": ("export_affine", "apply"),
+    "merge": ("export_rows", "merge"),
+    "torso": ("export_ops", "apply"),
 }
-"""Parts whose arithmetic is written here."""
-Op = dict[str, Any]
-RELU: Op = {"op": "relu"}
+"""By axis, the method that describes a part's arithmetic, and the arithmetic."""
 
 
 @dataclasses.dataclass
@@ -44,6 +40,10 @@ class Exported:
         """Add an operation; its tensors are stored as `name/key`."""
         self.ops.append({"op": op, **self.store(tensors or {}, name), **fields})
 
+    def put(self, op: Op, prefix: str = "") -> None:
+        """Add an operation as a part describes it: with arrays in place of their names."""
+        self.ops.append(self._named(op, prefix))
+
     def store(self, tensors: Mapping[str, Any], name: str) -> dict[str, str]:
         """Store tensors, and return their names by key."""
         names = {key: f"{name}/{key}" for key in tensors}
@@ -51,16 +51,27 @@ class Exported:
             self.tensors[full] = np.asarray(tensors[key], np.float32)
         return names
 
+    def _named(self, op: Mapping[str, Any], prefix: str) -> Op:
+        name = "/".join(part for part in (prefix, op.get("name", "")) if part)
+        named: Op = {}
+        for key, value in op.items():
+            if isinstance(value, Mapping):
+                named[key] = self._named(value, prefix)
+            elif hasattr(value, "shape"):
+                named |= self.store({key: value}, name)
+            elif key != "name":
+                named[key] = value
+        return named
 
-def require_known(learner: Learner) -> None:
-    """Raise `UsageError` for the first part of a recipe that the exported operations cannot say."""
-    for axis, kinds in KNOWN.items():
+
+def require_exportable(learner: Learner) -> None:
+    """Raise `UsageError` for the first part of a recipe that does not describe its arithmetic."""
+    for axis, (method, arithmetic) in DESCRIBED.items():
         part = getattr(learner.recipe, axis)
         require(
-            type(part) in kinds,
-            f"{axis} '{part.name}' cannot be exported; expected one of"
-            f" {', '.join(kind.name for kind in kinds)}: a part from outside the package has arithmetic of"
-            " its own.",
+            defines(part, method, arithmetic),
+            f"{axis} '{part.name}' cannot be exported; expected one whose class says by {method} what"
+            f" {arithmetic} computes (docs/extending.md).",
         )
 
 
@@ -72,9 +83,9 @@ def read_network(learner: Learner, parameters: Any, dtype: str, stack: Op | None
         stack: the operation that puts frames together, where the caller hands over one at a time.
 
     Raises:
-        UsageError: a part of the recipe is from outside the package.
+        UsageError: a part of the recipe does not describe its arithmetic.
     """
-    require_known(learner)
+    require_exportable(learner)
     network, head = learner.network, learner.recipe.head
     exported = Exported()
     if stack is not None:
@@ -82,14 +93,11 @@ def read_network(learner: Learner, parameters: Any, dtype: str, stack: Op | None
     _add_features(exported, learner, parameters, dtype)
     for index in range(len(network.hidden) - 1):
         _add_hidden(exported, network, parameters, [f"hidden{index}"], f"hidden{index}")
-    if isinstance(head, Implicit):
-        table = embed(parameters["embedding"], head.fixed_fractions())  # pyright: ignore[reportArgumentType]
-        exported.add("fractions", {"table": table}, "fractions")
+    if (fractions := head.fixed_fractions()) is not None:
+        exported.add("fractions", {"table": embed(parameters["embedding"], fractions)}, "fractions")
     names = [f"{stream}_hidden" for stream in network.merge.streams(network.actions.width)]
     if network.hidden:
         _add_hidden(exported, network, parameters, names, "last")
-    if isinstance(head, Implicit):
-        exported.add("mean_fractions")
     _add_outputs(exported, learner, parameters)
     return exported
 
@@ -156,62 +164,25 @@ def _add_torso(
     Args:
         dtype: of the array that it takes; empty where that is an image already.
     """
-    if isinstance(torso, MinAtar):
-        if dtype:
-            exported.add("image", axes=[0, 1, 2], shape=list(shape), divide=1.0)
-        exported.add("convolution", parameters, prefix, stride=1, same=False)
-        exported.ops.append(RELU)
-    elif isinstance(torso, Nature):
-        _add_image(exported, shape, dtype)
-        for index, (_, stride, _) in enumerate(torso.LAYERS):
-            name = f"convolution{index}"
-            exported.add("convolution", parameters[name], f"{prefix}/{name}", stride=stride, same=False)
-            exported.ops.append(RELU)
-    elif isinstance(torso, Impala):
-        _add_image(exported, shape, dtype)
-        for section in range(3):
-            name = f"section{section}"
-            exported.add("convolution", parameters[name], f"{prefix}/{name}", stride=1, same=True)
-            exported.add("pool")
-            for block in range(0, len(RESIDUAL), 2):
-                pair = zip(("first", "second"), RESIDUAL[block : block + 2], strict=True)
-                both = {
-                    which: exported.store(parameters[f"{name}_{conv}"], f"{prefix}/{name}_{conv}")
-                    for which, conv in pair
-                }
-                exported.ops.append({"op": "residual", **both})
-        exported.ops.append(RELU)
+    for op in torso.export_ops(parameters, shape, dtype):
+        exported.put(op, prefix)
     exported.add("flatten")
-
-
-def _add_image(exported: Exported, shape: tuple[int, ...], dtype: str) -> None:
-    """Add what `as_image` of the torsos does."""
-    if not dtype:
-        return
-    axes = list(range(len(shape)))
-    if len(shape) == 4:
-        axes = [1, 2, 0, 3]
-    elif len(shape) == 3 and shape[0] < shape[2]:
-        axes = [1, 2, 0]
-    moved = [shape[axis] for axis in axes]
-    sides = [*moved[:2], int(np.prod(moved[2:]))]
-    exported.add("image", axes=axes, shape=sides, divide=255.0 if dtype == "uint8" else 1.0)
 
 
 def _add_hidden(exported: Exported, network: Network, parameters: Any, names: list[str], name: str) -> None:
     """Add one hidden layer, or those of all streams as one."""
+    layers = [network.dense.export_affine(parameters[layer]) for layer in names]
     joined = {
-        key: np.concatenate([np.asarray(parameters[own][key]) for own in names])
-        for key in ("weight", "bias")
+        key: np.concatenate([np.asarray(layer[key]) for layer in layers]) for key in ("weight", "bias")
     }
     exported.add("dense", joined, name)
     if network.layer_norm:
         norms = {
-            key: np.concatenate([np.asarray(parameters[f"{own}_norm"][key]) for own in names])
+            key: np.concatenate([np.asarray(parameters[f"{layer}_norm"][key]) for layer in names])
             for key in ("scale", "offset")
         }
         exported.add("layer_norm", norms, f"{name}_norm", groups=len(names), epsilon=1e-5)
-    exported.ops.append(RELU)
+    exported.put(relu())
 
 
 def _add_outputs(exported: Exported, learner: Learner, parameters: Any) -> None:
@@ -220,7 +191,8 @@ def _add_outputs(exported: Exported, learner: Learner, parameters: Any) -> None:
     streams = network.merge.streams(C)
     layers = {}
     for place, (name, width) in enumerate(streams.items()):
-        weight, bias = (np.asarray(parameters[name][key], np.float64) for key in ("weight", "bias"))
+        layer = network.dense.export_affine(parameters[name])
+        weight, bias = (np.asarray(layer[key], np.float64) for key in ("weight", "bias"))
         whole = weight
         if network.hidden:
             # Each stream reads its own part of what all of them computed.
@@ -229,23 +201,11 @@ def _add_outputs(exported: Exported, learner: Learner, parameters: Any) -> None:
             whole[:, place * inputs : (place + 1) * inputs] = weight
         both = np.concatenate([whole, bias[:, None]], axis=1)
         layers[name] = both.reshape(F, width, K, -1)
-    z = layers["q"] if isinstance(network.merge, Plain) else _dueling(layers, actions)
-    if isinstance(head, Quantile):
-        z = z.mean(axis=2, keepdims=True)
-    values = None
-    if isinstance(head, Categorical | HLGauss):
-        basis = head.basis(parameters[SUPPORT], None)
-        active = np.asarray(basis.active)
-        z, values = z[:, :, active], np.asarray(basis.values)[active]
-    flat = z.reshape(-1, z.shape[-1])
+    rows = network.merge.export_rows(layers, np.asarray(actions.all_legal, bool))
+    outputs = head.export_outputs(rows, parameters.get(SUPPORT, {}))
+    for op in outputs.before:
+        exported.put(op)
+    flat = outputs.rows.reshape(-1, outputs.rows.shape[-1])
     exported.add("dense", {"weight": flat[:, :-1], "bias": flat[:, -1]}, "outputs")
-    if values is not None:
-        exported.add("atoms", {"values": values}, "atoms")
-
-
-def _dueling(layers: dict[str, np.ndarray], actions: Actions) -> np.ndarray:
-    """V + A − the mean of A over the choices that there are."""
-    advantage = layers["advantage"]
-    exists = np.asarray(actions.all_legal, float)[:, :, None, None]
-    mean = (advantage * exists).sum(axis=1, keepdims=True) / exists.sum(axis=1, keepdims=True)
-    return layers["value"] + advantage - mean
+    for op in outputs.after:
+        exported.put(op)

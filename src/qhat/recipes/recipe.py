@@ -11,14 +11,14 @@ import tyro
 
 from qhat.axes.actions import BINS
 from qhat.axes.axis import AxisValue, check, from_json, to_json
-from qhat.axes.bonus import BONUSES, Bonus, Munchausen, NoBonus
+from qhat.axes.bonus import BONUSES, Bonus, NoBonus
 from qhat.axes.dense import LAYERS, Dense, Layer
-from qhat.axes.explore import EXPLORES, EpsilonGreedy, Explore, NoExploration
+from qhat.axes.explore import EXPLORES, EpsilonGreedy, Explore
 from qhat.axes.heads import HEADS, Expected, Head
 from qhat.axes.joints import JOINTS, Joints, Together
 from qhat.axes.merge import MERGES, Merge, Plain
 from qhat.axes.optimiser import OPTIMISERS, Adam, Optimiser
-from qhat.axes.policy import POLICIES, Greedy, Policy, Softmax
+from qhat.axes.policy import POLICIES, Greedy, Policy
 from qhat.axes.sampler import SAMPLERS, Sampler, Uniform
 from qhat.axes.target import TARGETS, Hard, Target
 from qhat.axes.torso import TORSOS, Auto, Torso
@@ -222,22 +222,10 @@ class Recipe:
             may_be_none = name in ("max_gradient_norm", "learning_rate_end") and value is None
             good = may_be_none or _positive(value)
             require(good, f"{_flag(name)} is {value}; expected more than 0.")
-        self._validate_pairs()
+        for axis in AXES:
+            getattr(self, axis).validate_within(self)
         self._validate_replay()
         return self
-
-    def _validate_pairs(self) -> None:
-        require(
-            not isinstance(self.explore, NoExploration) or self.dense.noise_size(1, 1) > 0,
-            "--explore greedy never tries another action with --dense"
-            f" {self.dense.name}; expected --dense noisy beside it, or --explore epsilon.",
-        )
-        if isinstance(self.bonus, Munchausen) and isinstance(self.policy, Softmax):
-            require(
-                self.bonus.tau == self.policy.tau,
-                f"munchausen:tau is {self.bonus.tau} and softmax:tau is {self.policy.tau}; expected one"
-                " temperature: the bonus is the log-probability of the backup's own policy.",
-            )
 
     def _validate_replay(self) -> None:
         require(

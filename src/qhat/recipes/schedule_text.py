@@ -1,37 +1,29 @@
-"""What of a recipe changes while a run goes on, in words: where it is, and where it goes."""
+"""What of a recipe changes during a run, in words: where it is, and where it goes."""
 
 from __future__ import annotations
 
-from qhat.axes.explore import EpsilonGreedy
-from qhat.axes.sampler import Prioritised
-from qhat.recipes.recipe import Recipe
+from qhat.axes.axis import Schedule
+from qhat.recipes.recipe import AXES, Recipe
 
 FIXED = "Schedules count environment steps; more --steps does not stretch them."
 
 
 def schedules(recipe: Recipe, step: int, steps: int) -> list[str]:
     """Return a line for each schedule of a run that is at environment step `step` of `steps`."""
-    recipe, lines = recipe.scheduled(steps), []
-    if isinstance(explore := recipe.explore, EpsilonGreedy):
-        lines.append(_line("ε", explore.start, explore.end, explore.steps or 0, step, steps))
+    recipe = recipe.scheduled(steps)
     rate, end = recipe.learning_rate, recipe.learning_rate_end
-    lines.append(
-        _line(
-            "learning rate",
-            rate,
-            rate if end is None else end,
-            recipe.learning_rate_steps or steps,
-            step,
-            steps,
-        )
+    rates = Schedule(
+        "learning rate", rate, rate if end is None else end, recipe.learning_rate_steps or steps
     )
-    if isinstance(sampler := recipe.sampler, Prioritised):
-        lines.append(_line("replay's β", sampler.beta, 1.0, sampler.steps, step, steps))
-    return lines
+    found = {axis: getattr(recipe, axis).schedules(steps) for axis in AXES}
+    # Exploration first, as it matters most to who reads on.
+    ordered = [*found.pop("explore"), rates, *(each for part in found.values() for each in part)]
+    return [_line(schedule, step, steps) for schedule in ordered]
 
 
-def _line(name: str, start: float, end: float, over: int, step: int, steps: int) -> str:
-    """Say where a line from `start` at step 0 to `end` at step `over` is."""
+def _line(schedule: Schedule, step: int, steps: int) -> str:
+    """Say where a schedule is at `step` of `steps`."""
+    name, start, end, over = schedule
 
     def at(step: int) -> str:
         return f"{start + step / over * (end - start):.3g}"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-from qhat.axes.axis import AxisValue
+import numpy as np
+
+from qhat.axes.axis import AxisValue, missing
+from qhat.axes.operations import Op
 from qhat.axes.policy import Policy
 from qhat.system.lazy import Array, Float, Int, jnp
 
@@ -83,9 +86,28 @@ class Head(AxisValue, abc.ABC):
     def loss(self, prediction: Any, target: Any, basis: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Return the loss of one example and its error, from which replay makes a priority."""
 
+    @missing
+    def export_outputs(self, rows: np.ndarray, support: dict[str, Array]) -> ExportedOutputs:
+        """Return the last layer and what makes Q of its outputs: `mean`, as rows and operations.
+
+        Args:
+            rows: weights, then the bias, of every output, `[F, C, K, I + 1]`, in NumPy and float64.
+            support: the head's part of the parameters.
+        """
+        raise NotImplementedError(self.name)
+
     def overflow(self, target: Any, basis: Any) -> Float[Array, " 2"]:
         """Return the share of the target's mass below and above the support."""
         return jnp.zeros(2)
+
+
+class ExportedOutputs(NamedTuple):
+    """How a head is exported: operations before the last layer, its rows, operations after it."""
+
+    rows: np.ndarray
+    """`[F, C, k, I + 1]`; the k numbers of a choice are what `after` starts from, or Q where k is 1."""
+    before: tuple[Op, ...] = ()
+    after: tuple[Op, ...] = ()
 
 
 def take(z: Float[Array, "F C K"], action: Int[Array, " F"]) -> Float[Array, "F K"]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qhat.axes.heads.base import MOST, Head, take
+import numpy as np
+
+from qhat.axes.heads.base import MOST, ExportedOutputs, Head, take
+from qhat.axes.operations import Op
 from qhat.axes.policy import Policy
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Float, Int, jax, jnp
@@ -74,6 +77,13 @@ class _Histogram(Head):
     def mean(self, z: Float[Array, "F C K"], basis: Any) -> Float[Array, "F C"]:
         mass, total = _softmax(z, basis)
         return mass @ basis.values / total
+
+    def export_outputs(self, rows: np.ndarray, support: dict[str, Array]) -> ExportedOutputs:
+        """Return the atoms in use, without the others."""
+        basis = self.basis(support, None)
+        active = np.asarray(basis.active)
+        atoms: Op = {"op": "atoms", "name": "atoms", "values": np.asarray(basis.values)[active]}
+        return ExportedOutputs(rows[:, :, active], after=(atoms,))
 
     def predict(self, z: Float[Array, "F C K"], action: Int[Array, " F"], basis: Any) -> Any:
         """Return the logarithm of the mixture of the factors' probabilities, `[K]`."""

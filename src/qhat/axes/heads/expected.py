@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat.axes.heads.base import Head, take
+import numpy as np
+
+from qhat.axes.heads.base import ExportedOutputs, Head, take
 from qhat.axes.policy import Policy
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Float, Int, jnp, optax
@@ -48,6 +50,9 @@ class Expected(Head):
     ) -> Any:
         value = z[..., 0] + entropy if policy.has_entropy else z[..., 0]
         return reward + discount * jnp.mean(jnp.sum(pi * value, axis=1))
+
+    def export_outputs(self, rows: np.ndarray, support: dict[str, Array]) -> ExportedOutputs:
+        return ExportedOutputs(rows)
 
     def loss(self, prediction: Any, target: Any, basis: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
         error = prediction - target

@@ -1,0 +1,44 @@
+"""What an exported network is made of: operations as plain data, which each part writes for itself.
+
+An operation is a dictionary: `op` is its name (docs/export-format.md lists them), arrays are its tensors,
+and other values its settings. `name` is the prefix under which its tensors are stored.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+Op = dict[str, Any]
+
+
+def relu() -> Op:
+    """Return max(x, 0)."""
+    return {"op": "relu"}
+
+
+def convolution(parameters: dict[str, Any], name: str, stride: int = 1, same: bool = False) -> Op:
+    """Return `convolve` of the torsos.
+
+    Args:
+        same: whether the sides are padded, so that the image keeps its size.
+    """
+    return {"op": "convolution", "name": name, **parameters, "stride": stride, "same": same}
+
+
+def image(shape: tuple[int, ...], dtype: str) -> list[Op]:
+    """Return what `as_image` of the torsos does to observations of `shape`.
+
+    Args:
+        dtype: of the observations; empty where they are images already, which need nothing.
+    """
+    if not dtype:
+        return []
+    axes = list(range(len(shape)))
+    if len(shape) == 4:
+        axes = [1, 2, 0, 3]
+    elif len(shape) == 3 and shape[0] < shape[2]:
+        axes = [1, 2, 0]
+    moved = [shape[axis] for axis in axes]
+    sides = [*moved[:2], math.prod(moved[2:])]
+    return [{"op": "image", "axes": axes, "shape": sides, "divide": 255.0 if dtype == "uint8" else 1.0}]
