@@ -15,14 +15,16 @@ import pytest
 
 import qhat
 from log_cosh import LogCosh
-from places import ROOT
+from outside import OUTSIDE, Summary
+from places import ROOT, SOURCE
 from probes import KINDS, Probes, expected_q
+from qhat import axes
 from qhat.axes.policy import ExpectedSarsa, Softmax
 from qhat.axes.target import Soft
 from qhat.axes.torso import MLP
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Loop
-from qhat.recipes.recipe import Recipe
+from qhat.recipes.recipe import AXES, Recipe
 from qhat.runs.run import Run
 from qhat.system.errors import UsageError
 
@@ -69,6 +71,37 @@ def test_a_head_from_outside_learns_the_probes():
     online = jax.tree.map(lambda leaf: leaf[0], state.seeds.learner.online)
     q = jax.vmap(program.learner.q_values, in_axes=(None, 0))(online, observations)[:, 0]
     np.testing.assert_allclose(q, expected, rtol=0.02, atol=0.05)
+
+
+def test_a_value_of_every_axis_from_outside_is_composed_trained_saved_and_exported(tmp_path: Path):
+    """No file of the package names them: they are handed over as `parts`."""
+    assert OUTSIDE.keys() == AXES.keys()
+    recipe = Recipe(
+        **OUTSIDE, hidden=(8,), learning_starts=50, learning_rate=1e-4, normalise=False, num_envs=2
+    ).validate()  # fmt: skip
+    parts = tuple(type(value) for value in OUTSIDE.values())
+    assert Recipe.from_json(recipe.to_json(), parts) == recipe
+    config = qhat.TrainConfig(
+        "CartPole-v1", recipe=recipe, steps=200, eval_episodes=2, run_dir=tmp_path / "run"
+    )
+    qhat.train("CartPole-v1", config)
+    run = Run.open(tmp_path / "run", parts=parts)
+    made = qhat.export(run, observations=200, targets=[Summary()])
+    assert made.parity["passed"]
+    assert made.targets["summary"].read_text() == "[2]"
+
+
+def test_the_page_says_for_every_axis_which_file_is_touched():
+    page = (ROOT / "docs" / "extending.md").read_text()
+    for axis, kinds in AXES.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{axis}` |")]
+        base = next(base for base in kinds[0].__mro__ if "axis" in vars(base))
+        file = base.__module__.removeprefix("qhat.").replace(".", "/") + ".py"
+        assert f"`{base.__name__}`" in row
+        assert f"`{file}`" in row
+        assert (SOURCE / file).is_file()
+        table = next(name for name in axes.__all__ if getattr(axes, name) is kinds)
+        assert f"`{table}`" in row
 
 
 def test_a_run_and_an_agent_with_it_are_saved_and_loaded(tmp_path: Path):

@@ -13,8 +13,7 @@ import tyro
 
 from qhat.cli.parsing import read
 from qhat.deploy import require_installed
-from qhat.deploy.ros2 import require_robot, write_package
-from qhat.deploy.web import require_drawable, write_page
+from qhat.deploy.targets import TARGETS
 from qhat.environments.catalogue import require_made_by_id
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import require
@@ -63,10 +62,9 @@ def run(words: Sequence[str]) -> int:
     folder.checkpoint(args.checkpoint)
     config = folder.read_config()
     require_made_by_id(config["env"], f"it again in Python: qhat.export('{args.run}', env=...)")
-    if args.ros2:
-        require_robot(config["env"])
-    if args.web:
-        require_drawable(config["env"], config["env_kwargs"], config["wrap"])
+    targets = [target for target in TARGETS if getattr(args, target.name)]
+    for target in targets:
+        target.require(config)
 
     from rich.console import Console
 
@@ -80,14 +78,10 @@ def run(words: Sequence[str]) -> int:
         made = export(
             args.run, args.out, which=args.checkpoint, seed_index=args.seed_index, name=args.name,
             safe_action=args.safe_action, timeout=args.timeout, control_period=args.control_period,
-            progress=status.update,
+            targets=targets, progress=status.update,
         )  # fmt: skip
-        package = write_package(made.path) if args.ros2 else None
-        page = write_page(made.path) if args.web else None
     if args.json:
-        beside = {"ros2": package, "web": page}
-        paths = {name: str(path) for name, path in beside.items() if path is not None}
-        print(json.dumps({**made.to_json(), **paths}))
+        print(json.dumps(made.to_json()))
         return 0
     proof, replayed = made.parity["onnxruntime"], made.parity["episodes"]
     print(f"{made.path}")
@@ -107,9 +101,7 @@ def run(words: Sequence[str]) -> int:
     sizes = ", ".join(f"{name} {size / 1000:.1f} kB" for name, size in made.files.items() if size > 1000)
     print(f"  files      {sizes}")
     print("\nnext:")
-    if package is not None:
-        print(f"  cp -r {package} ~/ros2_ws/src/    (then {package}/README.md)")
-    if page is not None:
-        print(f"  open {page} in a browser")
+    for target in targets:
+        print(f"  {target.next_step(made.targets[target.name])}")
     print(f"  less {made.path}/README.md")
     return 0

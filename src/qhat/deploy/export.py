@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from qhat.deploy.about import NO_RANGES, Request, describe, ranges, read_meaning
 from qhat.deploy.card import card
 from qhat.deploy.network import Exported, read_network, require_exportable
 from qhat.deploy.rollout import Copies, builder_of, copies_of
+from qhat.deploy.target import ExportTarget
 from qhat.environments.user_envs import EnvLike
 from qhat.runs.run import Run
 from qhat.system.errors import QhatError, require
@@ -42,9 +43,13 @@ class Export:
     """Bytes of each."""
     parity: dict[str, Any]
     latency: dict[str, Any]
+    targets: dict[str, Path] = dataclasses.field(default_factory=dict)
+    """What each target wrote, by its name."""
 
     def to_json(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "path": str(self.path)}
+        fields = dataclasses.asdict(self)
+        written = {name: str(path) for name, path in fields.pop("targets").items()}
+        return {**fields, "path": str(self.path), **written}
 
 
 def export(
@@ -59,6 +64,7 @@ def export(
     control_period: float | None = None,
     env: EnvLike | None = None,
     observations: int = parity.OBSERVATIONS,
+    targets: Sequence[ExportTarget] = (),
     progress: Callable[[str], None] = lambda _: None,
 ) -> Export:
     """Write a run's policy to a folder that runs without JAX, and prove that it is the same policy.
@@ -76,6 +82,7 @@ def export(
             is meant.
         env: what was trained in, where that was handed over from Python.
         observations: to compare on, at least.
+        targets: what else to write into the folder, for example `qhat.deploy.targets.Ros2()`.
         progress: told what is being done.
 
     Raises:
@@ -91,9 +98,12 @@ def export(
     require(name is None or bool(name.strip()), "name is empty; expected a name.")
     target = (run.folder.path / "export" if out is None else Path(out)).absolute()
     require_replaceable(target)
+    for other in targets:
+        other.require(run.folder.read_config())
     request = Request(run, which, run.seed_index(seed_index), name, safe_action, timeout, control_period)
     with contextlib.closing(copies_of(run, parity.COPIES, SEED, env)) as copies, _written(target) as new:
-        return dataclasses.replace(_write(request, new, copies, env, observations, progress), path=target)
+        made = dataclasses.replace(_write(request, new, copies, env, observations, progress), path=target)
+    return dataclasses.replace(made, targets={other.name: other.write(target) for other in targets})
 
 
 def require_replaceable(target: Path) -> None:

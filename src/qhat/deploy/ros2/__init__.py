@@ -5,6 +5,7 @@ The package is the folder `package` beside this file, with the policy put in. It
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -12,9 +13,10 @@ from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from qhat._version import __version__
+from qhat.deploy.target import ExportTarget
 from qhat.system.errors import UsageError
 from qhat.system.files import read_json
 
@@ -25,6 +27,22 @@ POLICY = ("policy.json", "weights.safetensors")
 """What the runner reads."""
 LICENSE = "Apache-2.0"
 TEXTS = (".xml", ".py", ".yaml", ".cfg", ".md")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ros2(ExportTarget):
+    """A ROS 2 package that drives a TurtleBot3."""
+
+    name: ClassVar[str] = "ros2"
+
+    def require(self, config: Mapping[str, Any]) -> None:
+        require_robot(config["env"])
+
+    def write(self, folder: Path) -> Path:
+        return write_package(folder)
+
+    def next_step(self, path: Path) -> str:
+        return f"cp -r {path} ~/ros2_ws/src/    (then {path}/README.md)"
 
 
 def require_robot(env_id: str) -> None:

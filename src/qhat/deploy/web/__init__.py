@@ -7,6 +7,7 @@ told to run and to load nothing else.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import html
 import json
@@ -14,8 +15,9 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from qhat.deploy.target import ExportTarget
 from qhat.system.errors import UsageError, require
 from qhat.system.files import read_json
 
@@ -38,6 +40,22 @@ OPTIONS = {
 }
 """Options of an environment that change nothing that the page does; `None` where it obeys all of them."""
 SEED = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Web(ExportTarget):
+    """A page in which CartPole or a TurtleBot3 is driven."""
+
+    name: ClassVar[str] = "web"
+
+    def require(self, config: Mapping[str, Any]) -> None:
+        require_drawable(config["env"], config["env_kwargs"], config["wrap"])
+
+    def write(self, folder: Path) -> Path:
+        return write_page(folder)
+
+    def next_step(self, path: Path) -> str:
+        return f"open {path} in a browser"
 
 
 def require_drawable(env_id: str, options: Mapping[str, Any], wrap: Sequence[Mapping[str, Any]]) -> None:

@@ -1,0 +1,227 @@
+"""One value of every axis, and an export target, from outside the package."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from log_cosh import LogCosh
+from qhat.axes import (
+    Actions,
+    AxisValue,
+    Bonus,
+    Explore,
+    Head,
+    Joints,
+    Layer,
+    Merge,
+    Op,
+    Optimiser,
+    Policy,
+    Sampler,
+    Target,
+    Torso,
+)  # fmt: skip
+from qhat.deploy.target import ExportTarget
+from qhat.system.errors import UsageError
+from qhat.system.files import read_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Uninformed(Policy):
+    """The uniform policy."""
+
+    name: ClassVar[str] = "uninformed"
+    uses_online: ClassVar[bool] = False
+    has_entropy: ClassVar[bool] = False
+
+    def probabilities(
+        self, target: Float[Array, "F C"], online: Float[Array, "F C"]
+    ) -> tuple[Float[Array, "F C"], Float[Array, "F C"]]:
+        allowed = jnp.where(target > -jnp.inf, 1.0, 0.0)
+        return allowed / jnp.sum(allowed, axis=1, keepdims=True), jnp.zeros_like(target)
+
+
+@dataclasses.dataclass(frozen=True)
+class Alive(Bonus):
+    """A constant for every step."""
+
+    name: ClassVar[str] = "alive"
+    uses_target: ClassVar[bool] = False
+    size: float = 0.1
+
+    def value(self, q: Float[Array, "F C"], action: Int[Array, " F"]) -> Float[Array, ""]:
+        return jnp.float32(self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Halves(Joints):
+    """Half of the loss of the mean over the joints."""
+
+    name: ClassVar[str] = "halves"
+
+    def regress(
+        self, head: Head, z: Float[Array, "F C K"], action: Int[Array, " F"], target: Any, basis: Any
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        loss, error = head.loss(head.predict(z, action, basis), target, basis)
+        return 0.5 * loss, error
+
+
+@dataclasses.dataclass(frozen=True)
+class Added(Merge):
+    """A value and what every choice adds to it, not centred."""
+
+    name: ClassVar[str] = "added"
+
+    def streams(self, choices: int) -> dict[str, int]:
+        return {"value": 1, "more": choices}
+
+    def merge(self, streams: dict[str, Float[Array, "F _ K"]], exists: Any) -> Float[Array, "F C K"]:
+        return streams["value"] + streams["more"]
+
+    def export_rows(self, streams: dict[str, np.ndarray], exists: np.ndarray) -> np.ndarray:
+        return streams["value"] + streams["more"]
+
+
+@dataclasses.dataclass(frozen=True)
+class NoBias(Layer):
+    """y = W x."""
+
+    name: ClassVar[str] = "no_bias"
+
+    def init(self, key: Array, inputs: int, outputs: int) -> dict[str, Array]:
+        return {"weight": jax.random.normal(key, (outputs, inputs)) * inputs**-0.5}
+
+    def apply(
+        self, parameters: dict[str, Any], x: Float[Array, " I"], noise: Float[Array, " N"] | None
+    ) -> Float[Array, " O"]:
+        return parameters["weight"] @ x
+
+    def export_affine(self, parameters: dict[str, Array]) -> dict[str, Array]:
+        return {"weight": parameters["weight"], "bias": jnp.zeros(len(parameters["weight"]))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Doubled(Torso):
+    """The numbers of an observation, times two."""
+
+    name: ClassVar[str] = "doubled"
+
+    def features(self, shape: tuple[int, ...]) -> int:
+        return math.prod(shape)
+
+    def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
+        return {}
+
+    def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
+        return 2.0 * observation.astype(jnp.float32).reshape(-1)
+
+    def export_ops(self, parameters: dict[str, Any], shape: tuple[int, ...], dtype: str) -> list[Op]:
+        twice = 2.0 * np.eye(math.prod(shape), dtype=np.float32)
+        bias = np.zeros(len(twice), np.float32)
+        return [{"op": "flatten"}, {"op": "dense", "name": "twice", "weight": twice, "bias": bias}]
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstEnvironment(Sampler):
+    """Uniform over what the first environment did."""
+
+    name: ClassVar[str] = "first_environment"
+
+    def init(self, capacity: int) -> Any:
+        return ()
+
+    def store(self, state: Any, slots: Int[Array, " M"], starts: Bool[Array, " M"]) -> Any:
+        return state
+
+    def draw(
+        self, state: Any, key: Array, batch: int, filled: Int[Array, " E"], rows: int
+    ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
+        return jax.random.randint(key, (batch,), 0, jnp.maximum(filled[0], 1)), jnp.ones(batch)
+
+    def weights(self, relative: Float[Array, " B"], step: Int[Array, ""]) -> Float[Array, " B"]:
+        return jnp.ones_like(relative)
+
+    def update(self, state: Any, slots: Int[Array, " B"], error: Float[Array, " B"]) -> Any:
+        return state
+
+
+@dataclasses.dataclass(frozen=True)
+class Lowest(Explore):
+    """The first choice that is legal, always."""
+
+    name: ClassVar[str] = "lowest"
+
+    def init(self, num_envs: int, actions: Actions) -> Any:
+        return ()
+
+    def epsilon(self, step: Int[Array, ""]) -> Float[Array, ""]:
+        return jnp.float32(1.0)
+
+    def choose(
+        self,
+        state: Any,
+        greedy: Int[Array, "E F"],
+        key: Array,
+        step: Int[Array, ""],
+        actions: Actions,
+        legal: Bool[Array, "E F C"] | None = None,
+    ) -> tuple[Any, Int[Array, "E F"]]:
+        if legal is None:
+            return state, jnp.zeros_like(greedy)
+        return state, jnp.argmax(legal, axis=2).astype(jnp.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Same(Target):
+    """No target network: the online one."""
+
+    name: ClassVar[str] = "same"
+
+    def follow(self, target: Any, online: Any, updates: Int[Array, ""]) -> Any:
+        return online
+
+
+@dataclasses.dataclass(frozen=True)
+class Signs(Optimiser):
+    """The sign of the gradient."""
+
+    name: ClassVar[str] = "signs"
+
+    def scaling(self) -> Any:
+        return optax.stateless(lambda updates, _: jax.tree.map(jnp.sign, updates))
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary(ExportTarget):
+    """A text file that names the actions; for CartPole only."""
+
+    name: ClassVar[str] = "summary"
+
+    def require(self, config: Mapping[str, Any]) -> None:
+        if config["env"] != "CartPole-v1":
+            raise UsageError(f"A summary is of CartPole-v1, not of {config['env']}.")
+
+    def write(self, folder: Path) -> Path:
+        path = folder / "summary.txt"
+        path.write_text(f"{read_json(folder / 'policy.json')['actions']['choices']}")
+        return path
+
+
+OUTSIDE: dict[str, AxisValue] = {
+    value.axis: value
+    for value in (
+        LogCosh(), Uninformed(), Alive(), Halves(), Added(), NoBias(), Doubled(), FirstEnvironment(),
+        Lowest(), Same(), Signs(),
+    )
+}  # fmt: skip
+"""By axis."""
