@@ -37,6 +37,8 @@ if flags is not None:
 ROOMS = [f"qhat.{room.name}" for room in SOURCE.iterdir() if room.is_dir() and room.name != "cli"]
 install_import_hook(ROOMS, "beartype.beartype")
 
+from tiny import trained_cartpole  # noqa: E402, F401 - a fixture, whose modules the hook has to find
+
 hypothesis.settings.register_profile("qhat", derandomize=not FULL)
 hypothesis.settings.load_profile("qhat")
 

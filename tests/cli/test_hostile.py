@@ -24,7 +24,6 @@ import qhat
 from full import FULL
 from hostile import HUGE, TENSORS, everything_in, rehashed, untouched
 from hostile_fields import AGENT, CONFIG, JSON, KINDS, MANIFEST, RESUMED, with_field
-from qhat import recipes
 from qhat.agent.agent import Agent
 from qhat.cli import train as train_command
 from qhat.cli.main import main
@@ -32,11 +31,9 @@ from qhat.cli.stopping import StopOnSignal
 from qhat.recipes.config import TrainConfig
 from qhat.runs.run import Run
 from qhat.system.errors import UsageError
+from tiny import TINY
 
-TINY = dataclasses.replace(
-    recipes.get("qhat"), hidden=(8,), num_envs=2, replay_ratio=0.5, replay_capacity=200, n_step=1,
-    learning_starts=20, batch_size=16,
-)  # fmt: skip
+SMALL = dataclasses.replace(TINY, hidden=(8,), replay_capacity=200, n_step=1, learning_starts=20)
 
 
 SIZES = ("hidden", "num_envs", "shape", "choices", "head", "wrap")
@@ -47,11 +44,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two seeds, an agent, and a folder outside them that no reader may touch."""
     place = tmp_path_factory.mktemp("made")
     config = TrainConfig(
-        "CartPole-v1", recipe=TINY, steps=40, seeds=2, eval_every=40, eval_episodes=2, save_every=40,
+        "CartPole-v1", recipe=SMALL, steps=40, seeds=2, eval_every=40, eval_episodes=2, save_every=40,
         run_dir=place / "run",
     )  # fmt: skip
     qhat.train("CartPole-v1", config)
-    agent = Agent(4, 2, dataclasses.replace(TINY, num_envs=1, replay_ratio=1.0), seed=1)
+    agent = Agent(4, 2, dataclasses.replace(SMALL, num_envs=1, replay_ratio=1.0), seed=1)
     for step in range(30):
         agent.remember(np.full(4, step), step % 2, 1.0, np.full(4, step + 1), False)
     agent.replay()
@@ -71,7 +68,7 @@ def place(made: Path, tmp_path: Path) -> Path:
 def resumed(run: Path) -> None:
     config = json.loads((run / "config.json").read_bytes())
     config = TrainConfig(
-        "CartPole-v1", recipe=TINY, steps=80, seeds=2, eval_every=40, eval_episodes=2, run_dir=run,
+        "CartPole-v1", recipe=SMALL, steps=80, seeds=2, eval_every=40, eval_episodes=2, run_dir=run,
         recipe_name=config["recipe_name"], resume=True,
     )  # fmt: skip
     qhat.train("CartPole-v1", config)
@@ -79,7 +76,7 @@ def resumed(run: Path) -> None:
 
 def begun_from(run: Path) -> None:
     config = TrainConfig(
-        "CartPole-v1", recipe=TINY, steps=40, init_from=run, run_dir=run.parent / "new", eval_episodes=2
+        "CartPole-v1", recipe=SMALL, steps=40, init_from=run, run_dir=run.parent / "new", eval_episodes=2
     )
     qhat.train("CartPole-v1", config)
 

@@ -5,7 +5,6 @@ Protects against first steps that end in a traceback, a hang, or somebody else's
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import signal
@@ -22,7 +21,6 @@ from gymnasium.spaces import Box, Discrete
 
 import qhat
 from places import ROOT, python_path
-from qhat import recipes
 from qhat.cli import parsing
 from qhat.cli.numbers import plain
 from qhat.cli.train import Train
@@ -31,11 +29,8 @@ from qhat.evaluation import play as evaluation
 from qhat.recipes.config import TrainConfig
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import UsageError
+from tiny import TINY
 
-TINY = dataclasses.replace(
-    recipes.get("qhat"), hidden=(8,), num_envs=1, replay_ratio=1.0, replay_capacity=1_000, n_step=1,
-    learning_starts=50, batch_size=16,
-)  # fmt: skip
 QHAT = Path(sys.executable).parent / "qhat"
 PAGE = ROOT / "docs" / "environments.md"
 
@@ -115,11 +110,10 @@ def test_a_missing_module_is_named_with_where_it_is_searched(tmp_path: Path):
     assert "Expected my_modul.py in this folder or on PYTHONPATH" in done.stderr
 
 
-def test_a_policy_acts_as_the_evaluation_does(tmp_path: Path):
-    config = TrainConfig("CartPole-v1", recipe=TINY, steps=300, eval_episodes=1, run_dir=tmp_path / "run")
-    run = qhat.train("CartPole-v1", config, seeds=2)
+def test_a_policy_acts_as_the_evaluation_does(trained_cartpole: qhat.Run):
+    run = trained_cartpole
     env, total = gymnasium.make("CartPole-v1"), 0.0
-    policy = qhat.Run.open(tmp_path / "run").policy("last", seed_index=1)
+    policy = qhat.Run.open(run.folder.path).policy("last", seed_index=1)
     observation, _ = env.reset(seed=5)
     over = False
     while not over:

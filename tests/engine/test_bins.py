@@ -18,10 +18,8 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
 
-from qhat import recipes
 from qhat.agent.agent import Agent
 from qhat.axes.actions import Actions
-from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.heads import Categorical, Expected, Quantile
 from qhat.axes.joints import Each, Together
 from qhat.axes.policy import Greedy
@@ -36,11 +34,9 @@ from qhat.recipes.recipe import Recipe
 from qhat.runs.run import Run, evaluate, spec_from_json, spec_to_json
 from qhat.runs.train import train
 from qhat.system.errors import UsageError
+from tiny import TINY
 
-TINY = dataclasses.replace(
-    recipes.get("qhat"), hidden=(16,), num_envs=2, replay_ratio=0.5, replay_capacity=2_000, n_step=3,
-    learning_starts=50, batch_size=16, explore=EpsilonGreedy(1.0, 0.1, 400), bins=(3,),
-).scheduled()  # fmt: skip
+BINNED = dataclasses.replace(TINY, learning_starts=50, bins=(3,))
 
 
 def test_commands_are_evenly_spaced_with_both_ends():
@@ -68,7 +64,7 @@ def test_joints_that_cannot_be_cut_are_named(low: list, high: list, bins: tuple,
 @pytest.mark.parametrize("bins", [(1,), (), (3, 0)])
 def test_fewer_than_two_bins_are_refused(bins: Any):
     with pytest.raises(UsageError, match=r"--bins is .*; expected 2 or more"):
-        dataclasses.replace(TINY, bins=bins).validate()
+        dataclasses.replace(BINNED, bins=bins).validate()
 
 
 SPACES = [
@@ -170,7 +166,7 @@ def test_each_joint_is_regressed_onto_the_common_target(head: Any):
 
 def test_an_agent_commands_joints_and_learns_from_anyones_commands(tmp_path: Path):
     space = Box(np.array([-2, 0], np.float32), np.array([2, 1], np.float32))
-    agent = Agent(3, space, TINY, bins=(3, 2), batch_size=4, learning_starts=0)
+    agent = Agent(3, space, BINNED, bins=(3, 2), batch_size=4, learning_starts=0)
     seen = {tuple(agent.act(np.zeros(3)).tolist()) for _ in range(100)}
     assert seen == {(a, b) for a in (-2.0, 0.0, 2.0) for b in (0.0, 1.0)}
     assert space.contains(agent.act(np.ones(3), explore=False))
@@ -190,7 +186,7 @@ def test_an_agent_commands_joints_and_learns_from_anyones_commands(tmp_path: Pat
 
 @pytest.mark.parametrize("action", [[3.0, 0.0], [0.0], 1, [np.nan, 0.0], "left", None])
 def test_a_command_beyond_a_joint_is_refused(action: Any):
-    agent = Agent(3, Box(-2.0, 2.0, (2,)), TINY)
+    agent = Agent(3, Box(-2.0, 2.0, (2,)), BINNED)
     with pytest.raises(UsageError, match=r"expected 2 numbers, from \[-2.0, -2.0\]"):
         agent.remember(np.zeros(3), action, 1.0, np.zeros(3), False)
     assert agent.steps == 0
@@ -199,7 +195,7 @@ def test_a_command_beyond_a_joint_is_refused(action: Any):
 @pytest.mark.parametrize("env_id", ["Pendulum-v1", "gym:Pendulum-v1"])
 def test_a_run_keeps_its_commands(env_id: str, tmp_path: Path):
     config = TrainConfig(
-        env_id, recipe=dataclasses.replace(TINY, bins=(5,)), run_dir=tmp_path / "run", steps=400, seeds=1,
+        env_id, recipe=dataclasses.replace(BINNED, bins=(5,)), run_dir=tmp_path / "run", steps=400, seeds=1,
         eval_every=400, eval_episodes=2, save_every=200,
     )  # fmt: skip
     train(env_id, config)
@@ -221,7 +217,7 @@ def test_joints_of_other_bounds_are_another_robot(tmp_path: Path):
         return gymnasium.wrappers.RescaleAction(env, np.float32(-torque), np.float32(torque))
 
     config = TrainConfig(
-        "", recipe=TINY, run_dir=tmp_path / "run", steps=100, eval_every=100, eval_episodes=1
+        "", recipe=BINNED, run_dir=tmp_path / "run", steps=100, eval_every=100, eval_episodes=1
     )
     run = train(lambda: built(1.0), config)
     assert evaluate(run, 1, env=lambda: built(1.0)).per_seed
@@ -267,7 +263,7 @@ def test_an_agent_speaks_the_type_of_its_box():
         (Box(0, 1, (1,), np.int8), [0, 1]),
         (Box(-(2**63), 2**63 - 1, (1,), np.int64), [-(2**63), -1, 2**63 - 1]),
     ):
-        agent = Agent(2, box, TINY, bins=(len(commands),))
+        agent = Agent(2, box, BINNED, bins=(len(commands),))
         heard = [agent.program.actions.to_env(np.array([choice])) for choice in range(len(commands))]
         assert [told.item() for told in heard] == commands
         assert all(box.contains(told) for told in heard), box
@@ -275,11 +271,11 @@ def test_an_agent_speaks_the_type_of_its_box():
 
 
 def test_a_joint_of_whole_numbers_has_no_more_commands_than_numbers():
-    assert Agent(2, Box(0, 1, (2,), np.int8), TINY, bins=(5,)).program.actions.choices == (2, 2)
+    assert Agent(2, Box(0, 1, (2,), np.int8), BINNED, bins=(5,)).program.actions.choices == (2, 2)
 
 
 def test_a_judge_with_other_commands_is_refused(tmp_path: Path):
-    config = TrainConfig("own", recipe=TINY, steps=100, eval_every=100, run_dir=tmp_path / "run")
+    config = TrainConfig("own", recipe=BINNED, steps=100, eval_every=100, run_dir=tmp_path / "run")
     narrow: Any = lambda: gymnasium.make("Pendulum-v1", g=9.0)  # noqa: E731
     with pytest.raises(UsageError, match=r"actions commands \[-2.0, 0.0, 2.0\]; the policy takes"):
         train(lambda: gymnasium.make("MountainCarContinuous-v0"), config, judge=narrow)
@@ -288,7 +284,7 @@ def test_a_judge_with_other_commands_is_refused(tmp_path: Path):
 
 def test_one_number_in_a_list_is_answered_in_a_list(tmp_path: Path):
     space = MultiDiscrete([4])
-    agent = Agent(2, space, TINY)
+    agent = Agent(2, space, BINNED)
     agent.save(tmp_path / "agent")
     for own in (agent, Agent.load(tmp_path / "agent")):
         assert space.contains(own.act(np.zeros(2)))

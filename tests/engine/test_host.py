@@ -17,8 +17,6 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from qhat import recipes
-from qhat.axes.explore import EpsilonGreedy
 from qhat.engine.host import HostLoop
 from qhat.engine.iteration import Program
 from qhat.engine.replay.nstep import NOTHING, TERMINATED, TRUNCATED
@@ -28,11 +26,9 @@ from qhat.recipes.config import TrainConfig
 from qhat.runs.run import evaluate
 from qhat.runs.train import Interrupted, train
 from qhat.system.errors import QhatError, UsageError
+from tiny import TINY
 
-TINY = dataclasses.replace(
-    recipes.get("qhat"), hidden=(16,), num_envs=1, replay_ratio=0.5, replay_capacity=4_000, n_step=3,
-    learning_starts=100, batch_size=16, explore=EpsilonGreedy(1.0, 0.1, 400),
-).scheduled()  # fmt: skip
+ALONE = dataclasses.replace(TINY, num_envs=1, replay_capacity=4_000)
 
 
 class Scripted(gymnasium.Env):
@@ -77,7 +73,7 @@ def loop_of(environment: Any, recipe: Any) -> HostLoop:
 @pytest.mark.parametrize(("num_envs", "seeds"), [(1, (0,)), (7, (0,)), (2, (0, 5))])
 def test_replay_holds_what_the_environments_did(num_envs: int, seeds: tuple[int, ...]):
     environment, made = scripted(num_envs, seeds)
-    recipe = dataclasses.replace(TINY, num_envs=num_envs, replay_ratio=1 / num_envs)
+    recipe = dataclasses.replace(ALONE, num_envs=num_envs, replay_ratio=1 / num_envs)
     loop = loop_of(environment, recipe)
     run = loop.compile(100)
     state = loop.init(jax.random.split(jax.random.key(0), len(seeds)))
@@ -124,7 +120,7 @@ def test_how_a_run_is_cut_does_not_change_it():
     hashes = []
     for counts in ((150,), (60, 90)):
         environment, _ = scripted(2, (0, 5))
-        loop = loop_of(environment, dataclasses.replace(TINY, num_envs=2))
+        loop = loop_of(environment, TINY)
         run, state = loop.compile(100), loop.init(jax.random.split(jax.random.key(0), 2))
         for count in counts:
             state, _ = run(state, count)
@@ -195,7 +191,7 @@ def test_a_failing_environment_is_named_with_step_and_value(vector: str, fault: 
 def test_what_fails_inside_the_compiled_loop_reaches_its_caller(vector: str, fault: str, words: list[str]):
     kind = type("Fault", (Failing,), {"fault": fault})
     environment = GymnasiumEnvironment.of("scripted", kind, 1, vector=vector, seconds=1.0)
-    loop = loop_of(environment, dataclasses.replace(TINY, learning_starts=1_000))
+    loop = loop_of(environment, dataclasses.replace(ALONE, learning_starts=1_000))
     run, state = loop.compile(100), loop.init(jax.random.split(jax.random.key(0), 1))
     # Off the main thread, where Python hears no alarm.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -208,7 +204,7 @@ def test_what_fails_inside_the_compiled_loop_reaches_its_caller(vector: str, fau
 def test_a_run_is_left_by_who_waits_for_it():
     """Ctrl-C in a notebook: the loop ends at its next step, and does not step on without its caller."""
     environment, made = scripted(1, (0,))
-    loop = loop_of(environment, dataclasses.replace(TINY, learning_starts=10_000))
+    loop = loop_of(environment, dataclasses.replace(ALONE, learning_starts=10_000))
     run, state = loop.compile(1_000_000), loop.init(jax.random.split(jax.random.key(0), 1))
     state, _ = run(state, 10)
 
@@ -232,7 +228,7 @@ def test_in_order_or_beside_the_update_the_same_is_learned():
     weights = []
     for vector in ("sync", "async"):
         environment = GymnasiumEnvironment.of("CartPole-v1", cartpole, 2, (0, 5), vector=vector)
-        loop = loop_of(environment, dataclasses.replace(TINY, num_envs=2))
+        loop = loop_of(environment, TINY)
         run, state = loop.compile(200), loop.init(jax.random.split(jax.random.key(0), 2))
         state, _ = run(state, 200)
         environment.close()
@@ -275,7 +271,7 @@ def test_masks_are_obeyed_stored_and_never_another_episodes(mode: AutoresetMode,
     envs = gymnasium.vector.SyncVectorEnv([Masked] * 2, autoreset_mode=mode)
     environment = GymnasiumEnvironment("masked", envs, (1, 2))
     assert environment.spec.masked
-    spec, recipe = environment.spec, dataclasses.replace(TINY, num_envs=2)
+    spec, recipe = environment.spec, TINY
     loop = HostLoop(Program.of(recipe, spec.shape, spec.dtype, spec.actions, spec.masked), environment)
     state, _ = loop.compile(150)(loop.init(jax.random.split(jax.random.key(0), 1)), 150)
     ring = jax.tree.map(lambda leaf: np.asarray(leaf[0]), state.seeds.ring)
@@ -302,7 +298,7 @@ def test_a_callers_own_environments(tmp_path: Path):
     def config(name: str, **settings: Any) -> TrainConfig:
         return TrainConfig(
             "",
-            recipe=dataclasses.replace(TINY, **settings),
+            recipe=dataclasses.replace(ALONE, **settings),
             run_dir=tmp_path / name,
             steps=200,
             eval_episodes=2,
@@ -340,7 +336,7 @@ def test_a_callers_own_environments(tmp_path: Path):
 def test_a_gymnasium_run_trains_stops_goes_on_and_is_judged(tmp_path: Path):
     def config(name: str, **settings: Any) -> TrainConfig:
         return TrainConfig(
-            "gym:CartPole-v1", recipe=TINY, run_dir=tmp_path / name, seeds=2, eval_every=300,
+            "gym:CartPole-v1", recipe=ALONE, run_dir=tmp_path / name, seeds=2, eval_every=300,
             eval_episodes=2, save_every=300, **{"steps": 600, **settings},
         )  # fmt: skip
 

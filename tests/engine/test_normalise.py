@@ -28,11 +28,9 @@ from qhat.environments.make import make_any
 from qhat.recipes.config import TrainConfig
 from qhat.runs.train import Interrupted, train
 from qhat.system.errors import UsageError
+from tiny import TINY
 
-TINY = dataclasses.replace(
-    recipes.get("qhat"), hidden=(16,), num_envs=2, replay_ratio=0.5, replay_capacity=2_000, n_step=3,
-    learning_starts=100, batch_size=16, explore=EpsilonGreedy(1.0, 0.1, 400), normalise=True,
-).scheduled()  # fmt: skip
+NORMALISED = dataclasses.replace(TINY, normalise=True)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +40,7 @@ def test_statistics_are_numpys_over_a_real_run(env_id: str):
     """On EnvPool there are rows of resets, which count for nothing."""
     environment: Any = make_any(env_id, 2, (0, 3))
     spec = environment.spec
-    program = Program.of(TINY, spec.shape, spec.dtype, spec.actions)
+    program = Program.of(NORMALISED, spec.shape, spec.dtype, spec.actions)
     loop: Any = (HostLoop if spec.backend == "gym" else Loop)(program, environment)
     state, log = loop.compile(300)(loop.init(jax.random.split(jax.random.key(0), 2)), 300)
     assert np.asarray(log.ended).sum() > 20
@@ -125,7 +123,7 @@ def test_badly_scaled_observations_are_learned_from():
 
 
 def _config(folder: Path, **settings: Any) -> TrainConfig:
-    base = {"env": "CartPole-v1", "recipe": TINY, "run_dir": folder, "steps": 400, "seeds": 1,
+    base = {"env": "CartPole-v1", "recipe": NORMALISED, "run_dir": folder, "steps": 400, "seeds": 1,
             "eval_every": 200, "eval_episodes": 2, "save_every": 200}  # fmt: skip
     return TrainConfig(**{**base, **settings})
 
@@ -141,14 +139,14 @@ def test_a_resumed_run_equals_one_that_never_stopped_and_a_warm_start_goes_on(tm
     assert count > 100
     warm = train("CartPole-v1", _config(tmp_path / "warm", init_from=tmp_path / "whole", steps=200))
     assert float(warm.weights("last")[STATISTICS].count[0]) > count + 150
-    plain = dataclasses.replace(TINY, normalise=False)
+    plain = dataclasses.replace(NORMALISED, normalise=False)
     with pytest.raises(UsageError, match="normalise True; expected False"):
         train("CartPole-v1", _config(tmp_path / "other", init_from=tmp_path / "whole", recipe=plain))
 
 
 @pytest.mark.parametrize("replay", [True, False])
 def test_an_agent_goes_on_with_its_statistics(replay: bool, tmp_path: Path):
-    agent = Agent(3, 2, TINY, replay_ratio=1.0, learning_starts=20)
+    agent = Agent(3, 2, NORMALISED, replay_ratio=1.0, learning_starts=20)
     draw = np.random.default_rng(0)
 
     def live(agent: Agent, steps: int) -> float:
@@ -168,4 +166,4 @@ def test_an_agent_goes_on_with_its_statistics(replay: bool, tmp_path: Path):
 
 def test_pixels_are_refused():
     with pytest.raises(UsageError, match=r"--normalise has no meaning .* \(40, 40, 1\) of uint8"):
-        Agent(((40, 40, 1), "uint8"), 2, TINY, replay_ratio=1.0)
+        Agent(((40, 40, 1), "uint8"), 2, NORMALISED, replay_ratio=1.0)

@@ -16,8 +16,6 @@ import numpy as np
 import pytest
 from jax.experimental import io_callback
 
-from qhat import recipes
-from qhat.axes.explore import EpsilonGreedy
 from qhat.engine.compiler import after_token
 from qhat.environments import catalogue
 from qhat.environments.catalogue import find
@@ -28,13 +26,11 @@ from qhat.recipes.config import TrainConfig
 from qhat.runs.run import evaluate
 from qhat.runs.train import Interrupted, train
 from qhat.system.errors import UsageError
+from tiny import TINY
 
 SEEDS, ENVS, TURNS = (3, 8), 3, 120
 pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered by casting")
-TINY = dataclasses.replace(
-    recipes.get("qhat"), hidden=(16,), num_envs=4, replay_ratio=0.25, replay_capacity=2_000, n_step=3,
-    learning_starts=100, batch_size=16, explore=EpsilonGreedy(1.0, 0.1, 400),
-).scheduled()  # fmt: skip
+FOUR = dataclasses.replace(TINY, num_envs=4, replay_ratio=0.25)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +95,7 @@ def test_a_seeds_episodes_depend_on_its_number_alone():
 
 
 def _config(folder: Path, **settings: Any) -> TrainConfig:
-    base = {"env": "LunarLander-v3", "recipe": TINY, "run_dir": folder, "steps": 1_600,
+    base = {"env": "LunarLander-v3", "recipe": FOUR, "run_dir": folder, "steps": 1_600,
             "seeds": 2, "eval_every": 800, "eval_episodes": 2, "save_every": 800}  # fmt: skip
     return TrainConfig(**{**base, **settings})
 
@@ -160,7 +156,7 @@ def test_replay_holds_no_reset_row_and_no_successor_of_another_episode():
     from qhat.engine.loop import Loop
 
     spec = environment.spec
-    program = Program.of(dataclasses.replace(TINY, n_step=1), spec.shape, spec.dtype, spec.actions)
+    program = Program.of(dataclasses.replace(FOUR, n_step=1), spec.shape, spec.dtype, spec.actions)
     loop = Loop(program, environment)
     state, _ = loop.compile(300)(loop.init(jax.random.split(jax.random.key(0), 1)), 300)
     ring = jax.tree.map(lambda leaf: np.asarray(leaf)[0], state.seeds.ring)
@@ -227,9 +223,9 @@ def test_the_table_lists_what_envpool_has():
 
 def test_a_pool_handed_over_does_not_judge_its_own_training(tmp_path: Path):
     """The evaluation's reset would put another episode's observation behind the next action."""
-    pool = make("envpool:CartPole-v1", TINY.num_envs)
+    pool = make("envpool:CartPole-v1", FOUR.num_envs)
     config = TrainConfig(
-        "", recipe=TINY, run_dir=tmp_path / "run", steps=400, eval_every=200, eval_episodes=2
+        "", recipe=FOUR, run_dir=tmp_path / "run", steps=400, eval_every=200, eval_episodes=2
     )
     with pytest.raises(UsageError, match="in the middle of the training's episodes"):
         train(pool, config)

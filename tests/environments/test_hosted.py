@@ -24,7 +24,6 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from places import python_path
-from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.axes.masks import read_mask
 from qhat.engine.host import HostLoop
@@ -36,11 +35,9 @@ from qhat.environments.wrappers import ActionRepeat
 from qhat.recipes.config import TrainConfig
 from qhat.runs.train import Interrupted, train
 from qhat.system.errors import QhatError
+from tiny import TINY_DQN
 
-TINY = dataclasses.replace(
-    recipes.get("dqn"), hidden=(8,), num_envs=2, replay_ratio=0.5, replay_capacity=600, batch_size=8,
-    learning_starts=20,
-).scheduled()  # fmt: skip
+RECIPE = dataclasses.replace(TINY_DQN, num_envs=2, replay_ratio=0.5, batch_size=8, learning_starts=20)
 
 
 class Reusing(gymnasium.Env):
@@ -86,7 +83,7 @@ def test_a_call_that_is_cut_short_loses_nothing(vector: str):
     for pause in (lambda: False, lambda: True):
         environment = GymnasiumEnvironment.of("own:Reusing", Reusing, 2, vector=vector)
         spec = environment.spec
-        loop = HostLoop(Program.of(TINY, spec.shape, spec.dtype, spec.actions), environment)
+        loop = HostLoop(Program.of(RECIPE, spec.shape, spec.dtype, spec.actions), environment)
         state, advance = loop.init(jax.random.split(jax.random.key(0), 1)), loop.compile(60)
         done = 0
         while done < 60:
@@ -118,7 +115,7 @@ def test_a_slow_environment_is_heard_and_told_of(tmp_path: Path):
     """Its call would be 2,500 steps of 20 ms long."""
     told: list[int] = []
     config = TrainConfig(
-        "own", recipe=dataclasses.replace(TINY, num_envs=1, replay_ratio=1.0), steps=5_000, seeds=1,
+        "own", recipe=dataclasses.replace(RECIPE, num_envs=1, replay_ratio=1.0), steps=5_000, seeds=1,
         run_dir=tmp_path / "run", eval_episodes=1,
     )  # fmt: skip
     with pytest.raises(Interrupted) as stopped:

@@ -15,7 +15,6 @@ from gymnasium.wrappers import TimeLimit
 import qhat
 from facts import some_facts
 from probes import TRUNCATION, Probes
-from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.engine.learner import Learner
 from qhat.environments import limits
@@ -29,10 +28,7 @@ from qhat.reports.measure import Measured
 from qhat.reports.sections import _told
 from qhat.runs.progress import Progress
 from qhat.runs.worlds import Worlds, no_limit
-
-TINY = dataclasses.replace(
-    recipes.get("dqn"), hidden=(8,), num_envs=1, replay_capacity=500, learning_starts=50, batch_size=16
-)
+from tiny import TINY_DQN
 
 
 class Stuck(gymnasium.Env):
@@ -72,7 +68,7 @@ def test_limits_are_found_where_environments_keep_them():
 
 
 def test_what_was_cut_is_counted_compiled_and_hosted():
-    learner = Learner.of(TINY, (7,), Actions((2,)))
+    learner = Learner.of(TINY_DQN, (7,), Actions((2,)))
     parameters = jax.vmap(learner.init_parameters)(jax.random.split(jax.random.key(0), 1))
     told: list[Any] = []
     played = play_compiled(learner, Probes(5), longest=2, tell=lambda *where: told.append(where))(
@@ -109,7 +105,7 @@ def test_a_run_says_so_before_it_begins_and_where_it_cut(tmp_path: Path, monkeyp
     monkeypatch.setattr(evaluation, "SILENCE", -1.0)
     monkeypatch.setattr(evaluation, "EVERY", 0.0)
     folder, told = tmp_path / "run", list[Progress]()
-    config = TrainConfig("", "dqn", TINY, steps=20, eval_every=20, eval_episodes=2, run_dir=folder)
+    config = TrainConfig("", "dqn", TINY_DQN, steps=20, eval_every=20, eval_episodes=2, run_dir=folder)
     with pytest.warns(
         UserWarning, match=r"'own:Stuck' declares no time limit: .* after 30 steps.*TimeLimit"
     ):

@@ -18,10 +18,8 @@ from jaxtyping import Array
 
 from command_line import qhat
 from full import FULL
-from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.axes.axis import from_json, parse, spell, to_json
-from qhat.axes.explore import EpsilonGreedy
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Loop
 from qhat.engine.replay.nstep import CONTINUES, NOTHING
@@ -46,11 +44,8 @@ from qhat.recipes.config import TrainConfig
 from qhat.runs.run import Run, evaluate
 from qhat.runs.train import Interrupted, train
 from qhat.system.errors import UsageError
+from tiny import TINY
 
-TINY = dataclasses.replace(
-    recipes.get("qhat"), hidden=(16,), num_envs=2, replay_ratio=0.5, replay_capacity=2_000, n_step=3,
-    learning_starts=100, batch_size=16, explore=EpsilonGreedy(1.0, 0.1, 400),
-).scheduled()  # fmt: skip
 LENGTHS = (5, 3)
 
 

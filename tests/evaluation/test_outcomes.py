@@ -5,7 +5,6 @@ Protects against rates over the wrong attempts, and against steps after an episo
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-import qhat
 from qhat.axes.actions import Actions
 from qhat.engine.learner import Learner
 from qhat.environments.catalogue import find
@@ -27,8 +25,8 @@ from qhat.environments.turtlebot3 import physics as turtlebot3
 from qhat.evaluation.outcomes import Played
 from qhat.evaluation.play import play_compiled, play_hosted
 from qhat.evaluation.statistics import Score
+from tiny import TINY_DQN
 
-TINY = replace(qhat.recipes.get("dqn"), hidden=(8,), num_envs=2)
 PLAN = ((False, True, False), (False, False, True), (True, False, False, False))
 """What `info` says in each of an environment's episodes, step by step; each ends with its list."""
 
@@ -121,7 +119,7 @@ def test_envpool_tells_the_same_compiled_and_hosted(env_id: str):
     played = []
     for host in (False, True):
         environment = make_pool(find(env_id), 6, (3,), 1, 0, options={**options, "host": host})
-        learner = Learner.of(TINY, environment.spec.shape, environment.spec.actions)
+        learner = Learner.of(TINY_DQN, environment.spec.shape, environment.spec.actions)
         parameters = jax.vmap(learner.init_parameters)(jax.random.split(jax.random.key(0), 1))
         if isinstance(environment, HostEnvironment):
             played.append(play_hosted(learner, parameters, environment))

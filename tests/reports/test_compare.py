@@ -68,15 +68,6 @@ def pair(tmp_path: Path) -> list[Path]:
     return [write(tmp_path / "a", LAGS), write(tmp_path / "b", LEARNS, "qhat", seed=100)]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    small = dataclasses.replace(recipes.get("dqn"), hidden=(8,), batch_size=8, learning_starts=50)
-    folder = tmp_path_factory.mktemp("compare") / "trained"
-    told: dict[str, Any] = {"steps": 400, "seeds": 2, "eval_every": 200, "eval_episodes": 2}
-    qhat.train("CartPole-v1", TrainConfig("CartPole-v1", "dqn", small, run_dir=folder, **told))
-    return folder
-
-
 def typed(*words: str | Path) -> int:
     with pytest.raises(SystemExit) as ended:
         main(["compare", *map(str, words)])
@@ -243,8 +234,8 @@ def test_environments_are_compared_apart_and_together(pair: list[Path], tmp_path
     assert np.ravel(told.aggregate.standings[0].scores[:, 1]).tolist() == [1.0, 0.0, 0.5]
 
 
-def test_fresh_episodes_are_the_default(trained: Path, tmp_path: Path):
-    run = qhat.Run.open(trained)
+def test_fresh_episodes_are_the_default(trained_cartpole: qhat.Run, tmp_path: Path):
+    run, trained = trained_cartpole, trained_cartpole.folder.path
     told = compared([run], episodes=3)
     (part,) = told.environments
     assert part.fresh

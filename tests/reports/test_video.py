@@ -6,6 +6,7 @@ Protects against films of the wrong policy or the next episode, and files that a
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -35,8 +36,9 @@ def a_run(env_id: str, folder: Path, seeds: int = 2, **options: Any) -> qhat.Run
 
 
 @pytest.fixture(scope="module")
-def cartpole(tmp_path_factory: pytest.TempPathFactory) -> qhat.Run:
-    return a_run("CartPole-v1", tmp_path_factory.mktemp("cartpole"))
+def cartpole(trained_cartpole: qhat.Run, tmp_path_factory: pytest.TempPathFactory) -> qhat.Run:
+    folder = tmp_path_factory.mktemp("cartpole") / "run"
+    return qhat.Run.open(shutil.copytree(trained_cartpole.folder.path, folder))
 
 
 def frames(path: Path) -> tuple[np.ndarray, float]:

@@ -14,6 +14,7 @@ import random
 import shutil
 import signal
 import statistics
+import statistics
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from jaxtyping import Array
 
 import faults
 from places import python_path
+from tiny import TINY_DQN
 import qhat
 from full import FULL
 from qhat import recipes
@@ -47,19 +49,17 @@ from qhat.runs.failure import StoppedError
 from qhat.runs.run import Run
 from qhat.system.errors import QhatError
 
-TINY = dataclasses.replace(
-    recipes.get("dqn"), hidden=(8,), num_envs=2, replay_ratio=0.5, replay_capacity=8_000, batch_size=8,
-    learning_starts=20, gamma=0.5, n_step=3,
-).scheduled()  # fmt: skip
+RECIPE = dataclasses.replace(
+    TINY_DQN, num_envs=2, replay_ratio=0.5, replay_capacity=8_000, batch_size=8, learning_starts=20,
+    gamma=0.5, n_step=3,
+)  # fmt: skip
 WORDS = (sys.executable, "-m", "qhat", "train", "gym:faults:Robot-v0", "--vector", "async")
-PROMISED = 5.0
-"""Seconds in which a lost process is replaced."""
 COUNTS = {"kill": 60, "stop": 20, "sleep": 20} if FULL else {"kill": 3, "stop": 1}
 SECONDS = 0.5
 """Limit of a step."""
 
 
-def loop_of(environment: GymnasiumEnvironment, recipe: Any = TINY) -> HostLoop:
+def loop_of(environment: GymnasiumEnvironment, recipe: Any = RECIPE) -> HostLoop:
     spec = environment.spec
     return HostLoop(Program.of(recipe, spec.shape, spec.dtype, spec.actions), environment)
 
@@ -68,7 +68,7 @@ def loop_of(environment: GymnasiumEnvironment, recipe: Any = TINY) -> HostLoop:
 def transitions(ring: Ring) -> tuple[Transition, Array, Array]:
     """What the learner could be shown of each row, over how many steps, and whether it may be."""
     slots = jnp.arange(ring.size)
-    window = view(ring, slots, TINY.n_step, TINY.gamma)
+    window = view(ring, slots, RECIPE.n_step, RECIPE.gamma)
     return look_up(ring, slots, window), window.length, window.complete & (ring.kind != NOTHING)
 
 
@@ -108,7 +108,7 @@ class Saboteur:
         return step
 
     def strike(self, kind: str) -> float:
-        """Return the seconds until the next step of fresh processes."""
+        """Harm a process; return the seconds until the next step of fresh ones."""
         time.sleep(self.draw.uniform(0.05, 0.3))
         self.recovered.clear()
         envs: Any = self.environment._stepping.envs
@@ -152,16 +152,16 @@ def test_processes_that_die_or_hang_are_replaced_and_no_transition_spans_it(tmp_
     with pytest.warns(RuntimeWarning, match="were begun anew in") as told:
         broken, checked = one_after_the_other(state)
     environment.close()
-    every = [each for times in seconds.values() for each in times]
-    assert len(every) == len(kinds) == len(told)
+    assert len(kinds) == len(told)
     assert len({str(each.message) for each in told}) == len(kinds), "each is told once"
+    # docs/reliability.md shows these; a clock is no test.
     for kind, times in seconds.items():
         print(
             f"{kind}: {len(times)} times, recovered in {statistics.median(times):.2f} s"
             f" (median), {max(times):.2f} s (most)"
         )
     print(f"{checked:,} transitions looked at, {broken} episodes given up")
-    assert max(every) <= PROMISED
+    # A strike ends the episode of each copy at most: two seeds have two copies each.
     assert broken <= 4 * len(kinds)
     assert broken > 0
     assert checked > 100 * len(kinds)
@@ -204,7 +204,7 @@ def test_new_episodes_are_derived_from_the_seed_and_the_restarts():
 
 def config(folder: Path, **settings: Any) -> TrainConfig:
     told = {"steps": 200, "eval_every": 100, "eval_episodes": 1, "save_every": 100, **settings}
-    return TrainConfig("", recipe=TINY, run_dir=folder, **told)
+    return TrainConfig("", recipe=RECIPE, run_dir=folder, **told)
 
 
 @pytest.mark.parametrize(("vector", "at"), [("sync", 20), ("async", 1)])
@@ -234,13 +234,11 @@ def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path: Path, vector: 
 
 
 def test_what_hangs_in_this_process_is_left_behind_and_the_run_is_saved(tmp_path: Path):
-    """Asleep where no exception of Python's reaches it."""
+    """Asleep for 1,000 s where no exception of Python's reaches it: the test ends because it is left behind."""
     hangs = functools.partial(faults.Robot, "hang", always=True)
     well = functools.partial(faults.Robot, "")
-    began = time.monotonic()
     with pytest.raises(StoppedError, match=r"did not come back from step 20 .*within 1 s.*up to step 40"):
         qhat.train(hangs, config(tmp_path / "run", env_timeout=1.0), judge=well)
-    assert time.monotonic() - began < 30
     again = qhat.train(well, config(tmp_path / "run", resume=True), judge=well)
     assert again.summary()["step"] == 200
 

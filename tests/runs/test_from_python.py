@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tiny import TINY_DQN
 import qhat
 from probes import Probes
 from qhat import recipes
@@ -28,9 +29,6 @@ from qhat.reports.measure import measure
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import UsageError
 
-TINY = dataclasses.replace(
-    recipes.get("dqn"), hidden=(8,), num_envs=1, replay_capacity=500, learning_starts=50, batch_size=16
-).scheduled()
 
 
 class Walk(Environment):
@@ -216,7 +214,7 @@ def test_what_can_be_known_of_a_successor_is_known_and_nothing_else_refused():
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("walk") / "run"
-    config = TrainConfig("", "dqn", TINY, steps=200, eval_every=100, eval_episodes=1, run_dir=folder)
+    config = TrainConfig("", "dqn", TINY_DQN, steps=200, eval_every=100, eval_episodes=1, run_dir=folder)
     qhat.train(Walk(), config)
     return folder
 
@@ -262,7 +260,7 @@ def test_a_jax_environment_is_never_scored_as_somebody_elses(ran: Path, tmp_path
     (ran / "config.json").write_text(json.dumps(config))
     refuses(ran)
     again = TrainConfig(
-        "", "dqn", TINY, steps=300, eval_every=100, eval_episodes=1, run_dir=ran, resume=True
+        "", "dqn", TINY_DQN, steps=300, eval_every=100, eval_episodes=1, run_dir=ran, resume=True
     )
     assert qhat.train(Walk(), again).summary()["step"] == 300
     written = RunFolder(ran).read_config()

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from full import FULL
 from hostile import NAN, rehashed
+from tiny import TINY
 from qhat import recipes
 from qhat.agent.saved import read_saved
 from qhat.axes.actions import Actions
@@ -36,7 +37,7 @@ from qhat.runs.saving import save
 from qhat.system.errors import UsageError
 from qhat.system.files import parse_json
 
-TINY = dataclasses.replace(recipes.get("qhat"), hidden=(4,), num_envs=1, replay_capacity=200)
+SMALL = dataclasses.replace(TINY, hidden=(4,), num_envs=1, replay_capacity=200)
 SPEC = Spec("CartPole-v1", "gymnax", (4,), "float32", Actions((2,)), "CartPole-v1")
 TREE = {"w": np.ones((3, 2), np.float32), "b": np.array([True, False]), "n": {"count": np.int32(7)}}
 fuzz = settings(
@@ -51,12 +52,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder as training leaves it, a checkpoint of small tensors, demonstrations."""
     place = tmp_path_factory.mktemp("fuzz")
     folder = RunFolder.create(place / "run", "CartPole-v1", "qhat")
-    config = TrainConfig("CartPole-v1", recipe=TINY)
+    config = TrainConfig("CartPole-v1", recipe=SMALL)
     folder.describe({**config.to_json(), "spec": spec_to_json(SPEC)})
     folder.start_tables()
     keys = jax.random.split(jax.random.key(0), 2)
-    weights = jax.vmap(Learner.of(TINY, (4,), Actions((2,))).init_parameters)(keys)
-    about = {"step": 40, "env": "CartPole-v1", "recipe": TINY.to_json(), "best_score": [1.5, None],
+    weights = jax.vmap(Learner.of(SMALL, (4,), Actions((2,))).init_parameters)(keys)
+    about = {"step": 40, "env": "CartPole-v1", "recipe": SMALL.to_json(), "best_score": [1.5, None],
              "best_step": [20, 40], "halted": [False, False]}  # fmt: skip
     save(folder, 40, {"weights": weights}, weights, about)
     for name in ("tree", "whole"):
@@ -201,7 +202,7 @@ def test_what_a_run_says(place: Path, name: str, given: Any):
 @fuzz
 @given(BYTES | EDITS | CHANGES | JSONS)
 def test_what_an_agent_says(given: Any):
-    about = {"recipe": TINY.to_json(), "observation": {"shape": [4], "dtype": "float32"},
+    about = {"recipe": SMALL.to_json(), "observation": {"shape": [4], "dtype": "float32"},
              "masked": False, "actions": Actions((2,)).to_json(), "steps": 1, "updates": 0,
              "acts": 3, "open": True}  # fmt: skip
     text = _text(json.dumps(about).encode(), given).decode(errors="replace")
