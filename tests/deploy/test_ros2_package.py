@@ -314,9 +314,7 @@ def test_the_clock_is_steady_unless_it_is_simulated(package: Path, monkeypatch: 
 
 def test_another_rate_is_warned_of(package: Path, monkeypatch: pytest.MonkeyPatch):
     robot = Robot(package, monkeypatch, rate=10.0)
-    assert robot.ros.said == [
-        ("warning", "rate is 10 Hz; the policy was trained at 5 Hz and knows no other.")
-    ]
+    assert robot.ros.said == [("warning", "rate is 10 Hz; the policy was trained at 5 Hz only.")]
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_the_pages_actions_are_pythons(env_id: str, browser: Browser):
     ours = np.stack([policy.q_values(one) for one in seen])
     browser.open(folder / "web.html")
     told = browser.run(
-        "return arguments[0].map(one => { const {q, action} = qhat.evaluation.deployed_policy.act(one);"
+        "return arguments[0].map(one => { const {q, action} = qhat.policy.act(one);"
         " return [Array.from(q), action]; })",
         seen.tolist(),
     )

@@ -1,4 +1,4 @@
-"""The codec of actions: the engine's choices, `factors × choices`, and the environment's own actions."""
+"""The codec of actions: the engine's choices, `factors × choices`, and the environment's actions."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class Actions:
     """What every choice of a joint commands, in the environment's units; `None` where actions are whole
     numbers: choice i of a factor is the environment's `start + i`."""
     dtype: str = dataclasses.field(default="", compare=False)
-    """Type of the environment's own actions; by default float32 of commands, else int64."""
+    """Type of the environment's actions; by default float32 of commands, else int64."""
     start: tuple[int, ...] = ()
     """Lowest number of every factor; 0 unless given."""
     shape: tuple[int, ...] = DERIVED
-    """Shape of the environment's own action: `()` where it is a number and no array."""
+    """Shape of the environment's action: `()` where it is a number and no array."""
     complete: bool = dataclasses.field(default=True, compare=False)
     """False where they were read from a file of an older version, which says neither start nor shape."""
 
@@ -224,7 +224,7 @@ class Actions:
     def table(self) -> np.ndarray:
         """`[F, C]`, the commands; a choice that a joint does not have repeats its last one."""
         assert self.commands is not None
-        rows = [[*own, *own[-1:] * (self.width - len(own))] for own in self.commands]
+        rows = [[*row, *row[-1:] * (self.width - len(row))] for row in self.commands]
         return np.asarray(rows, dtype=self.dtype)
 
     @property
@@ -233,7 +233,7 @@ class Actions:
         return self.commands is not None or self.shape != ()
 
     def to_env(self, choice: Any, xp: Any = np) -> Any:
-        """Return the environment's own actions `[..., *shape]` of choices `[..., F]`.
+        """Return the environment's actions `[..., *shape]` of choices `[..., F]`.
 
         Args:
             xp: NumPy or `jax.numpy`, which keeps the type of whole numbers.
@@ -258,7 +258,7 @@ class Actions:
     def flat(self, action: Any, batch: tuple[int, ...] = ()) -> np.ndarray | None:
         """Return actions that anyone wrote as numbers `[*batch, F]`; `None` where they are none.
 
-        They have the environment's own shape, or a number per factor in C order.
+        They have the environment's shape, or a number per factor in C order.
         """
         try:
             value = np.asarray(action)
@@ -320,7 +320,7 @@ class Actions:
     def __str__(self) -> str:
         if self.commands is None:
             return str(self.choices) + (f" starting at {self.start}" if any(self.start) else "")
-        return f"commands {', '.join(str(list(own)) for own in self.commands)}"
+        return f"commands {', '.join(str(list(row)) for row in self.commands)}"
 
     @property
     def all_legal(self) -> tuple[tuple[bool, ...], ...]:

@@ -1,4 +1,4 @@
-"""The axis `explore`: how the action that is executed departs from the greedy one."""
+"""The axis `explore`: how actions are chosen while training."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class EpsilonGreedy(Explore):
     """ε-greedy (Watkins 1989), with ε a line over *environment steps* and a hold for real motors.
 
     ε is the expected share of steps that explore whatever `hold` is: an exploratory action that is
-    held for k steps begins with probability ε / (ε + k(1 − ε)).
+    repeated for k steps begins with probability ε / (ε + k(1 − ε)).
     """
 
     name: ClassVar[str] = "epsilon"
@@ -57,11 +57,11 @@ class EpsilonGreedy(Explore):
     end: float = 0.05
     """ε from step `steps` on."""
     steps: int | None = None
-    """Environment steps over which ε falls from `start` to `end`; none is `fraction` of the run."""
+    """Environment steps over which ε falls from `start` to `end`; none: `fraction` of the run."""
     hold: int = 1
     """Steps for which an exploratory action is repeated; more than 1 spares motors."""
     per_factor: bool = False
-    """Whether every factor explores by itself: of many joints, a few at most steps and not all at some."""
+    """Whether every factor explores separately: a few joints at most steps, not all at some steps."""
     fraction: float = 0.1
     """Share of the run over which ε falls, where `steps` is none."""
 
@@ -94,8 +94,10 @@ class EpsilonGreedy(Explore):
         return [Schedule("ε", self.start, self.end, self.scheduled(steps).steps or 0)]
 
     def init(self, num_envs: int, actions: Actions) -> Any:
-        held = jnp.zeros((num_envs, actions.factors), jnp.int32)
-        return (held, jnp.zeros((num_envs, self._deciding(actions)), jnp.int32)) if self.hold > 1 else ()
+        repeated = jnp.zeros((num_envs, actions.factors), jnp.int32)
+        return (
+            (repeated, jnp.zeros((num_envs, self._deciding(actions)), jnp.int32)) if self.hold > 1 else ()
+        )
 
     def epsilon(self, step: Int[Array, ""]) -> Float[Array, ""]:
         assert self.steps is not None, "an ε that follows the run is `scheduled` first"
@@ -124,7 +126,7 @@ class EpsilonGreedy(Explore):
         state, action = self._hold(state, greedy, begins, drawn)
         if legal is None:
             return state, action
-        # A held action that is no longer legal gives way to the greedy one.
+        # A repeated action that is no longer legal is replaced by the greedy one.
         allowed = jnp.take_along_axis(legal, action[..., None], axis=2)[..., 0]
         return state, jnp.where(allowed, action, greedy)
 
@@ -139,11 +141,11 @@ class EpsilonGreedy(Explore):
         begins: Bool[Array, "E D"],
         drawn: Int[Array, "E F"],
     ) -> tuple[Any, Int[Array, "E F"]]:
-        held, remaining = state
+        repeated, remaining = state
         holding = remaining > 0
-        held = jnp.where(begins & ~holding, drawn, held)
+        repeated = jnp.where(begins & ~holding, drawn, repeated)
         remaining = jnp.where(holding, remaining - 1, jnp.where(begins, self.hold - 1, 0))
-        return (held, remaining), jnp.where(holding | begins, held, greedy)
+        return (repeated, remaining), jnp.where(holding | begins, repeated, greedy)
 
 
 @dataclasses.dataclass(frozen=True)

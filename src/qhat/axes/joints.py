@@ -40,7 +40,7 @@ class Together(Joints):
 
 @dataclasses.dataclass(frozen=True)
 class Each(Joints):
-    """Every joint is fitted by itself (branching: Tavakoli et al. 2018, arXiv:1711.08946, eq. 6).
+    """Every joint is fitted separately (branching: Tavakoli et al. 2018, arXiv:1711.08946, eq. 6).
 
     The target is the same for all, made from the mean over the joints.
     """
@@ -50,8 +50,8 @@ class Each(Joints):
     def regress(
         self, head: Head, z: Float[Array, "F C K"], action: Int[Array, " F"], target: Any, basis: Any
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        def alone(own: Float[Array, "C K"], choice: Int[Array, ""]) -> tuple[Array, Array]:
-            return head.loss(head.predict(own[None], choice[None], basis), target, basis)
+        def alone(outputs: Float[Array, "C K"], choice: Int[Array, ""]) -> tuple[Array, Array]:
+            return head.loss(head.predict(outputs[None], choice[None], basis), target, basis)
 
         losses, errors = jax.vmap(alone)(z, action)
         return jnp.mean(losses), jnp.mean(jnp.abs(errors))

@@ -79,7 +79,7 @@ class SumTree(eqx.Module):
 def _descend(
     children: Float[Array, "B W"], point: Float[Array, " B"]
 ) -> tuple[Int[Array, " B"], Float[Array, " B"], Float[Array, " B"]]:
-    """Return the child that holds each point, the sum to its left, and its own priority.
+    """Return the child that holds each point, the sum to its left, and its priority.
 
     Rounding may leave a point at or beyond the node's sum; it then belongs to the last child that
     has any priority.

@@ -187,8 +187,8 @@ class Impala(Torso):
         for section, filters in enumerate(self._filters):
             key, *keys = jax.random.split(key, 2 + len(RESIDUAL))
             parameters[f"section{section}"] = init(keys[0], 3, channels, filters)
-            for own, name in zip(keys[1:], RESIDUAL, strict=True):
-                parameters[f"section{section}_{name}"] = init(own, 3, filters, filters)
+            for drawn, name in zip(keys[1:], RESIDUAL, strict=True):
+                parameters[f"section{section}_{name}"] = init(drawn, 3, filters, filters)
             channels = filters
         return parameters
 

@@ -104,7 +104,7 @@ def describe(
             "shape": list(actions.shape),
             "names": meaning.action_names,
             "labels": None if meaning.labels is None else [meaning.labels],
-            "commands": None if actions.commands is None else [list(own) for own in actions.commands],
+            "commands": None if actions.commands is None else [list(row) for row in actions.commands],
             "units": meaning.action_units,
             "dtype": actions.dtype,
             "masked": masked,
@@ -151,37 +151,37 @@ def read_safe_action(about: dict[str, Any], value: Any) -> Any:
     """Read the safe action as the runner will. Raises `UsageError`."""
     if value is None:
         return None
-    told = about["actions"]
+    actions = about["actions"]
     numbers = np.ravel(value)
-    if told["kind"] != "joints" and (np.mod(numbers, 1) == 0).all():
+    if actions["kind"] != "joints" and (np.mod(numbers, 1) == 0).all():
         numbers = numbers.astype(int)
-    if told["kind"] == "discrete" and numbers.size == 1:
+    if actions["kind"] == "discrete" and numbers.size == 1:
         numbers = numbers.reshape(())
     try:
-        return np.asarray(runtime.read_action(told, numbers, "safe_action")).tolist()
+        return np.asarray(runtime.read_action(actions, numbers, "safe_action")).tolist()
     except runtime.PolicyError as error:
         raise UsageError(str(error)) from None
 
 
 def ranges(meaning: Meaning, found: parity.Rollouts, stack: Op | None) -> dict[str, Any]:
     """Say the bounds that hold, and what was seen, of one frame."""
-    seen = [np.asarray(found.low), np.asarray(found.high)]
+    observed = [np.asarray(found.low), np.asarray(found.high)]
     declared = [
-        np.full(seen[0].shape, np.nan) if bound is None else np.asarray(bound, float)
+        np.full(observed[0].shape, np.nan) if bound is None else np.asarray(bound, float)
         for bound in (meaning.low, meaning.high)
     ]
     if stack is not None:
-        width = len(seen[0]) // stack["count"]
+        width = len(observed[0]) // stack["count"]
         declared = [bound[-width:] for bound in declared]
         # Whatever place in the stack it was seen at.
-        seen = [
+        observed = [
             reach(part.reshape(stack["count"], width, *part.shape[1:]), axis=0)
-            for reach, part in zip((np.min, np.max), seen, strict=True)
+            for reach, part in zip((np.min, np.max), observed, strict=True)
         ]
-    left = (seen[0] < declared[0]) | (seen[1] > declared[1])
-    several = seen[0].size <= MOST_NAMES
+    left = (observed[0] < declared[0]) | (observed[1] > declared[1])
+    several = observed[0].size <= MOST_NAMES
 
-    def told(bound: np.ndarray, gone: np.ndarray, reach: Any) -> list[float | None]:
+    def bounds(bound: np.ndarray, gone: np.ndarray, reach: Any) -> list[float | None]:
         # Pictures have one bound for all.
         values = np.where(gone | ~np.isfinite(bound), np.nan, bound).ravel()
         values = values if several else reach(values, keepdims=True)
@@ -189,9 +189,9 @@ def ranges(meaning: Meaning, found: parity.Rollouts, stack: Op | None) -> dict[s
 
     no = np.zeros(left.shape, bool)
     return {
-        "low": told(declared[0], left, np.min),
-        "high": told(declared[1], left, np.max),
+        "low": bounds(declared[0], left, np.min),
+        "high": bounds(declared[1], left, np.max),
         "left_bounds": np.flatnonzero(left).tolist() if several else [],
-        "seen_low": told(seen[0].astype(float), no, np.min),
-        "seen_high": told(seen[1].astype(float), no, np.max),
+        "seen_low": bounds(observed[0].astype(float), no, np.min),
+        "seen_high": bounds(observed[1].astype(float), no, np.max),
     }

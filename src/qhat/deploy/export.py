@@ -73,7 +73,7 @@ def export(
         run: a run, or its folder.
         out: folder to write; `export` in the run's folder unless given. An older export there is replaced.
         which: weights: `best`, `last`, or a checkpoint's step.
-        seed_index: whose policy; the one with the best evaluation of its own unless given.
+        seed_index: seed whose policy is exported; default: the best seed.
         name: of the policy.
         safe_action: what the runner returns where it cannot trust an observation: one of the environment's
             own actions.
@@ -83,7 +83,7 @@ def export(
         env: what was trained in, where that was handed over from Python.
         observations: to compare on, at least.
         targets: what else to write into the folder, for example `qhat.deploy.targets.Ros2()`.
-        progress: told what is being done.
+        progress: called with a description of each phase.
 
     Raises:
         UsageError: a run, checkpoint or value that is none, or a part that cannot be exported.
@@ -151,7 +151,7 @@ def _write(
     learner = run.program.learner
     weights = jax.tree.map(lambda leaf: jnp.asarray(leaf[request.seed_index]), run.weights(request.which))
     compiled = jax.jit(jax.vmap(learner.q_values, in_axes=(None, 0)))
-    trained = parity.Trained(lambda seen: np.asarray(compiled(weights, seen)), actions)
+    trained = parity.Trained(lambda batch: np.asarray(compiled(weights, batch)), actions)
     first = copies.start()
     stack = _stack(spec.shape, spec.stack, first.observation)
     frame = spec.shape if stack is None else _frame(spec.shape, spec.stack)
@@ -223,11 +223,11 @@ def _stack(shape: tuple[int, ...], count: int, first: np.ndarray) -> Op | None:
     if count == 1:
         return None
     frames = np.moveaxis(first.reshape(len(first), count, -1), 1, 0)
-    told = {"op": "stack", "count": count, "shape": list(shape)}
+    op = {"op": "stack", "count": count, "shape": list(shape)}
     if (frames == frames[-1:]).all():
-        return {**told, "fill": "repeat"}
+        return {**op, "fill": "repeat"}
     if not frames[:-1].any():
-        return {**told, "fill": "zeros"}
+        return {**op, "fill": "zeros"}
     return None
 
 
@@ -239,9 +239,9 @@ def _frame(shape: tuple[int, ...], count: int) -> tuple[int, ...]:
 def _whole_policy(about: dict[str, Any], exported: Exported, shape: tuple[int, ...]) -> runtime.Policy:
     """Make the NumPy runner of whole observations: rollouts are not in their order."""
     ops = [op for op in exported.ops if op["op"] != "stack"]
-    seen = {**about["observation"], "shape": list(shape), "low": [None], "high": [None]}
-    told = {**about, "observation": seen, "network": ops}
-    return runtime.Policy(told, runtime.plan(ops, exported.tensors), False, "ignore")
+    observation = {**about["observation"], "shape": list(shape), "low": [None], "high": [None]}
+    whole = {**about, "observation": observation, "network": ops}
+    return runtime.Policy(whole, runtime.plan(ops, exported.tensors), False, "ignore")
 
 
 def _write_weights(new: Path, about: dict[str, Any], exported: Exported) -> dict[str, str]:

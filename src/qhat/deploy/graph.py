@@ -127,22 +127,22 @@ def _value(name: str, dtype: str, *shape: int | str) -> Any:
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), [*shape])
 
 
-def _stack(graph: _Graph, told: Op, dtype: str) -> None:
+def _stack(graph: _Graph, op: Op, dtype: str) -> None:
     """Put the newest frame behind those before it, or begin anew."""
     from onnx import TensorProto, helper
 
-    whole = told["shape"]
-    frame = graph.node("Reshape", graph.x, graph.shape(-1, whole[0] // told["count"], *whole[1:]))
-    old = whole[0] - whole[0] // told["count"]
+    whole = op["shape"]
+    frame = graph.node("Reshape", graph.x, graph.shape(-1, whole[0] // op["count"], *whole[1:]))
+    old = whole[0] - whole[0] // op["count"]
     ends = [graph.constant(name, [value], np.int64) for name, value in
             (("begin", whole[0] - old), ("end", whole[0]), ("axis", 1))]  # fmt: skip
     kept, wide = graph.node("Slice", "frames", *ends), dtype
-    if dtype == "bool" or (told["fill"] != "repeat" and dtype not in ("float32", "int32", "int64")):
+    if dtype == "bool" or (op["fill"] != "repeat" and dtype not in ("float32", "int32", "int64")):
         # onnxruntime chooses among and multiplies no narrower numbers.
         wide = "int32"
         frame, kept = (graph.node("Cast", part, to=TensorProto.INT32) for part in (frame, kept))
-    if told["fill"] == "repeat":
-        fresh = graph.node("Concat", *[frame] * (told["count"] - 1), axis=1)
+    if op["fill"] == "repeat":
+        fresh = graph.node("Concat", *[frame] * (op["count"] - 1), axis=1)
     else:
         fresh = graph.node("Mul", kept, graph.constant("none", 0, wide))
     begins = graph.node("Reshape", "start", graph.shape(-1, *[1] * len(whole)))

@@ -72,19 +72,19 @@ def meaning_of(
         frame: shape of one observation, without its stack.
     """
     size = int(np.prod(frame))
-    told = dict(getattr(env, "metadata", None) or {})
+    metadata = dict(getattr(env, "metadata", None) or {})
     known = KNOWN.get(spec.id.rpartition(":")[2].rpartition("/")[2].rpartition("-v")[0], ((), ()))
     home = type(getattr(env, "unwrapped", None)).__module__
     if is_from_python(spec.id) and not home.startswith("gymnasium."):
         # Another environment, though it has the id.
         known = ((), ())
-    names = _texts(told.get("observation_names"), size) or _named(env, spec, size)
-    units = _texts(told.get("observation_units"), size)
+    names = _texts(metadata.get("observation_names"), size) or _named(env, spec, size)
+    units = _texts(metadata.get("observation_units"), size)
     if names is None and len(known[0]) == size:
         split = [one.partition(" ") for one in known[0]]
         names, units = [one[0] for one in split], [one[2] for one in split]
     discrete = spec.actions.factors == 1 and spec.actions.commands is None
-    labels = _texts(told.get("action_labels"), spec.actions.width) if discrete else None
+    labels = _texts(metadata.get("action_labels"), spec.actions.width) if discrete else None
     if labels is None and discrete and len(known[1]) == spec.actions.width:
         labels = list(known[1])
     low = high = None
@@ -97,10 +97,10 @@ def meaning_of(
         units=units,
         low=low,
         high=high,
-        action_names=_texts(told.get("action_names"), spec.actions.factors),
-        action_units=_texts(told.get("action_units"), spec.actions.factors),
+        action_names=_texts(metadata.get("action_names"), spec.actions.factors),
+        action_units=_texts(metadata.get("action_units"), spec.actions.factors),
         labels=labels,
-        period=_period(env, told, wrap, spec),
+        period=_period(env, metadata, wrap, spec),
     )
 
 
@@ -134,13 +134,13 @@ def _named(env: gymnasium.Env | None, spec: Spec, size: int) -> list[str] | None
 
 
 def _period(
-    env: gymnasium.Env | None, told: Mapping[str, Any], wrap: Sequence[Wrapper], spec: Spec
+    env: gymnasium.Env | None, metadata: Mapping[str, Any], wrap: Sequence[Wrapper], spec: Spec
 ) -> float | None:
     """Seconds between two decisions."""
     inner = getattr(env, "unwrapped", None)
-    rate = told.get("render_fps")
+    rate = metadata.get("render_fps")
     for value in (
-        told.get("control_period"),
+        metadata.get("control_period"),
         getattr(inner, "dt", None),
         getattr(inner, "tau", None),
         1 / rate if isinstance(rate, int | float) and rate > 0 else None,

@@ -124,8 +124,8 @@ def _add_features(exported: Exported, learner: Learner, parameters: Any, dtype: 
         away: dict[str, Any] = {"subtract": offset} if offset else {}
         sides = list(entry.image_shape)
         part.add("image", axes=list(entry.image_axes), shape=sides, divide=scale, **away)
-        own = torsos.get(name, {}) if layout.is_packed else torsos
-        _add_torso(part, torso, own, shape, "", f"torso/{name}" if layout.is_packed else "torso")
+        weights = torsos.get(name, {}) if layout.is_packed else torsos
+        _add_torso(part, torso, weights, shape, "", f"torso/{name}" if layout.is_packed else "torso")
         stored = "uint8" if entry.is_bytes else "float32"
         where = {"name": f"observation.{entry.label}", "shape": list(entry.shape), "dtype": stored}
         inputs.append({**where, "network": part.ops})
@@ -136,8 +136,8 @@ def _add_features(exported: Exported, learner: Learner, parameters: Any, dtype: 
         if learner.recipe.normalise:
             _add_normalise(part, parameters)
         part.add("flatten")
-        told = {"name": "observation", "shape": [layout.count], "dtype": "float32"}
-        inputs.append({**told, "network": part.ops})
+        numbers = {"name": "observation", "shape": [layout.count], "dtype": "float32"}
+        inputs.append({**numbers, "network": part.ops})
     exported.ops.append({"op": "parts", "inputs": inputs})
 
 
@@ -147,8 +147,8 @@ def _add_normalise(exported: Exported, parameters: Any) -> None:
     # In float32, as training does.
     variance = np.asarray(moments.m2) / np.maximum(count, np.float32(1))
     variance = variance if count > 0 else np.ones_like(variance)
-    told = {"mean": moments.mean, "deviation": np.sqrt(variance + np.float32(EPSILON))}
-    exported.add("normalise", told, "normalise", limit=LIMIT)
+    tensors = {"mean": moments.mean, "deviation": np.sqrt(variance + np.float32(EPSILON))}
+    exported.add("normalise", tensors, "normalise", limit=LIMIT)
 
 
 def _add_torso(

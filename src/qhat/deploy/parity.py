@@ -49,8 +49,8 @@ class Agreement:
         with np.errstate(invalid="ignore"):
             away = np.where(expected == found, 0.0, np.abs(expected - found) / scale)
         away = np.where(np.isnan(away), np.inf, away)
-        among = expected if legal is None else np.where(legal, expected, -np.inf)
-        tied = near_ties(among)
+        legal_q = expected if legal is None else np.where(legal, expected, -np.inf)
+        tied = near_ties(legal_q)
         self.observations += len(expected)
         self.worst = max(self.worst, float(away.max(initial=0.0)))
         self.near_ties += int(tied.sum())
@@ -192,27 +192,27 @@ def roll_out(
     found, now, turn = Rollouts(last=first.observation), first, 0
     chance = np.linspace(0.0, 1.0, copies.num_envs)
     while found.graph.observations < count:
-        seen, legal = now.observation, now.legal
-        q = trained.values(seen)
+        batch, legal = now.observation, now.legal
+        q = trained.values(batch)
         choice = greedy(q, legal)
         expected = trained.actions.to_env(choice)
         at = 0
         for size in BATCHES:
-            part = slice(at, min(at + size, len(seen)))
-            own = None if legal is None else legal[part]
-            values, action = graph.whole(seen[part], own)
+            part = slice(at, min(at + size, len(batch)))
+            mask = None if legal is None else legal[part]
+            values, action = graph.whole(batch[part], mask)
             same = equal_actions(action, expected[part])
-            found.graph.take(q[part], values, same, own)
+            found.graph.take(q[part], values, same, mask)
             found.batches[size] += len(values)
             at += size
         if not slow or found.numpy.observations < PICTURES:
-            _compare_numpy(found.numpy, policy, seen, q, expected, legal)
-        found.distinct.update(hash(row.tobytes()) for row in seen)
-        found.low = np.minimum(found.low, seen.min(axis=0))
-        found.high = np.maximum(found.high, seen.max(axis=0))
+            _compare_numpy(found.numpy, policy, batch, q, expected, legal)
+        found.distinct.update(hash(row.tobytes()) for row in batch)
+        found.low = np.minimum(found.low, batch.min(axis=0))
+        found.high = np.maximum(found.high, batch.max(axis=0))
         drawn = rng.random((*choice.shape, q.shape[-1])) * (np.isfinite(q) if legal is None else legal)
-        explores = rng.random(len(seen)) < chance
-        found.last = seen
+        explores = rng.random(len(batch)) < chance
+        found.last = batch
         taken = np.where(explores[:, None], drawn.argmax(axis=-1), choice)
         now = copies.step(trained.actions.to_env(taken), turn)
         turn += 1
@@ -224,16 +224,16 @@ def roll_out(
 def _compare_numpy(
     agreement: Agreement,
     policy: Policy,
-    seen: np.ndarray,
+    batch: np.ndarray,
     q: np.ndarray,
     expected: np.ndarray,
     legal: np.ndarray | None,
 ) -> None:
-    for index, row in enumerate(seen):
-        own = None if legal is None else legal[index]
+    for index, row in enumerate(batch):
+        mask = None if legal is None else legal[index]
         values = policy.q_values(row).reshape(1, *q.shape[1:])
-        same = np.array([np.array_equal(policy.act(row, own), expected[index])])
-        agreement.take(q[index : index + 1], values, same, None if own is None else own[None])
+        same = np.array([np.array_equal(policy.act(row, mask), expected[index])])
+        agreement.take(q[index : index + 1], values, same, None if mask is None else mask[None])
 
 
 def play(
@@ -264,8 +264,8 @@ def play(
         if playing[0] and not (slow and turn >= PICTURES):
             first = None if now.legal is None else now.legal[:1]
             _compare_numpy(beside, policy, graph.newest(now.observation)[:1], q[:1], expected[:1], first)
-        own = None if now.legal is None else now.legal[playing]
-        tied = agreement.take(q[playing], values[playing], same[playing], own)
+        mask = None if now.legal is None else now.legal[playing]
+        tied = agreement.take(q[playing], values[playing], same[playing], mask)
         first_tie = turn if first_tie is None and tied.any() else first_tie
         now = copies.step(action, turn)
         assert now.closed is not None

@@ -1,4 +1,4 @@
-"""What `qhat train` is told: every default once, documented; the command line is made from it."""
+"""Settings of `qhat train`: every default once, documented; the command line is made from it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TrainConfig:
     seed: int = 0
     """Number of the first seed; seed k of a run is the same whatever runs beside it."""
     eval_every: int = 2_500
-    """Environment steps between the run's own evaluations (greedy, fresh episodes)."""
+    """Environment steps between the run's evaluations (greedy, fresh episodes)."""
     eval_episodes: int = 20
     """Episodes per seed of each such evaluation; the best checkpoint is chosen by them."""
     save_every: int = 50_000
@@ -72,7 +72,7 @@ class TrainConfig:
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
     """Go on from the last checkpoint of --run-dir."""
     init_from: Path | None = None
-    """Run whose best weights the seeds start from."""
+    """Start every seed from this run's best weights."""
     demos: tuple[str, ...] = ()
     """What others did, for replay before the first step: .npz files, or minari: and a dataset's id."""
     vector: Literal["sync", "async"] = "sync"

@@ -30,7 +30,7 @@ NAME = "preset"
 
 TUNING_SEEDS = 2_000
 """Settings of presets are chosen on seeds from here on, so that scores are reported on seeds below it."""
-SEEN_SEEDS = 100
+CONTROL_SEEDS = 100
 """Seeds below this were looked at while the default recipe and the presets of dm_control were chosen."""
 
 
@@ -47,9 +47,9 @@ def chosen_on(recipe: str, env: str) -> tuple[range, ...]:
     Args:
         recipe: a recipe's name, or `preset`.
     """
-    seen = (range(SEEN_SEEDS),)
+    used = (range(CONTROL_SEEDS),)
     if recipe == NAME:
-        return (range(TUNING_SEEDS, 2**31), *(seen if env in CONTROL else ()))
+        return (range(TUNING_SEEDS, 2**31), *(used if env in CONTROL else ()))
     return (range(5_000, 5_040),) if recipe == DEFAULT and env in FIRST_DAY else ()
 
 
@@ -93,9 +93,9 @@ def minatar(steps: int = 1_000_000) -> Preset:
     return Preset(recipe, steps, eval_every=50_000, eval_episodes=30)
 
 
-def _robot(steps: int, eval_every: int = 50_000, eval_episodes: int = 10, **own: Any) -> Preset:
+def _robot(steps: int, eval_every: int = 50_000, eval_episodes: int = 10, **fields: Any) -> Preset:
     """Return `_ROBOT` with a task's own settings, its step size falling until shortly before the end."""
-    recipe = dataclasses.replace(_ROBOT, **{"learning_rate_steps": steps - 20_000, **own})
+    recipe = dataclasses.replace(_ROBOT, **{"learning_rate_steps": steps - 20_000, **fields})
     return Preset(recipe, steps, eval_every, eval_episodes)
 
 
@@ -193,8 +193,8 @@ class PresetFile:
 
     def settings(self) -> dict[str, Any]:
         """Return fields of `TrainConfig`."""
-        own = {field.name: getattr(self.preset, field.name) for field in dataclasses.fields(Preset)}
-        return {"recipe_name": NAME, **own, "env_kwargs": dict(self.env_kwargs), "wrap": self.wrap}
+        fields = {field.name: getattr(self.preset, field.name) for field in dataclasses.fields(Preset)}
+        return {"recipe_name": NAME, **fields, "env_kwargs": dict(self.env_kwargs), "wrap": self.wrap}
 
     def text(self) -> str:
         """Write it as JSON, with every default spelled out."""

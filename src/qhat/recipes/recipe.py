@@ -84,7 +84,7 @@ class Recipe:
     sampler: Sampler = Uniform()
     """Which stored transitions a batch is made of."""
     explore: Explore = EpsilonGreedy()
-    """How the executed action departs from the greedy one."""
+    """Exploration strategy."""
     target: Target = Hard()
     """How the target network follows."""
     optimiser: Optimiser = Adam()
@@ -285,7 +285,7 @@ class Recipe:
             raise UsageError("A recipe has a field of the wrong type.") from None
 
 
-def upgraded(data: Mapping[str, Any], whose: str = "A recipe") -> dict[str, Any]:
+def upgraded(data: Mapping[str, Any], source: str = "A recipe") -> dict[str, Any]:
     """Return what `to_json` of an earlier version wrote, as this version writes it.
 
     Args:
@@ -300,7 +300,7 @@ def upgraded(data: Mapping[str, Any], whose: str = "A recipe") -> dict[str, Any]
         # Of 0.1.0's first runs, which knew no other optimiser.
         require(
             "optimiser" not in values,
-            f"{whose} has both adam_epsilon ({quote(values['adam_epsilon'])}) and an optimiser; expected"
+            f"{source} has both adam_epsilon ({quote(values['adam_epsilon'])}) and an optimiser; expected"
             " the optimiser alone, as adam:epsilon=….",
         )
         values["optimiser"] = {"name": Adam.name, "epsilon": values.pop("adam_epsilon")}

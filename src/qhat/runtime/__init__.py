@@ -44,35 +44,35 @@ class Policy:
 
     def __init__(self, about: dict, run: Callable, onnx: bool, beyond: str = "refuse"):
         """Use `load`."""
-        seen, told = about["observation"], about["actions"]
+        observation, actions = about["observation"], about["actions"]
         self.about, self.runtime = about, "onnxruntime" if onnx else "numpy"
-        self.shape, self.dtype = tuple(seen["shape"]), np.dtype(seen["dtype"])
-        self.choices, self._kind = tuple(told["choices"]), told["kind"]
+        self.shape, self.dtype = tuple(observation["shape"]), np.dtype(observation["dtype"])
+        self.choices, self._kind = tuple(actions["choices"]), actions["kind"]
         self._run, self._onnx, self._beyond = run, onnx, beyond
-        self._entries, self._packed = seen.get("entries"), about["network"][0].get("op") == "parts"
+        self._entries, self._packed = observation.get("entries"), about["network"][0].get("op") == "parts"
         self._buffer = np.zeros(self.shape, self.dtype)
         self._inside, self._size = np.zeros(self.shape, bool), self._buffer.size
-        ends = {"low": [None], "high": [None]} if beyond == "ignore" else seen
+        ends = {"low": [None], "high": [None]} if beyond == "ignore" else observation
         self._low, self._high = (_bound(ends[end], self.shape, self.dtype, end) for end in ("low", "high"))
         F, C = len(self.choices), max(self.choices)
         self._outputs = (F, C)
         exists = np.arange(C) < np.array(self.choices)[:, None]
         self._exists = None if exists.all() else exists
         self._table, self._rows = None, np.arange(F)
-        self._start, self._shape = _layout(told)
-        self._first, self._type = int(self._start[0]), np.dtype(told["dtype"])
+        self._start, self._shape = _layout(actions)
+        self._first, self._type = int(self._start[0]), np.dtype(actions["dtype"])
         self.safe_action = about.get("safe_action")
         """The folder's own safe action, in the numbers that `act` returns; `None` where it has none."""
-        if "shape" not in told and self._start.any() and self.safe_action is not None:
+        if "shape" not in actions and self._start.any() and self.safe_action is not None:
             # Older folders, which say no shape, count it from 0.
             self.safe_action = np.add(self.safe_action, self._start.reshape(self._shape)).tolist()
-        if told["commands"] is not None:
-            rows = [[*own, *[own[-1]] * (C - len(own))] for own in told["commands"]]
+        if actions["commands"] is not None:
+            rows = [[*row, *[row[-1]] * (C - len(row))] for row in actions["commands"]]
             with np.errstate(over="ignore"):
-                self._table = np.array(rows, told["dtype"])
+                self._table = np.array(rows, actions["dtype"])
             exact = np.allclose(self._table.astype(np.float64), np.array(rows, np.float64), atol=0)
             good = exact and bool(np.isfinite(self._table).all())
-            _need(good, f"'{ABOUT}' has commands that {told['dtype']} cannot hold.")
+            _need(good, f"'{ABOUT}' has commands that {actions['dtype']} cannot hold.")
         first = about["network"][0]
         self._stack: Any = first if first.get("op") == "stack" else None
         self.reset()
@@ -174,15 +174,15 @@ class Policy:
         return np.concatenate([old, frame])
 
     def _read(self, observation: Any) -> np.ndarray:
-        seen = self.coded(observation) if self._entries else observation
-        seen = seen if type(seen) is np.ndarray else _array(seen)
-        if seen.shape != self.shape:
-            raise PolicyError(f"The observation has shape {seen.shape}; expected {self.shape}.")
+        array = self.coded(observation) if self._entries else observation
+        array = array if type(array) is np.ndarray else _array(array)
+        if array.shape != self.shape:
+            raise PolicyError(f"The observation has shape {array.shape}; expected {self.shape}.")
         x = self._buffer
-        if seen.dtype == x.dtype:
-            x[...] = seen
+        if array.dtype == x.dtype:
+            x[...] = array
         else:
-            self._convert(seen)
+            self._convert(array)
         # False for NaN and ∞ too: a number without a bound is within those of its type.
         np.greater_equal(x, self._low, out=self._inside)
         if np.count_nonzero(self._inside) != self._size:
@@ -208,19 +208,19 @@ class Policy:
             return np.concatenate([part.view(np.uint8) for part in parts])
         return np.concatenate(parts).astype(self.dtype).reshape(self.shape)
 
-    def _convert(self, seen: np.ndarray) -> None:
+    def _convert(self, array: np.ndarray) -> None:
         """Take another type of numbers, where it can hold the same ones."""
         real = self.dtype.kind == "f"
-        good = seen.dtype.kind in ("fiub" if real else "iub")
+        good = array.dtype.kind in ("fiub" if real else "iub")
         if good and not real:
             most = (
                 (0, 1) if self.dtype.kind == "b" else (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
             )
-            good = bool(((seen >= most[0]) & (seen <= most[1])).all())
-        _need(good, f"The observation is {seen.dtype}, or beyond what {self.dtype} can hold; expected"
+            good = bool(((array >= most[0]) & (array <= most[1])).all())
+        _need(good, f"The observation is {array.dtype}, or beyond what {self.dtype} can hold; expected"
               f" {self.dtype} numbers, as in training.")  # fmt: skip
         with np.errstate(over="ignore"):
-            self._buffer[...] = seen.astype(self.dtype)
+            self._buffer[...] = array.astype(self.dtype)
 
     def _blame(self, x: np.ndarray) -> None:
         """Refuse an observation, or bring it within the bounds."""
@@ -294,7 +294,7 @@ class Runner:
         number = isinstance(safe, (int, float, list, tuple, np.ndarray, np.generic))
         self._safe_action = read_action(policy.about["actions"], safe, "safe_action") if number else safe
         self.policy, self.timeout, self._safety, self._clock = policy, float(wait), safety, clock
-        self._lock, self._seen, self._acted = threading.Lock(), None, None
+        self._lock, self._latest, self._acted = threading.Lock(), None, None
         self.reason, self.safe_count = "", 0
         """Why the last command was the safe action, empty where it was not; and how many were."""
 
@@ -306,15 +306,15 @@ class Runner:
                 `time.monotonic()` of now.
         """
         try:
-            seen = np.array(self.policy.coded(observation))
-            taken: Any = (seen, None if mask is None else np.array(mask))
+            coded = np.array(self.policy.coded(observation))
+            taken: Any = (coded, None if mask is None else np.array(mask))
         except Exception as error:
             taken = error
         try:
             at = self._clock() if stamp is None else stamp
         except Exception as error:
             taken, at = error, stamp
-        self._seen = (taken, at)
+        self._latest = (taken, at)
 
     def command(self, now: Any = None) -> Any:
         """Return the action to take now. Never raises: the safe action, and why in `reason`."""
@@ -336,14 +336,14 @@ class Runner:
     def reset(self) -> None:
         """Begin an episode: what was seen before is forgotten."""
         with self._lock:
-            self._seen = self._acted = None
+            self._latest = self._acted = None
             self.policy.reset()
 
     def _decide(self, now: Any) -> Any:
-        seen = self._seen
-        if seen is None:
+        latest = self._latest
+        if latest is None:
             raise PolicyError("There is no observation yet.")
-        taken, stamp = seen
+        taken, stamp = latest
         if isinstance(taken, Exception):
             raise PolicyError(f"The observation cannot be read: {_failure(taken)}")
         age = now - stamp
@@ -352,8 +352,8 @@ class Runner:
             raise PolicyError(
                 f"The observation is {age:.3f} s old; expected at most {self.timeout:g} s.{other}"
             )
-        if self._acted is None or self._acted[0] is not seen:
-            self._acted = (seen, self.policy.act(*taken))
+        if self._acted is None or self._acted[0] is not latest:
+            self._acted = (latest, self.policy.act(*taken))
         action = self._acted[1]
         # A copy: it is the answer to the next call too, whatever becomes of this one.
         given = action.copy() if isinstance(action, np.ndarray) else action
@@ -362,14 +362,14 @@ class Runner:
         return read_action(self.policy.about["actions"], self._safety(given), "the safety filter's action")
 
 
-def read_action(told: dict, value: Any, name: str) -> Any:
+def read_action(actions: dict, value: Any, name: str) -> Any:
     """Return a value that is one of the environment's own actions. Raises `PolicyError` for any other."""
-    action, (start, shape), kind = _array(value), _layout(told), told["kind"]
-    F, low, high, words = len(start), start, start + np.array(told["choices"]) - 1, "whole numbers"
+    action, (start, shape), kind = _array(value), _layout(actions), actions["kind"]
+    F, low, high, words = len(start), start, start + np.array(actions["choices"]) - 1, "whole numbers"
     shapes, kinds = [shape, (F,)], "iu"
     if kind == "joints":
-        low, high = (np.array([end(row) for row in told["commands"]]) for end in (min, max))
-        shapes, kinds = [*shapes, *([()] if F == 1 else [])], "iuf" + np.dtype(told["dtype"]).kind
+        low, high = (np.array([end(row) for row in actions["commands"]]) for end in (min, max))
+        shapes, kinds = [*shapes, *([()] if F == 1 else [])], "iuf" + np.dtype(actions["dtype"]).kind
         words = f"{F} commands"
     good = action.dtype.kind in kinds and action.shape in (shapes[:1] if kind == "discrete" else shapes)
     flat = action.reshape(-1) if good else low
@@ -380,14 +380,14 @@ def read_action(told: dict, value: Any, name: str) -> Any:
         good and bool(((flat >= low) & (flat <= high)).all()),
         f"{name} is {said!r}; expected {words} from {ends[0]} to {ends[1]}.",
     )
-    return int(action) if kind == "discrete" else action.astype(told["dtype"]).reshape(shape)
+    return int(action) if kind == "discrete" else action.astype(actions["dtype"]).reshape(shape)
 
 
-def _layout(told: dict) -> tuple:
+def _layout(actions: dict) -> tuple:
     """Return the lowest number of every factor and an action's shape, which older folders do not say."""
-    F = len(told["choices"])
-    shape = told.get("shape", [] if told["kind"] == "discrete" else [F])
-    return np.array(told.get("start", [0] * F), np.int64), tuple(shape)
+    F = len(actions["choices"])
+    shape = actions.get("shape", [] if actions["kind"] == "discrete" else [F])
+    return np.array(actions.get("start", [0] * F), np.int64), tuple(shape)
 
 
 # Files ------------------------------------------------------------------------------------------------
@@ -426,21 +426,25 @@ def _read_about(folder: Path) -> dict:
 
 def _require_sound(about: dict) -> None:
     """Raise where policy.json has fields of another kind than the runner goes on with."""
-    seen, told, network = about["observation"], about["actions"], about["network"]
-    shape, dtype = seen["shape"], np.dtype(seen["dtype"])
+    observation, actions, network = about["observation"], about["actions"], about["network"]
+    shape, dtype = observation["shape"], np.dtype(observation["dtype"])
     _whole(shape, 0)
     size = math.prod(shape)
-    if not (isinstance(seen["dtype"], str) and dtype.kind in "fiub" and size <= MOST and len(shape) <= 32):
+    if not (
+        isinstance(observation["dtype"], str) and dtype.kind in "fiub" and size <= MOST and len(shape) <= 32
+    ):
         raise ValueError("observation")
     for end in ("low", "high"):
-        if len(seen[end]) not in (1, size) or not all(one is None or _number(one) for one in seen[end]):
+        if len(observation[end]) not in (1, size) or not all(
+            one is None or _number(one) for one in observation[end]
+        ):
             raise ValueError(f"observation.{end}")
-    names = seen.get("names")
+    names = observation.get("names")
     if names is not None and (len(names) != size or not all(isinstance(name, str) for name in names)):
         raise ValueError("observation.names")
-    _whole(told["choices"], 1)
-    F, C = len(told["choices"]), max(told["choices"])
-    kind, commands = told["kind"], told["commands"]
+    _whole(actions["choices"], 1)
+    F, C = len(actions["choices"]), max(actions["choices"])
+    kind, commands = actions["kind"], actions["commands"]
     if (
         kind not in ("discrete", "multi_discrete", "joints")
         or F * C > 10**6
@@ -450,22 +454,22 @@ def _require_sound(about: dict) -> None:
     if (kind == "joints") != (commands is not None):
         raise ValueError("actions.commands")
     if commands is not None:
-        counts = [len(own) for own in commands]
-        if counts != told["choices"] or not all(_number(one) for own in commands for one in own):
+        counts = [len(row) for row in commands]
+        if counts != actions["choices"] or not all(_number(one) for row in commands for one in row):
             raise ValueError("actions.commands")
-        if np.dtype(told["dtype"]).kind not in "fiub":
+        if np.dtype(actions["dtype"]).kind not in "fiub":
             raise ValueError("actions.dtype")
-    _require_layout(told, F)
+    _require_layout(actions, F)
     if not (isinstance(network, list) and 0 < len(network) <= 1_000):
         raise ValueError("network")
     if not all(isinstance(one, dict) and isinstance(one.get("op"), str) for one in network):
         raise ValueError("network")
-    for entry in seen.get("entries") or []:
+    for entry in observation.get("entries") or []:
         _require_sound_entry(entry)
     if network[0]["op"] == "parts":
         sizes = [math.prod(one["shape"]) * {"uint8": 1, "float32": 4}[one["dtype"]]
                  for one in network[0]["inputs"]]  # fmt: skip
-        if shape != [sum(sizes)] or dtype != np.uint8 or not seen.get("entries"):
+        if shape != [sum(sizes)] or dtype != np.uint8 or not observation.get("entries"):
             raise ValueError("network.parts")
     if network[0]["op"] == "stack":
         _whole(network[0]["shape"], 1)
@@ -482,16 +486,16 @@ def _require_sound_entry(entry: dict) -> None:
         raise ValueError("observation.entries")
 
 
-def _require_layout(told: dict, F: int) -> None:
+def _require_layout(actions: dict, F: int) -> None:
     """Raise where an action's numbers are not as many as its factors, or its type cannot hold them."""
-    start, shape = told.get("start", [0] * F), told.get("shape", [F])
+    start, shape = actions.get("start", [0] * F), actions.get("shape", [F])
     _whole(start, -(2**62))
     _whole(shape, 0)
-    scalar = told["kind"] == "discrete" and "shape" in told
+    scalar = actions["kind"] == "discrete" and "shape" in actions
     if len(start) != F or math.prod(shape) != F or len(shape) > 32 or (scalar and shape):
         raise ValueError("actions.start, actions.shape")
-    if told["commands"] is None:
-        kind, last = np.iinfo(told["dtype"]), [at + n - 1 for at, n in zip(start, told["choices"])]  # noqa: B905
+    if actions["commands"] is None:
+        kind, last = np.iinfo(actions["dtype"]), [at + n - 1 for at, n in zip(start, actions["choices"])]  # noqa: B905
         if not kind.min <= min(start) <= max(last) <= min(kind.max, 2**62):
             raise ValueError("actions.dtype")
 
@@ -519,13 +523,13 @@ def _tensors(path: Path, about: dict) -> dict:
         header = json.loads(data[8 : 8 + length].decode("utf-8"))
         _require_same(about, header.pop("__metadata__", {}).get("policy_sha256"), path)
         at, first = 0, 8 + length
-        for name, told in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-            begin, end = told["data_offsets"]
-            _whole(told["shape"], 0)
-            count = math.prod(told["shape"])
+        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            begin, end = entry["data_offsets"]
+            _whole(entry["shape"], 0)
+            count = math.prod(entry["shape"])
             whole = begin == at and end - begin == 4 * count and first + end <= len(data)
             _need(
-                told["dtype"] == "F32" and whole,
+                entry["dtype"] == "F32" and whole,
                 f"'{path}' is damaged: tensor '{str(name)[:80]}' is not where, or what, it should be.",
             )
             value = np.frombuffer(data, "<f4", count, first + begin).astype(np.float32)
@@ -533,7 +537,7 @@ def _tensors(path: Path, about: dict) -> dict:
                 bool(np.isfinite(value).all()),
                 f"'{path}': tensor '{name}' has numbers that are not finite.",
             )
-            tensors[name], at = value.reshape(told["shape"]), end
+            tensors[name], at = value.reshape(entry["shape"]), end
         _need(first + at == len(data), f"'{path}' is damaged: it has bytes that are no tensor's.")
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, PolicyError):
@@ -614,21 +618,21 @@ def open_graph(data: bytes) -> Any:
 def plan(ops: list, tensors: dict) -> Callable:
     """Return the network as a function of one whole observation, its buffers made once."""
     steps, rows = [], 0
-    for index, told in enumerate(ops):
-        kind = told["op"]
+    for index, op in enumerate(ops):
+        kind = op["op"]
         before, after = ops[index - 1]["op"] if index else "", ops[index + 1 : index + 2]
         if kind == "dense":
             steps.append(
-                _dense(tensors[told["weight"]], tensors[told["bias"]], rows, after == [{"op": "relu"}])
+                _dense(tensors[op["weight"]], tensors[op["bias"]], rows, after == [{"op": "relu"}])
             )
         elif kind in MAKERS:
             if kind == "fractions":
-                rows = len(tensors[told["table"]])
+                rows = len(tensors[op["table"]])
             if kind == "mean_fractions":
                 rows = 0
             # A dense layer's own is in it.
             if kind != "relu" or before != "dense":
-                steps.append(MAKERS[kind](told, tensors))
+                steps.append(MAKERS[kind](op, tensors))
         elif kind != "stack" or index:
             known = ", ".join(["dense", *MAKERS])
             raise PolicyError(f"'{ABOUT}' has the operation {kind[:40]!r}; expected {known}.")
@@ -663,8 +667,8 @@ def _dense(weight: np.ndarray, bias: np.ndarray, rows: int, rectify: bool) -> Ca
             for place in places:
                 dot(x[place], turned, out[place])
         else:
-            for part, own in parts:
-                dot(part, x, own)
+            for part, into in parts:
+                dot(part, x, into)
         add(out, bias, out=out)
         if rectify:
             most(out, zeros, out=out)
@@ -673,35 +677,35 @@ def _dense(weight: np.ndarray, bias: np.ndarray, rows: int, rectify: bool) -> Ca
     return step
 
 
-def _normalise(told: dict, tensors: dict) -> Callable:
-    mean, deviation, limit = tensors[told["mean"]], tensors[told["deviation"]], np.float32(told["limit"])
+def _normalise(op: dict, tensors: dict) -> Callable:
+    mean, deviation, limit = tensors[op["mean"]], tensors[op["deviation"]], np.float32(op["limit"])
     return lambda x: np.clip((x - mean) / deviation, -limit, limit)
 
 
-def _layer_norm(told: dict, tensors: dict) -> Callable:
-    groups, scale, offset = int(told["groups"]), tensors[told["scale"]], tensors[told["offset"]]
-    epsilon, part = np.float32(told["epsilon"]), scale.size // int(told["groups"])
+def _layer_norm(op: dict, tensors: dict) -> Callable:
+    groups, scale, offset = int(op["groups"]), tensors[op["scale"]], tensors[op["offset"]]
+    epsilon, part = np.float32(op["epsilon"]), scale.size // int(op["groups"])
     share = np.full(part, 1 / part, np.float32)
 
     def step(x: np.ndarray) -> np.ndarray:
-        own = x.reshape(*x.shape[:-1], groups, part)
-        own = own - np.dot(own, share)[..., None]
-        own /= np.sqrt(np.dot(own * own, share) + epsilon)[..., None]
-        return own.reshape(x.shape) * scale + offset
+        grouped = x.reshape(*x.shape[:-1], groups, part)
+        grouped = grouped - np.dot(grouped, share)[..., None]
+        grouped /= np.sqrt(np.dot(grouped * grouped, share) + epsilon)[..., None]
+        return grouped.reshape(x.shape) * scale + offset
 
     return step
 
 
-def _image(told: dict, tensors: dict) -> Callable:
-    axes, shape, divide = tuple(told["axes"]), tuple(told["shape"]), np.float32(told["divide"])
-    black = np.float32(told.get("subtract", 0))
+def _image(op: dict, tensors: dict) -> Callable:
+    axes, shape, divide = tuple(op["axes"]), tuple(op["shape"]), np.float32(op["divide"])
+    black = np.float32(op.get("subtract", 0))
     return lambda x: (x.transpose(axes).reshape(shape) - black) / divide
 
 
-def split(told: dict, rows: np.ndarray) -> dict:
+def split(op: dict, rows: np.ndarray) -> dict:
     """Take packed observations `[n, bytes]` apart: what each input of the graph is given, by name."""
     found, at = {}, 0
-    for part in told["inputs"]:
+    for part in op["inputs"]:
         wide = part["dtype"] != "uint8"
         size = math.prod(part["shape"]) * (4 if wide else 1)
         piece, at = np.ascontiguousarray(rows[:, at : at + size]), at + size
@@ -709,19 +713,19 @@ def split(told: dict, rows: np.ndarray) -> dict:
     return found
 
 
-def _parts(told: dict, tensors: dict) -> Callable:
+def _parts(op: dict, tensors: dict) -> Callable:
     """Every part through its own operations; what comes of them, side by side."""
-    runs = [(part["name"], plan(part["network"], tensors)) for part in told["inputs"]]
+    runs = [(part["name"], plan(part["network"], tensors)) for part in op["inputs"]]
 
     def step(x: np.ndarray) -> np.ndarray:
-        pieces = split(told, x[None])
+        pieces = split(op, x[None])
         return np.concatenate([run(pieces[name][0]) for name, run in runs])
 
     return step
 
 
-def _atoms(told: dict, tensors: dict) -> Callable:
-    values = tensors[told["values"]]
+def _atoms(op: dict, tensors: dict) -> Callable:
+    values = tensors[op["values"]]
 
     def step(z: np.ndarray) -> np.ndarray:
         z = z.reshape(-1, values.size)
@@ -731,9 +735,9 @@ def _atoms(told: dict, tensors: dict) -> Callable:
     return step
 
 
-def _convolution(told: dict, tensors: dict) -> Callable:
-    weight, bias = tensors[told["weight"]], tensors[told["bias"]]
-    stride, same = int(told.get("stride", 1)), told.get("same", True)
+def _convolution(op: dict, tensors: dict) -> Callable:
+    weight, bias = tensors[op["weight"]], tensors[op["bias"]]
+    stride, same = int(op.get("stride", 1)), op.get("same", True)
     k = weight.shape[0]
     sides, fill = ((k // 2, k // 2) if same else (0, 0)), 0.0
 
@@ -744,12 +748,12 @@ def _convolution(told: dict, tensors: dict) -> Callable:
     return step
 
 
-def _residual(told: dict, tensors: dict) -> Callable:
-    first, second = (_convolution(told[name], tensors) for name in ("first", "second"))
+def _residual(op: dict, tensors: dict) -> Callable:
+    first, second = (_convolution(op[name], tensors) for name in ("first", "second"))
     return lambda x: x + second(np.maximum(first(np.maximum(x, 0)), 0))
 
 
-def _pool(told: dict, tensors: dict) -> Callable:
+def _pool(op: dict, tensors: dict) -> Callable:
     def step(x: np.ndarray) -> np.ndarray:
         # Of an even side the border is at its end.
         rows, columns = ((side % 2, 1) for side in x.shape[:2])
@@ -764,17 +768,17 @@ def _windows(x: np.ndarray, rows: tuple, columns: tuple, fill: float, k: int) ->
     return np.lib.stride_tricks.sliding_window_view(filled, (k, k), axis=(0, 1))
 
 
-def _fractions(told: dict, tensors: dict) -> Callable:
-    table = tensors[told["table"]]
+def _fractions(op: dict, tensors: dict) -> Callable:
+    table = tensors[op["table"]]
     return lambda x: table * x
 
 
 MAKERS = {
     "parts": _parts, "normalise": _normalise, "image": _image, "convolution": _convolution, "pool": _pool,
     "residual": _residual, "layer_norm": _layer_norm, "fractions": _fractions, "atoms": _atoms,
-    "relu": lambda told, tensors: lambda x: np.maximum(x, 0),
-    "flatten": lambda told, tensors: lambda x: x.reshape(-1),
-    "mean_fractions": lambda told, tensors: lambda x: x.mean(axis=0),
+    "relu": lambda op, tensors: lambda x: np.maximum(x, 0),
+    "flatten": lambda op, tensors: lambda x: x.reshape(-1),
+    "mean_fractions": lambda op, tensors: lambda x: x.mean(axis=0),
 }  # fmt: skip
 """Functions that make an operation from what policy.json says of it."""
 
@@ -803,11 +807,11 @@ def _bound(values: list, shape: tuple, dtype: np.dtype, end: str) -> np.ndarray:
         (int(info.min), int(info.max)) if dtype.kind in "iu" else (float(info.min), float(info.max))
     )
     free = least if end == "low" else most
-    told = [free if one is None else min(max(one, least), most) for one in values]
+    bounds = [free if one is None else min(max(one, least), most) for one in values]
     return (
-        np.array(told, dtype).reshape(shape)
-        if len(told) > 1 or shape == (1,)
-        else np.full(shape, told[0], dtype)
+        np.array(bounds, dtype).reshape(shape)
+        if len(bounds) > 1 or shape == (1,)
+        else np.full(shape, bounds[0], dtype)
     )
 
 

@@ -27,11 +27,11 @@ class Head(AxisValue, abc.ABC):
     axis: ClassVar[str] = "head"
 
     samples: ClassVar[bool] = False
-    """Whether the network takes fractions, drawn anew for every look at it, and K is their number."""
+    """Whether the network takes fractions, drawn for each evaluation of it; K is their number."""
     embedding: int = 0
     """Cosines of the embedding that the network shows a fraction as."""
     calibrates: bool = False
-    """Whether the support is found from the returns that replay has seen."""
+    """Whether the support is set from the returns in replay."""
 
     @property
     @abc.abstractmethod

@@ -1,4 +1,4 @@
-"""What replay has seen of rewards and returns: a support is placed by it."""
+"""Ranges of the rewards and returns in replay, from which a support is placed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 
 class Outlook(eqx.Module):
-    """What replay has seen of rewards and returns."""
+    """Ranges of the rewards and returns in replay."""
 
     trace: Float[Array, " E"]
     """Σ_j γʲ r_{t−j} over the running episode: a return that looks back instead of ahead."""

@@ -1,4 +1,4 @@
-"""A support of evenly spaced atoms that finds its place by itself.
+"""A support of evenly spaced atoms that is placed automatically.
 
 Atom i stands for the return `origin + i·spacing`. Where the range was chosen too small, atoms that were
 kept in reserve are unmasked. Where none is left and targets go on to fall beyond, the spacing doubles:
@@ -19,9 +19,9 @@ from qhat.axes.heads.outlook import Outlook
 PATIENCE = 1e-3
 """Share of a batch's mass beyond an edge from which the edge moves out by one atom."""
 MARGIN = 0.5
-"""Atoms in use at first: the range of the returns seen, widened by this share of it at each end."""
+"""Atoms in use at first: the range of observed returns, widened by this share of it at each end."""
 RESERVE = 4.0
-"""Atoms at all: the same with this share, as far as rewards of the sizes seen can reach."""
+"""Atoms at all: the same with this share, as far as rewards of the observed sizes can reach."""
 SPARE = 3
 """Atoms beyond that reach at each end, for what a Gaussian about the last value needs."""
 TOLERATED = 1e-2
@@ -53,17 +53,17 @@ def fixed(low: float, high: float, atoms: int, placed: bool = True) -> dict[str,
     return _support(jnp.float32(low), spacing, 0.0, atoms - 1.0, jnp.asarray(placed))
 
 
-def calibrate(seen: Outlook, atoms: int) -> dict[str, Array]:
-    """Choose the support of `atoms` atoms from what replay has seen.
+def calibrate(outlook: Outlook, atoms: int) -> dict[str, Array]:
+    """Choose the support of `atoms` atoms from the returns in replay.
 
     All atoms together reach as far as `RESERVE` allows, but not beyond r/(1−γ), which no return
     exceeds; those within `MARGIN` of what was seen are in use. With nothing seen but zeros it is
     [−1, 1], and not placed yet.
     """
-    low, high = seen.returns
+    low, high = outlook.returns
     nothing = high - low < 1e-6
     low, high = jnp.where(nothing, -1.0, low), jnp.where(nothing, 1.0, high)
-    limits = seen.rewards / max(1.0 - seen.gamma, 1e-4)
+    limits = outlook.rewards / max(1.0 - outlook.gamma, 1e-4)
     limits = jnp.where(nothing, jnp.array([-1.0, 1.0]), limits)
     width = high - low
     first = jnp.maximum(low - RESERVE * width, jnp.minimum(limits[0], low))
@@ -95,14 +95,14 @@ def widen(support: dict[str, Array], overflow: Float[Array, " 2"], atoms: int) -
 
 
 def doubles(
-    support: dict[str, Array], overflow: Float[Array, " 2"], seen: Outlook, atoms: int
+    support: dict[str, Array], overflow: Float[Array, " 2"], outlook: Outlook, atoms: int
 ) -> Bool[Array, ""]:
     """Whether the spacing is to double now.
 
     The pressure has to be there, and an end that targets fell beyond has to be nearer than r/(1−γ):
     values that overestimate themselves cannot widen their support for ever.
     """
-    limits = seen.rewards / max(1.0 - seen.gamma, 1e-4)
+    limits = outlook.rewards / max(1.0 - outlook.gamma, 1e-4)
     ends = support["origin"] + support["spacing"] * jnp.array([0.0, atoms - 1.0])
     room = jnp.array([1.0, -1.0]) * (ends - limits) > -_spare(atoms) * support["spacing"]
     return (support["placed"] >= 1.0 + PRESSURE) & jnp.any(room & (overflow > TOLERATED))

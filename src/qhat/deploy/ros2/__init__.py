@@ -1,6 +1,6 @@
 """`qhat export RUN --ros2`: an ament_python package that drives a TurtleBot3 with an exported policy.
 
-The package is the folder `package` beside this file, with the policy put in. Its README is docs of its own.
+The package is the folder `package` beside this file, with the policy inserted. It has its own README.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def task_of(about: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the node has to know of the training: the fields of its `Task`."""
     from qhat.environments.turtlebot3 import physics as turtlebot3
 
-    told = about["environment"]
-    options = turtlebot3.TurtleBot3Options.of(told["options"], told["id"])
+    environment = about["environment"]
+    options = turtlebot3.TurtleBot3Options.of(environment["options"], environment["id"])
     return {
         "beams": turtlebot3.BEAMS,
         "nearest": turtlebot3.NEAREST,

@@ -1,7 +1,7 @@
 """`qhat export RUN --web`: one HTML page in which the exported policy drives its environment, offline.
 
-The page is the files of the folder `page` beside this one, joined, with the policy put in. The browser is
-told to run and to load nothing else.
+The page is the files of the folder `page` beside this one, joined, with the policy inserted. Its content
+security policy lets the browser run and load nothing else.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KINDS = {
 OPERATIONS = (
     "stack", "normalise", "flatten", "dense", "layer_norm", "relu", "fractions", "mean_fractions", "atoms",
 )  # fmt: skip
-"""What the page's network can do: all but pictures."""
+"""Operations that the page can run: all but those of images."""
 OPTIONS = {
     "cartpole": ("max_steps_in_episode", "sutton_barto_reward", "max_episode_steps"),
     "turtlebot3": None,
@@ -97,8 +97,8 @@ def write_page(folder: Path) -> Path:
         UsageError: the page does not have the environment, or cannot run the network.
     """
     about = read_json(folder / "policy.json")
-    told = about["environment"]
-    require_drawable(told["id"], told["options"], told["wrap"])
+    environment = about["environment"]
+    require_drawable(environment["id"], environment["options"], environment["wrap"])
     for step in about["network"]:
         require(
             step["op"] in OPERATIONS,
@@ -107,10 +107,10 @@ def write_page(folder: Path) -> Path:
         )
     page = resources.files(__name__) / "page"
     style = (page / "style.css").read_text(encoding="utf-8")
-    # Strict by itself, and of no one's but its own names.
+    # In strict mode, and in a scope of its own.
     texts = [(page / script).read_text(encoding="utf-8") for script in SCRIPTS]
     script = "\n".join(['(() => {\n"use strict";', *texts, "})();\n"])
-    env_id = told["id"].rpartition(":")[2].rpartition("/")[2]
+    env_id = environment["id"].rpartition(":")[2].rpartition("/")[2]
     words = {
         "TITLE": html.escape(f"{about['name']} · qhat"),
         "ENVIRONMENT": html.escape(env_id),
@@ -137,15 +137,15 @@ def write_page(folder: Path) -> Path:
 
 def constants_of(about: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page's environment has to know."""
-    told = about["environment"]
-    kind = KINDS[told["id"].rpartition(":")[2]]
+    environment = about["environment"]
+    kind = KINDS[environment["id"].rpartition(":")[2]]
     if kind == "cartpole":
         return {"kind": kind, "seed": SEED}
     import dataclasses
 
     from qhat.environments.turtlebot3 import physics as turtlebot3
 
-    options = turtlebot3.TurtleBot3Options.of(told["options"], told["id"])
+    options = turtlebot3.TurtleBot3Options.of(environment["options"], environment["id"])
     return {
         "kind": kind,
         "seed": SEED,

@@ -15,8 +15,8 @@ from qhat.axes.optimiser import RMSProp
 from qhat.axes.policy import Double
 from qhat.axes.target import Hard
 from qhat.recipes.config import TrainConfig
+from qhat.recipes.presets import CONTROL_SEEDS as SEEN
 from qhat.recipes.presets import GAMES, minatar
-from qhat.recipes.presets import SEEN_SEEDS as SEEN
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError, near_miss
 

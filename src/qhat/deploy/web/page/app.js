@@ -1,12 +1,12 @@
-// The page: the loop of policy and environment, the controls, what is drawn.
+// The page: runs policy and environment in a loop, and draws them.
 
 const element = (id) => document.getElementById(id);
-/** A number as one writes it, with a minus sign; nothing is no less than nothing. */
+/** Format a number with a typographic minus sign; −0 is written as 0. */
 const number = (value, digits) => value.toFixed(digits).replace(/^-(?=0(\.0*)?$)/, "").replace("-", "−");
 const HISTORY = 300;
-const AGAIN = 1.5; // Seconds for which an episode's end is shown.
+const AGAIN = 1.5; // Seconds to show the end of an episode.
 
-/** Numbers from [0, 1), the same for one seed (mulberry32). */
+/** Random numbers in [0, 1), reproducible by seed (mulberry32). */
 function generator(seed) {
   let state = seed >>> 0;
   return () => {
@@ -29,18 +29,18 @@ class App {
     this.playing = !this.gentle.matches;
     this.speed = this.environment.speed;
     this.history = [];
-    this.due = 0; // Seconds of the environment's time since its last step.
-    this.over = 0; // Seconds for which the end of the episode is still shown.
+    this.due = 0; // Environment time in seconds since the last step.
+    this.over = 0; // Seconds left to show the end of the episode.
     this.held = 0; // Push by the arrow keys.
     this.think();
   }
 
-  /** Q of what is seen now, the choice that is taken next, and the environment's action that it is. */
+  /** Compute Q of the current observation, the next choice, and its environment action. */
   think() {
     Object.assign(this, this.policy.act(this.environment.observe()));
   }
 
-  /** One decision and one step of the environment. */
+  /** Take one decision and one environment step. */
   step() {
     if (this.over > 0) return this.reset();
     this.history.push(this.q[this.choice]);
@@ -65,7 +65,7 @@ class App {
     element("event").textContent = words;
   }
 
-  /** Let `seconds` of real time pass. */
+  /** Advance by `seconds` of real time. */
   pass(seconds) {
     if (this.over > 0) {
       this.over -= seconds;
@@ -86,7 +86,7 @@ class App {
   }
 }
 
-/** What is on the screen. */
+/** Draws the page. */
 class View {
   constructor(app) {
     this.app = app;
@@ -124,7 +124,7 @@ class View {
     }
   }
 
-  /** Fit a canvas to its place and the screen's pixels; returns pen, width and height in CSS pixels. */
+  /** Size a canvas to its box and the device pixel ratio; returns context, width and height in CSS pixels. */
   sheet(canvas, aspect) {
     const width = canvas.clientWidth;
     const height = aspect ? width / aspect : canvas.clientHeight;
@@ -164,7 +164,7 @@ class View {
     const { q, choice } = this.app;
     const least = Math.min(...q);
     const most = Math.max(...q);
-    // The bars' ends follow what was seen, and close in again slowly.
+    // The bars' range follows the observed values and shrinks slowly.
     this.low = Math.min(least, Number.isFinite(this.low) ? this.low + 0.01 * (least - this.low) : least);
     this.high = Math.max(most, Number.isFinite(this.high) ? this.high + 0.01 * (most - this.high) : most);
     const span = Math.max(this.high - this.low, 1e-6);

@@ -1,8 +1,8 @@
-// How TurtleBot3's arena is drawn from above, and how a click becomes a place in it.
+// Draws TurtleBot3's arena from above, and converts clicks to positions in it.
 
 const arenaScale = (robot, width) => width / (robot.options.arena * 1.06);
 
-/** The place of the arena at a canvas position. */
+/** Return the arena position at a canvas position. */
 function placeAt(robot, x, y, width, height) {
   const scale = arenaScale(robot, width);
   return [(x - width / 2) / scale, (height / 2 - y) / scale];
@@ -91,7 +91,7 @@ function drawTrail(robot, pen, X, Y, place, colour) {
   pen.strokeStyle = colour.body;
   pen.lineWidth = 2;
   pen.lineCap = "butt";
-  // The newest part of a step is still to be driven.
+  // The last step is drawn only as far as it has been driven.
   const points = [...robot.trail.slice(0, -1), place];
   for (let i = 1; i < points.length; i++) {
     pen.globalAlpha = (0.5 * i) / points.length;

@@ -1,10 +1,10 @@
 // CartPole-v1 after Gymnasium's equations (Barto, Sutton and Anderson 1983; Florian 2007), with one more
-// force: a push at the pole's tip. Without it every step is Gymnasium's.
+// force, a push at the pole's tip. Without a push, steps equal Gymnasium's.
 
 const CARTPOLE = { gravity: 9.8, cart: 1.0, pole: 0.1, half: 0.5, force: 10.0, seconds: 0.02 };
 const CARTPOLE_LIMITS = { x: 2.4, theta: (12 * 2 * Math.PI) / 360 };
 
-/** One step, Euler. `push` is newtons at the tip, to the right. */
+/** Take one Euler step. `push`: newtons at the tip, positive to the right. */
 function advanceCartPole(state, action, push) {
   const { gravity, cart, pole, half, force, seconds } = CARTPOLE;
   const { x, speed, theta, omega } = state;
@@ -12,7 +12,7 @@ function advanceCartPole(state, action, push) {
   const total = cart + pole;
   const pushed = (action === 1 ? force : -force) + push;
   const common = (pushed + pole * half * omega * omega * sin) / total;
-  // The push turns the pole, too: its lever is the whole pole, 2·half.
+  // The push also turns the pole, with a lever of its whole length, 2·half.
   const turning = gravity * sin - cos * common + (2 * push * cos) / pole;
   const alpha = turning / (half * (4 / 3 - (pole * cos * cos) / total));
   const acceleration = common - (pole * half * alpha * cos) / total;
@@ -48,7 +48,7 @@ class CartPole {
     return Float32Array.of(x, speed, theta, omega);
   }
 
-  /** Returns why the episode is over, or nothing. */
+  /** Return why the episode is over, or null. */
   step(action) {
     this.before = this.state;
     this.state = advanceCartPole(this.state, action, this.push);
@@ -76,7 +76,7 @@ class CartPole {
     return `A cart at ${x.toFixed(1)} metres, its pole at ${((theta * 180) / Math.PI).toFixed(0)} degrees.`;
   }
 
-  /** Draw into a canvas of `width` × `height`; `part` is how far the step has come, 0 to 1. */
+  /** Draw on a canvas of `width` × `height`; `part`: fraction of the step done, 0 to 1. */
   draw(pen, width, height, colour, part) {
     const between = (name) => this.before[name] + part * (this.state[name] - this.before[name]);
     const scale = width / 5.6;

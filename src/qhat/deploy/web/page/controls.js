@@ -41,13 +41,13 @@ function showTheme() {
   view.colours();
 }
 
-/** CartPole: a slider that springs back when it is let go, and the arrow keys. */
+/** CartPole: a slider that returns to 0 on release, and the arrow keys. */
 function connectPush() {
   const slider = element("push");
   element("pushing").hidden = false;
   tellKeys([["← →", "push, while held"]]);
   slider.addEventListener("input", () => setPush(Number(slider.value)));
-  // By the keyboard it stays where it is put, until the slider is left.
+  // A value set by keyboard stays until the slider loses focus.
   for (const end of ["pointerup", "pointercancel", "blur"]) slider.addEventListener(end, () => setPush(0));
 }
 
@@ -127,7 +127,7 @@ let last = performance.now();
 let described = 0;
 
 function frame(now) {
-  // A page that was hidden does not catch up.
+  // Time does not pass while the page is hidden.
   const seconds = Math.min(Math.max((now - last) / 1000, 0), 0.1);
   last = now;
   if (app.playing) app.pass(seconds);
@@ -142,5 +142,5 @@ function frame(now) {
 connect();
 requestAnimationFrame(frame);
 
-// For the console: qhat.evaluation.deployed_policy.qValues([...]), qhat.environment.state.
+// For the console: qhat.policy.qValues([...]), qhat.environment.state.
 window.qhat = { app, policy: app.policy, environment: app.environment, Policy };

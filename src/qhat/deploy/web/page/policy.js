@@ -9,14 +9,14 @@ function readTensors(bytes) {
   for (const [name, told] of Object.entries(header)) {
     if (name === "__metadata__") continue;
     const [from, to] = told.data_offsets;
-    // A copy: float32 has to begin at a multiple of four.
+    // Copy, because a Float32Array must start at a multiple of four.
     const data = bytes.slice(8 + length + from, 8 + length + to);
     tensors[name] = { shape: told.shape, data: new Float32Array(data.buffer) };
   }
   return tensors;
 }
 
-/** One function per operation: what runs it, from a vector to a vector. Sums are taken in float64. */
+/** For each operation, a function from vector to vector. Sums are in float64. */
 const OPERATIONS = {
   flatten: () => (x) => x,
   relu: () => (x) => x.map((one) => Math.max(one, 0)),
@@ -89,7 +89,7 @@ class Policy {
     this.reset();
   }
 
-  /** Operations go from rows to rows: an implicit head has one row per fraction, the others have one. */
+  /** Operations map rows to rows: one row per fraction for an implicit head, else one row. */
   compile(op, tensors) {
     if (op.op === "fractions") {
       const { shape, data } = tensors[op.table];
@@ -104,17 +104,17 @@ class Policy {
     return (rows) => rows.map(run);
   }
 
-  /** Begin an episode: the next observation is the first of a stack. */
+  /** Start an episode: the next observation fills the frame stack. */
   reset() {
     this.frames = null;
   }
 
-  /** Q of every choice; a stack of frames stays where it is. */
+  /** Return Q of every choice, without changing the frame stack. */
   qValues(observation) {
     return this.steps.reduce((rows, step) => step(rows), [this.shown(observation)])[0];
   }
 
-  /** Q, the first best choice, and the environment's own action that it is. */
+  /** Return Q, the first best choice, and its environment action. */
   act(observation) {
     const q = this.qValues(observation);
     if (this.stack) this.frames = this.shown(observation);

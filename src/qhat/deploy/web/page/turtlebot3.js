@@ -1,4 +1,4 @@
-// TurtleBot3-v0: the arena of qhat's environment, step by step the same. Its constants come with the page.
+// TurtleBot3-v0: the same steps as qhat's environment. Its constants are in the page's data.
 
 const wrapAngle = (angle) => {
   const turn = 2 * Math.PI;
@@ -43,13 +43,13 @@ class TurtleBot3 {
     this.reached = 0;
   }
 
-  /** Drive for one step. The goal stays where it is: `step` draws the next one. */
+  /** Drive for one step without moving the goal; `step` draws the next goal. */
   advance(state, action) {
     const f = Math.fround;
     const queue = [...state.commands, action];
     const turn = state.grip * this.turns[queue[0]] * this.seconds;
     const way = state.grip * this.ahead * this.seconds;
-    // Along an arc: the chord has the direction of its middle, and is a little shorter than the arc.
+    // The chord of an arc has the heading of its midpoint and is slightly shorter than the arc.
     const half = turn / 2;
     const chord = way * (half === 0 ? 1 : Math.sin(half) / half);
     const place = [
@@ -72,7 +72,7 @@ class TurtleBot3 {
     };
   }
 
-  /** Returns why the episode is over, or nothing. */
+  /** Return why the episode is over, or null. */
   step(action) {
     this.before = this.state;
     this.state = this.advance(this.state, action);
@@ -100,14 +100,14 @@ class TurtleBot3 {
     return Float32Array.from([...beams, wrapAngle(Math.atan2(dy, dx) - state.facing), Math.hypot(dx, dy)]);
   }
 
-  /** The distance from the robot's centre to what every beam hits first. */
+  /** Return the distance from the robot's centre to the first hit of each beam. */
   lidar(state) {
     const half = this.options.arena / 2;
     const deep = this.options.obstacle_radius ** 2;
     return Array.from({ length: this.beams }, (_, beam) => {
       const angle = state.facing + (beam * 2 * Math.PI) / this.beams;
       const ray = [Math.cos(angle), Math.sin(angle)];
-      // A beam along a wall never meets it.
+      // A beam parallel to a wall never hits it.
       let least = Infinity;
       for (const axis of [0, 1]) {
         const safe = Math.abs(ray[axis]) < 1e-6 ? 1e-6 : ray[axis];
@@ -135,7 +135,7 @@ class TurtleBot3 {
     return Math.hypot(goal[0] - place[0], goal[1] - place[1]);
   }
 
-  /** A place within ±room that is at least so far from `place`; of 64 the farthest, if none is. */
+  /** Return a position within ±room at least `distance` from `place`, else the farthest of 64 draws. */
   away(place, room, least, cylinders) {
     const tries = Array.from({ length: this.tries }, () => [this.uniform(-room, room), this.uniform(-room, room)]);
     const far = (at) => Math.hypot(at[0] - place[0], at[1] - place[1]);
@@ -144,7 +144,7 @@ class TurtleBot3 {
     return tries.find((at) => far(at) >= least && free(at)) ?? tries.reduce((a, b) => (far(b) > far(a) ? b : a));
   }
 
-  /** Put the goal at a place of the arena, as far as there is room. */
+  /** Move the goal to a position, limited to the arena. */
   setGoal(x, y) {
     const inside = this.options.arena / 2 - 2 * this.radius;
     const goal = [x, y].map((one) => Math.min(Math.max(one, -inside), inside));

@@ -28,7 +28,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(name, default_value=default, description=what)
         for name, (default, what) in ARGUMENTS.items()
     ]
-    told = {
+    given = {
         "goal": ParameterValue(LaunchConfiguration("goal"), value_type=str),
         "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool),
     }
@@ -37,6 +37,6 @@ def generate_launch_description() -> LaunchDescription:
         executable="drive",
         name="qhat_turtlebot3",
         output="screen",
-        parameters=[LaunchConfiguration("params_file"), told],
+        parameters=[LaunchConfiguration("params_file"), given],
     )
     return LaunchDescription([*declared, node])

@@ -1,4 +1,4 @@
-"""What the wheels get: the policy's action, unless a sensor is late or something is too near."""
+"""Chooses the velocity: the policy's action, unless a sensor is late or an obstacle is too near."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Driver:
         tolerance: distance at which a goal is reached.
         stop_distance: from the lidar to something straight ahead that stops the robot; 0 or `None` is what
             the robot needs at its speed, and less than 0 never stops it.
-        safety: a filter of one's own for every velocity; what it returns is guarded too.
+        safety: filter for every velocity; what it returns is checked too.
         body: the robot's outline.
         give_up: seconds without progress, after something was too near, after which a goal is given up.
     """
@@ -68,7 +68,7 @@ class Driver:
     _stuck_since: float | None
 
     def set_goal(self, x: float, y: float) -> None:
-        """Drive there. Raises `UnusableError` for numbers that are no place."""
+        """Set the goal. Raises `UnusableError` for numbers that are not a position."""
         if not (math.isfinite(x) and math.isfinite(y)):
             raise UnusableError(f"the goal is ({x}, {y}); expected finite numbers, in metres.")
         goal = (float(x), float(y))
@@ -88,7 +88,7 @@ class Driver:
         return had
 
     def see_scan(self, message: Any, now: float) -> None:
-        """Take in a LaserScan."""
+        """Process a LaserScan."""
         if self._is_new("scan", message):
             try:
                 look = self._scans.read(message)
@@ -96,11 +96,11 @@ class Driver:
                 self._around.see(look, now)
                 self._faults.pop("scan", None)
             except UnusableError as fault:
-                # What is not usable is not there: when it stays so, the scan is late.
+                # An unusable scan is ignored; if none is usable for long, the scan counts as late.
                 self._faults["scan"] = str(fault)
 
     def see_odometry(self, message: Any, now: float) -> None:
-        """Take in an Odometry."""
+        """Process an Odometry."""
         if self._is_new("odometry", message):
             try:
                 self._pose = (now, pose_of(message))
@@ -110,7 +110,7 @@ class Driver:
                 self._faults["odometry"] = str(fault)
 
     def must_stop(self, now: float) -> str | None:
-        """Return why the robot must not go on as it does, or `None`. A goal that is reached is over."""
+        """Return why the robot must stop, or `None`. A reached goal is dropped."""
         return self._unready(now) or self._too_near(self._command, now)
 
     def watch(self, now: float) -> bool:
@@ -125,7 +125,7 @@ class Driver:
         return reason is None
 
     def decide(self, now: float) -> Command:
-        """Return what the wheels get now. Whatever goes wrong here, they stop."""
+        """Return the velocity now; zero if anything raises."""
         reason = self._unready(now)
         if reason is not None or self._scan is None or self._pose is None or self.goal is None:
             self._recovery = None
@@ -165,7 +165,7 @@ class Driver:
         return STOP
 
     def _unready(self, now: float) -> str | None:
-        """Why the robot cannot drive, whatever the velocity."""
+        """Return why the robot cannot drive at any velocity."""
         if self.goal is None:
             return self.why if self.why.startswith("goal ") else "waiting for a goal"
         if self._scan is None or now - self._scan[0] > self.timeout:
@@ -181,7 +181,7 @@ class Driver:
         return None
 
     def _too_near(self, command: Command, now: float) -> str | None:
-        """What a velocity brings the robot too near to."""
+        """Return the obstacle that a velocity brings the robot too near to."""
         if self._guard is None or command == STOP:
             return None
         places, unknown = self._around.around()
@@ -238,7 +238,7 @@ class Driver:
         return f"the {name} is late ({age}, limit {self.timeout:.2f} s){fault}"
 
     def _is_new(self, name: str, message: Any) -> bool:
-        """Whether a message is not the last one again: a driver that hangs may repeat it for ever."""
+        """Return whether a message is new: a driver that hangs may repeat the last one for ever."""
         stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
         repeated = stamp != (0, 0) and self._stamps.get(name) == stamp
         self._stamps[name] = stamp

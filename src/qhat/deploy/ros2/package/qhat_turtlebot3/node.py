@@ -1,4 +1,4 @@
-"""The node: messages in, velocities out. What it decides is in logic.py, what the policy is in policy/."""
+"""The ROS 2 node: subscribes to messages and publishes velocities. Decisions are in logic.py."""
 
 # rclpy and the messages come with ROS 2.
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
@@ -29,11 +29,11 @@ POLICY = Path(__file__).parent / "policy"
 WATCH = 0.05
 """Seconds between two looks at the clock: a late sensor stops the robot within its timeout and this."""
 SETTLE = 1.0
-"""Seconds for which a robot without a goal is told to stand; after that others may drive it."""
+"""Seconds of zero velocity sent to a robot without a goal; afterwards other nodes may drive it."""
 
 
 def safety(command: Command, look: Look, pose: Pose) -> Command:
-    """Return what the wheels get in place of a command: put your own filter here."""
+    """Filter a velocity command before it is published: put your own filter here."""
     return command
 
 
@@ -43,40 +43,42 @@ class Drive(Node):
     def __init__(self) -> None:
         super().__init__("qhat_turtlebot3")
         task = Task.read(POLICY / "task.json")
-        told = self._read_parameters(task)
-        body = body_of(told["robot"], told["robot_radius"])
+        settings = self._read_parameters(task)
+        body = body_of(settings["robot"], settings["robot_radius"])
         self._driver = Driver(
             task,
             Policy.load(POLICY),
-            ScanReader(task, told["scan_yaw"], told["zero_is_far"]),
-            timeout=told["sensor_timeout"],
-            tolerance=told["goal_tolerance"],
-            stop_distance=told["stop_distance"],
+            ScanReader(task, settings["scan_yaw"], settings["zero_is_far"]),
+            timeout=settings["sensor_timeout"],
+            tolerance=settings["goal_tolerance"],
+            stop_distance=settings["stop_distance"],
             safety=safety,
             body=body,
-            give_up=told["give_up"],
+            give_up=settings["give_up"],
         )
-        self._stamped, self._frame = told["stamped"], ""
+        self._stamped, self._frame = settings["stamped"], ""
         self._said, self._moving = "", False
         # Simulated time may stand still or run slowly; a robot's system clock may jump.
         simulated = bool(self.get_parameter("use_sim_time").value)
         self._clock = self.get_clock() if simulated else Clock(clock_type=ClockType.STEADY_TIME)
         self._goal_since = self._now()
         kind = TwistStamped if self._stamped else Twist
-        self._wheels = self.create_publisher(kind, told["cmd_vel_topic"], 10)
-        self.create_subscription(LaserScan, told["scan_topic"], self._on_scan, qos_profile_sensor_data)
-        self.create_subscription(Odometry, told["odom_topic"], self._on_odometry, qos_profile_sensor_data)
-        self.create_subscription(PoseStamped, told["goal_topic"], self._on_goal, 1)
+        self._wheels = self.create_publisher(kind, settings["cmd_vel_topic"], 10)
+        self.create_subscription(LaserScan, settings["scan_topic"], self._on_scan, qos_profile_sensor_data)
+        self.create_subscription(
+            Odometry, settings["odom_topic"], self._on_odometry, qos_profile_sensor_data
+        )
+        self.create_subscription(PoseStamped, settings["goal_topic"], self._on_goal, 1)
         self.create_service(Trigger, "~/cancel", self._on_cancel)
-        self.create_timer(1.0 / told["rate"], self._drive, clock=self._clock)
+        self.create_timer(1.0 / settings["rate"], self._drive, clock=self._clock)
         self.create_timer(WATCH, self._watch, clock=self._clock)
-        goal = goal_of(told["goal"])
+        goal = goal_of(settings["goal"])
         if goal is not None:
             self._driver.set_goal(*goal)
         trained = 1.0 / task.seconds
-        if abs(told["rate"] - trained) > 0.01 * trained:
+        if abs(settings["rate"] - trained) > 0.01 * trained:
             self.get_logger().warning(
-                f"rate is {told['rate']:g} Hz; the policy was trained at {trained:g} Hz and knows no other."
+                f"rate is {settings['rate']:g} Hz; the policy was trained at {trained:g} Hz only."
             )
         distance, needed = self._driver.stop_distance, body.stop_distance(task.speed)
         if distance < needed:
@@ -86,7 +88,7 @@ class Drive(Node):
             )
 
     def stop(self) -> None:
-        """Tell the wheels to stand."""
+        """Publish a velocity of zero."""
         self._publish(STOP)
         self._moving = False
 
@@ -97,17 +99,17 @@ class Drive(Node):
             "goal": "", "goal_tolerance": task.reached, "robot": "burger", "robot_radius": 0.0,
             "stop_distance": 0.0, "give_up": 30.0, "scan_yaw": 0.0, "zero_is_far": False,
         }  # fmt: skip
-        told = {}
+        settings = {}
         for name, default in defaults.items():
             self.declare_parameter(name, default)
-            told[name] = self.get_parameter(name).value
+            settings[name] = self.get_parameter(name).value
         for name in ("rate", "sensor_timeout", "goal_tolerance", "give_up"):
-            if not (math.isfinite(told[name]) and told[name] > 0):
-                raise UnusableError(f"parameter {name} is {told[name]}; expected more than 0.")
+            if not (math.isfinite(settings[name]) and settings[name] > 0):
+                raise UnusableError(f"parameter {name} is {settings[name]}; expected more than 0.")
         for name in ("scan_yaw", "stop_distance"):
-            if not math.isfinite(told[name]):
-                raise UnusableError(f"parameter {name} is {told[name]}; expected a finite number.")
-        return told
+            if not math.isfinite(settings[name]):
+                raise UnusableError(f"parameter {name} is {settings[name]}; expected a finite number.")
+        return settings
 
     def _on_scan(self, message: Any) -> None:
         self._driver.see_scan(message, self._now())
@@ -130,7 +132,7 @@ class Drive(Node):
             self.get_logger().error(f"{fault} The goal is not taken.")
 
     def _on_cancel(self, request: Any, response: Any) -> Any:
-        """Drop the goal; the robot stands before the caller hears of it."""
+        """Drop the goal; the robot stops before the service call returns."""
         response.success = self._driver.cancel()
         response.message = self._driver.why if response.success else "there is no goal to cancel"
         if response.success:
@@ -139,7 +141,7 @@ class Drive(Node):
         return response
 
     def _drive(self) -> None:
-        """Every period: one action of the policy."""
+        """Take one action of the policy; called every period."""
         command = self._driver.decide(self._now())
         if command != STOP:
             self._publish(command)
@@ -149,7 +151,7 @@ class Drive(Node):
         self._say()
 
     def _watch(self) -> None:
-        """More often: is there still a reason to move?"""
+        """Stop the robot if there is no reason to move; called more often than `_drive`."""
         if self._driver.goal is not None:
             self._goal_since = self._now()
         if not self._driver.watch(self._now()) and self._moving:
@@ -171,7 +173,7 @@ class Drive(Node):
         self._wheels.publish(message)
 
     def _say(self) -> None:
-        """Log why the robot stands or drives, once for each time that it changes."""
+        """Log why the robot stands or drives, each time that it changes."""
         words = self._driver.why
         kind = words.split(" (", maxsplit=1)[0]
         if kind != self._said:
@@ -186,8 +188,8 @@ class Drive(Node):
 
 
 def main(words: list[str] | None = None) -> None:
-    """Drive until a signal comes; whatever ends the node, the robot stands first."""
-    # rclpy's own handlers end the context at once, and then nothing can be published any more.
+    """Drive until a signal arrives. However the node ends, the robot is stopped first."""
+    # rclpy's handlers would end the context at once, before the stop can be published.
     rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
     signalled: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -11,11 +11,11 @@ from .body import Guard
 from .task import STOP, Command, Pose
 
 PAUSE = 0.4
-"""Seconds that it stands first: until it really stands, and two scans have shown it."""
+"""Seconds to wait first, until the robot has stopped and two scans have shown it."""
 RATE = 0.75
-"""At which it turns, rad/s."""
+"""Turning rate, rad/s."""
 LEG = 0.25
-"""Metres that it drives straight on after it turned, before the policy drives again."""
+"""Metres to drive straight on after turning, before the policy drives again."""
 
 
 class Recovery:

@@ -28,7 +28,7 @@ CAME = 0.02
 
 
 class Surroundings:
-    """Places around the robot, in its own frame, at any time."""
+    """Obstacle positions in the robot's frame, at any time."""
 
     def __init__(self, body: Body):
         self._body = body
@@ -40,17 +40,17 @@ class Surroundings:
         self._waiting: Look | None = None
         self._earlier: collections.deque[np.ndarray] = collections.deque(maxlen=4)
         self.approached = -np.inf
-        """When something near was last seen to have come nearer by itself."""
+        """Time of the last approach of a near obstacle that the robot's motion does not explain."""
 
     def see_pose(self, pose: Pose, now: float) -> None:
-        """Take in where the robot is."""
+        """Record the pose of the robot."""
         self._poses.append((now, pose))
         if self._waiting is not None:
             look, self._waiting = self._waiting, None
             self.see(look, now)
 
     def see(self, look: Look, now: float) -> None:
-        """Take in a scan that has just come.
+        """Process a new scan.
 
         A reading is as old as one turn of the lidar, or new: drivers do not say which ones are. So every
         place is put to where it is if it was measured now, half a turn ago, and a turn ago.

@@ -27,7 +27,7 @@ class Task:
     nearest: float
     """The least reading it knows,"""
     farthest: float
-    """and the largest: as far as nothing is seen."""
+    """and the largest, also used where no obstacle is measured."""
     speed: float
     """Ahead, always."""
     turns: tuple[float, ...]
