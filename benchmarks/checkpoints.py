@@ -25,22 +25,23 @@ TASKS = (("CartPole-v1", 1_200_000), ("Breakout-MinAtar", 400_000))
 def measure(env: str, steps: int) -> dict[str, Any]:
     """Train, and return the seconds of all and of the checkpoints."""
     from qhat.recipes.config import TrainConfig
-    from qhat.runs import train as experiment
+    from qhat.runs.checkpoints import Checkpoints
+    from qhat.runs.train import train
 
     spent: list[float] = []
-    save = experiment._Session._save
+    save = Checkpoints.save
 
-    def timed(session: experiment._Session, step: int) -> None:
+    def timed(*arguments: Any) -> None:
         began = time.perf_counter()
-        save(session, step)
+        save(*arguments)
         spent.append(time.perf_counter() - began)
 
     within = tempfile.TemporaryDirectory(dir=Path.cwd())
-    with within as folder, mock.patch.object(experiment._Session, "_save", timed):
+    with within as folder, mock.patch.object(Checkpoints, "save", timed):
         config = TrainConfig.of(env, steps=steps, seeds=1, seed=100, run_dir=Path(folder) / "run")
         recipe = dataclasses.replace(config.recipe, replay_capacity=CAPACITY)
         began = time.perf_counter()
-        run = experiment.train(env, dataclasses.replace(config, recipe=recipe))
+        run = train(env, dataclasses.replace(config, recipe=recipe))
         seconds = time.perf_counter() - began
         size = sum(path.stat().st_size for path in run.folder.last().rglob("*") if path.is_file())
     return {

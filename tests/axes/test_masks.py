@@ -115,14 +115,16 @@ def test_the_backup_is_among_the_legal(policy: Policy):
         legal=jnp.ones((2, 1, 4), bool),
         legal_next=legal,
     )
-    _, errors, _ = learner.update(state, batch, jnp.ones(2), jax.random.key(2), jnp.int32(1))
+    _, done = learner.update(state, batch, jnp.ones(2), jax.random.key(2), jnp.int32(1))
     q = jax.vmap(learner.q_values, in_axes=(None, 0))
     now = q(state.online, batch.observation)[:, 0, 0]
     after = np.asarray(q(state.target, batch.successor)[:, 0])
     for row in range(2):
-        among = after[row][np.asarray(legal[row, 0])]
-        value = 0.5 * np.log(np.sum(np.exp(among / 0.5))) if isinstance(policy, Softmax) else among.max()
-        assert float(now[row] - errors[row]) == pytest.approx(float(value), abs=1e-4)
+        allowed = after[row][np.asarray(legal[row, 0])]
+        value = (
+            0.5 * np.log(np.sum(np.exp(allowed / 0.5))) if isinstance(policy, Softmax) else allowed.max()
+        )
+        assert float(now[row] - done.errors[row]) == pytest.approx(float(value), abs=1e-4)
 
 
 def test_a_bonus_is_among_the_legal():
@@ -135,10 +137,10 @@ def test_a_bonus_is_among_the_legal():
         discount=jnp.zeros(1), successor=jnp.ones((1, 3)),
         legal=jnp.array([[[True, False, False]]]), legal_next=jnp.ones((1, 1, 3), bool),
     )  # fmt: skip
-    _, errors, _ = learner.update(state, batch, jnp.ones(1), jax.random.key(2), jnp.int32(1))
+    _, done = learner.update(state, batch, jnp.ones(1), jax.random.key(2), jnp.int32(1))
     # The only legal action has probability 1, so its log-probability is 0.
     now = learner.q_values(state.online, batch.observation[0])[0, 0]
-    assert float(errors[0]) == pytest.approx(float(now), abs=1e-5)
+    assert float(done.errors[0]) == pytest.approx(float(now), abs=1e-5)
 
 
 @pytest.mark.parametrize("recipe", ["dqn", "qhat"])

@@ -32,7 +32,7 @@ class Fixture:
         self.learner = Learner.of(Recipe(head=head, hidden=(8,)), (3,), Actions((2,)))
         self.state = self.learner.init(jax.random.key(0))
         self.number = 0
-        self.step = jax.jit(self.learner.update)
+        self.step = jax.jit(self.learner.fit)
 
     def update(self, seen: tuple[float, float], reward: float = 0.0) -> None:
         self.number += 1
@@ -46,9 +46,10 @@ class Fixture:
         )
         range_ = jnp.array(seen)
         outlook = Outlook(jnp.zeros(1), range_, range_, 0.9)
-        self.state, _, self.metrics = self.step(
+        self.state, done = self.step(
             self.state, batch, jnp.ones(BATCH), jax.random.key(1), jnp.int32(self.number), outlook
         )
+        self.metrics = done.metrics
 
     def supports(self) -> list[dict[str, Any]]:
         state: LearnerState = self.state
@@ -140,7 +141,7 @@ class Chain:
 
         def body(index: Any, state: LearnerState) -> LearnerState:
             key = jax.random.fold_in(jax.random.key(0), index)
-            return self.learner.update(state, batch, jnp.ones(6), key, index + 1, seen)[0]
+            return self.learner.fit(state, batch, jnp.ones(6), key, index + 1, seen)[0]
 
         return jax.lax.fori_loop(first, first + count, body, state)
 

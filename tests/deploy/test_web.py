@@ -27,7 +27,8 @@ from qhat.axes.merge import Dueling, Plain
 from qhat.cli.main import main
 from qhat.deploy.network import read_network
 from qhat.deploy.web import KINDS, constants_of, require_drawable, write_page
-from qhat.engine.learner import STATISTICS, Learner
+from qhat.engine.calibration import STATISTICS
+from qhat.engine.learner import Learner
 from qhat.engine.replay.moments import Moments
 from qhat.environments.turtlebot3 import physics as turtlebot3
 from qhat.environments.turtlebot3.physics import TurtleBot3Options

@@ -203,7 +203,12 @@ def test_an_update_that_is_not_finite_moves_nothing(name: str, reward: float):
         reward = np.nan if name in ("c51", "hl_gauss_dqn") else np.inf
     learner = Learner.of(recipe, (2,), Actions((2,)))
     state = learner.init(jax.random.key(0))
-    update = jax.jit(learner.update)
+
+    @jax.jit
+    def update(*arguments: Any) -> Any:
+        state, done = learner.update(*arguments)
+        return state, done.errors, done.metrics
+
     weights, key = jnp.ones(16), jax.random.key(1)
     state, _, metrics = update(state, _batch(0.0), weights, key, jnp.int32(1))
     assert bool(metrics.finite)

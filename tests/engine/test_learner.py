@@ -26,7 +26,7 @@ from qhat.axes.heads import Expected
 from qhat.axes.merge import Dueling, Plain
 from qhat.axes.policy import Double, Greedy
 from qhat.axes.target import Hard, Soft
-from qhat.engine.learner import Learner, LearnerState
+from qhat.engine.learner import Learner, LearnerState, Metrics
 from qhat.engine.replay.ring import Transition
 from qhat.recipes.recipe import Recipe
 
@@ -46,7 +46,12 @@ quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimizati
 @functools.cache
 def compiled(recipe: Recipe, choices: tuple[int, ...] = (CHOICES,)) -> tuple[Learner, Any]:
     learner = Learner.of(recipe, SHAPE, Actions(choices))
-    return learner, quick_jit(learner.update)
+
+    def update(*arguments: Any) -> tuple[LearnerState, jax.Array, Metrics]:
+        state, done = learner.update(*arguments)
+        return state, done.errors, done.metrics
+
+    return learner, quick_jit(update)
 
 
 def unequal(learner: Learner, seed: int = 0) -> LearnerState:
@@ -359,8 +364,8 @@ def test_a_fixed_batch_is_overfitted(name: str):
     def fit(state: LearnerState) -> jax.Array:
         def body(state: LearnerState, number: jax.Array) -> tuple[LearnerState, jax.Array]:
             key = jax.random.fold_in(jax.random.key(0), number)
-            state, _, metrics = learner.update(state, batch, jnp.ones(16), key, number)
-            return state, metrics.loss
+            state, done = learner.update(state, batch, jnp.ones(16), key, number)
+            return state, done.metrics.loss
 
         return jax.lax.scan(body, state, jnp.arange(1, 801))[1]
 

@@ -18,9 +18,9 @@ from probes import KINDS, Probes, expected_q
 from qhat import Agent, recipes
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.target import Soft
+from qhat.engine.calibration import STATISTICS
 from qhat.engine.host import HostLoop
 from qhat.engine.iteration import Program
-from qhat.engine.learner import STATISTICS
 from qhat.engine.loop import Loop
 from qhat.engine.replay.moments import LIMIT, Moments
 from qhat.environments.base import Timestep

@@ -26,8 +26,9 @@ from qhat.axes.torso import MLP, Impala, MinAtar, Nature
 from qhat.deploy import graph
 from qhat.deploy.about import entries_of
 from qhat.deploy.network import read_network
+from qhat.engine.calibration import STATISTICS
 from qhat.engine.guard import Guard
-from qhat.engine.learner import STATISTICS, Learner
+from qhat.engine.learner import Learner
 from qhat.engine.replay.moments import Moments
 from qhat.environments import wrappers
 from qhat.environments.base import Spec, laid_out

@@ -45,7 +45,7 @@ from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.restarts import Restarts
 from qhat.environments.host import HostStep
 from qhat.recipes.config import TrainConfig
-from qhat.runs.failure import StoppedError
+from qhat.runs.stop import StoppedError
 from qhat.runs.run import Run
 from qhat.system.errors import QhatError
 

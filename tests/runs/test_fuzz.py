@@ -33,7 +33,7 @@ from qhat.recipes.config import TrainConfig
 from qhat.runs import checkpoint
 from qhat.runs.folder import RunFolder
 from qhat.runs.run import Run, spec_to_json
-from qhat.runs.saving import save
+from qhat.runs.checkpoints import save
 from qhat.system.errors import UsageError
 from qhat.system.files import parse_json
 

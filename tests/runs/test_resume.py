@@ -28,7 +28,7 @@ from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.user_envs import EnvLike
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
-from qhat.runs import train as experiment
+from qhat.runs import job
 from qhat.runs.train import train
 
 EVERY = 24
@@ -98,7 +98,7 @@ def part(whole: Path, step: int, folder: Path) -> Path:
     return folder
 
 
-def once(function: Callable[..., Any]) -> Callable[..., Any]:
+def call_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return what does `function` in its first call only, and gives that result ever after."""
     made: list[Any] = []
 
@@ -113,8 +113,8 @@ def once(function: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.parametrize("name", recipes.RECIPES if FULL else SOME)
 def test_a_run_is_the_same_wherever_it_is_split(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # All these runs are of one program, which a process of its own would load from the cache.
-    monkeypatch.setattr(Loop, "compile", once(Loop.compile))
-    monkeypatch.setattr(experiment, "player_of", once(experiment.player_of))
+    monkeypatch.setattr(Loop, "compile", call_once(Loop.compile))
+    monkeypatch.setattr(job, "player_of", call_once(job.player_of))
     env, config = begun(name, tmp_path / "whole")
     train(env, config)
     whole = everything(tmp_path / "whole")

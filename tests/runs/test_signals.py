@@ -95,9 +95,9 @@ def config(folder: Path, **settings: object) -> TrainConfig:
 def test_an_evaluation_that_a_signal_cut_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Of an environment in Python, where an evaluation is asked at every step."""
     from qhat.evaluation.play import Cut
-    from qhat.runs import train as experiment
+    from qhat.runs import job
 
-    made = experiment.player_of
+    made = job.player_of
 
     def cut_short(*words):
         def player(*args):
@@ -105,7 +105,7 @@ def test_an_evaluation_that_a_signal_cut_is_made_up_for(tmp_path: Path, monkeypa
 
         return player if cutting else made(*words)
 
-    monkeypatch.setattr(experiment, "player_of", cut_short)
+    monkeypatch.setattr(job, "player_of", cut_short)
     cutting = False
     train("CartPole-v1", config(tmp_path / "whole"))
     cutting = True

@@ -4,10 +4,11 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import qhat
-from qhat.engine.state import TrainState
 from qhat.runs import train as experiment
+from qhat.runs.job import Job
 from qhat.runs.progress import Progress
 from qhat.system.host_memory import resident
 
@@ -18,16 +19,17 @@ def main() -> None:
     config = qhat.TrainConfig.of(env, **told, run_dir=Path(folder))
     config = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, **recipe))
     forecasts, rss = [], []
-    prepare = experiment._Session._prepare
+    prepare = experiment.prepare
 
-    def watched(self: experiment._Session, shape: TrainState) -> None:
-        prepare(self, shape)
-        forecasts.append(self.memory)
+    def watched(*arguments: Any) -> Job:
+        job = prepare(*arguments)
+        forecasts.append(job.memory)
+        return job
 
     def look(progress: Progress) -> None:
         rss.append((progress.step, resident()))
 
-    experiment._Session._prepare = watched
+    experiment.prepare = watched
     qhat.train(env, config, progress=look)
     print(json.dumps({"forecast": forecasts[0], "rss": rss}))
 

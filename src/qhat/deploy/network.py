@@ -15,7 +15,8 @@ import numpy as np
 from qhat.axes.axis import defines
 from qhat.axes.operations import Op, relu
 from qhat.axes.torso import Torso
-from qhat.engine.learner import STATISTICS, SUPPORT, Learner
+from qhat.engine.calibration import STATISTICS, SUPPORT
+from qhat.engine.learner import Learner
 from qhat.engine.network import Network, embed
 from qhat.engine.replay.moments import EPSILON, LIMIT
 from qhat.system.errors import require

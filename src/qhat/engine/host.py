@@ -1,11 +1,8 @@
 """The host loop: the same iteration, compiled, around environments that Python steps.
 
-    step the environments            (Python)
-    store what the step brought, choose the next actions, learn
-
-Environments that step elsewhere (in processes, in a pool of threads) are handed the next actions as soon as
-they are chosen, and step while the update runs. So that both learn the same, an action is always chosen
-before the update that its own step brings about, not after it as in the compiled loop.
+Environments that step elsewhere (in processes, in a pool of threads) get the next actions as soon as they
+are chosen, and step while the update runs. So that all of them learn the same, the host loop always chooses
+an action before the update (`begin_step` of `Program.iterate`).
 """
 
 from __future__ import annotations
@@ -20,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from qhat.engine.bridge import GOES_ON, Bridge, Rows, timestep
-from qhat.engine.compiler import Compiled, after_token, compiled
-from qhat.engine.iteration import Program, no_metrics, split
+from qhat.engine.bridge import GOES_ON, Bridge, timestep
+from qhat.engine.compiler import Compiled, compiled
+from qhat.engine.iteration import Program, no_metrics
 from qhat.engine.loop import Advance
 from qhat.engine.state import Clock, Log, SeedState, TrainState
 from qhat.environments.host import HostEnvironment
@@ -107,14 +104,19 @@ class HostLoop:
 
         def body(carry: tuple) -> tuple:
             turn, _, clock, seeds, token, logs = carry
-            if is_async:
-                how, rows = bridge.receive(token)
-            else:
-                how, rows = bridge.step(batched(seeds.action))
-            seeds, told = each(self._observe, (None, 0, 0))(clock, seeds, unbatched(rows))
-            if is_async:
-                token = bridge.send(batched(seeds.action), (turn + 1 < count) & (how == GOES_ON))
-            seeds, log = each(self._learn, (None, 0, 0, None))(clock, seeds, told, token)
+
+            def begin_step(seeds: SeedState) -> tuple[SeedState, Array]:
+                nonlocal token
+                if is_async:
+                    token = bridge.send(batched(seeds.action), (turn + 1 < count) & (how == GOES_ON))
+                return seeds, token
+
+            how, rows = bridge.receive(token) if is_async else bridge.step(batched(seeds.action))
+            now, keys = (
+                each(timestep, (0,))(unbatched(rows)),
+                each(self.program.keys, (None, 0))(clock, seeds),
+            )
+            seeds, log = self.program.iterate(clock, seeds, now, keys, begin_step, each)
             logs = jax.tree.map(
                 lambda all_, one: jax.lax.dynamic_update_index_in_dim(all_, one, turn, 0 if alone else 1),
                 logs,
@@ -130,23 +132,8 @@ class HostLoop:
         )
         return TrainState(clock, batched(seeds)), batched(logs)
 
-    def _observe(self, clock: Clock, seed: SeedState, rows: Rows) -> tuple[SeedState, tuple]:
-        """Store a step and choose the next actions."""
-        return self.program.observe(clock, seed, timestep(rows), self._key(clock, seed, "act"))
-
-    def _learn(self, clock: Clock, seed: SeedState, told: tuple, token: Array) -> tuple[SeedState, Log]:
-        """Do the updates that are due, once the step has begun; report the iteration."""
-        steps = clock.iterations * self.program.recipe.num_envs
-        key = after_token(self._key(clock, seed, "learn"), token)
-        seed, metrics = self.program.learn(seed, key, steps, clock)
-        return seed, Log(*told, metrics=metrics)
-
     def _empty_log(self, lead: tuple[int, ...]) -> Log:
         E = self.program.recipe.num_envs
         no = jnp.zeros(E, bool)
         one = Log(no, jnp.zeros(E), jnp.zeros(E, jnp.int32), no, no_metrics())
         return jax.tree.map(lambda leaf: jnp.zeros((*lead, *leaf.shape), leaf.dtype), one)
-
-    def _key(self, clock: Clock, seed: SeedState, name: str) -> Array:
-        now = jax.random.fold_in(seed.key, clock.iterations)
-        return split(now, "environment", "learn", "act")[name]

@@ -1,6 +1,7 @@
 """One iteration of training: store → learn → act, a pure function of a state and a timestep."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -10,8 +11,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from qhat.axes.actions import Actions
+from qhat.engine.calibration import STATISTICS
+from qhat.engine.compiler import after_token
 from qhat.engine.guard import Guard
-from qhat.engine.learner import STATISTICS, Learner, LearnerState, Metrics
+from qhat.engine.learner import Learner, LearnerState, Metrics
 from qhat.engine.replay import ring as replay
 from qhat.engine.replay.frames import require_frames
 from qhat.engine.state import Clock, Episodes, Log, SeedState, strongly_typed
@@ -20,6 +23,11 @@ from qhat.environments.observations import Observations, read_one, write_observa
 from qhat.environments.wrappers import RewardWrapper
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import require
+
+BeginStep = Callable[[SeedState], tuple[SeedState, Int[Array, ""]]]
+"""Begins a step of the environment; returns the state, and a token: 0, known when the step has begun."""
+Each = Callable[[Callable[..., Any], tuple[int | None, ...]], Callable[..., Any]]
+"""A function of one seed and its `in_axes`, to a function of all seeds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,29 +137,50 @@ class Program:
         return eqx.tree_at(lambda each: each.ring.moments, seed, known)
 
     def iterate(
-        self, clock: Clock, seed: SeedState, timestep: Timestep, keys: dict[str, Array]
+        self,
+        clock: Clock,
+        seed: SeedState,
+        timestep: Timestep,
+        keys: dict[str, Array],
+        begin_step: BeginStep | None = None,
+        each: Each = lambda function, axes: function,
     ) -> tuple[SeedState, Log]:
-        """Store what `seed.action` led to, learn if it is time, choose the next action."""
-        steps = clock.iterations * self.recipe.num_envs
-        seed, timestep = self.screen(clock, seed, timestep)
-        seed = self.store(seed, timestep)
-        seed, metrics = self.learn(seed, keys["learn"], steps, clock)
-        seed, told = tally(seed, timestep)
-        log = Log(*told, metrics=metrics)
-        steps += self.recipe.num_envs
-        return self.act(seed, timestep.observation, timestep.legal, keys["act"], steps), log
+        """Do one iteration: store what `seed.action` led to, learn if it is time, choose the next action.
+
+        Args:
+            keys: as `keys` returns them.
+            begin_step: begins the next step of an environment that runs beside the program. With it the
+                action is chosen before the update, and the environment steps while the update runs.
+            each: maps a function of one seed over all of them, where `seed` and `timestep` are of several.
+        """
+        seed, timestep, ended = each(self.observe, (None, 0, 0))(clock, seed, timestep)
+        choose, learn = each(self.choose, (None, 0, 0, 0)), each(self.learn, (None, 0, 0, None))
+        if begin_step is None:
+            seed, metrics = learn(clock, seed, keys["learn"], jnp.int32(0))
+            seed = choose(clock, seed, timestep, keys["act"])
+        else:
+            seed = choose(clock, seed, timestep, keys["act"])
+            seed, begun = begin_step(seed)
+            seed, metrics = learn(clock, seed, keys["learn"], begun)
+        log = each(lambda ended, metrics: Log(*ended, metrics=metrics), (0, 0))
+        return seed, log(ended, metrics)
 
     def observe(
-        self, clock: Clock, seed: SeedState, timestep: Timestep, key: Array
-    ) -> tuple[SeedState, tuple[Array, ...]]:
-        """Store what `seed.action` led to and choose the next action, which comes before the update here.
-
-        For environments that step while the update runs.
-        """
-        steps = (clock.iterations + 1) * self.recipe.num_envs
+        self, clock: Clock, seed: SeedState, timestep: Timestep
+    ) -> tuple[SeedState, Timestep, tuple[Array, ...]]:
+        """Store what `seed.action` led to, without what is not finite; return what `tally` does too."""
         seed, timestep = self.screen(clock, seed, timestep)
-        seed, told = tally(self.store(seed, timestep), timestep)
-        return self.act(seed, timestep.observation, timestep.legal, key, steps), told
+        seed, ended = tally(self.store(seed, timestep), timestep)
+        return seed, timestep, ended
+
+    def choose(self, clock: Clock, seed: SeedState, timestep: Timestep, key: Array) -> SeedState:
+        """Choose the next action, for what the step brought."""
+        steps = (clock.iterations + 1) * self.recipe.num_envs
+        return self.act(seed, timestep.observation, timestep.legal, key, steps)
+
+    def keys(self, clock: Clock, seed: SeedState) -> dict[str, Array]:
+        """Return the keys of an iteration, each derived from the seed's key, the clock and a name."""
+        return split(jax.random.fold_in(seed.key, clock.iterations), "environment", "learn", "act")
 
     def tick(self, clock: Clock) -> Clock:
         """Advance the clock by the iteration that `iterate` did."""
@@ -208,9 +237,15 @@ class Program:
         return reward
 
     def learn(
-        self, seed: SeedState, key: Array, steps: Int[Array, ""], clock: Clock
+        self, clock: Clock, seed: SeedState, key: Array, begun: Int[Array, ""]
     ) -> tuple[SeedState, Metrics]:
-        """Do the gradient updates that are due, none or more, each on a batch of its own."""
+        """Do the gradient updates that are due, none or more, each on a batch of its own.
+
+        Args:
+            begun: 0, known when the environment's next step has begun: the updates come after it.
+        """
+        steps = clock.iterations * self.recipe.num_envs
+        key = after_token(key, begun)
 
         def body(index: Array, carry: tuple) -> tuple:
             learner, sampler, greedy, failed, _ = carry
@@ -267,10 +302,10 @@ class Program:
         if recipe.n_step_cut is not None:
             good = self.learner.nearly_greedy(learner.online, batch, recipe.n_step_cut)
             ring = replay.mark(ring, slots, good)
-        learner, errors, metrics = self.learner.update(
+        learner, update = self.learner.fit(
             learner, batch, weights, keys["noise"], number, ring.seen, steps, ring.moments, applies
         )
-        return learner, recipe.sampler.update(sampler, slots, errors), ring.greedy, metrics
+        return learner, recipe.sampler.update(sampler, slots, update.errors), ring.greedy, update.metrics
 
     def act(
         self,

@@ -18,18 +18,14 @@ from qhat.axes.actions import Actions
 from qhat.axes.heads import support as supports
 from qhat.axes.heads.outlook import Outlook
 from qhat.axes.policy import mask_illegal, nearly_greedy
+from qhat.engine import calibration
+from qhat.engine.calibration import STATISTICS, SUPPORT, split_trainable
 from qhat.engine.doubling import doubled_if
 from qhat.engine.network import Network
 from qhat.engine.replay.moments import Moments
 from qhat.engine.replay.ring import Transition
 from qhat.environments.observations import Observations
 from qhat.recipes.recipe import Recipe
-
-SUPPORT = "support"
-"""Entry of the parameters that no gradient moves: what a head's numbers stand for."""
-
-STATISTICS = "observations"
-"""Entry of the parameters that no gradient moves: what observations are normalised by."""
 
 LOOKS = ("online", "target", "selection", "bonus")
 """What an update may look at a network for; each look has a key of its own."""
@@ -57,6 +53,18 @@ class Metrics(eqx.Module):
     def finite(self) -> Bool[Array, ""]:
         """Whether the update could be applied."""
         return jnp.isfinite(self.loss) & jnp.isfinite(self.gradient_norm)
+
+
+class Update(eqx.Module):
+    """What one update says beside the new state."""
+
+    errors: Float[Array, " B"]
+    """Error of every transition, for its priority; 0 where it is not finite."""
+    metrics: Metrics
+    overflow: Float[Array, " 2"]
+    """Share of the targets' mass below and above the support."""
+    moves: Bool[Array, ""]
+    """Whether the weights moved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +113,7 @@ class Learner:
     def init(self, key: Array) -> LearnerState:
         """Draw θ; θ⁻ = θ."""
         online = self.init_parameters(key)
-        weights, _ = _split_trainable(online)
+        weights, _ = split_trainable(online)
         return LearnerState(
             online, jax.tree.map(jnp.copy, online), self._optimiser.init(ravel_pytree(weights)[0])
         )
@@ -121,7 +129,7 @@ class Learner:
 
     def activations(self, parameters: Any, observation: Array) -> dict[str, Float[Array, " _"]]:
         """Return what every hidden unit gives for one observation, by layer; see `Network.activations`."""
-        weights, fixed = _split_trainable(parameters)
+        weights, fixed = split_trainable(parameters)
         shown = self._shown(fixed, observation)
         return self.network.activations(weights, shown, self.recipe.head.fixed_fractions())
 
@@ -148,27 +156,17 @@ class Learner:
         weights: Float[Array, " B"],
         key: Array,
         updates: Int[Array, ""],
-        seen: Outlook | None = None,
         steps: Int[Array, ""] | None = None,
-        moments: Moments | None = None,
         applies: Array | bool = True,
-    ) -> tuple[LearnerState, Float[Array, " B"], Metrics]:
+    ) -> tuple[LearnerState, Update]:
         """Do gradient update number `updates` (from 1), unless its loss or its gradient is not finite.
 
         Args:
-            seen: what a support that calibrates itself is placed by, as soon as it says something.
             steps: environment steps so far, which the step size follows; `None` is as many as
                 `replay_ratio` makes of `updates`.
-            moments: what observations are normalised by from now on, where the recipe does that.
-            applies: whether the weights move at all.
-
-        Returns:
-            the new state, the error of every transition (for its priority; 0 where it is not finite), and
-            metrics.
+            applies: whether the weights may move.
         """
-        recipe = self.recipe
-        state = self._calibrated(_standardised(state, moments), seen)
-        trained, fixed = _split_trainable(state.online)
+        trained, fixed = split_trainable(state.online)
         noise, fractions = self._draw(key, weights.shape[0])
 
         def objective(trained: Any) -> tuple[Float[Array, ""], tuple[Array, Array, Array]]:
@@ -180,28 +178,45 @@ class Learner:
         (loss, (errors, q, overflow)), gradient = jax.value_and_grad(objective, has_aux=True)(trained)
         # One flat vector: a small network's optimiser is otherwise dozens of tiny operations.
         flat, unravel = ravel_pytree(gradient)
-        norm = jnp.sqrt(jnp.dot(flat, flat))
-        if recipe.max_gradient_norm is not None:
-            flat *= jnp.minimum(1.0, recipe.max_gradient_norm / (norm + 1e-12))
+        norm, flat = clip_norm(flat, self.recipe.max_gradient_norm)
         overflow = jnp.mean(overflow, axis=0)
         metrics = Metrics(loss, jnp.mean(q), norm, jnp.sum(overflow))
         moves = metrics.finite & applies
 
-        def if_it_moves(new: Any, old: Any) -> Any:
-            return jax.tree.map(functools.partial(jnp.where, moves), new, old)
-
-        change, optimiser = self._optimiser.update(flat, state.optimiser)
-        optimiser = if_it_moves(optimiser, state.optimiser)
-        steps = updates / recipe.replay_ratio if steps is None else steps
-        change = if_it_moves(-self.learning_rate(steps) * jnp.asarray(change), 0.0)
+        steps = updates / self.recipe.replay_ratio if steps is None else steps
+        change, optimiser = self._descend(flat, state.optimiser, steps, moves)
         moved: Any = optax.apply_updates(trained, unravel(change))
-        online = {**moved, **fixed, **if_it_moves(self._widened(fixed, overflow), self._support(fixed))}
-        target = recipe.target.follow(state.target, online, updates)
+        online = {**moved, **fixed, **calibration.widened(self.recipe.head, fixed, overflow, moves)}
+        target = self.recipe.target.follow(state.target, online, updates)
         errors = jnp.where(jnp.isfinite(errors), errors, 0.0)
-        new = self._doubled(
-            LearnerState(online, target, optimiser), batch.observation, overflow, seen, moves
+        return LearnerState(online, target, optimiser), Update(errors, metrics, overflow, moves)
+
+    def fit(
+        self,
+        state: LearnerState,
+        batch: Transition,
+        weights: Float[Array, " B"],
+        key: Array,
+        updates: Int[Array, ""],
+        outlook: Outlook | None = None,
+        steps: Int[Array, ""] | None = None,
+        moments: Moments | None = None,
+        applies: Array | bool = True,
+    ) -> tuple[LearnerState, Update]:
+        """Do `update` with what stands around it: statistics of observations, and the place of a support.
+
+        Args:
+            outlook: what a support that calibrates itself is placed by, as soon as it says something.
+            moments: what observations are normalised by from now on, where the recipe does that.
+        """
+        head = self.recipe.head
+        online, target = (
+            calibration.placed(head, calibration.standardised(parameters, moments), outlook)
+            for parameters in (state.online, state.target)
         )
-        return new, errors, metrics
+        state = LearnerState(online, target, state.optimiser)
+        state, update = self.update(state, batch, weights, key, updates, steps, applies)
+        return self._doubled(state, batch.observation, update, outlook), update
 
     def learning_rate(self, steps: Array) -> Float[Array, ""]:
         """Return the step size at environment step `steps`."""
@@ -256,7 +271,7 @@ class Learner:
         self, parameters: Any, observation: Array, noise: Array | None, fractions: Array | None
     ) -> tuple[Float[Array, "F C K"], Any]:
         """Return Z(s, ·; θ) for one observation, and what its K numbers stand for."""
-        weights, fixed = _split_trainable(parameters)
+        weights, fixed = split_trainable(parameters)
         z = self.network.apply(weights, self._shown(fixed, observation), noise, fractions)
         return z, self.recipe.head.basis(fixed.get(SUPPORT, {}), fractions)
 
@@ -287,62 +302,39 @@ class Learner:
             fractions[look] = jax.random.uniform(own, (batch, count)) if count else None
         return noise, fractions
 
-    def _calibrated(self, state: LearnerState, seen: Outlook | None) -> LearnerState:
-        """Place the support of both networks, unless they have one from before."""
-        head = self.recipe.head
-        if not head.calibrates or seen is None:
-            return state
-        placed = supports.calibrate(seen, head.outputs)
-
-        def place(parameters: dict[str, Any]) -> dict[str, Any]:
-            own = parameters[SUPPORT]
-            kept = jax.tree.map(lambda new, old: jnp.where(own["placed"] > 0, old, new), placed, own)
-            return {**parameters, SUPPORT: kept}
-
-        return LearnerState(place(state.online), place(state.target), state.optimiser)
-
-    def _support(self, fixed: dict[str, Any]) -> dict[str, Any]:
-        return {SUPPORT: fixed[SUPPORT]} if self.recipe.head.calibrates else {}
-
-    def _widened(self, fixed: dict[str, Any], overflow: Float[Array, " 2"]) -> dict[str, Any]:
-        atoms = self.recipe.head.outputs
-        return {name: supports.widen(own, overflow, atoms) for name, own in self._support(fixed).items()}
-
     def _doubled(
-        self,
-        state: LearnerState,
-        observations: Array,
-        overflow: Float[Array, " 2"],
-        seen: Outlook | None,
-        moves: Bool[Array, ""],
+        self, state: LearnerState, observations: Array, update: Update, outlook: Outlook | None
     ) -> LearnerState:
         """Double the spacing of a support that was placed by itself and has become too narrow."""
         head, network = self.recipe.head, self.network
-        if not head.calibrates or seen is None or not network.dense.remixes:
+        if not head.calibrates or outlook is None or not network.dense.remixes:
             return state
-        due = moves & supports.doubles(state.online[SUPPORT], overflow, seen, head.outputs)
-        trained, _ = _split_trainable(state.online)
+        due = supports.doubles(state.online[SUPPORT], update.overflow, outlook, head.outputs)
+        trained, _ = split_trainable(state.online)
 
         def z(online: dict[str, Any]) -> Array:
             return jax.vmap(lambda each: self._see(online, each, None, None)[0])(observations)
 
         now = (state.online, state.target, state.optimiser)
+        due, overflow = update.moves & due, update.overflow
         return LearnerState(*doubled_if(due, network, head, SUPPORT, tuple(trained), now, z, overflow))
+
+    def _descend(
+        self, gradient: Float[Array, " P"], optimiser: Any, steps: Any, moves: Bool[Array, ""]
+    ) -> tuple[Float[Array, " P"], Any]:
+        """Return the change of the weights and the optimiser after it; both stay unless it `moves`."""
+        step, after = self._optimiser.update(gradient, optimiser)
+        change = jnp.where(moves, -self.learning_rate(steps) * jnp.asarray(step), 0.0)
+        return change, jax.tree.map(functools.partial(jnp.where, moves), after, optimiser)
 
     @property
     def _optimiser(self) -> optax.GradientTransformation:
         return self.recipe.optimiser.scaling()
 
 
-def _split_trainable(parameters: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what gradients move, and the rest (nothing for most recipes)."""
-    fixed = {name: parameters[name] for name in (SUPPORT, STATISTICS) if name in parameters}
-    return {name: leaf for name, leaf in parameters.items() if name not in fixed}, fixed
-
-
-def _standardised(state: LearnerState, moments: Moments | None) -> LearnerState:
-    """Give both networks replay's statistics: one observation looks the same to both of them."""
-    if moments is None:
-        return state
-    online, target = ({**parameters, STATISTICS: moments} for parameters in (state.online, state.target))
-    return LearnerState(online, target, state.optimiser)
+def clip_norm(
+    gradient: Float[Array, " P"], most: float | None
+) -> tuple[Float[Array, ""], Float[Array, " P"]]:
+    """Return the norm of a gradient, and the gradient with a norm of no more than `most`."""
+    norm = jnp.sqrt(jnp.dot(gradient, gradient))
+    return norm, gradient if most is None else gradient * jnp.minimum(1.0, most / (norm + 1e-12))

@@ -1,6 +1,7 @@
 """The compiled loop: environment step + iteration, for S seeds at once. It knows no algorithm."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +12,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from qhat.engine.compiler import Compiled, after_token, compiled
-from qhat.engine.iteration import Program, split
+from qhat.engine.compiler import Compiled, compiled
+from qhat.engine.iteration import Program
 from qhat.engine.pace import SECONDS, Pace
 from qhat.engine.state import Clock, Log, SeedState, TrainState
 from qhat.environments.base import SEEDS, Environment
@@ -154,6 +155,21 @@ class Loop:
     def _run(self, clock: Clock, seed: SeedState, count: Array, longest: int) -> tuple[SeedState, Log]:
         """Do `count` iterations of one seed."""
 
+        def step(clock: Clock, seed: SeedState, goes_on: Array) -> tuple[SeedState, Log]:
+            keys = self.program.keys(clock, seed)
+            if self.environment.is_async:
+                state, timestep = self.environment.receive(seed.environment)
+                begin_step = functools.partial(self._send, goes_on=goes_on)
+            else:
+                act = (seed.environment, seed.action, keys["environment"])
+                state, timestep = self.environment.step(*act)
+                begin_step = None
+            seed = dataclasses.replace(seed, environment=state)
+            return self.program.iterate(clock, seed, timestep, keys, begin_step)
+
+        # Traced once, for the shapes of the log and for the loop.
+        step = jax.jit(step, inline=True)
+
         def body(index: Array, carry: tuple[Clock, SeedState, Log]) -> tuple:
             clock, seed, logs = carry
             seed, log = step(clock, seed, index + 1 < count)
@@ -166,35 +182,14 @@ class Loop:
 
         if self.environment.is_async:
             seed, _ = self._send(seed, count > 0)
-        # Traced once, for the shapes of the log and for the loop.
-        step = jax.jit(self._step, inline=True)
         shapes = jax.eval_shape(step, clock, seed, jnp.bool(True))[1]
         logs = jax.tree.map(lambda leaf: jnp.zeros((longest, *leaf.shape), leaf.dtype), shapes)
         _, seed, logs = jax.lax.fori_loop(0, count, body, (clock, seed, logs))
         return seed, logs
 
-    def _step(self, clock: Clock, seed: SeedState, goes_on: Array) -> tuple[SeedState, Log]:
-        now = jax.random.fold_in(seed.key, clock.iterations)
-        keys = split(now, "environment", "learn", "act")
-        if self.environment.is_async:
-            return self._step_async(clock, seed, goes_on, keys)
-        state, timestep = self.environment.step(seed.environment, seed.action, keys["environment"])
-        seed = dataclasses.replace(seed, environment=state)
-        return self.program.iterate(clock, seed, timestep, keys)
-
-    def _step_async(
-        self, clock: Clock, seed: SeedState, goes_on: Array, keys: dict[str, Array]
-    ) -> tuple[SeedState, Log]:
-        """End the step that is under way, begin the next one if it `goes_on`, and learn meanwhile."""
-        steps = clock.iterations * self.program.recipe.num_envs
-        state, timestep = self.environment.receive(seed.environment)
-        seed = dataclasses.replace(seed, environment=state)
-        seed, told = self.program.observe(clock, seed, timestep, keys["act"])
-        seed, token = self._send(seed, goes_on)
-        seed, metrics = self.program.learn(seed, after_token(keys["learn"], token), steps, clock)
-        return seed, Log(*told, metrics=metrics)
-
     def _send(self, seed: SeedState, goes_on: Array) -> tuple[SeedState, Array]:
+        """Begin the environment's next step, if the loop `goes_on`; return a token that follows it."""
+
         def no(state: Any, _: Array) -> tuple[Any, Array]:
             return state, jnp.int32(0)
 

@@ -1,7 +1,8 @@
-"""Numbers that were not finite, for people: what was met where, and the steps that led there, in a file."""
+"""Numbers that go wrong in a run: those that are not finite, and rewards too large or small to learn."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ import numpy as np
 
 from qhat.engine import guard as guards
 from qhat.engine.guard import Guard
+from qhat.engine.replay.nstep import CONTINUES
 from qhat.engine.replay.nstep import NOTHING as NO_START
-from qhat.engine.state import SeedState
+from qhat.engine.state import SeedState, TrainState
+from qhat.environments.reward_scale import reward_scale_advice
 from qhat.recipes.config import TrainConfig
+from qhat.recipes.recipe import Recipe
 from qhat.system.errors import QhatError, require
 
 STEPS = 100
@@ -123,3 +127,18 @@ def require_finite(weights: Iterable[Any]) -> None:
                 "The weights are not finite, so nothing was saved; the last checkpoint is whole. This is an"
                 " error of qhat's: please report it with the run's config.json."
             )
+
+
+def look_at_rewards(recipe: Recipe, state: TrainState, count: int) -> None:
+    """Look at the rewards of the first seed, where learning started within the last `count` iterations."""
+    at, E = int(state.clock.iterations), recipe.num_envs
+    starts = recipe.first_update
+    # A support that places itself follows any scale.
+    if recipe.head.calibrates or not (at - count) * E < starts <= at * E:
+        return
+    ring = state.seeds.ring
+    used = int(np.asarray(ring.filled[0]).max())
+    rewards, kinds = (np.asarray(leaf[0]).reshape(E, -1)[:, :used].T for leaf in (ring.reward, ring.kind))
+    rewards = np.where(kinds == NO_START, 0.0, rewards)
+    if advice := reward_scale_advice(rewards, kinds != CONTINUES, recipe.gamma):
+        warnings.warn(advice, stacklevel=2)

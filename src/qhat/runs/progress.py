@@ -1,8 +1,10 @@
-"""What a run tells while it goes on."""
+"""What a run shows while it goes on."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,3 +34,23 @@ class Progress:
     """How far an evaluation is that goes on; empty while training does."""
     cut: int = 0
     """Episodes of the latest evaluation, of all seeds, that were not over when it ended them."""
+
+
+class Reporter:
+    """Shows where a run is: the latest numbers, whoever measured them."""
+
+    def __init__(self, show: Callable[[Progress], None], now: Progress):
+        self._show = show
+        self.now = now
+
+    def update(self, **fields: Any) -> None:
+        """Take in numbers, by the names of `Progress`."""
+        self.now = dataclasses.replace(self.now, **fields)
+
+    def show(self, **fields: Any) -> None:
+        """Show the latest numbers, with some changed for this time alone."""
+        self._show(dataclasses.replace(self.now, **fields))
+
+    def playing(self, words: str) -> None:
+        """Show how far an evaluation is."""
+        self.show(playing=words)

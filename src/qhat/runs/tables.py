@@ -1,16 +1,75 @@
-"""Rows of a run's tables."""
+"""A run's tables: metrics.csv and eval.csv."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from qhat.engine.state import Log
+from qhat.engine.learner import Metrics
+from qhat.engine.state import Log, TrainState
 from qhat.evaluation.outcomes import Played
+from qhat.evaluation.statistics import mean_of_finite
+from qhat.recipes.recipe import Recipe
+from qhat.runs.folder import RunFolder
+from qhat.runs.tracking import Tracking
+
+LEARNER_METRICS = tuple(field.name for field in dataclasses.fields(Metrics))
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What one compiled call did, or several that were cut by the second."""
+
+    first: int
+    """Iterations done before."""
+    count: int
+    log: Log
+    """Leaves `[S, count, ...]`."""
+    seconds: float
+
+    @property
+    def last(self) -> int:
+        """Iterations done after it."""
+        return self.first + self.count
+
+
+class Tables:
+    """Writes metrics.csv: episodes that ended, and how learning goes."""
+
+    def __init__(self, folder: RunFolder, tracking: Tracking, recipe: Recipe):
+        self._folder, self._tracking, self._recipe = folder, tracking, recipe
+        self._broken = 0
+
+    def write(self, call: Call, state: TrainState) -> dict[str, Any]:
+        """Add a call's rows; return the fields of `Progress` that they change."""
+        recipe, log = self._recipe, call.log
+        step, seeds = call.last * recipe.num_envs, len(log.ended)
+        rate = call.count * recipe.num_envs * seeds / call.seconds
+        epsilon = float(recipe.explore.epsilon(jnp.int32(step)))
+        means = {name: mean_of_finite(np.asarray(getattr(log.metrics, name))) for name in LEARNER_METRICS}
+        rows = episode_rows(log, call.first, recipe.num_envs)
+        scores = [row["score"] for row in rows]
+        same = {"epsilon": f"{epsilon:.4g}", "steps_per_second": speed(rate)}
+        skipped = np.asarray(state.seeds.guard.skipped)
+        rows += progress_rows(step, means, np.asarray(log.broken), skipped, same)
+        self._folder.append(self._folder.metrics, rows)
+        self._tracking.rows(rows)
+        self._broken += int(log.broken.sum())
+        return {
+            "step": step,
+            "epsilon": epsilon,
+            "loss": float(np.mean(means["loss"])),
+            "clipped": float(np.nanmax(means["clipped"], initial=0.0)),
+            "broken": self._broken,
+            "steps_per_second": rate,
+            **({"score": float(np.mean(scores[-100:]))} if scores else {}),
+        }
 
 
 def evaluation_rows(step: int, played: Played, commanded: bool) -> list[dict[str, Any]]:

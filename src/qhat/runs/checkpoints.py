@@ -1,4 +1,4 @@
-"""A run's checkpoints on disk: whole or not at all, and only as many as asked for."""
+"""A run's checkpoints on disk: each one whole or absent, and only as many as asked for."""
 
 from __future__ import annotations
 
@@ -7,9 +7,56 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
+from qhat.engine.state import TrainState
 from qhat.runs import checkpoint
+from qhat.runs.faults import require_finite
 from qhat.runs.folder import RunFolder
+from qhat.runs.pieces import Pieces
 from qhat.system.errors import QhatError, UsageError
+
+
+class Checkpoints:
+    """Writes a run's checkpoints: replay in pieces, of which only those that changed are written again."""
+
+    def __init__(self, folder: RunFolder, state: TrainState, about: Mapping[str, Any], keep: int):
+        """Begin with the state that the run starts from.
+
+        Args:
+            about: what every manifest says of the run.
+            keep: checkpoints that stay, the newest ones.
+        """
+        self._folder, self._about, self._keep = folder, about, keep
+        self._pieces = Pieces(state)
+
+    def resumed(self, state: TrainState) -> None:
+        """Note that the last checkpoint in the folder has this state's replay."""
+        self._pieces.saved(self._folder.last(), state)
+
+    def save(
+        self, step: int, state: TrainState, kept: TrainState, best: Mapping[str, Any], halted: Any
+    ) -> None:
+        """Write the checkpoint of `step` and the best weights, and move `last`.
+
+        Args:
+            kept: what of the state a checkpoint keeps.
+            best: each seed's best weights, with their scores and steps.
+            halted: which seeds have stopped, `[S]`.
+        """
+        about = {
+            "step": step,
+            **self._about,
+            "best_score": [float(score) if np.isfinite(score) else None for score in best["score"]],
+            "best_step": [int(at) for at in best["step"]],
+            "halted": [bool(each) for each in halted],
+        }
+        require_finite(jax.tree.leaves(state.seeds.learner))
+        rest, pieces, same = self._pieces.split(kept)
+        trees = {"state": rest, "best": best, "weights": state.seeds.learner.online, **pieces}
+        save(self._folder, step, trees, best["weights"], about, self._keep, same)
+        self._pieces.saved(self._folder.checkpoints / str(step), state)
 
 
 def save(
@@ -40,7 +87,7 @@ def save(
             f" {_still_there(folder)}"
         ) from error
     steps = folder.steps()
-    kept = {str(each) for each in [own for own in steps if own <= step][-keep:]}
+    kept = {str(each) for each in [each for each in steps if each <= step][-keep:]}
     for old in folder.checkpoints.iterdir():
         if old.name not in kept:
             checkpoint.remove(old)

@@ -1,0 +1,57 @@
+"""What stands around a gradient update: statistics of observations, and supports that place themselves.
+
+A network's parameters have entries that no gradient moves. The statistics that observations are
+standardised by are replay's. The support of a distributional head is placed by the returns that replay
+has seen, widens while targets fall beyond it, and doubles its spacing when it has no atoms left.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from qhat.axes.heads import Head
+from qhat.axes.heads import support as supports
+from qhat.axes.heads.outlook import Outlook
+from qhat.engine.replay.moments import Moments
+
+SUPPORT = "support"
+"""Entry of the parameters that no gradient moves: what a head's numbers stand for."""
+
+STATISTICS = "observations"
+"""Entry of the parameters that no gradient moves: what observations are normalised by."""
+
+Parameters = dict[str, Any]
+
+
+def split_trainable(parameters: Parameters) -> tuple[Parameters, Parameters]:
+    """Return what gradients move, and the rest (nothing for most recipes)."""
+    fixed = {name: parameters[name] for name in (SUPPORT, STATISTICS) if name in parameters}
+    return {name: leaf for name, leaf in parameters.items() if name not in fixed}, fixed
+
+
+def standardised(parameters: Parameters, moments: Moments | None) -> Parameters:
+    """Return the parameters with replay's statistics, where it keeps some."""
+    return parameters if moments is None else {**parameters, STATISTICS: moments}
+
+
+def placed(head: Head, parameters: Parameters, outlook: Outlook | None) -> Parameters:
+    """Place the support by the returns that replay has seen, unless it was placed before."""
+    if not head.calibrates or outlook is None:
+        return parameters
+    wanted, now = supports.calibrate(outlook, head.outputs), parameters[SUPPORT]
+    support = jax.tree.map(lambda new, old: jnp.where(now["placed"] > 0, old, new), wanted, now)
+    return {**parameters, SUPPORT: support}
+
+
+def widened(
+    head: Head, fixed: Parameters, overflow: Float[Array, " 2"], moves: Bool[Array, ""]
+) -> Parameters:
+    """Return the support after an update whose targets had mass beyond it; nothing for other heads."""
+    if not head.calibrates:
+        return {}
+    wider = supports.widen(fixed[SUPPORT], overflow, head.outputs)
+    return {SUPPORT: jax.tree.map(lambda new, old: jnp.where(moves, new, old), wider, fixed[SUPPORT])}

@@ -1,0 +1,131 @@
+"""What is fixed in a training run: its program, its compiled calls, and where it evaluates and saves."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from qhat.engine.host import HostLoop
+from qhat.engine.iteration import Program
+from qhat.engine.loop import Advance, Loop
+from qhat.engine.state import TrainState
+from qhat.environments.base import Spec
+from qhat.environments.host import HostEnvironment
+from qhat.evaluation.outcomes import Played
+from qhat.evaluation.play import Telling, cut_of, player_of
+from qhat.recipes.config import TrainConfig
+from qhat.runs.checkpoints import require_space
+from qhat.runs.run import program_of
+from qhat.runs.start import horizon_of, kept, spec_of_run
+from qhat.runs.stop import Stop
+from qhat.runs.worlds import Worlds, no_limit
+from qhat.system.host_memory import REST, give_back, nbytes, require_memory, resident
+
+LONGEST_CALL = 2_500
+"""Most iterations in one compiled call. Progress is shown between calls; a slow one is cut every second."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run that is ready to train. Iterations are vectorised steps: `num_envs` environment steps each."""
+
+    config: TrainConfig
+    spec: Spec
+    loop: Loop | HostLoop
+    advance: Advance
+    play: Callable[[Any, Array], Played]
+    """From parameters and a key to the greedy episodes of every seed."""
+    keys: Array
+    """Of the seeds, `[S]`."""
+    end: int
+    """Iteration of the last step."""
+    eval_every: int
+    """Iterations between evaluations."""
+    save_every: int
+    """Iterations between checkpoints."""
+    memory: int
+    """Bytes that the process is expected to take."""
+
+    @property
+    def num_envs(self) -> int:
+        return self.config.recipe.num_envs
+
+    @property
+    def program(self) -> Program:
+        return self.loop.program
+
+    def evaluates(self, at: int) -> bool:
+        """Whether an evaluation is due after iteration `at`."""
+        return at % self.eval_every == 0 or at == self.end
+
+    def saves(self, at: int) -> bool:
+        """Whether a checkpoint is due after iteration `at`."""
+        return at % self.save_every == 0 or at == self.end
+
+    def next_call(self, at: int) -> int:
+        """Return how many iterations to do from `at` on: a call ends where something is due."""
+        ends = (every - at % every for every in (self.eval_every, self.save_every))
+        return min(LONGEST_CALL, self.end - at, *ends)
+
+
+def prepare(config: TrainConfig, worlds: Worlds, devices: int, stop: Stop, telling: Telling) -> Job:
+    """Compile what training and evaluations run, and see that there is room for it.
+
+    Args:
+        devices: over which the seeds are spread.
+        stop: asked while an evaluation plays.
+        telling: says how far a long evaluation is.
+
+    Warns:
+        UserWarning: the environment has no time limit.
+
+    Raises:
+        UsageError: memory or disk have no room for the run.
+    """
+    spec = spec_of_run(config, worlds.spec)
+    longest = cut_of(worlds.limit, config.eval_every, config.steps)
+    if not worlds.limit:
+        warnings.warn(no_limit(worlds, longest), stacklevel=4)
+    program = program_of(config.recipe, spec, config.wrap, config.on_nan == "stop")
+    config = config.fitted(program.recipe, spec, horizon_of(config))
+    loop: Loop | HostLoop
+    if isinstance(worlds.environment, HostEnvironment):
+        loop = HostLoop(program, worlds.environment)
+    else:
+        loop = Loop(program, worlds.environment, devices)
+    keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
+    shape = jax.eval_shape(loop.init, keys)
+    _require_room(config, loop, shape, 0)
+    end = math.ceil(config.steps / config.recipe.num_envs)
+    eval_every, save_every = (
+        max(1, every // config.recipe.num_envs) for every in (config.eval_every, config.save_every)
+    )
+    advance = loop.compile(min(LONGEST_CALL, eval_every, save_every, end), shape)
+    weights = loop.zeros(shape.seeds.learner.online)
+    played = (program.learner, worlds.judge, config.eval_episodes, config.seeds)
+    play = player_of(*played, stop.cuts_evaluation, weights, longest, telling)
+    give_back()
+    memory = resident() + REST + _require_room(config, loop, shape, advance.workspace)
+    return Job(config, spec, loop, advance, play, keys, end, eval_every, save_every, memory)
+
+
+def _require_room(config: TrainConfig, loop: Loop | HostLoop, shape: TrainState, workspace: int) -> int:
+    """Return the bytes that training will take, or raise `UsageError` where they are not free."""
+    needed = nbytes(shape) + workspace
+    require_memory(
+        needed,
+        f"Training {config.seeds} seed(s) with --replay-capacity {config.recipe.replay_capacity}",
+        "expected less: lower --replay-capacity or --seeds",
+    )
+    # A new one is written before an old one goes; `best` is weights alone.
+    copies = 1 if config.resume else config.keep + 1
+    require_space(config.run_dir or Path("runs"), copies * nbytes(kept(loop, shape)))
+    return needed

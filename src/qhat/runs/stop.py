@@ -1,0 +1,89 @@
+"""When a run ends before its last step: its time is up, a signal came, or its environment failed."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from qhat.environments.catalogue import is_from_python
+from qhat.runs.folder import RunFolder
+from qhat.runs.tables import has_row
+from qhat.system.errors import QhatError
+
+GRACE = 4.0
+"""Seconds that an evaluation may still take after a signal."""
+AFTER_AN_EVALUATION = (
+    " An evaluation of the run had just closed others of its kind in this process: if they share something,"
+    " as a window, --vector async keeps them in processes (from Python vector='async')."
+)
+
+
+class StoppedError(QhatError):
+    """The environment failed for good. The run was saved, and can be resumed."""
+
+    def __init__(self, cause: Exception, folder: Path, env: str, step: int, why: str = ""):
+        how = f"qhat train --resume --run-dir {shlex.quote(str(folder))}"
+        if is_from_python(env):
+            how = f"qhat.train(env, run_dir={str(folder)!r}, resume=True)"
+        super().__init__(f"{cause}{why} The run is saved up to step {step:,}; to go on: {how}")
+        self.folder, self.step = folder, step
+
+
+class Stop:
+    """The clock and the stop signal of one call of `train`."""
+
+    def __init__(self, should_stop: Callable[[], bool]):
+        self.started = time.perf_counter()
+        self.should_stop = should_stop
+        self.max_seconds: float | None = None
+        self.failure: Exception | None = None
+        """What the environment raised."""
+        self.is_set = False
+        """Whether the run stops with its next checkpoint."""
+        self._evaluating = self.started
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the call of `train`."""
+        return time.perf_counter() - self.started
+
+    def is_over(self) -> bool:
+        """Whether the run has to end now."""
+        late = self.max_seconds is not None and self.elapsed >= self.max_seconds
+        return self.failure is not None or late or self.should_stop()
+
+    def begin_evaluation(self) -> None:
+        """Note that an evaluation begins now."""
+        self._evaluating = time.perf_counter()
+
+    def cuts_evaluation(self) -> bool:
+        """Whether an evaluation has to end: when the run stops, only a signal cuts its last one short."""
+        if not self.is_set:
+            return self.is_over()
+        return time.perf_counter() > self._evaluating + GRACE and self.should_stop()
+
+    def raise_failure(self, folder: RunFolder, env: str, step: int) -> None:
+        """Raise what stopped a run that is saved by now, if anything did.
+
+        Raises:
+            StoppedError: qhat foresaw the cause.
+            Exception: it did not: the cause itself, with a note.
+        """
+        if self.failure is None:
+            return
+        stopped = StoppedError(self.failure, folder.path, env, step, _after_an_evaluation(folder, step))
+        if isinstance(self.failure, QhatError):
+            raise stopped from self.failure
+        self.failure.add_note(str(stopped))
+        raise self.failure
+
+
+def _after_an_evaluation(folder: RunFolder, step: int) -> str:
+    """Say what else may be the cause, where the step that failed came right after an evaluation."""
+    config = folder.read_config()
+    # A step that was sent before the evaluation began may have come back well.
+    steps = [step - taken * config["recipe"]["num_envs"] for taken in (0, 1)]
+    beside = config.get("vector") == "sync" and any(has_row(folder.evaluations, at) for at in steps)
+    return AFTER_AN_EVALUATION if beside else ""
