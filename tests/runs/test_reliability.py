@@ -28,7 +28,7 @@ from everything import everything
 from full import FULL
 from qhat import recipes
 from qhat.recipes.config import TrainConfig
-from qhat.runs import checkpoint, saving
+from qhat.runs import checkpoint, checkpoints
 from qhat.runs.folder import RunFolder
 from qhat.runs.lock import sole
 from qhat.runs.progress import Progress
@@ -231,10 +231,10 @@ def test_a_small_disk_that_fills_up_and_one_that_is_read_only(tmp_path: Path):
 
 
 def test_space_is_looked_up_where_the_folder_will_be(tmp_path: Path):
-    saving.require_space(tmp_path / "not" / "yet" / "there", 1_000)
+    checkpoints.require_space(tmp_path / "not" / "yet" / "there", 1_000)
     free = shutil.disk_usage(tmp_path).free
     with pytest.raises(UsageError, match=r"Checkpoints of this run take .* MiB free; lower --keep"):
-        saving.require_space(tmp_path / "not" / "yet", 2 * free)
+        checkpoints.require_space(tmp_path / "not" / "yet", 2 * free)
 
 
 class Backwards(datetime.datetime):
