@@ -64,11 +64,11 @@ CHECKS: list[tuple[str, str, dict[str, Any], dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "status", "told", "measured", "next_"), CHECKS)
-def test_a_check_finds_what_was_planted(
-    name: str, status: str, told: dict[str, Any], measured: dict[str, Any], next_: str
+@pytest.mark.parametrize(("name", "status", "changes", "measured", "next_"), CHECKS)
+def test_a_check_finds_a_planted_fault(
+    name: str, status: str, changes: dict[str, Any], measured: dict[str, Any], next_: str
 ):
-    found = findings(some_facts(**told), Measured(**measured))
+    found = findings(some_facts(**changes), Measured(**measured))
     (one,) = (one for one in found if one.name == name)
     assert one.status == status, one.found
     assert bool(one.next) == bool(next_)
@@ -78,7 +78,7 @@ def test_a_check_finds_what_was_planted(
         assert one.why
 
 
-def test_the_clipped_mass_of_a_support_is_told():
+def test_the_clipped_mass_of_a_support_is_reported():
     c51 = dataclasses.replace(LITE, head=qhat.recipes.get("c51").head)
     for share, status in ((0.3, WARNING), (0.001, FINE)):
         found = findings(some_facts(recipe=c51, clipped=share), Measured())
@@ -86,9 +86,9 @@ def test_the_clipped_mass_of_a_support_is_told():
         assert (one.status, f"{share:.2%}" in one.found) == (status, True)
 
 
-def test_a_command_is_made_of_the_runs_own():
-    own = "qhat train CartPole-v1 --recipe rainbow_lite --steps 1200 --seeds 9"
-    assert again(some_facts(), "--seeds", "9") == own
+def test_a_command_is_built_from_the_runs_command():
+    command = "qhat train CartPole-v1 --recipe rainbow_lite --steps 1200 --seeds 9"
+    assert again(some_facts(), "--seeds", "9") == command
     spelled = some_facts(command="qhat train --seeds=2 A-v1 --run_dir 'x y' --hidden 4 4 --resume")
     assert again(spelled, "--seeds", "9") == "qhat train A-v1 --hidden 4 4 --seeds 9"
     strange = some_facts(command="qhat train a; rm -rf ~ $(b)")
@@ -111,8 +111,8 @@ BEGUN = [
 
 def fitted(recipe: dict[str, Any], shape: list[int]) -> Recipe:
     """As its environment gets it; the paper is no setting."""
-    told = Recipe.from_json(recipe)
-    return dataclasses.replace(told.fitted(tuple(shape)), paper="")
+    read = Recipe.from_json(recipe)
+    return dataclasses.replace(read.fitted(tuple(shape)), paper="")
 
 
 def test_a_run_that_python_began_has_a_command_with_all_of_its_settings():
@@ -127,12 +127,12 @@ def test_a_run_that_python_began_has_a_command_with_all_of_its_settings():
         assert words[:2] == ["qhat", "train"]
         commands.append(words[2:])
     read = [json.loads(json.dumps(read_train(words).to_json())) for words in commands]
-    for written, told in zip(every, read, strict=True):
+    for written, parsed in zip(every, read, strict=True):
         shape = written["spec"]["shape"]
-        assert fitted(told["recipe"], shape) == fitted(written["recipe"], shape)
+        assert fitted(parsed["recipe"], shape) == fitted(written["recipe"], shape)
         # No command knows a name of one's own.
-        assert told["recipe_name"] == written["recipe_name"].replace("mine", "qhat")
-        assert {name: told[name] for name in OF_A_RUN} == {name: written[name] for name in OF_A_RUN}
+        assert parsed["recipe_name"] == written["recipe_name"].replace("mine", "qhat")
+        assert {name: parsed[name] for name in OF_A_RUN} == {name: written[name] for name in OF_A_RUN}
 
 
 def test_axes_have_round_numbers():

@@ -28,7 +28,7 @@ from qhat.recipes.labels import label_of
 from qhat.reports.findings import FINE, NOTE, UNKNOWN, WARNING, Finding, findings
 from qhat.reports.html import command, document, tag
 from qhat.reports.measure import Measured, measure
-from qhat.reports.page import Told, page
+from qhat.reports.page import RunReport, page
 from qhat.reports.reading import Evaluated, Facts, read_facts
 from qhat.system.errors import UsageError
 
@@ -57,10 +57,10 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reported(run_folder: Path) -> tuple[Path, dict[str, Any]]:
     """The page of the command, and its JSON."""
     with pytest.MonkeyPatch.context() as patched:
-        told: list[str] = []
-        patched.setattr("builtins.print", lambda *words, **_: told.append(" ".join(map(str, words))))
+        lines: list[str] = []
+        patched.setattr("builtins.print", lambda *words, **_: lines.append(" ".join(map(str, words))))
         assert report.run([str(run_folder), "--episodes", "3", "--json"]) == 0
-    (line,) = told
+    (line,) = lines
     return run_folder / "report.html", json.loads(line)
 
 
@@ -73,7 +73,7 @@ def score(*per_seed: float) -> Score:
     return Score.of("CartPole-v1", np.repeat(np.array(per_seed, float)[:, None], 3, axis=1))
 
 
-def written(path: Path, *runs: Told) -> Path:
+def written(path: Path, *runs: RunReport) -> Path:
     path.write_text(page(runs, COMMANDS), encoding="utf-8")
     return path
 
@@ -86,9 +86,9 @@ def each(browser: Browser, selector: str, what: str) -> list[Any]:
 def test_the_command_measures_everything_and_says_so(
     reported: tuple[Path, dict[str, Any]], run_folder: Path
 ):
-    path, told = reported
-    assert told["report"] == str(path)
-    (run,) = told["runs"]
+    path, printed = reported
+    assert printed["report"] == str(path)
+    (run,) = printed["runs"]
     assert run["score"]["episodes"] == 3
     assert len(run["score"]["per_seed"]) == 2
     assert len(run["diagnosis"]["q"]) == 2
@@ -116,7 +116,7 @@ def test_the_page_loads_nothing(reported: tuple[Path, dict[str, Any]]):
     assert "arxiv.org" not in "".join(addresses)
 
 
-def test_a_browser_shows_all_of_it(reported: tuple[Path, dict[str, Any]], browser: Browser):
+def test_a_browser_shows_every_section(reported: tuple[Path, dict[str, Any]], browser: Browser):
     browser.open(reported[0])
     assert browser.complaints() == []
     for name in SECTIONS:
@@ -158,7 +158,7 @@ def test_a_phone_needs_no_sideways_scrolling(reported: tuple[Path, dict[str, Any
     browser.run("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert browser.run(wide) == 360
     scrolls = "[one.scrollWidth > one.clientWidth, one.tabIndex, one.getAttribute('aria-label')]"
-    wider = [own for own in each(browser, ".scroll", scrolls) if own[0]]
+    wider = [table for table in each(browser, ".scroll", scrolls) if table[0]]
     assert wider, "tables scroll by themselves"
     assert all(at == 0 and name for _, at, name in wider), "a keyboard scrolls them too"
     assert min(each(browser, "svg text", "one.getBoundingClientRect().height")) >= 11, (
@@ -184,34 +184,32 @@ const behind = (one) => {
   return [255, 255, 255, 255];
 };
 document.querySelectorAll('details').forEach(one => one.open = true);
-const told = [];
+const found = [];
 for (const one of document.querySelectorAll('body *')) {
   const words = [...one.childNodes].filter(node => node.nodeType === 3 && node.data.trim());
   if (!words.length || one.tagName === 'title' || !one.checkVisibility()) continue;
   const style = getComputedStyle(one), paper = behind(one);
   const ink = rgba(one.tagName === 'text' ? style.fill : style.color);
   const [low, high] = [light(ink), light(paper)].sort((a, b) => a - b);
-  told.push([(high + .05) / (low + .05), one.tagName + ' ' + words[0].data.slice(0, 40), paper.join()]);
+  found.push([(high + .05) / (low + .05), one.tagName + ' ' + words[0].data.slice(0, 40), paper.join()]);
 }
-return told;
+return found;
 """
 
 
 @pytest.mark.parametrize("width", [1000, 360])
-def test_light_and_dark_are_two_and_both_can_be_read(
-    facts: Facts, browser: Browser, tmp_path: Path, width: int
-):
+def test_light_and_dark_themes_are_readable(facts: Facts, browser: Browser, tmp_path: Path, width: int):
     warned = [Finding(name, status, "It is so.", "It matters.", "qhat doctor")
               for name, status in (("A", WARNING), ("B", NOTE), ("C", UNKNOWN), ("D", FINE))]  # fmt: skip
-    path = written(tmp_path / "page.html", Told(facts, Measured(score=score(400, 500)), warned))
+    path = written(tmp_path / "page.html", RunReport(facts, Measured(score=score(400, 500)), warned))
     papers = []
     for dark in (False, True):
         browser.open(path, width, dark)
-        told = browser.run(CONTRAST)
-        assert len(told) > 100
-        faint = [entry for entry in told if entry[0] < 4.5]
+        contrasts = browser.run(CONTRAST)
+        assert len(contrasts) > 100
+        faint = [entry for entry in contrasts if entry[0] < 4.5]
         assert not faint
-        papers.append({entry[2] for entry in told})
+        papers.append({entry[2] for entry in contrasts})
     assert len(papers[0]) >= 4, "page, panel, warning, mark"
     assert not papers[0] & papers[1]
 
@@ -228,13 +226,13 @@ def test_the_keyboard_reaches_everything(reported: tuple[Path, dict[str, Any]], 
     reached: list[int] = []
     for _ in range(3 * wanted):
         browser.press("\ue004")
-        at, seen = browser.run(
+        at, visible = browser.run(
             "const one = document.activeElement, style = getComputedStyle(one);"
             "return [one.dataset.at ?? null, style.outlineStyle !== 'none' || one.tagName === 'VIDEO']"
         )
         if at is None:
             break
-        assert seen, "what has the focus is seen to have it"
+        assert visible, "the focused element is marked"
         if int(at) not in reached:
             reached.append(int(at))
     assert reached == list(range(wanted)), "in the order in which they are read"
@@ -243,7 +241,7 @@ def test_the_keyboard_reaches_everything(reported: tuple[Path, dict[str, Any]], 
     )
 
 
-def test_paper_has_what_the_screen_folds_away(reported: tuple[Path, dict[str, Any]], browser: Browser):
+def test_print_includes_collapsed_sections(reported: tuple[Path, dict[str, Any]], browser: Browser):
     browser.open(reported[0], dark=True)
     browser.look(700, dark=True, media="print")
     assert browser.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -254,7 +252,7 @@ def test_paper_has_what_the_screen_folds_away(reported: tuple[Path, dict[str, An
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[2J\u202e'
 
 
-def test_a_strangers_run_runs_nothing(run_folder: Path, browser: Browser, tmp_path: Path):
+def test_an_untrusted_run_executes_nothing(run_folder: Path, browser: Browser, tmp_path: Path):
     copy = tmp_path / "run"
     shutil.copytree(run_folder, copy)
     config = json.loads((copy / "config.json").read_text())
@@ -263,11 +261,11 @@ def test_a_strangers_run_runs_nothing(run_folder: Path, browser: Browser, tmp_pa
     (copy / "command.txt").write_text(f"qhat train {HOSTILE}; rm -rf ~ </code></pre>{HOSTILE}\n")
     (copy / "system.json").write_text(json.dumps({HOSTILE: HOSTILE, "packages": {HOSTILE: HOSTILE}}))
     shutil.copy(copy / "videos" / "best.mp4", copy / "videos" / f"{HOSTILE.replace('/', '')}.mp4")
-    told = measure(copy, 1, films=False)
-    assert told.score is None
-    assert told.film is not None
+    measured = measure(copy, 1, films=False)
+    assert measured.score is None
+    assert measured.film is not None
     strange = read_facts(copy)
-    path = written(tmp_path / "page.html", Told(strange, told, findings(strange, told)))
+    path = written(tmp_path / "page.html", RunReport(strange, measured, findings(strange, measured)))
     text = path.read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(1)" in text
     assert not set(text) & {"\x1b", "\u202e"}
@@ -275,12 +273,12 @@ def test_a_strangers_run_runs_nothing(run_folder: Path, browser: Browser, tmp_pa
     assert browser.complaints() == []
     assert each(browser, "script, img, iframe, object, embed", "one.outerHTML") == []
     marked = "return [...document.querySelectorAll('*')].filter(one => [...one.attributes].some(" \
-             "own => own.name.startsWith('on') || own.name === 'style')).length"  # fmt: skip
+             "at => at.name.startsWith('on') || at.name === 'style')).length"  # fmt: skip
     assert browser.run(marked) == 0
     assert HOSTILE[:-5] in browser.run("return document.querySelector('h1').textContent")
 
 
-def test_what_was_no_markup_is_escaped_and_the_policy_holds(browser: Browser, tmp_path: Path):
+def test_text_is_escaped_and_the_security_policy_holds(browser: Browser, tmp_path: Path):
     """Were an escape forgotten, the policy would still refuse it: scripts, styles and addresses alike."""
     assert tag("p", "<b>", title='"<') == '<p title="&quot;&lt;">&lt;b&gt;</p>'
     assert command("a <& b") == '<pre tabindex="0"><code>a &lt;&amp; b</code></pre>'
@@ -297,7 +295,7 @@ def test_what_was_no_markup_is_escaped_and_the_policy_holds(browser: Browser, tm
 def test_several_runs_are_one_page(facts: Facts, browser: Browser, tmp_path: Path):
     other = dataclasses.replace(facts, config={**facts.config, "recipe_name": "dqn"})
     elsewhere = dataclasses.replace(facts, config={**facts.config, "env": "Acrobot-v1"}, evaluated=None)
-    runs = [Told(one, Measured(score=score(100, 120)), []) for one in (facts, other, elsewhere)]
+    runs = [RunReport(one, Measured(score=score(100, 120)), []) for one in (facts, other, elsewhere)]
     browser.open(written(tmp_path / "page.html", *runs))
     assert browser.complaints() == []
     rows = each(browser, "#overview tbody tr", "one.innerText")
@@ -306,28 +304,28 @@ def test_several_runs_are_one_page(facts: Facts, browser: Browser, tmp_path: Pat
     figures = each(browser, "#curves svg.chart", "one.querySelectorAll('.line').length")
     assert figures == [2], "one figure with both runs of CartPole; Acrobot's has no evaluation"
     dashes = each(browser, "#curves .chart .line", "one.getAttribute('stroke-dasharray')")
-    assert len(set(dashes)) == 2, "told apart without colours"
+    assert len(set(dashes)) == 2, "distinct without colours"
     assert len(each(browser, "section.run", "one.id")) == 3
     names = each(browser, "[id]", "one.id")
     assert len(set(names)) == len(names)
 
 
-def test_settings_that_are_not_the_recipes_are_marked(facts: Facts, browser: Browser, tmp_path: Path):
-    browser.open(written(tmp_path / "page.html", Told(facts, Measured(), [])))
+def test_settings_that_differ_from_the_recipe_are_marked(facts: Facts, browser: Browser, tmp_path: Path):
+    browser.open(written(tmp_path / "page.html", RunReport(facts, Measured(), [])))
     marked = browser.run(
         "return [...document.querySelectorAll('#configuration > .scroll tbody tr')].map("
         "one => [...one.cells].map(cell => cell.innerText))"
     )
     # The first update of a run of 400 steps is at step 8.
-    own = {"--hidden": ["8", "64 64"], "--num-envs": ["2", "1"], "--replay-capacity": ["600", "100000"],
+    changed = {"--hidden": ["8", "64 64"], "--num-envs": ["2", "1"], "--replay-capacity": ["600", "100000"],
            "--learning-starts": ["50", "8"], "--gamma": ["0.9", "0.995"],
            "--steps": ["400", "50000"], "--seeds": ["2", "1"],
            "--eval-every": ["100", "2500"], "--eval-episodes": ["2", "20"]}  # fmt: skip
-    assert {row[0]: row[1:] for row in marked} == own
-    assert len(each(browser, "#configuration details mark", "one.innerText")) == len(own)
+    assert {row[0]: row[1:] for row in marked} == changed
+    assert len(each(browser, "#configuration details mark", "one.innerText")) == len(changed)
 
 
-def test_a_half_written_run_has_what_is_whole(run_folder: Path, browser: Browser, tmp_path: Path):
+def test_an_incomplete_run_shows_what_is_readable(run_folder: Path, browser: Browser, tmp_path: Path):
     copy = tmp_path / "run"
     shutil.copytree(run_folder, copy, ignore=shutil.ignore_patterns("videos", "report.html"))
     for name in ("checkpoints", "best"):
@@ -336,16 +334,16 @@ def test_a_half_written_run_has_what_is_whole(run_folder: Path, browser: Browser
         (copy / name).unlink()
     (copy / "system.json").write_text('{"python": ')
     (copy / "eval.csv").write_text((copy / "eval.csv").read_text().splitlines()[0] + "\n100,0,9")
-    half, told = read_facts(copy), measure(copy, 1)
-    assert "has no checkpoint yet" in told.why["score"] or "no qhat checkpoint" in told.why["score"]
-    browser.open(written(tmp_path / "page.html", Told(half, told, findings(half, told))))
+    half, measured = read_facts(copy), measure(copy, 1)
+    assert "has no checkpoint yet" in measured.why["score"] or "no qhat checkpoint" in measured.why["score"]
+    browser.open(written(tmp_path / "page.html", RunReport(half, measured, findings(half, measured))))
     words = {name: browser.run(f"return document.getElementById('{name}').innerText") for name in SECTIONS}
     assert "There is no score" in words["result"]
     assert "no evaluation is complete yet" in words["curves"]
     assert "There is no film" in words["film"]
     assert "system.json cannot be read" in words["system"]
     assert "command.txt cannot be read" in words["reproduce"]
-    assert "half-written or damaged" in words["findings"]
+    assert "incomplete or damaged" in words["findings"]
     assert len(each(browser, "#curves svg.chart", "one.ariaLabel")) == 4, "metrics.csv is whole"
 
 
@@ -355,10 +353,10 @@ def test_without_the_extra_for_films_the_page_says_what_to_install(
     copy = tmp_path / "run"
     shutil.copytree(run_folder, copy, ignore=shutil.ignore_patterns("videos"))
     monkeypatch.setitem(sys.modules, "av", None)
-    told = measure(copy, 1)
-    assert told.score is not None
-    assert told.film is None
-    text = page([Told(read_facts(copy), told, [])], COMMANDS)
+    measured = measure(copy, 1)
+    assert measured.score is not None
+    assert measured.film is None
+    text = page([RunReport(read_facts(copy), measured, [])], COMMANDS)
     assert "There is no film. Videos need PyAV, which is not installed" in text
     assert "pip install &#x27;qhat[video]&#x27;" in text
     assert not (copy / "videos").exists()
@@ -367,11 +365,11 @@ def test_without_the_extra_for_films_the_page_says_what_to_install(
 def test_one_seed_has_no_interval_anywhere(facts: Facts, browser: Browser, tmp_path: Path):
     only = Evaluated(np.arange(1.0, 5.0), np.array([[9.0, 20.0, 60.0, 80.0]]), np.ones((1, 4)))
     alone = dataclasses.replace(facts, evaluated=only, config={**facts.config, "seeds": 1})
-    told = Measured(score=score(400))
-    browser.open(written(tmp_path / "page.html", Told(alone, told, findings(alone, told))))
+    measured = Measured(score=score(400))
+    browser.open(written(tmp_path / "page.html", RunReport(alone, measured, findings(alone, measured))))
     words = browser.run("return document.querySelector('main').innerText")
-    assert "One seed: no interval can be given." in words
-    assert "One seed: there is no interval to draw." in words
+    assert "Only one seed, so no interval." in words
+    assert words.count("Only one seed, so no interval.") == 2
     assert each(browser, ".band, .span", "one.outerHTML") == []
     assert "95% low" not in browser.run("return document.querySelector('#curves').textContent")
 
@@ -384,11 +382,11 @@ def test_one_seed_has_no_interval_anywhere(facts: Facts, browser: Browser, tmp_p
         (["{run}", "--episodes", "0"], "--episodes is 0"),
         (["{run}", "--out", "page.pdf"], "ends in .html"),
         (["{run}", "{run}/../run"], "named twice"),
-        (["{run}", "--out", "{run}/config.json/page.html"], "cannot be made"),
+        (["{run}", "--out", "{run}/config.json/page.html"], "cannot be created"),
         (["{run}/checkpoints"], "it has no config.json"),
     ],
 )
-def test_a_mistake_is_a_sentence(run_folder: Path, words: list[str], sentence: str):
+def test_bad_arguments_are_a_sentence(run_folder: Path, words: list[str], sentence: str):
     with pytest.raises(UsageError, match=re.escape(sentence)):
         report.run([word.format(run=run_folder) for word in words])
 

@@ -80,18 +80,18 @@ def test_the_policy_filmed_is_the_seed_that_was_asked_for(cartpole: qhat.Run, tm
     assert (len(pictures), rate) == (-(-again.lengths[0] // 3), 10)
 
 
-SEEN: list[tuple[str, dict[str, Any]]] = [
+FILMED: list[tuple[str, dict[str, Any]]] = [
     ("TurtleBot3-v0", {"max_episode_steps": 8}),
 ]
-SEEN_TOO: list[tuple[str, dict[str, Any]]] = [
+FILMED_IN_FULL: list[tuple[str, dict[str, Any]]] = [
     ("Breakout-MinAtar", {}),
     ("gym:HalfCheetah-v5", {"max_episode_steps": 8}),
     ("FetchReach-v4", {"max_episode_steps": 8}),
 ]
 
 
-@pytest.mark.parametrize(("env_id", "options"), [*SEEN, *(SEEN_TOO if FULL else [])])
-def test_every_backend_can_be_seen(env_id: str, options: dict[str, Any], tmp_path: Path):
+@pytest.mark.parametrize(("env_id", "options"), [*FILMED, *(FILMED_IN_FULL if FULL else [])])
+def test_every_backend_can_be_filmed(env_id: str, options: dict[str, Any], tmp_path: Path):
     run = a_run(env_id, tmp_path, seeds=1, **options)
     pictures, _ = frames(qhat.play(run).path)
     assert len(pictures) > 2
@@ -100,7 +100,7 @@ def test_every_backend_can_be_seen(env_id: str, options: dict[str, Any], tmp_pat
     assert np.abs(np.diff(pictures.astype(int), axis=0)).max() > 30, "and moves"
 
 
-def test_a_callers_environment_has_to_be_made_to_be_seen(cartpole: qhat.Run, tmp_path: Path):
+def test_a_callers_environment_needs_a_maker_to_be_filmed(cartpole: qhat.Run, tmp_path: Path):
     path = tmp_path / "own.mp4"
     with pytest.raises(UsageError, match=r"render_mode None.*expected 'rgb_array'"):
         qhat.play(cartpole, path, env=lambda: gymnasium.make("CartPole-v1"))

@@ -30,12 +30,12 @@ TASK = Task("CartPole-v1", 2, SETTINGS)
 EPISODES = 3
 
 
-def row(seed: int = 0, which: str = "best", score: float = 1.0, task: str = "CartPole-v1", **told) -> Row:
+def row(seed: int = 0, which: str = "best", score: float = 1.0, task: str = "CartPole-v1", **fields) -> Row:
     given = {
         "success_rate": None, "episodes": 100, "steps": 600, "seconds": 2.5, "run_seeds": 2,
         "date": "2026-01-01", "qhat": "0", "jax": "0", "python": "3", "machine": "a, b", "command": "qhat",
     }  # fmt: skip
-    return Row(task, seed, which, float(score), **{**given, **told})
+    return Row(task, seed, which, float(score), **{**given, **fields})
 
 
 def of(*scores: float, first: int = 0) -> Summary:
@@ -63,9 +63,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base
 
 
-def test_a_run_that_was_stopped_is_gone_on_with_and_one_that_is_finished_is_taken(
-    base: Path, tmp_path: Path
-):
+def test_a_stopped_run_is_resumed_and_a_finished_one_reused(base: Path, tmp_path: Path):
     path = running.run_folder(base, TASK, 0, 2)
     before = {file: file.stat().st_mtime_ns for file in path.rglob("*.safetensors")}
     taken = running.trained(
@@ -76,14 +74,19 @@ def test_a_run_that_was_stopped_is_gone_on_with_and_one_that_is_finished_is_take
     assert taken.weights_sha256() == whole.weights_sha256()
 
 
-def test_rows_are_the_fresh_scores_of_every_seed_and_are_measured_once(base: Path, monkeypatch):
+def test_rows_are_the_fresh_scores_of_every_seed_and_are_kept(base: Path, monkeypatch):
     rows = running.gathered(base, TASK, range(1_000), EPISODES)
-    assert [(own.seed, own.which) for own in rows] == [(0, "best"), (0, "last"), (1, "best"), (1, "last")]
+    assert [(each.seed, each.which) for each in rows] == [
+        (0, "best"),
+        (0, "last"),
+        (1, "best"),
+        (1, "last"),
+    ]
     run = running.Run.open(running.run_folder(base, TASK, 0, 2))
     for which in ("best", "last"):
         fresh = run.evaluate(EPISODES, which).per_seed
-        assert [own.mean_return for own in rows if own.which == which] == pytest.approx(fresh, abs=1e-4)
-    assert all(own.steps == 900 and own.command == "second" and (own.seconds or 0) > 0 for own in rows)
+        assert [each.mean_return for each in rows if each.which == which] == pytest.approx(fresh, abs=1e-4)
+    assert all(each.steps == 900 and each.command == "second" and (each.seconds or 0) > 0 for each in rows)
     monkeypatch.setattr(running.Run, "evaluate", lambda *_: pytest.fail("judged again"))
     assert running.gathered(base, TASK, range(1_000), EPISODES) == rows
     assert running.gathered(base, TASK, range(1_000), EPISODES, judging=False) == rows
@@ -91,7 +94,7 @@ def test_rows_are_the_fresh_scores_of_every_seed_and_are_measured_once(base: Pat
     assert running.gathered(base, TASK, range(5, 1_000), EPISODES) == []
 
 
-def test_other_settings_are_never_mixed_in(base: Path):
+def test_runs_with_other_settings_are_never_mixed_in(base: Path):
     path = running.run_folder(base, TASK, 0, 2)
     other = dataclasses.replace(TASK, settings={**SETTINGS, "recipe": dataclasses.replace(TINY, gamma=0.9)})
     with pytest.raises(UsageError, match="another gamma"):
@@ -101,7 +104,7 @@ def test_other_settings_are_never_mixed_in(base: Path):
     assert "another gamma" in said[0]
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(base: Path, tmp_path: Path):
+def test_a_run_killed_before_its_first_checkpoint_starts_again(base: Path, tmp_path: Path):
     path = tmp_path / "run"
     path.mkdir()
     for name in ("config.json", "metrics.csv", "eval.csv"):
@@ -109,7 +112,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(base: Pa
     assert running.trained(TASK.config(2, 0, path), "x").summary()["step"] == 900
 
 
-def test_a_table_of_nothing_is_not_written(tmp_path: Path):
+def test_an_empty_table_is_not_written(tmp_path: Path):
     words = "benchmark classic --table --run-dir none --out page.md"
     ended = qhat(*words.split(), cwd=tmp_path)
     assert ended.returncode == 2, ended.stderr
@@ -161,7 +164,7 @@ def test_a_check_fails_when_the_interval_ends_below_the_pinned_one():
     assert "no fresh" in (moved_down("T", None, pin) or "")
 
 
-def test_the_page_says_what_is_lost_and_what_was_not_run():
+def test_the_page_says_where_qhat_is_behind_and_what_was_not_run():
     rivals = (
         Published("Low", 1, 600, "rlox"),
         Published("Mid", 15, 300, "rlox"),
@@ -189,7 +192,7 @@ def test_one_seed_has_no_interval_on_the_page_either():
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_a_suite_is_made_of_what_there_is(name: str):
+def test_a_suites_environments_and_settings_exist(name: str):
     suite = suite_of(name)
     assert len({task.env for task in suite.tasks}) == len(suite.tasks)
     for task in suite.tasks:
@@ -212,34 +215,34 @@ def test_minatar_has_one_preset_and_the_papers_conditions():
     assert (paper.env_kwargs, paper.steps) == ({"use_minimal_action_set": False}, 1_000_000)
 
 
-def test_the_papers_dqn_beside_ours_is_what_its_own_suite_measured():
+def test_the_papers_dqn_row_matches_its_suite():
     pinned = read_rows(ROOT / "docs" / "results" / "minatar-dqn.csv")
-    told = {
+    published = {
         task.env: row
         for task in SUITES["minatar"].tasks
         for row in task.published
         if row.source == "minatar-dqn"
     }
-    assert list(told) == ["Seaquest-MinAtar"]
-    for env, row in told.items():
-        own = [own for own in pinned if own.task == env]
-        told_of = summary(own)
-        assert told_of is not None
-        assert len(told_of.seeds) == 5
-        assert {one.steps for one in own} == {row.steps}
-        assert round(told_of.iqm, 1) == row.score
+    assert list(published) == ["Seaquest-MinAtar"]
+    for env, row in published.items():
+        of_task = [each for each in pinned if each.task == env]
+        measured = summary(of_task)
+        assert measured is not None
+        assert len(measured.seeds) == 5
+        assert {each.steps for each in of_task} == {row.steps}
+        assert round(measured.iqm, 1) == row.score
     assert not any(row.source == "minatar-dqn" for row in SUITES["minatar-dqn"].tasks[3].published)
 
 
 PINNED = ("classic", "minatar", "minatar-5m")
 
 
-def test_the_readmes_table_is_of_the_pinned_pages():
+def test_the_readmes_table_matches_the_pinned_pages():
     root = ROOT
-    told = (root / "README.md").read_text().partition("## What it reaches")[2].partition("\n## ")[0]
+    section = (root / "README.md").read_text().partition("## What it reaches")[2].partition("\n## ")[0]
     table = [
         [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in told.splitlines()
+        for line in section.splitlines()
         if "-v" in line or "-MinAtar" in line
     ]
     pages = [(root / "docs" / "results" / f"{name}.md").read_text() for name in PINNED]
@@ -267,13 +270,15 @@ def test_ranges_are_short():
         (["robots", "--seed", "0"], "WalkerWalk-v1 are 0 to 5; expected 100 to 999"),
         (["classic", "--seeds", "0"], "--seeds is 0"),
         (["classic", "--episodes", "0"], "--episodes is 0"),
-        (["classic", "--pin", "x.csv"], "without --check"),
+        (["classic", "--pin", "x.csv"], "--pin needs --check"),
         (["classic", "--check", "--pin", "x.csv"], "no pinned table 'x.csv'"),
         (["classic", "--check", "--table"], "needs --run-dir"),
         (["classic", "--out", "x.html"], "ends in .md"),
     ],
 )
-def test_a_mistake_is_a_sentence(words: list[str], sentence: str, tmp_path: Path, monkeypatch):
+def test_bad_benchmark_arguments_are_refused(
+    words: list[str], sentence: str, tmp_path: Path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=sentence):
         command.run(words)
@@ -300,25 +305,25 @@ def test_the_command_writes_keeps_and_checks(tmp_path: Path, monkeypatch: pytest
     tiny = functools.partial(qhat, *words.split(), cwd=tmp_path)
     done = tiny("--out", "page.md", "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["tasks"]["Acrobot-v1"] is None
-    assert told["tasks"]["CartPole-v1"]["best"]["seeds"] == [0, 1]
+    printed = json.loads(done.stdout)
+    assert printed["tasks"]["Acrobot-v1"] is None
+    assert printed["tasks"]["CartPole-v1"]["best"]["seeds"] == [0, 1]
     assert "qhat benchmark tiny --only CartPole-v1" in (tmp_path / "page.md").read_text()
     rows = read_rows(tmp_path / "page.csv")
     # Another machine's rows of a task that has no runs here stay.
     write_rows(tmp_path / "page.csv", [*rows, row(0, task="Acrobot-v1"), row(0, "last", task="Acrobot-v1")])
 
-    write_rows(tmp_path / "pin.csv", [dataclasses.replace(own, mean_return=1e6 + own.seed) for own in rows])
+    write_rows(tmp_path / "pin.csv", [dataclasses.replace(each, mean_return=1e6 + each.seed) for each in rows])
     done = tiny("--check", "--pin", "pin.csv", "--json", "--run-dir", "fresh", "--out", "page.md")
     assert done.returncode == 1, done.stderr
-    told = json.loads(done.stdout)
-    assert not told["check"]["passed"]
-    assert "CartPole-v1 moved down" in told["check"]["failures"][0]
+    printed = json.loads(done.stdout)
+    assert not printed["check"]["passed"]
+    assert "CartPole-v1 moved down" in printed["check"]["failures"][0]
     assert "CartPole-v1 moved down" in done.stderr
-    assert told["tasks"]["CartPole-v1"]["best"]["seeds"] == [1_020, 1_021]
-    assert [own.seed for own in read_rows(tmp_path / "page.csv") if own.task == "Acrobot-v1"] == [0, 0]
+    assert printed["tasks"]["CartPole-v1"]["best"]["seeds"] == [1_020, 1_021]
+    assert [each.seed for each in read_rows(tmp_path / "page.csv") if each.task == "Acrobot-v1"] == [0, 0]
 
-    write_rows(tmp_path / "pin.csv", [dataclasses.replace(own, mean_return=-1.0) for own in rows])
+    write_rows(tmp_path / "pin.csv", [dataclasses.replace(each, mean_return=-1.0) for each in rows])
     done = tiny("--check", "--table", "--pin", "pin.csv", "--run-dir", "fresh")
     assert done.returncode == 0, done.stderr
     assert "no interval moved down" in done.stderr

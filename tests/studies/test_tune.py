@@ -44,7 +44,7 @@ def nothing(_) -> None:
 
 def searched(folder: Path, trials: int) -> list[Trial]:
     """Go on with a study up to a number of trials."""
-    space = tuple(own for own in space_of(BASE.recipe, BASE.steps, DIMENSIONS))
+    space = tuple(dimension for dimension in space_of(BASE.recipe, BASE.steps, DIMENSIONS))
     study = Study(folder)
     study.begin({"steps": BASE.steps})
     search = Search(study, space, BASE)
@@ -60,12 +60,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def settled(trials: list[Trial]) -> list[Trial]:
+def without_seconds(trials: list[Trial]) -> list[Trial]:
     return [dataclasses.replace(trial, seconds=0.0) for trial in trials]
 
 
-def test_a_study_that_is_gone_on_with_is_the_one_that_was_never_stopped(study: Path, tmp_path: Path):
-    assert settled(searched(study, 2)) == settled(searched(tmp_path / "whole", 2))
+def test_a_resumed_study_equals_an_uninterrupted_one(study: Path, tmp_path: Path):
+    assert without_seconds(searched(study, 2)) == without_seconds(searched(tmp_path / "whole", 2))
     assert len((study / "trials.jsonl").read_text().splitlines()) == 2
     assert not (study / "trial").exists()
 
@@ -84,7 +84,7 @@ def test_a_stopped_trial_leaves_nothing_behind(study: Path, monkeypatch: pytest.
     assert not (study / "trial").exists()
 
 
-def test_a_hopeless_trial_is_stopped_early(tmp_path: Path):
+def test_a_poor_trial_is_stopped_early(tmp_path: Path):
     space = space_of(BASE.recipe, BASE.steps, DIMENSIONS)
     known = {"learning_rate": 1e-3, "max_gradient_norm": None}
     better = tuple((step, 1e6) for step in (100, 200, 300, 400))
@@ -97,10 +97,10 @@ def test_a_hopeless_trial_is_stopped_early(tmp_path: Path):
     assert trial.evaluations[-1][0] < BASE.steps
 
 
-def test_seeds_that_tune_compare_and_report_are_apart():
+def test_seeds_for_tuning_comparing_and_reporting_do_not_overlap():
     assert BASE.seed == 2_000
-    told = command._base(command.Tune("CartPole-v1"))
-    assert (told.seed, told.steps, told.eval_every) == (2_000, 50_000, 5_000)
+    base = command._base(command.Tune("CartPole-v1"))
+    assert (base.seed, base.steps, base.eval_every) == (2_000, 50_000, 5_000)
     assert command.FINAL >= command.TUNING + 1_000
     reported = {
         task.first + at for suite in SUITES.values() for task in suite.tasks for at in range(task.seeds)
@@ -113,9 +113,14 @@ def test_every_value_of_a_recipes_space_makes_a_recipe(name: str):
     recipe = RECIPES[name]
     space = space_of(recipe, 1_000)
     explores = isinstance(recipe.explore, EpsilonGreedy)
-    assert any(own.name == "epsilon_end" for own in space) == explores
+    assert any(dimension.name == "epsilon_end" for dimension in space) == explores
     for at in range(6):
-        params = {own.name: own.values[at % len(own.values)] if own.values else own.low for own in space}
+        params = {
+            dimension.name: dimension.values[at % len(dimension.values)]
+            if dimension.values
+            else dimension.low
+            for dimension in space
+        }
         changed = applied(space, recipe, params, 1_000)
         assert changed.n_step == params["n_step"]
         assert changed.hidden == (params["width"],) * len(recipe.hidden)
@@ -125,16 +130,16 @@ def test_every_value_of_a_recipes_space_makes_a_recipe(name: str):
             assert changed.learning_rate_end == pytest.approx(0.1 * changed.learning_rate)
 
 
-def test_ratios_that_the_copies_cannot_have_are_left_out():
+def test_replay_ratios_that_do_not_fit_the_copies_are_left_out():
     odd = Recipe(num_envs=3, replay_ratio=1.0)
-    ratios = next(own for own in space_of(odd, 1_000) if own.name == "replay_ratio")
+    ratios = next(dimension for dimension in space_of(odd, 1_000) if dimension.name == "replay_ratio")
     assert ratios.values == (1.0,)
 
 
 def test_the_documentation_lists_the_space():
     text = (ROOT / "docs" / "tuning.md").read_text()
-    for own in SPACE:
-        assert f"| `{own.name}` | {own.said()} |" in text
+    for dimension in SPACE:
+        assert f"| `{dimension.name}` | {dimension.describe()} |" in text
 
 
 @pytest.mark.parametrize(
@@ -168,11 +173,11 @@ def test_half_a_line_is_dropped_and_other_settings_are_refused(tmp_path: Path):
     assert study.trials(space, BASE.recipe, BASE.steps) == [trial]
     study.add(trial)
     assert study.trials(space, BASE.recipe, BASE.steps) == [trial, trial]
-    with pytest.raises(UsageError, match="begun with steps 400 and not 500"):
+    with pytest.raises(UsageError, match="started with steps 400, not 500"):
         study.begin({"steps": 500})
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
-    with pytest.raises(UsageError, match="is no study"):
+    with pytest.raises(UsageError, match="is not a study"):
         Study(tmp_path / "other").begin({"steps": 400})
 
 
@@ -240,7 +245,8 @@ def test_training_takes_a_preset_file_and_every_flag_overrides_it(tmp_path: Path
     config = TrainConfig.of("CartPole-v1", path, seeds=3).validate()
     assert (config.recipe.gamma, config.steps, config.seeds) == (0.5, 300, 3)
     for words, sentence in (
-        (["--recipe", "dqn"], "no meaning with --recipe"), (["--resume"], "no meaning with --resume"),
+        (["--recipe", "dqn"], "cannot be combined with --recipe"),
+        (["--resume"], "cannot be combined with --resume"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=sentence):
             read_train(["CartPole-v1", "--preset", str(path), *words])
@@ -257,11 +263,14 @@ def test_training_takes_a_preset_file_and_every_flag_overrides_it(tmp_path: Path
         (["CartPole-v1", "--seeds", "1001"], "at most 1,000"),
         (["CartPole-v1", "--timeout", "0"], "--timeout is 0"),
         (["CartPole-v1", "--only", "gama"], "Did you mean 'gamma'"),
-        (["CartPole-v1", "--recipe", "noisy_dqn", "--only", "epsilon_end"], "does not explore by ε"),
+        (
+            ["CartPole-v1", "--recipe", "noisy_dqn", "--only", "epsilon_end"],
+            "does not use ε-greedy",
+        ),
         (["CartPole-v1", "--steps", "-1"], "--steps is -1"),
     ],
 )
-def test_a_mistake_is_a_sentence(words: list[str], sentence: str, tmp_path: Path, monkeypatch):
+def test_bad_tune_arguments_are_refused(words: list[str], sentence: str, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=sentence):
         command.run(words)
@@ -279,11 +288,11 @@ def test_the_command_searches_compares_and_writes_a_preset(tmp_path: Path):
     words += " --final-seeds 1 --episodes 2 --study study --json --eval-episodes 2"
     done = qhat(*words.split(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["trials"] == {"complete": 1, "pruned": 0, "failed": 0}
-    assert set(told["scores"]) == {"default", "trial-1"}
-    assert told["scores"]["default"]["seeds"] == [3_000]
-    file = read_preset(tmp_path / told["preset"])
+    printed = json.loads(done.stdout)
+    assert printed["trials"] == {"complete": 1, "pruned": 0, "failed": 0}
+    assert set(printed["scores"]) == {"default", "trial-1"}
+    assert printed["scores"]["default"]["seeds"] == [3_000]
+    file = read_preset(tmp_path / printed["preset"])
     assert (file.env, file.preset.steps) == ("CartPole-v1", 300)
     assert file.found["verdict"] in (tmp_path / "study" / "README.md").read_text()
     assert "qhat train CartPole-v1 --preset study/preset.json" in done.stderr

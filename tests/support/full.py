@@ -37,7 +37,7 @@ LONG: Mapping[str, str] = MappingProxyType(
         "test_training.py::test_a_warm_start_keeps_the_support_that_its_weights_mean": "the other one",
         "test_training.py::test_cartpole_is_learned_and_judged_by_gymnasium": "make smoke",
         "test_training.py::test_other_environments_run[Breakout-MinAtar]": "test_minatar.py",
-        "test_video.py::test_every_backend_can_be_seen[TurtleBot3-v0-options0]": "the films there",
+        "test_video.py::test_every_backend_can_be_filmed[TurtleBot3-v0-options0]": "the films there",
         "test_wrappers.py::test_an_option_that_the_reference_does_not_know_is_scored_where_it_is_known": (
             "the others there"
         ),

@@ -67,7 +67,7 @@ def run(words: Sequence[str]) -> int:
         from qhat.cli.main import COMMANDS
         from qhat.reports.findings import findings
         from qhat.reports.measure import measure
-        from qhat.reports.page import Told, page
+        from qhat.reports.page import RunReport, page
 
         made = []
         for one in facts:
@@ -78,7 +78,7 @@ def run(words: Sequence[str]) -> int:
                 not args.no_video,
                 lambda now, name=name: status.update(f"{name}: {now}"),
             )
-            made.append(Told(one, measured, findings(one, measured)))
+            made.append(RunReport(one, measured, findings(one, measured)))
         text = page(made, COMMANDS)
     write_text(out, text)
     if args.json:

@@ -57,7 +57,7 @@ class Studying:
                 "seed": base.seed,
                 "eval_every": base.eval_every,
                 "eval_episodes": base.eval_episodes,
-                "space": {dimension.name: dimension.said() for dimension in self.space},
+                "space": {dimension.name: dimension.describe() for dimension in self.space},
             }
         )
         with sole(self.study.path):

@@ -1,4 +1,4 @@
-"""Commands that a report says to type next."""
+"""Commands that a report suggests next."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from qhat.reports.reading import Facts
 from qhat.reports.spelling import words_of
 
 DROPPED = {"--run-dir": 1, "--resume": 0, "--json": 0}
-"""Flags that a new run does not take over, and how many words follow each."""
+"""Flags that a new run does not inherit, and the number of words after each."""
 
 
 def again(facts: Facts, *changes: str) -> str:
-    """Return the command that trains anew with some settings changed, in a folder of its own.
+    """Return the command that trains a new run with some settings changed.
 
-    It is made of the run's command.txt, which may be somebody else's: every word of it is quoted. Where
-    something else than `qhat train` began the run, it is made of the settings; empty where no flags spell
-    them.
+    It is built from the run's command.txt, which is untrusted, so every word is quoted. If the run was not
+    started by `qhat train`, it is built from the settings; empty if flags cannot express them.
 
     Args:
-        changes: flags, each with one value or none.
+        changes: flags, each with at most one value.
     """
     try:
         words = shlex.split(facts.command)
@@ -48,7 +47,7 @@ def again(facts: Facts, *changes: str) -> str:
 
 
 def on(facts: Facts, *changes: str) -> str:
-    """Return the command that goes on with the run; empty where only Python can."""
+    """Return the command that resumes the run; empty if only Python can."""
     if is_from_python(facts.env):
         return ""
     where = ["--resume", "--run-dir", str(facts.folder.path)]
@@ -56,12 +55,12 @@ def on(facts: Facts, *changes: str) -> str:
 
 
 def doctor(facts: Facts) -> str:
-    """Return the command that looks at the environment; empty where no id makes it."""
+    """Return the command that checks the environment; empty if no id makes it."""
     return "" if is_from_python(facts.env) else shlex.join(["qhat", "doctor", facts.env])
 
 
 def calmer(facts: Facts) -> str:
-    """Return the command of a run that overestimates less."""
+    """Return a command whose run should overestimate less."""
     recipe = facts.recipe
     if recipe is None:
         return ""
@@ -73,7 +72,7 @@ def calmer(facts: Facts) -> str:
 
 
 def steadier(facts: Facts) -> str:
-    """Return the command of a run that keeps what it has learned."""
+    """Return a command whose run should lose less of what it learned."""
     recipe = facts.recipe
     if recipe is None:
         return ""

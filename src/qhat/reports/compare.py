@@ -1,7 +1,7 @@
-"""The figure of a comparison: learning curves, performance profiles, and who beats whom.
+"""The figure of a comparison: learning curves, performance profiles, probabilities of improvement.
 
-A row for each environment and one for all of them together. Groups differ in colour, in lightness, in line
-style and in marker, and bands have drawn edges, so that a black-and-white print says the same.
+One row per environment and one for all of them together. Groups differ in colour, lightness, line style and
+marker, and bands have drawn edges, so that a black-and-white print is readable.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's, told apart without colour vision; ordered so that neighbours differ in lightness.
+# Okabe and Ito's colours, safe for colour-blind readers; ordered so that neighbours differ in lightness.
 COLOURS = ("#0b3c5d", "#d55e00", "#56b4e9", "#7a5200", "#e69f00", "#009e73", "#cc79a7", "#000000")
 LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MOST = len(COLOURS) * len(LINES)
-"""Groups that still look different from each other."""
+"""Maximum number of groups that look different from each other."""
 PAIRS = 10
-"""Of more pairs than this, only those with the first group are drawn."""
+"""With more pairs than this, only the pairs with the first group are drawn."""
 
 
 def draw_comparison(comparison: Comparison, out: str | Path, title: str = "") -> Path:
     """Draw a comparison and write the figure.
 
     Args:
-        comparison: what `qhat.compare` returned.
-        out: the file to write; its suffix (.png, .svg or .pdf) chooses the format.
-        title: printed above the figure; what was compared, unless given.
+        comparison: result of `qhat.compare`.
+        out: file to write; its suffix (.png, .svg or .pdf) chooses the format.
+        title: title of the figure. Default: what was compared.
 
     Returns:
-        the path written.
+        the path of the figure.
 
     Raises:
-        UsageError: the suffix is unknown, or more groups than can be told apart.
+        UsageError: the suffix is unknown, or there are too many groups.
         QhatError: the file cannot be written.
     """
     out = require_format(out)
@@ -48,11 +48,11 @@ def draw_comparison(comparison: Comparison, out: str | Path, title: str = "") ->
 
 
 def comparison_figure(comparison: Comparison, title: str = "") -> Figure:
-    """Return the figure, for whoever writes it elsewhere; see `draw_comparison`."""
+    """Return the matplotlib figure; see `draw_comparison`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    labels = list(dict.fromkeys(own.label for part in comparison.parts for own in part.standings))
+    labels = list(dict.fromkeys(standing.label for part in comparison.parts for standing in part.standings))
     require(len(labels) <= MOST, f"There are {len(labels)} groups; expected at most {MOST} in one figure.")
     styles = {label: _style(index) for index, label in enumerate(labels)}
     rows = [(part, _pairs(part)) for part in comparison.parts]
@@ -86,7 +86,7 @@ def _title(comparison: Comparison, labels: list[str]) -> str:
 
 
 def _style(index: int) -> dict[str, Any]:
-    """Return what a group's lines look like: no two of the first 32 are alike."""
+    """Return the line style of a group: the first 32 all differ."""
     round_, place = divmod(index, len(COLOURS))
     return {
         "color": COLOURS[place],
@@ -96,7 +96,7 @@ def _style(index: int) -> dict[str, Any]:
 
 
 def _draw_band(axes: Axes, band: Band, style: dict[str, Any], label: str, steps: bool = False) -> None:
-    """Draw a curve with its interval, which a single seed has not."""
+    """Draw a curve with its interval, if it has one."""
     how: dict[str, Any] = {"drawstyle": "steps-post"} if steps else {}
     if band.low is not None and band.high is not None:
         # Drawn edges keep the band visible on a printer that drops the light fill.
@@ -105,7 +105,7 @@ def _draw_band(axes: Axes, band: Band, style: dict[str, Any], label: str, steps:
             facecolor=(style["color"], 0.13), edgecolor=(style["color"], 0.55),
             linestyle=style["linestyle"], linewidth=0.6, zorder=2,
         )  # fmt: skip
-    # About 9 markers, however many points there are, and not all groups' at the same places.
+    # About 9 markers per curve, at different places for each group.
     every = max(1, math.ceil(band.x.size / 9))
     first = MARKERS.index(style["marker"]) * 3 % len(MARKERS) * every // len(MARKERS)
     axes.plot(
@@ -117,12 +117,14 @@ def _draw_band(axes: Axes, band: Band, style: dict[str, Any], label: str, steps:
 def _draw_curves(axes: Axes, part: Part, styles: dict[str, dict[str, Any]]) -> None:
     from matplotlib.ticker import EngFormatter
 
-    for own in part.standings:
-        _draw_band(axes, own.curve, styles[own.label], own.label)
+    for standing in part.standings:
+        _draw_band(axes, standing.curve, styles[standing.label], standing.label)
     axes.set_xlabel(part.x_label)
     axes.set_ylabel(part.unit)
-    what = "IQM" if all(own.curve.low is None for own in part.standings) else "IQM and 95% interval"
-    axes.set_title(f"{part.name}: the runs' own evaluations, {what}", fontsize=10, loc="left")
+    what = (
+        "IQM" if all(standing.curve.low is None for standing in part.standings) else "IQM and 95% interval"
+    )
+    axes.set_title(f"{part.name}: evaluations during training, {what}", fontsize=10, loc="left")
     if part.steps is not None:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlim(left=0)
@@ -130,8 +132,8 @@ def _draw_curves(axes: Axes, part: Part, styles: dict[str, dict[str, Any]]) -> N
 
 
 def _draw_profiles(axes: Axes, part: Part, styles: dict[str, dict[str, Any]]) -> None:
-    for own in part.standings:
-        _draw_band(axes, own.profile, styles[own.label], own.label, steps=True)
+    for standing in part.standings:
+        _draw_band(axes, standing.profile, styles[standing.label], standing.label, steps=True)
     if part.gamma is not None and _within(part):
         axes.axvline(part.gamma, color="0.35", linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
         axes.annotate(
@@ -147,23 +149,23 @@ def _draw_profiles(axes: Axes, part: Part, styles: dict[str, dict[str, Any]]) ->
 
 
 def _within(part: Part) -> bool:
-    """Whether the solved score is among those that the profile shows."""
+    """Whether the solved score lies within the profile."""
     x = part.standings[0].profile.x
     return part.gamma is not None and bool(x[0] <= part.gamma <= x[-1])
 
 
 def _pairs(part: Part) -> list[tuple[str, str]]:
-    """Return the pairs that are drawn: each once, or those with the first group where they are many."""
-    labels = [own.label for own in part.standings]
+    """Return the pairs to draw: all pairs, or only those with the first group if there are many."""
+    labels = [standing.label for standing in part.standings]
     pairs = [(x, y) for at, y in enumerate(labels) for x in labels[at + 1 :]]
     return pairs if len(pairs) <= PAIRS else [(x, labels[0]) for x in labels[1:]]
 
 
 def _draw_improvement(axes: Axes, part: Part, pairs: list[tuple[str, str]]) -> None:
-    """Draw how likely a run of X beats one of Y, with its interval where both have several seeds."""
+    """Draw the probability that a run of X beats one of Y, with an interval if both have several seeds."""
     axes.set_title("Probability of improvement P(X > Y)", fontsize=10, loc="left")
     if not pairs:
-        axes.text(0.5, 0.5, "one group: nothing beside it", ha="center", va="center", color="0.3")
+        axes.text(0.5, 0.5, "only one group: nothing to compare", ha="center", va="center", color="0.3")
         axes.set_axis_off()
         return
     for at, pair in enumerate(pairs):

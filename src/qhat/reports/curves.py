@@ -1,7 +1,7 @@
-"""Curves as SVG inside a page: no library, readable at any width, in light, dark and black and white.
+"""Curves as inline SVG for the HTML report, readable at any width, in light, dark and black and white.
 
-Lines are drawn in a square that is stretched to the page, with strokes that keep their width; words and
-marks are placed by percent, so that they keep their size on a phone. Colours are the page's own.
+Lines are drawn in a square that is stretched to the page, with strokes of constant width; labels and marks
+are placed by percent, so that they keep their size on a phone. Colours come from the page's style sheet.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from qhat.reports.html import Html, tag
 from qhat.reports.reading import Evaluated, Trace
 
 Place = Callable[[float], float]
-"""From a value to its share of an axis."""
+"""Maps a value to its share of an axis."""
 SIDE = 1_000
-"""Of the square that lines are drawn in."""
+"""Side of the square that lines are drawn in."""
 COLOURS = 6
-"""Series that have a colour of their own; the next ones begin again, with other dashes."""
+"""Number of colours; further series reuse them with other dashes."""
 DASHES = (None, "7 4", "2 3", "9 3 2 3")
-"""What tells lines apart without colours."""
+"""Dashes distinguish lines without colour."""
 MARKED = 40
-"""Points up to which each has a mark."""
+"""Maximum number of points that all get a visible mark."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,27 +39,27 @@ class Line:
     y: np.ndarray
     """`[T]`; NaN is a gap."""
     band: tuple[np.ndarray, np.ndarray] | None = None
-    """The low and the high end of its 95% interval."""
+    """Low and high end of the 95% interval."""
     each: np.ndarray | None = None
-    """`[S, T]`, the seeds by themselves."""
+    """`[S, T]`, each seed's curve."""
     colour: int = 0
     marks: bool = True
 
 
-def of_evaluations(told: Evaluated, name: str, colour: int = 0, each: bool = True) -> Line:
-    """Return the IQM of the seeds' evaluations, with its interval where there are several seeds."""
-    several = len(told.score) > 1
+def of_evaluations(evaluated: Evaluated, name: str, colour: int = 0, each: bool = True) -> Line:
+    """Return the IQM of the seeds' evaluations, with its interval if there are several seeds."""
+    several = len(evaluated.score) > 1
     band = None
     if several:
-        # Every evaluation is a column with its own interval, as in `qhat plot`.
-        low, high = stratified_bootstrap_ci(told.score, partial(iqm, axis=0))
+        # Pointwise intervals, one per evaluation, as in `qhat plot`.
+        low, high = stratified_bootstrap_ci(evaluated.score, partial(iqm, axis=0))
         band = (low, high)
-    middle = iqm(told.score, axis=0)
-    return Line(name, told.step, middle, band, told.score if several and each else None, colour)
+    middle = iqm(evaluated.score, axis=0)
+    return Line(name, evaluated.step, middle, band, evaluated.score if several and each else None, colour)
 
 
 def of_trace(trace: Trace, name: str) -> Line:
-    """Return the mean of the seeds, and each of them."""
+    """Return the mean over seeds and each seed's curve."""
     counted = np.isfinite(trace.value)
     total = np.where(counted, trace.value, 0.0).sum(axis=0)
     mean = np.where(counted.any(axis=0), total / np.maximum(counted.sum(axis=0), 1), np.nan)
@@ -100,7 +100,7 @@ def chart(lines: Sequence[Line], title: str, y_label: str, small: bool = False) 
     square = tag(
         "svg", *drawn, viewBox=f"0 0 {SIDE} {SIDE}", preserveAspectRatio="none", width="100%", height="100%"
     )
-    label = f"{title}. {y_label} over environment steps per seed; " + _spoken(lines)
+    label = f"{title}. {y_label} over environment steps per seed; " + _described(lines)
     picture = tag(
         "svg", *grid, tag("line", x1="0", x2="100%", y1="100%", y2="100%", class_="axis"), square, *marks,
         class_="chart small" if small else "chart", role="img", aria_label=label,
@@ -115,10 +115,10 @@ def chart(lines: Sequence[Line], title: str, y_label: str, small: bool = False) 
 
 
 def legend(lines: Sequence[Line], seeds: bool) -> Html:
-    """Name the curves.
+    """Return the legend.
 
     Args:
-        seeds: whether single seeds and intervals are told too.
+        seeds: whether to include single seeds and intervals.
     """
 
     def swatch(words: str, *parts: Html) -> Html:
@@ -141,8 +141,8 @@ def legend(lines: Sequence[Line], seeds: bool) -> Html:
 
 def strip(per_seed: Sequence[float], middle: float, interval: Sequence[float] | None) -> Html:
     """Draw each seed's score as a dot on a line, with the IQM and its interval."""
-    told = [*per_seed, middle, *(interval or ())]
-    low, high = min(told), max(told)
+    values = [*per_seed, middle, *(interval or ())]
+    low, high = min(values), max(values)
     room = 0.1 * (high - low) or max(1.0, 0.1 * abs(high))
     marks = ticks(low - room, high + room, 4)
     low, high = min(low - room, marks[0]), max(high + room, marks[-1])
@@ -186,7 +186,7 @@ def strip(per_seed: Sequence[float], middle: float, interval: Sequence[float] | 
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
-    """Return round numbers within `low` and `high`, about that many."""
+    """Return about that many round numbers between `low` and `high`."""
     span = high - low
     if not span > 0:
         return [low]
@@ -215,11 +215,12 @@ def _drawn(line: Line, across: Place, down: Place) -> list[Html]:
         there = _path(line.x, line.band[1], across, down)
         back = _path(line.x[::-1], line.band[0][::-1], across, down)
         parts.append(tag("path", d=f"{there}L{back[1:]}Z", class_=f"band {kind}"))
-        # Drawn edges are what a printer without greys keeps of it.
+        # Drawn edges stay visible on a printer that drops the fill.
         parts.append(tag("path", d=there + back, class_=f"edge {kind}"))
     if line.each is not None:
         parts += [
-            tag("path", d=_path(line.x, own, across, down), class_=f"each {kind}") for own in line.each
+            tag("path", d=_path(line.x, values, across, down), class_=f"each {kind}")
+            for values in line.each
         ]
     parts.append(
         tag(
@@ -233,7 +234,7 @@ def _drawn(line: Line, across: Place, down: Place) -> list[Html]:
 
 
 def _marks(line: Line, across: Place, down: Place) -> list[Html]:
-    """Circles that say their numbers when they are pointed at; of many points, unseen ones."""
+    """Return circles with tooltips; they are invisible if there are many points."""
     shown = "mark" if len(line.x) <= MARKED else "mark unseen"
     parts = []
     for at, (x, y) in enumerate(zip(line.x, line.y, strict=True)):
@@ -256,7 +257,7 @@ def _path(x: np.ndarray, y: np.ndarray, across: Place, down: Place) -> str:
         at = f"{SIDE * across(one):.1f} {SIDE * down(other):.1f}"
         words.append(f"{pen}{at}")
         pen = "L"
-    # A line of one point is seen by its round ends.
+    # Round line ends make a single point visible.
     return "".join(words) + ("h0" if len(words) == 1 else "")
 
 
@@ -269,14 +270,14 @@ def _percent(share: float) -> str:
 
 
 def _short(value: float) -> str:
-    """A number as an axis tells it."""
+    """Format a number for an axis."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.4g}{letter}"
     return f"{value:.4g}".replace("-", "−")
 
 
-def _spoken(lines: Sequence[Line]) -> str:
+def _described(lines: Sequence[Line]) -> str:
     ends = []
     for line in lines:
         good = line.y[np.isfinite(line.y)]

@@ -1,4 +1,4 @@
-"""The library that writes videos, which is an extra."""
+"""The optional library that writes videos."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from qhat.system.errors import UsageError
 
 
 def require_encoder() -> Any:
-    """Return the library that writes videos. Raises `UsageError` where there is none."""
+    """Return PyAV. Raises `UsageError` if it is not installed."""
     try:
         import av
     except ImportError:

@@ -1,10 +1,13 @@
-"""What a report warns of: every check with its number, why it matters, and what to type next."""
+"""The checks of a report: each returns a finding with its number, why it matters, and the next command.
+
+A new check is one function here and one row of `FINDINGS` (docs/extending.md).
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,68 +20,57 @@ from qhat.reports.reading import CLIPPED, Facts
 
 FINE, NOTE, WARNING, UNKNOWN = "fine", "note", "warning", "not measured"
 OVERESTIMATED = 0.1
-"""Mean of Q minus return, as a share of a return's size, from which Q is too large."""
+"""Q is too large when the mean of Q minus return exceeds this share of a return's size."""
 DEAD = 0.5
-"""Share of hidden units. A policy that has settled sees few kinds of states: a quarter is common."""
+"""Share of hidden units. A converged policy visits few kinds of states, so a quarter is common."""
 EFFECTIVE = 0.1
-"""Share of replay that batches are made of."""
+"""Effective share of replay, below which batches repeat too much."""
 EPSILON = 0.2
-"""ε at a run's end."""
+"""Largest ε at the end of a run."""
 WIDE = 0.2
-"""Width of the interval, as a share of what was learned."""
+"""Largest width of the interval, as a share of the learned range."""
 COLLAPSE = 0.25
-"""How much of what was learned is lost at the end."""
+"""Largest loss at the end, as a share of the learned range."""
 RISING = 0.05
-"""Growth over the last quarter of the evaluations, as a share of what was learned."""
+"""Largest growth over the last quarter of the evaluations, as a share of the learned range."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One check."""
+    """The result of one check."""
 
     name: str
     status: str
     found: str
-    """A sentence with its number."""
+    """What was found, as a sentence with its number."""
     why: str = ""
     """Why it matters."""
     next: str = ""
-    """A command to type."""
+    """The next command to type; empty if there is none."""
 
 
 def findings(facts: Facts, measured: Measured) -> list[Finding]:
-    """Make every check; the worst come first."""
-    told = [
-        _scored(facts, measured),
-        _cut(facts, measured),
-        _interval(facts, measured),
-        _overestimation(facts, measured),
-        _collapse(facts),
-        _rising(facts),
-        _epsilon(facts),
-        _clipped(facts),
-        _dead(facts, measured),
-        _effective(facts, measured),
-        _halted(facts, measured),
-        _broken(facts),
-        _files(facts),
-    ]
+    """Run every check of `FINDINGS`; return the results, the worst first."""
+    results = [check(facts, measured) for check in FINDINGS]
     order = (WARNING, NOTE, UNKNOWN, FINE)
-    return sorted((one for one in told if one is not None), key=lambda one: order.index(one.status))
+    return sorted(
+        (finding for finding in results if finding is not None),
+        key=lambda finding: order.index(finding.status),
+    )
 
 
 def _scored(facts: Facts, measured: Measured) -> Finding | None:
     if measured.score is None:
-        why = measured.why.get("score", "It was not asked for.")
+        why = measured.why.get("score", "It was not requested.")
         return Finding(
-            "Score", WARNING, f"The run has no score. {why}", "Without one nothing is known of it."
+            "Score", WARNING, f"The run has no score. {why}", "Without a score the policy cannot be judged."
         )
     broken = measured.score.broken
     if not broken:
         return None
     return Finding(
-        "Score", WARNING, f"{broken} of the score's episodes broke off at a number that was not finite.",
-        "They count with what they had until then.", doctor(facts),
+        "Score", WARNING, f"{broken} of the score's episodes stopped at a value that was not finite.",
+        "They count with the return so far.", doctor(facts),
     )  # fmt: skip
 
 
@@ -90,9 +82,9 @@ def _cut(facts: Facts, measured: Measured) -> Finding | None:
     return Finding(
         "Length", WARNING,
         f"{score.cut:,} of the score's {score.episodes * len(score.per_seed):,} episodes were cut after"
-        f" {score.cut_at:,} steps: they were not over.",
-        "They count with what they had until then: the environment has no time limit, and the policy may be"
-        " stuck.", sets,
+        f" {score.cut_at:,} steps, before their end.",
+        "They count with the return so far. The environment has no time limit; the policy may be stuck.",
+        sets,
     )  # fmt: skip
 
 
@@ -104,75 +96,75 @@ def _interval(facts: Facts, measured: Measured) -> Finding | None:
     if score.ci95 is None:
         return Finding(
             "Interval", NOTE, "One seed was trained, so the score has no interval.",
-            "Another seed may do much better or worse: nothing here says how much.", more,
+            "Another seed may do much better or worse; one seed cannot show how much.", more,
         )  # fmt: skip
     width = score.ci95[1] - score.ci95[0]
     share = width / (_learned(facts) or max(abs(score.iqm), 1e-12))
     seeds = len(score.per_seed)
-    found = f"The 95% interval over {seeds} seeds is {width:.4g} wide, {share:.0%} of what was learned."
+    found = f"The 95% interval over {seeds} seeds is {width:.4g} wide, {share:.0%} of the learned range."
     if share <= WIDE:
         return Finding("Interval", FINE, found)
     return Finding(
         "Interval", WARNING, found,
-        "Seeds differ too much for so few of them: a smaller difference to another run says nothing.",
+        "The seeds differ too much for so few of them: a smaller difference to another run means nothing.",
         more,
     )  # fmt: skip
 
 
 def _overestimation(facts: Facts, measured: Measured) -> Finding:
-    name, told = "Q against returns", measured.diagnosis
-    if told is None or measured.compared or not told.q:
+    name, diagnosis = "Q against returns", measured.diagnosis
+    if diagnosis is None or measured.compared or not diagnosis.q:
         reason = measured.compared or measured.why.get("diagnosis", "")
-        if told is not None and not reason:
+        if diagnosis is not None and not reason:
             reason = (
-                f"no state had {told.horizon:,} more steps before its episode was cut or the record ended;"
-                " a return takes them to be known to a hundredth"
+                f"no state had {diagnosis.horizon:,} more steps before its episode was cut or the record"
+                " ended; a return needs that many to be known to 1%"
             )
         return Finding(name, UNKNOWN, f"Q was not compared with returns: {reason.rstrip('.')}.")
-    bias, scale = float(np.mean(told.bias)), max(told.scale, 1e-12)
+    bias, scale = float(np.mean(diagnosis.bias)), max(diagnosis.scale, 1e-12)
     share = bias / scale
     found = (
-        f"Q(s, a) of the greedy actions is {np.mean(told.q):.4g} on average, and the return that follows"
-        f" {np.mean(told.value):.4g} (discounted, {told.states:,} states of fresh episodes): {share:+.1%}"
-        " of a return."
+        f"Q(s, a) of the greedy actions is {np.mean(diagnosis.q):.4g} on average, and the return that"
+        f" follows {np.mean(diagnosis.value):.4g} (discounted, {diagnosis.states:,} states of fresh"
+        f" episodes): {share:+.1%} of a return."
     )
-    if share <= OVERESTIMATED or not _above_zero(told.bias, told.error):
+    if share <= OVERESTIMATED or not _above_zero(diagnosis.bias, diagnosis.error):
         return Finding(name, FINE, found)
-    if abs(float(np.mean(told.q))) < abs(float(np.mean(told.value))):
+    if abs(float(np.mean(diagnosis.q))) < abs(float(np.mean(diagnosis.value))):
         return Finding(
             name, WARNING, f"Q has not come down to the returns yet. {found}",
-            "A network begins with values near 0: until it has learned, actions look better than they are.",
+            "A new network returns values near 0; until it has learned, actions look better than they are.",
             on(facts, "--steps", str(2 * max(facts.steps, 1))),
         )  # fmt: skip
     return Finding(
         name, WARNING, f"Q is too large. {found}",
-        "The maximum over noisy estimates favours those that are too large (arXiv:1509.06461); actions that"
-        " only look good are taken.",
+        "The maximum over noisy estimates favours those that are too large (arXiv:1509.06461), so the"
+        " policy takes actions that only look good.",
         calmer(facts),
     )  # fmt: skip
 
 
 def _above_zero(bias: Sequence[float], error: Sequence[float]) -> bool:
-    """Whether the mean over seeds is above 0 by two standard errors: of seeds, or of one seed's copies."""
+    """Whether the mean is above 0 by two standard errors, over seeds or over one seed's copies."""
     if len(bias) > 1:
         return float(np.mean(bias)) > 2 * float(np.std(bias, ddof=1)) / math.sqrt(len(bias))
     return math.isnan(error[0]) or bias[0] > 2 * error[0]
 
 
 def _learned(facts: Facts) -> float:
-    """How far the scores of the run's own evaluations are apart: what there was to learn, so far."""
+    """Return the range of the evaluation scores during training: the learned range."""
     return float(np.ptp(iqm(facts.evaluated.score, axis=0))) if facts.evaluated else 0.0
 
 
-def _collapse(facts: Facts) -> Finding | None:
-    told = facts.evaluated
-    if told is None or len(told.step) < 2:
+def _collapse(facts: Facts, _: Measured) -> Finding | None:
+    evaluated = facts.evaluated
+    if evaluated is None or len(evaluated.step) < 2:
         return None
-    seeds = np.arange(len(told.score))
-    at = told.score.argmax(axis=1)
-    best, last = told.score[seeds, at], told.score[:, -1]
-    noise = np.hypot(told.error[seeds, at], told.error[:, -1])
-    lost = (best - last) / np.maximum(best - told.score.min(axis=1), 1e-12)
+    seeds = np.arange(len(evaluated.score))
+    at = evaluated.score.argmax(axis=1)
+    best, last = evaluated.score[seeds, at], evaluated.score[:, -1]
+    noise = np.hypot(evaluated.error[seeds, at], evaluated.error[:, -1])
+    lost = (best - last) / np.maximum(best - evaluated.score.min(axis=1), 1e-12)
     fell = (lost > COLLAPSE) & (best - last > 3 * noise)
     worst = int(lost.argmax())
     if not fell.any() and lost[worst] > COLLAPSE:
@@ -184,40 +176,40 @@ def _collapse(facts: Facts) -> Finding | None:
         )
     if not fell.any():
         return Finding(
-            "End", FINE, f"At the end no seed had lost more than {lost[worst]:.0%} of what it had learned."
+            "End", FINE, f"At the end no seed had lost more than {lost[worst]:.0%} of its learned range."
         )
     worst = int(np.where(fell, lost, -1).argmax())
     return Finding(
         "End", WARNING,
-        f"{fell.sum()} of {len(seeds)} seed(s) ended worse than they had been: seed"
-        f" {facts.first_seed + worst} had {best[worst]:.4g} at step {told.step[at[worst]]:,.0f} and"
-        f" {last[worst]:.4g} at step {told.step[-1]:,.0f}.",
-        "The score here is of the best checkpoints, so it hides this; training is not stable.",
+        f"{fell.sum()} of {len(seeds)} seed(s) ended worse than their best: seed"
+        f" {facts.first_seed + worst} had {best[worst]:.4g} at step {evaluated.step[at[worst]]:,.0f} and"
+        f" {last[worst]:.4g} at step {evaluated.step[-1]:,.0f}.",
+        "Training is not stable; the score above uses the best checkpoints, so it hides this.",
         steadier(facts),
     )  # fmt: skip
 
 
-def _rising(facts: Facts) -> Finding | None:
-    told = facts.evaluated
-    if told is None or len(told.step) < 4:
+def _rising(facts: Facts, _: Measured) -> Finding | None:
+    evaluated = facts.evaluated
+    if evaluated is None or len(evaluated.step) < 4:
         return None
-    quarter = max(1, len(told.step) // 4)
-    late, before = told.score[:, -quarter:], told.score[:, -2 * quarter : -quarter]
+    quarter = max(1, len(evaluated.step) // 4)
+    late, before = evaluated.score[:, -quarter:], evaluated.score[:, -2 * quarter : -quarter]
     gain = late.mean(axis=1) - before.mean(axis=1)
     if len(gain) > 1:
         error = float(np.std(gain, ddof=1)) / math.sqrt(len(gain))
     else:
-        error = float(np.sqrt(np.square(told.error[:, -2 * quarter :]).sum())) / quarter
+        error = float(np.sqrt(np.square(evaluated.error[:, -2 * quarter :]).sum())) / quarter
     grown, learned = float(gain.mean()), max(_learned(facts), 1e-12)
     found = (
         f"Over the last quarter of the evaluations the score went {_up(grown)},"
-        f" {abs(grown) / learned:.0%} of what was learned."
+        f" {abs(grown) / learned:.0%} of the learned range."
     )
     if grown / learned <= RISING or grown <= 2 * error:
         return Finding("Still rising", FINE, found)
-    steps = 2 * max(facts.steps, int(told.step[-1]))
+    steps = 2 * max(facts.steps, int(evaluated.step[-1]))
     return Finding(
-        "Still rising", NOTE, found, "The run ended before it had learned what it could.",
+        "Still rising", NOTE, found, "The run ended while it was still improving.",
         on(facts, "--steps", str(steps)),
     )  # fmt: skip
 
@@ -226,7 +218,7 @@ def _up(grown: float) -> str:
     return f"{'up' if grown >= 0 else 'down'} by {abs(grown):.4g}"
 
 
-def _epsilon(facts: Facts) -> Finding | None:
+def _epsilon(facts: Facts, _: Measured) -> Finding | None:
     trace = facts.traces.get("epsilon")
     explore = facts.recipe.scheduled(facts.steps).explore if facts.recipe else None
     if trace is None or not isinstance(explore, EpsilonGreedy):
@@ -238,47 +230,48 @@ def _epsilon(facts: Facts) -> Finding | None:
     if last > explore.end + 0.01:
         return Finding(
             "ε at the end", WARNING, found,
-            "The run ended while it still explored: replay is full of random actions' consequences.",
+            "The run ended while it still explored, so replay is full of the results of random actions.",
             on(facts, "--steps", str(2 * over)),
         )  # fmt: skip
     return Finding(
         "ε at the end", WARNING, found,
-        f"One action in {1 / last:.0f} is random to the end: long runs of right ones are seldom seen.",
+        f"One action in {1 / last:.0f} stays random, so long sequences of good actions are rare.",
         again(facts, "--explore", f"epsilon:start={explore.start:g},end=0.05,steps={over}"),
     )  # fmt: skip
 
 
-def _clipped(facts: Facts) -> Finding | None:
+def _clipped(facts: Facts, _: Measured) -> Finding | None:
     if facts.recipe is None or facts.recipe.head.name not in ("categorical", "hl_gauss"):
         return None
     name = facts.recipe.head.name
-    found = f"{facts.clipped:.2%} of the targets' mass lay beyond the support of {name} at the end."
+    found = f"{facts.clipped:.2%} of the targets' mass lay outside the support of {name} at the end."
     if facts.clipped <= CLIPPED:
         return Finding("Support", FINE, found)
-    why = "It counts as the outermost atoms, so values there are wrong."
+    why = "It was moved to the outermost atoms, so values there are wrong."
     if facts.recipe.head.calibrates:
-        why += " The support widens by itself, but no further than the rewards seen can sum to."
+        why += " The support widens automatically, but only as far as the observed rewards can sum."
     remedy = again(facts, "--head", f"{name}:v_min=LOW,v_max=HIGH")
     return Finding("Support", WARNING, found, why, remedy)
 
 
 def _dead(facts: Facts, measured: Measured) -> Finding | None:
-    told = measured.diagnosis
-    if told is None or not told.dead:
+    diagnosis = measured.diagnosis
+    if diagnosis is None or not diagnosis.dead:
         return None
-    share = float(np.mean(told.dead))
-    layers = ", ".join(f"{name} {each:.0%}" for name, each in sorted(told.dead_by_layer.items()))
+    share = float(np.mean(diagnosis.dead))
+    layers = ", ".join(f"{name} {each:.0%}" for name, each in sorted(diagnosis.dead_by_layer.items()))
     found = (
-        f"{share:.0%} of the hidden units were 0 on all of {told.observations:,} observations ({layers};"
-        " convolutions are not counted)."
+        f"{share:.0%} of the hidden units were 0 on all of {diagnosis.observations:,} observations"
+        f" ({layers}; convolutions are not counted)."
     )
-    if told.observations < 1_000:
-        return Finding("Dead units", UNKNOWN, f"{told.observations:,} observations are too few to tell.")
+    if diagnosis.observations < 1_000:
+        few = f"{diagnosis.observations:,} observations are too few to judge."
+        return Finding("Dead units", UNKNOWN, few)
     if share <= DEAD:
         return Finding("Dead units", FINE, found)
     return Finding(
         "Dead units", WARNING, found,
-        "No gradient reaches such a unit: the network is smaller than it was made (arXiv:2302.12902).",
+        "No gradient reaches such a unit, so the network is effectively smaller (arXiv:2302.12902).",
         again(facts, "--layer-norm"),
     )  # fmt: skip
 
@@ -293,47 +286,47 @@ def _effective(facts: Facts, measured: Measured) -> Finding | None:
     if not all(map(math.isfinite, measured.effective)):
         return Finding("Replay", UNKNOWN, "Nothing in replay has a priority.")
     found = (
-        f"Priorities (α = {alpha:g}) make replay as large as {share:.0%} of it would be, drawn uniformly"
-        " (effective sample size, the worst seed's)."
+        f"With priorities (α = {alpha:g}) the effective sample size of replay is {share:.0%} of its size"
+        " (worst seed)."
     )
     if share >= EFFECTIVE:
         return Finding("Replay", FINE, found)
     return Finding(
-        "Replay", WARNING, found, "Batches are made of the same few transitions again and again.",
+        "Replay", WARNING, found, "Batches repeat the same few transitions.",
         again(facts, "--sampler", f"prioritised:alpha={alpha / 2:g}"),
     )  # fmt: skip
 
 
 def _halted(facts: Facts, measured: Measured) -> Finding | None:
     halted = (measured.summary or {}).get("halted", [])
-    which = ", ".join(str(facts.first_seed + at) for at, one in enumerate(halted) if one)
+    which = ", ".join(str(facts.first_seed + at) for at, stopped in enumerate(halted) if stopped)
     if not which:
         return None
     return Finding(
-        "Halted", WARNING, f"Seed(s) {which} of {len(halted)} stopped at a number that was not finite.",
-        "They keep the weights from before it, and count in the score; faults/ has the steps before.",
+        "Halted", WARNING, f"Seed(s) {which} of {len(halted)} stopped at a value that was not finite.",
+        "They keep their earlier weights and count in the score; faults/ has the steps before.",
         on(facts, "--on-nan", "skip"),
     )  # fmt: skip
 
 
-def _broken(facts: Facts) -> Finding | None:
+def _broken(facts: Facts, _: Measured) -> Finding | None:
     if not (facts.broken or facts.skipped):
         return None
     return Finding(
         "Numbers", WARNING,
-        f"{facts.broken:,} training episode(s) were given up, and {facts.skipped:,} row(s) or update(s)"
-        " were left out.",
-        "The environment's numbers, a loss or a gradient were not finite, or a process was lost; nothing of"
-        " it was learned.",
+        f"{facts.broken:,} training episode(s) were discarded, and {facts.skipped:,} row(s) or update(s)"
+        " were skipped.",
+        "The environment's values, a loss or a gradient were not finite, or a process died; nothing was"
+        " learned from them.",
         doctor(facts),
     )  # fmt: skip
 
 
-def _files(facts: Facts) -> Finding | None:
+def _files(facts: Facts, _: Measured) -> Finding | None:
     if facts.troubles:
         return Finding(
             "Files", WARNING, " ".join(facts.troubles),
-            "The run is half-written or damaged; this page has what is whole.",
+            "The run is incomplete or damaged; this page shows what can be read.",
         )  # fmt: skip
     if facts.evaluated is not None:
         reached = int(facts.evaluated.step[-1])
@@ -341,9 +334,19 @@ def _files(facts: Facts) -> Finding | None:
             return None
         return Finding(
             "Files", NOTE, f"The run was last evaluated at step {reached:,} of {facts.steps:,}.",
-            "It was stopped, or its tables are cut off; this page has what is whole.", on(facts),
+            "It was stopped, or its tables are truncated; this page shows what can be read.", on(facts),
         )  # fmt: skip
     return Finding(
         "Files", NOTE, "eval.csv has no complete evaluation yet.",
-        "Without one there is no curve, and no best checkpoint.", on(facts),
+        "Without an evaluation there is no curve and no best checkpoint.", on(facts),
     )  # fmt: skip
+
+
+Check = Callable[[Facts, Measured], Finding | None]
+"""A check returns `None` where it does not apply."""
+
+FINDINGS: tuple[Check, ...] = (
+    _scored, _cut, _interval, _overestimation, _collapse, _rising, _epsilon, _clipped, _dead, _effective,
+    _halted, _broken, _files,
+)  # fmt: skip
+"""Every check of a report, in the order in which equally bad findings are listed."""

@@ -1,7 +1,7 @@
-"""HTML in which everything is escaped that is not said to be markup.
+"""HTML that escapes everything except markup made by `tag`.
 
-What a run's files say comes from strangers: a recipe's name may be a script. `tag` escapes every child and
-every attribute; only what `tag` itself returned is taken as it is.
+A run's files are untrusted: a recipe's name may be a script. `tag` escapes every child and every attribute;
+only values that `tag` itself returned are inserted unescaped.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ VOID = ("meta", "link", "br", "hr")
 
 
 class Html(str):
-    """Markup: text that has been escaped where it had to be."""
+    """Markup: text that is already escaped."""
 
 
 def text(value: Any) -> Html:
-    """Escape; what has no picture of its own (controls, marks that turn the direction) becomes �."""
+    """Escape text; unprintable characters (controls, direction marks) become �."""
     if isinstance(value, Html):
         return value
     shown = "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in str(value))
@@ -28,23 +28,23 @@ def text(value: Any) -> Html:
 
 
 def join(parts: Iterable[Any]) -> Html:
-    """Put parts one after the other."""
+    """Concatenate parts."""
     return Html("".join(text(part) for part in parts))
 
 
 def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
-    """Return an element. Of attributes `class_` loses its last mark, and `aria_label` is `aria-label`.
+    """Return an element. The attribute `class_` is written `class`, and `aria_label` as `aria-label`.
 
-    An attribute that is None or False is left out, one that is True has no value.
+    An attribute that is None or False is omitted; one that is True has no value.
     """
-    told = "".join(
+    attribute_text = "".join(
         f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{text(value)}"')
         for key, value in attributes.items()
         if value is not None and value is not False
     )
     if name in VOID:
-        return Html(f"<{name}{told}>")
-    return Html(f"<{name}{told}>{join(children)}</{name}>")
+        return Html(f"<{name}{attribute_text}>")
+    return Html(f"<{name}{attribute_text}>{join(children)}</{name}>")
 
 
 def table(
@@ -54,11 +54,11 @@ def table(
     numbers: bool = True,
     first: str = "row",
 ) -> Html:
-    """Return a table that scrolls by itself where it is wider than the page.
+    """Return a table that scrolls if it is wider than the page.
 
     Args:
-        numbers: whether all cells but a row's first are numbers.
-        first: scope of a row's first cell.
+        numbers: whether all cells except the first of a row are numbers.
+        first: scope of the first cell of a row.
     """
     columns = [tag("th", cell, scope="col") for cell in head]
     body = [
@@ -75,7 +75,7 @@ def table(
 
 
 def details(summary: Any, *children: Any) -> Html:
-    """Return what is shown on demand."""
+    """Return a collapsible block."""
     return tag("details", tag("summary", summary), *children)
 
 
@@ -85,14 +85,14 @@ def command(line: str) -> Html:
 
 
 def data_uri(kind: str, content: bytes) -> Html:
-    """Return a file as an address that holds it."""
+    """Return a file as a data URI."""
     return Html(f"data:{kind};base64,{base64.b64encode(content).decode()}")
 
 
 def document(title: str, style: str, *body: Any) -> Html:
-    """Return a whole page, which can load nothing and run nothing.
+    """Return a complete page that can neither load nor run anything.
 
-    Its policy allows this one style sheet, by its hash, and pictures and films that the page itself holds.
+    Its content security policy allows only this style sheet, by its hash, and embedded images and videos.
     """
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = (

@@ -1,4 +1,4 @@
-"""What a report measures of a run: score, diagnosis, replay, film. What cannot be had says why."""
+"""Measures a run for a report: score, diagnosis, replay, film. Missing parts have a reason."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from qhat.system.errors import QhatError, UsageError, require
 from qhat.system.files import open_plain, size_of
 
 COPIES, STARTS = 16, 1_000
-"""Copies that each seed plays for its diagnosis, and steps of each whose returns are looked at, at most."""
+"""Copies that each seed plays for its diagnosis, and the maximum steps of each whose returns are used."""
 FARTHEST = 10_000
-"""Steps beyond which a return is not waited for: γ is 0.9995 or more."""
+"""Longest horizon of a return, in steps: reached when γ is 0.9995 or more."""
 SECONDS = 30.0
-"""What a diagnosis may take, once it is compiled."""
+"""Time limit of a diagnosis, after compilation."""
 SEED = 2_000_000
-"""Of a diagnosis's episodes: neither the training's nor the score's."""
+"""First seed of the diagnosis's episodes: distinct from those of training and score."""
 LARGEST_FILM = 24 * 2**20
-"""Bytes of a film that a page still holds."""
+"""Largest film that a page embeds, in bytes."""
 LIMITS = ("max_episode_steps", "max_steps_in_episode")
-"""Names by which an environment's time limit is an option."""
+"""Option names for an environment's time limit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,16 +48,16 @@ class Film:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What was measured. What is `None` or empty has its sentence in `why`, by the field's name."""
+    """The measurements. `why` has, by field name, the reason for each field that is `None` or empty."""
 
     score: Score | None = None
     judge: str = ""
-    """Whose environment the score is of."""
+    """Environment in which the score was measured."""
     diagnosis: Diagnosis | None = None
     compared: str = ""
-    """Why Q is not compared with returns; empty where it is."""
+    """Why Q is not compared with returns; empty if it is."""
     effective: tuple[float, ...] = ()
-    """Effective share of each seed's prioritised replay; empty in a run without one."""
+    """Effective share of each seed's prioritised replay; empty without prioritised replay."""
     summary: dict[str, Any] | None = None
     film: Film | None = None
     why: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -66,12 +66,12 @@ class Measured:
 def measure(
     path: Path, episodes: int = 100, films: bool = True, say: Callable[[str], None] = lambda _: None
 ) -> Measured:
-    """Play a run's episodes, and look at its last checkpoint.
+    """Play episodes of a run and read its last checkpoint.
 
     Args:
-        episodes: fresh ones per seed for the score.
-        films: whether to film the policy where the run has no film yet.
-        say: told what goes on.
+        episodes: fresh episodes per seed for the score.
+        films: whether to film the policy if the run has no film yet.
+        say: called with the current activity.
     """
     why: dict[str, str] = {}
 
@@ -89,13 +89,12 @@ def measure(
         return Measured(film=tried("film", "opening", lambda: newest_film(path)), why={**reason, **why})
     judge = judge_name(run.spec.reference, run.spec.backend, run.spec.id)
     score = tried("score", f"playing {episodes} episodes per seed", lambda: run.evaluate(episodes))
-    told = tried("diagnosis", "comparing Q with returns", lambda: _diagnosed(run))
     return Measured(
         score=score,
         judge=judge,
-        diagnosis=told,
+        diagnosis=tried("diagnosis", "comparing Q with returns", lambda: _diagnosed(run)),
         compared=_incomparable(run),
-        effective=tried("effective", "looking at replay", lambda: _effective(run)) or (),
+        effective=tried("effective", "reading replay", lambda: _effective(run)) or (),
         summary=tried("summary", "reading the last checkpoint", run.summary),
         film=tried("film", "filming", lambda: _film(run, films, say)),
         why=why,
@@ -104,16 +103,16 @@ def measure(
 
 def newest_film(path: Path) -> Film | None:
     """Return the newest film of a run folder, if it has one."""
-    found = [own for own in (path / "videos").glob("*.mp4") if not own.name.startswith(".")]
+    found = [file for file in (path / "videos").glob("*.mp4") if not file.name.startswith(".")]
     if not found:
         return None
-    newest = max(found, key=lambda own: own.stat().st_mtime)
+    newest = max(found, key=lambda file: file.stat().st_mtime)
     with open_plain(newest) as file:
         size = size_of(file)
         require(
             size <= LARGEST_FILM,
-            f"'{newest}' has {size / 2**20:.0f} MB, and a page holds {LARGEST_FILM // 2**20}: open it by"
-            " itself.",
+            f"'{newest}' has {size / 2**20:.0f} MB, and a page embeds at most {LARGEST_FILM // 2**20}; open"
+            " it separately.",
         )
         return Film(newest.name, file.read(LARGEST_FILM + 1))
 
@@ -122,8 +121,8 @@ def _film(run: Run, films: bool, say: Callable[[str], None]) -> Film | None:
     there = newest_film(run.folder.path)
     if there is not None:
         return there
-    require(films, f"The run has no film, and none was asked for (--no-video). qhat play {run.folder.path}")
-    play(run, progress=lambda count: say(f"filming: {count:,} pictures"))
+    require(films, f"The run has no film, and --no-video was given. Make one: qhat play {run.folder.path}")
+    play(run, progress=lambda count: say(f"filming: {count:,} frames"))
     return newest_film(run.folder.path)
 
 
@@ -132,7 +131,7 @@ def _incomparable(run: Run) -> str:
     if reason := diagnosis.comparable(run.program.learner):
         return reason
     if (reach := diagnosis.horizon(recipe.gamma)) > FARTHEST:
-        return f"at γ = {recipe.gamma:g} a return takes {reach:,} steps to be known"
+        return f"at γ = {recipe.gamma:g} a return needs {reach:,} steps"
     return ""
 
 
@@ -145,19 +144,19 @@ def _diagnosed(run: Run) -> Diagnosis:
     environment = _unlimited(run, jax.tree.leaves(weights)[0].shape[0], steps + 1)
     try:
         environment.spec.require_fits(run.spec)
-        told = diagnosis.record(
+        record = diagnosis.record(
             run.program.learner, weights, environment, steps, of_rewards(run.wrap), SEED, SECONDS
         )
     finally:
         if isinstance(environment, HostEnvironment):
             environment.close()
-    return diagnosis.diagnose(told, recipe.gamma if reach else 1.0, limit)
+    return diagnosis.diagnose(record, recipe.gamma if reach else 1.0, limit)
 
 
 def _unlimited(run: Run, seeds: int, steps: int) -> Environment | HostEnvironment:
-    """Make copies whose episodes go on for `steps`, if the environment can be asked for that.
+    """Make copies whose episodes may last `steps`, if the environment has an option for that.
 
-    A time limit is no part of the task that Q is learned for, and would hide the returns.
+    A time limit is not part of the task that Q is learned for, and would hide the returns.
     """
     numbers, bins = range(SEED, SEED + seeds), run.spec.actions.choices
     for name in LIMITS:
@@ -178,4 +177,4 @@ def _effective(run: Run) -> tuple[float, ...]:
     seeds = len(run.summary()["best_score"])
     like = jax.ShapeDtypeStruct((seeds, *tree.levels[0].shape), tree.levels[0].dtype)
     leaves = checkpoint.read_leaf(run.folder.last(), "state", "seeds/sampler/0/levels/0", like)
-    return tuple(diagnosis.effective_share(own[:size]) for own in leaves)
+    return tuple(diagnosis.effective_share(leaf[:size]) for leaf in leaves)

@@ -1,4 +1,4 @@
-"""A report as one page: what was reached, what is wrong, how to have it again. It loads nothing."""
+"""A report as one HTML page: results, warnings, how to reproduce them. The page loads nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qhat.reports.reading import Facts
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
+class RunReport:
     """One run of a report."""
 
     facts: Facts
@@ -24,11 +24,11 @@ class Told:
     findings: list[Finding]
 
 
-def page(runs: Sequence[Told], commands: Collection[str]) -> str:
-    """Return the HTML of one run, or of several with an overview first.
+def page(runs: Sequence[RunReport], commands: Collection[str]) -> str:
+    """Return the HTML of one run, or of several runs with an overview.
 
     Args:
-        commands: of `qhat` that there are; no other is said to be typed next.
+        commands: existing commands of `qhat`; only these are suggested.
     """
     style = resources.files("qhat.reports").joinpath("report.css").read_text(encoding="utf-8")
     if len(runs) == 1:
@@ -39,14 +39,14 @@ def page(runs: Sequence[Told], commands: Collection[str]) -> str:
         body = join(section for _, _, section in parts)
     else:
         title = f"{len(runs)} runs"
-        sub = ", ".join(dict.fromkeys(told.facts.env for told in runs))
+        sub = ", ".join(dict.fromkeys(report.facts.env for report in runs))
         links = [("overview", "Overview"), ("curves", "Curves")]
-        links += [(f"run-{at}", told.facts.title) for at, told in enumerate(runs, 1)]
+        links += [(f"run-{at}", report.facts.title) for at, report in enumerate(runs, 1)]
         body = join(
             [
                 _overview(runs, commands),
                 _together(runs),
-                *(_one(at, told, commands) for at, told in enumerate(runs, 1)),
+                *(_run_section(at, report, commands) for at, report in enumerate(runs, 1)),
             ]
         )
     skip = tag("a", "Skip to the content", href="#content", class_="skip")
@@ -70,19 +70,19 @@ def page(runs: Sequence[Told], commands: Collection[str]) -> str:
 
 
 def _sections(
-    told: Told, commands: Collection[str], prefix: str, level: int
+    report: RunReport, commands: Collection[str], prefix: str, level: int
 ) -> list[tuple[str, str, Html]]:
-    """Return key, name and content of every section of a run."""
-    facts, measured = told.facts, told.measured
+    """Return the key, name and content of every section of a run."""
+    facts, measured = report.facts, report.measured
     parts = [
         ("result", "Result", sections.result(facts, measured)),
-        ("findings", "Warnings", sections.warnings(told.findings)),
+        ("findings", "Warnings", sections.warnings(report.findings)),
         ("curves", "Curves", sections.drawn(facts)),
         ("film", "Film", sections.film(measured)),
         ("configuration", "Configuration", settings.configuration(facts)),
         ("system", "System", settings.system(facts)),
         ("reproduce", "Reproduce", settings.reproduce(facts)),
-        ("next", "Next", settings.next_commands(facts, told.findings, commands)),
+        ("next", "Next", settings.next_commands(facts, report.findings, commands)),
     ]
     return [
         (prefix + key, name, _section(prefix + key, name, content, level)) for key, name, content in parts
@@ -94,50 +94,52 @@ def _section(key: str, name: str, content: Html, level: int = 2, class_: str | N
     return tag("section", title, content, id=key, class_=class_, aria_labelledby=f"{key}-title")
 
 
-def _one(at: int, told: Told, commands: Collection[str]) -> Html:
+def _run_section(at: int, report: RunReport, commands: Collection[str]) -> Html:
     key = f"run-{at}"
-    parts = [part for _, _, part in _sections(told, commands, f"{key}-", 3)]
-    lead = tag("p", sections.lead(told.facts), class_="lead")
-    return _section(key, told.facts.title, join([lead, *parts]), class_="run")
+    parts = [part for _, _, part in _sections(report, commands, f"{key}-", 3)]
+    lead = tag("p", sections.lead(report.facts), class_="lead")
+    return _section(key, report.facts.title, join([lead, *parts]), class_="run")
 
 
-def _overview(runs: Sequence[Told], commands: Collection[str]) -> Html:
+def _overview(runs: Sequence[RunReport], commands: Collection[str]) -> Html:
     rows = []
-    for at, told in enumerate(runs, 1):
-        score = told.measured.score
+    for at, report in enumerate(runs, 1):
+        score = report.measured.score
         interval = f"{score.ci95[0]:.4g} to {score.ci95[1]:.4g}" if score and score.ci95 else "–"
-        warnings, notes = (sum(one.status == status for one in told.findings) for status in (WARNING, NOTE))
+        warnings, notes = (
+            sum(finding.status == status for finding in report.findings) for status in (WARNING, NOTE)
+        )
         rows.append(
             [
-                tag("a", told.facts.title, href=f"#run-{at}"),
+                tag("a", report.facts.title, href=f"#run-{at}"),
                 f"{score.iqm:.4g}" if score else "no score",
                 interval,
-                len(score.per_seed) if score else told.facts.seeds,
-                f"{told.facts.steps:,}",
+                len(score.per_seed) if score else report.facts.seeds,
+                f"{report.facts.steps:,}",
                 f"{warnings}, {notes} note(s)" if notes else str(warnings),
-                str(told.facts.folder.path),
+                str(report.facts.folder.path),
             ]
         )
     head = ["Run", "IQM", "95% interval", "Seeds", "Steps", "Warnings", "Folder"]
-    parts = [table("Every run's score in fresh greedy episodes", head, rows)]
-    if len({told.facts.env for told in runs}) > 1:
-        units = "Scores of different environments have different units: no two of them compare."
+    parts = [table("Scores in fresh greedy episodes", head, rows)]
+    if len({report.facts.env for report in runs}) > 1:
+        units = "Scores of different environments have different units and cannot be compared."
         parts.append(tag("p", units, class_="quiet"))
     elif "compare" in commands:
-        line = shlex.join(["qhat", "compare", *(str(told.facts.folder.path) for told in runs)])
-        parts.append(settings.typed("Whether one is better than another:", line))
+        line = shlex.join(["qhat", "compare", *(str(report.facts.folder.path) for report in runs)])
+        parts.append(settings.typed("Compare the runs:", line))
     return _section("overview", "Overview", join(parts))
 
 
-def _together(runs: Sequence[Told]) -> Html:
-    """Return a figure per environment with the curves of all its runs."""
+def _together(runs: Sequence[RunReport]) -> Html:
+    """Return one figure per environment with the curves of all its runs."""
     parts: list[Html] = []
-    for env in dict.fromkeys(told.facts.env for told in runs):
+    for env in dict.fromkeys(report.facts.env for report in runs):
         parts.append(tag("h3", env))
-        own = [told.facts for told in runs if told.facts.env == env]
-        names = [facts.label for facts in own]
+        same_env = [report.facts for report in runs if report.facts.env == env]
+        names = [facts.label for facts in same_env]
         lines = []
-        for facts in own:
+        for facts in same_env:
             if facts.evaluated is not None:
                 name = facts.label
                 name += f" ({facts.folder.path})" if names.count(name) > 1 else ""
@@ -145,9 +147,9 @@ def _together(runs: Sequence[Told]) -> Html:
         if lines:
             parts.append(curves.legend(lines, seeds=False))
             parts.append(
-                curves.chart(lines, env, "Score of the runs' own greedy evaluations, IQM of the seeds")
+                curves.chart(lines, env, "Score of the greedy evaluations in training, IQM over seeds")
             )
         else:
-            parts.append(tag("p", "No run of it has been evaluated yet."))
-    words = "Bands are 95% intervals over seeds. Each run's own section has its numbers as a table."
+            parts.append(tag("p", "No run in this environment has been evaluated yet."))
+    words = "Bands are 95% intervals over seeds. Each run's section has the numbers as a table."
     return _section("curves", "Curves", join([*parts, tag("p", words, class_="quiet")]))

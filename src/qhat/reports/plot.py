@@ -1,7 +1,7 @@
-"""The figure of one run: how the score grew, and how it is spread at the end.
+"""The figure of one run: its learning curve, and the distribution of its last scores.
 
-Matplotlib is imported inside the functions, so that importing this module costs nothing, and is
-used through `Figure` alone: no pyplot, no window, no global state.
+Matplotlib is imported inside the functions, so that importing this module is cheap, and only
+`Figure` is used: no pyplot, no window, no global state.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ __all__ = ["FORMATS", "Episodes", "Evaluations", "plot_progress", "read_run", "r
 
 FORMATS = (".png", ".svg", ".pdf")
 
-# Blue and orange are told apart without colour vision. They also differ in lightness, line style
-# and markers, which is what is left in black and white.
+# Blue and orange are safe for colour-blind readers. They also differ in lightness, line style and
+# markers, which remain visible in black and white.
 _TRAINING = "#0b3c5d"
 _EVALUATION = "#d55e00"
 _RAW = "#9db4c6"
@@ -45,15 +45,15 @@ def plot_progress(
     window: int = 100,
     clock: Clock | None = None,
 ) -> Path:
-    """Draw a run's learning curve and the spread of its last scores, and write the figure.
+    """Draw a run's learning curve and the distribution of its last scores, and write the figure.
 
     Args:
         episodes: One per seed, each with at least one episode.
-        evaluations: The greedy evaluations; with none, that curve is left out.
+        evaluations: The greedy evaluations; if empty, that curve is omitted.
         title: Printed above the figure.
         out: The file to write; its suffix (.png, .svg or .pdf) chooses the format.
-        window: Episodes in the trailing moving average; the first episodes average what there is.
-        clock: The run's, to draw against seconds of training in place of environment steps.
+        window: Episodes in the trailing moving average; the first episodes average fewer.
+        clock: If given, the x axis is seconds of training instead of environment steps.
 
     Returns:
         The path written.
@@ -62,7 +62,7 @@ def plot_progress(
         UsageError: If the suffix is unknown, the window is not positive or an episode is missing.
     """
     out = require_format(out)
-    require(window >= 1, f"window is {window} episodes, expected 1 or more.")
+    require(window >= 1, f"window is {window} episodes; expected 1 or more.")
     require(
         len(episodes) > 0 and all(seed.score.size for seed in episodes),
         "There is nothing to plot: expected at least one finished episode for each seed.",
@@ -78,7 +78,7 @@ def plot_progress(
     figure = Figure(figsize=(11, 4.5), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08, wspace=0.03)
-    # The legend has a row of its own, below: inside the axes it would hide some run's curve.
+    # The legend is below the axes, where it cannot hide a curve.
     curve, spread = figure.subplots(1, 2, width_ratios=(2.1, 1))
     _draw_curve(curve, episodes, evaluations, window)
     _draw_spread(spread, episodes)
@@ -92,22 +92,22 @@ def plot_progress(
     )  # fmt: skip
     for handle in legend.legend_handles:
         if handle is not None:
-            handle.set_alpha(1)  # faint dots and thin lines must be legible here
+            handle.set_alpha(1)  # faint dots and thin lines must be legible in the legend
     return write_figure(figure, out)
 
 
 def require_format(out: str | Path) -> Path:
-    """Return the file to draw to, or raise `UsageError` where its suffix names no format."""
+    """Return the path, or raise `UsageError` if its suffix is not a supported format."""
     out = Path(out)
     require(
         out.suffix.lower() in FORMATS,
-        f"'{out}' ends in '{out.suffix}', expected a file that ends in .png, .svg or .pdf.",
+        f"'{out}' ends in '{out.suffix}'; expected a file that ends in .png, .svg or .pdf.",
     )
     return out
 
 
 def write_figure(figure: Figure, out: Path) -> Path:
-    """Write a figure in the format of its suffix. Raises `QhatError` where the disk does not take it."""
+    """Write a figure in the format of its suffix. Raises `QhatError` if it cannot be written."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, format=out.suffix.lower()[1:])
@@ -122,9 +122,9 @@ def _draw_curve(axes: Axes, episodes: Sequence[Episodes], evaluations: Evaluatio
 
     several = len(episodes) > 1
     averages = [_moving_average(seed.score, window) for seed in episodes]
-    # The more dots, the fainter: few are seen, and many do not bury the curves.
+    # More dots are fainter, so that they do not hide the curves.
     faint = float(np.clip(30 / np.sqrt(sum(seed.score.size for seed in episodes)), 0.15, 0.7))
-    # One picture inside an SVG or PDF rather than a shape per episode keeps those files small.
+    # Rasterised dots keep SVG and PDF files small.
     axes.scatter(
         np.concatenate([seed.step for seed in episodes]),
         np.concatenate([seed.score for seed in episodes]),
@@ -137,7 +137,7 @@ def _draw_curve(axes: Axes, episodes: Sequence[Episodes], evaluations: Evaluatio
         label = (f"{name}, each seed" if several else name) if index == 0 else None
         axes.plot(seed.step, average, label=label, **(thin if several else bold))
     if several:
-        # Episodes end at other steps in each seed: they meet where every seed has an average.
+        # Episodes end at different steps in each seed: average where every seed has a value.
         first = max(seed.step[0] for seed in episodes)
         last = max(first, min(seed.step[-1] for seed in episodes))
         grid = np.linspace(first, last, 500)
@@ -157,18 +157,18 @@ def _draw_curve(axes: Axes, episodes: Sequence[Episodes], evaluations: Evaluatio
 
 
 def _draw_evaluations(axes: Axes, evaluations: Evaluations) -> None:
-    """Draw the IQM of the greedy evaluations, with its 95% band where there are several seeds."""
+    """Draw the IQM of the greedy evaluations, with a 95% band if there are several seeds."""
     label = "greedy evaluation"
     if len(evaluations.score) > 1:
         label = "greedy evaluation, IQM and 95% interval"
-        pointwise = partial(iqm, axis=0)  # each evaluation is a column with its own interval
+        pointwise = partial(iqm, axis=0)  # one interval per evaluation
         low, high = stratified_bootstrap_ci(evaluations.score, pointwise)
         # Drawn edges keep the band visible on a printer that drops the light fill.
         axes.fill_between(
             evaluations.step, low, high, facecolor=(_EVALUATION, 0.18),
             edgecolor=(_EVALUATION, 0.6), linewidth=0.6, zorder=2,
         )  # fmt: skip
-    # About 20 markers, however many evaluations there are.
+    # About 20 markers.
     axes.plot(
         evaluations.step, iqm(evaluations.score, axis=0), color=_EVALUATION, linestyle=_DASHED,
         linewidth=1.6, marker="o", markersize=5, markerfacecolor="white", markeredgewidth=1.3,
@@ -184,7 +184,7 @@ def _draw_spread(axes: Axes, episodes: Sequence[Episodes]) -> None:
     mean = float(last.mean())
     axes.hist(last, bins=_bins(last), color=_RAW, edgecolor=_TRAINING, linewidth=0.7)
     axes.axvline(mean, color=_EVALUATION, linewidth=2, linestyle=_DASHED)
-    # Room above the bars, so that the label never lies on one; and it grows towards the middle.
+    # Leave room above the bars for the label, and place it towards the middle.
     axes.set_ylim(top=axes.get_ylim()[1] * 1.1)
     left, right = axes.get_xlim()
     beyond = mean > (left + right) / 2
@@ -203,7 +203,7 @@ def _draw_spread(axes: Axes, episodes: Sequence[Episodes]) -> None:
 
 
 def _bins(scores: np.ndarray) -> list[float]:
-    """Return the histogram's bin edges: one bin per whole score where few are, otherwise 20."""
+    """Return the histogram's bin edges: one bin per integer score if there are few, otherwise 20."""
     low, high = float(scores.min()), float(scores.max())
     if high - low <= 20 and np.all(scores == np.round(scores)):
         return (np.arange(low, high + 2) - 0.5).tolist()
@@ -211,7 +211,7 @@ def _bins(scores: np.ndarray) -> list[float]:
 
 
 def _moving_average(scores: np.ndarray, window: int) -> np.ndarray:
-    """Return at each episode the mean of the last `window` scores, or of those there are."""
+    """Return at each episode the mean of the last `window` scores, or of fewer at the start."""
     total = np.concatenate([[0.0], np.cumsum(scores, dtype=np.float64)])
     end = np.arange(1, len(scores) + 1)
     start = np.maximum(end - window, 0)
@@ -224,6 +224,6 @@ def _short(value: float) -> str:
 
 
 def _tidy(axes: Axes) -> None:
-    """Leave only the two spines that carry a scale, and put the grid behind the data."""
+    """Remove the top and right spines, and put the grid behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""What the files of a run folder say, read without JAX; what cannot be read is a sentence."""
+"""Reads the files of a run folder without JAX; unreadable files become sentences."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from qhat.system.errors import UsageError
 from qhat.system.files import open_plain, quote, read_json, read_text
 
 BINS = 60
-"""Points of a curve of training scores: each is a mean of the episodes that ended about there."""
+"""Points of a training-score curve: each is the mean of the episodes that ended nearby."""
 TRACES = ("epsilon", "loss", "q")
 """Columns of metrics.csv that are drawn."""
 CLIPPED = 0.01
-"""Share of the targets' mass beyond the support from which people are warned."""
+"""Share of the targets' mass outside the support above which there is a warning."""
 MOST = 10_000
-"""Seeds beyond which a number is no seed's."""
+"""Upper bound of valid seed counts and indices."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """eval.csv: T evaluations that every one of S seeds has completed, `[S, T]`."""
+    """eval.csv: the T evaluations that all S seeds completed, `[S, T]`."""
 
     step: np.ndarray
     """`[T]`"""
@@ -43,42 +43,42 @@ class Evaluated:
 
     @property
     def curve(self) -> Evaluations:
-        """As `qhat plot` draws it."""
+        """The curve in the form that `qhat plot` draws."""
         return Evaluations(self.step, self.score)
 
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """One column of metrics.csv over the steps, of every seed that has it."""
+    """One column of metrics.csv over steps, for every seed that has it."""
 
     step: np.ndarray
     """`[T]`"""
     value: np.ndarray
-    """`[S, T]`, NaN where there is none."""
+    """`[S, T]`, NaN where missing."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """One run, as far as its files tell."""
+    """What the files of one run contain."""
 
     folder: RunFolder
     config: Mapping[str, Any]
     recipe: Recipe | None
-    """`None` where it has parts from outside the package, or is damaged."""
+    """`None` if it has parts from outside the package, or is damaged."""
     baseline: Recipe | None
-    """The named recipe that the run's is nearest to; `None` where the two cannot be compared."""
+    """The named recipe nearest to the run's; `None` if the two cannot be compared."""
     system: Mapping[str, Any]
     command: str
-    """As it was started; empty where that is not known."""
+    """Command that started the run; empty if unknown."""
     evaluated: Evaluated | None
     traces: Mapping[str, Trace]
-    """By column, and `score` of the training episodes."""
+    """By column name, and `score` for the training episodes."""
     clipped: float
-    """Share of the targets' mass beyond the support in the last progress rows; the worst seed's."""
+    """Share of the targets' mass outside the support in the last progress rows; the worst seed's."""
     broken: int
     skipped: int
     troubles: tuple[str, ...]
-    """What could not be read, a sentence each."""
+    """What could not be read, one sentence each."""
 
     @property
     def env(self) -> str:
@@ -86,12 +86,12 @@ class Facts:
 
     @functools.cached_property
     def label(self) -> str:
-        """What its recipe is called, by the recipe's value."""
+        """Name of its recipe, from the recipe's value."""
         return label_of_run({**self.config, **({"recipe": self.recipe} if self.recipe else {})})
 
     @property
     def base(self) -> str:
-        """The named recipe that its own is, or is nearest to."""
+        """The named recipe that it is or is nearest to."""
         return base_of(self.label)
 
     @property
@@ -100,23 +100,23 @@ class Facts:
 
     @property
     def seeds(self) -> int:
-        told = self.config.get("seeds")
-        return told if type(told) is int and 1 <= told <= MOST else 1
+        count = self.config.get("seeds")
+        return count if type(count) is int and 1 <= count <= MOST else 1
 
     @property
     def first_seed(self) -> int:
-        told = self.config.get("seed")
-        return told if type(told) is int else 0
+        seed = self.config.get("seed")
+        return seed if type(seed) is int else 0
 
     @property
     def steps(self) -> int:
-        """Steps that the run was to do; 0 where that is not known."""
-        told = self.config.get("steps")
-        return told if type(told) is int else 0
+        """Planned steps of the run; 0 if unknown."""
+        steps = self.config.get("steps")
+        return steps if type(steps) is int else 0
 
 
 def read_facts(path: Path) -> Facts:
-    """Read a run folder. Raises `UsageError` where it is none, or its config.json is damaged."""
+    """Read a run folder. Raises `UsageError` if it is not one, or its config.json is damaged."""
     folder = RunFolder.open(path)
     config, troubles = folder.read_config(), []
     recipe = _tried(troubles, None, lambda: Recipe.from_json(config["recipe"]))
@@ -142,7 +142,7 @@ def read_facts(path: Path) -> Facts:
 
 
 def _tried(troubles: list[str], otherwise: Any, reading: Any) -> Any:
-    """Return what `reading` gives; where it cannot, note why."""
+    """Return the result of `reading`; if it fails, add the reason to `troubles`."""
     try:
         return reading()
     except UsageError as error:
@@ -153,14 +153,14 @@ def _tried(troubles: list[str], otherwise: Any, reading: Any) -> Any:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    told = read_json(path)
-    if not isinstance(told, dict):
-        raise UsageError(f"'{path}' is damaged: it is {quote(told)}; expected an object.")
-    return told
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UsageError(f"'{path}' is damaged: it is {quote(value)}; expected an object.")
+    return value
 
 
 def baseline_of(config: Mapping[str, Any], recipe: Recipe | None) -> Recipe | None:
-    """Return the named recipe that the run's is nearest to, with what its observations make of it."""
+    """Return the named recipe nearest to the run's, fitted to the run's observations."""
     shape, dtype = config["spec"].get("shape"), str(config["spec"].get("dtype"))
     if recipe is None or not isinstance(shape, list):
         return None
@@ -175,15 +175,15 @@ def baseline_of(config: Mapping[str, Any], recipe: Recipe | None) -> Recipe | No
 
 
 def rows_of(path: Path, columns: tuple[str, ...]) -> Iterator[list[str]]:
-    """Yield the named columns of a table's whole lines; a column that is not there is empty.
+    """Yield the named columns of a table's complete lines; a missing column is empty.
 
     Raises:
-        UsageError: it is no table.
-        FileNotFoundError: it is not there.
+        UsageError: it is not a table.
+        FileNotFoundError: it does not exist.
     """
     with io.TextIOWrapper(open_plain(path), encoding="utf-8", newline="") as stream:
         try:
-            # A line without its end is being written.
+            # A line without its newline is still being written.
             lines = csv.reader(line for line in stream if line.endswith("\n"))
             header = next(lines, [])
             if not {"step", "seed_index"} <= set(header):
@@ -192,7 +192,7 @@ def rows_of(path: Path, columns: tuple[str, ...]) -> Iterator[list[str]]:
             for row in lines:
                 yield [row[at] if 0 <= at < len(row) else "" for at in places]
         except UnicodeDecodeError:
-            raise UsageError(f"'{path}' is damaged: it is no text in UTF-8.") from None
+            raise UsageError(f"'{path}' is damaged: it is not UTF-8 text.") from None
         except csv.Error as error:
             raise UsageError(f"'{path}' cannot be read: {error}.") from None
 
@@ -206,8 +206,8 @@ def _evaluated(path: Path) -> Evaluated | None:
             raise UsageError(f"'{path}' has the row '{','.join(words)}'; expected finite numbers.")
         error = spread / math.sqrt(episodes) if episodes >= 1 and spread >= 0 else 0.0
         at.setdefault(int(step), {})[int(seed)] = (mean, error)
-    seeds = sorted({seed for own in at.values() for seed in own})
-    steps = sorted(step for step, own in at.items() if len(own) == len(seeds))
+    seeds = sorted({seed for by_seed in at.values() for seed in by_seed})
+    steps = sorted(step for step, by_seed in at.items() if len(by_seed) == len(seeds))
     if not steps:
         return None
     both = np.array([[at[step][seed] for step in steps] for seed in seeds])
@@ -215,45 +215,45 @@ def _evaluated(path: Path) -> Evaluated | None:
 
 
 def _metrics(path: Path) -> tuple[dict[str, Trace], dict[str, float]]:
-    """Return the traces, and of `clipped`, `broken` and `skipped` what they came to."""
+    """Return the traces, and the final `clipped`, `broken` and `skipped`."""
     points: dict[str, dict[int, list[tuple[float, float]]]] = {name: {} for name in (*TRACES, "score")}
     broken, latest = 0.0, {"clipped": {}, "skipped": {}}
     for kind, *words in rows_of(path, METRICS):
-        own: dict[str, float] = dict(zip(METRICS[1:], map(_number, words), strict=True))
-        if not (_counts(own["seed_index"]) and math.isfinite(own["step"])):
+        row: dict[str, float] = dict(zip(METRICS[1:], map(_number, words), strict=True))
+        if not (_counts(row["seed_index"]) and math.isfinite(row["step"])):
             continue
-        seed = int(own["seed_index"])
+        seed = int(row["seed_index"])
         for name in ("score",) if kind == "episode" else TRACES:
-            points[name].setdefault(seed, []).append((own["step"], own[name]))
+            points[name].setdefault(seed, []).append((row["step"], row[name]))
         if kind == "progress":
-            broken += own["broken"] if math.isfinite(own["broken"]) else 0.0
-            for name, told in latest.items():
-                told[seed] = own[name] if math.isfinite(own[name]) else 0.0
+            broken += row["broken"] if math.isfinite(row["broken"]) else 0.0
+            for name, by_seed in latest.items():
+                by_seed[seed] = row[name] if math.isfinite(row[name]) else 0.0
     last = {"clipped": max(latest["clipped"].values(), default=0.0), "broken": broken,
             "skipped": sum(latest["skipped"].values())}  # fmt: skip
-    traces = {name: _trace(own, binned=name == "score") for name, own in points.items() if own}
+    traces = {name: _trace(by_seed, name == "score") for name, by_seed in points.items() if by_seed}
     return {name: trace for name, trace in traces.items() if np.isfinite(trace.value).any()}, last
 
 
 def _trace(points: Mapping[int, list[tuple[float, float]]], binned: bool) -> Trace:
-    """Bring every seed's points to the same steps: means of bins, or the steps that there are."""
+    """Bring every seed's points to the same steps: means over bins, or the existing steps."""
     tables = [np.array(points[seed]) for seed in sorted(points)]
-    every = np.unique(np.concatenate([own[:, 0] for own in tables]))
+    every = np.unique(np.concatenate([table[:, 0] for table in tables]))
     if binned or len(every) > 10 * BINS:
         edges = np.linspace(0, every[-1], min(BINS, len(every)) + 1)
-        places = [np.clip(np.searchsorted(edges, own[:, 0]) - 1, 0, len(edges) - 2) for own in tables]
+        places = [np.clip(np.searchsorted(edges, table[:, 0]) - 1, 0, len(edges) - 2) for table in tables]
         every = edges[1:]
     else:
-        places = [np.searchsorted(every, own[:, 0]) for own in tables]
+        places = [np.searchsorted(every, table[:, 0]) for table in tables]
     value = np.full((len(tables), len(every)), np.nan)
-    for row, own, place in zip(value, tables, places, strict=True):
-        good = np.isfinite(own[:, 1])
+    for row, table, place in zip(value, tables, places, strict=True):
+        good = np.isfinite(table[:, 1])
         count = np.bincount(place[good], minlength=len(every))
-        total = np.bincount(place[good], weights=own[good, 1], minlength=len(every))
+        total = np.bincount(place[good], weights=table[good, 1], minlength=len(every))
         known = np.flatnonzero(count)
         row[known] = total[known] / count[known]
         if binned and known.size:
-            # Where no episode ended, the curve goes straight on to where the next one did.
+            # Interpolate bins in which no episode ended.
             within = slice(known[0], known[-1] + 1)
             row[within] = np.interp(every[within], every[known], row[known])
     return Trace(every, value)

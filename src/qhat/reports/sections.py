@@ -1,4 +1,4 @@
-"""The sections of a run's report, each a function from what is known to markup."""
+"""The sections of a run's report: functions from facts and measurements to markup."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ LABELS = {"epsilon": "ε, share of actions that explore", "loss": "Loss", "q": "
 
 
 def lead(facts: Facts) -> str:
-    """Say in a line what was trained."""
+    """Describe in a line what was trained."""
     seeds = f"{facts.seeds} seed{'s' * (facts.seeds != 1)}"
     return f"{seeds} × {facts.steps:,} environment steps · {facts.folder.path}"
 
 
 def result(facts: Facts, measured: Measured) -> Html:
-    """The score, its interval, and what it is of."""
+    """Return the score, its interval, and how it was measured."""
     score = measured.score
     if score is None:
-        why = measured.why.get("score", "It was not asked for.")
+        why = measured.why.get("score", "It was not requested.")
         return tag("p", "There is no score: ", why)
     shown = f"{score.iqm:.4g}"
     if score.ci95 is None:
-        interval = tag("p", "One seed: no interval can be given.", class_="interval")
+        interval = tag("p", "Only one seed, so no interval.", class_="interval")
     else:
         interval = tag("p", f"95% interval {score.ci95[0]:.4g} to {score.ci95[1]:.4g}", class_="interval")
     hero = tag(
@@ -40,33 +40,33 @@ def result(facts: Facts, measured: Measured) -> Html:
             "p",
             tag("span", shown, class_="number"),
             " ",
-            tag("span", "IQM: the mean of the seeds' middle half", class_="unit"),
+            tag("span", "IQM: interquartile mean over seeds", class_="unit"),
         ),
         interval,
         curves.strip(score.per_seed, score.iqm, score.ci95),
         class_="hero",
     )
-    facts_ = tag("dl", *(part for name, value in _told(score) for part in _pair(name, value)))
+    facts_ = tag("dl", *(part for name, value in _score_rows(score) for part in _pair(name, value)))
     seeds = _per_seed(facts, score, measured)
     honest = (
-        f"{score.episodes:,} fresh greedy episodes per seed in {measured.judge}, with the weights that the"
-        " run's own evaluations found best. None of these episodes chose a checkpoint or a setting: they"
-        " have seeds of their own, from 1,000,000 on. The interval is a stratified bootstrap over seeds"
-        " (arXiv:2108.13264); it says how another set of seeds would do, not another episode."
+        f"{score.episodes:,} fresh greedy episodes per seed in {measured.judge}, with the weights that were"
+        " best in the evaluations during training. None of these episodes was used to choose a checkpoint"
+        " or a setting: their seeds start at 1,000,000. The interval is a stratified bootstrap over seeds"
+        " (arXiv:2108.13264); it describes another set of seeds, not another episode."
     )
     return join([hero, facts_, seeds, tag("p", honest, class_="quiet")])
 
 
-def _told(score: Score) -> list[tuple[str, str]]:
+def _score_rows(score: Score) -> list[tuple[str, str]]:
     rows = [("Episodes", f"mean {score.mean_return:.4g}, standard deviation {score.std_return:.4g}")]
     if score.mean_length is not None:
         cut = f"; {score.cut:,} were cut at {score.cut_at:,}" if score.cut else ""
         rows.append(("Length", f"{score.mean_length:,.0f} steps on average{cut}"))
     if score.success_rate is not None:
-        rows.append(("Success", f"{score.success_rate:.1%} of {score.attempts:,} tries"))
+        rows.append(("Success", f"{score.success_rate:.1%} of {score.attempts:,} attempts"))
     if score.saturation is not None:
         joints = ", ".join(f"{share:.0%}" for share in score.saturation)
-        rows.append(("At their bounds", f"joints were {joints} of the steps"))
+        rows.append(("At their bounds", f"joints in {joints} of the steps"))
     if score.smoothness is not None:
         rows.append(("Smoothness", f"mean |Δ command| {score.smoothness:.3g} from step to step"))
     return rows
@@ -81,7 +81,7 @@ def _per_seed(facts: Facts, score: Score, measured: Measured) -> Html:
     best, at = (list(summary.get(name, ())) for name in ("best_score", "best_step"))
     head = ["Seed", "Mean return"]
     head += ["Success"] if score.success_per_seed else []
-    head += ["Its own best evaluation", "At step"] if best else []
+    head += ["Best evaluation", "At step"] if best else []
     rows = []
     for seed, mean in enumerate(score.per_seed):
         row = [facts.first_seed + seed, f"{mean:.4g}"]
@@ -93,8 +93,8 @@ def _per_seed(facts: Facts, score: Score, measured: Measured) -> Html:
 
 
 def warnings(found: Sequence[Finding]) -> Html:
-    """What was found, the worst first, and every check in a table."""
-    loud = [one for one in found if one.status in (WARNING, NOTE)]
+    """Return the findings, the worst first, and a table of all checks."""
+    urgent = [one for one in found if one.status in (WARNING, NOTE)]
     cards = [
         tag(
             "li",
@@ -109,38 +109,36 @@ def warnings(found: Sequence[Finding]) -> Html:
             join([tag("p", "Type:", class_="for"), command(one.next)]) if one.next else "",
             class_=f"finding {one.status}",
         )
-        for one in loud
+        for one in urgent
     ]
     passed = sum(one.status == FINE for one in found)
     first = (
-        tag("ul", *cards, class_="findings")
-        if cards
-        else tag("p", f"Nothing: all of {passed} checks passed.")
+        tag("ul", *cards, class_="findings") if cards else tag("p", f"None: all {passed} checks passed.")
     )
     rows = [[one.name, SAYS[one.status], one.found] for one in found]
-    every = table("Every check that was made", ["Check", "Status", "Found"], rows, numbers=False)
+    every = table("All checks", ["Check", "Status", "Found"], rows, numbers=False)
     return join([first, details(f"All {len(found)} checks", every)])
 
 
 def drawn(facts: Facts) -> Html:
-    """The learning curve with its numbers as a table, and what else was written down while it learned."""
+    """Return the learning curve, its numbers as a table, and the other curves of the training."""
     parts: list[Html] = []
-    told = facts.evaluated
-    if told is None:
+    evaluated = facts.evaluated
+    if evaluated is None:
         parts.append(tag("p", "There is no learning curve: no evaluation is complete yet."))
     else:
-        seeds = len(told.score)
+        seeds = len(evaluated.score)
         name = f"IQM of {seeds} seeds" if seeds > 1 else "the only seed"
-        line = curves.of_evaluations(told, name)
+        line = curves.of_evaluations(evaluated, name)
         parts.append(curves.legend([line], seeds=True))
-        parts.append(curves.chart([line], "Learning curve", "Score of the run's own greedy evaluations"))
+        parts.append(curves.chart([line], "Learning curve", "Score of the greedy evaluations in training"))
         if seeds == 1:
-            parts.append(tag("p", "One seed: there is no interval to draw.", class_="quiet"))
-        parts.append(details("The curve as a table", _numbers(line, told.score, facts)))
+            parts.append(tag("p", "Only one seed, so no interval.", class_="quiet"))
+        parts.append(details("The curve as a table", _numbers(line, evaluated.score, facts)))
     small = [_small(name, trace) for name in LABELS if (trace := facts.traces.get(name)) is not None]
     if small:
         parts.append(tag("div", *small, class_="charts"))
-        parts.append(tag("p", "Bold is the mean of the seeds, thin is each seed.", class_="quiet"))
+        parts.append(tag("p", "Bold: mean over seeds; thin: each seed.", class_="quiet"))
     return join(parts)
 
 
@@ -160,20 +158,20 @@ def _numbers(line: curves.Line, score: Any, facts: Facts) -> Html:
     rows = []
     for at, step in enumerate(line.x):
         band = [f"{end[at]:.4g}" for end in line.band] if line.band else []
-        each = [f"{own[at]:.4g}" for own in score] if len(seeds) > 1 else []
+        each = [f"{seed[at]:.4g}" for seed in score] if len(seeds) > 1 else []
         rows.append([f"{step:,.0f}", f"{line.y[at]:.4g}", *band, *each])
-    return table("Scores of the run's own greedy evaluations", head, rows)
+    return table("Scores of the greedy evaluations in training", head, rows)
 
 
 def film(measured: Measured) -> Html:
-    """The policy at work, or why it cannot be seen."""
+    """Return the film of the policy, or why there is none."""
     shot = measured.film
     if shot is None:
         return tag("p", "There is no film. ", measured.why.get("film", "The run has none."))
     video = tag(
         "video",
         "This browser shows no video.",
-        # The fragment lets browsers show the first picture before it plays.
+        # The fragment makes browsers show the first frame before it plays.
         src=data_uri("video/mp4", shot.content) + "#t=0.001",
         controls=True,
         muted=True,
@@ -181,5 +179,5 @@ def film(measured: Measured) -> Html:
         preload="metadata",
         aria_label="The greedy policy in its environment",
     )
-    words = f"{shot.name}: the greedy policy of the seed that evaluated best. One episode is no evidence."
+    words = f"{shot.name}: the greedy policy of the best seed. One episode proves little."
     return tag("figure", video, tag("figcaption", words))

@@ -1,4 +1,4 @@
-"""The sections of a run's report that say how it was made, and what to type next."""
+"""The sections of a run's report about its settings, its machine, and the next commands."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from qhat.system.files import quote
 
 
 def typed(words: str, line: str) -> Html:
-    """Return a command with what it is for."""
+    """Return a command with its purpose."""
     return join([tag("p", words, class_="for"), command(line)])
 
 
 def configuration(facts: Facts) -> Html:
-    """Every setting, with those marked that the nearest named recipe has not."""
+    """Return every setting; those that differ from the nearest named recipe are marked."""
     rows = list(_settings(facts))
     changed = [row for row in rows if row[3]]
     origin = "the preset's" if facts.base == PRESET else f"those of the recipe {facts.base}"
@@ -69,7 +69,7 @@ def configuration(facts: Facts) -> Html:
 
 
 def _settings(facts: Facts) -> Iterable[tuple[str, str, str, bool]]:
-    """Yield flag, value, default, and whether they differ."""
+    """Yield flag, value, default, and whether value and default differ."""
     if facts.recipe is None:
         for name, value in sorted(facts.config["recipe"].items()):
             yield _flag(name), quote(value), "", False
@@ -108,37 +108,37 @@ def _flag(name: str) -> str:
 
 
 def system(facts: Facts) -> Html:
-    """The machine and the versions."""
-    told = facts.system
-    if not told:
-        return tag("p", "system.json cannot be read: neither the machine nor the versions are known.")
-    packages = told.get("packages")
+    """Return the machine and the versions."""
+    about = facts.system
+    if not about:
+        return tag("p", "system.json cannot be read: the machine and the versions are unknown.")
+    packages = about.get("packages")
     packages = packages if isinstance(packages, dict) else {}
     rows = [
-        [name, str(value)] for name, value in told.items() if name != "packages" and value not in ("", None)
+        [name, str(value)]
+        for name, value in about.items()
+        if name != "packages" and value not in ("", None)
     ]
     rows += [[name, str(version)] for name, version in packages.items()]
-    return table(
-        "Machine and versions that the run was trained with", ["What", "Value"], rows, numbers=False
-    )
+    return table("Machine and versions of the training", ["What", "Value"], rows, numbers=False)
 
 
 def reproduce(facts: Facts) -> Html:
-    """The command that made the run."""
+    """Return the command that reproduces the run."""
     if not facts.command:
-        return tag("p", "command.txt cannot be read: how the run was started is not known.")
+        return tag("p", "command.txt cannot be read: the command of the run is unknown.")
     packages = facts.system.get("packages")
     version = packages.get("qhat") if isinstance(packages, dict) else None
-    parts = [typed("The run was started by:", facts.command)]
+    parts = [typed("The run was started with:", facts.command)]
     if not facts.command.startswith("qhat train ") and (words := words_of(facts)):
-        parts.append(typed("With its settings spelled out:", shlex.join(words)))
+        parts.append(typed("The same with all settings as flags:", shlex.join(words)))
     parts.append(
         tag(
             "p",
             f"With qhat {version}" if version else "With the same version of qhat",
             ", the packages above and the same kind of processor it gives the same numbers"
             " (docs/determinism.md)."
-            " A run folder that exists is not written over: give it another --run-dir.",
+            " An existing run folder is never overwritten: choose another --run-dir.",
             class_="quiet",
         )
     )
@@ -146,17 +146,17 @@ def reproduce(facts: Facts) -> Html:
 
 
 def next_commands(facts: Facts, found: Sequence[Finding], commands: Collection[str]) -> Html:
-    """What to type next: what the warnings say first, then what there is."""
+    """Return the next commands to type."""
     folder = str(facts.folder.path)
     offers = [
-        ("play", "See the policy:", ["qhat", "play", folder]),
+        ("play", "Watch the policy:", ["qhat", "play", folder]),
         ("evaluate", "Score it in more episodes:", ["qhat", "evaluate", folder, "--episodes", "1000"]),
-        ("plot", "The curve as a picture:", ["qhat", "plot", folder]),
+        ("plot", "Plot the curve:", ["qhat", "plot", folder]),
         ("compare", "Compare it with another run:", ["qhat", "compare", folder, "OTHER_RUN"]),
-        ("export", "Take the policy elsewhere:", ["qhat", "export", folder]),
+        ("export", "Export the policy:", ["qhat", "export", folder]),
     ]
-    parts = [typed("Train it for longer:", on(facts, "--steps", str(2 * max(facts.steps, 1))))]
+    parts = [typed("Train it longer:", on(facts, "--steps", str(2 * max(facts.steps, 1))))]
     parts += [typed(words, shlex.join(line)) for name, words, line in offers if name in commands]
     if any(one.status == WARNING and one.next for one in found):
-        parts.insert(0, tag("p", "What the warnings above say to type comes first."))
+        parts.insert(0, tag("p", "Run the commands of the warnings above first."))
     return join(parts)

@@ -1,7 +1,6 @@
-"""A run as a command: the words that `qhat train` makes it anew from, read off its config.json.
+"""Writes a run's config.json as a `qhat train` command that reproduces it.
 
-For runs that something else began (Python, a notebook, a suite), whose own command does not tell their
-settings.
+Used for runs started from Python, a notebook or a suite, whose command does not contain the settings.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ OF_A_RUN = (
     "steps", "seeds", "seed", "eval_every", "eval_episodes", "save_every", "keep", "max_seconds",
     "env_kwargs", "wrap", "demos", "init_from", "vector", "env_timeout", "env_restarts", "on_nan",
 )  # fmt: skip
-"""Settings of a run that are not its recipe's."""
-PRESETS_OWN = ("steps", "eval_every", "eval_episodes")
-"""Those that a preset has too."""
+"""Settings of a run that are not part of its recipe."""
+IN_PRESETS = ("steps", "eval_every", "eval_episodes")
+"""The settings among them that a preset has too."""
 ALWAYS = ("steps", "seeds")
-"""Those that a command says also where they are the defaults."""
+"""Settings that a command names even if they are the defaults."""
 
 
 def words_of(facts: Facts) -> list[str]:
-    """Return the words; none where no flag spells a setting: a part from outside the package."""
+    """Return the words; empty if flags cannot express a setting (a part from outside the package)."""
     try:
         wrap = wrappers.listed(facts.config.get("wrap", []))
     except UsageError:
@@ -57,19 +56,19 @@ def words_of(facts: Facts) -> list[str]:
 
 
 def default_of(facts: Facts, name: str) -> Any:
-    """Return what a setting of `OF_A_RUN` is where nothing is said of it."""
+    """Return the default of a setting in `OF_A_RUN`."""
     preset = preset_of(facts.env) if facts.base == PRESET else None
-    if preset and name in PRESETS_OWN:
+    if preset and name in IN_PRESETS:
         return getattr(preset, name)
     fields = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     return {} if name == "env_kwargs" else fields[name]
 
 
 def _of_the_recipe(recipe: Recipe, baseline: Recipe | None) -> Iterator[tuple[str, Any]]:
-    began = get(DEFAULT) if baseline is None else baseline
+    reference = get(DEFAULT) if baseline is None else baseline
     for field in dataclasses.fields(recipe):
         value = getattr(recipe, field.name)
-        if field.name != "paper" and value != getattr(began, field.name):
+        if field.name != "paper" and value != getattr(reference, field.name):
             yield field.name, value
 
 
@@ -88,5 +87,5 @@ def _spelled(value: Any) -> list[str]:
         return write_words(value)
     if isinstance(value, tuple):
         return [word for part in value for word in _spelled(part)]
-    # Every digit of a number: a rounded step size is another one.
+    # All digits of a number: a rounded step size would be another one.
     return ["none" if value is None else str(value)]

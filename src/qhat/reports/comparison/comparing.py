@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qhat.evaluation.statistics.bootstrap import REPETITIONS
-from qhat.reports.comparison.grouping import Task, group, seeds_told
+from qhat.reports.comparison.grouping import Task, describe_seeds, group
 from qhat.reports.comparison.reading import Entrant, read_entrants
 from qhat.reports.comparison.result import (
     X_LABELS,
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from qhat.runs.run import Run
 
 EPISODES = 20
-"""Fresh ones per seed, unless told."""
+"""Default number of fresh episodes per seed."""
 THRESHOLDS = 201
-"""Points of a profile."""
+"""Points of a performance profile."""
 
 
 def compare(
@@ -41,21 +41,21 @@ def compare(
     repetitions: int = REPETITIONS,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
-    """Compare runs: of each environment, every recipe's score over seeds, and who beats whom.
+    """Compare runs: every recipe's score over seeds in each environment, and probabilities of improvement.
 
-    Runs of one environment, recipe and settings are one group, and their seeds are its seeds.
+    Runs with the same environment, recipe and settings form one group; their seeds are pooled.
 
     Args:
         runs: runs, or their folders.
-        episodes: fresh ones per seed that they are scored by; 0 takes the runs' own evaluations, which the
-            best weights were chosen by.
-        which: weights: `best` (by the run's own evaluations) or `last`.
-        axis: of the curves: environment `steps`, or `seconds` of training.
-        repetitions: of the bootstrap behind every interval.
-        progress: told what is being played.
+        episodes: fresh episodes per seed; 0 uses the evaluations during training, by which the best weights
+            were chosen.
+        which: weights: `best` (by the evaluations during training) or `last`.
+        axis: of the curves: environment `steps` or `seconds` of training.
+        repetitions: bootstrap resamples per interval.
+        progress: called with the current activity.
 
     Raises:
-        UsageError: a folder that is no run or damaged, or nothing to compare.
+        UsageError: a folder is not a run or is damaged, or there is nothing to compare.
     """
     require(episodes >= 0, f"episodes is {episodes}; expected 0 or more.")
     require(which in ("best", "last"), f"which is '{which}'; expected best or last.")
@@ -79,21 +79,21 @@ def compare(
             tasks, scored, curves, scales, environments[0].source, axis, repetitions
         )
         notes += more
-        # What is scaled is the aggregate alone.
+        # Only the aggregate is scaled.
         scales = scales if aggregate is not None else {}
-    if alone := [f"{part.name}: {own.label}" for part in environments for own in part.alone]:
-        notes.append(f"One seed, and so no interval: {'; '.join(alone)}. Train more: qhat train --seeds 5.")
+    if alone := [f"{part.name}: {group.label}" for part in environments for group in part.alone]:
+        notes.append(f"Only one seed, so no interval: {'; '.join(alone)}. Try: qhat train --seeds 5.")
     if any(ends is not None and ends[0] == ends[1] for part in environments for ends in _intervals(part)):
         notes.append(
-            "An interval without width says that every resample of these seeds came out alike, and not that"
-            " other seeds would: more of them would tell."
+            "An interval of width 0 means that all resamples of these seeds agree, not that other seeds"
+            " would; train more seeds."
         )
-    notes += seeds_told(tasks)
+    notes += describe_seeds(tasks)
     return Comparison(environments, scales, aggregate, axis, tuple(notes))
 
 
 def _intervals(part: Part) -> list[tuple[float, float] | None]:
-    estimates = (*part.improvement.values(), *(own.iqm for own in part.standings))
+    estimates = (*part.improvement.values(), *(group.iqm for group in part.standings))
     return [estimate.ci95 for estimate in estimates]
 
 
@@ -102,7 +102,7 @@ def _curves(task: Task, axis: Axis) -> dict[str, Curves]:
 
 
 def _curve(run: Entrant, task: Task, axis: Axis) -> Curves:
-    """Return a run's own evaluations in the common part."""
+    """Return a run's evaluations in the common part."""
     within = run.evaluations.step <= task.reach
     x = run.evaluations.step[within]
     if axis == "seconds":
@@ -112,13 +112,13 @@ def _curve(run: Entrant, task: Task, axis: Axis) -> Curves:
 
 
 def joined(curves: Sequence[Curves], tasks: bool = False) -> Curves:
-    """Return the seeds of several curves as one, at the points of the one that has the fewest.
+    """Pool the seeds of several curves, at the points of the curve with the fewest.
 
     Args:
-        tasks: whether they are tasks of the same seeds, rather than seeds of the same tasks.
+        tasks: whether the curves are tasks of the same seeds, rather than seeds of the same tasks.
     """
     x = min((curve.x for curve in curves), key=len)
-    # Where all of them are: a curve is not drawn on beyond its end.
+    # Only where all curves are defined.
     x = x[(x >= max(curve.x[0] for curve in curves)) & (x <= min(curve.x[-1] for curve in curves))]
     if x.size == 0:
         x = np.array([min(curve.x[-1] for curve in curves)])
@@ -134,7 +134,7 @@ def _environment(
     task: Task, scored: Scores, curves: Mapping[str, Curves], axis: Axis, repetitions: int
 ) -> Part:
     gamma = None if task.scale is None else task.scale[1]
-    scores = {label: own[:, None] for label, own in scored.by_group.items()}
+    scores = {label: group[:, None] for label, group in scored.by_group.items()}
     return Part(
         name=task.env,
         source=scored.source,
@@ -155,33 +155,37 @@ def _standings(
     gamma: float | None,
     repetitions: int,
 ) -> tuple[Standing, ...]:
-    low, high = min(own.min() for own in scores.values()), max(own.max() for own in scores.values())
+    low, high = min(group.min() for group in scores.values()), max(group.max() for group in scores.values())
     margin = 0.02 * (high - low) or 0.5
     thresholds = np.linspace(low - margin, high + margin, THRESHOLDS)
     return tuple(
         standing(
             label,
             tuple(str(run.path) for task in tasks for run in task.groups[label]),
-            tuple(seed for run in tasks[0].groups[label] for seed in run.seeds)[: len(own)],
-            own,
+            tuple(seed for run in tasks[0].groups[label] for seed in run.seeds)[: len(group)],
+            group,
             curves[label],
             thresholds,
             gamma,
             repetitions,
         )
-        for label, own in scores.items()
+        for label, group in scores.items()
     )
 
 
 def _scale(task: Task, scored: Scores) -> tuple[float, float, str]:
-    """Return what 0 and 1 are in an environment: chance and solved, or else the compared scores' ends."""
+    """Return the scores that 0 and 1 stand for: random and solved, or else the range of the scores."""
     if task.scale is not None:
         return (*task.scale, "0 is chance and 1 is solved")
     every = np.concatenate(list(scored.by_group.values()))
     low, high = float(every.min()), float(every.max())
     if low == high:
         return low, low + 1.0, "all the compared scores are the same"
-    return low, high, "the lowest and the highest of the compared scores: no ends are known"
+    return (
+        low,
+        high,
+        "the lowest and the highest of the compared scores, because no reference scores are known",
+    )
 
 
 def _scaled(scores: np.ndarray, scale: tuple[float, float, str]) -> np.ndarray:
@@ -198,33 +202,33 @@ def _aggregate(
     axis: Axis,
     repetitions: int,
 ) -> tuple[Part | None, list[str]]:
-    """Return the environments together, of the groups that are in all of them."""
+    """Return the aggregate over environments, for the groups that are in all of them."""
     everywhere = [label for label in tasks[0].groups if all(label in task.groups for task in tasks)]
     partial = list(
         dict.fromkeys(label for task in tasks for label in task.groups if label not in everywhere)
     )
     notes = []
     if partial:
-        notes.append(f"Not in every environment, and so not in the aggregate: {', '.join(partial)}.")
+        notes.append(f"Not in every environment, so not in the aggregate: {', '.join(partial)}.")
     if not everywhere:
         return None, notes
     scores, drawn = {}, {}
-    ends = {task.env: max(own.x[-1] for own in curves[task.env].values()) for task in tasks}
+    ends = {task.env: max(curve.x[-1] for curve in curves[task.env].values()) for task in tasks}
     for label in everywhere:
         counts = [len(scored[task.env].by_group[label]) for task in tasks]
         seeds = min(counts)
         if max(counts) > seeds:
-            notes.append(f"The aggregate of {label} is of the first {seeds} seeds in each environment.")
+            notes.append(f"The aggregate of {label} uses the first {seeds} seeds in each environment.")
 
         by_task = [_scaled(scored[env].by_group[label][:seeds], scales[env]) for env in ends]
         scores[label] = np.stack(by_task, axis=1)
         shares = [
-            Curves(own[label].x / ends[env], _scaled(own[label].scores[:seeds], scales[env]))
-            for env, own in curves.items()
+            Curves(by_label[label].x / ends[env], _scaled(by_label[label].scores[:seeds], scales[env]))
+            for env, by_label in curves.items()
         ]
         drawn[label] = joined(shares, tasks=True)
     gamma = 1.0 if all(task.scale for task in tasks) else None
-    fresh = all(own.fresh for own in scored.values())
+    fresh = all(scores.fresh for scores in scored.values())
     part = Part(
         name=f"all {len(tasks)} environments",
         source=source if fresh else "as in each environment",

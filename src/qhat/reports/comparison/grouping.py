@@ -1,4 +1,4 @@
-"""Which runs are seeds of one thing, in which environment, and how far they can be compared."""
+"""Groups runs by environment, recipe and settings, and finds the steps at which they can be compared."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Task:
 
     env: str
     groups: Mapping[str, tuple[Entrant, ...]]
-    """Runs of one recipe and the same settings, by their label."""
+    """Runs with one recipe and the same settings, by label."""
     steps: int
-    """Environment steps per seed that every run has been evaluated at, or beyond: the common part."""
+    """Environment steps per seed up to which every run was evaluated: the common part."""
 
     @property
     def entrants(self) -> list[Entrant]:
@@ -28,23 +28,23 @@ class Task:
 
     @property
     def reach(self) -> int:
-        """Last step of the common part. A run ends in the iteration that reaches its last step, which is
-        some copies beyond it."""
+        """Last step of the common part. A run ends with the iteration that reaches its last step, so up to
+        `num_envs - 1` steps later."""
         return self.steps + max(entrant.num_envs for entrant in self.entrants) - 1
 
     @property
     def scale(self) -> tuple[float, float] | None:
-        """Chance and solved, where they are known."""
+        """Scores of a random policy and of a solved task, if known."""
         return SCALES.get(self.entrants[0].reference)
 
 
 def group(entrants: Sequence[Entrant]) -> tuple[list[Task], list[str]]:
-    """Return the environments with their groups, in the order of the runs, and what there is to say."""
+    """Return the environments with their groups, in the order of the runs, and notes."""
     tasks, notes = [], []
     for env in dict.fromkeys(entrant.env for entrant in entrants):
-        own = [entrant for entrant in entrants if entrant.env == env]
+        same_env = [entrant for entrant in entrants if entrant.env == env]
         groups = {}
-        for label, runs in _labelled(own).items():
+        for label, runs in _labelled(same_env).items():
             groups[label], doubles = _distinct(runs)
             notes += doubles
         ends = {run.path: run.end for runs in groups.values() for run in runs}
@@ -54,17 +54,17 @@ def group(entrants: Sequence[Entrant]) -> tuple[list[Task], list[str]]:
         if longer:
             notes.append(
                 f"{env}: the runs end at different steps, {task.steps:,} to {max(ends.values()):,}; they"
-                f" are compared up to step {task.steps:,}, and what {_listed(longer)} did later is left"
-                " out."
+                f" are compared up to step {task.steps:,}, and later evaluations of {_listed(longer)} are"
+                " ignored."
             )
         tasks.append(task)
     if len(tasks) > 1:
-        notes.insert(0, f"The runs are of {len(tasks)} environments: each is a comparison of its own.")
+        notes.insert(0, f"The runs are of {len(tasks)} environments; each is compared separately.")
     return tasks, notes
 
 
 def _require_common(task: Task) -> None:
-    """Raise `UsageError` where one run ends before another's first evaluation."""
+    """Raise `UsageError` if one run ends before another's first evaluation."""
     shortest = min(task.entrants, key=lambda run: run.end)
     for run in task.entrants:
         first = int(run.evaluations.step[0])
@@ -76,19 +76,19 @@ def _require_common(task: Task) -> None:
 
 
 def _labelled(runs: Sequence[Entrant]) -> dict[str, list[Entrant]]:
-    """Return the runs by recipe and settings; one recipe of two starts has its folders too."""
+    """Return the runs by label; groups with the same recipe have their folders in the label."""
     by_settings: dict[tuple[str, str], list[Entrant]] = {}
     for run in runs:
         by_settings.setdefault((run.recipe, run.settings), []).append(run)
     names = [recipe for recipe, _ in by_settings]
     labels: list[str] = []
-    # Folders of the same name get their parents' too.
+    # Add parent folders until the labels differ.
     for depth in range(1, 100):
         labels = [
             recipe
             if names.count(recipe) == 1
-            else f"{recipe} ({'/'.join(own[0].path.resolve().parts[-depth:])})"
-            for (recipe, _), own in by_settings.items()
+            else f"{recipe} ({'/'.join(group[0].path.resolve().parts[-depth:])})"
+            for (recipe, _), group in by_settings.items()
         ]
         if len(set(labels)) == len(labels):
             break
@@ -96,46 +96,46 @@ def _labelled(runs: Sequence[Entrant]) -> dict[str, list[Entrant]]:
 
 
 def _distinct(runs: Iterable[Entrant]) -> tuple[tuple[Entrant, ...], list[str]]:
-    """Leave out seeds that were trained before: they are no evidence of their own."""
-    kept, notes, seen = [], [], set()
+    """Leave out seeds that another run of the group has: they are not independent evidence."""
+    kept, notes, known = [], [], set()
     for run in runs:
-        rows = tuple(row for row in run.rows if run.first_seed + row not in seen)
+        rows = tuple(row for row in run.rows if run.first_seed + row not in known)
         if len(rows) < len(run.rows):
             doubles = [run.first_seed + row for row in run.rows if row not in rows]
             notes.append(
-                f"'{run.path}' has seeds of another run of the same settings, {ranges(doubles)}: one seed"
-                " is one result, and counts once."
+                f"'{run.path}' repeats seeds {ranges(doubles)} of another run with the same settings; each"
+                " seed counts only once."
             )
-        seen |= {run.first_seed + row for row in rows}
+        known |= {run.first_seed + row for row in rows}
         if rows:
             kept.append(dataclasses.replace(run, rows=rows))
     return tuple(kept), notes
 
 
-def seeds_told(tasks: Iterable[Task]) -> list[str]:
-    """Say which seeds the runs have, and whether their settings were chosen by some of them."""
+def describe_seeds(tasks: Iterable[Task]) -> list[str]:
+    """Return sentences about the seeds, and warnings if some were used to choose the settings."""
     runs = [run for task in tasks for run in task.entrants]
-    told = f"Seeds {ranges(seed for run in runs for seed in run.seeds)}."
+    sentence = f"Seeds {ranges(seed for run in runs for seed in run.seeds)}."
     warnings = []
     for run in runs:
         base = base_of(run.recipe)
         used = chosen_on(base, run.reference)
-        if overlap := [seed for seed in run.seeds if any(seed in own for own in used)]:
+        if overlap := [seed for seed in run.seeds if any(seed in tuning for tuning in used)]:
             warnings.append(
-                f"Warning: '{run.path}' has seeds {ranges(overlap)}, by which the settings of {base}"
-                " were chosen: its score flatters it. Report other seeds, such as --seed 100."
+                f"Warning: '{run.path}' has seeds {ranges(overlap)}, which were used to choose the settings"
+                f" of {base}, so its score is optimistic. Report other seeds, such as --seed 100."
             )
         elif base != run.recipe and (tuned := [seed for seed in run.seeds if seed >= TUNING_SEEDS]):
             warnings.append(
-                f"Warning: '{run.path}' has seeds {ranges(tuned)}, on which `qhat tune` chooses settings:"
-                f" if it chose those of {run.recipe}, the score flatters them. Report other seeds, such as"
-                " --seed 100."
+                f"Warning: '{run.path}' has seeds {ranges(tuned)}, which `qhat tune` uses to choose"
+                f" settings; if it chose those of {run.recipe}, the score is optimistic. Report other"
+                " seeds, such as --seed 100."
             )
     if warnings:
-        return [told, *warnings]
+        return [sentence, *warnings]
     return [
-        f"{told} Tuning has others: presets' settings are chosen on seeds from {TUNING_SEEDS:,} on, and no"
-        " recipe here is known to be chosen by its seeds."
+        f"{sentence} Tuning uses other seeds (from {TUNING_SEEDS:,} on); none of these seeds is known to"
+        " have been used to choose settings."
     ]
 
 

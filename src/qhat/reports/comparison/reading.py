@@ -1,4 +1,4 @@
-"""The runs that are compared, as their folders tell of them."""
+"""Reads the runs to compare from their folders."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
     from qhat.runs.run import Run  # Opening one takes JAX.
 
 SETTINGS = ("demos", "init_from")
-"""What decides how a run learns, beside its recipe; the rest is how long, and on which seeds."""
+"""Settings besides the recipe that change how a run learns."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Entrant:
-    """One run that is compared."""
+    """One run to compare."""
 
     folder: RunFolder
     run: Run | None
-    """As the caller opened it, if one did."""
+    """The open run, if the caller passed one."""
     env: str
-    """What is scored, with options and wrappers: runs in which it is the same are compared."""
+    """Environment with options and wrappers; runs with the same value are compared."""
     reference: str
-    """Its name alone; empty where options make it another task."""
+    """Name of the environment; empty if options or wrappers change the task."""
     recipe: str
-    """Its label, which follows from the recipe's value."""
+    """Label of the recipe, from its value."""
     settings: str
-    """All of what decides how it learns, as JSON."""
+    """All settings that change how it learns, as JSON."""
     budget: int
-    """Environment steps per seed that it was to train for."""
+    """Planned environment steps per seed."""
     num_envs: int
     first_seed: int
     rows: tuple[int, ...]
     """Indices of the seeds that count."""
     evaluations: Evaluations
     clock: Clock | None
-    """None unless asked for."""
+    """None unless requested."""
 
     @property
     def path(self) -> Path:
@@ -63,39 +63,39 @@ class Entrant:
 
     @property
     def end(self) -> int:
-        """Environment steps at the last whole evaluation."""
+        """Environment steps at the last complete evaluation."""
         return int(self.evaluations.step[-1])
 
 
 def read_entrants(runs: Sequence[Run | Path | str], timed: bool) -> tuple[list[Entrant], list[str]]:
-    """Read every run once; return those that have an evaluation, and a sentence for every one left out.
+    """Return the runs that have an evaluation, each once, and a note for each run left out.
 
     Args:
-        timed: whether their clocks are wanted.
+        timed: whether to read their clocks.
 
     Raises:
-        UsageError: a folder that is no run, or damaged; or no run has an evaluation.
+        UsageError: a folder is not a run or is damaged, or no run has an evaluation.
     """
     require(len(runs) > 0, "There is no run to compare; expected one run folder or more.")
     entrants: list[Entrant] = []
     notes: list[str] = []
-    seen: set[Path] = set()
-    for told in runs:
-        path = Path(told) if isinstance(told, str | Path) else told.folder.path
+    named: set[Path] = set()
+    for given in runs:
+        path = Path(given) if isinstance(given, str | Path) else given.folder.path
         folder = RunFolder.open(path)
-        if path.resolve() in seen:
+        if path.resolve() in named:
             notes.append(f"'{path}' was named more than once; it counts once.")
             continue
-        seen.add(path.resolve())
-        entrant = _read(folder, None if isinstance(told, str | Path) else told, timed)
+        named.add(path.resolve())
+        entrant = _read(folder, None if isinstance(given, str | Path) else given, timed)
         if entrant.evaluations.step.size == 0:
-            notes.append(f"'{path}' has no whole evaluation yet and is left out.")
+            notes.append(f"'{path}' has no complete evaluation yet and is left out.")
             continue
         entrants.append(entrant)
         if entrant.end < entrant.budget:
             notes.append(
-                f"'{path}' was last evaluated at step {entrant.end:,} of {entrant.budget:,}; that part"
-                " counts."
+                f"'{path}' was last evaluated at step {entrant.end:,} of {entrant.budget:,}; only that"
+                " part counts."
             )
     if not entrants:
         raise UsageError(f"There is nothing to compare: {' '.join(notes)}")
@@ -112,7 +112,7 @@ def _read(folder: RunFolder, run: Run | None, timed: bool) -> Entrant:
         options = check(config["env_kwargs"])
         require_label(config.get("recipe_name", "recipe"))
         recipe = value_of(config["recipe"])
-    # Twins of one environment are scored in the same reference.
+    # Twins of an environment are scored in the same reference.
     name = str(config["spec"].get("reference") or config["env"])
     env = ", ".join([name, *write_words(options), *wrap])
     require(env.isprintable(), f"'{folder.config}': env is {quote(env)}; expected letters and digits.")

@@ -1,4 +1,4 @@
-"""What a comparison comes to: estimates with intervals, curves, profiles. Nothing is read here."""
+"""The result of a comparison: estimates with intervals, curves, profiles. Reads no files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ X_LABELS: Mapping[Axis, str] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its bootstrap 95% interval over seeds; None where there is one seed."""
+    """A number and its bootstrap 95% interval over seeds; the interval is None with one seed."""
 
     value: float
     ci95: tuple[float, float] | None
@@ -45,9 +45,9 @@ class Band:
     """A curve over seeds. Every field is `[T]`.
 
     Attributes:
-        x: Where: steps, seconds, scores, or shares of them.
-        value: The estimate there.
-        low: The low end of its 95% interval; None with one seed. So is `high`.
+        x: Steps, seconds, scores, or shares of them.
+        value: The estimate at each `x`.
+        low: Low end of the 95% interval; None with one seed. `high` likewise.
     """
 
     x: np.ndarray
@@ -58,13 +58,13 @@ class Band:
 
 @dataclass(frozen=True)
 class Standing:
-    """How one group does.
+    """The result of one group.
 
     Attributes:
         runs: Folders.
-        seeds: Numbers of its seeds; in an aggregate, those in the first environment.
-        scores: `[seeds, tasks]`, in returns, or on the scale of an aggregate.
-        gap: How far it falls short of the part's `gamma`; None where that is not known.
+        seeds: Its seeds; in an aggregate, those in the first environment.
+        scores: `[seeds, tasks]`, returns, or scaled scores in an aggregate.
+        gap: Optimality gap to the part's `gamma`; None if `gamma` is unknown.
     """
 
     label: str
@@ -92,17 +92,17 @@ class Standing:
 
 @dataclass(frozen=True)
 class Part:
-    """The groups in one environment, or in all of them together.
+    """The results in one environment, or in all of them together.
 
     Attributes:
-        name: The environment, or what the aggregate is called.
-        source: Where the scores come from, in words.
-        fresh: Whether that is fresh episodes.
+        name: The environment, or the name of the aggregate.
+        source: Where the scores come from, as text.
+        fresh: Whether they come from fresh episodes.
         steps: Environment steps per seed of the common part; None in an aggregate.
-        gamma: The score of the optimality gap; None where none is known.
-        unit: What a score is, for an axis.
-        x_label: What the curves are drawn against.
-        improvement: How likely a run of the first group beats one of the second.
+        gamma: The target score of the optimality gap; None if unknown.
+        unit: Axis label for scores.
+        x_label: Axis label for the curves.
+        improvement: Probability that a run of the first group beats one of the second.
     """
 
     name: str
@@ -117,7 +117,7 @@ class Part:
 
     @property
     def alone(self) -> list[Standing]:
-        """The groups of one seed, which have no intervals."""
+        """The groups with only one seed, which have no intervals."""
         return [standing for standing in self.standings if len(standing.scores) == 1]
 
     def to_json(self) -> dict[str, Any]:
@@ -137,14 +137,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several runs side by side.
+    """The comparison of several runs.
 
     Attributes:
-        environments: One part each.
-        scales: What 0 and 1 of the aggregate are in each environment, and why.
-        aggregate: All of them together; None with one environment, or no group in all of them.
-        axis: What the curves are drawn against.
-        notes: What was left out, merged or not known, and which seeds these are; for people.
+        environments: One part per environment.
+        scales: Scores that 0 and 1 of the aggregate stand for in each environment, and why.
+        aggregate: All environments together; None with one environment, or if no group is in all.
+        axis: Horizontal axis of the curves.
+        notes: Sentences about what was left out, merged or unknown, and about the seeds.
     """
 
     environments: tuple[Part, ...]
@@ -155,7 +155,7 @@ class Comparison:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The environments, and what they come to together."""
+        """The environments and the aggregate."""
         return (*self.environments, *([] if self.aggregate is None else [self.aggregate]))
 
     def to_json(self) -> dict[str, Any]:
@@ -174,10 +174,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Curves:
-    """What a group's curve is made of.
+    """The points of a group's curve.
 
     Attributes:
-        x: `[T]`, rising.
+        x: `[T]`, increasing.
         scores: `[seeds, T, tasks]`.
     """
 
@@ -185,7 +185,7 @@ class Curves:
     scores: np.ndarray
 
     def band(self, repetitions: int) -> Band:
-        """Return the IQM at every point, over seeds and tasks, each point with its own interval."""
+        """Return the IQM over seeds and tasks at every point, with pointwise intervals."""
         seeds, points, tasks = self.scores.shape
 
         def pointwise(flat: np.ndarray) -> np.ndarray:
@@ -199,7 +199,7 @@ class Curves:
 def banded(
     x: np.ndarray, scores: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], repetitions: int
 ) -> Band:
-    """Return a statistic of scores `[seeds, ...]` that has a number for each of `x`, with its interval."""
+    """Return a statistic of scores `[seeds, ...]`, one value per element of `x`, with its interval."""
     if len(scores) < 2:
         return Band(x, statistic(scores), None, None)
     low, high = stratified_bootstrap_ci(scores, statistic, repetitions)
@@ -216,11 +216,11 @@ def standing(
     gamma: float | None,
     repetitions: int,
 ) -> Standing:
-    """Return how a group with scores `[seeds, tasks]` does.
+    """Return the result of a group with scores `[seeds, tasks]`.
 
     Args:
-        thresholds: scores at which its profile is told.
-        gamma: the score of the optimality gap, if one is known.
+        thresholds: scores at which its profile is evaluated.
+        gamma: target score of the optimality gap, if known.
     """
 
     def estimates(matrix: np.ndarray) -> np.ndarray:
@@ -242,18 +242,18 @@ def standing(
 
 
 def improvements(scores: Mapping[str, np.ndarray], repetitions: int) -> dict[tuple[str, str], Estimate]:
-    """Return how likely each group beats each other one; scores are `[seeds, tasks]` each."""
-    told: dict[tuple[str, str], Estimate] = {}
+    """Return the probability that each group beats each other one; scores are `[seeds, tasks]` each."""
+    chances: dict[tuple[str, str], Estimate] = {}
     labels = list(scores)
     for at, x in enumerate(labels):
         for y in labels[at + 1 :]:
             pair = [scores[x], scores[y]]
             value = probability_of_improvement(*pair)
-            told[x, y], told[y, x] = Estimate(value, None), Estimate(1 - value, None)
+            chances[x, y], chances[y, x] = Estimate(value, None), Estimate(1 - value, None)
             if min(map(len, pair)) > 1:
                 low, high = map(float, bootstrap_ci(pair, probability_of_improvement, repetitions))
-                told[x, y], told[y, x] = (
+                chances[x, y], chances[y, x] = (
                     Estimate(value, (low, high)),
                     Estimate(1 - value, (1 - high, 1 - low)),
                 )
-    return told
+    return chances

@@ -1,4 +1,4 @@
-"""One score per seed: from fresh episodes, or from what the runs recorded of themselves."""
+"""Computes one score per seed: from fresh episodes, or from the evaluations during training."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from qhat.system.errors import blaming, ranges, require
 Which = Literal["best", "last"]
 
 FIRST_EPISODE = 1_000_000
-"""As `qhat evaluate`'s. Seeds of one number play the same episodes in every run, others play others."""
+"""As in `qhat evaluate`. Equal seeds play the same episodes in every run; different seeds do not."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The scores of an environment's groups, and where they come from."""
+    """The scores of an environment's groups and their source."""
 
     by_group: dict[str, np.ndarray]
     """`[seeds]` each: mean undiscounted return."""
     fresh: bool
     source: str
-    """The same in words, for a table's title."""
+    """The source as text, for a table's title."""
 
 
 def score(
@@ -36,12 +36,12 @@ def score(
     """Score every run of an environment in the same way.
 
     Args:
-        episodes: fresh ones per seed; 0 takes the runs' own evaluations.
-        which: weights, or evaluations: the best of each seed by the run's own evaluations, or the last.
-        progress: told what is being played.
+        episodes: fresh episodes per seed; 0 uses the evaluations during training.
+        which: weights (or evaluations) of each seed: the best or the last.
+        progress: called with the current activity.
 
     Returns:
-        the scores, and why they are not fresh where they were to be.
+        the scores, and notes, for example why they are not fresh.
     """
     if not episodes:
         return _recorded(task, which), []
@@ -51,7 +51,9 @@ def score(
         about = _about(entrant)
         found, reason = _weights(entrant, about, task, which)
         if found is None:
-            note = f"{task.env}: no fresh episodes, {reason}; the scores are the runs' own evaluations."
+            note = (
+                f"{task.env}: no fresh episodes, {reason}; the scores are the evaluations during training."
+            )
             return _recorded(task, which), [note]
         weights[entrant.path] = found
         halted = [
@@ -59,8 +61,8 @@ def score(
         ]
         if halted:
             notes.append(
-                f"'{entrant.path}': seeds {ranges(halted)} met a number that was not finite and learned no"
-                " more; they count as they were."
+                f"'{entrant.path}': seeds {ranges(halted)} stopped at a value that was not finite; they"
+                " count with their last weights."
             )
     by_group = {}
     for label, group in task.groups.items():
@@ -73,7 +75,7 @@ def score(
 
 
 def _about(entrant: Entrant) -> dict[str, Any]:
-    """Return the manifest of a run's last checkpoint; an empty one where there is none yet."""
+    """Return the manifest of a run's last checkpoint; empty if there is none yet."""
     from qhat.runs.manifest import read_about
 
     if not (entrant.path / "last").exists():
@@ -88,7 +90,7 @@ def _about(entrant: Entrant) -> dict[str, Any]:
 
 
 def _weights(entrant: Entrant, about: dict[str, Any], task: Task, which: Which) -> tuple[str | None, str]:
-    """Return which of a run's weights are of the common part, or None and what is in the way."""
+    """Return the weights that belong to the common part, or None and the reason."""
     if not about:
         return None, f"'{entrant.path}' has no checkpoint yet"
     if which == "best":
@@ -121,7 +123,7 @@ def _played(entrant: Entrant, episodes: int, weights: str) -> np.ndarray:
 
 
 def _recorded(task: Task, which: Which) -> Scores:
-    """Take the runs' own evaluations up to the common step."""
+    """Use the evaluations during training up to the common step."""
     by_group = {}
     for label, group in task.groups.items():
         within = [
@@ -129,10 +131,12 @@ def _recorded(task: Task, which: Which) -> Scores:
             for entrant in group
         ]
         best = which == "best"
-        by_group[label] = np.concatenate([own.max(axis=1) if best else own[:, -1] for own in within])
+        by_group[label] = np.concatenate(
+            [scores.max(axis=1) if best else scores[:, -1] for scores in within]
+        )
     source = (
-        "the best of each seed's own evaluations: selection scores, which are too high"
+        "the best evaluation of each seed in training: selection scores, which are too high"
         if which == "best"
-        else "each seed's own evaluation at the common step"
+        else "each seed's evaluation at the common step"
     )
     return Scores(by_group, False, source)

@@ -1,4 +1,4 @@
-"""A suite's page: our scores with intervals, beside what others published, and where we lose."""
+"""The page of a suite: our scores with intervals, published results, and where qhat is behind."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 
 from qhat.recipes.presets import TUNING_SEEDS
 from qhat.studies.benchmark.results import WHICH, Row, Summary, summary
-from qhat.studies.benchmark.suites import SEEN, SOURCES, Published, Suite, Task
+from qhat.studies.benchmark.suites import FRESH, SOURCES, Published, Suite, Task
 from qhat.system.errors import ranges
 
 REPORTING = range(1_000)
-"""Seeds whose scores are reported."""
+"""Seeds for reported scores."""
 CHECKING = range(1_020, 2_000)
-"""Seeds of the runs that are compared with a pinned table."""
+"""Seeds for runs that are compared with a pinned table."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One published figure and ours."""
+    """One published score compared with ours."""
 
     theirs: Published
     verdict: str
@@ -28,7 +28,7 @@ def page(suite: Suite, rows: Mapping[str, Sequence[Row]]) -> str:
     """Return a suite's page.
 
     Args:
-        rows: by task; a task without any was not run yet.
+        rows: by task; a task without rows has not been run yet.
     """
     return "\n".join(
         [
@@ -50,8 +50,8 @@ def page(suite: Suite, rows: Mapping[str, Sequence[Row]]) -> str:
 
 
 def _facts(suite: Suite, rows: Mapping[str, Sequence[Row]]) -> list[str]:
-    every = [row for own in rows.values() for row in own]
-    said = [
+    every = [row for of_task in rows.values() for row in of_task]
+    lines = [
         "Every policy plays fresh greedy episodes of the reference environment"
         f"{_of([str(row.episodes) for row in every], ' ({} per seed)')}. `best` is the checkpoint that the"
         " seed's own evaluations chose, `last` the one at the end; the interval is the stratified"
@@ -60,20 +60,20 @@ def _facts(suite: Suite, rows: Mapping[str, Sequence[Row]]) -> list[str]:
         "",
         f"Seeds up to {REPORTING[-1]} report. No setting was chosen by those shown: presets were chosen on"
         f" seeds from {TUNING_SEEDS} on, and a task whose low seeds were looked at meanwhile begins at"
-        f" {SEEN}.",
+        f" {FRESH}.",
         "",
     ]
     missing = [task.env for task in suite.tasks if not rows.get(task.env)]
     if missing:
-        said += [f"Not run yet: {', '.join(missing)}.", ""]
+        lines += [f"Not run yet: {', '.join(missing)}.", ""]
     for name, values in {
         "date": [row.date for row in every],
         "machine": [row.machine for row in every],
         "versions": [f"qhat {row.qhat}, JAX {row.jax}, Python {row.python}" for row in every],
     }.items():
-        said += [f"- {name}: {'; '.join(sorted(set(values)))}"] if values else []
+        lines += [f"- {name}: {'; '.join(sorted(set(values)))}"] if values else []
     commands = sorted({row.command for row in every if row.command})
-    return [*said, "", *(f"    {command}" for command in commands or [f"qhat benchmark {suite.name}"])]
+    return [*lines, "", *(f"    {command}" for command in commands or [f"qhat benchmark {suite.name}"])]
 
 
 def _of(values: Sequence[str], form: str) -> str:
@@ -85,11 +85,11 @@ def _line(task: Task, rows: Sequence[Row]) -> str:
         return f"| {_name(task)} | {task.config(1, 0).steps:,} | | not run yet | | | | | |"
     cells = []
     for which in WHICH:
-        own = summary(rows, which, task.measure)
-        assert own is not None
-        cells += [_score(task, own), _number(task, own.mean)]
+        ours = summary(rows, which, task.measure)
+        assert ours is not None
+        cells += [_score(task, ours), _number(task, ours.mean)]
         if which == "best":
-            cells.append(f"{_number(task, min(own.per_seed))}, {_number(task, max(own.per_seed))}")
+            cells.append(f"{_number(task, min(ours.per_seed))}, {_number(task, max(ours.per_seed))}")
     runs = sorted({(row.seed, row.seconds, row.run_seeds) for row in rows if row.seconds is not None})
     seconds = sorted({f"{spent:.0f}" for _, spent, _ in runs}, key=float)
     steps = "; ".join(f"{count:,}" for count in sorted({row.steps for row in rows}))
@@ -106,24 +106,24 @@ def _number(task: Task, value: float) -> str:
     return f"{value:.1%}" if task.measure == "success" else f"{value:,.1f}"
 
 
-def _score(task: Task, own: Summary) -> str:
-    if own.interval is None:
-        return f"{_number(task, own.iqm)} (one seed: no interval)"
-    low, high = (_number(task, end) for end in own.interval)
-    return f"{_number(task, own.iqm)} [{low}, {high}]"
+def _score(task: Task, ours: Summary) -> str:
+    if ours.interval is None:
+        return f"{_number(task, ours.iqm)} (one seed: no interval)"
+    low, high = (_number(task, end) for end in ours.interval)
+    return f"{_number(task, ours.iqm)} [{low}, {high}]"
 
 
-def compared(task: Task, own: Summary, steps: int) -> list[Comparison]:
-    """Compare our interval with every published figure of a task."""
-    return [Comparison(theirs, _verdict(theirs, own, steps)) for theirs in task.published]
+def compared(task: Task, ours: Summary, steps: int) -> list[Comparison]:
+    """Compare our interval with every published score of a task."""
+    return [Comparison(theirs, _verdict(theirs, ours, steps)) for theirs in task.published]
 
 
-def _verdict(theirs: Published, own: Summary, steps: int) -> str:
-    if own.interval is None:
+def _verdict(theirs: Published, ours: Summary, steps: int) -> str:
+    if ours.interval is None:
         standing = "no interval: one seed"
-    elif own.interval[0] > theirs.score:
+    elif ours.interval[0] > theirs.score:
         standing = "ahead"
-    elif own.interval[1] < theirs.score:
+    elif ours.interval[1] < theirs.score:
         standing = "**behind**"
     else:
         standing = "within our interval"
@@ -137,23 +137,23 @@ def _times(ratio: float) -> str:
 
 
 def _beside(suite: Suite, rows: Mapping[str, Sequence[Row]]) -> list[str]:
-    """The published figures, and a sentence on where we lose."""
+    """Return the published scores, and where qhat is behind."""
     if not any(task.published for task in suite.tasks):
         return []
     lines, lost, sources = [], [], []
     for task in suite.tasks:
         done = rows.get(task.env, ())
-        own = summary(done, "best", task.measure)
-        ours = "not run yet" if own is None else _score(task, own)
+        best = summary(done, "best", task.measure)
+        ours = "not run yet" if best is None else _score(task, best)
         verdicts = (
             ["" for _ in task.published]
-            if own is None
-            else [each.verdict for each in compared(task, own, done[0].steps)]
+            if best is None
+            else [each.verdict for each in compared(task, best, done[0].steps)]
         )
         for theirs, verdict in zip(task.published, verdicts, strict=True):
             steps = "" if theirs.steps is None else f"{theirs.steps:,}"
-            told = f"{theirs.score:,g}{f' ({theirs.about})' if theirs.about else ''}"
-            lines.append(f"| {task.env} | {theirs.system} | {steps} | {told} | {ours} | {verdict} |")
+            published = f"{theirs.score:,g}{f' ({theirs.about})' if theirs.about else ''}"
+            lines.append(f"| {task.env} | {theirs.system} | {steps} | {published} | {ours} | {verdict} |")
             if theirs.source not in sources:
                 sources.append(theirs.source)
             if "behind" in verdict:

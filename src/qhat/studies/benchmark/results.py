@@ -1,4 +1,4 @@
-"""What was measured: one row per task, seed and checkpoint, as a table that anybody can read again."""
+"""The results of a benchmark: one row per task, seed and checkpoint, stored as CSV."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from qhat.system.errors import UsageError, ranges, require
 from qhat.system.files import quote, read_text
 
 WHICH = ("best", "last")
-"""The weights that a run's own evaluations chose, and those at its end."""
+"""The weights that were best in the evaluations during training, and the final ones."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """How one seed did."""
+    """The result of one seed."""
 
     task: str
     seed: int
     which: str
     mean_return: float
-    """Over the fresh episodes."""
+    """Mean over the fresh episodes."""
     success_rate: float | None
-    """Share of the tries that succeeded, where the task tells."""
+    """Share of the attempts that succeeded, if the task reports it."""
     episodes: int
     steps: int
     """Environment steps of the run."""
     seconds: float | None
-    """Wall-clock of the training, all seeds of its run together; none where it was not measured."""
+    """Wall-clock seconds of the training, all seeds of its run together; None if not measured."""
     run_seeds: int
-    """Seeds that were trained together in that run."""
+    """Number of seeds trained together in that run."""
     date: str
     qhat: str
     jax: str
@@ -71,26 +71,33 @@ def read_rows(path: Path) -> list[Row]:
         raise UsageError(f"'{path}' cannot be read as CSV: {error}.") from None
     require(
         bool(lines) and tuple(lines[0]) == FIELDS,
-        f"'{path}' is no table of a benchmark: its first line is not {','.join(FIELDS)}.",
+        f"'{path}' is not a table of a benchmark: its first line is not {','.join(FIELDS)}.",
     )
     return [_row(values, f"'{path}', line {number}") for number, values in enumerate(lines[1:], 2)]
 
 
 def _row(values: Sequence[str], where: str) -> Row:
     require(len(values) == len(FIELDS), f"{where} has {len(values)} values; expected {len(FIELDS)}.")
-    told: dict[str, Any] = dict(zip(FIELDS, values, strict=True))
+    fields: dict[str, Any] = dict(zip(FIELDS, values, strict=True))
     try:
         for name in ("seed", "episodes", "steps", "run_seeds"):
-            told[name] = int(told[name])
-        told["mean_return"] = float(told["mean_return"])
+            fields[name] = int(fields[name])
+        fields["mean_return"] = float(fields["mean_return"])
         for name in ("success_rate", "seconds"):
-            told[name] = float(told[name]) if told[name] else None
+            fields[name] = float(fields[name]) if fields[name] else None
     except ValueError as error:
         raise UsageError(f"{where} is damaged: {error}.") from None
-    numbers = (told["mean_return"], told["success_rate"] or 0.0, told["seconds"] or 0.0)
+    numbers = (
+        fields["mean_return"],
+        fields["success_rate"] or 0.0,
+        fields["seconds"] or 0.0,
+    )
     require(all(map(math.isfinite, numbers)), f"{where} is damaged: a number is not finite.")
-    require(told["which"] in WHICH, f"{where} has which {quote(told['which'])}; expected best or last.")
-    return Row(**told)
+    require(
+        fields["which"] in WHICH,
+        f"{where} has which {quote(fields['which'])}; expected best or last.",
+    )
+    return Row(**fields)
 
 
 def _cell(value: Any) -> str:
@@ -106,47 +113,47 @@ class Summary:
     mean: float
     iqm: float
     interval: tuple[float, float] | None
-    """Bootstrap 95% interval of the IQM over seeds; none with one seed."""
+    """Bootstrap 95% interval of the IQM over seeds; None with one seed."""
     per_seed: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON has them."""
+        """Return the fields as JSON."""
         return {**dataclasses.asdict(self), "interval": list(self.interval) if self.interval else None}
 
 
 def summary(
     rows: Iterable[Row], which: str = "best", measure: Literal["return", "success"] = "return"
 ) -> Summary | None:
-    """Summarise the rows of one task; `None` where there are none.
+    """Summarise the rows of one task; `None` if there are none.
 
     Raises:
         UsageError: a row does not have the measure.
     """
-    own = sorted((row for row in rows if row.which == which), key=lambda row: row.seed)
-    if not own:
+    chosen = sorted((row for row in rows if row.which == which), key=lambda row: row.seed)
+    if not chosen:
         return None
-    values = [row.mean_return if measure == "return" else row.success_rate for row in own]
-    require(None not in values, f"Task '{own[0].task}' has no success rate; expected one of every seed.")
+    values = [row.mean_return if measure == "return" else row.success_rate for row in chosen]
+    require(None not in values, f"Task '{chosen[0].task}' has no success rate; every seed needs one.")
     numbers = [float(value) for value in values if value is not None]
     interval = None
     if len(numbers) > 1:
         low, high = stratified_bootstrap_ci([[value] for value in numbers], iqm).ravel()
         interval = (float(low), float(high))
     mean = sum(numbers) / len(numbers)
-    return Summary(tuple(row.seed for row in own), mean, iqm(numbers), interval, tuple(numbers))
+    return Summary(tuple(row.seed for row in chosen), mean, iqm(numbers), interval, tuple(numbers))
 
 
 def moved_down(name: str, fresh: Summary | None, pin: Summary | None) -> str | None:
     """Return a sentence if a task got worse or cannot be compared; `None` if it did not get worse.
 
-    Worse means that the fresh interval ends below the beginning of the pinned one.
+    Worse means that the fresh interval ends below the start of the pinned one.
     """
     if fresh is None:
         return f"{name}: there is no fresh result."
     if pin is None:
         return f"{name}: the pinned table has no such task."
     if fresh.interval is None or pin.interval is None:
-        return f"{name}: one seed makes no interval; expected two or more, fresh and pinned."
+        return f"{name}: one seed has no interval; expected two or more, fresh and pinned."
     if fresh.interval[1] < pin.interval[0]:
         return (
             f"{name} moved down: IQM {fresh.iqm:.4g}, 95% interval {_interval(fresh)}, of seeds"
@@ -156,10 +163,10 @@ def moved_down(name: str, fresh: Summary | None, pin: Summary | None) -> str | N
     return None
 
 
-def _interval(own: Summary) -> str:
-    assert own.interval is not None
-    return f"[{own.interval[0]:.4g}, {own.interval[1]:.4g}]"
+def _interval(summary: Summary) -> str:
+    assert summary.interval is not None
+    return f"[{summary.interval[0]:.4g}, {summary.interval[1]:.4g}]"
 
 
-def _seeds(own: Summary) -> str:
-    return ranges(own.seeds)
+def _seeds(summary: Summary) -> str:
+    return ranges(summary.seeds)

@@ -1,4 +1,4 @@
-"""A suite's runs: trained or gone on with, judged once, and read again from their folders."""
+"""The runs of a suite: trains or resumes them, scores each once, and reads them from their folders."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from qhat.system.errors import require
 from qhat.system.files import read_json
 
 NOTES = "benchmark.json"
-"""In a run folder: how long it was trained, and how it was judged."""
+"""File in a run folder: the training time and the scores."""
 FOLDER = re.compile(r"seeds-(\d{1,10})-(\d{1,10})")
-"""Of a task's runs: the first and the last seed."""
+"""Folder name of a task's run: the first and the last seed."""
 SAME = ("env", "env_kwargs", "wrap", "steps", "seeds", "seed", "eval_every", "eval_episodes")
-"""Settings that make two runs the same, beside the recipe."""
+"""Settings, besides the recipe, in which two equal runs agree."""
 
 
 def run_folder(base: Path, task: Task, seed: int, seeds: int) -> Path:
-    """Return where a task's run of some seeds is."""
+    """Return the folder of a task's run with these seeds."""
     return base / task.env.replace(":", "-").replace("/", "-") / f"seeds-{seed}-{seed + seeds - 1}"
 
 
 def is_same(config: TrainConfig, folder: RunFolder) -> str | None:
-    """Return what of a run folder's settings is another one, or `None`. Raises what `Run.open` raises."""
+    """Return the name of a setting in which the run differs, or `None`. Raises what `Run.open` raises."""
     written, wanted = folder.read_config(), config.to_json()
     for name in SAME:
         if written.get(name) != wanted[name]:
             return name
     run = Run.open(folder.path)
-    # What was written is fitted to the environment: a torso, bins.
+    # The written recipe is fitted to the environment: torso, bins.
     recipe = config.recipe.scheduled(config.steps)
     fitted = program_of(recipe, run.spec, config.wrap).recipe.to_json()
     return next((key for key in fitted if written["recipe"].get(key) != fitted[key]), None)
@@ -64,11 +64,11 @@ def trained(
     progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Run:
-    """Return a finished run in `config.run_dir`: the one that is there, gone on with where it stopped.
+    """Return a finished run in `config.run_dir`; an existing run is reused or resumed.
 
     Raises:
         UsageError: the folder holds a run with other settings.
-        Interrupted: `should_stop` was true; the run can be gone on with.
+        Interrupted: `should_stop` was true; the run can be resumed.
     """
     path = config.run_dir
     assert path is not None
@@ -85,12 +85,12 @@ def trained(
             return Run.open(path)
         resume = (path / "last").exists()
         if not resume:
-            # Killed before its first checkpoint: there is nothing to go on from.
+            # Killed before its first checkpoint, so it cannot be resumed.
             with sole(path):
                 pass
             shutil.rmtree(path)
     notes = read_notes(path)
-    # A session that is killed tells no time: then the sum is not known.
+    # A killed session records no time, so the total is then unknown.
     known = notes.get("seconds", None if resume else 0.0)
     if resume:
         write_notes(path, {**notes, "seconds": None})
@@ -113,7 +113,7 @@ def trained(
 def judged(
     run: Run, task: Task, episodes: int, tell: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Play fresh episodes with every seed's best and last weights, if they did not; return the notes."""
+    """Score every seed's best and last weights in fresh episodes, unless already done; return the notes."""
     notes, step = read_notes(run.folder.path), run.summary()["step"]
     if is_judged(notes, step, episodes):
         return notes
@@ -128,7 +128,7 @@ def judged(
 
 
 def is_judged(notes: Mapping[str, Any], step: int, episodes: int) -> bool:
-    """Whether the notes have the scores of that step's weights."""
+    """Whether the notes have the scores of the weights at that step."""
     scores = notes.get("scores", {})
     return scores.get("step") == step and scores.get("episodes") == episodes
 
@@ -141,10 +141,10 @@ def gathered(
     tell: Callable[[str], None] = lambda _: None,
     judging: bool = True,
 ) -> list[Row]:
-    """Return the rows of a task's finished runs with seeds of `seeds`.
+    """Return the rows of a task's finished runs whose seeds are in `seeds`.
 
     Args:
-        judging: judge those that are not yet; else they are left out.
+        judging: whether to score runs that have no scores yet; otherwise they are left out.
     """
     rows: dict[int, list[Row]] = {}
     for path in sorted(run_folder(base, task, 0, 1).parent.glob("seeds-*")):
@@ -164,10 +164,10 @@ def gathered(
             continue
         run = Run.open(path)
         if not judging and not is_judged(read_notes(path), run.summary()["step"], episodes):
-            tell(f"left out: '{path}', which is not judged yet")
+            tell(f"left out: '{path}', which has no scores yet")
             continue
         for row in _rows(task, config, judged(run, task, episodes, tell)):
-            # A seed that is in two runs is the same twice: its number decides all that is random in it.
+            # The same seed in two runs has the same result: the seed determines all randomness.
             rows.setdefault(row.seed, []).append(row)
     return [row for seed in sorted(rows) for row in rows[seed][: len(WHICH)]]
 
@@ -176,7 +176,8 @@ def _rows(task: Task, config: TrainConfig, notes: Mapping[str, Any]) -> list[Row
     rows, scores = [], notes["scores"]
     require(
         all(len(scores[which]["per_seed"]) == config.seeds for which in WHICH),
-        f"'{NOTES}' of {task.env}, seeds from {config.seed} on, has not a score for each; remove it.",
+        f"'{NOTES}' of {task.env}, seeds from {config.seed} on, does not have a score for each seed; remove"
+        " it.",
     )
     for at in range(config.seeds):
         for which in WHICH:
@@ -201,18 +202,18 @@ def _rows(task: Task, config: TrainConfig, notes: Mapping[str, Any]) -> list[Row
 
 
 def read_notes(folder: Path) -> dict[str, Any]:
-    """Return a run's notes; none where there are none. Raises `UsageError` when they are damaged."""
+    """Return a run's notes; empty if there are none. Raises `UsageError` if they are damaged."""
     path = folder / NOTES
     try:
         notes = read_json(path)
     except FileNotFoundError:
         return {}
-    require(_sound(notes), f"'{path}' is damaged; remove it, and the run is judged again.")
+    require(_sound(notes), f"'{path}' is damaged; remove it, and the run is scored again.")
     return notes
 
 
 def _sound(notes: Any) -> bool:
-    """Whether notes have what is read of them."""
+    """Whether notes have the fields that are read, with their types."""
     if not isinstance(notes, dict) or not isinstance(notes.get("command", ""), str):
         return False
     if not (notes.get("seconds") is None or _is_number(notes["seconds"])):
@@ -229,13 +230,13 @@ def _sound(notes: Any) -> bool:
     )
 
 
-def _are_scores(told: Any) -> bool:
-    if not isinstance(told, dict) or not isinstance(told.get("per_seed"), list):
+def _are_scores(scores: Any) -> bool:
+    if not isinstance(scores, dict) or not isinstance(scores.get("per_seed"), list):
         return False
-    success = told.get("success_per_seed")
-    lists = [told["per_seed"]] + ([] if success is None else [success])
+    success = scores.get("success_per_seed")
+    lists = [scores["per_seed"]] + ([] if success is None else [success])
     same = isinstance(lists[-1], list) and len(lists[-1]) == len(lists[0]) > 0
-    return same and all(_is_number(value) for own in lists for value in own)
+    return same and all(_is_number(value) for numbers in lists for value in numbers)
 
 
 def _is_number(value: Any) -> bool:
@@ -248,6 +249,6 @@ def write_notes(folder: Path, notes: Mapping[str, Any]) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a result depends on most."""
+    """Return the versions that matter most for a result."""
     named = {name: importlib.metadata.version(name) for name in ("qhat", "jax")}
     return {**named, "python": platform.python_version()}

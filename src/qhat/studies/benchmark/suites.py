@@ -1,4 +1,4 @@
-"""What `qhat benchmark` can run, as data: tasks, their seeds, and what others published for them."""
+"""The suites of `qhat benchmark` as data: tasks, their seeds, and published results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qhat.axes.optimiser import RMSProp
 from qhat.axes.policy import Double
 from qhat.axes.target import Hard
 from qhat.recipes.config import TrainConfig
-from qhat.recipes.presets import CONTROL_SEEDS as SEEN
+from qhat.recipes.presets import CONTROL_SEEDS as FRESH
 from qhat.recipes.presets import GAMES, minatar
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError, near_miss
@@ -25,16 +25,16 @@ Number = int | float
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """One figure of others."""
+    """One published score."""
 
     system: str
     score: Number
     steps: int | None
-    """Environment steps after which it was measured; none where that is not said."""
+    """Environment steps after which it was measured; None if not stated."""
     source: str
     """Key of `SOURCES`."""
     about: str = ""
-    """What has to be known to compare it: how many runs, another version of the environment."""
+    """Caveats of the comparison: number of runs, another version of the environment."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,24 +43,24 @@ class Task:
 
     env: str
     seeds: int
-    """How many, unless `--seeds` says otherwise. An even number fills two cores."""
+    """Default number of seeds (`--seeds`). An even number fills two cores."""
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Fields of `TrainConfig` in place of the preset's, or of the default recipe's where there is none."""
+    """Fields of `TrainConfig` that replace those of the preset, or of the default recipe."""
     measure: Literal["return", "success"] = "return"
-    """What is reported: the mean return, or the share of the tries that succeed."""
+    """Reported measure: the mean return, or the share of successful attempts."""
     published: tuple[Published, ...] = ()
     first: int = 0
-    """The first seed that reports: those below were looked at while settings were chosen."""
+    """First reported seed; lower seeds were used while settings were chosen."""
 
     def config(self, seeds: int, seed: int, run_dir: Path | None = None) -> TrainConfig:
-        """Return what to train with."""
+        """Return the training configuration."""
         settings = {**self.settings, "seeds": seeds, "seed": seed, "run_dir": run_dir}
         return TrainConfig.of(self.env, **settings)
 
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """Tasks that make one table."""
+    """The tasks of one table."""
 
     name: str
     title: str
@@ -68,7 +68,7 @@ class Suite:
     tasks: tuple[Task, ...]
 
     def task(self, name: str) -> Task:
-        """Return the task of an environment. Raises `UsageError` when the suite has none."""
+        """Return the task of an environment. Raises `UsageError` if the suite has none."""
         named = {task.env: task for task in self.tasks}
         if name not in named:
             raise UsageError(
@@ -91,7 +91,7 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         "tdmpc2": "tdmpc2's published result files, https://github.com/nicklashansen/tdmpc2",
     }
 )
-"""Where the published figures are from."""
+"""Sources of the published scores."""
 
 ONE = "one run"
 V2 = "one run, on LunarLander-v2"
@@ -119,7 +119,7 @@ def _classic() -> Suite:
         "Classic control",
         "CartPole-v1 by the default recipe, the others by their presets.",
         (
-            Task("CartPole-v1", 10, first=SEEN, published=(
+            Task("CartPole-v1", 10, first=FRESH, published=(
                 *zoo(500, 500, 50_000), slm(451.5, 200_000), *cleanrl(489, 481), rlox,
             )),
             Task("Acrobot-v1", 10, published=(
@@ -141,17 +141,17 @@ _MINATAR_ROWS = (
     ("pgx PPO", "pgx", 20_000_000, "on a GPU, about", (23.5, 50, 63, 54, 150)),
 )
 _PAPER_HERE: Mapping[str, Number] = {"Seaquest": 0.8}
-"""IQM of the paper's DQN after a million frames, five seeds of `minatar-dqn`: where its figure after five
-million does not already tell."""
+"""IQM of the paper's DQN after a million frames (five seeds of `minatar-dqn`), for games where its score
+after five million frames is not decisive."""
 _SIX_ACTIONS = {"use_minimal_action_set": False}
-# Older than the preset's quantiles and its bonus, with fewer updates: what the rows are of.
+# The recipe of the existing rows: older than the preset's quantiles and bonus, with fewer updates.
 _FIVE_MILLION = dataclasses.replace(
     minatar(5_000_000).recipe, head=Expected(delta=None), policy=Double(), bonus=NoBonus(),
     replay_ratio=1 / 12,
 )  # fmt: skip
 
-# Young & Tian 2019 (arXiv:1903.03176), and what their program says where the paper is silent: an update per
-# frame, PyTorch's centred RMSProp with momentum. ε falls from the first frame on, not from frame 5,000.
+# Young & Tian 2019 (arXiv:1903.03176), completed from their program where the paper is silent: an update
+# per frame, PyTorch's centred RMSProp with momentum. ε falls from the first frame on, not from frame 5,000.
 _PAPER = Recipe(
     hidden=(128,), optimiser=RMSProp(decay=0.95, epsilon=0.01, outside=True, momentum=0.95),
     learning_rate=2.5e-4, replay_ratio=1.0, num_envs=1, batch_size=32, replay_capacity=100_000,
@@ -170,14 +170,14 @@ def _minatar(
     tasks = []
     for at, game in enumerate(GAMES):
         rows = tuple(
-            Published(system, scores[at], frames, source, said)
-            for system, source, frames, said, scores in _MINATAR_ROWS
+            Published(system, scores[at], frames, source, about_row)
+            for system, source, frames, about_row, scores in _MINATAR_ROWS
         )
         if game in here:
             same = Published("the same DQN by qhat", here[game], 1_000_000, "minatar-dqn", "5 seeds, IQM")
             rows = (rows[0], same, *rows[1:])
-        own = {"env_kwargs": _SIX_ACTIONS, **settings}
-        tasks.append(Task(f"{game}-MinAtar", 6, own, published=rows))
+        task_settings = {"env_kwargs": _SIX_ACTIONS, **settings}
+        tasks.append(Task(f"{game}-MinAtar", 6, task_settings, published=rows))
     return Suite(name, title, about, tuple(tasks))
 
 
@@ -203,7 +203,7 @@ def _robots() -> Suite:
             for score, steps in zip(sac, _SAC_STEPS, strict=True)
         ]
         rows.append(Published("TD-MPC2", tdmpc2, 1_000_000, "tdmpc2", "3 seeds"))
-        tasks.append(Task(env, 6, first=SEEN, published=tuple(rows)))
+        tasks.append(Task(env, 6, first=FRESH, published=tuple(rows)))
     tasks.append(Task("TurtleBot3-v0", 6, measure="success"))
     return Suite(
         "robots",
@@ -220,7 +220,7 @@ def _smoke() -> Suite:
         "Smoke",
         "Two short tasks that tell within a minute whether learning has got worse. CI compares with them.",
         (
-            Task("CartPole-v1", 6, {"steps": 20_000, "eval_every": 2_500}, first=SEEN),
+            Task("CartPole-v1", 6, {"steps": 20_000, "eval_every": 2_500}, first=FRESH),
             Task("Catch-bsuite", 6, {"steps": 5_000, "eval_every": 2_500}),
         ),
     )
@@ -267,7 +267,7 @@ SUITES: Mapping[str, Suite] = MappingProxyType(
 
 
 def suite_of(name: str) -> Suite:
-    """Return a suite by its name. Raises `UsageError` where there is none."""
+    """Return a suite by its name. Raises `UsageError` if it is unknown."""
     if name not in SUITES:
         raise UsageError(
             f"Suite '{name}' is not known; expected one of {', '.join(SUITES)}." + near_miss(name, SUITES)

@@ -1,4 +1,4 @@
-"""What a study found, against the defaults, on seeds that no trial had."""
+"""Compares the best settings of a study with the defaults, on seeds that no trial used."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ DEFAULT = "default"
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """Settings that are trained again."""
+    """Settings to train again."""
 
     name: str
     recipe: Recipe
     params: dict[str, Any]
-    """Of its trial; the defaults have none."""
+    """Settings of its trial; empty for the defaults."""
     value: float | None
-    """Of its trial."""
+    """Value of its trial; None for the defaults."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Judged:
 def candidates(
     trials: Sequence[Trial], every: Sequence[Trial], space: Sequence[Dimension], base: TrainConfig
 ) -> list[Candidate]:
-    """Return the defaults and the best trials, numbered as they are in the study from 1."""
+    """Return the defaults and the best trials, numbered from 1 as in the study."""
     found = [Candidate(DEFAULT, base.recipe, {}, None)]
     for trial in trials:
         recipe = applied(space, base.recipe, trial.params, base.steps)
@@ -55,58 +55,62 @@ def candidates(
 def judge(
     study: Study,
     base: TrainConfig,
-    own: Candidate,
+    candidate: Candidate,
     seeds: range,
     episodes: int,
     command: str,
     progress: Callable[[Progress], None],
     should_stop: Callable[[], bool],
 ) -> Judged:
-    """Train a candidate on fresh seeds, or take the run that is there, and play fresh episodes.
+    """Train a candidate on fresh seeds, or reuse its run, and score it in fresh episodes.
 
     Raises:
-        Interrupted: `should_stop` was true; the run can be gone on with.
+        Interrupted: `should_stop` was true; the run can be resumed.
     """
     names = ("steps", "eval_every", "eval_episodes", "env_kwargs", "wrap")
     settings = {name: getattr(base, name) for name in names}
-    task = Task(base.env, len(seeds), {**settings, "recipe": own.recipe}, first=seeds[0])
-    folder = study.path / "final" / own.name
+    task = Task(base.env, len(seeds), {**settings, "recipe": candidate.recipe}, first=seeds[0])
+    folder = study.path / "final" / candidate.name
     path = running.run_folder(folder, task, seeds[0], len(seeds))
     running.trained(task.config(len(seeds), seeds[0], path), command, progress, should_stop)
     rows = running.gathered(folder, task, seeds, episodes)
     score = summary(rows)
     assert score is not None
-    return Judged(own, score)
+    return Judged(candidate, score)
 
 
 def best(judged: Sequence[Judged]) -> Judged:
-    """Return the one with the highest IQM; of equals the first, which is the defaults."""
+    """Return the candidate with the highest IQM; of equals the first, which is the defaults."""
     return max(judged, key=lambda one: one.score.iqm)
 
 
 def verdict(judged: Sequence[Judged]) -> str:
-    """Say in a sentence what was shown."""
+    """Return the conclusion as a sentence."""
     chosen, default = best(judged), judged[0]
     if chosen.candidate.name == DEFAULT:
-        return "Nothing that was found is better than the defaults; the preset is the defaults."
+        return "No trial is better than the defaults; the preset contains the defaults."
     if chosen.score.interval is None or default.score.interval is None:
-        return f"{chosen.candidate.name} scored highest, of one seed: that shows nothing about another."
+        return f"{chosen.candidate.name} scored highest, but with only one seed that proves nothing."
     if chosen.score.interval[0] > default.score.interval[1]:
         return f"{chosen.candidate.name} is better than the defaults: its interval lies above theirs."
     return f"{chosen.candidate.name} scored highest, but its interval and that of the defaults overlap."
 
 
 def write(
-    study: Study, base: TrainConfig, trials: Sequence[Trial], judged: Sequence[Judged], told: dict[str, Any]
+    study: Study,
+    base: TrainConfig,
+    trials: Sequence[Trial],
+    judged: Sequence[Judged],
+    about: dict[str, Any],
 ) -> PresetFile:
     """Write preset.json and the study's page; return the preset.
 
     Args:
-        told: the command, and seeds of the trials and of the comparison.
+        about: the command, and the seeds of the trials and of the comparison.
     """
     chosen = best(judged)
     found = {
-        **told,
+        **about,
         "date": datetime.date.today().isoformat(),
         "trials": len(trials),
         "chosen": chosen.candidate.name,
@@ -117,11 +121,13 @@ def write(
     preset = Preset(chosen.candidate.recipe, base.steps, base.eval_every, base.eval_episodes)
     file = PresetFile(base.env, preset, base.env_kwargs, base.wrap, found)
     write_text(study.preset, file.text())
-    write_text(study.page, page(base, trials, judged, told))
+    write_text(study.page, page(base, trials, judged, about))
     return file
 
 
-def page(base: TrainConfig, trials: Sequence[Trial], judged: Sequence[Judged], told: dict[str, Any]) -> str:
+def page(
+    base: TrainConfig, trials: Sequence[Trial], judged: Sequence[Judged], about: dict[str, Any]
+) -> str:
     """Return the study's page."""
     lines = []
     for one in judged:
@@ -136,15 +142,15 @@ def page(base: TrainConfig, trials: Sequence[Trial], judged: Sequence[Judged], t
         [
             f"# {base.env}: a search for settings",
             "",
-            f"    {told['command']}",
+            f"    {about['command']}",
             "",
             f"{len(trials)} trials ({counts}) of {base.steps:,} steps, on seeds"
-            f" {ranges(told['tuning_seeds'])}. Below, the best ones and the defaults ({base.recipe_name}),"
-            f" trained again on seeds {ranges(told['final_seeds'])}, which no trial had, and judged by"
-            " fresh episodes: IQM and 95% interval over the seeds. The preset is the highest of them; being"
-            " chosen among these, its own figure is a little optimistic.",
+            f" {ranges(about['tuning_seeds'])}. Below, the best trials and the defaults"
+            f" ({base.recipe_name}), trained again on seeds {ranges(about['final_seeds'])}, which no trial"
+            " used, and scored in fresh episodes: IQM and 95% interval over seeds. The preset is the"
+            " highest of them; because it was selected here, its score is slightly optimistic.",
             "",
-            "| settings | its trial's value | fresh seeds: IQM [95% interval] | what was changed |",
+            "| settings | value of the trial | fresh seeds: IQM [95% interval] | changed settings |",
             "|---|---:|---:|---|",
             *lines,
             "",

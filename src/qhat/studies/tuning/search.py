@@ -1,4 +1,4 @@
-"""The search: Optuna proposes, a short training answers, and hopeless ones are stopped early."""
+"""The search: Optuna proposes settings, a short training scores them, and poor trials stop early."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from qhat.studies.tuning.study import COMPLETE, FAILED, PRUNED, Study, Trial
 from qhat.system.errors import QhatError, UsageError
 
 LAST = 3
-"""A trial's value is the mean of its last evaluations, this many: one alone may be luck."""
+"""Number of last evaluations whose mean is a trial's value: a single one is too noisy."""
 STARTUP = 5
-"""Trials before the first is pruned."""
+"""Number of trials before pruning starts."""
 
 
 def load_optuna() -> Any:
@@ -37,28 +37,28 @@ def load_optuna() -> Any:
 
 
 class Search:
-    """Asks Optuna for settings and tells it what they gave."""
+    """Asks Optuna for settings and reports their results to it."""
 
     def __init__(self, study: Study, space: Sequence[Dimension], base: TrainConfig):
-        """Take up a study.
+        """Create the search, with the study's earlier trials.
 
         Args:
-            base: what a trial trains, but for the settings of the space.
+            base: configuration of a trial, before the searched settings are applied.
         """
         self.optuna = load_optuna()
         self.study, self.space, self.base = study, tuple(space), base
         self.trials = study.trials(space, base.recipe, base.steps)
-        self.distributions = {own.name: self._distribution(own) for own in self.space}
+        self.distributions = {dimension.name: self._distribution(dimension) for dimension in self.space}
         self.asked = self.optuna.create_study(
             direction="maximize", pruner=self.optuna.pruners.MedianPruner(n_startup_trials=STARTUP)
         )
         for trial in self.trials:
             self.asked.add_trial(self._known(trial))
 
-    def _distribution(self, own: Dimension) -> Any:
-        if own.values:
-            return self.optuna.distributions.CategoricalDistribution(own.values)
-        return self.optuna.distributions.FloatDistribution(own.low, own.high, log=True)
+    def _distribution(self, dimension: Dimension) -> Any:
+        if dimension.values:
+            return self.optuna.distributions.CategoricalDistribution(dimension.values)
+        return self.optuna.distributions.FloatDistribution(dimension.low, dimension.high, log=True)
 
     def _known(self, trial: Trial) -> Any:
         states = self.optuna.trial.TrialState
@@ -73,10 +73,10 @@ class Search:
     def run_one(
         self, should_stop: Callable[[], bool], progress: Callable[[Progress], None]
     ) -> Trial | None:
-        """Do one trial and write it down; `None` if it was stopped, which leaves nothing behind.
+        """Run one trial and log it; return `None` if it was stopped, which leaves nothing behind.
 
-        What is proposed follows from the trials before and their number: a study that is resumed goes on as
-        one that was never stopped.
+        The proposal depends only on the earlier trials and their number, so a resumed study continues like
+        an uninterrupted one.
         """
         self.asked.sampler = self.optuna.samplers.TPESampler(seed=len(self.trials))
         proposed = self.asked.ask(self.distributions)
@@ -84,7 +84,7 @@ class Search:
         if trial is None:
             self.asked.tell(proposed, state=self.optuna.trial.TrialState.FAIL)
             return None
-        # As it will be read again, so that what is proposed next is the same.
+        # Added in the form in which it will be read again, so that the next proposal is the same.
         self.asked.tell(proposed, state=self.optuna.trial.TrialState.FAIL)
         self.asked.add_trial(self._known(trial))
         self.study.add(trial)
@@ -122,7 +122,7 @@ class Search:
 
 
 class _Watch:
-    """Tells Optuna of a run's own evaluations, and remembers when it says to stop."""
+    """Reports a run's evaluations to Optuna, and remembers whether to stop the trial."""
 
     def __init__(self, config: TrainConfig, proposed: Any, progress: Callable[[Progress], None]):
         E = config.recipe.num_envs
@@ -134,8 +134,8 @@ class _Watch:
     def __call__(self, now: Progress) -> None:
         self.progress(now)
         due = now.step % self.every == 0 or now.step >= self.end
-        seen = bool(self.evaluations) and self.evaluations[-1][0] >= now.step
-        if not due or seen or not math.isfinite(now.evaluation):
+        reported = bool(self.evaluations) and self.evaluations[-1][0] >= now.step
+        if not due or reported or not math.isfinite(now.evaluation):
             return
         self.evaluations.append((now.step, round(now.evaluation, 6)))
         self.proposed.report(self.evaluations[-1][1], now.step)
@@ -148,7 +148,7 @@ def _value(evaluations: Sequence[tuple[int, float]]) -> float:
 
 
 def _emptied(folder: Path) -> None:
-    """Remove a trial's run folder: its evaluations are in the study."""
+    """Remove a trial's run folder; its evaluations are in the study."""
     if folder.exists():
         shutil.rmtree(folder)
 

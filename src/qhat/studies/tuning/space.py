@@ -1,4 +1,4 @@
-"""What `qhat tune` searches: the settings of a recipe that matter most, each with its range.
+"""The search space of `qhat tune`: the most important settings of a recipe, each with its range.
 
 `docs/tuning.md` has the table.
 """
@@ -18,12 +18,12 @@ from qhat.system.files import quote
 
 Value = float | int | str | bool | None
 Apply = Callable[[Recipe, Any, int], Recipe]
-"""From a recipe, a value and the steps of a run to the recipe with that value."""
+"""Maps a recipe, a value and the steps of a run to the recipe with that value."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Dimension:
-    """One setting: either some values, or a range on a logarithmic scale."""
+    """One setting: either a list of values, or a range on a logarithmic scale."""
 
     name: str
     apply: Apply
@@ -32,13 +32,13 @@ class Dimension:
     high: float = 0.0
 
     def has(self, value: Any) -> bool:
-        """Whether a value is one of this dimension's."""
+        """Whether a value belongs to this dimension."""
         if self.values:
-            return any(type(value) is type(own) and value == own for own in self.values)
+            return any(type(value) is type(known) and value == known for known in self.values)
         return type(value) is float and self.low <= value <= self.high
 
-    def said(self) -> str:
-        """Say the range for people."""
+    def describe(self) -> str:
+        """Return the range as text."""
         if self.values:
             return ", ".join("none" if value is None else str(value).lower() for value in self.values)
         return f"{self.low:g} to {self.high:g}, on a logarithmic scale"
@@ -49,7 +49,7 @@ def _field(name: str) -> Apply:
 
 
 def _fall(recipe: Recipe, share: float, steps: int) -> Recipe:
-    """The step size at the end, as a share of the one at the beginning."""
+    """Set the final step size, as a share of the initial one."""
     end = None if share == 1.0 else share * recipe.learning_rate
     return dataclasses.replace(recipe, learning_rate_end=end, learning_rate_steps=steps)
 
@@ -86,55 +86,64 @@ SPACE: tuple[Dimension, ...] = (
     Dimension("epsilon_end", _explore("end"), (0.01, 0.02, 0.05, 0.1)),
     Dimension("epsilon_share", _explore("steps"), (0.05, 0.1, 0.2, 0.4)),
 )  # fmt: skip
-"""In the order in which they are applied: what a step size falls to is a share of where it begins."""
+"""In the order in which they are applied: the final step size is a share of the initial one."""
 
 
 def space_of(recipe: Recipe, steps: int, only: Sequence[str] = ()) -> tuple[Dimension, ...]:
-    """Return the dimensions that a recipe has, with the values that it can have.
+    """Return the dimensions that apply to a recipe, with their valid values.
 
     Args:
-        only: names; all unless given.
+        only: names of dimensions. Default: all.
 
     Raises:
-        UsageError: a name that is not known, or that the recipe does not have.
+        UsageError: a name is unknown, or does not apply to the recipe.
     """
-    known = [own.name for own in SPACE]
+    known = [dimension.name for dimension in SPACE]
     for name in only:
         if name not in known:
             raise UsageError(
-                f"--only {name} is no dimension; expected {', '.join(known)}." + near_miss(name, known)
+                f"--only {name} is not a dimension; expected {', '.join(known)}." + near_miss(name, known)
             )
     found = []
-    for own in SPACE:
-        if only and own.name not in only:
+    for dimension in SPACE:
+        if only and dimension.name not in only:
             continue
-        if own.name.startswith("epsilon") and not isinstance(recipe.explore, EpsilonGreedy):
-            require(own.name not in only, f"--only {own.name}: the recipe does not explore by ε.")
+        if dimension.name.startswith("epsilon") and not isinstance(recipe.explore, EpsilonGreedy):
+            require(
+                dimension.name not in only,
+                f"--only {dimension.name}: the recipe does not use ε-greedy exploration.",
+            )
             continue
-        if own.values:
-            fitting = tuple(value for value in own.values if _fits(own, recipe, value, steps))
-            require(bool(fitting), f"The recipe can have no value of {own.name}; leave it out by --only.")
-            own = dataclasses.replace(own, values=fitting)
-        found.append(own)
+        if dimension.values:
+            fitting = tuple(value for value in dimension.values if _fits(dimension, recipe, value, steps))
+            require(
+                bool(fitting),
+                f"No value of {dimension.name} is valid for the recipe; leave it out with --only.",
+            )
+            dimension = dataclasses.replace(dimension, values=fitting)
+        found.append(dimension)
     return tuple(found)
 
 
-def _fits(own: Dimension, recipe: Recipe, value: Value, steps: int) -> bool:
+def _fits(dimension: Dimension, recipe: Recipe, value: Value, steps: int) -> bool:
     try:
-        own.apply(recipe, value, steps).validate()
+        dimension.apply(recipe, value, steps).validate()
     except UsageError:
         return False
     return True
 
 
 def applied(space: Sequence[Dimension], recipe: Recipe, params: Mapping[str, Any], steps: int) -> Recipe:
-    """Return a recipe with a trial's settings. Raises `UsageError` where they are not the space's."""
-    names = [own.name for own in space]
+    """Return a recipe with a trial's settings. Raises `UsageError` if they are not in the space."""
+    names = [dimension.name for dimension in space]
     require(
         sorted(params) == sorted(names), f"A trial has {quote(sorted(params))}; expected {sorted(names)}."
     )
-    for own in space:
-        value = params[own.name]
-        require(own.has(value), f"A trial has {own.name} {quote(value)}; expected {own.said()}.")
-        recipe = own.apply(recipe, value, steps)
+    for dimension in space:
+        value = params[dimension.name]
+        require(
+            dimension.has(value),
+            f"A trial has {dimension.name} {quote(value)}; expected {dimension.describe()}.",
+        )
+        recipe = dimension.apply(recipe, value, steps)
     return recipe.validate()

@@ -1,6 +1,6 @@
-"""A study's folder: what is searched, and every trial that ended.
+"""A study's folder: the search, and every finished trial.
 
-All of it is JSON. Nothing of Optuna's own files is kept, and so nothing but JSON is read.
+Everything is JSON. Optuna's own storage is not used, so only JSON is ever read.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ STATES = (COMPLETE, PRUNED, FAILED)
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One training with settings of the space."""
+    """One training run with settings from the space."""
 
     params: dict[str, Any]
     state: str
     value: float | None
-    """Mean of the last evaluations; none where it failed."""
+    """Mean of the last evaluations; None if it failed."""
     evaluations: tuple[tuple[int, float], ...]
-    """Environment step and mean return over the seeds of each of the run's own evaluations."""
+    """Environment step and mean return over seeds of each evaluation during training."""
     seconds: float
     why: str = ""
-    """What made it fail."""
+    """Why it failed."""
 
     def to_json(self) -> dict[str, Any]:
-        """Write the trial."""
+        """Return the trial as JSON."""
         return dataclasses.asdict(self)
 
 
 class Study:
-    """The folder."""
+    """The folder of a study."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -52,10 +52,10 @@ class Study:
         self.page = path / "README.md"
 
     def begin(self, about: dict[str, Any]) -> None:
-        """Write what is searched, or check that it is what was searched before.
+        """Write the description of the search, or check that it matches the existing one.
 
         Raises:
-            UsageError: the folder holds something else.
+            UsageError: the folder holds another study or something else.
         """
         about = json.loads(json.dumps(about))
         if self.about.exists():
@@ -64,28 +64,28 @@ class Study:
             if isinstance(written.get("recipe"), dict):
                 written["recipe"] = upgraded(written["recipe"], f"'{self.about}'")
             for name, value in about.items():
-                own, said = written.get(name), name
-                if own != value and isinstance(own, dict) and isinstance(value, dict):
-                    key = next(key for key in (*value, *own) if own.get(key) != value.get(key))
-                    own, value, said = own.get(key), value.get(key), f"{name}'s {key}"
+                old, field = written.get(name), name
+                if old != value and isinstance(old, dict) and isinstance(value, dict):
+                    key = next(key for key in (*value, *old) if old.get(key) != value.get(key))
+                    old, value, field = old.get(key), value.get(key), f"{name}'s {key}"
                 require(
-                    own == value,
-                    f"Study '{self.path}' was begun with {said} {quote(own)} and not {quote(value)};"
+                    old == value,
+                    f"Study '{self.path}' was started with {field} {quote(old)}, not {quote(value)};"
                     " expected the same, or another --study.",
                 )
             return
         require(
             not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())),
-            f"'{self.path}' exists and is no study; name another --study.",
+            f"'{self.path}' exists and is not a study; name another folder with --study.",
         )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"Study '{self.path}' cannot be made: {error.strerror}.") from None
+            raise UsageError(f"Study '{self.path}' cannot be created: {error.strerror}.") from None
         write_text(self.about, json.dumps(about, indent=2) + "\n")
 
     def add(self, trial: Trial) -> None:
-        """Write a trial down."""
+        """Append a trial to the log."""
         try:
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(trial.to_json()) + "\n")
@@ -93,10 +93,10 @@ class Study:
             raise QhatError(f"'{self.log}' cannot be written: {error.strerror}.") from error
 
     def trials(self, space: Sequence[Dimension], recipe: Recipe, steps: int) -> list[Trial]:
-        """Return the trials that ended. Half a line at the end, which a kill leaves, is dropped.
+        """Return the finished trials. An incomplete last line, left by a kill, is dropped.
 
         Raises:
-            UsageError: a line is damaged, or of another space.
+            UsageError: a line is damaged, or belongs to another space.
         """
         try:
             text = read_text(self.log)
@@ -124,7 +124,7 @@ def _trial(data: Any, where: str) -> Trial:
         and (_is_number(data["value"]) or (data["value"] is None and data["state"] == FAILED))
         and isinstance(evaluations, list)
         and all(
-            isinstance(own, list) and len(own) == 2 and all(map(_is_number, own)) for own in evaluations
+            isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair)) for pair in evaluations
         )
         and _is_number(data["seconds"])
         and isinstance(data["why"], str)
