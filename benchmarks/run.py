@@ -20,7 +20,7 @@ from rich.console import Console
 
 import peers_environment
 from contenders import CONTENDERS, FULL, PARTS, QUICK, Contender
-from qhat.system.devices import machine
+from qhat.system.machine import machine
 from tables import TABLES, Results, Table
 
 HERE = Path(__file__).resolve().parent

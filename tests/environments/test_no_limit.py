@@ -25,7 +25,7 @@ from qhat.evaluation.statistics import Score
 from qhat.recipes.config import TrainConfig
 from qhat.reports.findings import findings
 from qhat.reports.measure import Measured
-from qhat.reports.sections import _told
+from qhat.reports.sections import _score_rows
 from qhat.runs.progress import Progress
 from qhat.runs.worlds import Worlds, no_limit
 from tiny import TINY_DQN
@@ -84,7 +84,7 @@ def test_what_was_cut_is_counted_compiled_and_hosted():
     (finding,) = (one for one in findings(some_facts(), Measured(score=score)) if one.name == "Length")
     assert "2 of the score's 3 episodes were cut after 4 steps" in finding.found
     assert "max_episode_steps=" in finding.next
-    assert "2 were cut at 4" in dict(_told(score))["Length"]
+    assert "2 were cut at 4" in dict(_score_rows(score))["Length"]
     one = jax.tree.map(lambda leaf: leaf[0], parameters)
     whole = play_reference(learner, one, lambda: TimeLimit(Stuck(), 4), 3, 5)
     assert not whole.cut.any(), "its own limit ended them"

@@ -276,9 +276,7 @@ def test_ranges_are_short():
         (["classic", "--out", "x.html"], "ends in .md"),
     ],
 )
-def test_bad_benchmark_arguments_are_refused(
-    words: list[str], sentence: str, tmp_path: Path, monkeypatch
-):
+def test_bad_benchmark_arguments_are_refused(words: list[str], sentence: str, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=sentence):
         command.run(words)

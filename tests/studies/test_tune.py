@@ -191,7 +191,7 @@ def test_the_verdict_claims_no_more_than_the_intervals_show():
     default = judged("default", 9, 10, 11, 12)
     assert "better than the defaults:" in final.verdict([default, judged("trial-1", 20, 21, 22, 23)])
     assert "overlap" in final.verdict([default, judged("trial-1", 9, 12, 13, 14)])
-    assert "Nothing" in final.verdict([default, judged("trial-1", 1, 2, 3, 4)])
+    assert "No trial is better" in final.verdict([default, judged("trial-1", 1, 2, 3, 4)])
     assert "one seed" in final.verdict([judged("default", 1), judged("trial-1", 2)])
     assert final.best([default, judged("trial-1", 9, 10, 11, 12)]).candidate.name == "default"
 
@@ -278,7 +278,7 @@ def test_bad_tune_arguments_are_refused(words: list[str], sentence: str, tmp_pat
 
 
 def test_without_optuna_there_is_a_sentence(monkeypatch):
-    monkeypatch.setattr(command, "installed", lambda _: False)
+    monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UsageError, match=r"pip install 'qhat\[tune\]'"):
         command.run(["CartPole-v1"])
 

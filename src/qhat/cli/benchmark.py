@@ -14,10 +14,10 @@ import tyro
 
 from qhat.cli.parsing import read
 from qhat.environments.catalogue import find
-from qhat.runs.folder import write_text
 from qhat.studies.benchmark.results import Row, moved_down, read_rows, summary, write_rows
 from qhat.studies.benchmark.suites import Suite, Task, suite_of
 from qhat.system.errors import UsageError, require
+from qhat.system.files import write_text
 
 RESULTS = Path("docs") / "results"
 """Folder of the repository's tables."""

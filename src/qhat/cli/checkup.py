@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import math
 import platform
 import time
@@ -23,7 +22,6 @@ from qhat.cli.proposals import Proposal, proposed
 from qhat.engine.iteration import Program
 from qhat.environments.base import Environment, Spec, laid_out
 from qhat.environments.catalogue import Entry, find
-from qhat.environments.extras import EXTRAS, installed
 from qhat.environments.gymnasium import advice
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.probe import GAMMA, Findings, episode_lengths, probe, share_of_others
@@ -36,6 +34,7 @@ from qhat.recipes.config import TrainConfig
 from qhat.recipes.presets import preset_of
 from qhat.system import devices
 from qhat.system.host_memory import nbytes
+from qhat.system.machine import EXTRAS, install_command, installed, versions
 
 STEPS = 20_000
 """Maximum steps per copy."""
@@ -43,7 +42,6 @@ TURNS = 500
 """Steps per compiled call."""
 WHOLE = "observation"
 """Name of an observation without entries."""
-PACKAGES = ("jax", "jaxlib", "numpy", "equinox", "optax", "gymnasium", "gymnax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,14 +295,13 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "qhat": __version__,
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: version for name, version in versions().items() if name != "qhat"},
         "devices": [str(device) for device in jax.local_devices()],
         "cores": devices.cores(),
         "memory_gib": round(memory.total / 2**30, 1),
         "memory_free_gib": round(memory.available / 2**30, 1),
         "extras": {
-            module: "installed" if installed(module) else f"pip install 'qhat[{extra}]'"
-            for module, extra in EXTRAS.items()
+            module: "installed" if installed(module) else install_command(module) for module in EXTRAS
         },
         "envpool_xla": _envpool_xla(),
     }

@@ -14,8 +14,8 @@ import tyro
 
 from qhat.cli.parsing import read
 from qhat.reports.reading import read_facts
-from qhat.runs.folder import write_text
 from qhat.system.errors import require
+from qhat.system.files import write_text
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,13 +15,13 @@ import tyro
 from qhat.cli.parsing import read, values_of
 from qhat.environments import options
 from qhat.environments.catalogue import find
-from qhat.environments.extras import installed
 from qhat.environments.wrappers import Wrapper
 from qhat.recipes import get
 from qhat.recipes.config import OPTIONS, TrainConfig
 from qhat.recipes.labels import folder_of
 from qhat.studies.tuning.space import space_of
-from qhat.system.errors import UsageError, require
+from qhat.system.errors import require
+from qhat.system.machine import require_installed
 
 TUNING, FINAL = 2_000, 3_000
 """First seeds of the trials and of the comparison with the defaults; reports use seeds below 1000."""
@@ -85,8 +85,7 @@ def run(words: Sequence[str]) -> int:
     find(args.env, args.env_kwargs)
     base = _base(args).validate()
     space = space_of(base.recipe, base.steps, args.only)
-    if not installed("optuna"):
-        raise UsageError("qhat tune needs Optuna, which is not installed; type: pip install 'qhat[tune]'")
+    require_installed("optuna", "qhat tune needs", "Optuna")
     from qhat.cli.studying import Studying
 
     command = shlex.join(["qhat", "tune", *_without(words, ("--study", "--json"))])

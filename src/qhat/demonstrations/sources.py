@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
-from qhat.environments.extras import installed
 from qhat.system.errors import UsageError, near_miss, require
+from qhat.system.machine import installed
 
 MINARI = "minari:"
 """What a dataset's id begins with."""

@@ -28,6 +28,7 @@ from qhat.deploy.target import ExportTarget
 from qhat.environments.user_envs import EnvLike
 from qhat.runs.run import Run
 from qhat.system.errors import QhatError, require
+from qhat.system.files import replacing_folder
 
 RUNNER = "qhat_runtime.py"
 SEED = 2_000_000
@@ -121,20 +122,11 @@ def require_replaceable(target: Path) -> None:
 @contextlib.contextmanager
 def _written(target: Path) -> Iterator[Path]:
     """Give a folder to write to, which becomes the target when nothing was raised; else nothing is left."""
-    new, old = (target.with_name(f".{target.name}.qhat-{word}") for word in ("new", "old"))
     try:
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
-        yield new
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+        with replacing_folder(target) as new:
+            yield new
     except OSError as error:
         raise QhatError(f"'{target}' cannot be written: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def _write(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from qhat.runtime import Policy
+from qhat.system.machine import processor
 
 CALLS, WARM, SECONDS = 10_000, 500, 0.4
 """Decisions that are timed at most, those before, and seconds after which it is enough."""
@@ -31,7 +32,7 @@ def measure(folder: Path, observations: np.ndarray) -> dict[str, Any]:
         "batch": 1,
         "threads": 1,
         "what": "Policy.act of qhat_runtime.py, checks included",
-        "machine": machine(),
+        "machine": f"{processor()}, {platform.system()} {platform.machine()}",
         "versions": {
             "python": platform.python_version(),
             "numpy": np.__version__,
@@ -64,16 +65,3 @@ def timed(act: Callable[[np.ndarray], Any], observations: np.ndarray) -> dict[st
         "calls": len(spans),
         "cores_used": round((time.process_time() - busy) / wall, 2),
     }
-
-
-def machine() -> str:
-    """Name the processor and the system."""
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    return f"{name}, {platform.system()} {platform.machine()}"

@@ -10,8 +10,8 @@ from importlib import resources
 from typing import Any
 
 from qhat.environments import options as constructor
-from qhat.environments.extras import EXTRAS, installed
 from qhat.system.errors import UsageError, near_miss
+from qhat.system.machine import EXTRAS, installed
 
 BACKENDS = ("qhat", "gymnax", "envpool", "gym")
 """Where environments come from, the fastest first: a bare id means the first that has it."""

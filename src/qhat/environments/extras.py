@@ -10,14 +10,7 @@ import types
 from typing import Any
 
 from qhat.system.errors import UsageError
-
-EXTRAS = {"envpool": "robots", "ale_py": "atari", "minatar": "atari", "Box2D": "robots", "mujoco": "robots"}
-"""The extra of qhat's that installs a library."""
-
-
-def installed(module: str) -> bool:
-    """Whether a library can be imported, without importing it."""
-    return importlib.util.find_spec(module) is not None
+from qhat.system.machine import install_command
 
 
 def load(module: str, env_id: str) -> Any:
@@ -27,7 +20,7 @@ def load(module: str, env_id: str) -> Any:
     except ImportError as error:
         raise UsageError(
             f"Environment '{env_id}' needs {module}, which cannot be imported ({error}); type:"
-            f" pip install 'qhat[{EXTRAS[module]}]'"
+            f" {install_command(module)}"
         ) from None
 
 

@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from qhat.environments.extras import EXTRAS, defer_plotting, installed
+from qhat.environments.extras import defer_plotting
 from qhat.environments.wrappers import Wrapper, around
+from qhat.system.machine import EXTRAS, installed
 
 if TYPE_CHECKING:
     # Processes that step environments load this module, and need no JAX.

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from qhat.system.errors import UsageError
+from qhat.system.machine import require_installed
 
 
 def require_encoder() -> Any:
     """Return PyAV. Raises `UsageError` if it is not installed."""
-    try:
-        import av
-    except ImportError:
-        raise UsageError(
-            "Videos need PyAV, which is not installed; type: pip install 'qhat[video]'"
-        ) from None
+    require_installed("av", "Videos need", "PyAV")
+    import av
+
     return av

@@ -43,27 +43,13 @@ def write(
     folder = folder.resolve()
     _require_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _settle(folder)
-    new = _beside(folder, "new")
-    shutil.rmtree(new, ignore_errors=True)
-    try:
+    with files.replacing_folder(folder) as new:
         _fill(new, trees, about, same or {})
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    if folder.exists():
-        old = _beside(folder, "old")
-        folder.rename(old)
-        new.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        new.rename(folder)
     _to_disk(folder.parent)
 
 
 def _fill(new: Path, trees: Mapping[str, Any], about: Mapping[str, Any], same: Mapping[str, Path]) -> None:
     """Write a whole checkpoint, on disk when this returns."""
-    new.mkdir()
     hashes = {}
     known = {source: read_manifest(source)["sha256"] for source in set(same.values())}
     for name, source in same.items():
@@ -100,7 +86,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         UsageError: the folder is no checkpoint of qhat's, or of another format.
     """
-    path = whole(folder) / MANIFEST
+    path = files.current_folder(folder) / MANIFEST
     try:
         manifest = files.read_json(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -138,7 +124,7 @@ def read_tree(folder: Path, name: str, like: Any, finite: Iterable[str] = ()) ->
     Raises:
         UsageError: damaged, missing or foreign data; nothing else was touched.
     """
-    folder = whole(folder)
+    folder = files.current_folder(folder)
     path = folder / f"{name}.safetensors"
     expected = read_manifest(folder)["sha256"].get(path.name)
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
@@ -174,7 +160,7 @@ def read_leaf(folder: Path, name: str, leaf: str, like: Any) -> np.ndarray:
     Raises:
         UsageError: as `read_tree`.
     """
-    path, form = whole(folder) / f"{name}.safetensors", _form(like)
+    path, form = files.current_folder(folder) / f"{name}.safetensors", _form(like)
     expected = read_manifest(folder)["sha256"].get(path.name)
     require_memory(form.nbytes, f"'{path}'", "expected a smaller one")
     try:
@@ -224,17 +210,6 @@ def _words(leaf: Any) -> np.ndarray:
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
-def whole(folder: Path) -> Path:
-    """Return where the checkpoint is: beside `folder` while a writer swaps it. Changes nothing."""
-    old = _beside(folder, "old")
-    return old if old.exists() and not folder.exists() else folder
-
-
-def _beside(folder: Path, word: str) -> Path:
-    """A name next to `folder` that nobody else would choose."""
-    return folder.with_name(f".{folder.name}.qhat-{word}")
-
-
 def _require_replaceable(folder: Path) -> None:
     """Refuse to write over what is not a checkpoint."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
@@ -244,14 +219,6 @@ def _require_replaceable(folder: Path) -> None:
             f"'{folder}' exists and is no qhat checkpoint; expected a new folder, or a checkpoint to"
             " replace. Nothing was written."
         )
-
-
-def _settle(folder: Path) -> None:
-    """Mend what a kill between the two renames of `write` left: the older one is whole."""
-    old = _beside(folder, "old")
-    if old.exists() and not folder.exists():
-        old.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _sha256(path: Path) -> str:

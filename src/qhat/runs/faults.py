@@ -19,6 +19,7 @@ from qhat.environments.reward_scale import reward_scale_advice
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import QhatError, require
+from qhat.system.files import replacing, writing
 
 STEPS = 100
 """How many steps before a fault are kept."""
@@ -101,14 +102,10 @@ def _steps(seeds: SeedState, seed: int, one: Guard) -> dict[str, np.ndarray]:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    new: Any = path.with_name(f".{path.name}.new")
-    try:
+    with writing(path):
         path.parent.mkdir(exist_ok=True)
-        with new.open("wb") as file:
-            np.savez(file, **arrays, allow_pickle=False)
-        new.replace(path)
-    except OSError as error:
-        raise QhatError(f"'{path}' cannot be written: {error.strerror or error}.") from error
+    with replacing(path) as new, new.open("wb") as file:
+        np.savez(file, **arrays, allow_pickle=False)
 
 
 def _short(value: np.ndarray) -> str:

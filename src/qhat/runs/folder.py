@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import datetime
 import json
@@ -11,15 +10,24 @@ import platform
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from qhat.environments.catalogue import is_from_python, marked
 from qhat.recipes.recipe import upgraded
 from qhat.system import devices
-from qhat.system.errors import QhatError, UsageError, near_miss, require
-from qhat.system.files import open_plain, quote, read_json, read_text, require_plain_tree
+from qhat.system.errors import UsageError, near_miss, require
+from qhat.system.files import (
+    open_plain,
+    quote,
+    read_json,
+    read_text,
+    require_plain_tree,
+    write_text,
+    writing,
+)
+from qhat.system.machine import processor, versions
 
 DEPTH = 3
 """Levels of a run folder that have files of the run's own: checkpoints/STEP/manifest.json."""
@@ -150,7 +158,7 @@ class RunFolder:
     def append(self, table: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to metrics.csv or eval.csv."""
         fields = METRICS if table == self.metrics else EVALUATIONS
-        with _writing(table), table.open("a", newline="") as file:
+        with writing(table), table.open("a", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerows([row.get(field, "") for field in fields] for row in rows)
 
@@ -234,25 +242,6 @@ def _newest(path: Path) -> str:
     return f" It holds runs; the newest is '{newest}'."
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file by renaming, so that a reader never sees half of it."""
-    new = path.with_name(path.name + ".new")
-    with _writing(path):
-        new.write_text(text)
-        os.replace(new, path)
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn what the disk says into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise QhatError(
-            f"'{path}' cannot be written: {error.strerror or error}. What was saved before is whole."
-        ) from error
-
-
 def make_unused(path: Path) -> Path:
     """Make `path`, or `path_2` and so on: two runs begun in one second get folders of their own."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -267,14 +256,11 @@ def make_unused(path: Path) -> Path:
 
 
 def _system() -> dict[str, Any]:
-    import importlib.metadata
-
-    packages = ("qhat", "jax", "jaxlib", "numpy", "optax", "equinox", "gymnax", "gymnasium")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": devices.cores(),
-        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "packages": versions(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }

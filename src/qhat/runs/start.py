@@ -29,12 +29,13 @@ from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import SPAN, base_of, folder_of, label_of_run, spans_of
 from qhat.recipes.recipe import AXES
 from qhat.runs import checkpoint
-from qhat.runs.folder import RunFolder, write_text
+from qhat.runs.folder import RunFolder
 from qhat.runs.lock import sole
 from qhat.runs.manifest import read_about
 from qhat.runs.pieces import Pieces
 from qhat.runs.run import load_best, spec_from_json, spec_to_json
 from qhat.system.errors import UsageError, blaming
+from qhat.system.files import write_text
 
 OWN = ("env", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec")
 """Settings that a run keeps when it is resumed."""

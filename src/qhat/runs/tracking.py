@@ -18,9 +18,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from qhat.recipes.config import TrainConfig
-from qhat.runs.folder import write_text
 from qhat.system.errors import UsageError, near_miss, require
-from qhat.system.files import read_json
+from qhat.system.files import read_json, write_text
 
 IDS = "tracking.json"
 """In a run folder: under which id each service knows the run, so that a resumed one goes on there."""

@@ -24,7 +24,6 @@ from qhat.runs.card import card
 from qhat.runs.checkpoints import Checkpoints
 from qhat.runs.evaluations import Evaluations
 from qhat.runs.faults import Faults, look_at_rewards
-from qhat.runs.folder import write_text
 from qhat.runs.job import Job, prepare
 from qhat.runs.progress import Progress, Reporter
 from qhat.runs.run import Run
@@ -35,6 +34,7 @@ from qhat.runs.tracking import Tracker, Tracking, trackers_of
 from qhat.runs.worlds import configured, is_python, open_worlds
 from qhat.system import devices
 from qhat.system.errors import QhatError
+from qhat.system.files import write_text
 from qhat.system.host_memory import give_back
 
 PATIENCE = 1.0

@@ -8,19 +8,19 @@ from collections.abc import Iterable, Iterator
 
 
 class QhatError(Exception):
-    """A failure that qhat foresaw. The command line prints it and exits with `exit_code`."""
+    """An expected failure. The command line prints it and exits with `exit_code`."""
 
     exit_code = 1
 
 
 class UsageError(QhatError, ValueError):
-    """A bad value from the caller: nothing was changed, and the sentence says what to type."""
+    """A bad value from the caller. Nothing was changed, and the sentence says what to type."""
 
     exit_code = 2
 
 
 def near_miss(value: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean 'x'?` when something known is close to `value`, else an empty string."""
+    """Return ` Did you mean 'x'?` if a known name is close to `value`, otherwise an empty string."""
     if len(value) > 100:
         return ""
     names = list(known)
@@ -36,19 +36,19 @@ def require(condition: bool, sentence: str) -> None:
 
 
 def ranges(numbers: Iterable[int]) -> str:
-    """Write whole numbers shortly: `0–4, 7`."""
+    """Write integers compactly: `0–4, 7`."""
     parts: list[list[int]] = []
     for number in sorted(set(numbers)):
         if parts and parts[-1][-1] == number - 1:
             parts[-1].append(number)
         else:
             parts.append([number])
-    return ", ".join(f"{own[0]}–{own[-1]}" if len(own) > 1 else f"{own[0]}" for own in parts)
+    return ", ".join(f"{part[0]}–{part[-1]}" if len(part) > 1 else f"{part[0]}" for part in parts)
 
 
 @contextlib.contextmanager
 def blaming(what: str) -> Iterator[None]:
-    """Let every `UsageError` begin with `what`: the file that holds the value."""
+    """Prefix every `UsageError` with `what`, such as the file that holds the value."""
     try:
         yield
     except UsageError as error:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qhat.evaluation.statistics import iqm, stratified_bootstrap_ci
-from qhat.runs.folder import write_text
 from qhat.system.errors import UsageError, ranges, require
-from qhat.system.files import quote, read_text
+from qhat.system.files import quote, read_text, write_text
 
 WHICH = ("best", "last")
 """The weights that were best in the evaluations during training, and the final ones."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib.metadata
 import json
 import math
 import platform
@@ -16,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from qhat.recipes.config import TrainConfig
-from qhat.runs.folder import RunFolder, write_text
+from qhat.runs.folder import RunFolder
 from qhat.runs.lock import sole
 from qhat.runs.progress import Progress
 from qhat.runs.run import Run, program_of
 from qhat.runs.train import Interrupted, train
 from qhat.studies.benchmark.results import WHICH, Row
 from qhat.studies.benchmark.suites import Task
-from qhat.system.devices import machine
 from qhat.system.errors import require
-from qhat.system.files import read_json
+from qhat.system.files import read_json, write_text
+from qhat.system.machine import machine
+from qhat.system.machine import versions as versions_of
 
 NOTES = "benchmark.json"
 """File in a run folder: the training time and the scores."""
@@ -250,5 +250,4 @@ def write_notes(folder: Path, notes: Mapping[str, Any]) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions that matter most for a result."""
-    named = {name: importlib.metadata.version(name) for name in ("qhat", "jax")}
-    return {**named, "python": platform.python_version()}
+    return {**versions_of(("qhat", "jax")), "python": platform.python_version()}

@@ -10,13 +10,13 @@ from typing import Any
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.presets import Preset, PresetFile
 from qhat.recipes.recipe import Recipe
-from qhat.runs.folder import write_text
 from qhat.runs.progress import Progress
 from qhat.studies.benchmark import running
 from qhat.studies.benchmark.results import Summary, ranges, summary
 from qhat.studies.benchmark.suites import Task
 from qhat.studies.tuning.space import Dimension, applied
 from qhat.studies.tuning.study import Study, Trial
+from qhat.system.files import write_text
 
 DEFAULT = "default"
 

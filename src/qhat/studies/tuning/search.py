@@ -17,6 +17,7 @@ from qhat.runs.train import Interrupted, train
 from qhat.studies.tuning.space import Dimension, applied
 from qhat.studies.tuning.study import COMPLETE, FAILED, PRUNED, Study, Trial
 from qhat.system.errors import QhatError, UsageError
+from qhat.system.machine import require_installed
 
 LAST = 3
 """Number of last evaluations whose mean is a trial's value: a single one is too noisy."""
@@ -26,12 +27,8 @@ STARTUP = 5
 
 def load_optuna() -> Any:
     """Import Optuna. Raises `UsageError` with the command that installs it."""
-    try:
-        optuna = importlib.import_module("optuna")
-    except ImportError:
-        raise UsageError(
-            "qhat tune needs Optuna, which is not installed; type: pip install 'qhat[tune]'"
-        ) from None
+    require_installed("optuna", "qhat tune needs", "Optuna")
+    optuna: Any = importlib.import_module("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

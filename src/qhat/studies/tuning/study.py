@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from qhat.recipes.recipe import Recipe, upgraded
-from qhat.runs.folder import write_text
 from qhat.studies.tuning.space import Dimension, applied
 from qhat.system.errors import QhatError, UsageError, require
-from qhat.system.files import parse_json, quote, read_json, read_text
+from qhat.system.files import parse_json, quote, read_json, read_text, write_text
 
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 STATES = (COMPLETE, PRUNED, FAILED)
