@@ -14,17 +14,26 @@ import numpy as np
 import pytest
 
 import qhat
+from facts import some_facts
 from log_cosh import LogCosh
 from outside import OUTSIDE, Summary
+
+
 from places import ROOT, SOURCE
 from probes import KINDS, Probes, expected_q
 from qhat import axes
 from qhat.axes.policy import ExpectedSarsa, Softmax
 from qhat.axes.target import Soft
 from qhat.axes.torso import MLP
+from qhat.cli import main
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Loop
 from qhat.recipes.recipe import AXES, Recipe
+
+
+from qhat.recipes.recipe import Recipe
+from qhat.reports import findings
+from qhat.reports.measure import Measured
 from qhat.runs.run import Run
 from qhat.system.errors import UsageError
 
@@ -121,3 +130,44 @@ def test_a_run_and_an_agent_with_it_are_saved_and_loaded(tmp_path: Path):
     agent.save(tmp_path / "agent")
     loaded = qhat.Agent.load(tmp_path / "agent", parts=(LogCosh,))
     np.testing.assert_array_equal(agent.q_values(np.ones(4)), loaded.q_values(np.ones(4)))
+
+
+def _blocks(heading: str) -> list[str]:
+    """Return the Python blocks of a section of docs/extending.md."""
+    page = (ROOT / "docs" / "extending.md").read_text()
+    section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return [part.split("```")[0] for part in section.split("```python\n")[1:]]
+
+
+def test_a_command_is_one_file_and_one_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (source,) = _blocks("A command")
+    hello: Any = types.ModuleType("qhat.cli.hello")
+    monkeypatch.setitem(sys.modules, hello.__name__, hello)
+    exec(source, hello.__dict__)
+    monkeypatch.setitem(main.COMMANDS, "hello", "greet somebody")
+    for words, printed in ((["--help"], "greet somebody"), (["hello", "--name", "qhat"], "hello, qhat")):
+        with pytest.raises(SystemExit) as done:
+            main.main(words)
+        assert done.value.code == 0
+        assert printed in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main.main(["hello", "--nane", "qhat"])
+    assert "Did you mean '--name'?" in capsys.readouterr().err
+
+
+def test_every_command_is_a_file_in_the_table():
+    files = {path.stem for path in (SOURCE / "cli").glob("*.py") if "\ndef run(words" in path.read_text()}
+    assert files == set(main.COMMANDS)
+
+
+def test_a_finding_is_one_function_and_one_row(monkeypatch: pytest.MonkeyPatch):
+    (source,) = _blocks("A finding of the report")
+    names = dict(vars(findings))
+    exec(source, names)
+    monkeypatch.setattr(findings, "FINDINGS", (*findings.FINDINGS, names["_short"]))
+    facts = some_facts()
+    (found,) = (one for one in findings.findings(facts, Measured()) if one.name == "Steps")
+    assert found.status == findings.NOTE
+    assert found.next == f"qhat train {facts.env} --resume --run-dir {facts.folder.path} --steps 10000"
