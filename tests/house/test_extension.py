@@ -17,8 +17,6 @@ import qhat
 from facts import some_facts
 from log_cosh import LogCosh
 from outside import OUTSIDE, Summary
-
-
 from places import ROOT, SOURCE
 from probes import KINDS, Probes, expected_q
 from qhat import axes
@@ -29,9 +27,6 @@ from qhat.cli import main
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Loop
 from qhat.recipes.recipe import AXES, Recipe
-
-
-from qhat.recipes.recipe import Recipe
 from qhat.reports import findings
 from qhat.reports.measure import Measured
 from qhat.runs.run import Run

@@ -311,7 +311,9 @@ def test_the_command_writes_keeps_and_checks(tmp_path: Path, monkeypatch: pytest
     # Another machine's rows of a task that has no runs here stay.
     write_rows(tmp_path / "page.csv", [*rows, row(0, task="Acrobot-v1"), row(0, "last", task="Acrobot-v1")])
 
-    write_rows(tmp_path / "pin.csv", [dataclasses.replace(each, mean_return=1e6 + each.seed) for each in rows])
+    write_rows(
+        tmp_path / "pin.csv", [dataclasses.replace(each, mean_return=1e6 + each.seed) for each in rows]
+    )
     done = tiny("--check", "--pin", "pin.csv", "--json", "--run-dir", "fresh", "--out", "page.md")
     assert done.returncode == 1, done.stderr
     printed = json.loads(done.stdout)

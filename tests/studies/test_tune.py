@@ -7,6 +7,7 @@ data.
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import pytest
