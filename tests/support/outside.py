@@ -17,7 +17,6 @@ from jaxtyping import Array, Bool, Float, Int
 from log_cosh import LogCosh
 from qhat.axes import (
     Actions,
-    AxisValue,
     Bonus,
     Explore,
     Head,
@@ -217,7 +216,7 @@ class Summary(ExportTarget):
         return path
 
 
-OUTSIDE: dict[str, AxisValue] = {
+OUTSIDE: dict[str, Any] = {
     value.axis: value
     for value in (
         LogCosh(), Uninformed(), Alive(), Halves(), Added(), NoBias(), Doubled(), FirstEnvironment(),
