@@ -250,8 +250,7 @@ def _clipped(facts: Facts, _: Measured) -> Finding | None:
     why = "It was moved to the outermost atoms, so values there are wrong."
     if facts.recipe.head.calibrates:
         why += " The support widens automatically, but only as far as the observed rewards can sum."
-    remedy = again(facts, "--head", f"{name}:v_min=LOW,v_max=HIGH")
-    return Finding("Support", WARNING, found, why, remedy)
+    return Finding("Support", WARNING, found, why, again(facts, "--head", f"{name}:v_min=LOW,v_max=HIGH"))
 
 
 def _dead(facts: Facts, measured: Measured) -> Finding | None:
@@ -265,8 +264,7 @@ def _dead(facts: Facts, measured: Measured) -> Finding | None:
         f" ({layers}; convolutions are not counted)."
     )
     if diagnosis.observations < 1_000:
-        few = f"{diagnosis.observations:,} observations are too few to judge."
-        return Finding("Dead units", UNKNOWN, few)
+        return Finding("Dead units", UNKNOWN, f"{diagnosis.observations:,} observations are too few.")
     if share <= DEAD:
         return Finding("Dead units", FINE, found)
     return Finding(
