@@ -189,7 +189,7 @@ def check_a_doubling(chain: Chain) -> None:
         weights = {name: old.online[name] for name in trained}
         z = jax.vmap(lambda each: learner.network.apply(weights, each))(jnp.asarray(EYE))
         state = (old.online, old.target, old.optimiser)
-        new = double(learner.network, head, "support", trained, state, z, jnp.array([0.0, 0.1]))
+        new = double(learner.network, head, state, z, jnp.array([0.0, 0.1]))
         _, unravel = ravel_pytree(weights)
         sums = [
             [each["value"]["bias"].sum(), each["value_hidden"]["weight"].sum()]

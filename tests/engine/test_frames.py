@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from qhat.axes.actions import Actions
 from qhat.axes.sampler import Prioritised, Sampler, Uniform
-from qhat.engine.iteration import Program, split
+from qhat.engine.iteration import Program
 from qhat.engine.replay import ring as replay
 from qhat.engine.replay.nstep import NOTHING
-from qhat.engine.state import Clock
+from qhat.engine.state import Clock, split
 from qhat.environments.base import Timestep
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError

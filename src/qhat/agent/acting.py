@@ -11,7 +11,8 @@ import numpy as np
 
 from qhat.agent.streams import Stream, read_stream
 from qhat.axes.masks import read_mask
-from qhat.engine.iteration import Program, split
+from qhat.engine.iteration import Program
+from qhat.engine.state import split
 from qhat.system.errors import UsageError, require
 
 MOST_STREAMS = 4_096

@@ -30,10 +30,11 @@ from qhat.agent.notices import Notices
 from qhat.agent.saved import about, read_open_streams, read_saved, read_seed, rest
 from qhat.agent.streams import Stream, Streams, read_names, read_stream
 from qhat.agent.waiting_rows import LARGE, SMALL, Block, Taken
-from qhat.engine.iteration import Program, split
+from qhat.engine.iteration import Program
 from qhat.engine.replay import linked
 from qhat.engine.replay.links import Rows
-from qhat.engine.state import SeedState
+from qhat.engine.state import SeedState, split
+from qhat.environments.observations import read_one
 from qhat.recipes.recipe import HORIZON, Recipe
 from qhat.runs import checkpoint
 from qhat.system.errors import blaming, require
@@ -333,4 +334,5 @@ class Agent:
             self._taken.popleft()
 
     def _checked(self, observation: Any, name: str) -> np.ndarray:
-        return self.program.read(observation, name)
+        program = self.program
+        return read_one(observation, name, program.shape, program.dtype, program.layout)

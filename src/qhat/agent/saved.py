@@ -17,9 +17,10 @@ from qhat.agent.streams import Stream, Streams, Track, read_names
 from qhat.axes.actions import Actions
 from qhat.axes.axis import AxisValue
 from qhat.engine.iteration import Program
+from qhat.engine.prefill import primed
 from qhat.engine.replay import linked
 from qhat.engine.state import SeedState
-from qhat.environments.observations import Observations, read_layout, read_space
+from qhat.environments.observations import Observations, read_layout, read_space, write_observation
 from qhat.recipes.recipe import Recipe
 from qhat.runs import checkpoint
 from qhat.system.errors import UsageError
@@ -29,7 +30,7 @@ def about(program: Program, steps: int, updates: int, acts: int) -> dict[str, An
     """Return the manifest of an agent, which `read_saved` reads."""
     return {
         "recipe": program.recipe.to_json(),
-        "observation": program.about_observation(),
+        "observation": write_observation(program.shape, program.dtype, program.layout),
         "actions": program.actions.to_json(),
         "masked": program.masked,
         "steps": steps,
@@ -98,7 +99,7 @@ def read_seed(
     states = jax.eval_shape(lambda: explore.init(max(len(names), 1), program.actions))
     learner = checkpoint.read_tree(folder, "learner", like.learner, finite=("online", "target"))
     others = checkpoint.read_tree(folder, "rest", {"key": like.key, "exploration": states})
-    seed = program.primed(dataclasses.replace(fresh, learner=learner, key=others["key"]))
+    seed = primed(program, dataclasses.replace(fresh, learner=learner, key=others["key"]))
     if about.get("replay"):
         ring = eqx.tree_at(lambda ring: ring.links, like.ring, None) if older else like.ring
         ring, sampler = checkpoint.read_tree(folder, "replay", (ring, like.sampler))

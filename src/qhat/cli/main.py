@@ -45,7 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # As with `python -m qhat`: my_module of gym:my_module:MyRobot-v0 may be a file in this folder.
         sys.path.append(os.getcwd())
     try:
-        sys.exit(_dispatch(words))
+        name = _command(words)
+        if name is None:
+            sys.exit(0)
+        with warnings.catch_warnings():
+            warnings.showwarning = Warned()
+            sys.exit(importlib.import_module(f"qhat.cli.{name}").run(words[1:]))
     except QhatError as error:
         print(f"qhat: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -53,20 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
 
 
-def _dispatch(words: list[str]) -> int:
+def _command(words: list[str]) -> str | None:
+    """Return the command that was typed; print help or the version and return `None` where those were."""
     if not words or words[0] in ("-h", "--help", "help"):
         listing = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
         print(USAGE.format(version=__version__, commands=listing), end="")
-        return 0
+        return None
     if words[0] in ("-V", "--version"):
         print(f"qhat {__version__}")
-        return 0
+        return None
     if words[0] not in COMMANDS:
         raise UsageError(
             f"Command '{words[0]}' is not known; expected one of {', '.join(COMMANDS)}."
             + near_miss(words[0], COMMANDS)
         )
-    with warnings.catch_warnings():
-        warnings.showwarning = Warned()
-        command = importlib.import_module(f"qhat.cli.{words[0]}")
-        return command.run(words[1:])
+    return words[0]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from qhat.cli.stopping import StopOnSignal
 from qhat.cli.warned import Warned
 from qhat.environments.catalogue import Entry
 from qhat.recipes.config import TrainConfig
@@ -22,97 +23,115 @@ from qhat.recipes.schedule_text import FIXED, schedules
 from qhat.reports.reading import CLIPPED
 from qhat.runs.folder import RunFolder
 
+if TYPE_CHECKING:
+    from qhat.runs.run import Run
+
 WIDE = 110
 """Terminal width from which the full progress line fits."""
 
 
-def show_training(config: TrainConfig, entry: Entry, stop: StopOnSignal, started: float) -> dict[str, Any]:
-    """Train with a live progress line on stderr; return what `--json` prints."""
-    console = Console(stderr=True, highlight=False)
-    label = config.recipe_name
-    if config.resume:
-        assert config.run_dir is not None
-        # The label depends on the torso that the observations chose.
-        run_config = RunFolder.open(config.run_dir).read_config()
-        label = label_of_run({**run_config, "recipe": config.recipe})
-    console.print(
-        f"[bold]{config.env}[/] ({entry.backend}) · recipe [bold]{label}[/] ·"
-        f" {config.seeds} seed{'s' * (config.seeds > 1)} × {config.steps:,} steps"
-    )
-    if base_of(label) == PRESET:
-        console.print(
-            "The settings were tuned for this task (docs/presets.md); --recipe qhat uses general ones."
+class TrainingScreen:
+    """A live progress line on stderr while a run trains, and its results at the end."""
+
+    def __init__(self, config: TrainConfig, entry: Entry, started: float):
+        self._config, self._started = config, started
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = Progress(
+            TextColumn("{task.percentage:3.0f}%"),
+            BarColumn(bar_width=8),
+            TextColumn("{task.fields[words]}"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            transient=False,
         )
-    with console.status("starting JAX and compiling"):
-        from qhat.runs import train as experiment
+        self._now: Any = None
+        self._reported = 0
+        self._introduce(entry)
 
-    if config.resume:
-        for line in _resuming(config):
-            console.print(line, soft_wrap=True)
-    bar = Progress(
-        TextColumn("{task.percentage:3.0f}%"),
-        BarColumn(bar_width=8),
-        TextColumn("{task.fields[words]}"),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        transient=False,
-    )
-    interrupted, clipped, broken, cut, reported = False, 0.0, 0, 0, 0
-    with bar, warnings.catch_warnings():
-        warnings.showwarning = Warned(
-            lambda sentence: console.print(f"[yellow]warning:[/] {escape(sentence)}", soft_wrap=True)
+    @contextlib.contextmanager
+    def live(self) -> Iterator[None]:
+        """Show the progress line, and warnings above it."""
+        if self._config.resume:
+            for line in _resuming(self._config):
+                self._console.print(line, soft_wrap=True)
+        with self._bar, warnings.catch_warnings():
+            warnings.showwarning = Warned(self._warn)
+            self._task = self._bar.add_task(
+                "train", total=self._config.steps, words="compiling (a few seconds, once)"
+            )
+            yield
+
+    def starting(self) -> contextlib.AbstractContextManager[Any]:
+        """Show that slow modules are imported."""
+        return self._console.status("starting JAX and compiling")
+
+    def update(self, now: Any) -> None:
+        """Take in a `Progress`."""
+        is_first = self._now is None
+        chosen = self._config.recipe.torso.name == "auto" and now.torso not in ("mlp", "auto", "")
+        if is_first and chosen:
+            self._console.print(f"torso [bold]{now.torso}[/], for images (change it with --torso)")
+        for sentence in now.faults[self._reported :]:
+            self._warn(sentence)
+        self._now, self._reported = now, len(now.faults)
+        words = _words(now, self._console.width < WIDE)
+        self._bar.update(self._task, completed=min(now.step, now.steps), words=words)
+
+    def close(self, run: Run, interrupted: bool) -> dict[str, Any]:
+        """Print the results and the next commands; return what `--json` prints."""
+        if self._now is not None:
+            self._sum_up()
+        outcome = {
+            "run": str(run.folder.path),
+            "env": self._config.env,
+            "recipe": label_of_run(run.folder.read_config()),
+            "interrupted": interrupted,
+            "seconds": round(time.perf_counter() - self._started, 2),
+            **run.summary(),
+        }
+        _close(self._console, self._config, outcome)
+        return outcome
+
+    def _introduce(self, entry: Entry) -> None:
+        config, label = self._config, self._config.recipe_name
+        if config.resume:
+            assert config.run_dir is not None
+            # The label depends on the torso that the observations chose.
+            run_config = RunFolder.open(config.run_dir).read_config()
+            label = label_of_run({**run_config, "recipe": config.recipe})
+        self._console.print(
+            f"[bold]{config.env}[/] ({entry.backend}) · recipe [bold]{label}[/] ·"
+            f" {config.seeds} seed{'s' * (config.seeds > 1)} × {config.steps:,} steps"
         )
-        task = bar.add_task("train", total=config.steps, words="compiling (a few seconds, once)")
+        if base_of(label) == PRESET:
+            self._console.print(
+                "The settings were tuned for this task (docs/presets.md); --recipe qhat uses general ones."
+            )
 
-        def tell(now: experiment.Progress) -> None:
-            nonlocal clipped, broken, cut, reported
-            if (
-                config.recipe.torso.name == "auto"
-                and now.torso not in ("mlp", "auto")
-                and not bar.tasks[task].completed
-            ):
-                console.print(f"torso [bold]{now.torso}[/], for images (change it with --torso)")
-            clipped, broken, cut = now.clipped, now.broken, now.cut
-            for sentence in now.faults[reported:]:
-                bar.console.print(f"[yellow]warning:[/] {escape(sentence)}", soft_wrap=True)
-            reported = len(now.faults)
-            bar.update(task, completed=min(now.step, now.steps), words=_words(now, console.width < WIDE))
+    def _warn(self, sentence: str) -> None:
+        self._console.print(f"[yellow]warning:[/] {escape(sentence)}", soft_wrap=True)
 
-        try:
-            run = experiment.train(config.env, config, progress=tell, should_stop=stop)
-        except experiment.Interrupted as stopped:
-            run, interrupted = stopped.run, True
-    if clipped > CLIPPED:
+    def _sum_up(self) -> None:
+        """Warn of what went wrong by the last numbers."""
+        now, config = self._now, self._config
         name = config.recipe.head.name
-        console.print(
-            f"[yellow]warning:[/] {clipped:.1%} of the targets' mass lay outside the support of"
-            f" {name} at the end and was moved to its outermost atoms; values there are wrong."
-            f" Use a wider support: --head {name}:v_min=LOW,v_max=HIGH."
-        )
-    if cut:
-        console.print(
-            f"[yellow]warning:[/] the last evaluation cut {cut:,} of its"
-            f" {config.eval_episodes * config.seeds:,} episodes before their end; they count with the"
-            " return so far (column cut of eval.csv).",
-            soft_wrap=True,
-        )
-    if broken:
-        console.print(
-            f"[yellow]warning:[/] {broken:,} episode(s) were discarded, because the environment's numbers"
-            " were not finite or its process died; those steps were not learned from (column broken of"
-            " metrics.csv)."
-        )
-    seconds = time.perf_counter() - started
-    outcome = {
-        "run": str(run.folder.path),
-        "env": config.env,
-        "recipe": label_of_run(run.folder.read_config()),
-        "interrupted": interrupted,
-        "seconds": round(seconds, 2),
-        **run.summary(),
-    }
-    _close(console, config, outcome)
-    return outcome
+        if now.clipped > CLIPPED:
+            self._warn(
+                f"{now.clipped:.1%} of the targets' mass lay outside the support of {name} at the end and"
+                " was moved to its outermost atoms; values there are wrong. Use a wider support:"
+                f" --head {name}:v_min=LOW,v_max=HIGH."
+            )
+        if now.cut:
+            self._warn(
+                f"the last evaluation cut {now.cut:,} of its {config.eval_episodes * config.seeds:,}"
+                " episodes before their end; they count with the return so far (column cut of eval.csv)."
+            )
+        if now.broken:
+            self._warn(
+                f"{now.broken:,} episode(s) were discarded, because the environment's numbers were not"
+                " finite or its process died; those steps were not learned from (column broken of"
+                " metrics.csv)."
+            )
 
 
 def _resuming(config: TrainConfig) -> list[str]:

@@ -65,9 +65,18 @@ def run(words: Sequence[str]) -> int:
     if args.video:
         _require_video()
     stop = StopOnSignal()
-    from qhat.cli.progress import show_training
+    from qhat.cli.progress import TrainingScreen
 
-    outcome = show_training(config, entry, stop, started)
+    screen = TrainingScreen(config, entry, started)
+    with screen.starting():
+        from qhat.runs.train import Interrupted, train
+    interrupted = False
+    with screen.live():
+        try:
+            trained = train(config.env, config, progress=screen.update, should_stop=stop)
+        except Interrupted as stopped:
+            trained, interrupted = stopped.run, True
+    outcome = screen.close(trained, interrupted)
     if args.video and not outcome["interrupted"]:
         outcome["video"] = _film(outcome["run"])
     if args.json:

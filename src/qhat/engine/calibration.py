@@ -55,3 +55,10 @@ def widened(
         return {}
     wider = supports.widen(fixed[SUPPORT], overflow, head.outputs)
     return {SUPPORT: jax.tree.map(lambda new, old: jnp.where(moves, new, old), wider, fixed[SUPPORT])}
+
+
+def doubles(
+    head: Head, parameters: Parameters, overflow: Float[Array, " 2"], outlook: Outlook
+) -> Bool[Array, ""]:
+    """Return whether the spacing of the support is to double now."""
+    return supports.doubles(parameters[SUPPORT], overflow, outlook, head.outputs)

@@ -15,7 +15,7 @@ Atoms beyond the old support begin with little probability, and masked: they com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,6 +26,7 @@ from jaxtyping import Array, Bool, Float
 from qhat.axes.dense import mix
 from qhat.axes.heads import support as supports
 from qhat.axes.heads.base import Head
+from qhat.engine.calibration import SUPPORT, split_trainable
 from qhat.engine.network import Network
 
 Support = dict[str, Array]
@@ -79,8 +80,6 @@ def best_sharpness(
 def double(
     network: Network,
     head: Head,
-    name: str,
-    trained: Collection[str],
     state: State,
     z: Float[Array, "B F C K"],
     overflow: Float[Array, " 2"],
@@ -88,23 +87,21 @@ def double(
     """Return the state on a support of twice the spacing.
 
     Args:
-        name: entry of the parameters that has the support.
-        trained: entries that the optimiser has moments of.
         z: what the online network gives for a batch of observations.
         overflow: share of the targets' mass below and above the support.
     """
     online, target, optimiser = state
-    K, old = head.outputs, online[name]
+    K, old = head.outputs, online[SUPPORT]
     wider, first = supports.doubled(old, overflow, K)
     sharpness = best_sharpness(head, z, old, wider, first)
 
     def moved(parameters: Weights) -> Weights:
         support = parameters[name]
         changed = network.remixed(parameters, *logit_map(support, first, sharpness, K))
-        return {**changed, name: supports.rebased(support, old, first, K)}
+        return {**changed, SUPPORT: supports.rebased(support, old, first, K)}
 
     near = supports.merging(old, first, K)
-    flat, unravel = ravel_pytree({key: online[key] for key in trained})
+    flat, unravel = ravel_pytree(split_trainable(online)[0])
 
     def moment(path: tuple, leaf: Array) -> Array:
         if leaf.shape != flat.shape:
@@ -121,8 +118,6 @@ def doubled_if(
     due: Bool[Array, ""],
     network: Network,
     head: Head,
-    name: str,
-    trained: Collection[str],
     state: State,
     z: Callable[[Weights], Array],
     overflow: Float[Array, " 2"],
@@ -134,7 +129,7 @@ def doubled_if(
     """
 
     def body(_: Array, state: State) -> State:
-        return double(network, head, name, trained, state, z(state[0]), overflow)
+        return double(network, head, state, z(state[0]), overflow)
 
     # A loop of 0 turns or 1, not a `cond`: mapped over seeds a `cond` does both branches at every update,
     # and this loop none unless a seed needs it.

@@ -19,9 +19,9 @@ from jaxtyping import Array
 
 from qhat.engine.bridge import GOES_ON, Bridge, timestep
 from qhat.engine.compiler import Compiled, compiled
-from qhat.engine.iteration import Program, no_metrics
+from qhat.engine.iteration import Program
 from qhat.engine.loop import Advance
-from qhat.engine.state import Clock, Log, SeedState, TrainState
+from qhat.engine.state import Clock, Log, SeedState, TrainState, no_metrics
 from qhat.environments.host import HostEnvironment
 from qhat.system.devices import jit_fast_compile
 

@@ -4,22 +4,19 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from qhat.axes.actions import Actions
-from qhat.engine.calibration import STATISTICS
 from qhat.engine.compiler import after_token
 from qhat.engine.guard import Guard
 from qhat.engine.learner import Learner, LearnerState, Metrics
 from qhat.engine.replay import ring as replay
 from qhat.engine.replay.frames import require_frames
-from qhat.engine.state import Clock, Episodes, Log, SeedState, strongly_typed
+from qhat.engine.state import Clock, Episodes, Log, SeedState, no_metrics, split, strongly_typed, tally
 from qhat.environments.base import Timestep
-from qhat.environments.observations import Observations, read_one, write_observation
+from qhat.environments.observations import Observations
 from qhat.environments.wrappers import RewardWrapper
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import require
@@ -75,14 +72,6 @@ class Program:
         spaces = (shape, dtype, actions, masked, stack)
         return Program(learner.recipe, learner, *spaces, rewards, stops, layout)
 
-    def read(self, observation: Any, name: str) -> np.ndarray:
-        """Read one observation of a caller's. Raises `UsageError`."""
-        return read_one(observation, name, self.shape, self.dtype, self.layout)
-
-    def about_observation(self) -> dict[str, Any]:
-        """Write what observations are, for a manifest."""
-        return write_observation(self.shape, self.dtype, self.layout)
-
     def init(
         self, key: Array, observation: Array, environment: object, legal: Array | None = None
     ) -> SeedState:
@@ -128,13 +117,6 @@ class Program:
         guard, observation = seed.guard.begin(observation, steps // self.recipe.num_envs - 1, ring.cursor)
         seed = dataclasses.replace(seed, ring=ring, environment=environment, episodes=fresh, guard=guard)
         return strongly_typed(self.act(seed, observation, legal, key, steps))
-
-    def primed(self, seed: SeedState) -> SeedState:
-        """Let statistics of observations go on from those that the weights came with."""
-        if not self.recipe.normalise:
-            return seed
-        known = jax.tree.map(jnp.copy, seed.learner.online[STATISTICS])
-        return eqx.tree_at(lambda each: each.ring.moments, seed, known)
 
     def iterate(
         self,
@@ -195,7 +177,7 @@ class Program:
 
     def screen(self, clock: Clock, seed: SeedState, timestep: Timestep) -> tuple[SeedState, Timestep]:
         """Take out what is not finite, before anything else sees it."""
-        learned = self._learned(timestep.reward)
+        learned = self.learned(timestep.reward)
         guard, timestep = seed.guard.screen(
             timestep, learned, seed.action, clock.iterations, seed.ring.cursor, self.stops
         )
@@ -206,7 +188,7 @@ class Program:
         step = replay.Step(
             observation=seed.observation,
             action=seed.action,
-            reward=self._learned(timestep.reward),
+            reward=self.learned(timestep.reward),
             successor=timestep.successor,
             terminated=timestep.terminated,
             truncated=timestep.truncated,
@@ -220,18 +202,8 @@ class Program:
         sampler = self.recipe.sampler.store(seed.sampler, slots, starts)
         return dataclasses.replace(seed, ring=ring, sampler=sampler)
 
-    def append(self, ring: replay.Ring, sampler: Any, fields: tuple) -> tuple[replay.Ring, Any]:
-        """Append steps that somebody else took, given by the fields of `replay.Step`, `[T, E, ...]`."""
-
-        def one(carry: tuple, row: tuple) -> tuple:
-            step = replay.Step(*row)
-            step = dataclasses.replace(step, reward=self._learned(step.reward))
-            ring, slots, starts = replay.store(carry[0], step)
-            return (ring, self.recipe.sampler.store(carry[1], slots, starts)), None
-
-        return jax.lax.scan(one, (ring, sampler), fields)[0]
-
-    def _learned(self, reward: Array) -> Array:
+    def learned(self, reward: Array) -> Array:
+        """Return the reward that is stored: changed by the recipe's reward wrappers."""
         for part in self.rewards:
             reward = part.learned(reward)
         return reward
@@ -324,24 +296,3 @@ class Program:
         return dataclasses.replace(
             seed, observation=observation, legal=legal, action=action, exploration=exploration
         )
-
-
-def split(key: Array, *names: str) -> dict[str, Array]:
-    """Split a key by name: no use of randomness can take another's."""
-    return dict(zip(names, jax.random.split(key, len(names)), strict=True))
-
-
-def tally(seed: SeedState, timestep: Timestep) -> tuple[SeedState, tuple[Array, ...]]:
-    """Add the step to the running episodes; tell which ended, their returns and lengths, which broke."""
-    returns = seed.episodes.returns + jnp.where(timestep.real, timestep.scored, 0.0)
-    lengths = seed.episodes.lengths + timestep.real
-    ended, over = timestep.finished & timestep.real, timestep.finished & timestep.real
-    broken = jnp.zeros_like(ended)
-    if timestep.broken is not None:
-        broken, over = timestep.broken & (lengths > 0), over | timestep.broken
-    running = Episodes(jnp.where(over, 0.0, returns), jnp.where(over, 0, lengths))
-    return dataclasses.replace(seed, episodes=running), (ended, returns, lengths, broken)
-
-
-def no_metrics() -> Metrics:
-    return Metrics(*(jnp.float32(jnp.nan) for _ in dataclasses.fields(Metrics)))

@@ -15,7 +15,6 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from qhat.axes.actions import Actions
-from qhat.axes.heads import support as supports
 from qhat.axes.heads.outlook import Outlook
 from qhat.axes.policy import mask_illegal, nearly_greedy
 from qhat.engine import calibration
@@ -87,19 +86,7 @@ class Learner:
             layout: what observations are made of.
         """
         recipe = recipe.fitted(shape, layout).scheduled()
-        network = Network(
-            torso=recipe.torso,
-            dense=recipe.dense,
-            merge=recipe.merge,
-            hidden=recipe.hidden,
-            shape=shape,
-            actions=actions,
-            outputs=recipe.head.outputs,
-            embedding=recipe.head.embedding,
-            layer_norm=recipe.layer_norm,
-            layout=layout,
-        )
-        return Learner(recipe, network, actions)
+        return Learner(recipe, Network.of(recipe, shape, actions, layout), actions)
 
     def init_parameters(self, key: Array) -> dict[str, Any]:
         """Draw θ, and place the head's support."""
@@ -113,10 +100,9 @@ class Learner:
     def init(self, key: Array) -> LearnerState:
         """Draw θ; θ⁻ = θ."""
         online = self.init_parameters(key)
-        weights, _ = split_trainable(online)
-        return LearnerState(
-            online, jax.tree.map(jnp.copy, online), self._optimiser.init(ravel_pytree(weights)[0])
-        )
+        weights = ravel_pytree(split_trainable(online)[0])[0]
+        optimiser = self.recipe.optimiser.scaling().init(weights)
+        return LearnerState(online, jax.tree.map(jnp.copy, online), optimiser)
 
     def q_values(
         self, parameters: Any, observation: Array, key: Array | None = None
@@ -216,7 +202,13 @@ class Learner:
         )
         state = LearnerState(online, target, state.optimiser)
         state, update = self.update(state, batch, weights, key, updates, steps, applies)
-        return self._doubled(state, batch.observation, update, outlook), update
+        if head.calibrates and outlook is not None and self.network.dense.remixes:
+            # Targets still fall beyond a support that has no atoms left.
+            due = update.moves & calibration.doubles(head, state.online, update.overflow, outlook)
+            z = functools.partial(self._outputs, batch.observation)
+            now = (state.online, state.target, state.optimiser)
+            state = LearnerState(*doubled_if(due, self.network, head, now, z, update.overflow))
+        return state, update
 
     def learning_rate(self, steps: Array) -> Float[Array, ""]:
         """Return the step size at environment step `steps`."""
@@ -275,6 +267,10 @@ class Learner:
         z = self.network.apply(weights, self._shown(fixed, observation), noise, fractions)
         return z, self.recipe.head.basis(fixed.get(SUPPORT, {}), fractions)
 
+    def _outputs(self, observations: Array, parameters: Any) -> Float[Array, "B F C K"]:
+        """Return Z(s, ·; θ) for a batch of observations, without noise."""
+        return jax.vmap(lambda each: self._see(parameters, each, None, None)[0])(observations)
+
     def _shown(self, fixed: dict[str, Any], observation: Array) -> Any:
         """Return one observation as the network takes it."""
         layout, numbers, images = self.network.layout, observation, []
@@ -302,34 +298,13 @@ class Learner:
             fractions[look] = jax.random.uniform(own, (batch, count)) if count else None
         return noise, fractions
 
-    def _doubled(
-        self, state: LearnerState, observations: Array, update: Update, outlook: Outlook | None
-    ) -> LearnerState:
-        """Double the spacing of a support that was placed by itself and has become too narrow."""
-        head, network = self.recipe.head, self.network
-        if not head.calibrates or outlook is None or not network.dense.remixes:
-            return state
-        due = supports.doubles(state.online[SUPPORT], update.overflow, outlook, head.outputs)
-        trained, _ = split_trainable(state.online)
-
-        def z(online: dict[str, Any]) -> Array:
-            return jax.vmap(lambda each: self._see(online, each, None, None)[0])(observations)
-
-        now = (state.online, state.target, state.optimiser)
-        due, overflow = update.moves & due, update.overflow
-        return LearnerState(*doubled_if(due, network, head, SUPPORT, tuple(trained), now, z, overflow))
-
     def _descend(
         self, gradient: Float[Array, " P"], optimiser: Any, steps: Any, moves: Bool[Array, ""]
     ) -> tuple[Float[Array, " P"], Any]:
         """Return the change of the weights and the optimiser after it; both stay unless it `moves`."""
-        step, after = self._optimiser.update(gradient, optimiser)
+        step, after = self.recipe.optimiser.scaling().update(gradient, optimiser)
         change = jnp.where(moves, -self.learning_rate(steps) * jnp.asarray(step), 0.0)
         return change, jax.tree.map(functools.partial(jnp.where, moves), after, optimiser)
-
-    @property
-    def _optimiser(self) -> optax.GradientTransformation:
-        return self.recipe.optimiser.scaling()
 
 
 def clip_norm(

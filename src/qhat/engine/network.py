@@ -14,6 +14,7 @@ from qhat.axes.dense import Dense, Layer
 from qhat.axes.merge import Merge
 from qhat.axes.torso import Torso
 from qhat.environments.observations import Observations
+from qhat.recipes.recipe import Recipe
 from qhat.system.errors import blaming
 from qhat.system.lazy import Array, Float, jax, jnp
 
@@ -38,6 +39,24 @@ class Network:
     """Cosines of the embedding of a fraction; 0 where the network takes no fractions."""
     layout: Observations | None = None
     """What an observation is made of; `None` is an array that the torso takes as it is."""
+
+    @staticmethod
+    def of(
+        recipe: Recipe, shape: tuple[int, ...], actions: Actions, layout: Observations | None
+    ) -> Network:
+        """Compose the network of a recipe that was fitted to observations of `shape`."""
+        return Network(
+            torso=recipe.torso,
+            dense=recipe.dense,
+            merge=recipe.merge,
+            hidden=recipe.hidden,
+            shape=shape,
+            actions=actions,
+            outputs=recipe.head.outputs,
+            embedding=recipe.head.embedding,
+            layer_norm=recipe.layer_norm,
+            layout=layout,
+        )
 
     def init(self, key: Array) -> dict[str, Any]:
         """Draw the parameters θ."""

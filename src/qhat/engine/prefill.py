@@ -1,4 +1,4 @@
-"""Demonstrations into replay, before the first step."""
+"""What a run has before its first step: demonstrations in replay, statistics that weights came with."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from qhat.demonstrations.reading import Demonstrations
+from qhat.engine.calibration import STATISTICS
 from qhat.engine.iteration import Program
 from qhat.engine.replay import ring as replay
 from qhat.engine.state import SeedState, TrainState
@@ -36,7 +39,7 @@ def prefill(program: Program, state: TrainState, demonstrations: Demonstrations)
     )
 
     def one(seed: SeedState, block: tuple) -> SeedState:
-        ring, sampler = program.append(seed.ring, seed.sampler, block)
+        ring, sampler = append(program, seed.ring, seed.sampler, block)
         return dataclasses.replace(seed, ring=ring, sampler=sampler)
 
     def cut(seed: SeedState) -> SeedState:
@@ -59,14 +62,13 @@ def _rows(demonstrations: Demonstrations, envs: int, stack: int) -> int:
 def _blocks(demonstrations: Demonstrations, envs: int) -> Iterator[tuple]:
     """Yield fields of steps, `[BLOCK, E, ...]`: ring e takes the e-th of E equal parts of the time."""
     real = _by_ring(np.ones(len(demonstrations), bool), envs, False)
-    columns = {
-        field.name: None if (told := getattr(demonstrations, field.name)) is None else _by_ring(told, envs)
-        for field in dataclasses.fields(demonstrations)
-    }
+    names = [field.name for field in dataclasses.fields(demonstrations)]
+    given = {name: getattr(demonstrations, name) for name in names}
+    columns = {name: None if column is None else _by_ring(column, envs) for name, column in given.items()}
     for begin in range(0, real.shape[0], BLOCK):
         part = slice(begin, begin + BLOCK)
         block: dict[str, Any] = {
-            name: None if told is None else _padded(told[part]) for name, told in columns.items()
+            name: None if column is None else _padded(column[part]) for name, column in columns.items()
         }
         block["real"] = _padded(real[part])
         yield tuple(block[field.name] for field in dataclasses.fields(replay.Step))
@@ -83,3 +85,23 @@ def _by_ring(column: np.ndarray, envs: int, filler: object = 0) -> np.ndarray:
 def _padded(block: np.ndarray) -> np.ndarray:
     missing = np.zeros((BLOCK - len(block), *block.shape[1:]), block.dtype)
     return np.concatenate([block, missing])
+
+
+def append(program: Program, ring: replay.Ring, sampler: Any, fields: tuple) -> tuple[replay.Ring, Any]:
+    """Append steps that somebody else took, given by the fields of `replay.Step`, `[T, E, ...]`."""
+
+    def one(carry: tuple, row: tuple) -> tuple:
+        step = replay.Step(*row)
+        step = dataclasses.replace(step, reward=program.learned(step.reward))
+        ring, slots, starts = replay.store(carry[0], step)
+        return (ring, program.recipe.sampler.store(carry[1], slots, starts)), None
+
+    return jax.lax.scan(one, (ring, sampler), fields)[0]
+
+
+def primed(program: Program, seed: SeedState) -> SeedState:
+    """Let statistics of observations go on from those that the weights came with."""
+    if not program.recipe.normalise:
+        return seed
+    known = jax.tree.map(jnp.copy, seed.learner.online[STATISTICS])
+    return eqx.tree_at(lambda each: each.ring.moments, seed, known)

@@ -1,5 +1,6 @@
 """The state of training: one pytree. Saving it is saving the run."""
 
+import dataclasses
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from qhat.engine.guard import Guard
 from qhat.engine.learner import LearnerState, Metrics
 from qhat.engine.replay.ring import Ring
+from qhat.environments.base import Timestep
 
 
 class Clock(eqx.Module):
@@ -86,3 +88,24 @@ def strongly_typed(tree: Tree) -> Tree:
         return leaf if is_key else jax.lax.convert_element_type(leaf, leaf.dtype)
 
     return jax.tree.map(one, tree)
+
+
+def split(key: Array, *names: str) -> dict[str, Array]:
+    """Split a key by name: no use of randomness can take another's."""
+    return dict(zip(names, jax.random.split(key, len(names)), strict=True))
+
+
+def tally(seed: SeedState, timestep: Timestep) -> tuple[SeedState, tuple[Array, ...]]:
+    """Add the step to the running episodes; return which ended, their returns and lengths, which broke."""
+    returns = seed.episodes.returns + jnp.where(timestep.real, timestep.scored, 0.0)
+    lengths = seed.episodes.lengths + timestep.real
+    ended, over = timestep.finished & timestep.real, timestep.finished & timestep.real
+    broken = jnp.zeros_like(ended)
+    if timestep.broken is not None:
+        broken, over = timestep.broken & (lengths > 0), over | timestep.broken
+    running = Episodes(jnp.where(over, 0.0, returns), jnp.where(over, 0, lengths))
+    return dataclasses.replace(seed, episodes=running), (ended, returns, lengths, broken)
+
+
+def no_metrics() -> Metrics:
+    return Metrics(*(jnp.float32(jnp.nan) for _ in dataclasses.fields(Metrics)))

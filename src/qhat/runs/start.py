@@ -20,7 +20,7 @@ from qhat.demonstrations.reading import joined, read
 from qhat.engine.guard import NOTHING
 from qhat.engine.host import HostLoop
 from qhat.engine.loop import Loop
-from qhat.engine.prefill import prefill
+from qhat.engine.prefill import prefill, primed
 from qhat.engine.state import TrainState
 from qhat.environments.base import Spec, laid_out
 from qhat.environments.catalogue import is_from_python, marked, require_made_by_id
@@ -228,4 +228,4 @@ def _warm_start(config: TrainConfig, loop: Loop | HostLoop, state: TrainState, s
     parameters = load_best(RunFolder.open(source), state.seeds.learner.online, config.recipe)
     copies = (parameters, jax.tree.map(jnp.copy, parameters))
     seeds = eqx.tree_at(lambda own: (own.learner.online, own.learner.target), state.seeds, copies)
-    return TrainState(state.clock, loop.program.primed(seeds))
+    return TrainState(state.clock, primed(loop.program, seeds))
