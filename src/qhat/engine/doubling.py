@@ -96,7 +96,7 @@ def double(
     sharpness = best_sharpness(head, z, old, wider, first)
 
     def moved(parameters: Weights) -> Weights:
-        support = parameters[name]
+        support = parameters[SUPPORT]
         changed = network.remixed(parameters, *logit_map(support, first, sharpness, K))
         return {**changed, SUPPORT: supports.rebased(support, old, first, K)}
 
