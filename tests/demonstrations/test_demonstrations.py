@@ -78,13 +78,15 @@ def filled(recipe: Any, demos: Demonstrations, seeds: int = 1, **program: Any) -
 
 def test_replay_holds_what_an_agent_would_have_remembered(tmp_path: Path):
     recipe = dataclasses.replace(TINY, sampler=Prioritised())
-    told = rows(300)
-    told["terminated"][-1] = True
+    recorded = rows(300)
+    recorded["terminated"][-1] = True
     agent = Agent(2, 3, recipe)
     for row in range(300):
-        part = {name: told[name][row] for name in ("observation", "action", "reward", "next_observation")}
+        part = {
+            name: recorded[name][row] for name in ("observation", "action", "reward", "next_observation")
+        }
         agent.remember(
-            **part, terminated=bool(told["terminated"][row]), truncated=bool(told["truncated"][row])
+            **part, terminated=bool(recorded["terminated"][row]), truncated=bool(recorded["truncated"][row])
         )
         if row == 150:
             agent.cut()  # Where the recording breaks off.
@@ -93,32 +95,32 @@ def test_replay_holds_what_an_agent_would_have_remembered(tmp_path: Path):
     ring = dataclasses.replace(agent._seed.ring, links=None)
     if ring.seen is not None:
         ring = dataclasses.replace(ring, seen=dataclasses.replace(ring.seen, trace=jnp.zeros(1)))
-    state = filled(recipe, read(saved(tmp_path, told), SPEC), seeds=2)
+    state = filled(recipe, read(saved(tmp_path, recorded), SPEC), seeds=2)
     for seed in range(2):
-        own = jax.tree.map(lambda leaf, seed=seed: np.asarray(leaf[seed]), state.seeds.ring)
-        jax.tree.map(np.testing.assert_array_equal, own, jax.tree.map(np.asarray, ring))
-        assert own.filled[0] > 300
+        stored = jax.tree.map(lambda leaf, seed=seed: np.asarray(leaf[seed]), state.seeds.ring)
+        jax.tree.map(np.testing.assert_array_equal, stored, jax.tree.map(np.asarray, ring))
+        assert stored.filled[0] > 300
 
 
 def test_breaks_are_counted_and_said(tmp_path: Path):
-    told = rows(300)
-    demos = read(saved(tmp_path, told), SPEC)
-    ended = bool(told["terminated"][150] or told["truncated"][150])
+    recorded = rows(300)
+    demos = read(saved(tmp_path, recorded), SPEC)
+    ended = bool(recorded["terminated"][150] or recorded["truncated"][150])
     assert (demos.breaks("log.npz") is None) == ended
     # A sensor that is read again in each loop.
-    told["observation"] = told["observation"] + 1e-3
-    sentence = read(saved(tmp_path, told), SPEC).breaks("log.npz")
-    ends = told["terminated"] | told["truncated"]
+    recorded["observation"] = recorded["observation"] + 1e-3
+    sentence = read(saved(tmp_path, recorded), SPEC).breaks("log.npz")
+    ends = recorded["terminated"] | recorded["truncated"]
     assert sentence is not None
     assert f"after {np.sum(~ends[:-1])} of 300 rows" in sentence
     assert f"the first row {np.argmin(ends)}:" in sentence
 
 
 @pytest.mark.parametrize("envs", [1, 4, 7])
-def test_every_transition_is_there_once(tmp_path: Path, envs: int):
+def test_every_transition_is_stored_exactly_one_time(tmp_path: Path, envs: int):
     recipe = dataclasses.replace(TINY, num_envs=envs, replay_ratio=1.0, replay_capacity=700)
-    told = rows(301)
-    state = filled(recipe, read(saved(tmp_path, told), SPEC))
+    recorded = rows(301)
+    state = filled(recipe, read(saved(tmp_path, recorded), SPEC))
     ring = jax.tree.map(lambda leaf: np.asarray(leaf[0]), state.seeds.ring)
     starts = np.flatnonzero(ring.kind != NOTHING)
     found = sorted(
@@ -126,20 +128,22 @@ def test_every_transition_is_there_once(tmp_path: Path, envs: int):
         for at in starts
     )
     expected = sorted(
-        (*told["observation"][row], int(told["action"][row]), np.float32(told["reward"][row]),
-         *told["next_observation"][row])
+        (*recorded["observation"][row], int(recorded["action"][row]), np.float32(recorded["reward"][row]),
+         *recorded["next_observation"][row])
         for row in range(301)
     )  # fmt: skip
     np.testing.assert_array_equal(np.array(found), np.array(expected))
     # Ends: what the file says, the break in the middle, the last row, and at most one per ring.
-    ended = told["terminated"] | told["truncated"]
+    ended = recorded["terminated"] | recorded["truncated"]
     ended[[150, 300]] = True
     assert ended.sum() <= np.sum(ring.kind > 1) <= ended.sum() + envs - 1
 
 
-def test_rewards_are_learned_as_the_runs_own(tmp_path: Path):
+def test_rewards_are_wrapped_as_the_run_wraps_its_rewards(tmp_path: Path):
     demos = read(saved(tmp_path, rows(50)), SPEC)
-    plain, half = (filled(TINY, demos, rewards=own).seeds.ring.reward for own in ((), (RewardScale(0.5),)))
+    plain, half = (
+        filled(TINY, demos, rewards=scale).seeds.ring.reward for scale in ((), (RewardScale(0.5),))
+    )
     np.testing.assert_allclose(half, 0.5 * np.asarray(plain))
     assert np.any(plain)
 
@@ -149,13 +153,15 @@ def cartpole(count: int) -> dict[str, np.ndarray]:
     env.action_space.seed(0)
     names = ("observation", "action", "reward", "next_observation", "terminated", "truncated")
     columns: dict[str, list] = {name: [] for name in names}
-    seen, _ = env.reset(seed=0)
+    observation, _ = env.reset(seed=0)
     for _ in range(count):
         action = env.action_space.sample()
         after, reward, terminated, truncated, _ = env.step(action)
-        for name, value in zip(columns, (seen, action, reward, after, terminated, truncated), strict=True):
+        for name, value in zip(
+            columns, (observation, action, reward, after, terminated, truncated), strict=True
+        ):
             columns[name].append(value)
-        seen = env.reset()[0] if terminated or truncated else after
+        observation = env.reset()[0] if terminated or truncated else after
     return {name: np.asarray(values) for name, values in columns.items()}
 
 
@@ -197,37 +203,40 @@ def test_two_sources_follow_each_other(tmp_path: Path):
 
 
 def test_commands_become_the_nearest_ones(tmp_path: Path):
-    told = {**rows(3, JOINTS), "action": np.array([[-1.0, 0.0], [0.4, 3.1], [1.0, 4.0]])}
-    assert read(saved(tmp_path, told), JOINTS).action.tolist() == [[0, 0], [1, 2], [2, 2]]
+    recorded = {**rows(3, JOINTS), "action": np.array([[-1.0, 0.0], [0.4, 3.1], [1.0, 4.0]])}
+    assert read(saved(tmp_path, recorded), JOINTS).action.tolist() == [[0, 0], [1, 2], [2, 2]]
 
 
-def test_actions_are_the_environments_own(tmp_path: Path):
+def test_actions_are_those_of_the_environment(tmp_path: Path):
     spec = dataclasses.replace(SPEC, actions=Actions((2, 3), start=(1, -1), shape=(2, 1)))
-    own = np.array([[1, -1], [2, 1], [1, 0]])
-    for action in (own, own.reshape(3, 2, 1)):
+    action_rows = np.array([[1, -1], [2, 1], [1, 0]])
+    for action in (action_rows, action_rows.reshape(3, 2, 1)):
         read_in = read(saved(tmp_path, {**rows(3), "action": action}), spec)
         assert read_in.action.tolist() == [[0, 0], [1, 2], [0, 1]]
     words = r"row 0 of action is \[0, -1\]; expected .*from \[1, -1\] to \[2, 1\]"
     with pytest.raises(UsageError, match=words):
-        read(saved(tmp_path, {**rows(3), "action": own - [1, 0]}), spec)
+        read(saved(tmp_path, {**rows(3), "action": action_rows - [1, 0]}), spec)
 
 
 def test_masks_are_read(tmp_path: Path):
-    told = rows(3, MASKED) | {"action": np.array([0, 1, 2]), "terminated": np.array([False, False, True])}
-    told |= {
+    recorded = rows(3, MASKED) | {
+        "action": np.array([0, 1, 2]),
+        "terminated": np.array([False, False, True]),
+    }
+    recorded |= {
         "mask": np.array([[1, 0, 1], [1, 1, 1], [0, 0, 1]]),
         "next_mask": np.array([[1, 1, 1], [0, 0, 1], [0, 0, 0]]),
     }
-    demos = read(saved(tmp_path, told), MASKED)
+    demos = read(saved(tmp_path, recorded), MASKED)
     assert demos.legal is not None
     assert demos.legal_next is not None
-    np.testing.assert_array_equal(demos.legal[:, 0], told["mask"].astype(bool))
-    np.testing.assert_array_equal(demos.legal_next[:2, 0], told["next_mask"][:2].astype(bool))
+    np.testing.assert_array_equal(demos.legal[:, 0], recorded["mask"].astype(bool))
+    np.testing.assert_array_equal(demos.legal_next[:2, 0], recorded["next_mask"][:2].astype(bool))
     assert demos.legal_next[2].all()
     with pytest.raises(
         UsageError, match=r"row 1 of action is \[1\]; expected one that its own mask allows"
     ):
-        read(saved(tmp_path, told | {"mask": np.array([[1, 1, 1], [1, 0, 1], [0, 0, 1]])}), MASKED)
+        read(saved(tmp_path, recorded | {"mask": np.array([[1, 1, 1], [1, 0, 1], [0, 0, 1]])}), MASKED)
 
 
 @pytest.mark.parametrize(
@@ -250,8 +259,8 @@ def test_masks_are_read(tmp_path: Path):
     ],
 )
 def test_bad_rows_are_named(tmp_path: Path, changed: dict, words: str):
-    told = rows(3) | changed
-    np.savez(tmp_path / "log.npz", allow_pickle=True, **told)
+    recorded = rows(3) | changed
+    np.savez(tmp_path / "log.npz", allow_pickle=True, **recorded)
     with pytest.raises(UsageError, match=words):
         read(str(tmp_path / "log.npz"), SPEC)
 

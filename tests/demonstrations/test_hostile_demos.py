@@ -53,9 +53,9 @@ def archive(changed: dict[str, bytes], how: int = zipfile.ZIP_DEFLATED) -> bytes
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", how) as made:
         for name, value in rows().items():
-            own = io.BytesIO()
-            np.save(own, value)
-            made.writestr(f"{name}.npy", changed.get(name, own.getvalue()))
+            array_file = io.BytesIO()
+            np.save(array_file, value)
+            made.writestr(f"{name}.npy", changed.get(name, array_file.getvalue()))
     return file.getvalue()
 
 
@@ -116,11 +116,11 @@ def test_archives(
         # As on a machine that has less than it unpacks to.
         monkeypatch.setattr("qhat.system.host_memory.psutil.virtual_memory", _little)
     request.getfixturevalue("small")
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as refused:
         read(str(path), SPEC)
-    assert str(path) in str(told.value)
+    assert str(path) in str(refused.value)
     assert not Trap.sprung
-    assert [own.name for own in tmp_path.iterdir()] == ["log.npz"]
+    assert [path.name for path in tmp_path.iterdir()] == ["log.npz"]
 
 
 def _little() -> Any:
@@ -148,10 +148,15 @@ def test_a_dataset_calls_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     (tmp_path / "its" / "trap-v0" / "data").mkdir(parents=True)
     spec = EnvSpec("Trap-v0", "os:mkdir", kwargs={"path": str(tmp_path / "sprung")}).to_json()
-    told = {"dataset_id": "its/trap-v0", "minari_version": "0.5.3", "env_spec": spec, "data_format": "hdf5"}
-    told |= {name: own for name, own in SPACES.items() if name != space}
-    (tmp_path / "its" / "trap-v0" / "data" / "metadata.json").write_text(json.dumps(told))
-    with pytest.raises(UsageError, match="do not tell their spaces"):
+    metadata = {
+        "dataset_id": "its/trap-v0",
+        "minari_version": "0.5.3",
+        "env_spec": spec,
+        "data_format": "hdf5",
+    }
+    metadata |= {name: value for name, value in SPACES.items() if name != space}
+    (tmp_path / "its" / "trap-v0" / "data" / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(UsageError, match="do not name their spaces"):
         read("minari:its/trap-v0", SPEC)
     assert not (tmp_path / "sprung").exists()
     with pytest.raises(TypeError, match="must inherit"):
@@ -163,8 +168,8 @@ def test_a_dataset_that_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     pytest.importorskip("minari")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     (tmp_path / "its" / "trap-v0" / "data").mkdir(parents=True)
-    told = {"dataset_id": "its/trap-v0", "minari_version": "0.5.3", **SPACES, "action_space": "{}"}
-    (tmp_path / "its" / "trap-v0" / "data" / "metadata.json").write_text(json.dumps(told))
+    metadata = {"dataset_id": "its/trap-v0", "minari_version": "0.5.3", **SPACES, "action_space": "{}"}
+    (tmp_path / "its" / "trap-v0" / "data" / "metadata.json").write_text(json.dumps(metadata))
     with pytest.raises(UsageError, match="cannot be read: KeyError"):
         read("minari:its/trap-v0", SPEC)
 
@@ -174,9 +179,9 @@ def test_a_dataset_that_claims_more_than_there_is(tmp_path: Path, monkeypatch: p
     h5py: Any = pytest.importorskip("h5py")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     (data := tmp_path / "its" / "bomb-v0" / "data").mkdir(parents=True)
-    told = {"dataset_id": "its/bomb-v0", "minari_version": "0.5.3", "data_format": "hdf5",
+    metadata = {"dataset_id": "its/bomb-v0", "minari_version": "0.5.3", "data_format": "hdf5",
             "total_episodes": 1, "total_steps": 1, **SPACES}  # fmt: skip
-    (data / "metadata.json").write_text(json.dumps(told))
+    (data / "metadata.json").write_text(json.dumps(metadata))
     with h5py.File(data / "main_data.hdf5", "w") as file:
         group = file.create_group("episode_0")
         group.create_dataset("observations", (10**12, 2), "f4", chunks=(1_024, 2))

@@ -125,8 +125,8 @@ def test_a_life_ends_an_episode_and_a_game_ends_a_score():
     environment = make_pool(find("Breakout-v5"), ENVS, SEEDS, 1, 0, options={**options, "host": True})
     assert isinstance(environment, EnvPoolHost)
     numbers = [number for seed in SEEDS for number in episode_seeds(seed, 0, ENVS)]
-    told = dict(environment.spec.options)
-    pool: Any = envpool.make("Breakout-v5", env_type="gymnasium", num_envs=4, seed=numbers, **told)
+    options = dict(environment.spec.options)
+    pool: Any = envpool.make("Breakout-v5", env_type="gymnasium", num_envs=4, seed=numbers, **options)
     pool.reset()
     environment.start()
     lost, over = 0, 0
@@ -140,7 +140,7 @@ def test_a_life_ends_an_episode_and_a_game_ends_a_score():
     assert lost >= 4 * over
 
 
-def test_replay_puts_a_games_stacks_together_as_they_were_seen():
+def test_replay_rebuilds_the_stacks_of_a_game():
     environment = make_pool(find("Breakout-v5"), ENVS, SEEDS, 1, 0, options={**LIVES, "host": True})
     spec = environment.spec
     assert (spec.shape, spec.dtype, spec.stack) == ((4, 12, 10), "uint8", 4)
@@ -149,7 +149,7 @@ def test_replay_puts_a_games_stacks_together_as_they_were_seen():
     ring = replay.Ring.empty(E, 100, spec.shape, spec.dtype, spec.actions, stack=spec.stack)
     observation = environment.start().reshape(E, *spec.shape)
     store = jax.jit(replay.store)
-    seen: dict[int, tuple] = {}
+    expected: dict[int, tuple] = {}
     for action in actions_for(environment, 250):
         environment.send(action)
         step = environment.receive()
@@ -157,21 +157,23 @@ def test_replay_puts_a_games_stacks_together_as_they_were_seen():
         now = (observation, action.reshape(E, 1), *flat[2:3], flat.successor, *flat[3:6])
         ring, slots, starts = store(ring, replay.Step(*map(jnp.asarray, now)))
         for slot, start in zip(np.asarray(slots), np.asarray(starts), strict=True):
-            seen.pop(int(slot), None)
+            expected.pop(int(slot), None)
             if start and slot < ring.size:
                 env = int(slot) // ring.rows
-                seen[int(slot)] = (observation[env], flat.successor[env], action.reshape(E, 1)[env])
+                expected[int(slot)] = (observation[env], flat.successor[env], action.reshape(E, 1)[env])
         observation = flat.observation
     assert np.all(np.asarray(ring.filled) == 100)
-    slots = jnp.asarray(sorted(seen))
+    slots = jnp.asarray(sorted(expected))
     window = replay.view(ring, slots, 1, 0.9)
     assert np.all(window.complete)
     found = jax.device_get(replay.look_up(ring, slots, window))
-    before, after, chosen = (np.stack(each) for each in zip(*(seen[int(s)] for s in slots), strict=True))
+    before, after, chosen = (
+        np.stack(each) for each in zip(*(expected[int(s)] for s in slots), strict=True)
+    )
     np.testing.assert_array_equal(found.observation, before)
     np.testing.assert_array_equal(found.successor, after)
     np.testing.assert_array_equal(found.action, chosen)
-    assert len(seen) > 250
+    assert len(expected) > 250
 
 
 @pytest.mark.parametrize(
@@ -196,14 +198,14 @@ def test_options_that_are_not_there_are_refused(env_id: str, options: dict, word
     assert words in str(refused.value)
 
 
-def test_options_do_what_they_say_and_are_told():
+def test_options_do_what_they_say_and_are_in_the_spec():
     options = {"full_action_space": True, "stack_num": 3, "gray_scale": False, **SMALL, "frame_skip": 2}
     environment = make_pool(find("Pong-v5"), 1, (0,), 1, 0, options=options)
     assert environment.spec.shape == (9, 12, 10), "three colours a frame"
     assert environment.spec.stack == 3
     assert environment.spec.actions.choices == (18,)
-    told = dict(environment.spec.options)
-    assert told == {**options, "repeat_action_probability": 0.25, "reward_clip": True}
+    chosen = dict(environment.spec.options)
+    assert chosen == {**options, "repeat_action_probability": 0.25, "reward_clip": True}
     short = make_pool(find("LunarLander-v3"), 1, (0,), 1, 0, options={"max_episode_steps": 5, "host": True})
     _, steps = rows_hosted(short, np.zeros((7, 1, 1, 1), np.int32))  # pyright: ignore[reportArgumentType]
     assert [bool(step.truncated[0, 0]) for step in steps] == [False] * 4 + [True] + [False] * 2
@@ -269,7 +271,7 @@ def test_a_frame_of_gymnasiums_is_the_mean_over_areas_and_nearly_envpools():
     env.close()
 
 
-def test_ale_through_gymnasium_trains_on_frames_stored_once(tmp_path: Path):
+def test_ale_through_gymnasium_trains_on_single_stored_frames(tmp_path: Path):
     assert find("gym:ALE/Pong-v5").observation == "(4, 84, 84) uint8"
     with pytest.raises(UsageError, match="Did you mean 'ALE/Pong-v5'"):
         find("gym:ALE/Png-v5")

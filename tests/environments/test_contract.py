@@ -151,13 +151,13 @@ def test_every_step_is_one_sample_and_the_true_one(adapter: Any, num_envs: int) 
     starts = np.flatnonzero(np.asarray(ring.kind) != NOTHING)
     assert len(starts) == real, "every real step is stored once"
     assert np.asarray(log.ended).sum() > 20 * num_envs, "and many episodes ended"
-    seen = np.asarray(ring.observation)[starts].astype(int)
-    assert len(np.unique(seen, axis=0)) == real, "none twice"
+    observations = np.asarray(ring.observation)[starts].astype(int)
+    assert len(np.unique(observations, axis=0)) == real, "none twice"
     for n in (1, 3, 5):
         usable, batch = everything(ring, starts, n)
         # A window is open only at the ring's newest rows, in an episode that goes on.
         assert (~usable).sum() <= (n - 1) * num_envs
-        for index, start in enumerate(seen[usable]):
+        for index, start in enumerate(observations[usable]):
             agrees(batch, index, start, n)
 
 

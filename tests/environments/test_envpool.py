@@ -72,7 +72,7 @@ def test_every_row_is_what_envpool_itself_says(played: Any):
     assert (~steps.real).sum() > 10, "episodes ended"
 
 
-def test_a_terminated_cartpole_shows_its_fall_and_a_reset_row_its_beginning(played: Any):
+def test_a_terminated_cartpole_shows_its_fall_and_a_reset_row_its_start(played: Any):
     _, _, steps = played
     fallen = steps.successor[steps.terminated]
     assert ((np.abs(fallen[:, 2]) > 0.209) | (np.abs(fallen[:, 0]) > 2.4)).all()
@@ -221,7 +221,7 @@ def test_the_table_lists_what_envpool_has():
         json.dumps(dataclasses.asdict(table[name]))
 
 
-def test_a_pool_handed_over_does_not_judge_its_own_training(tmp_path: Path):
+def test_a_pool_handed_over_does_not_judge_its_training(tmp_path: Path):
     """The evaluation's reset would put another episode's observation behind the next action."""
     pool = make("envpool:CartPole-v1", FOUR.num_envs)
     config = TrainConfig(
@@ -256,16 +256,16 @@ def test_playgrounds_robots_step_in_the_compiled_loop(env_id: str):
 
     steps = play(state)
     pool = envpool.make(env_id, env_type="gymnasium", num_envs=2, seed=episode_seeds(0, 0, 2))
-    seen, _ = pool.reset()
+    observed, _ = pool.reset()
     observations = Observations.of(pool.observation_space, env_id)
-    np.testing.assert_allclose(np.asarray(first)[0], observations.read(seen), rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(first)[0], observations.read(observed), rtol=1e-5)
     for turn in range(4):
         command = np.broadcast_to(
             spec.actions.table[:, 0 if turn % 2 == 0 else -1], (2, spec.actions.factors)
         ).astype(np.float64)
-        seen, reward, terminated, *_ = pool.step(command)
+        observed, reward, terminated, *_ = pool.step(command)
         np.testing.assert_allclose(
-            steps.observation[turn, 0], observations.read(seen), rtol=1e-4, atol=1e-4
+            steps.observation[turn, 0], observations.read(observed), rtol=1e-4, atol=1e-4
         )
         np.testing.assert_allclose(steps.reward[turn, 0], reward, rtol=1e-4, atol=1e-6)
         np.testing.assert_array_equal(steps.terminated[turn, 0], terminated)

@@ -34,13 +34,13 @@ RECIPE = replace(
 def rows_of(story: list[tuple[float, float, bool]], xp: Any = np) -> list[tuple[Any, Any]]:
     """What a pool's rows are taken for: observation, reward, and whether the row ends the episode."""
     task, past = PoolTask.of(find("WalkerWalk-v1")), Past(*[np.zeros(1, bool)] * 3)
-    told = []
-    for seen, reward, ends in story:
-        row, paid = xp.asarray([[seen]], "float32"), xp.asarray([reward], "float32")
+    found = []
+    for observation, reward, ends in story:
+        row, paid = xp.asarray([[observation]], "float32"), xp.asarray([reward], "float32")
         ended = np.array([ends])
-        seen, rows, past = task.rows(past, row, paid, ended & False, ended, {}, xp=xp)
-        told.append((seen, rows))
-    return told
+        observation, rows, past = task.rows(past, row, paid, ended & False, ended, {}, xp=xp)
+        found.append((observation, rows))
+    return found
 
 
 @pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
@@ -50,15 +50,15 @@ def test_rows_that_are_not_finite_are_no_transitions(xp: Any):
         (5, float("inf"), False), (6, 0.3, True), (7, 9.0, False), (8, 0.4, False), (NAN, 0.0, True),
         (9, 0.0, False),
     ]  # fmt: skip
-    told = rows_of(story, xp)
-    assert all(np.isfinite(np.asarray(seen)).all() for seen, _ in told)
-    assert all(np.isfinite(np.asarray(rows.reward)).all() for _, rows in told)
+    found = rows_of(story, xp)
+    assert all(np.isfinite(np.asarray(observation)).all() for observation, _ in found)
+    assert all(np.isfinite(np.asarray(rows.reward)).all() for _, rows in found)
     # 3 is what a step from an unknown place led to; 7 and 9 are resets after an episode's end.
-    real = [bool(rows.real[0]) for _, rows in told]
+    real = [bool(rows.real[0]) for _, rows in found]
     assert real == [True, False, False, False, True, False, True, False, True, False, False]
-    broken = [bool(rows.broken[0]) for _, rows in told]
+    broken = [bool(rows.broken[0]) for _, rows in found]
     assert broken == [False, True, True, True, False, True, False, False, False, True, False]
-    assert [bool(rows.truncated[0]) for _, rows in told].index(True) == 6
+    assert [bool(rows.truncated[0]) for _, rows in found].index(True) == 6
 
 
 class Failing(Environment):
@@ -75,10 +75,10 @@ class Failing(Environment):
     def step(self, state: Array, action: Int[Array, "E F"], key: Array) -> tuple[Array, Timestep]:
         state = state + 1
         fails, after = state % 7 == 0, state % 7 == 1
-        seen = jnp.where(fails, 0.0, state.astype(jnp.float32))[:, None]
+        observation = jnp.where(fails, 0.0, state.astype(jnp.float32))[:, None]
         no = jnp.zeros(4, bool)
         broken = fails | after
-        return state, Timestep(seen, jnp.ones(4), no, no, seen, ~broken, broken=broken)
+        return state, Timestep(observation, jnp.ones(4), no, no, observation, ~broken, broken=broken)
 
 
 def test_replay_never_joins_what_a_failure_parts():
@@ -87,16 +87,16 @@ def test_replay_never_joins_what_a_failure_parts():
     program = Program.of(RECIPE, (1,), "float32", environment.spec.actions)
     loop = Loop(program, environment)
     state, log = loop.compile(200)(loop.init(jax.random.split(jax.random.key(0), 1)), 200)
-    own = jax.tree.map(lambda leaf: leaf[0], state.seeds)
-    slots = jnp.flatnonzero(own.ring.kind != 0)
+    seed = jax.tree.map(lambda leaf: leaf[0], state.seeds)
+    slots = jnp.flatnonzero(seed.ring.kind != 0)
     assert len(slots) > 400
-    window = replay.view(own.ring, slots, 3, 0.9)
-    batch = replay.look_up(own.ring, slots, window)
+    window = replay.view(seed.ring, slots, 3, 0.9)
+    batch = replay.look_up(seed.ring, slots, window)
     whole = np.asarray(window.complete)
     distance = np.asarray(batch.successor - batch.observation)[whole, 0]
     length = np.asarray(window.length)[whole]
-    beginning = np.asarray(batch.observation)[whole, 0] == 0
-    np.testing.assert_array_equal(distance[~beginning], length[~beginning])
+    at_start = np.asarray(batch.observation)[whole, 0] == 0
+    np.testing.assert_array_equal(distance[~at_start], length[~at_start])
     assert {1, 2, 3} == set(length.tolist()), "starts near a failure sum fewer rewards"
     np.testing.assert_allclose(np.asarray(batch.discount)[whole], 0.9**length, rtol=1e-6)
     # Episodes that are given up are counted once, and are no scores.

@@ -47,11 +47,11 @@ class Reusing(gymnasium.Env):
     action_space = Discrete(2)
 
     def __init__(self):
-        self.seen, self.time = {"a": np.zeros(1, np.float32), "b": np.zeros(1, np.float32)}, 0
+        self.buffers, self.time = {"a": np.zeros(1, np.float32), "b": np.zeros(1, np.float32)}, 0
 
     def _now(self) -> dict[str, np.ndarray]:
-        self.seen["a"][:], self.seen["b"][:] = self.time, 2 * self.time
-        return self.seen
+        self.buffers["a"][:], self.buffers["b"][:] = self.time, 2 * self.time
+        return self.buffers
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
         self.time = 0
@@ -67,13 +67,13 @@ def test_a_dictionary_that_is_written_over_keeps_its_last_observation(vector: st
     environment = GymnasiumEnvironment.of("own:Reusing", Reusing, 2, vector=vector)
     first = environment.start()
     assert first.tolist() == [[[0, 0], [0, 0]]]
-    told = []
+    found = []
     for _ in range(4):
         environment.send(np.zeros((1, 2, 1), np.int32))
         step = environment.receive()
-        told.append((step.successor[0, 0].tolist(), step.observation[0, 0].tolist()))
+        found.append((step.successor[0, 0].tolist(), step.observation[0, 0].tolist()))
     environment.close()
-    assert told == [([1, 2], [1, 2]), ([2, 4], [2, 4]), ([3, 6], [0, 0]), ([1, 2], [1, 2])]
+    assert found == [([1, 2], [1, 2]), ([2, 4], [2, 4]), ([3, 6], [0, 0]), ([1, 2], [1, 2])]
 
 
 @pytest.mark.parametrize("vector", ["sync", "async"])
@@ -111,17 +111,17 @@ class Slow(Reusing):
         return super().step(action)
 
 
-def test_a_slow_environment_is_heard_and_told_of(tmp_path: Path):
+def test_a_slow_environment_reports_progress_and_can_be_stopped(tmp_path: Path):
     """Its call would be 2,500 steps of 20 ms long."""
-    told: list[int] = []
+    steps: list[int] = []
     config = TrainConfig(
         "own", recipe=dataclasses.replace(RECIPE, num_envs=1, replay_ratio=1.0), steps=5_000, seeds=1,
         run_dir=tmp_path / "run", eval_episodes=1,
     )  # fmt: skip
     with pytest.raises(Interrupted) as stopped:
-        train(Slow, config, progress=lambda now: told.append(now.step), should_stop=lambda: len(told) > 2)
-    assert len(told) > 2
-    assert stopped.value.run.summary()["step"] == told[-1] < 2_500
+        train(Slow, config, progress=lambda now: steps.append(now.step), should_stop=lambda: len(steps) > 2)
+    assert len(steps) > 2
+    assert stopped.value.run.summary()["step"] == steps[-1] < 2_500
 
 
 ROBOT = """
@@ -166,7 +166,7 @@ class Jammed(Reusing):
         raise OSError("the port is gone")
 
 
-def test_what_failed_first_is_told():
+def test_the_error_names_what_failed_first():
     environment = GymnasiumEnvironment.of("own:Jammed", Jammed, 1)
     environment.start()
     environment.send(np.zeros((1, 1, 1), np.int32))
@@ -217,13 +217,13 @@ def test_repeated_actions_keep_what_was_reached():
     repeated = make("TurtleBot3-v0", 32, options={"obstacles": 0}, wrap=(ActionRepeat(4),))
     goals = []
     for environment, count in ((plain, 240), (repeated, 60)):
-        state, seen = environment.reset(jax.random.key(0))
+        state, observation = environment.reset(jax.random.key(0))
         step, reached, paid = jax.jit(environment.step), 0, 0
         for turn in range(count):
-            heading = seen[:, 24]
+            heading = observation[:, 24]
             choice = jnp.where(heading > 0.3, 0, jnp.where(heading < -0.3, 4, 2))
             state, now = step(state, choice[:, None].astype(jnp.int32), jax.random.key(turn))
-            seen = now.observation
+            observation = now.observation
             reached += int((now.success == 1).sum())
             paid += int((now.reward > 8).sum())
         assert reached == paid > 20

@@ -72,7 +72,7 @@ def test_twin_moves_as_the_reference_from_the_same_situations(name: str) -> None
     fresh, _ = jax.jit(twin.reset)(jax.random.key(0))
     step = jax.jit(twin.step)
     random = np.random.default_rng(0)
-    compared, ends, total, seen = 0, 0, 0.0, np.zeros(twin.spec.shape[-1], bool)
+    compared, ends, total, channels = 0, 0, 0.0, np.zeros(twin.spec.shape[-1], bool)
     action = 0
     for turn in range(300):
         state = placed(fresh, other.env)
@@ -95,12 +95,12 @@ def test_twin_moves_as_the_reference_from_the_same_situations(name: str) -> None
                 # The twin fills the tank of a submarine that comes up in vain, and is lost.
                 expected[..., 7] = now.successor[0, ..., 7]
             np.testing.assert_array_equal(now.successor[0], expected)
-            seen |= expected.any(axis=(0, 1))
+            channels |= expected.any(axis=(0, 1))
         if ended:
             other.reset()
     assert compared > 200
     assert ends > 0 or name == "Freeway"
-    assert seen.sum() >= seen.size - (3 if name == "Seaquest" else 0)
+    assert channels.sum() >= channels.size - (3 if name == "Seaquest" else 0)
 
 
 @pytest.mark.parametrize("name", GAMES)
@@ -118,7 +118,7 @@ def test_spaces_and_actions_are_the_references(name: str) -> None:
         assert list(np.asarray(twin._meaning)) == other.unwrapped.action_set  # pyright: ignore
 
 
-def test_an_action_sticks_as_often_as_told_and_over_an_episodes_end() -> None:
+def test_an_action_sticks_at_the_given_rate_and_over_an_episodes_end() -> None:
     """Breakout's paddle tells what was executed: it goes left, unless the last action (right) sticks."""
     twin = make("Breakout-MinAtar", 2_000, options={**ALL_ACTIONS, "sticky_action_prob": 0.25})
     state, _ = twin.reset(jax.random.key(0))
@@ -160,7 +160,7 @@ def test_default_is_the_papers_stickiness() -> None:
     assert 0.04 < float((state.last == 0).mean()) < 0.16
 
 
-def test_an_episode_is_cut_where_told_and_freeway_where_the_reference_ends_it() -> None:
+def test_an_episode_is_cut_at_the_given_limit_and_freeway_where_the_reference_ends_it() -> None:
     twin = make("Seaquest-MinAtar", 1, options={"max_episode_steps": 7})
     state, _ = twin.reset(jax.random.key(0))
     step = jax.jit(twin.step)

@@ -57,7 +57,8 @@ def test_limits_are_found_where_environments_keep_them():
     inner = Stuck()
     assert limits.declared_by(inner) == 0
     assert (
-        limits.declared_by(gymnasium.wrappers.TransformReward(TimeLimit(Stuck(), 9), lambda own: own)) == 9
+        limits.declared_by(gymnasium.wrappers.TransformReward(TimeLimit(Stuck(), 9), lambda reward: reward))
+        == 9
     )
     inner.max_steps = 12  # pyright: ignore[reportAttributeAccessIssue]
     assert limits.declared_by(inner) == 12
@@ -70,12 +71,12 @@ def test_limits_are_found_where_environments_keep_them():
 def test_what_was_cut_is_counted_compiled_and_hosted():
     learner = Learner.of(TINY_DQN, (7,), Actions((2,)))
     parameters = jax.vmap(learner.init_parameters)(jax.random.split(jax.random.key(0), 1))
-    told: list[Any] = []
-    played = play_compiled(learner, Probes(5), longest=2, tell=lambda *where: told.append(where))(
+    calls: list[Any] = []
+    played = play_compiled(learner, Probes(5), longest=2, tell=lambda *where: calls.append(where))(
         parameters, jax.random.key(0)
     )
     assert played.cut[0].tolist() == [int(kind == TRUNCATION) for kind in range(5)]
-    assert told[0][:2] == (0, 2)
+    assert calls[0][:2] == (0, 2)
     hosted = play_seeds(learner, parameters, Stuck, 3, [5], longest=4)
     assert hosted.cut[0].tolist() == [0, 1, 1]
     assert hosted.lengths[0].tolist() == [3, 4, 4]
@@ -104,17 +105,17 @@ def test_a_run_says_so_before_it_begins_and_where_it_cut(tmp_path: Path, monkeyp
     monkeypatch.setattr(evaluation, "SHORTEST_CUT", 30)
     monkeypatch.setattr(evaluation, "SILENCE", -1.0)
     monkeypatch.setattr(evaluation, "EVERY", 0.0)
-    folder, told = tmp_path / "run", list[Progress]()
+    folder, reported = tmp_path / "run", list[Progress]()
     config = TrainConfig("", "dqn", TINY_DQN, steps=20, eval_every=20, eval_episodes=2, run_dir=folder)
     with pytest.warns(
         UserWarning, match=r"'own:Stuck' declares no time limit: .* after 30 steps.*TimeLimit"
     ):
-        qhat.train(Stuck, config, progress=told.append)
+        qhat.train(Stuck, config, progress=reported.append)
     with (folder / "eval.csv").open() as file:
         assert [(row["cut"], row["mean_length"]) for row in csv.DictReader(file)] == [("2", "30.0")]
-    assert told[-1].cut == 2
-    assert told[-1].playing == ""
-    assert any("of at most 30" in now.playing for now in told)
+    assert reported[-1].cut == 2
+    assert reported[-1].playing == ""
+    assert any("of at most 30" in now.playing for now in reported)
     monkeypatch.setattr(evaluation, "LONGEST_EPISODE", 40)
     assert qhat.evaluate(folder, 3, env=Stuck).cut_at == 40
 

@@ -67,7 +67,11 @@ def plain_numbers(space: Any, value: Any) -> list[np.ndarray]:
     if isinstance(space, Dict):
         return [part for key in sorted(space.spaces) for part in plain_numbers(space[key], value[key])]
     if isinstance(space, Tuple):
-        return [part for index, own in enumerate(space.spaces) for part in plain_numbers(own, value[index])]
+        return [
+            part
+            for index, part_space in enumerate(space.spaces)
+            for part in plain_numbers(part_space, value[index])
+        ]
     if isinstance(space, Discrete):
         return [(np.arange(space.n) == value - space.start).astype(np.float32)]
     return [np.asarray(value, np.float32).ravel()]
@@ -101,8 +105,8 @@ def test_what_is_stored_is_what_was_shown(name: str):
     for index, value in enumerate(values):
         np.testing.assert_allclose(images[0][index], value["camera"] / 255.0, rtol=1e-6)
         np.testing.assert_allclose(images[1][index], np.moveaxis(value["depth"], 0, 2) / 4, rtol=1e-6)
-        told = [*value["joints"].astype(np.float32), *(np.arange(3) == value["mode"] + 1)]
-        np.testing.assert_array_equal(numbers[index], told)
+        expected = [*value["joints"].astype(np.float32), *(np.arange(3) == value["mode"] + 1)]
+        np.testing.assert_array_equal(numbers[index], expected)
     # A pixel of the camera is a byte.
     assert layout.shape == (16 * 18 * 3 + 4 * (256 + 2 + 3),)
 
@@ -162,8 +166,8 @@ def test_whole_numbers_do_not_wrap_and_what_is_lost_is_said():
     for dtype in (np.int64, np.uint64, np.uint32):
         layout = Observations.of(Box(0, 2**32 - 2 if dtype is np.uint32 else 2**62, (2,), dtype), "Clock")
         assert layout.dtype == "float32"
-        seen = read_value(layout, np.array([2**31 + 2**10, 3], dtype), "observation")
-        np.testing.assert_array_equal(seen, [2**31 + 2**10, 3])
+        value_read = read_value(layout, np.array([2**31 + 2**10, 3], dtype), "observation")
+        np.testing.assert_array_equal(value_read, [2**31 + 2**10, 3])
         assert any(
             "tells neighbours from each other up to 16,777,216" in note for note in layout.notes("Clock")
         )
@@ -225,14 +229,14 @@ def test_pictures_of_0_to_255_and_of_0_to_1_are_one_in_every_torso(torso: Any):
             space: Any = Box(0, high, picture.shape, kind)
             value: Any = picture.astype(kind)
             layout = Observations.of(Dict(camera=space, speed=B2), "x")
-            seen = read_value(layout, {"camera": value, "speed": np.zeros(2)}, "observation")
-            image, alone = layout.shown(seen)[0][0], Observations.of(space, "x").shown(value)[0][0]
+            coded = read_value(layout, {"camera": value, "speed": np.zeros(2)}, "observation")
+            image, alone = layout.shown(coded)[0][0], Observations.of(space, "x").shown(value)[0][0]
             np.testing.assert_array_equal(image, alone)
             network = Learner.of(recipe, layout.shape, Actions((2,)), layout).network
-            _, own, shape = network.branches()[0]
-            found.append((own, shape, np.asarray(image)))
-    for own, shape, image in found:
-        assert (own, shape) == found[0][:2]
+            _, kind_of_branch, shape = network.branches()[0]
+            found.append((kind_of_branch, shape, np.asarray(image)))
+    for kind_of_branch, shape, image in found:
+        assert (kind_of_branch, shape) == found[0][:2]
         np.testing.assert_allclose(image, ones, rtol=1e-6)
 
 
@@ -278,10 +282,24 @@ def test_each_picture_has_a_torso_and_its_export_says_the_same(tmp_path: Path):
     q = session.run(["q_values"], runtime.split(parts, coded))[0]
     np.testing.assert_allclose(q, expected[:, 0], rtol=1e-4, atol=1e-5)
 
-    seen = {"shape": list(layout.shape), "dtype": "uint8", "low": [None], "high": [None], "names": None}
-    told = {"kind": "discrete", "choices": [3], "commands": None, "dtype": "int64", "masked": False}
-    about = {"observation": {**seen, **entries_of(layout)}, "actions": told, "network": exported.ops,
-             "safe_action": 0, "timeout": 1.0}  # fmt: skip
+    observation = {
+        "shape": list(layout.shape),
+        "dtype": "uint8",
+        "low": [None],
+        "high": [None],
+        "names": None,
+    }
+    actions_saved = {
+        "kind": "discrete",
+        "choices": [3],
+        "commands": None,
+        "dtype": "int64",
+        "masked": False,
+    }
+    about = {
+        "observation": {**observation, **entries_of(layout)}, "actions": actions_saved,
+        "network": exported.ops, "safe_action": 0, "timeout": 1.0,
+    }  # fmt: skip
     runtime._require_sound(about)
     policy = runtime.Policy(about, runtime.plan(exported.ops, exported.tensors), False)
     for value, row, q in zip(values, coded, expected[:, 0], strict=True):
@@ -294,14 +312,26 @@ def test_each_picture_has_a_torso_and_its_export_says_the_same(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["discrete", "tuple", "nested"])
-def test_the_runner_takes_the_environments_own_observation(name: str):
+def test_the_runner_takes_an_observation_of_the_environment(name: str):
     space = SPACES[name]
     layout, value = Observations.of(space, "x"), space.sample()
     weight, size = np.arange(2 * layout.shape[0], dtype=np.float32).reshape(2, -1), [None]
-    seen = {"shape": list(layout.shape), "dtype": layout.dtype, "low": size, "high": size, "names": None}
-    told = {"kind": "discrete", "choices": [2], "commands": None, "dtype": "int64", "masked": False}
+    observation = {
+        "shape": list(layout.shape),
+        "dtype": layout.dtype,
+        "low": size,
+        "high": size,
+        "names": None,
+    }
+    actions_saved = {
+        "kind": "discrete",
+        "choices": [2],
+        "commands": None,
+        "dtype": "int64",
+        "masked": False,
+    }
     ops = [{"op": "flatten"}, {"op": "dense", "weight": "w", "bias": "b"}]
-    about = {"observation": {**seen, **entries_of(layout)}, "actions": told, "network": ops}
+    about = {"observation": {**observation, **entries_of(layout)}, "actions": actions_saved, "network": ops}
     tensors = {"w": weight, "b": np.zeros(2, np.float32)}
     policy = runtime.Policy(about, runtime.plan(ops, tensors), False)
     coded = read_value(layout, value, "observation")
@@ -394,9 +424,12 @@ def test_a_spec_without_a_layout_is_of_an_earlier_version_and_means_what_it_mean
     np.testing.assert_allclose(scaled, as_floats, rtol=1e-4, atol=1e-6)
     assert np.abs(raw - scaled).max() > 1
     # What a program of one's own shows is scaled too; numbers and marks stay as they are.
-    own = laid_out(dataclasses.replace(spec, shape=(16, 16, 1), dtype="uint8", layout=None))
-    assert own.layout is not None
-    assert laid_out(dataclasses.replace(own, shape=(10, 10, 4), dtype="bool", layout=None)).layout is None
+    with_layout = laid_out(dataclasses.replace(spec, shape=(16, 16, 1), dtype="uint8", layout=None))
+    assert with_layout.layout is not None
+    assert (
+        laid_out(dataclasses.replace(with_layout, shape=(10, 10, 4), dtype="bool", layout=None)).layout
+        is None
+    )
 
 
 def test_an_agent_takes_the_spaces_that_training_takes(tmp_path: Path):

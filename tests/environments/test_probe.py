@@ -126,7 +126,7 @@ def test_what_is_not_declared_is_taken_as_found(does: AutoresetMode):
     assert (findings.declared, findings.mode) == (None, does)
 
 
-def test_a_reward_in_a_resets_row_is_told_and_not_counted():
+def test_a_reward_in_a_reset_row_is_reported_and_not_counted():
     findings = require_sound(look(Walk(NEXT, NEXT, leftover=-99.0)))
     assert findings.rewards == (1.0, 7.0)
     assert any("up to 99 in rows of resets" in warning for warning in findings.warnings)
@@ -149,11 +149,11 @@ class Constant(Walk):
         return np.zeros_like(observation), *rest
 
 
-def test_what_cannot_be_told_is_believed_and_said():
+def test_what_cannot_be_checked_is_believed_and_said():
     findings = require_sound(look(Constant(NEXT, NEXT, sure=True)))
     assert findings.found is None
     assert findings.mode is NEXT
-    assert any("cannot be told from its observations" in warning for warning in findings.warnings)
+    assert any("cannot be seen in its observations" in warning for warning in findings.warnings)
 
 
 class Odd(Walk):
@@ -201,14 +201,14 @@ def test_what_cannot_be_learned_from_is_refused(fault: str, words: str):
 @pytest.mark.parametrize(
     ("fault", "words"), [("dtype", "of float64 and declares float32"), ("bounds", "beyond the bounds")]
 )
-def test_what_differs_from_the_space_is_told(fault: str, words: str):
+def test_what_differs_from_the_space_is_reported(fault: str, words: str):
     warnings = look(Odd(fault)).warnings
     assert any(words in warning for warning in warnings), warnings
 
 
 @pytest.mark.parametrize("mode", [NEXT, SAME, DISABLED])
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "FrozenLake-v1", "Blackjack-v1", "LunarLander-v3"])
-def test_gymnasiums_own_vector_environments_are_sound(env_id: str, mode: AutoresetMode):
+def test_the_vector_environments_of_gymnasium_are_sound(env_id: str, mode: AutoresetMode):
     envs = SyncVectorEnv([lambda: gymnasium.make(env_id)] * 4, autoreset_mode=mode)
     findings = require_sound(look(envs, 300))
     assert findings.mode is mode

@@ -72,8 +72,8 @@ def said_by(what: Any, kind: Any) -> str:
 
 @pytest.mark.parametrize("kind", quirks.ALL, ids=lambda kind: kind.__name__)
 def test_doctor_and_training_agree(kind: Any):
-    told = {what: said_by(what, kind) for what in (looked_at, trained_in)}
-    for sentence in told.values():
+    sentences = {what: said_by(what, kind) for what in (looked_at, trained_in)}
+    for sentence in sentences.values():
         assert bool(sentence) == bool(kind.says), sentence
         assert kind.says in sentence
         if kind.says:
@@ -149,7 +149,7 @@ def test_what_was_given_of_every_entry_and_what_it_becomes_is_said(capsys: pytes
     assert 9e5 <= entries["clock"]["low"] < entries["clock"]["high"] <= 9e5 + 10
     doctor._print(found)
     printed = " ".join(capsys.readouterr().out.split())
-    assert "clock: (1,) float32 0 to 1e+06, given 900,000 to 900,0" in printed
+    assert "clock: (1,) float32 0 to 1e+06, observed 900,000 to 900,0" in printed
 
 
 def test_the_next_command_has_every_option():
@@ -193,7 +193,7 @@ class Batch(VectorEnv):
         self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
         self.time = np.zeros(num_envs, int)
 
-    def _seen(self) -> Any:
+    def _observe(self) -> Any:
         return np.stack([self.time / 10, self.np_random.uniform(-1, 1, self.num_envs)], 1).astype(
             np.float32
         )
@@ -201,13 +201,13 @@ class Batch(VectorEnv):
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
         super().reset(seed=seed)
         self.time[:] = 0
-        return self._seen(), {}
+        return self._observe(), {}
 
     def step(self, actions: Any) -> Any:
         late = self.time >= 10
         self.time = np.where(late, 0, self.time + 1)
         no = np.zeros(self.num_envs, bool)
-        return self._seen(), np.where(late, 0.0, actions), self.time >= 10, no, {}
+        return self._observe(), np.where(late, 0.0, actions), self.time >= 10, no, {}
 
 
 def test_what_is_registered_as_a_batch_alone_is_stepped_as_one():

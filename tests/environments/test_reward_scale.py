@@ -54,9 +54,9 @@ def test_usual_rewards_are_left_alone(name: str):
 )
 def test_another_scale_is_proposed_by_flag_or_by_remember(rewards: Any, factor: str):
     given, ends = rewards
-    told, agent = (reward_scale_advice(given, ends, 0.9, flag=flag) for flag in (True, False))
-    assert told is not None
-    assert f"--wrap reward_scale:factor={factor};" in told
+    flagged, agent = (reward_scale_advice(given, ends, 0.9, flag=flag) for flag in (True, False))
+    assert flagged is not None
+    assert f"--wrap reward_scale:factor={factor};" in flagged
     assert agent is not None
     assert f"`remember` the reward times {factor}." in agent
     assert "--" not in agent

@@ -46,8 +46,8 @@ def test_beams_measure_walls_and_cylinders():
     place, facing = np.array([0.5, -0.25], np.float32), 0.3
     cylinders = np.array([[1.2, 0.4], [-1.0, -0.2]], np.float32)
     state = robot(place, facing, cylinders=jnp.asarray(cylinders), velocities=jnp.zeros((2, 2)))
-    seen = np.asarray(turtlebot3.lidar(state, TurtleBot3Options()))
-    for beam, reading in enumerate(seen):
+    readings = np.asarray(turtlebot3.lidar(state, TurtleBot3Options()))
+    for beam, reading in enumerate(readings):
         angle = facing + beam * 2 * math.pi / 24
         # Walk along the beam in steps of a tenth of a millimetre until something is there.
         way = np.arange(0, 6, 1e-4)
@@ -57,7 +57,7 @@ def test_beams_measure_walls_and_cylinders():
             hit |= np.linalg.norm(at - centre, axis=1) <= 0.15
         assert reading == pytest.approx(way[hit.argmax()], abs=3e-4), beam
     walls = np.asarray(turtlebot3.lidar(robot(place, facing), PLAIN))
-    assert (seen < walls - 0.1).sum() >= 2, "cylinders are seen"
+    assert (readings < walls - 0.1).sum() >= 2, "cylinders are seen"
 
 
 @pytest.mark.parametrize("facing", [0.0, math.pi / 2, -math.pi, 1.1])
@@ -118,13 +118,13 @@ def test_a_delay_and_a_slippery_floor():
 def test_noise_is_on_the_beams_alone():
     options = TurtleBot3Options(lidar_noise=0.05)
     state = turtlebot3.begin(jax.random.key(1), options)
-    seen = jax.vmap(lambda key: turtlebot3.observe(state, key, options))(
+    readings = jax.vmap(lambda key: turtlebot3.observe(state, key, options))(
         jax.random.split(jax.random.key(2), 400)
     )
     clean = np.minimum(np.asarray(turtlebot3.lidar(state, options)), turtlebot3.FARTHEST)
     inner = clean < 3.2
-    np.testing.assert_allclose(np.std(seen, axis=0)[:24][inner], 0.05, rtol=0.2)
-    assert np.ptp(seen[:, 24:], axis=0).max() == 0
+    np.testing.assert_allclose(np.std(readings, axis=0)[:24][inner], 0.05, rtol=0.2)
+    assert np.ptp(readings[:, 24:], axis=0).max() == 0
 
 
 def test_episodes_begin_clear_of_everything():
@@ -176,8 +176,8 @@ def test_gymnasiums_checker_passes_and_seeds_decide():
     check_env(env.unwrapped)
     runs = []
     for _ in range(2):
-        seen, _ = env.reset(seed=5)
-        rows = [seen, *(env.step(action)[0] for action in (0, 1, 2, 3, 4))]
+        readings, _ = env.reset(seed=5)
+        rows = [readings, *(env.step(action)[0] for action in (0, 1, 2, 3, 4))]
         runs.append(np.stack(rows))
     np.testing.assert_array_equal(*runs)
     picture: Any = env.render()

@@ -120,21 +120,21 @@ def play(environment: Environment, actions: np.ndarray = ACTIONS) -> tuple[np.nd
 
 def play_gym(env: gymnasium.Env, actions: np.ndarray) -> list[tuple]:
     """Real rows: what was acted on, the reward, the end, the true successor."""
-    rows, (seen, _) = [], env.reset(seed=0)
+    rows, (observation, _) = [], env.reset(seed=0)
     for action in actions:
         after, reward, terminated, truncated, _ = env.step(int(action))
-        rows.append((seen, reward, terminated or truncated, after))
-        seen = env.reset()[0] if terminated or truncated else after
+        rows.append((observation, reward, terminated or truncated, after))
+        observation = env.reset()[0] if terminated or truncated else after
     return rows
 
 
 def real_rows(first: np.ndarray, steps: Timestep, copy: int) -> list[tuple]:
-    rows, seen = [], first[copy]
+    rows, observation = [], first[copy]
     for turn in range(len(steps.reward)):
         if steps.real[turn, copy]:
             ended = bool(steps.terminated[turn, copy] | steps.truncated[turn, copy])
-            rows.append((seen, steps.reward[turn, copy], ended, steps.successor[turn, copy]))
-        seen = steps.observation[turn, copy]
+            rows.append((observation, steps.reward[turn, copy], ended, steps.successor[turn, copy]))
+        observation = steps.observation[turn, copy]
     return rows
 
 
@@ -216,8 +216,8 @@ def test_rewards_are_learned_from_scaled_and_scored_as_they_are(tmp_path: Path):
     np.testing.assert_allclose(ring.reward[starts], learned)
     for copy, length in enumerate(LENGTHS):
         ended = np.asarray(log.ended)[0, :, copy]
-        own = 10.0 * length * np.arange(ended.sum()) + length * (length + 1) / 2
-        np.testing.assert_allclose(np.asarray(log.returns)[0, ended, copy], own, rtol=1e-5)
+        expected = 10.0 * length * np.arange(ended.sum()) + length * (length + 1) / 2
+        np.testing.assert_allclose(np.asarray(log.returns)[0, ended, copy], expected, rtol=1e-5)
     config = _config(tmp_path / "run", wrap=(RewardScale(0.001),))
     run = train("CartPole-v1", config)
     assert min(run.summary()["best_score"]) > 5, "in the task's own units"

@@ -1,4 +1,4 @@
-"""Environments on the host loop that die, hang and raise: begun anew, or stopped with all that was learned.
+"""Environments on the host loop that die, hang and raise: restarted, or stopped with all that was learned.
 
 Protects against transitions from one episode into another, runs that are lost to one bad step, and restarts
 without end.
@@ -149,7 +149,7 @@ def test_processes_that_die_or_hang_are_replaced_and_no_transition_spans_it(tmp_
                     checked += check(jax.tree.map(lambda leaf, at=seed: leaf[at], state.seeds.ring))
         return broken, checked
 
-    with pytest.warns(RuntimeWarning, match="were begun anew in") as told:
+    with pytest.warns(RuntimeWarning, match="were restarted in") as told:
         broken, checked = one_after_the_other(state)
     environment.close()
     assert len(kinds) == len(told)
@@ -219,7 +219,7 @@ def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path: Path, vector: 
         f"saved up to step {step}", f"qhat.train(env, run_dir='{tmp_path / 'run'}', resume=True)",
     ):  # fmt: skip
         assert words in str(raised.value)
-    assert "begun anew" not in str(raised.value), "what raises is not begun anew"
+    assert "restarted" not in str(raised.value), "what raises is not restarted"
     assert raised.value.exit_code == 1
     run = Run.open(tmp_path / "run")
     assert run.summary()["step"] == step
@@ -295,7 +295,7 @@ def test_a_run_whose_restarts_are_used_up_stops_saved_and_goes_on(tmp_path: Path
     for number in (1, 2):
         assert f"(restart {number} of 2)" in said
     for words in (
-        "qhat: Environment 'faults:Robot-v0' lost", "SIGKILL", "begun anew 2 times before (--env-restarts)",
+        "qhat: Environment 'faults:Robot-v0' lost", "SIGKILL", "restarted 2 times before (--env-restarts)",
         "saved up to step 120", f"qhat train --resume --run-dir {folder}",
     ):  # fmt: skip
         assert words in said, said

@@ -8,7 +8,7 @@ FULL = bool(os.environ.get("QHAT_FULL"))
 
 LONG: Mapping[str, str] = MappingProxyType(
     {
-        "test_atari.py::test_ale_through_gymnasium_trains_on_frames_stored_once": "test_frames.py",
+        "test_atari.py::test_ale_through_gymnasium_trains_on_single_stored_frames": "test_frames.py",
         "test_atari.py::test_both_loops_train_and_judge_atari": "the game there",
         "test_bins.py::test_dm_control_on_the_host": "the others there",
         "test_cli.py::test_a_run_stopped_before_evaluating_resumes_to_one": "test_newcomer.py",

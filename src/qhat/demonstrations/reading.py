@@ -87,22 +87,22 @@ def joined(parts: Sequence[Demonstrations]) -> Demonstrations:
 def _checked(source: str, columns: Mapping[str, np.ndarray], spec: Spec) -> Demonstrations:
     """Check every row, and turn it into what replay takes."""
     reader = _Reader(f"Demonstrations '{source}'", len(np.atleast_1d(columns["reward"])))
-    require(reader.rows > 0, f"{reader.whose} hold no transition; expected one or more.")
-    seen, after = (
+    require(reader.rows > 0, f"{reader.source} hold no transition; expected one or more.")
+    observation, after = (
         reader.observations(columns[name], name, spec) for name in ("observation", "next_observation")
     )
     terminated = reader.flags(columns["terminated"], "terminated")
     truncated = np.zeros_like(terminated)
     if "truncated" in columns:
         truncated = reader.flags(columns["truncated"], "truncated")
-    broken = np.append(~_each(after[:-1] == seen[1:]), True)
+    broken = np.append(~_each(after[:-1] == observation[1:]), True)
     action = reader.actions(columns["action"], spec.actions)
     legal, after_legal = (reader.masks(columns.get(name), name, spec) for name in ("mask", "next_mask"))
     if legal is not None:
         chosen = np.take_along_axis(legal, action[..., None], axis=2)
         reader.require_rows(_each(chosen), "action", action, "one that its own mask allows")
     return Demonstrations(
-        seen,
+        observation,
         action,
         reader.numbers(columns["reward"], "reward", ()).astype(np.float32),
         after,
@@ -118,7 +118,7 @@ def _checked(source: str, columns: Mapping[str, np.ndarray], spec: Spec) -> Demo
 class _Reader:
     """Reads the columns of one source; its errors name the column and the row."""
 
-    whose: str
+    source: str
     rows: int
 
     def require_rows(self, good: np.ndarray, name: str, values: np.ndarray, expected: str) -> None:
@@ -126,7 +126,7 @@ class _Reader:
         if not good.all():
             row = int(np.argmin(good))
             raise UsageError(
-                f"{self.whose}: row {row} of {name} is {np.asarray(values)[row].tolist()}; expected"
+                f"{self.source}: row {row} of {name} is {np.asarray(values)[row].tolist()}; expected"
                 f" {expected}. Nothing was stored."
             )
 
@@ -135,7 +135,7 @@ class _Reader:
         value = np.asarray(column)
         require(
             value.dtype.kind in "biuf" and value.shape == (self.rows, *shape),
-            f"{self.whose}: {name} is {value.dtype} {value.shape}; expected numbers of"
+            f"{self.source}: {name} is {value.dtype} {value.shape}; expected numbers of"
             f" shape {(self.rows, *shape)}.",
         )
         with np.errstate(over="ignore"):
@@ -146,14 +146,14 @@ class _Reader:
     def observations(self, column: np.ndarray, name: str, spec: Spec) -> np.ndarray:
         """Check observations, and give them the environment's type."""
         value = self.numbers(column, name, spec.shape)
-        told = value.astype(spec.dtype)
+        converted = value.astype(spec.dtype)
         if np.dtype(spec.dtype).kind in "iub":
             words = f"values that a {spec.dtype} can hold"
-            self.require_rows(_each(told == value), name, value, words)
+            self.require_rows(_each(converted == value), name, value, words)
         if spec.layout is not None and spec.layout.is_packed:
-            finite = np.isfinite(spec.layout.floats(told))
+            finite = np.isfinite(spec.layout.floats(converted))
             self.require_rows(_each(finite), name, value, "finite numbers within the bytes")
-        return told
+        return converted
 
     def flags(self, column: np.ndarray, name: str) -> np.ndarray:
         """Check a column of yes and no."""
@@ -171,7 +171,7 @@ class _Reader:
     def masks(self, column: np.ndarray | None, name: str, spec: Spec) -> np.ndarray | None:
         """Return `[T, F, C]`, all legal where none was recorded; `None` where the task masks nothing."""
         if not spec.masked:
-            require(column is None, f"{self.whose} have {name}, and '{spec.id}' masks no actions.")
+            require(column is None, f"{self.source} have {name}, and '{spec.id}' masks no actions.")
             return None
         every = np.broadcast_to(np.asarray(spec.actions.all_legal), (self.rows, *_both(spec.actions)))
         if column is None:
@@ -207,12 +207,12 @@ def _of_minari(source: str, spec: Spec) -> Demonstrations:
             f"Minari has no dataset '{name}' on this machine ({listing}).{near_miss(name, known)}"
             f" To fetch it: minari download {name}"
         )
-    # Where a dataset does not tell its spaces, Minari would make the environment that it names: whatever
+    # Where a dataset does not name its spaces, Minari would make the environment that it names: whatever
     # function of whatever module, with arguments of the dataset's.
     spaces = [found[name].get(space) for space in ("observation_space", "action_space")]
     require(
         all(isinstance(space, str) for space in spaces),
-        f"Demonstrations '{source}' do not tell their spaces; expected a dataset that does: nothing is run"
+        f"Demonstrations '{source}' do not name their spaces; expected a dataset that does: nothing is run"
         " to find them.",
     )
     try:
@@ -239,10 +239,10 @@ def _episodes(dataset: Any, source: str, spec: Spec) -> Iterator[Demonstrations]
         f" as '{spec.id}' takes them.",
     )
     for episode in dataset.iterate_episodes():
-        seen = observations.read(episode.observations)
+        observed = observations.read(episode.observations)
         columns = {
-            "observation": seen[:-1],
-            "next_observation": seen[1:],
+            "observation": observed[:-1],
+            "next_observation": observed[1:],
             "action": episode.actions,
             "reward": episode.rewards,
             "terminated": episode.terminations,

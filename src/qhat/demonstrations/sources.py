@@ -72,7 +72,7 @@ def columns_of(source: str) -> dict[str, np.ndarray]:
     with _opened(source) as archive:
         members = {_name(member): member for member in archive.infolist()}
         known = {name: members[name] for name in (*NEEDED, *OPTIONAL) if name in members}
-        # Each is held a second time while its rows are checked.
+        # Each is in memory twice while its rows are checked.
         needed = 2 * sum(member.file_size for member in known.values())
         require_memory(needed, f"Reading demonstrations '{source}'", "expected fewer rows in a file")
         for member in known.values():

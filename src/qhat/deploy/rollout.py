@@ -60,7 +60,7 @@ class Copies:
         """Step with the environment's own actions `[E, *shape]`. Raises `QhatError` where one is none."""
         made = self._made
         if isinstance(made, GymnasiumEnvironment):
-            made.send_own(contained(action, made.action_space))
+            made.send_env_action(contained(action, made.action_space))
         else:
             choice = self._choices(action)[None].astype(np.int32)
             if not isinstance(made, HostEnvironment):

@@ -34,7 +34,7 @@ class Timestep(eqx.Module):
     legal_successor: Bool[Array, "E F C"] | None = None
     """Actions that `successor` allows."""
     score: Float[Array, " E"] | None = None
-    """The reward in the units that scores are told in, where `reward` is a changed one."""
+    """The reward in the units of scores, where `reward` is transformed."""
     over: Bool[Array, " E"] | None = None
     """Whether what is scored ended here, where it is more than an episode (a game of several lives)."""
     broken: Bool[Array, " E"] | None = None
@@ -83,7 +83,7 @@ class Spec:
     stack: int = 1
     """Frames along the first axis of an observation, the newest last; each step moves them on by one."""
     limit: int = 0
-    """Steps after which an episode is cut in the reference too; 0 where it has a limit of its own."""
+    """Steps after which the reference cuts an episode too; 0 where it has its limit anyway."""
     options: tuple[tuple[str, Any], ...] = ()
     """Options that the task was made with, where they are not its library's defaults."""
     layout: Observations | None = None
@@ -121,9 +121,9 @@ class Environment(abc.ABC):
     spec: Spec
     num_envs: int
     snapshots: bool = True
-    """Whether its state is a value, which can be saved and gone on from."""
+    """Whether its state is a value that can be saved and restored."""
     is_async: bool = False
-    """Whether a step goes on outside the program, which can do something else between its two halves."""
+    """Whether a step runs outside the program, which can work between `send` and `receive`."""
 
     def start(self, keys: Array) -> tuple[Any, Array]:
         """Return fresh environments for every seed of `keys` `[S]`; leaves `[S, ...]`."""
@@ -138,7 +138,7 @@ class Environment(abc.ABC):
         """Step all E environments; one that ends starts anew."""
 
     def send(self, state: Any, action: Int[Array, "E F"]) -> tuple[Any, Int[Array, ""]]:
-        """Begin a step of environments that are `apart`.
+        """Begin a step of environments that are `is_async`.
 
         Returns:
             the state, and a token: 0, which the compiler cannot know before the step has begun.

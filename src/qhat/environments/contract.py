@@ -1,4 +1,4 @@
-"""What an `Environment` handed over from Python has to keep to, checked before anything is written.
+"""The contract of an `Environment` passed from Python, checked before anything is written.
 
 Shapes and dtypes come from tracing, which runs nothing; successors are checked under random actions.
 """
@@ -30,7 +30,7 @@ SECONDS = 2.0
 
 
 def require_contract(environment: Environment) -> int:
-    """Raise `UsageError` with the first part of the contract that is not kept.
+    """Raise `UsageError` with the first part of the contract that is broken.
 
     Returns:
         the time limit in steps: what its spec says, or the longest episode that was seen to be cut; 0 where
@@ -166,8 +166,8 @@ def look(environment: Environment, seconds: float = SECONDS) -> tuple[Rows, Shap
     carry = (state, observation, jax.vmap(environment.legal)(state))
     call, pieces, until = jit_fast_compile(_call(environment, seeds, shown, narrow)), [], None
     while len(pieces) * TURNS < MOST_TURNS:
-        carry, seen = jax.block_until_ready(call(carry, jax.random.key(len(pieces))))
-        pieces.append(jax.tree.map(np.asarray, seen))
+        carry, rows = jax.block_until_ready(call(carry, jax.random.key(len(pieces))))
+        pieces.append(jax.tree.map(np.asarray, rows))
         ends = sum(int(((one["terminated"] | one["truncated"]) & one["real"]).sum()) for one in pieces)
         # The first call compiles.
         until = until or time.perf_counter() + seconds
@@ -197,7 +197,7 @@ def _call(
         action = action.astype(jnp.int32)
         state, now = jax.vmap(environment.step)(state, action, jax.random.split(step, seeds))
         before_, successor, observation = flat(before), flat(now.successor), flat(now.observation)
-        seen = {
+        turn_rows = {
             "before": narrow(before_),
             "successor": narrow(successor),
             "observation": narrow(observation),
@@ -207,7 +207,7 @@ def _call(
             "reached": _digest(_bits(successor)),
             **{name: flat(getattr(now, name))[:, 0] for name in ("terminated", "truncated", "real")},
         }
-        return (state, now.observation, now.legal), seen
+        return (state, now.observation, now.legal), turn_rows
 
     def call(carry: Any, key: Array) -> tuple[Any, dict[str, Array]]:
         return jax.lax.scan(turn, carry, jax.random.split(key, TURNS))

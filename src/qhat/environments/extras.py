@@ -79,7 +79,7 @@ def defer_plotting() -> None:
         module = importlib.util.module_from_spec(spec)
         module.__class__ = _Deferred
         sys.modules[name] = module
-        package, _, own = name.rpartition(".")
+        package, _, short_name = name.rpartition(".")
         if package:
             # As an import would: `import matplotlib.pyplot` binds the package alone.
-            setattr(sys.modules[package], own, module)
+            setattr(sys.modules[package], short_name, module)

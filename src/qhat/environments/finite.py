@@ -53,7 +53,7 @@ def sieve(
 
     Returns:
         observation and reward, with zeros in the rows that are not finite; which rows are to be
-        believed; and what to hand in as `broken` with the next step.
+        believed; and `broken` for the next step.
     """
     numbers = numbers_of(observation, layout)
     if numbers.dtype.kind != "f":

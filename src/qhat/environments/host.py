@@ -58,9 +58,9 @@ class HostEnvironment(abc.ABC):
     snapshots: bool = False
     """Its state lives in Python objects, and is not saved."""
     is_async: bool = False
-    """Whether it steps between `send` and `receive`, while the program goes on."""
+    """Whether it steps between `send` and `receive`, while the program continues."""
     seconds: float | None = None
-    """How long a step may take; `None` where nobody else has to watch it."""
+    """How long a step may take; `None` where the environment enforces its limit itself."""
 
     @abc.abstractmethod
     def start(self) -> np.ndarray:
@@ -79,7 +79,7 @@ class HostEnvironment(abc.ABC):
         """Return what the step brought."""
 
     def give_up(self, error: Exception) -> NoReturn:
-        """Raise what tells of a step that hangs."""
+        """Raise the error for a step that hangs."""
         raise QhatError(f"Environment '{self.spec.id}' did not come back from a step.") from error
 
     @abc.abstractmethod

@@ -28,12 +28,12 @@ def declared_by(env: gymnasium.Env) -> int:
         found = getattr(around, "_max_episode_steps", None) if isinstance(around, TimeLimit) else None
         around = around.env
     inner, spec = env.unwrapped, env.unwrapped.spec
-    told = [
+    candidates = [
         found,
         *(getattr(inner, name, None) for name in NAMES),
         (spec.kwargs if spec else {}).get(FRAMES),
     ]
-    return next((int(one) for one in told if _is_count(one)), 0)
+    return next((int(one) for one in candidates if _is_count(one)), 0)
 
 
 def _is_count(value: Any) -> bool:

@@ -33,9 +33,9 @@ def make(
         seeds: numbers of the seeds that will run side by side, spread evenly over `devices`. An
             environment that is part of the program serves any number; one that lives outside it makes
             copies for each.
-        since: step that a run goes on from; where its episodes cannot be gone on with, others begin.
+        since: step that a run resumes from; environments whose state cannot be restored begin new episodes.
         options: for its constructor.
-        wrap: what stands around it. Wrappers of rewards are the learner's, and left out here.
+        wrap: its wrappers, innermost first. Reward wrappers belong to the learner and are ignored here.
         bins: commands of every joint, or one number for all, where actions are continuous.
 
     Raises:
@@ -63,12 +63,12 @@ def make_any(
     wrap: Sequence[Wrapper] = (),
     bins: Sequence[int] = BINS,
 ) -> Environment | HostEnvironment:
-    """Do as `make`, also for an environment that Python steps.
+    """Make an environment as `make` does, or one that Python steps.
 
     Args:
         vector: `sync` or `async`, how Python steps the copies.
         seconds: how long a step in Python may take.
-        restarts: how often its processes, if they are lost, are begun anew.
+        restarts: how often its processes are restarted after they are lost.
     """
     options = options or {}
     entry = find(env_id, options)

@@ -26,7 +26,7 @@ def lacks(reference: str | None) -> str | None:
 
 
 def judge_name(reference: str | None, backend: str, env_id: str) -> str:
-    """Say whose environment scores are of: the reference's, where there is one to be had."""
+    """Name the environment that is scored: the reference, where its library is installed."""
     return f"Gymnasium's {reference}" if reference and not lacks(reference) else f"{backend}'s {env_id}"
 
 
@@ -68,5 +68,5 @@ def make_reference(
 
 
 def wrapped_up(build: Callable[[], Any], wrap: Sequence[Wrapper]) -> Any:
-    """Make an environment and what stands around it."""
+    """Make an environment and its wrappers."""
     return around(build(), wrap)

@@ -27,7 +27,7 @@ SIZE = (480, 360)
 FPS = 30.0
 """Pictures per second where an environment does not say how fast its steps are."""
 OFF_SCREEN = {"MUJOCO_GL": "egl", "SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
-"""What tells MuJoCo and pygame that there is no screen and no loudspeaker, where the user says nothing."""
+"""Settings for MuJoCo and pygame without a screen or loudspeaker, unless the user chose others."""
 DRAWABLE = (
     "An environment that can be drawn has metadata={'render_modes': ['rgb_array']}, takes render_mode and"
     " returns an array from render()."
@@ -131,7 +131,7 @@ def as_picture(drawn: Any, env_id: str) -> np.ndarray:
 
 
 def prepare_drawing() -> None:
-    """Let MuJoCo draw off screen. Its library looks for EGL among what the process has loaded.
+    """Let MuJoCo draw off screen. Its library looks for EGL in what the process has loaded.
 
     Raises:
         UsageError: EGL is not installed.

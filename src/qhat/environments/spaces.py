@@ -17,8 +17,8 @@ def bounded(space: gymnasium.Space, low: float, high: float) -> gymnasium.spaces
     if not isinstance(space, gymnasium.spaces.Box):
         raise UsageError(f"--wrap bound_actions is around actions {space}; expected a Box.")
     least, most = (
-        np.where(np.isfinite(bounds), bounds, told).astype(space.dtype)
-        for bounds, told in ((space.low, low), (space.high, high))
+        np.where(np.isfinite(bounds), bounds, default).astype(space.dtype)
+        for bounds, default in ((space.low, low), (space.high, high))
     )
     return gymnasium.spaces.Box(least, most, space.shape, np.dtype(space.dtype).type)
 
@@ -27,8 +27,8 @@ def episode_seeds(seed: int, since: int, count: int, restarts: int = 0) -> list[
     """Return the seeds of `count` environments of seed number `seed`, which share none with a neighbour's.
 
     Args:
-        since: step that the run goes on from.
-        restarts: how often the environments were begun anew since then.
+        since: step that the run continues from.
+        restarts: how often the environments were restarted since then.
     """
     draw = np.random.default_rng([seed, since, restarts] if restarts else [seed, since])
     return draw.integers(2**31 - 1, size=count).tolist()

@@ -1,4 +1,4 @@
-"""Whether an episode reached the task's goal, as environments tell it in `info`."""
+"""Whether an episode reached the task's goal, read from `info`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from jaxtyping import Bool, Float
 
 KEYS = ("is_success", "success")
-"""Names in `info`. Goal environments (Gymnasium-Robotics) tell the first at every step: an episode's last
-one counts; of Meta-World's, the second, once is enough."""
+"""Names in `info`. Goal environments (Gymnasium-Robotics) give the first at every step, and the
+episode's last one counts; Meta-World gives the second, and one step with it is enough."""
 
 
 def key_of(names: Collection[str]) -> str | None:
-    """Return which of the names tells of success, if one does."""
+    """Return the name in `info` that reports success, if there is one."""
     return next((key for key in KEYS if key in names), None)
 
 
@@ -24,7 +24,7 @@ def judge(
 
     Args:
         key: one of `KEYS`.
-        flag: what `info` told of it, numbers or truth values `[N]`.
+        flag: the entry of `info`, numbers or truth values `[N]`.
         so_far: what was remembered.
         ended: real steps that ended an episode.
     """

@@ -26,7 +26,7 @@ class RewardWrapper(Wrapper):
 class EnvironmentWrapper(Wrapper):
     """Changes the task: as pure functions around an `Environment`, and around a Gymnasium environment.
 
-    What the pure functions remember is part of the environment's state: a resumed run goes on with it.
+    What the pure functions remember is part of the environment's state, so a resumed run continues with it.
     """
 
     def require_fit(self, inner: Any) -> None:

@@ -80,11 +80,11 @@ class ActionRepeat(EnvironmentWrapper):
     def require_fit(self, inner: Any) -> None:
         _refuse_masks(self, inner.spec)
         rows = jax.eval_shape(inner.reset, jax.random.key(0))[0] if inner.snapshots else None
-        held = rows is not None and all(
+        batched = rows is not None and all(
             leaf.shape[:1] == (inner.num_envs,) for leaf in jax.tree.leaves(rows)
         )
         require(
-            held,
+            batched,
             f"--wrap action_repeat cannot stop single copies of '{inner.spec.id}' ({inner.spec.backend})"
             " where their episodes end, while the others go on. Use its own option where it has one"
             f" (--env-kwargs frame_skip={self.count}), or Gymnasium's environment"
@@ -102,10 +102,10 @@ class ActionRepeat(EnvironmentWrapper):
             state, now = carry
             over = now.terminated | now.truncated | ~now.real
             later, then = inner.step(state, action, key)
-            told = then.success
-            if told is not None and now.success is not None:
-                told = jnp.where(jnp.isnan(told), now.success, told)
-            then = dataclasses.replace(then, reward=now.reward + then.reward, success=told)
+            succeeded = then.success
+            if succeeded is not None and now.success is not None:
+                succeeded = jnp.where(jnp.isnan(succeeded), now.success, succeeded)
+            then = dataclasses.replace(then, reward=now.reward + then.reward, success=succeeded)
             return jax.tree.map(functools.partial(_choose, over), (state, now), (later, then)), None
 
         if keys:
@@ -325,7 +325,7 @@ def of_rewards(wrap: Sequence[Wrapper]) -> tuple[RewardWrapper, ...]:
 
 
 def require_unwrapped(name: str, wrap: Sequence[Wrapper]) -> None:
-    """Raise `UsageError` where a wrapper of environments would stand around a batch of them."""
+    """Raise `UsageError` where an environment wrapper would wrap a whole batch."""
     parts = [part.name for part in wrap if isinstance(part, EnvironmentWrapper)]
     require(
         not parts,

@@ -82,7 +82,7 @@ class TrainConfig:
     on_nan: Literal["stop", "skip"] = "stop"
     """At a number that is not finite: stop the seed that met it, or leave it out and go on."""
     env_restarts: int = 10
-    """How often the processes of --vector async are begun anew after one of them died or hung."""
+    """How often the processes of --vector async are restarted after one of them died or hung."""
     tensorboard: tyro.conf.FlagCreatePairsOff[bool] = False
     """Write TensorBoard's event files into the run folder too."""
     track: str | None = None

@@ -35,7 +35,7 @@ class PoolState(eqx.Module):
 
 
 class NotCompiledError(QhatError):
-    """EnvPool's XLA interface is not to be had on this platform, or for this task."""
+    """EnvPool has no XLA interface on this platform, or for this task."""
 
 
 class EnvPoolEnvironment(Environment):
@@ -59,7 +59,7 @@ class EnvPoolEnvironment(Environment):
         self.num_envs, self._seeds, self._share = num_envs, len(seeds), len(seeds) // devices
         numbers = [[n for seed in share for n in episode_seeds(int(seed), since, num_envs)]
                    for share in np.split(np.asarray(seeds), devices)]  # fmt: skip
-        self._pools = [self._task.make(own) for own in numbers]
+        self._pools = [self._task.make(each) for each in numbers]
         self._observations, self.spec = self._task.spaces(self._pools[0])
         # EnvPool's arrays may be 64 bits wide: nothing else is traced in that mode.
         with jax.enable_x64(True):
@@ -147,5 +147,5 @@ class EnvPoolEnvironment(Environment):
         with jax.enable_x64(True):
             handle, (observation, reward, terminated, truncated, info) = receive(handle)
             observation = self._observations.read(observation, jnp)
-            told = {name: info[name].astype(jnp.float32) for name in self._task.told}
-            return handle, observation, reward.astype(jnp.float32), terminated, truncated, told
+            used = {name: info[name].astype(jnp.float32) for name in self._task.info_names}
+            return handle, observation, reward.astype(jnp.float32), terminated, truncated, used

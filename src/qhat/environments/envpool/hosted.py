@@ -1,4 +1,4 @@
-"""EnvPool on the host loop: where its compiled step is not to be had, or Python's is asked for."""
+"""EnvPool on the host loop: where it has no compiled step, or Python's is asked for."""
 
 from __future__ import annotations
 
@@ -49,12 +49,14 @@ class EnvPoolHost(HostEnvironment):
 
     def receive(self) -> HostStep:
         observed, reward, terminated, truncated, info = self._pool.recv()
-        seen = self._observations.read(observed)
+        observation = self._observations.read(observed)
         said = (reward, terminated, truncated, info)
-        seen, rows, self._past = self._task.rows(self._past, seen, *said, np, self._observations)
-        observation = self._share(seen)
-        told = {name: self._share(part) for name, part in rows._asdict().items() if part is not None}
-        return HostStep(observation=observation, successor=observation, **told)
+        observation, rows, self._past = self._task.rows(
+            self._past, observation, *said, np, self._observations
+        )
+        observation = self._share(observation)
+        fields = {name: self._share(part) for name, part in rows._asdict().items() if part is not None}
+        return HostStep(observation=observation, successor=observation, **fields)
 
     def draw(self) -> np.ndarray:
         """Return what the first environment looks like, `[height, width, 3]`; made with `picture`."""

@@ -72,7 +72,7 @@ class PoolTask:
     bins: tuple[int, ...] = BINS
     """Commands of every joint, where actions are continuous."""
     goal: str | None = None
-    """Name in `info` that tells of success, where the task has one."""
+    """Name in `info` that reports success, where the task has one."""
 
     @staticmethod
     def of(
@@ -148,7 +148,7 @@ class PoolTask:
         return action.astype("int32") if actions.commands is None else action
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def info_names(self) -> tuple[str, ...]:
         """Names in `info` that `rows` reads."""
         return ("reward", "terminated") if self.atari else (self.goal,) if self.goal else ()
 
@@ -163,14 +163,14 @@ class PoolTask:
         xp: Any,
         layout: Observations | None = None,
     ) -> tuple[Any, Rows, Past]:
-        """Say what rows of EnvPool's are.
+        """Interpret one step of a pool.
 
         Args:
-            past: what was returned for the step before.
+            past: what the previous step returned.
             layout: what observations are made of.
 
         Returns:
-            the observation to go on with, the rows, and what to hand in with the next step.
+            the observation to act on, the rows, and `past` for the next step.
         """
         ended = past.ended
         reward = reward.astype("float32")
@@ -180,8 +180,8 @@ class PoolTask:
         rows = Rows(reward, terminated & real, cut & ~terminated, real, broken=~ended & ~sound)
         over, reached = rows.terminated | rows.truncated, past.reached
         if self.goal:
-            told, reached = success.judge(self.goal, info[self.goal], reached, real, over, xp)
-            rows = rows._replace(success=told)
+            succeeded, reached = success.judge(self.goal, info[self.goal], reached, real, over, xp)
+            rows = rows._replace(success=succeeded)
         elif self.atari:
             # A life is an episode with `episodic_life`; a score is a whole game's.
             game = ((info["terminated"] > 0) & ~ended) | cut

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from qhat.environments.gymnasium.record import Entry
 
-APART = 1_000.0
+FAR_LARGER = 1_000.0
 """Ratio of two entries' largest numbers from which a network sees one of them alone."""
 
 
@@ -17,7 +17,7 @@ def on_scales(name: str, entries: Sequence[Entry]) -> list[str]:
     if len(known) < 2:
         return []
     small, large = (pick(known, key=lambda entry: entry.largest) for pick in (min, max))
-    if large.largest < APART * small.largest:
+    if large.largest < FAR_LARGER * small.largest:
         return []
     return [
         f"'{name}' gives '{large.name}' up to {large.largest:,.4g} beside '{small.name}' up to"

@@ -56,7 +56,7 @@ class GymnasiumEnvironment(HostEnvironment):
             seconds: how long a step may take.
             stack: frames that an observation is made of.
             bins: commands of every joint, or one number for all, where actions are continuous.
-            restarts: how often processes that are lost are begun anew.
+            restarts: how often lost processes are restarted.
             renumbered: what `numbers` are after so many restarts; the same ones unless given.
             mode: what it does at an episode's end, where its metadata does not say.
 
@@ -158,9 +158,9 @@ class GymnasiumEnvironment(HostEnvironment):
         return None if self._legal is None else self._share(self._legal)
 
     def send(self, action: np.ndarray) -> None:
-        self.send_own(self._actions.to_env(action.reshape(-1, action.shape[-1])))
+        self.send_env_action(self._actions.to_env(action.reshape(-1, action.shape[-1])))
 
-    def send_own(self, action: np.ndarray) -> None:
+    def send_env_action(self, action: np.ndarray) -> None:
         """Begin a step with actions of the space itself, `[S·E, *shape]`."""
         self._action = action
         self._steps += 1
@@ -181,7 +181,7 @@ class GymnasiumEnvironment(HostEnvironment):
         ended = (terminated | truncated) & real
         observation = self._observations.read(observed)
         successor, legal_successor = observation, self._masks(info, terminated & real)
-        legal, told = legal_successor, self._success(info, real, ended)
+        legal, succeeded = legal_successor, self._success(info, real, ended)
         if self._mode is AutoresetMode.SAME_STEP and ended.any():
             successor = self._last(observation, ended, info)
             legal, legal_successor = self._last_masks(info, ended, terminated)
@@ -199,15 +199,15 @@ class GymnasiumEnvironment(HostEnvironment):
             real=self._share(real),
             legal=None if legal is None else self._share(legal),
             legal_successor=None if legal_successor is None else self._share(legal_successor),
-            success=None if told is None else self._share(told),
+            success=None if succeeded is None else self._share(succeeded),
         )
 
     def close(self) -> None:
         self._stepping.close()
 
     def _recover(self, error: LostError) -> HostStep:
-        """Begin everywhere anew: a step in which nothing happened, and every open episode broke off."""
-        began, told = time.monotonic(), self._said(error)
+        """Restart every copy; return a step in which nothing happened and every open episode broke off."""
+        began, reason = time.monotonic(), self._said(error)
         while True:
             if not (self._stepping.can_begin_again and self._restarts.take()):
                 self._fail(error)
@@ -218,7 +218,7 @@ class GymnasiumEnvironment(HostEnvironment):
             except LostError as another:
                 error = another
         warnings.warn(
-            f"Environment '{self._id}' {told}; its processes were begun anew in"
+            f"Environment '{self._id}' {reason}; its processes were restarted in"
             f" {time.monotonic() - began:.2f} s ({self._restarts}). Their open episodes were given up.",
             RuntimeWarning,
             stacklevel=2,
@@ -262,7 +262,7 @@ class GymnasiumEnvironment(HostEnvironment):
         return self._observations.read(observed), info
 
     def _last(self, observation: np.ndarray, ended: np.ndarray, info: dict[str, Any]) -> np.ndarray:
-        """The true successors: where an episode ended, its own last observation."""
+        """The true successors: where an episode ended, its last observation."""
         if not (ended <= info.get("_final_obs", np.zeros_like(ended))).all():
             raise NoFinalError(
                 f"Environment '{self._id}' ended an episode at step {self._steps:,} of the run without"
@@ -275,15 +275,15 @@ class GymnasiumEnvironment(HostEnvironment):
         return successor
 
     def _success(self, info: dict[str, Any], real: np.ndarray, ended: np.ndarray) -> np.ndarray | None:
-        """What `info` tells of success; of a step that a reset followed, `final_info` does."""
+        """Read success from `info`, or from `final_info` where a reset followed the step."""
         final = info.get("final_info", {})
         key = success.key_of({**info, **final})
         if key is None:
             return None
-        now, last = (np.asarray(told.get(key, np.zeros_like(ended)), float) for told in (info, final))
+        now, last = (np.asarray(each.get(key, np.zeros_like(ended)), float) for each in (info, final))
         flag = np.where(ended & info.get("_final_info", np.zeros_like(ended)), last, now)
-        told, self._reached = success.judge(key, flag, self._reached, real, ended, np)
-        return told
+        succeeded, self._reached = success.judge(key, flag, self._reached, real, ended, np)
+        return succeeded
 
     def _masks(self, info: dict[str, Any], free: np.ndarray) -> np.ndarray | None:
         return self._reader.read(info, free, self._steps)
@@ -301,22 +301,22 @@ class GymnasiumEnvironment(HostEnvironment):
         closing = threading.Thread(target=self._close_quietly, daemon=True)
         closing.start()
         closing.join(PATIENCE)
-        raise self._told(error) from error
+        raise self._error_of(error) from error
 
     def _fail(self, error: Exception) -> NoReturn:
         self._close_quietly()
-        raise self._told(error) from error
+        raise self._error_of(error) from error
 
     def _close_quietly(self) -> None:
-        """Close what failed already: why it failed is what has to be told."""
+        """Close what failed already, so that the first error is the one reported."""
         with contextlib.suppress(Exception):
             self.close()
 
-    def _told(self, error: Exception) -> QhatError:
+    def _error_of(self, error: Exception) -> QhatError:
         action = f"; action {self._action.tolist()}" if self._steps else ""
         after = ""
         if isinstance(error, LostError) and self._restarts.most:
-            after = f" Its processes were begun anew {self._restarts.most:,} times before (--env-restarts)."
+            after = f" Its processes were restarted {self._restarts.most:,} times before (--env-restarts)."
         if isinstance(error, MisbehavedError) and "; expected" not in str(error):
             after = f" Correct its {'step' if self._steps else 'reset'}, or its spaces."
         kind = UsageError if isinstance(error, MisbehavedError) else QhatError

@@ -143,8 +143,8 @@ def _findings(record: Record, made: GymnasiumEnvironment) -> Findings:
             f"'{record.name}' gives rewards of up to {np.abs(rewards[reset_rows]).max():g} in rows of"
             " resets, which belong to no step: they are not learned from, and not counted."
         )
-    own, lengths = rewards[~reset_rows], tuple(episode_lengths(ends, reset_rows))
-    low, high = (float(own.min()), float(own.max())) if own.size else (math.nan, math.nan)
+    counted, lengths = rewards[~reset_rows], tuple(episode_lengths(ends, reset_rows))
+    low, high = (float(counted.min()), float(counted.max())) if counted.size else (math.nan, math.nan)
     limit = limit_of(made.envs)
     warnings = [
         *record.warnings.values(),
@@ -162,7 +162,7 @@ def _findings(record: Record, made: GymnasiumEnvironment) -> Findings:
         lengths=lengths,
         limit=limit,
         rewards=(low, high),
-        others=share_of_others(own),
+        others=share_of_others(counted),
         largest_return=largest_return(np.where(reset_rows, 0.0, rewards), ends, GAMMA),
         faults=tuple(record.faults.values()),
         warnings=tuple(warnings),
@@ -178,7 +178,7 @@ def _found(record: Record) -> AutoresetMode | None:
     clean, inside = ends & ~_after(ends), ~ends & ~_after(ends)
     followed, inside[:1] = _after(clean), False
     at_end = fresh[clean].mean()
-    # Where observations within an episode look like starts, looking tells nothing.
+    # Where observations within an episode look like starts, looking shows nothing.
     telling = bool(inside.any()) and fresh[inside].mean() <= FEW
     given = bool(record.finals) and record.declared is not DISABLED
     if at_end >= MOST and (given or telling):
@@ -200,7 +200,7 @@ def _judge(record: Record, found: AutoresetMode | None) -> bool | None:
     says = f"says {declared.value}" if declared else "says no autoreset mode"
     if found is None:
         record.warnings["mode"] = (
-            f"What '{record.name}' does at an episode's end cannot be told from its observations: its"
+            f"What '{record.name}' does at an episode's end cannot be seen in its observations: its"
             f" starts look like the rest. It {says}, which is believed."
         )
     elif found is not declared and (declared or found is DISABLED):
@@ -260,6 +260,6 @@ def episode_lengths(ends: np.ndarray, reset_rows: np.ndarray) -> list[int]:
     """Steps of every episode that ended."""
     lengths = []
     for copy in range(ends.shape[1]):
-        own = ~reset_rows[:, copy]
-        lengths += np.diff(np.cumsum(own)[ends[:, copy] & own], prepend=0).tolist()
+        is_step = ~reset_rows[:, copy]
+        lengths += np.diff(np.cumsum(is_step)[ends[:, copy] & is_step], prepend=0).tolist()
     return lengths

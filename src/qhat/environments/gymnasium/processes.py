@@ -1,4 +1,4 @@
-"""Copies of a Gymnasium environment in processes of their own, which can be lost and begun anew."""
+"""Copies of a Gymnasium environment in separate processes, which can be lost and restarted."""
 
 from __future__ import annotations
 
@@ -112,15 +112,15 @@ def losing(envs: AsyncVectorEnv) -> Iterator[None]:
 
 def _how(envs: AsyncVectorEnv) -> str:
     """Say which processes ended, and how."""
-    told = []
+    endings = []
     for index, process in enumerate(envs.processes):
         # A pipe is closed before its process has ended.
         process.join(0.05)
         if (code := process.exitcode) is None:
             continue
         known = -code in set(signal.Signals)
-        told.append(f"{index} ({signal.Signals(-code).name if known else f'exit status {code}'})")
-    return f"lost the process of copy {', '.join(told)}" if told else "lost a process"
+        endings.append(f"{index} ({signal.Signals(-code).name if known else f'exit status {code}'})")
+    return f"lost the process of copy {', '.join(endings)}" if endings else "lost a process"
 
 
 def end(envs: AsyncVectorEnv) -> None:

@@ -100,13 +100,13 @@ class Record:
 
     def learn_starts(self, seconds: float) -> None:
         """See what fresh episodes look like."""
-        began, self._seen = time.perf_counter(), []
+        began, self._first_observations = time.perf_counter(), []
         self.made.watch(self)
         for number in range(max(2, math.ceil(STARTS / self.copies))):
             self.made.begin([number * self.copies + copy for copy in range(self.copies)])
             if number and time.perf_counter() - began > seconds:
                 break
-        self.starts = np.concatenate(self._seen)
+        self.starts = np.concatenate(self._first_observations)
 
     def step(self) -> None:
         """Take one step of every copy, and note it."""
@@ -130,7 +130,7 @@ class Record:
     def began(self, observed: Any, who: np.ndarray | None) -> None:
         rows = self._read(observed)
         if who is None:
-            self._seen.append(rows)
+            self._first_observations.append(rows)
             self._ended = np.zeros(self.copies, bool)
         elif not np.array_equal(rows[~who], self._rows[-1][~who]):
             self.faults["mask"] = (
@@ -231,9 +231,9 @@ def name_of(envs: VectorEnv) -> str:
 
 def limit_of(envs: VectorEnv) -> int | None:
     """Its time limit in steps, where it or a copy in this process says one, as a run reads it."""
-    own = (limits.declared_by(copy) for copy in getattr(envs, "envs", ()))
+    by_copies = (limits.declared_by(copy) for copy in getattr(envs, "envs", ()))
     said = (spec.max_episode_steps for spec in _specs(envs))
-    return next((limit for limit in (*own, *said) if limit), None)
+    return next((limit for limit in (*by_copies, *said) if limit), None)
 
 
 def _specs(envs: VectorEnv) -> list[Any]:

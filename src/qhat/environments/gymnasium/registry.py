@@ -78,9 +78,9 @@ def not_registered(name: str) -> UsageError | None:
             " install 'shimmy[gym-v26]', and gym:shimmy:GymV26Environment-v0 --env-kwargs"
             f" env_id={name}."
         )
-    own = [other for other, spec in gymnasium.registry.items() if _is_of(spec, module)]
-    has = f"; it registers {', '.join(sorted(own)[:10])}" if own else ""
-    hint = near_miss(env_id, own) or f" Expected gymnasium.register('{env_id}', ...) in it."
+    registered = [other for other, spec in gymnasium.registry.items() if _is_of(spec, module)]
+    has = f"; it registers {', '.join(sorted(registered)[:10])}" if registered else ""
+    hint = near_miss(env_id, registered) or f" Expected gymnasium.register('{env_id}', ...) in it."
     return UsageError(f"{said}{has}.{hint}")
 
 

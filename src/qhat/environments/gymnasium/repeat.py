@@ -24,6 +24,6 @@ class Repeat(gymnasium.Wrapper):
             total += float(reward)
             reached = reached or info.get("success")
         if reached is not None:
-            # Once is enough of what is told by this name.
+            # One success within the repeated steps is enough under this name.
             info = {**info, "success": reached}
         return observation, total, terminated, truncated, info

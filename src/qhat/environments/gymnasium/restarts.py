@@ -1,4 +1,4 @@
-"""How often an environment whose processes are lost is begun anew."""
+"""How often an environment is restarted after its processes are lost."""
 
 from __future__ import annotations
 

@@ -116,14 +116,14 @@ def _jumps(rows: Rows, inside: np.ndarray) -> bool:
 
 def _elsewhere(rows: Rows, inside: np.ndarray) -> bool:
     """Whether steps that a time limit cut went where none did from the same observation and action."""
-    seen: dict[int, list[int]] = {}
+    places_reached: dict[int, list[int]] = {}
     for choice, reached in zip(rows.choice[inside].tolist(), rows.reached[inside].tolist(), strict=True):
-        seen.setdefault(choice, []).append(reached)
+        places_reached.setdefault(choice, []).append(reached)
     doubt, places = 0.0, set()
     ends = (part[rows.cut].tolist() for part in (rows.place, rows.choice, rows.reached))
     for place, choice, reached in zip(*ends, strict=True):
-        if choice in seen:
-            chance = (seen[choice].count(reached) + 1) / (len(seen[choice]) + 2)
+        if choice in places_reached:
+            chance = (places_reached[choice].count(reached) + 1) / (len(places_reached[choice]) + 2)
             doubt += math.log(chance)
             places |= {place} if chance <= FEW else set()
     return doubt < DOUBT and len(places) >= PLACES

@@ -24,7 +24,7 @@ from qhat.environments.spaces import given_entries
 from qhat.system.errors import require
 
 VECTORS = ("sync", "async")
-"""How copies are stepped: one after the other in this process, or each in a process of its own."""
+"""How copies are stepped: one after the other in this process, or each in a separate process."""
 
 
 class Guarded(gymnasium.Wrapper):

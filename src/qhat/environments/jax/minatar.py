@@ -1,7 +1,7 @@
 """Adapter for MinAtar in gymnax, played as its paper plays it: sticky actions, long episodes.
 
 Young & Tian 2019, arXiv:1903.03176. Options have the names of the reference implementation, the package
-`minatar`, so that both can be told the same.
+`minatar`, so that both take the same settings.
 """
 
 import dataclasses

@@ -48,8 +48,8 @@ class TurtleBot3(gymnasium.Env):
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
         self._robot, observation, outcome = _step(self._now, np.int32(action), self._key(), self._options)
-        told = {"reached": bool(outcome.reached), "collided": bool(outcome.collided)}
-        return np.asarray(observation), float(outcome.reward), told["collided"], bool(outcome.late), told
+        info = {"reached": bool(outcome.reached), "collided": bool(outcome.collided)}
+        return np.asarray(observation), float(outcome.reward), info["collided"], bool(outcome.late), info
 
     def render(self) -> np.ndarray:
         """Draw the arena from above, with the lidar's rays."""

@@ -126,7 +126,7 @@ def begin(key: Array, options: TurtleBot3Options) -> Robot:
     keys = jax.random.split(key, options.obstacles)
     clear = CLEAR + RADIUS + options.obstacle_radius
     ways = jax.random.uniform(way_key, (options.obstacles,), maxval=2 * jnp.pi)
-    cylinders = jax.vmap(lambda own: _away(own, place, room, clear))(keys)
+    cylinders = jax.vmap(lambda cylinder_key: _away(cylinder_key, place, room, clear))(keys)
     return Robot(
         place=place,
         facing=jax.random.uniform(face_key, minval=-jnp.pi, maxval=jnp.pi),
