@@ -1,7 +1,8 @@
 """Keeps everyday words with a private meaning out of names, and inverted sentences out of the documents.
 
 A name says what the thing is: `options`, `score_text`, `theirs`, and not `told` or `own`. The words are
-`BANNED` in tools/house.py. Only rooms in `CLEAN` are checked. Names of other libraries (`ALLOWED`) stay.
+`BANNED` in tools/house.py. Only rooms in `CLEAN` are checked; the others still have such names.
+Names of other libraries (`ALLOWED`) stay, and so do strings: fields of saved files, keys of `--json`, ids.
 """
 
 import ast
@@ -14,8 +15,14 @@ import house
 from places import ROOT
 
 CLEAN = (
-    "src/qhat/demonstrations", "src/qhat/environments", "src/qhat/robots", "tests/agent", "tests/cli",
-    "tests/environments", "tests/house", "benchmarks",
+    *(
+        f"src/qhat/{room}"
+        for room in (
+            "axes", "cli", "demonstrations", "environments", "recipes", "robots", "runtime", "studies", "system",
+        )
+    ),
+    *(f"tests/{room}" for room in ("agent", "cli", "environments", "house", "reports", "studies")),
+    "benchmarks",
 )  # fmt: skip
 ALLOWED = {"spin_once": "ROS 2's rclpy"}
 """Names with a banned word that are not ours, and whose they are."""
