@@ -197,7 +197,7 @@ def test_agents_of_several_factors():
         ({"mask": [-1, 0, 0, 1]}, "expected one 0 or 1 per action"),
         ({"mask": ["x"] * 4}, "expected one 0 or 1 per action"),
         ({"mask": np.ones((2, 2))}, "expected one 0 or 1 per action"),
-        ({"mask": [1, 0, 1, 1]}, r"action is \[1\], which its own mask forbids"),
+        ({"mask": [1, 0, 1, 1]}, r"action is \[1\], which `mask` forbids"),
     ],
 )
 def test_bad_masks_are_refused_and_nothing_is_stored(change: dict, words: str):

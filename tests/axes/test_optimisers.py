@@ -111,7 +111,7 @@ def test_a_study_of_before_goes_on_and_a_refusal_names_the_field(tmp_path: Path)
     study = Study(tmp_path / "study")
     study.begin({"recipe": {**old, "adam_epsilon": 1e-5}})
     study.begin({"recipe": recipe})
-    with pytest.raises(UsageError, match=r"begun with recipe's gamma 0\.99 and not 0\.5"):
+    with pytest.raises(UsageError, match=r"started with recipe's gamma 0\.99, not 0\.5"):
         study.begin({"recipe": {**recipe, "gamma": 0.5}})
 
 

@@ -57,9 +57,9 @@ def test_a_batch_of_one_is_a_batch() -> None:
         successor=jnp.zeros((1, 4)),
     )
     arguments = (batch, jnp.ones(1), jax.random.key(1), jnp.int32(1))
-    _, errors, metrics = jax.eval_shape(one.update, state, *arguments)
-    assert errors.shape == (1,)
-    assert metrics.loss.shape == ()
+    _, update = jax.eval_shape(one.update, state, *arguments)
+    assert update.errors.shape == (1,)
+    assert update.metrics.loss.shape == ()
 
 
 def test_hidden_widths_are_a_setting() -> None:

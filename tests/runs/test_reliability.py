@@ -290,7 +290,7 @@ def test_no_clock_of_the_days_decides_anything():
         ("final.py", '"date": datetime.date.today().isoformat(),'),
         ("folder.py", "newest = max(within, key=lambda own: own.stat().st_mtime).parent"),
         ("folder.py", 'now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")'),
-        ("measure.py", "newest = max(found, key=lambda own: own.stat().st_mtime)"),
+        ("measure.py", "newest = max(found, key=lambda file: file.stat().st_mtime)"),
         (
             "running.py",
             'scores = {"step": step, "episodes": episodes, "date": datetime.date.today().isoformat()}',

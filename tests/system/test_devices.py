@@ -12,7 +12,7 @@ from qhat.system import devices
 
 TIED = """
 import os
-from qhat import devices
+from qhat.system import devices
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 print([devices.devices_for(seeds) for seeds in (1, 2, 5)])
 """

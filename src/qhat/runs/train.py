@@ -120,7 +120,8 @@ def _train(
     key = jax.random.key(2**31 + config.seed)
     commanded = job.spec.actions.commands is not None
     evaluations = Evaluations(folder, job.play, key, best, tracking, stop, commanded)
-    reporter.update(torso=spell(config.recipe.torso))
+    epsilon = float(config.recipe.explore.epsilon(jnp.int32(0)))
+    reporter.update(torso=spell(config.recipe.torso), epsilon=epsilon)
     if at and at % job.eval_every == 0 and not has_row(folder.evaluations, at * E):
         # A signal cut the evaluation that was due here.
         reporter.update(**evaluations.play(at, at * E, state))
@@ -199,7 +200,7 @@ def _nothing_yet(config: TrainConfig) -> Progress:
         seconds=0.0,
         score=math.nan,
         evaluation=math.nan,
-        epsilon=float(config.recipe.explore.epsilon(jnp.int32(0))),
+        epsilon=math.nan,
         loss=math.nan,
         clipped=0.0,
         broken=0,
