@@ -18,7 +18,8 @@ CLEAN = (
     *(
         f"src/qhat/{room}"
         for room in (
-            "axes", "cli", "demonstrations", "environments", "recipes", "robots", "runtime", "studies", "system",
+            "axes", "cli", "demonstrations", "environments", "recipes",
+            "robots", "runtime", "studies", "system",
         )
     ),
     *(f"tests/{room}" for room in ("agent", "cli", "environments", "house", "reports", "studies")),
