@@ -95,7 +95,7 @@ class Scaled(Probes):
     def step(self, state: Any, action: Any, key: Any) -> tuple[Any, Timestep]:
         state, now = super().step(state, action, key)
         shown = {name: self._show(getattr(now, name)) for name in ("observation", "successor")}
-        return state, dataclasses.replace(now, **shown)
+        return state, now._replace(**shown)
 
 
 @pytest.mark.skipif(not FULL, reason="half a minute of learning, which `make test-full` does")

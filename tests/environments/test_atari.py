@@ -24,7 +24,7 @@ from qhat.environments.base import Environment, Timestep
 from qhat.environments.catalogue import find
 from qhat.environments.envpool import atari
 from qhat.environments.envpool.hosted import EnvPoolHost, make_pool
-from qhat.environments.host import HostEnvironment, HostStep
+from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.spaces import episode_seeds
 from qhat.evaluation.play import play_compiled, play_hosted
@@ -153,8 +153,9 @@ def test_replay_rebuilds_the_stacks_of_a_game():
     for action in actions_for(environment, 250):
         environment.send(action)
         step = environment.receive()
-        flat: Any = HostStep(*(part.reshape(E, *part.shape[2:]) for part in step if part is not None))
-        now = (observation, action.reshape(E, 1), *flat[2:3], flat.successor, *flat[3:6])
+        flat: Any = jax.tree.map(lambda part: part.reshape(E, *part.shape[2:]), step)
+        flags = (flat.terminated, flat.truncated, flat.real)
+        now = (observation, action.reshape(E, 1), flat.reward, flat.successor, *flags)
         ring, slots, starts = store(ring, replay.Step(*map(jnp.asarray, now)))
         for slot, start in zip(np.asarray(slots), np.asarray(starts), strict=True):
             expected.pop(int(slot), None)

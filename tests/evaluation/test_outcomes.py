@@ -16,10 +16,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from qhat.axes.actions import Actions
 from qhat.engine.learner import Learner
+from qhat.environments.base import Timestep
 from qhat.environments.catalogue import find
 from qhat.environments.envpool.hosted import make_pool
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
-from qhat.environments.host import HostEnvironment, HostStep
+from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make
 from qhat.environments.turtlebot3 import physics as turtlebot3
 from qhat.evaluation.outcomes import Played
@@ -64,7 +65,9 @@ def test_a_sum_over_steps_is_that_of_a_plain_loop():
     for turn in range(steps):
         flags: Any = {"terminated": ends[turn], "truncated": np.zeros(lead, bool), "real": real[turn]}
         seen = np.zeros((*lead, 1))
-        step = HostStep(seen, seen, reward[turn], **flags, success=success[turn])
+        step = Timestep(
+            observation=seen, successor=seen, reward=reward[turn], **flags, success=success[turn]
+        )
         played = played.add(step, playing, taken[turn], taken[max(turn - 1, 0)], actions, np)
         playing &= ~(step.real & step.finished)
     for at in np.ndindex(lead):

@@ -41,9 +41,9 @@ from qhat.engine.iteration import Program
 from qhat.engine.replay.nstep import NOTHING, TERMINATED, TRUNCATED
 from qhat.engine.replay.ring import Ring, Transition, look_up, view
 from qhat.engine.state import TrainState
+from qhat.environments.base import Timestep
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.restarts import Restarts
-from qhat.environments.host import HostStep
 from qhat.recipes.config import TrainConfig
 from qhat.runs.stop import StoppedError
 from qhat.runs.run import Run
@@ -96,7 +96,7 @@ class Saboteur:
         self._receive, self._broken = environment.receive, False
         environment.receive = self._watched
 
-    def _watched(self) -> HostStep:
+    def _watched(self) -> Timestep:
         step = self._receive()
         if step.broken is not None:
             assert step.broken.all()
@@ -181,7 +181,7 @@ def test_pauses_between_restarts_double_up_to_a_limit(monkeypatch: pytest.Monkey
     assert len(slept) == 8, "none is left: there is nothing to wait for"
 
 
-def step(environment: GymnasiumEnvironment) -> HostStep:
+def step(environment: GymnasiumEnvironment) -> Timestep:
     environment.send(np.zeros((1, 2, 1), np.int32))
     return environment.receive()
 

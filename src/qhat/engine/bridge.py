@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 from qhat.engine.worker_thread import WorkerThread
 from qhat.environments.base import Spec, Timestep
-from qhat.environments.host import HostEnvironment, HostStep
+from qhat.environments.host import HostEnvironment
 from qhat.system.errors import QhatError
 
 GRACE = 2.0
@@ -144,7 +144,7 @@ class Bridge:
                 raise
             self._worker.leave(error)
 
-    def _exchange(self, action: Any) -> HostStep:
+    def _exchange(self, action: Any) -> Timestep:
         self.environment.send(np.asarray(action))
         return self.environment.receive()
 
@@ -163,7 +163,7 @@ class Bridge:
         finally:
             self._began, self._took = None, time.monotonic() - began
 
-    def _arrive(self, act: Callable[[Any], HostStep | None], *given: Array) -> tuple[Array, Rows]:
+    def _arrive(self, act: Callable[[Any], Timestep | None], *given: Array) -> tuple[Array, Rows]:
         def bring(*given: Any) -> tuple[np.ndarray, ...]:
             step = act(*given)
             if step is None:
@@ -188,7 +188,7 @@ def _mask_shape(spec: Spec) -> tuple[int, int]:
     return spec.actions.factors, spec.actions.width
 
 
-def _arrays(step: HostStep) -> tuple[np.ndarray, ...]:
+def _arrays(step: Timestep) -> tuple[np.ndarray, ...]:
     broken = np.zeros_like(step.real) if step.broken is None else step.broken
     flags = (step.reward, step.terminated, step.truncated, step.real, step.scored, step.finished, broken)
     numbers = np.stack(flags, axis=1, dtype=np.float32, casting="unsafe")

@@ -106,8 +106,7 @@ class Guard(eqx.Module):
             broken &= ~halted
         seen = self._without(lost, step.observation)
         same = step.successor is step.observation
-        return guard, dataclasses.replace(
-            step,
+        return guard, step._replace(
             observation=seen,
             successor=seen if same else self._without(wrong, step.successor),
             reward=jnp.where(paid, step.reward, 0.0),

@@ -2,12 +2,11 @@
 
 import abc
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
 from qhat.axes.actions import Actions
 from qhat.environments.observations import Observations
@@ -15,47 +14,52 @@ from qhat.system.devices import jit_fast_compile
 from qhat.system.errors import require
 
 
-class Timestep(eqx.Module):
-    """What one step of E environments brought. Adapters hide every autoreset convention behind it."""
+class Timestep(NamedTuple):
+    """One step of E environments. Adapters hide every autoreset convention behind it.
 
-    observation: Array
+    An environment that Python steps gives NumPy arrays with a leading axis of seeds, `[S, E, ...]`.
+    """
+
+    observation: Any
     """`[E, ...]`, the observation to act on next (after a reset where the episode ended)."""
-    reward: Float[Array, " E"]
-    terminated: Bool[Array, " E"]
-    """The task ended here: nothing follows, its value is 0."""
-    truncated: Bool[Array, " E"]
-    """A time limit cut the episode here: the future still has value."""
-    successor: Array
+    reward: Any
+    """`[E]` of float32."""
+    terminated: Any
+    """`[E]` of bool. The task ended here: nothing follows, its value is 0."""
+    truncated: Any
+    """`[E]` of bool. A time limit cut the episode here: the future still has value."""
+    successor: Any
     """`[E, ...]`, the true successor of the acted-on observation, also where the episode ended."""
-    real: Bool[Array, " E"]
-    """False where the row is a reset and no transition."""
-    legal: Bool[Array, "E F C"] | None = None
-    """Actions that `observation` allows, in an environment that masks."""
-    legal_successor: Bool[Array, "E F C"] | None = None
-    """Actions that `successor` allows."""
-    score: Float[Array, " E"] | None = None
-    """The reward in the units of scores, where `reward` is transformed."""
-    over: Bool[Array, " E"] | None = None
-    """Whether what is scored ended here, where it is more than an episode (a game of several lives)."""
-    broken: Bool[Array, " E"] | None = None
-    """Where the episode is over because its numbers are not finite, or its process was lost; such a row is
-    not `real`. In an environment that looks."""
-    success: Float[Array, " E"] | None = None
-    """1 where a try at the task's goal succeeded in this step, 0 where one failed, NaN where none ended; in
-    an environment that tells."""
+    real: Any
+    """`[E]` of bool. False where the row is a reset and no transition."""
+    legal: Any = None
+    """`[E, F, C]` of bool, the actions that `observation` allows, in an environment that masks."""
+    legal_successor: Any = None
+    """`[E, F, C]` of bool, the actions that `successor` allows."""
+    score: Any = None
+    """`[E]` of float32, the reward in the units of scores, where `reward` is transformed."""
+    over: Any = None
+    """`[E]` of bool. Whether what is scored ended here, where it is more than an episode (a game of several
+    lives)."""
+    broken: Any = None
+    """`[E]` of bool. Where the episode is over because its numbers are not finite, or its process was lost;
+    such a row is not `real`. `None` in an environment that does not check."""
+    success: Any = None
+    """`[E]` of float32: 1 where a try at the task's goal succeeded in this step, 0 where one failed, NaN
+    where none ended. `None` in an environment that does not report it."""
 
     @property
-    def scored(self) -> Float[Array, " E"]:
+    def scored(self) -> Any:
         """What the step adds to a score."""
         return self.reward if self.score is None else self.score
 
     @property
-    def finished(self) -> Bool[Array, " E"]:
+    def finished(self) -> Any:
         """Whether a score is complete."""
         return self.terminated | self.truncated if self.over is None else self.over
 
     @property
-    def closed(self) -> Bool[Array, " E"]:
+    def closed(self) -> Any:
         """Whether nothing more counts for this score: it is complete, or its episode broke off."""
         closed = self.finished & self.real
         return closed if self.broken is None else closed | self.broken

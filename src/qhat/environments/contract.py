@@ -112,7 +112,7 @@ def _mask_shape(spec: Spec, E: int) -> tuple[int, ...]:
 
 def _pair(given: Any, name: str, where: str, second: str) -> tuple[Any, Any]:
     if not isinstance(given, tuple) or len(given) != 2:
-        count = f"{len(given)} values" if isinstance(given, tuple) else type(given).__name__
+        count = f"{len(given)} values" if type(given) is tuple else type(given).__name__
         raise UsageError(f"'{name}': {where} returns {count}; expected two, a state and {second}.")
     return given
 

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from jaxtyping import Bool, Float, Shaped
 
+from qhat.environments.base import Timestep
 from qhat.environments.observations import Observations
 
-Step = TypeVar("Step")
 
-
-def sound(step: Step, xp: Any, layout: Observations | None = None) -> Step:
+def sound(step: Timestep, xp: Any, layout: Observations | None = None) -> Timestep:
     """Return a step as it is judged: an episode is over before a row that is not finite.
 
     Args:
-        step: `Timestep` or `HostStep`; a row is an environment's.
         layout: what its observations are made of.
     """
-    given: Any = step
-    failed = xp.zeros_like(given.real)
+    failed = xp.zeros_like(step.real)
     for name in ("reward", "score", "successor"):
-        value = getattr(given, name)
+        value = getattr(step, name)
         if name == "successor":
             value = numbers_of(value, layout)
         if value is not None and xp.issubdtype(value.dtype, xp.inexact):
             failed |= ~xp.isfinite(value).reshape(*failed.shape, -1).all(axis=-1)
-    failed &= given.real
-    broken = failed if given.broken is None else given.broken | failed
-    changes: Any = {"real": given.real & ~failed, "broken": broken}
-    return given._replace(**changes) if hasattr(given, "_replace") else replace(given, **changes)
+    failed &= step.real
+    broken = failed if step.broken is None else step.broken | failed
+    return step._replace(real=step.real & ~failed, broken=broken)
 
 
 def numbers_of(rows: Any, layout: Observations | None) -> Any:

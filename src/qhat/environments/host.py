@@ -3,50 +3,12 @@
 from __future__ import annotations
 
 import abc
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
-from qhat.environments.base import Spec
+from qhat.environments.base import Spec, Timestep
 from qhat.system.errors import QhatError
-
-
-class HostStep(NamedTuple):
-    """What one step brought, `[S, E, ...]` each: a `Timestep` of NumPy arrays."""
-
-    observation: np.ndarray
-    """What to act on next."""
-    successor: np.ndarray
-    """The true successor of what was acted on."""
-    reward: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    real: np.ndarray
-    """False where the row is a reset and no transition."""
-    legal: np.ndarray | None = None
-    """Actions that `observation` allows, `[S, E, F, C]`, in an environment that masks."""
-    legal_successor: np.ndarray | None = None
-    score: np.ndarray | None = None
-    """As in `Timestep`."""
-    over: np.ndarray | None = None
-    broken: np.ndarray | None = None
-    success: np.ndarray | None = None
-
-    @property
-    def scored(self) -> np.ndarray:
-        """What the step adds to a score."""
-        return self.reward if self.score is None else self.score
-
-    @property
-    def finished(self) -> np.ndarray:
-        """Whether a score is complete."""
-        return self.terminated | self.truncated if self.over is None else self.over
-
-    @property
-    def closed(self) -> np.ndarray:
-        """Whether nothing more counts for this score: it is complete, or its episode broke off."""
-        closed = self.finished & self.real
-        return closed if self.broken is None else closed | self.broken
 
 
 class HostEnvironment(abc.ABC):
@@ -75,7 +37,7 @@ class HostEnvironment(abc.ABC):
         """Begin a step with the actions `[S, E, F]`; `receive` has to follow."""
 
     @abc.abstractmethod
-    def receive(self) -> HostStep:
+    def receive(self) -> Timestep:
         """Return what the step brought."""
 
     def give_up(self, error: Exception) -> NoReturn:

@@ -54,7 +54,7 @@ class FrameStack(EnvironmentWrapper):
         successor = jnp.concatenate([memory[:, 1:], now.successor[:, None]], axis=1)
         fresh = now.terminated | now.truncated | ~now.real
         stack = _choose(fresh, self._repeated(now.observation), successor)
-        return state, stack, dataclasses.replace(now, observation=stack, successor=successor)
+        return state, stack, now._replace(observation=stack, successor=successor)
 
     def around(self, env: Any) -> Any:
         from qhat.environments.spaces import Stacked, as_array
@@ -105,7 +105,7 @@ class ActionRepeat(EnvironmentWrapper):
             succeeded = then.success
             if succeeded is not None and now.success is not None:
                 succeeded = jnp.where(jnp.isnan(succeeded), now.success, succeeded)
-            then = dataclasses.replace(then, reward=now.reward + then.reward, success=succeeded)
+            then = then._replace(reward=now.reward + then.reward, success=succeeded)
             return jax.tree.map(functools.partial(_choose, over), (state, now), (later, then)), None
 
         if keys:

@@ -49,7 +49,7 @@ class Played(NamedTuple):
         """Add a step of the copies that are still `playing`.
 
         Args:
-            step: `Timestep` or `HostStep`.
+            step: `Timestep`.
             before: actions of the step before; of the first step its own.
         """
         counts, broken = playing & step.real, self.broken

@@ -17,12 +17,12 @@ from qhat.engine.compiler import compiled
 from qhat.engine.learner import Learner
 from qhat.engine.pace import SECONDS, Pace
 from qhat.engine.state import strongly_typed
-from qhat.environments.base import Environment
+from qhat.environments.base import Environment, Timestep
 from qhat.environments.finite import sound
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.record import name_of
 from qhat.environments.gymnasium.workers import vectorise
-from qhat.environments.host import HostEnvironment, HostStep
+from qhat.environments.host import HostEnvironment
 from qhat.environments.reference import make_reference
 from qhat.evaluation.outcomes import Played
 from qhat.system.devices import jit_fast_compile
@@ -185,7 +185,7 @@ def player_of(
     """
     limits: dict[str, Any] = {"longest": longest, "tell": tell}
 
-    def watch(_: HostStep | None) -> None:
+    def watch(_: Timestep | None) -> None:
         if over():
             raise Cut
 
@@ -205,7 +205,7 @@ def play_hosted(
     learner: Learner,
     parameters: Any,
     environment: HostEnvironment,
-    watch: Callable[[HostStep | None], None] = lambda _: None,
+    watch: Callable[[Timestep | None], None] = lambda _: None,
     longest: int | None = None,
     tell: Tell = lambda *_: None,
 ) -> Played:
@@ -241,7 +241,7 @@ def play_seeds(
     env: Playable,
     episodes: int,
     first: Sequence[int],
-    watch: Callable[[HostStep | None], None] = lambda _: None,
+    watch: Callable[[Timestep | None], None] = lambda _: None,
     longest: int | None = None,
     tell: Tell = lambda *_: None,
 ) -> Played:
@@ -263,7 +263,7 @@ def play_reference(
     env: Playable,
     episodes: int,
     seed: int,
-    watch: Callable[[HostStep | None], None] = lambda _: None,
+    watch: Callable[[Timestep | None], None] = lambda _: None,
     longest: int | None = None,
     tell: Tell = lambda *_: None,
 ) -> Played:

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from qhat.axes.actions import BINS
+from qhat.environments.base import Timestep
 from qhat.environments.catalogue import Entry
 from qhat.environments.envpool.compiled import EnvPoolEnvironment, NotCompiledError
 from qhat.environments.envpool.task import Past, PoolTask
-from qhat.environments.host import HostEnvironment, HostStep
+from qhat.environments.host import HostEnvironment
 from qhat.environments.spaces import episode_seeds
 
 
@@ -47,7 +48,7 @@ class EnvPoolHost(HostEnvironment):
         choice = action.reshape(-1, action.shape[-1])
         self._pool.send(self._task.command(self.spec.actions, choice, np))
 
-    def receive(self) -> HostStep:
+    def receive(self) -> Timestep:
         observed, reward, terminated, truncated, info = self._pool.recv()
         observation = self._observations.read(observed)
         said = (reward, terminated, truncated, info)
@@ -56,7 +57,7 @@ class EnvPoolHost(HostEnvironment):
         )
         observation = self._share(observation)
         fields = {name: self._share(part) for name, part in rows._asdict().items() if part is not None}
-        return HostStep(observation=observation, successor=observation, **fields)
+        return Timestep(observation=observation, successor=observation, **fields)
 
     def draw(self) -> np.ndarray:
         """Return what the first environment looks like, `[height, width, 3]`; made with `picture`."""

@@ -34,7 +34,7 @@ AT_LEAST_1 = ("stack_num", "frame_skip", "img_height", "img_width", "noop_max", 
 
 
 class Rows(NamedTuple):
-    """What one step of a pool brought, `[N]` each: fields of `Timestep` and of `HostStep`."""
+    """What one step of a pool brought, `[N]` each: fields of `Timestep`."""
 
     reward: Any
     terminated: Any

@@ -15,13 +15,13 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
 from qhat.axes.actions import BINS, Actions
 from qhat.environments import success
-from qhat.environments.base import Spec
+from qhat.environments.base import Spec, Timestep
 from qhat.environments.gymnasium.api import MisbehavedError, NoFinalError, Watcher
 from qhat.environments.gymnasium.legal import LegalReader, merged
 from qhat.environments.gymnasium.processes import LostError
 from qhat.environments.gymnasium.restarts import Restarts
 from qhat.environments.gymnasium.workers import Steps, guard, of_copies, vectorise
-from qhat.environments.host import HostEnvironment, HostStep
+from qhat.environments.host import HostEnvironment
 from qhat.environments.observations import Observations, inexact_of
 from qhat.environments.spaces import episode_seeds
 from qhat.system.errors import QhatError, UsageError, require
@@ -166,7 +166,7 @@ class GymnasiumEnvironment(HostEnvironment):
         self._steps += 1
         self._stepping.begin(self._action)
 
-    def receive(self) -> HostStep:
+    def receive(self) -> Timestep:
         try:
             observed, reward, terminated, truncated, info = self._stepping.finish()
         except LostError as error:
@@ -190,7 +190,7 @@ class GymnasiumEnvironment(HostEnvironment):
             legal = merged(ended, self._masks(info, ~ended), legal_successor)
         reward = np.asarray(reward, np.float32)
         self._ended, self._legal = ended, legal
-        return HostStep(
+        return Timestep(
             observation=self._share(observation),
             successor=self._share(successor),
             reward=self._share(reward),
@@ -205,7 +205,7 @@ class GymnasiumEnvironment(HostEnvironment):
     def close(self) -> None:
         self._stepping.close()
 
-    def _recover(self, error: LostError) -> HostStep:
+    def _recover(self, error: LostError) -> Timestep:
         """Restart every copy; return a step in which nothing happened and every open episode broke off."""
         began, reason = time.monotonic(), self._said(error)
         while True:
@@ -225,8 +225,9 @@ class GymnasiumEnvironment(HostEnvironment):
         )
         no = np.zeros(first.shape[:2], bool)
         legal = None if self._legal is None else self._share(self._legal)
-        nothing = (no.astype(np.float32), no, no, no)
-        return HostStep(first, first, *nothing, legal=legal, legal_successor=legal, broken=~no)
+        nothing = {"reward": no.astype(np.float32), "terminated": no, "truncated": no, "real": no}
+        masks = {"legal": legal, "legal_successor": legal}
+        return Timestep(observation=first, successor=first, **nothing, **masks, broken=~no)
 
     def _reset(
         self,
