@@ -23,7 +23,7 @@ from qhat.engine.learner import Learner
 from qhat.engine.loop import Loop
 from qhat.engine.replay.ring import Transition
 from qhat.environments.base import Environment, Spec, Timestep
-from qhat.evaluation.play import play_compiled
+from qhat.evaluation.play import play_of
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
 
@@ -96,7 +96,7 @@ def test_a_training_run_takes_and_believes_in_legal_actions_alone(hold: int):
         low, high = (door for door in range(3) if door != shut)
         assert float(q[shut, low] - q[shut, high]) == pytest.approx(1.0, abs=0.1)
         assert 1.0 < float(q[shut, low]) < 2.1
-    returns = play_compiled(program.learner, environment)(state.seeds.learner.online, jax.random.key(1))
+    returns = play_of(program.learner, environment)(state.seeds.learner.online, jax.random.key(1))
     np.testing.assert_array_equal(returns.returns, 4.0)
 
 

@@ -17,7 +17,7 @@ from qhat.axes.explore import NoExploration
 from qhat.axes.merge import Dueling
 from qhat.engine.learner import LOOKS, Learner
 from qhat.environments.make import make
-from qhat.evaluation.play import play_compiled, play_reference
+from qhat.evaluation.play import play_of
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
 
@@ -102,8 +102,9 @@ def test_evaluation_plays_without_noise():
                 for name, layer in parameters.items()
             }
         batched = jax.tree.map(lambda leaf: leaf[None], parameters)
-        compiled = play_compiled(learner, environment)(batched, jax.random.key(1)).returns[0]
-        returns.append((compiled, play_reference(learner, parameters, "CartPole-v1", 4, 7).returns))
+        key = jax.random.key(1)
+        compiled = play_of(learner, environment)(batched, key).returns
+        returns.append((compiled, play_of(learner, "CartPole-v1", 4)(batched, key, [7]).returns))
     np.testing.assert_array_equal(returns[0][0], returns[1][0])
     np.testing.assert_array_equal(returns[0][1], returns[1][1])
 

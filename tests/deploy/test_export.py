@@ -318,7 +318,7 @@ def built(*told: Any, **more: Any) -> Any:
     [
         ("qhat.deploy.export.describe", described, "the NumPy runner is not the trained one"),
         ("qhat.deploy.graph.build", built, "onnxruntime is not the trained one"),
-        ("qhat.axes.actions.Actions.completed", from_zero, "the environment has not all"),
+        ("qhat.axes.actions.Actions.completed", from_zero, "the environment does not have all"),
     ],
     ids=["policy.json", "the graph", "everywhere"],
 )

@@ -25,9 +25,10 @@ from qhat.axes.joints import Each, Together
 from qhat.axes.policy import Greedy
 from qhat.engine.learner import Learner
 from qhat.environments.catalogue import find
-from qhat.environments.envpool.hosted import make_pool
+from qhat.environments.envpool import make as envpool
 from qhat.environments.make import make, make_any
-from qhat.environments.user_envs import wrap_given
+from qhat.environments.make_args import MakeArgs
+from qhat.environments.user_envs import source_of
 from qhat.environments.wrappers import BoundActions
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
@@ -121,8 +122,8 @@ def test_pendulum_swings_as_gymnasiums_does():
 def test_a_compiled_walker_walks_as_the_one_stepped_in_python():
     """EnvPool's MuJoCo takes float64: a command that is rounded on its way would move it elsewhere."""
     entry, S, E = find("WalkerWalk-v1"), 2, 2
-    compiled: Any = make_pool(entry, E, (3, 8), 1, 0, bins=(3,))
-    hosted: Any = make_pool(entry, E, (3, 8), 1, 0, options={"host": True}, bins=(3,))
+    compiled: Any = envpool.make(entry, MakeArgs(E, (3, 8), bins=(3,)))
+    hosted: Any = envpool.make(entry, MakeArgs(E, (3, 8), options={"host": True}, bins=(3,)))
     assert compiled.spec == dataclasses.replace(hosted.spec, options=compiled.spec.options)
     assert compiled.spec.actions.commands == ((-1.0, 0.0, 1.0),) * 6
     state, first = compiled.start(jax.random.split(jax.random.key(0), S))
@@ -241,8 +242,8 @@ class Free(gymnasium.Env):
 
 def test_an_unbounded_joint_of_an_environment_is_named_and_can_be_bounded():
     with pytest.raises(UsageError, match=r"'own:Free': joint 1 takes actions from -inf to inf"):
-        wrap_given(Free, 1)
-    made: Any = wrap_given(Free, 1, wrap=(BoundActions(low=-2.0, high=3.0),), bins=(2,))
+        source_of(Free).make(MakeArgs())
+    made: Any = source_of(Free).make(MakeArgs(wrap=(BoundActions(low=-2.0, high=3.0),), bins=(2,)))
     assert made.spec.actions.commands == ((-1.0, 1.0), (-2.0, 3.0))
     made.start()
     made.send(np.array([[[0, 1]]]))

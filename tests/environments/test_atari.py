@@ -23,11 +23,13 @@ from qhat.engine.replay import ring as replay
 from qhat.environments.base import Environment, Timestep
 from qhat.environments.catalogue import find
 from qhat.environments.envpool import atari
-from qhat.environments.envpool.hosted import EnvPoolHost, make_pool
+from qhat.environments.envpool.hosted import EnvPoolHost
+from qhat.environments.envpool.make import make as make_pool
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
+from qhat.environments.make_args import MakeArgs
 from qhat.environments.spaces import episode_seeds
-from qhat.evaluation.play import play_compiled, play_hosted
+from qhat.evaluation.play import play_of
 from qhat.recipes.config import TrainConfig
 from qhat.runs.run import evaluate
 from qhat.runs.train import train
@@ -44,11 +46,14 @@ TINY = dataclasses.replace(
 )  # fmt: skip
 
 
+def pool_of(env_id: str, num_envs: int, seeds: tuple[int, ...], options: dict[str, Any]) -> Any:
+    return make_pool(find(env_id), MakeArgs(num_envs, seeds, options=options))
+
+
 def pools(env_id: str, **options: Any) -> tuple[Any, Any]:
     """The same task in the compiled loop and on the host."""
-    entry = find(env_id)
-    one = make_pool(entry, ENVS, SEEDS, 1, 0, options=options)
-    other = make_pool(entry, ENVS, SEEDS, 1, 0, options={**options, "host": True})
+    one = pool_of(env_id, ENVS, SEEDS, options=options)
+    other = pool_of(env_id, ENVS, SEEDS, options={**options, "host": True})
     assert isinstance(one, Environment)
     assert isinstance(other, EnvPoolHost)
     assert dataclasses.asdict(one.spec) == dataclasses.asdict(other.spec)
@@ -108,7 +113,7 @@ def test_the_host_interface_says_what_the_compiled_step_says(env_id: str, option
 def test_rewards_are_clipped_to_learn_from_and_scores_never():
     def game(clip: bool) -> Any:
         options = {**SMALL, "host": True, "reward_clip": clip}
-        return make_pool(find("MsPacman-v5"), ENVS, SEEDS, 1, 0, options=options)
+        return pool_of("MsPacman-v5", ENVS, SEEDS, options=options)
 
     clipped, raw = game(True), game(False)
     actions = actions_for(clipped, 150)
@@ -122,7 +127,7 @@ def test_rewards_are_clipped_to_learn_from_and_scores_never():
 def test_a_life_ends_an_episode_and_a_game_ends_a_score():
     """By EnvPool's own words: lives go 5, 4, …; a game is over at 0, or where it is cut."""
     options = {**SMALL, "episodic_life": True, "noop_max": 1}
-    environment = make_pool(find("Breakout-v5"), ENVS, SEEDS, 1, 0, options={**options, "host": True})
+    environment = pool_of("Breakout-v5", ENVS, SEEDS, options={**options, "host": True})
     assert isinstance(environment, EnvPoolHost)
     numbers = [number for seed in SEEDS for number in episode_seeds(seed, 0, ENVS)]
     options = dict(environment.spec.options)
@@ -141,7 +146,7 @@ def test_a_life_ends_an_episode_and_a_game_ends_a_score():
 
 
 def test_replay_rebuilds_the_stacks_of_a_game():
-    environment = make_pool(find("Breakout-v5"), ENVS, SEEDS, 1, 0, options={**LIVES, "host": True})
+    environment = pool_of("Breakout-v5", ENVS, SEEDS, options={**LIVES, "host": True})
     spec = environment.spec
     assert (spec.shape, spec.dtype, spec.stack) == ((4, 12, 10), "uint8", 4)
     assert isinstance(environment, HostEnvironment)
@@ -195,19 +200,19 @@ def test_replay_rebuilds_the_stacks_of_a_game():
 )  # fmt: skip
 def test_options_that_are_not_there_are_refused(env_id: str, options: dict, words: str):
     with pytest.raises(UsageError) as refused:
-        make_pool(find(env_id), 1, (0,), 1, 0, options=options)
+        pool_of(env_id, 1, (0,), options=options)
     assert words in str(refused.value)
 
 
 def test_options_do_what_they_say_and_are_in_the_spec():
     options = {"full_action_space": True, "stack_num": 3, "gray_scale": False, **SMALL, "frame_skip": 2}
-    environment = make_pool(find("Pong-v5"), 1, (0,), 1, 0, options=options)
+    environment = pool_of("Pong-v5", 1, (0,), options=options)
     assert environment.spec.shape == (9, 12, 10), "three colours a frame"
     assert environment.spec.stack == 3
     assert environment.spec.actions.choices == (18,)
     chosen = dict(environment.spec.options)
     assert chosen == {**options, "repeat_action_probability": 0.25, "reward_clip": True}
-    short = make_pool(find("LunarLander-v3"), 1, (0,), 1, 0, options={"max_episode_steps": 5, "host": True})
+    short = pool_of("LunarLander-v3", 1, (0,), options={"max_episode_steps": 5, "host": True})
     _, steps = rows_hosted(short, np.zeros((7, 1, 1, 1), np.int32))  # pyright: ignore[reportArgumentType]
     assert [bool(step.truncated[0, 0]) for step in steps] == [False] * 4 + [True] + [False] * 2
     assert [bool(step.real[0, 0]) for step in steps] == [True] * 5 + [False, True]
@@ -217,7 +222,7 @@ def test_both_loops_train_and_judge_atari():
     scores = []
     for host in (False, True):
         options = {**SMALL, "max_episode_steps": 40, "host": host}
-        environment = make_pool(find("Breakout-v5"), 2, (0,), 1, 0, options=options)
+        environment = pool_of("Breakout-v5", 2, (0,), options=options)
         spec = environment.spec
         program = Program.of(TINY, spec.shape, spec.dtype, spec.actions, stack=spec.stack)
         loop: Any = (HostLoop if host else Loop)(program, environment)  # pyright: ignore[reportArgumentType]
@@ -227,12 +232,10 @@ def test_both_loops_train_and_judge_atari():
         np.testing.assert_array_equal(np.asarray(log.lengths)[np.asarray(log.ended)] <= 40, True)
         assert state.seeds.ring.observation.dtype == jnp.uint8
         assert state.seeds.ring.observation.shape == (1, 600, 1, 12, 10)
-        judge = make_pool(find("Breakout-v5"), 3, (7,), 1, 0, options=options)
+        judge = pool_of("Breakout-v5", 3, (7,), options=options)
         online = state.seeds.learner.online
-        if isinstance(judge, Environment):
-            returns = play_compiled(program.learner, judge)(online, jax.random.key(0)).returns
-        else:
-            returns = play_hosted(program.learner, online, judge).returns
+        assert isinstance(judge, Environment) is not host
+        returns = play_of(program.learner, judge)(online, jax.random.key(0)).returns
         scores.append(returns)
         assert returns.shape == (1, 3)
         assert (returns >= 0).all()
@@ -261,7 +264,10 @@ def test_a_frame_of_gymnasiums_is_the_mean_over_areas_and_nearly_envpools():
     exact = np.repeat(rows, 84, axis=1).reshape(84, 84, 160).mean(axis=2)
     assert np.abs(atari._shrink(screen) - exact).max() <= 0.5 + 1e-9, "the nearest whole number"
 
-    env, pool = atari.make("ALE/Pong-v5"), make_pool(find("Pong-v5"), 1, (0,), 1, 0, options={"host": True})
+    env, pool = (
+        atari.make("ALE/Pong-v5"),
+        pool_of("Pong-v5", 1, (0,), options={"host": True}),
+    )
     assert isinstance(pool, EnvPoolHost)
     _, steps = rows_hosted(pool, np.zeros((40, 1, 1, 1), np.int32))
     observation, _ = env.reset(seed=0)

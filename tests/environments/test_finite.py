@@ -22,7 +22,7 @@ from qhat.engine.replay import ring as replay
 from qhat.environments.base import Environment, Spec, Timestep
 from qhat.environments.catalogue import find
 from qhat.environments.envpool.task import Past, PoolTask
-from qhat.evaluation.play import play_compiled
+from qhat.evaluation.play import play_of
 
 NAN = float("nan")
 RECIPE = replace(
@@ -108,6 +108,6 @@ def test_an_episode_that_breaks_off_ends_its_evaluation():
     environment = Failing()
     program = Program.of(RECIPE, (1,), "float32", environment.spec.actions)
     parameters = jax.vmap(program.learner.init_parameters)(jax.random.split(jax.random.key(0), 1))
-    played = play_compiled(program.learner, environment)(parameters, jax.random.key(1))
+    played = play_of(program.learner, environment)(parameters, jax.random.key(1))
     assert played.lengths.tolist() == [[5, 4, 3, 2]]
     assert played.returns.tolist() == [[5.0, 4.0, 3.0, 2.0]]

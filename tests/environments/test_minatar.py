@@ -19,7 +19,7 @@ from full import FULL
 from qhat.engine.iteration import Program
 from qhat.environments import reference
 from qhat.environments.make import make
-from qhat.evaluation.play import play_reference
+from qhat.evaluation.play import play_of
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
 from qhat.runs.run import Run
@@ -242,7 +242,8 @@ def test_reference_cuts_an_episode_that_would_never_end() -> None:
     twin = make("Seaquest-MinAtar", 1)
     program = Program.of(Recipe(hidden=()), twin.spec.shape, "bool", twin.spec.actions)
     learner = program.learner
-    parameters = jax.tree.map(jnp.zeros_like, learner.init_parameters(jax.random.key(0)))
+    like = learner.init_parameters(jax.random.key(0))
+    parameters = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), like)
     build = reference.reference_builder(dataclasses.replace(twin.spec, limit=60), {}, ())
-    returns = play_reference(learner, parameters, build, 2, 0).returns
-    assert returns.tolist() == [0.0, 0.0]
+    returns = play_of(learner, build, 2)(parameters, jax.random.key(0), [0]).returns
+    assert returns.tolist() == [[0.0, 0.0]]

@@ -20,7 +20,7 @@ from qhat.engine.learner import Learner
 from qhat.environments import limits
 from qhat.evaluation import play as evaluation
 from qhat.evaluation.outcomes import Played
-from qhat.evaluation.play import LONGEST_EPISODE, Telling, cut_of, play_compiled, play_reference, play_seeds
+from qhat.evaluation.play import LONGEST_EPISODE, Telling, cut_of, play_of
 from qhat.evaluation.statistics import Score
 from qhat.recipes.config import TrainConfig
 from qhat.reports.findings import findings
@@ -72,12 +72,12 @@ def test_what_was_cut_is_counted_compiled_and_hosted():
     learner = Learner.of(TINY_DQN, (7,), Actions((2,)))
     parameters = jax.vmap(learner.init_parameters)(jax.random.split(jax.random.key(0), 1))
     calls: list[Any] = []
-    played = play_compiled(learner, Probes(5), longest=2, tell=lambda *where: calls.append(where))(
-        parameters, jax.random.key(0)
-    )
+    key = jax.random.key(0)
+    play = play_of(learner, Probes(5), longest=2, tell=lambda *where: calls.append(where))
+    played = play(parameters, key)
     assert played.cut[0].tolist() == [int(kind == TRUNCATION) for kind in range(5)]
     assert calls[0][:2] == (0, 2)
-    hosted = play_seeds(learner, parameters, Stuck, 3, [5], longest=4)
+    hosted = play_of(learner, Stuck, 3, longest=4)(parameters, key, [5])
     assert hosted.cut[0].tolist() == [0, 1, 1]
     assert hosted.lengths[0].tolist() == [3, 4, 4]
     score = Score.of_played("any", hosted, commanded=False)
@@ -86,8 +86,7 @@ def test_what_was_cut_is_counted_compiled_and_hosted():
     assert "2 of the score's 3 episodes were cut after 4 steps" in finding.found
     assert "max_episode_steps=" in finding.next
     assert "2 were cut at 4" in dict(_score_rows(score))["Length"]
-    one = jax.tree.map(lambda leaf: leaf[0], parameters)
-    whole = play_reference(learner, one, lambda: TimeLimit(Stuck(), 4), 3, 5)
+    whole = play_of(learner, lambda: TimeLimit(Stuck(), 4), 3)(parameters, key, [5])
     assert not whole.cut.any(), "its own limit ended them"
 
 

@@ -24,7 +24,8 @@ from qhat.environments.gymnasium import probe
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.probe import Findings
 from qhat.environments.make import make_any
-from qhat.environments.user_envs import wrap_given
+from qhat.environments.make_args import MakeArgs
+from qhat.environments.user_envs import source_of
 from qhat.system.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -117,7 +118,7 @@ def test_masks_are_found_wherever_they_are_and_are_no_observation(kind: Any):
     assert made.spec.shape == (2,)
     for mode in AutoresetMode:
         envs = SyncVectorEnv([kind] * 2, autoreset_mode=mode)
-        assert wrap_given(envs, 2).spec.shape == (2,)
+        assert source_of(envs).make(MakeArgs(2)).spec.shape == (2,)
         envs.close()
 
 
@@ -264,7 +265,7 @@ def test_what_is_no_environment_is_one_sentence():
         (quirks.Shapeless, "action_space"),
     ):
         with pytest.raises(UsageError, match=words):
-            wrap_given(cast(Any, env), 1)
+            source_of(cast(Any, env)).make(MakeArgs())
 
 
 def test_a_mask_of_all_factors_in_one_array():

@@ -18,13 +18,14 @@ from qhat.axes.actions import Actions
 from qhat.engine.learner import Learner
 from qhat.environments.base import Timestep
 from qhat.environments.catalogue import find
-from qhat.environments.envpool.hosted import make_pool
+from qhat.environments.envpool import make as envpool
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make
+from qhat.environments.make_args import MakeArgs
 from qhat.environments.turtlebot3 import physics as turtlebot3
 from qhat.evaluation.outcomes import Played
-from qhat.evaluation.play import play_compiled, play_hosted
+from qhat.evaluation.play import play_of
 from qhat.evaluation.statistics import Score
 from tiny import TINY_DQN
 
@@ -121,14 +122,12 @@ def test_envpool_tells_the_same_compiled_and_hosted(env_id: str):
         options["distance_threshold"] = 0.4
     played = []
     for host in (False, True):
-        environment = make_pool(find(env_id), 6, (3,), 1, 0, options={**options, "host": host})
+        environment = envpool.make(find(env_id), MakeArgs(6, (3,), options={**options, "host": host}))
         learner = Learner.of(TINY_DQN, environment.spec.shape, environment.spec.actions)
         parameters = jax.vmap(learner.init_parameters)(jax.random.split(jax.random.key(0), 1))
-        if isinstance(environment, HostEnvironment):
-            played.append(play_hosted(learner, parameters, environment))
-            environment.close()
-        else:
-            played.append(play_compiled(learner, environment)(parameters, jax.random.key(0)))
+        assert isinstance(environment, HostEnvironment) is host
+        played.append(play_of(learner, environment)(parameters, jax.random.key(0)))
+        environment.close()
     for mine, theirs in zip(*played, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
     assert played[0].attempts.tolist() == [[1] * 6]

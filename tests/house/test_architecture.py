@@ -43,6 +43,7 @@ ALIASED = ("importlib", "import_module")
 ALLOWED = {
     ("system/lazy.py", "import_module(self._name)"): "JAX and Optax, by names that stand in the file",
     ("cli/main.py", "import_module(f'qhat.cli.{name}')"): "the commands, by the list of them",
+    ("environments/catalogue.py", "import_module(self.module)"): "backends, by the table in the file",
     ("environments/extras.py", "import_module(module)"): "the libraries of the extras, named by callers",
     ("environments/extras.py", "exec_module"): "plotting libraries of this machine, imported when used",
     ("__init__.py", "import_module(_HOMES[name])"): "qhat's own modules, by the list of them",

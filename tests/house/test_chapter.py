@@ -19,7 +19,7 @@ from qhat.axes.actions import Actions
 from qhat.axes.merge import Dueling
 from qhat.engine.learner import Learner
 from qhat.engine.replay.ring import Transition
-from qhat.evaluation.play import play_reference
+from qhat.evaluation.play import play_of
 from qhat.recipes.recipe import Recipe
 from qhat.runs import checkpoint
 from qhat.system.errors import UsageError
@@ -165,8 +165,9 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
 
 def test_evaluation_is_decided_by_its_seed() -> None:
     one = learner(hidden=())
-    parameters = one.network.init(jax.random.key(3))
-    scores = [play_reference(one, parameters, "CartPole-v1", 6, seed).returns for seed in (7, 7, 70)]
+    parameters = jax.vmap(one.network.init)(jax.random.split(jax.random.key(3), 1))
+    play, key = play_of(one, "CartPole-v1", 6), jax.random.key(0)
+    scores = [play(parameters, key, [seed]).returns for seed in (7, 7, 70)]
     np.testing.assert_array_equal(scores[0], scores[1])
     assert not np.array_equal(scores[0], scores[2])
 

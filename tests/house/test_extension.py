@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import command_line
 import qhat
 from facts import some_facts
 from log_cosh import LogCosh
@@ -26,6 +27,7 @@ from qhat.axes.torso import MLP
 from qhat.cli import main
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Loop
+from qhat.environments import catalogue
 from qhat.recipes.recipe import AXES, Recipe
 from qhat.reports import findings
 from qhat.reports.measure import Measured
@@ -132,6 +134,26 @@ def _blocks(heading: str) -> list[str]:
     page = (ROOT / "docs" / "extending.md").read_text()
     section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     return [part.split("```")[0] for part in section.split("```python\n")[1:]]
+
+
+def test_an_environment_backend_is_one_folder_and_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its ids are found, listed, trained in from the command line, and scored from the run folder alone."""
+    (source,) = _blocks("An environment backend")
+    theirs: Any = types.ModuleType("qhat.environments.corridors")
+    exec(source, theirs.__dict__)
+    monkeypatch.setitem(sys.modules, theirs.__name__, theirs)
+    entry = catalogue.Entry("Corridor-v0", "(1,) float32", "2 discrete", None, "corridors", limit=20)
+    row = catalogue.Backend("corridors", lambda: (entry,), theirs.__name__)
+    monkeypatch.setattr(catalogue, "BACKENDS", (row, *catalogue.BACKENDS))
+    assert catalogue.find("corridors:Corridor-v0") is entry
+    with pytest.raises(UsageError, match="Did you mean 'corridors'"):
+        catalogue.find("corridor:Corridor-v0")
+    assert "corridors" in command_line.qhat("envs", "Corridor").stdout
+    settings = ["--recipe", "dqn", "--steps", "8000", "--learning-rate", "0.002", "--hidden", "32"]
+    settings += ["--eval-episodes", "2", "--run-dir", str(tmp_path / "run")]
+    done = command_line.qhat("train", "Corridor-v0", *settings)
+    assert done.returncode == 0, done.stderr
+    assert Run.open(tmp_path / "run").evaluate(3).per_seed == [1.0], "it goes to the end"
 
 
 def test_a_command_is_one_file_and_one_row(

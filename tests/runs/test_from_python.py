@@ -268,11 +268,11 @@ def test_a_jax_environment_is_never_scored_as_somebody_elses(ran: Path, tmp_path
 
 
 def test_a_spec_of_python_has_no_reference():
-    from qhat.environments.user_envs import name_of, spec_of
+    from qhat.environments.user_envs import source_of, spec_of
 
     walk = Walk(1, "CartPole-v1", reference="CartPole-v1")
     assert spec_of(walk).reference is None
-    assert name_of(walk) == "own:CartPole-v1"
+    assert source_of(walk).name == "own:CartPole-v1"
     with gymnasium.make("CartPole-v1", max_episode_steps=7) as made:
-        assert name_of(made) == "own:CartPole-v1"
+        assert source_of(made).name == "own:CartPole-v1"
         assert spec_of(made).reference is None

@@ -102,9 +102,9 @@ def call_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return what does `function` in its first call only, and gives that result ever after."""
     made: list[Any] = []
 
-    def shared(*args: Any) -> Any:
+    def shared(*args: Any, **options: Any) -> Any:
         if not made:
-            made.append(function(*args))
+            made.append(function(*args, **options))
         return made[0]
 
     return shared
@@ -114,7 +114,7 @@ def call_once(function: Callable[..., Any]) -> Callable[..., Any]:
 def test_a_run_is_the_same_wherever_it_is_split(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # All these runs are of one program, which a process of its own would load from the cache.
     monkeypatch.setattr(Loop, "compile", call_once(Loop.compile))
-    monkeypatch.setattr(job, "player_of", call_once(job.player_of))
+    monkeypatch.setattr(job, "play_of", call_once(job.play_of))
     env, config = begun(name, tmp_path / "whole")
     train(env, config)
     whole = everything(tmp_path / "whole")

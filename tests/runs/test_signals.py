@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,15 +98,15 @@ def test_an_evaluation_that_a_signal_cut_is_made_up_for(tmp_path: Path, monkeypa
     from qhat.evaluation.play import Cut
     from qhat.runs import job
 
-    made = job.player_of
+    made = job.play_of
 
-    def cut_short(*words):
-        def player(*args):
+    def cut_short(*args: Any, **options: Any):
+        def play(*args: Any):
             raise Cut
 
-        return player if cutting else made(*words)
+        return play if cutting else made(*args, **options)
 
-    monkeypatch.setattr(job, "player_of", cut_short)
+    monkeypatch.setattr(job, "play_of", cut_short)
     cutting = False
     train("CartPole-v1", config(tmp_path / "whole"))
     cutting = True

@@ -135,8 +135,7 @@ def examine(
         else:
             findings = _play_hosted(made, entry, seconds)
     finally:
-        if isinstance(made, HostEnvironment):
-            made.close()
+        made.close()
     scored_in = f"gymnasium {entry.reference}" if entry.reference else entry.backend
     shown, given = f"{spec.shape} {spec.dtype}", entry.observation
     shown += "" if given == shown else f", from {given}"

@@ -14,7 +14,7 @@ from qhat.axes.actions import Actions
 from qhat.deploy import parity
 from qhat.deploy.meaning import MOST_NAMES, Meaning, meaning_of
 from qhat.deploy.network import Exported, Op
-from qhat.deploy.rollout import builder_of
+from qhat.deploy.rollout import judge_of
 from qhat.environments.base import Environment
 from qhat.environments.observations import Observations
 from qhat.environments.reference import reference_builder
@@ -39,7 +39,7 @@ class Request:
 
 def read_meaning(request: Request, env: EnvLike | None, frame: tuple[int, ...]) -> Meaning:
     run, made = request.run, None
-    build = builder_of(run, env)
+    build = judge_of(run, env)
     if run.spec.backend == "qhat" and env is None:
         import qhat.robots  # noqa: F401
 

@@ -23,7 +23,7 @@ from qhat.deploy import graph, latency, parity, require_installed
 from qhat.deploy.about import NO_RANGES, Request, describe, ranges, read_meaning, read_safe_action
 from qhat.deploy.card import card
 from qhat.deploy.network import Exported, read_network, require_exportable
-from qhat.deploy.rollout import Copies, builder_of, copies_of
+from qhat.deploy.rollout import Copies, copies_of, judge_of
 from qhat.deploy.target import ExportTarget
 from qhat.environments.user_envs import EnvLike
 from qhat.runs.run import Run
@@ -254,7 +254,7 @@ def _write_weights(new: Path, about: dict[str, Any], exported: Exported) -> dict
 
 def _judge(request: Request, env: EnvLike | None) -> str:
     spec = request.run.spec
-    if env is None and spec.reference and builder_of(request.run) is not None:
+    if env is None and spec.reference and judge_of(request.run) is not None:
         return f"Gymnasium's {spec.reference}"
     return f"{spec.backend}'s {spec.id}"
 

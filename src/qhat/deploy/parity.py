@@ -10,7 +10,7 @@ import numpy as np
 
 from qhat.axes.actions import Actions
 from qhat.deploy.network import Op
-from qhat.deploy.rollout import Copies, Seen
+from qhat.deploy.rollout import Copies, Situation
 from qhat.runtime import Policy, split
 from qhat.system.errors import QhatError
 
@@ -174,7 +174,7 @@ class Rollouts:
 
 def roll_out(
     copies: Copies,
-    first: Seen,
+    first: Situation,
     trained: Trained,
     graph: Graph,
     policy: Policy,
@@ -189,7 +189,7 @@ def roll_out(
         count: observations at least.
         slow: compare the NumPy runner on `PICTURES` observations alone.
     """
-    found, now, turn = Rollouts(last=first.observation), first, 0
+    found, now = Rollouts(last=first.observation), first
     chance = np.linspace(0.0, 1.0, copies.num_envs)
     while found.graph.observations < count:
         batch, legal = now.observation, now.legal
@@ -214,8 +214,7 @@ def roll_out(
         explores = rng.random(len(batch)) < chance
         found.last = batch
         taken = np.where(explores[:, None], drawn.argmax(axis=-1), choice)
-        now = copies.step(trained.actions.to_env(taken), turn)
-        turn += 1
+        now = copies.step(trained.actions.to_env(taken))
     found.graph.require("onnxruntime")
     found.numpy.require("the NumPy runner")
     return found
@@ -267,7 +266,7 @@ def play(
         mask = None if now.legal is None else now.legal[playing]
         tied = agreement.take(q[playing], values[playing], same[playing], mask)
         first_tie = turn if first_tie is None and tied.any() else first_tie
-        now = copies.step(action, turn)
+        now = copies.step(action)
         assert now.closed is not None
         assert now.scored is not None
         returns, lengths = returns + playing * now.scored, lengths + playing

@@ -1,114 +1,72 @@
-"""E copies of a run's environment, compiled or in Python, stepped one step at a time."""
+"""E copies of a run's environment that an exported policy acts in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import gymnasium
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from qhat.engine.compiler import COMPILER_OPTIONS
 from qhat.environments.base import Environment, Spec
 from qhat.environments.finite import sound
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
-from qhat.environments.host import HostEnvironment
+from qhat.environments.host import HostEnvironment, UnfitActionError
 from qhat.environments.make import make_any
 from qhat.environments.reference import lacks, reference_builder
-from qhat.environments.user_envs import EnvLike, judge_of
+from qhat.environments.stepped import stepped
+from qhat.environments.user_envs import EnvLike, source_of
 from qhat.runs.run import Run
 from qhat.system.errors import QhatError
 from qhat.system.files import quote
 
 
-class Seen(NamedTuple):
+class Situation(NamedTuple):
     """What there is to act on, and what the last step brought."""
 
-    observation: Any
+    observation: np.ndarray
     """`[E, ...]`"""
-    legal: Any
+    legal: np.ndarray | None
     """`[E, F, C]`; `None` is all."""
-    scored: Any = None
-    closed: Any = None
+    scored: np.ndarray | None = None
+    """`[E]`, the reward in the units of scores."""
+    closed: np.ndarray | None = None
     """`[E]`, whether the episode ended."""
 
 
 class Copies:
     """E copies. The reference plays where there is one, as in an evaluation."""
 
-    def __init__(self, made: Environment | HostEnvironment, seed: int):
-        self._made, self.num_envs, self._state = made, made.num_envs, None
-        self._key = jax.random.key(seed)
-        step = jax.vmap(self._one, (0, 0, None))
-        self._step: Any = jax.jit(step, compiler_options=COMPILER_OPTIONS)
-
-    def start(self) -> Seen:
-        """Begin episodes everywhere."""
-        made = self._made
-        if isinstance(made, HostEnvironment):
-            return _first(Seen(made.start(), made.legal()))
-        self._state, observation = made.start(jax.random.split(self._key, 1))
-        return _first(Seen(observation, jax.vmap(made.legal)(self._state)))
+    def __init__(self, environment: HostEnvironment):
+        self._environment, self.num_envs = environment, environment.num_envs
 
     @property
     def spec(self) -> Spec:
-        return self._made.spec
+        return self._environment.spec
 
-    def step(self, action: np.ndarray, turn: int) -> Seen:
+    def start(self) -> Situation:
+        """Begin episodes everywhere."""
+        return _first(self._environment.start(), self._environment.legal())
+
+    def step(self, action: np.ndarray) -> Situation:
         """Step with the environment's own actions `[E, *shape]`. Raises `QhatError` where one is none."""
-        made = self._made
-        if isinstance(made, GymnasiumEnvironment):
-            made.send_env_action(contained(action, made.action_space))
-        else:
-            choice = self._choices(action)[None].astype(np.int32)
-            if not isinstance(made, HostEnvironment):
-                key = jax.random.fold_in(self._key, turn)
-                self._state, now = self._step(self._state, choice, key)
-                return _first(now)
-            made.send(choice)
-        step = sound(made.receive(), np, made.spec.layout)
-        return _first(Seen(step.observation, step.legal, step.scored, step.closed))
-
-    def _choices(self, action: np.ndarray) -> np.ndarray:
-        """Return choices `[E, F]`, where no space of Gymnasium's says what an action is."""
-        actions = self.spec.actions
-        flat = actions.flat(action, (len(action),))
-        if flat is None or not actions.holds(flat).all():
-            _refuse(action, actions.expected)
-        return actions.nearest(flat)
-
-    def _one(self, state: Any, action: Any, key: Any) -> tuple[Any, Seen]:
-        """Step copies that compile."""
-        state, now = self._made.step(state, action, key)  # pyright: ignore[reportAttributeAccessIssue]
-        now = sound(now, jnp, self._made.spec.layout)
-        return state, Seen(now.observation, now.legal, now.scored, now.closed)
+        try:
+            self._environment.send_env_action(action)
+        except UnfitActionError as error:
+            raise QhatError(
+                f"Of the exported policy's actions {quote(action.tolist())} the environment does not have"
+                f" all; expected {error}. Nothing was written."
+            ) from None
+        now = sound(self._environment.receive(), np, self.spec.layout)
+        return _first(now.observation, now.legal, now.scored, now.closed)
 
     def close(self) -> None:
-        if isinstance(self._made, HostEnvironment):
-            self._made.close()
+        self._environment.close()
 
 
-def contained(action: np.ndarray, space: gymnasium.Space) -> np.ndarray:
-    """Return actions `[E, *shape]` in their space's type. Raises `QhatError` unless it contains them."""
-    typed = action.astype(space.dtype)
-    contains = all(space.contains(np.asarray(row)) for row in typed)
-    if not contains or not np.allclose(typed, action):
-        _refuse(action, f"actions of {space}")
-    return typed
-
-
-def _refuse(action: np.ndarray, expected: str) -> NoReturn:
-    raise QhatError(
-        f"Of the exported policy's actions {quote(action.tolist())} the environment has not all; expected"
-        f" {expected}. Nothing was written."
-    )
-
-
-def _first(seen: Seen) -> Seen:
-    """Return what the first, and only, of the seeds sees."""
-    return Seen(*(None if part is None else np.asarray(part)[0] for part in seen))
+def _first(observation: np.ndarray, *rest: np.ndarray | None) -> Situation:
+    """Return what the first, and only, of the seeds meets."""
+    return Situation(observation[0], *(None if part is None else part[0] for part in rest))
 
 
 def copies_of(run: Run, count: int, seed: int, env: EnvLike | None = None) -> Copies:
@@ -120,7 +78,7 @@ def copies_of(run: Run, count: int, seed: int, env: EnvLike | None = None) -> Co
     spec, bins = run.spec, run.spec.actions.choices
     if env is None:
         run.require_made_by_id("it again, as qhat.export(run, env=...)")
-    build = builder_of(run, env)
+    build = judge_of(run, env)
     if isinstance(build, Environment):
         build.spec.require_fits(spec)
         made: Any = build
@@ -130,13 +88,13 @@ def copies_of(run: Run, count: int, seed: int, env: EnvLike | None = None) -> Co
         task: Mapping[str, Any] = {"options": run.options, "wrap": run.wrap, "bins": bins}
         made = make_any(spec.id, count, (seed,), **task)
     made.spec.require_fits(spec)
-    return Copies(made, seed)
+    return Copies(stepped(made, seed=seed))
 
 
-def builder_of(run: Run, env: EnvLike | None = None) -> Callable[[], gymnasium.Env] | Environment | None:
+def judge_of(run: Run, env: EnvLike | None = None) -> Callable[[], gymnasium.Env] | Environment | None:
     """What makes one of Gymnasium's environments, wrapped as in training; `None` where there is none."""
     if env is not None:
-        return judge_of(env, run.wrap)
+        return source_of(env).judge(run.wrap)
     spec = run.spec
     if spec.reference and not lacks(spec.reference):
         return reference_builder(spec, run.options, run.wrap)

@@ -119,15 +119,29 @@ def laid_out(spec: Spec) -> Spec:
     return dataclasses.replace(spec, layout=plain) if pictured else spec
 
 
-class Environment(abc.ABC):
-    """E environments of one kind whose step compiles into the training loop."""
+class AnyEnvironment(abc.ABC):
+    """E copies of one environment for each seed: what both flavours promise.
+
+    `Environment` is a set of pure functions that compile into the training loop; `HostEnvironment` is
+    stepped by Python.
+    """
 
     spec: Spec
     num_envs: int
-    snapshots: bool = True
+    snapshots: bool
     """Whether its state is a value that can be saved and restored."""
     is_async: bool = False
-    """Whether a step runs outside the program, which can work between `send` and `receive`."""
+    """Whether it steps between `send` and `receive`, while the program continues."""
+
+    def close(self) -> None:
+        """End processes and close windows, where it has any."""
+        return
+
+
+class Environment(AnyEnvironment):
+    """E environments of one kind whose step compiles into the training loop."""
+
+    snapshots: bool = True
 
     def start(self, keys: Array) -> tuple[Any, Array]:
         """Return fresh environments for every seed of `keys` `[S]`; leaves `[S, ...]`."""

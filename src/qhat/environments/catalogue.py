@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
@@ -13,8 +14,6 @@ from qhat.environments import options as constructor
 from qhat.system.errors import UsageError, near_miss
 from qhat.system.machine import EXTRAS, installed
 
-BACKENDS = ("qhat", "gymnax", "envpool", "gym")
-"""Where environments come from, the fastest first: a bare id means the first that has it."""
 PYTHON = "own:"
 """What the ids of environments that were handed over from Python begin with: no id makes those again."""
 
@@ -47,12 +46,39 @@ class Entry:
     @property
     def lacks(self) -> str | None:
         """The extra of qhat's that has to be installed first, if one has."""
-        return None if self.backend != "envpool" or installed("envpool") else EXTRAS["envpool"]
+        needs = backend_of(self.backend).needs
+        return None if needs is None or installed(needs) else EXTRAS[needs]
+
+
+@dataclasses.dataclass(frozen=True)
+class Backend:
+    """Where environments come from."""
+
+    name: str
+    entries: Callable[[], tuple[Entry, ...]]
+    """What it has, as far as that is known before it is imported."""
+    module: str
+    """Has `make(entry, args: MakeArgs)`, which returns an `Environment` or a `HostEnvironment`; imported
+    when one is made."""
+    needs: str | None = None
+    """Module that one of qhat's extras installs."""
+
+    def make(self, entry: Entry, args: Any) -> Any:
+        """Make environments.
+
+        Args:
+            args: `MakeArgs`.
+        """
+        return importlib.import_module(self.module).make(entry, args)
+
+
+MINATAR = "-MinAtar"
+"""What the names of MinAtar's games end with."""
 
 
 def _minatar(name: str, channels: int, choices: int) -> Entry:
     shape = f"(10, 10, {channels}) bool"
-    return Entry(f"{name}-MinAtar", shape, f"{choices} discrete", f"MinAtar/{name}-v1")
+    return Entry(name + MINATAR, shape, f"{choices} discrete", f"MinAtar/{name}-v1")
 
 
 GYMNAX: tuple[Entry, ...] = (
@@ -73,12 +99,6 @@ GYMNAX: tuple[Entry, ...] = (
 OURS = (Entry("TurtleBot3-v0", "(26,) float32", "5 discrete", None, "qhat", limit=800),)
 
 
-@functools.cache
-def entries() -> tuple[Entry, ...]:
-    """Return every environment that is known without asking Gymnasium's registry."""
-    return (*OURS, *GYMNAX, *_envpool())
-
-
 def marked(env_id: str) -> str:
     """Return the id of an environment that was handed over from Python."""
     return env_id if env_id.startswith(PYTHON) else PYTHON + env_id
@@ -90,7 +110,7 @@ def is_from_python(env_id: str, backend: Any = None) -> bool:
     Args:
         backend: what its spec calls it. Older runs have no mark, but a backend that is none of ours.
     """
-    return env_id.startswith(PYTHON) or (isinstance(backend, str) and backend not in BACKENDS)
+    return env_id.startswith(PYTHON) or (isinstance(backend, str) and backend not in backend_names())
 
 
 def require_made_by_id(env_id: str, how: str) -> None:
@@ -131,12 +151,13 @@ def find(env_id: str, options: Mapping[str, Any] | None = None) -> Entry:
 
 def _named(env_id: str, options: Mapping[str, Any]) -> Entry:
     first, colon, rest = env_id.partition(":")
-    prefix, name = (first, rest) if first in BACKENDS else ("", env_id)
+    names = backend_names()
+    prefix, name = (first, rest) if first in names else ("", env_id)
     require_made_by_id(env_id, "it again, as qhat.train(env, ...) or qhat.evaluate(run, env=...)")
-    if colon and not prefix and near_miss(first, BACKENDS) and not _is_module(first):
+    if colon and not prefix and near_miss(first, names) and not _is_module(first):
         raise UsageError(
-            f"Environment '{env_id}' names backend '{first}'; expected one of {', '.join(BACKENDS)}."
-            + near_miss(first, BACKENDS)
+            f"Environment '{env_id}' names backend '{first}'; expected one of {', '.join(names)}."
+            + near_miss(first, names)
         )
     found = [entry for entry in entries() if entry.name == name and prefix in ("", entry.backend)]
     if found:
@@ -165,10 +186,14 @@ def _is_module(name: str) -> bool:
         return False
 
 
-@functools.cache
 def _meant(name: str) -> str | None:
     """The backend that a bare name means, if not Gymnasium."""
-    return next((entry.backend for entry in entries() if entry.name == name), None)
+    return _first_backends(BACKENDS).get(name)
+
+
+@functools.cache
+def _first_backends(backends: tuple[Backend, ...]) -> dict[str, str]:
+    return {entry.name: entry.backend for backend in reversed(backends) for entry in backend.entries()}
 
 
 def _by_first_word(name: str, known: list[str]) -> str:
@@ -218,6 +243,7 @@ def _gymnasium(name: str, options: Mapping[str, Any]) -> Entry | None:
     return Entry(name, *spaces, reference=name, backend="gym", limit=limit, stack=stack)
 
 
+@functools.cache
 def _envpool() -> tuple[Entry, ...]:
     """EnvPool's, from a table that `tools/envpool_catalogue.py` wrote."""
     table = json.loads((resources.files("qhat.environments.envpool") / "envpool.json").read_text("utf-8"))
@@ -232,3 +258,26 @@ GYMNASIUM = (
     "LunarLander-v3", "MountainCar-v0",
 )  # fmt: skip
 """Those of EnvPool's ids that Gymnasium has too, where scores are measured."""
+
+BACKENDS: tuple[Backend, ...] = (
+    Backend("qhat", lambda: OURS, "qhat.environments.turtlebot3.make"),
+    Backend("gymnax", lambda: GYMNAX, "qhat.environments.jax.make"),
+    Backend("envpool", _envpool, "qhat.environments.envpool.make", needs="envpool"),
+    Backend("gym", lambda: (), "qhat.environments.gymnasium.make"),
+)
+"""The fastest first: a bare id means the first that has it. Gymnasium's registry is asked last."""
+
+
+def backend_names() -> tuple[str, ...]:
+    """Return the names that an id can begin with, before a colon."""
+    return tuple(backend.name for backend in BACKENDS)
+
+
+def backend_of(name: str) -> Backend:
+    """Return the backend of that name."""
+    return next(backend for backend in BACKENDS if backend.name == name)
+
+
+def entries() -> tuple[Entry, ...]:
+    """Return every environment that is known without asking Gymnasium's registry."""
+    return tuple(entry for backend in BACKENDS for entry in backend.entries())

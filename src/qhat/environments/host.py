@@ -7,20 +7,19 @@ from typing import NoReturn
 
 import numpy as np
 
-from qhat.environments.base import Spec, Timestep
+from qhat.environments.base import AnyEnvironment, Timestep
 from qhat.system.errors import QhatError
 
 
-class HostEnvironment(abc.ABC):
+class UnfitActionError(QhatError):
+    """An action that the environment does not have. The message says which ones it has."""
+
+
+class HostEnvironment(AnyEnvironment):
     """E copies for each of S seeds."""
 
-    spec: Spec
-    num_envs: int
     seeds: int
     snapshots: bool = False
-    """Its state lives in Python objects, and is not saved."""
-    is_async: bool = False
-    """Whether it steps between `send` and `receive`, while the program continues."""
     seconds: float | None = None
     """How long a step may take; `None` where the environment enforces its limit itself."""
 
@@ -36,6 +35,19 @@ class HostEnvironment(abc.ABC):
     def send(self, action: np.ndarray) -> None:
         """Begin a step with the actions `[S, E, F]`; `receive` has to follow."""
 
+    def send_env_action(self, action: np.ndarray) -> None:
+        """Begin a step with actions as the environment itself takes them, `[S·E, *shape]`.
+
+        Raises:
+            UnfitActionError: it does not have one of them.
+        """
+        actions = self.spec.actions
+        flat = actions.flat(action, (len(action),))
+        if flat is None or not actions.holds(flat).all():
+            raise UnfitActionError(actions.expected)
+        choice = actions.nearest(flat).astype(np.int32)
+        self.send(choice.reshape(self.seeds, self.num_envs, -1))
+
     @abc.abstractmethod
     def receive(self) -> Timestep:
         """Return what the step brought."""
@@ -43,7 +55,3 @@ class HostEnvironment(abc.ABC):
     def give_up(self, error: Exception) -> NoReturn:
         """Raise the error for a step that hangs."""
         raise QhatError(f"Environment '{self.spec.id}' did not come back from a step.") from error
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """End the environments' processes and windows."""

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from qhat.environments.host import UnfitActionError
 from qhat.environments.observations import Entry, Observations, entries_of
 from qhat.system.errors import UsageError, near_miss, require
 
@@ -32,6 +33,19 @@ def episode_seeds(seed: int, since: int, count: int, restarts: int = 0) -> list[
     """
     draw = np.random.default_rng([seed, since, restarts] if restarts else [seed, since])
     return draw.integers(2**31 - 1, size=count).tolist()
+
+
+def contained(action: np.ndarray, space: gymnasium.Space) -> np.ndarray:
+    """Return actions `[N, *shape]` in their space's type.
+
+    Raises:
+        UnfitActionError: the space does not contain one of them.
+    """
+    typed = action.astype(space.dtype)
+    inside = all(space.contains(np.asarray(row)) for row in typed)
+    if not inside or not np.allclose(typed, action):
+        raise UnfitActionError(f"actions of {space}")
+    return typed
 
 
 class Coded(gymnasium.spaces.Box):

@@ -1,7 +1,8 @@
-"""Environments that a caller hands over, in place of an id."""
+"""Where a run's environments come from: an id, or what a caller hands over in its place."""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +13,14 @@ from gymnasium.vector import VectorEnv
 
 from qhat.axes.actions import BINS
 from qhat.environments.base import Environment, Spec
-from qhat.environments.catalogue import marked
+from qhat.environments.catalogue import find, marked
+from qhat.environments.contract import require_contract
 from qhat.environments.gymnasium import api as gymnasium_api
-from qhat.environments.gymnasium.environment import SECONDS, GymnasiumEnvironment
+from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.probe import probed
 from qhat.environments.host import HostEnvironment
-from qhat.environments.make import make_any
+from qhat.environments.make import make_with
+from qhat.environments.make_args import MakeArgs
 from qhat.environments.reference import wrapped_up
 from qhat.environments.spaces import episode_seeds
 from qhat.environments.wrapped import wrapped
@@ -29,85 +32,223 @@ EnvLike = Environment | HostEnvironment | VectorEnv | gymnasium.Env | Callable[[
 one."""
 
 
-def wrap_given(
-    env: EnvLike,
-    num_envs: int,
-    seeds: Sequence[int] = (0,),
-    since: int = 0,
-    vector: str = "sync",
-    seconds: float = SECONDS,
-    restarts: int = 0,
-    wrap: Sequence[Wrapper] = (),
-    bins: Sequence[int] = BINS,
-) -> Environment | HostEnvironment:
-    """Make what the loops take of a caller's environment; the arguments are `make_any`'s.
+class Source(abc.ABC):
+    """Where a run's environments come from."""
 
-    Raises:
-        UsageError: it has another number of copies than the run, cannot be wrapped, or is nothing of the
-            kind.
-    """
-    if isinstance(env, Environment):
-        return wrapped(env, wrap)
-    if isinstance(env, HostEnvironment | VectorEnv):
-        require_unwrapped(name_of(env), wrap)
-    if isinstance(env, HostEnvironment):
-        return env
-    if isinstance(env, VectorEnv):
-        numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
-        made = GymnasiumEnvironment(name_of(env), env, numbers, len(seeds), seconds=seconds, bins=bins)
-        return probed(made)
-    if isinstance(env, gymnasium.Env):
-        require(
-            num_envs * len(seeds) == 1,
-            f"One environment was given for {len(seeds)} seed(s) with num_envs={num_envs}; expected a"
-            " function that makes one.",
-        )
-        return GymnasiumEnvironment.of(
-            name_of(env), lambda: around(env, wrap), 1, seeds, since, seconds=seconds, bins=bins
-        )
-    if callable(env):
-        build = functools.partial(wrapped_up, env, tuple(wrap))
-        stepped: dict[str, Any] = {"vector": vector, "seconds": seconds, "restarts": restarts}
-        return GymnasiumEnvironment.of(name_of(env), build, num_envs, seeds, since, **stepped, bins=bins)
-    raise UsageError(
-        f"env is {env!r}; expected an id, an Environment, a Gymnasium environment or vector environment, or"
-        " a function that makes one."
-    )
+    closes: bool = True
+    """Whether the run closes what it made of it."""
+    by_id: bool = False
+    """Whether an id makes it again."""
 
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """What the run calls it: an id, or `own:` and an id or the name of a class."""
 
-def judge_of(env: EnvLike, wrap: Sequence[Wrapper] = ()) -> Environment | Callable[[], gymnasium.Env]:
-    """What plays the scores of a caller's environment: others of the same kind.
+    @abc.abstractmethod
+    def make(self, args: MakeArgs) -> Environment | HostEnvironment:
+        """Make what the loops take.
 
-    Raises:
-        UsageError: no others can be made.
-    """
-    if isinstance(env, Environment):
-        return wrapped(env, wrap)
-    if isinstance(env, gymnasium.Env):
-        if env.spec is None:
-            raise UsageError(
-                f"Environment '{name_of(env)}' cannot be made again for the run's evaluations; expected a"
-                " function that makes one, or judge=."
-            )
-        env = functools.partial(gymnasium.make, env.spec)
-    if isinstance(env, VectorEnv | HostEnvironment):
+        Raises:
+            UsageError: it has another number of copies than the run, or cannot be wrapped.
+        """
+
+    def judge(self, wrap: Sequence[Wrapper]) -> Environment | Callable[[], gymnasium.Env] | None:
+        """Return what plays the scores: others of the same kind. `None` where the id says what plays them.
+
+        Raises:
+            UsageError: no others can be made.
+        """
         raise UsageError(
-            f"'{name_of(env)}' plays the training alone; expected judge=, a function that makes a single"
+            f"'{self.name}' plays the training alone; expected judge=, a function that makes a single"
             " environment for the run's evaluations."
         )
-    return functools.partial(wrapped_up, env, tuple(wrap))
+
+    def in_python(self) -> bool:
+        """Return whether Python steps it, and may run anything in a step."""
+        return True
+
+    def look(self) -> int | None:
+        """Check the contract, before anything is made of it.
+
+        Returns:
+            the time limit in steps, 0 for none; `None` where only what plays the scores says it.
+        """
+        return None
 
 
-def name_of(env: EnvLike) -> str:
-    """What the run calls it: `own:` and its id or the name of its class."""
-    if isinstance(env, Environment | HostEnvironment):
-        return marked(env.spec.id)
-    if not isinstance(env, gymnasium.Env | VectorEnv) and callable(env):
-        made: Any = env()
-        gymnasium_api.require_environment(made, getattr(env, "__name__", "env"))
-        name = name_of(made)
+@dataclasses.dataclass(frozen=True)
+class ById(Source):
+    """An id that `qhat envs` lists, or one of Gymnasium's registry."""
+
+    env_id: str
+    options: Mapping[str, Any]
+    by_id = True
+
+    @property
+    def name(self) -> str:
+        return self.env_id
+
+    def in_python(self) -> bool:
+        return find(self.env_id, self.options).backend == "gym"
+
+    def make(self, args: MakeArgs) -> Environment | HostEnvironment:
+        return make_with(self.env_id, args)
+
+    def judge(self, wrap: Sequence[Wrapper]) -> None:
+        return None
+
+    def look(self) -> int | None:
+        entry = find(self.env_id, self.options)
+        return entry.limit if entry.backend == "gym" and not entry.batch else None
+
+
+@dataclasses.dataclass(frozen=True)
+class FromCompiled(Source):
+    """An environment that compiles."""
+
+    env: Environment
+    closes = False
+
+    @property
+    def name(self) -> str:
+        return marked(self.env.spec.id)
+
+    def in_python(self) -> bool:
+        return False
+
+    def make(self, args: MakeArgs) -> Environment:
+        return wrapped(self.env, args.wrap)
+
+    def judge(self, wrap: Sequence[Wrapper]) -> Environment:
+        require(
+            self.env.snapshots,
+            f"'{self.name}' lives outside the program: an evaluation would reset it in the middle of the"
+            " training's episodes. Expected judge=, another one.",
+        )
+        return wrapped(self.env, wrap)
+
+    def look(self) -> int:
+        return require_contract(self.env)
+
+
+@dataclasses.dataclass(frozen=True)
+class FromHosted(Source):
+    """An environment of the host loop's."""
+
+    env: HostEnvironment
+    closes = False
+
+    @property
+    def name(self) -> str:
+        return marked(self.env.spec.id)
+
+    def make(self, args: MakeArgs) -> HostEnvironment:
+        require_unwrapped(self.name, args.wrap)
+        return self.env
+
+
+@dataclasses.dataclass(frozen=True)
+class FromVector(Source):
+    """A vector environment of Gymnasium's."""
+
+    env: VectorEnv
+    closes = False
+
+    @property
+    def name(self) -> str:
+        return _name_in_gymnasium(self.env)
+
+    def make(self, args: MakeArgs) -> HostEnvironment:
+        require_unwrapped(self.name, args.wrap)
+        each = (episode_seeds(int(seed), args.since, args.num_envs) for seed in args.seeds)
+        numbers = [number for seeds in each for number in seeds]
+        more = {"seconds": args.seconds, "bins": args.bins}
+        return probed(GymnasiumEnvironment(self.name, self.env, numbers, len(args.seeds), **more))
+
+
+@dataclasses.dataclass(frozen=True)
+class FromSingle(Source):
+    """One environment of Gymnasium's."""
+
+    env: gymnasium.Env
+
+    @property
+    def name(self) -> str:
+        return _name_in_gymnasium(self.env)
+
+    def make(self, args: MakeArgs) -> HostEnvironment:
+        require(
+            args.num_envs * len(args.seeds) == 1,
+            f"One environment was given for {len(args.seeds)} seed(s) with num_envs={args.num_envs};"
+            " expected a function that makes one.",
+        )
+        more: dict[str, Any] = {"seconds": args.seconds, "bins": args.bins}
+        build = functools.partial(around, self.env, args.wrap)
+        return GymnasiumEnvironment.of(self.name, build, 1, args.seeds, args.since, **more)
+
+    def judge(self, wrap: Sequence[Wrapper]) -> Callable[[], gymnasium.Env]:
+        if self.env.spec is None:
+            raise UsageError(
+                f"Environment '{self.name}' cannot be made again for the run's evaluations; expected a"
+                " function that makes one, or judge=."
+            )
+        return functools.partial(wrapped_up, functools.partial(gymnasium.make, self.env.spec), tuple(wrap))
+
+
+@dataclasses.dataclass(frozen=True)
+class FromMaker(Source):
+    """A function that makes an environment of Gymnasium's."""
+
+    build: Callable[[], gymnasium.Env]
+
+    @property
+    def name(self) -> str:
+        made: Any = self.build()
+        gymnasium_api.require_environment(made, getattr(self.build, "__name__", "env"))
+        name = source_of(made).name
         made.close()
         return name
+
+    def make(self, args: MakeArgs) -> HostEnvironment:
+        build = functools.partial(wrapped_up, self.build, tuple(args.wrap))
+        more: dict[str, Any] = {"vector": args.vector, "seconds": args.seconds, "restarts": args.restarts}
+        copies = (args.num_envs, args.seeds, args.since)
+        return GymnasiumEnvironment.of(self.name, build, *copies, **more, bins=args.bins)
+
+    def judge(self, wrap: Sequence[Wrapper]) -> Callable[[], gymnasium.Env]:
+        return functools.partial(wrapped_up, self.build, tuple(wrap))
+
+
+SOURCES: tuple[tuple[type, Callable[[Any], Source]], ...] = (
+    (Environment, FromCompiled),
+    (HostEnvironment, FromHosted),
+    (VectorEnv, FromVector),
+    (gymnasium.Env, FromSingle),
+)
+"""What can be handed over, and what it is then; anything else that can be called is a `FromMaker`."""
+
+
+def source_of(env: str | EnvLike, options: Mapping[str, Any] | None = None) -> Source:
+    """Return where environments come from. Raises `UsageError` for what is nothing of the kind.
+
+    Args:
+        options: of the constructor that an id stands for.
+    """
+    if isinstance(env, str):
+        return ById(env, options or {})
+    for kind, source in SOURCES:
+        if isinstance(env, kind):
+            return source(env)
+    if not callable(env):
+        raise UsageError(
+            f"env is {env!r}; expected an id, an Environment, a Gymnasium environment or vector"
+            " environment, or a function that makes one."
+        )
+    return FromMaker(env)
+
+
+def _name_in_gymnasium(env: gymnasium.Env | VectorEnv) -> str:
     spec = getattr(env, "spec", None)
     return marked(getattr(spec, "id", None) or type(getattr(env, "unwrapped", env)).__name__)
 
@@ -124,10 +265,8 @@ def spec_of(
     bins: Sequence[int] = BINS,
 ) -> Spec:
     """Return the spec of an environment. Raises `UsageError` for one that there is not."""
-    if isinstance(env, str):
-        made = make_any(env, 1, options=options, wrap=wrap, bins=bins)
-    else:
-        made = wrap_given(env, 1, wrap=wrap, bins=bins)
-    if isinstance(made, HostEnvironment) and not isinstance(env, HostEnvironment):
+    source = source_of(env, options)
+    made = source.make(MakeArgs(options=options or {}, wrap=wrap, bins=bins))
+    if source.closes:
         made.close()
-    return made.spec if isinstance(env, str) else from_python(made.spec)
+    return made.spec if source.by_id else from_python(made.spec)

@@ -49,6 +49,9 @@ class WrappedEnvironment(Environment):
     def legal(self, state: WrappedState) -> Bool[Array, "E F C"] | None:
         return self._inner.legal(state.inner)
 
+    def close(self) -> None:
+        self._inner.close()
+
     def _begin(self, observation: Array) -> tuple[Any, Array]:
         return self._part.begin(observation, self._inner.spec)
 

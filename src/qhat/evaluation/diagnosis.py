@@ -9,29 +9,29 @@ episode went on: states too near the end of the record, or to a time limit, are 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from qhat.engine.compiler import COMPILER_OPTIONS
 from qhat.engine.learner import Learner
-from qhat.engine.state import strongly_typed
 from qhat.environments.base import Environment
-from qhat.environments.finite import sound
 from qhat.environments.host import HostEnvironment
 from qhat.environments.wrappers import RewardWrapper
+from qhat.evaluation.rollout import Gathering, Turn, player
 
 TAIL = 0.01
 """γᵏ of what is left out of a return at most: the share of a value that is then missing."""
-PIECE = 250
-"""Steps of a compiled call."""
+ROWS = {
+    "q": "float32", "reward": "float32",
+    "terminated": bool, "truncated": bool, "real": bool, "broken": bool,
+}  # fmt: skip
+"""What is kept of every step, and its type."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +97,45 @@ def comparable(learner: Learner) -> str:
     return ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Steps(Gathering):
+    """The greedy policy, one episode after the other, and every step of it with its Q."""
+
+    steps: int
+    """Most that there can be."""
+    whole_episode = False
+
+    def act(self, learner: Learner, parameters: Any, observation: Array, legal: Array | None) -> tuple:
+        action, q, alive = _look(learner, parameters, observation, legal)
+        return action, (q, alive)
+
+    def begin(self, shape: tuple[int, ...], details: Any, xp: Any) -> _Kept:
+        rows = {name: xp.zeros((*shape[:-1], self.steps, shape[-1]), kind) for name, kind in ROWS.items()}
+        alive = {name: xp.zeros(units.shape, bool) for name, units in details[1].items()}
+        return _Kept(rows, alive)
+
+    def add(self, kept: _Kept, turn: Turn, xp: Any) -> _Kept:
+        (q, units), now = turn.details, turn.now
+        row = {"q": q, **{name: getattr(now, name) for name in ROWS if name != "q"}}
+        rows = {name: _put(kept.rows[name], turn.index, row[name], xp) for name in ROWS}
+        return _Kept(rows, {name: kept.alive[name] | units[name] for name in units})
+
+
+class _Kept(NamedTuple):
+    rows: dict[str, Any]
+    """`[..., T, E]` each."""
+    alive: dict[str, Any]
+    """`[..., units]` of every hidden layer."""
+
+
+def _put(rows: Any, at: Any, row: Any, xp: Any) -> Any:
+    """Return rows `[..., T, E]` with the one `at` a step; NumPy's are written in place."""
+    if xp is not np:
+        return rows.at[..., at, :].set(row)
+    rows[..., at, :] = row
+    return rows
+
+
 def record(
     learner: Learner,
     parameters: Any,
@@ -115,45 +154,44 @@ def record(
         seconds: after which the record ends, though it is shorter.
     """
     until = time.monotonic() + seconds
-    if isinstance(environment, Environment):
-        rows, alive = _play_compiled(learner, parameters, environment, steps, seed, until)
-    else:
-        rows, alive = _play_hosted(learner, parameters, environment, steps, until)
-    joined = [np.concatenate(part) for part in zip(*rows, strict=True)]
-    q, reward, terminated, truncated, real, broken = joined
+    play = player(learner, environment, Steps(steps), steps, over=lambda: time.monotonic() >= until)
+    rollout = play(parameters, jax.random.key(seed))
+    rows = {name: np.moveaxis(part, 1, 0)[: rollout.steps] for name, part in rollout.kept.rows.items()}
+    reward, terminated, real = rows["reward"], rows["terminated"], rows["real"]
     for part in rewards:
         reward = np.asarray(part.learned(jnp.asarray(reward.reshape(-1)))).reshape(reward.shape)
-    cut = (truncated & ~terminated & real) | broken
-    return Record(q, np.where(real, reward, 0.0), terminated & real, cut, real, alive)
+    cut = (rows["truncated"] & ~terminated & real) | rows["broken"]
+    learned = np.where(real, reward, 0.0)
+    return Record(rows["q"], learned, terminated & real, cut, real, rollout.kept.alive)
 
 
-def diagnose(told: Record, gamma: float, limit: int = 0) -> Diagnosis:
+def diagnose(record: Record, gamma: float, limit: int = 0) -> Diagnosis:
     """Compare Q with returns, and count dead units.
 
     Args:
         limit: steps after which training cut an episode; later states were never learned from. 0 is none.
     """
     reach = horizon(gamma)
-    returns, counts = _returns(told, gamma, reach, limit)
-    seeds = told.q.shape[1]
+    returns, counts = _returns(record, gamma, reach, limit)
+    seeds = record.q.shape[1]
     enough = bool(counts.any(axis=(0, 2)).all())
     q, value, error = [], [], []
     for seed in range(seeds if enough else 0):
         own = counts[:, seed]
-        q.append(float(told.q[:, seed][own].mean()))
+        q.append(float(record.q[:, seed][own].mean()))
         value.append(float(returns[:, seed][own].mean()))
-        error.append(_standard_error(told.q[:, seed] - returns[:, seed], own))
+        error.append(_standard_error(record.q[:, seed] - returns[:, seed], own))
     counted = returns[counts]
     scale = max(float(np.abs(counted).mean()), float(counted.std())) if counted.size else 0.0
-    layers = {name: 1.0 - units.mean(axis=1) for name, units in told.alive.items()}
-    every = np.concatenate(list(told.alive.values()), axis=1) if told.alive else np.zeros((0, 0))
+    layers = {name: 1.0 - units.mean(axis=1) for name, units in record.alive.items()}
+    every = np.concatenate(list(record.alive.values()), axis=1) if record.alive else np.zeros((0, 0))
     return Diagnosis(
         q=q,
         value=value,
         error=error,
         scale=scale,
         states=int(counts.sum()),
-        observations=int(told.real.sum()),
+        observations=int(record.real.sum()),
         horizon=reach,
         dead=(1.0 - every.mean(axis=1)).tolist() if every.size else [],
         dead_by_layer={name: float(share.mean()) for name, share in layers.items()},
@@ -171,24 +209,24 @@ def effective_share(priorities: np.ndarray) -> float:
     return float(p.sum() ** 2 / (p.size * np.square(p).sum())) if p.size else math.nan
 
 
-def _returns(told: Record, gamma: float, reach: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
+def _returns(record: Record, gamma: float, reach: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the discounted returns `[T, S, E]`, and which of them count."""
-    T = len(told.q)
-    returns, seen, age = (np.zeros(told.q.shape, kind) for kind in (np.float64, np.float64, np.int64))
-    total, steps = np.zeros(told.q.shape[1:]), np.zeros(told.q.shape[1:])
+    T = len(record.q)
+    returns, seen, age = (np.zeros(record.q.shape, kind) for kind in (np.float64, np.float64, np.int64))
+    total, steps = np.zeros(record.q.shape[1:]), np.zeros(record.q.shape[1:])
     for t in reversed(range(T)):
-        over = told.terminated[t] | told.cut[t]
-        total = told.reward[t] + np.where(over, 0.0, gamma * total)
-        steps = np.where(told.terminated[t], np.inf, np.where(told.cut[t], 1.0, steps + 1.0))
+        over = record.terminated[t] | record.cut[t]
+        total = record.reward[t] + np.where(over, 0.0, gamma * total)
+        steps = np.where(record.terminated[t], np.inf, np.where(record.cut[t], 1.0, steps + 1.0))
         returns[t], seen[t] = total, steps
     for t in range(1, T):
-        begins = told.terminated[t - 1] | told.cut[t - 1] | ~told.real[t - 1]
+        begins = record.terminated[t - 1] | record.cut[t - 1] | ~record.real[t - 1]
         age[t] = np.where(begins, 0, age[t - 1] + 1)
-    counts = told.real & (seen >= reach)
+    counts = record.real & (seen >= reach)
     # Near the record's end, and near a time limit, only episodes that ended early would be complete.
     counts[max(0, T - reach + 1) :] = False
-    if told.cut.any():
-        counts &= age + reach <= int(age[told.cut].min()) + 1
+    if record.cut.any():
+        counts &= age + reach <= int(age[record.cut].min()) + 1
     if limit:
         counts &= age < limit
     return returns, counts if reach else np.zeros_like(counts)
@@ -214,56 +252,3 @@ def _look(learner: Learner, parameters: Any, observation: Array, legal: Array | 
     units = jax.vmap(learner.activations, in_axes=(None, 0))(parameters, observation)
     alive = {name: jnp.any(values > 0, axis=0) for name, values in units.items()}
     return jnp.argmax(q, axis=-1).astype(jnp.int32), jnp.mean(jnp.max(q, axis=-1), axis=-1), alive
-
-
-def _play_compiled(
-    learner: Learner, parameters: Any, environment: Environment, steps: int, seed: int, until: float
-) -> tuple[list[tuple], dict[str, np.ndarray]]:
-    def step(own: Any, key: Array, carry: tuple, turn: Array) -> tuple[tuple, tuple]:
-        state, observation, legal, alive = carry
-        action, q, units = _look(learner, own, observation, legal)
-        state, now = environment.step(state, action, jax.random.fold_in(key, turn))
-        now = sound(now, jnp, learner.network.layout)
-        alive = jax.tree.map(jnp.logical_or, alive, units)
-        row = (q, now.reward, now.terminated, now.truncated, now.real, now.broken)
-        return (state, now.observation, now.legal, alive), row
-
-    def piece(own: Any, carry: tuple, key: Array, turns: Array) -> tuple[tuple, tuple]:
-        return jax.lax.scan(functools.partial(step, own, key), carry, turns)
-
-    start_key, run_key = jax.random.split(jax.random.key(seed))
-    if not environment.snapshots:
-        parameters = jax.device_put(parameters, jax.local_devices()[0])
-    seeds = jax.tree.leaves(parameters)[0].shape[0]
-
-    def begin(own: Any, state: Any, observation: Array) -> tuple:
-        alive = jax.tree.map(jnp.zeros_like, _look(learner, own, observation, environment.legal(state))[2])
-        return strongly_typed((state, observation, environment.legal(state), alive))
-
-    started = environment.start(jnp.broadcast_to(start_key, seeds))
-    carry = jax.jit(jax.vmap(begin))(parameters, *started)
-    # Turns second: the first axis of what comes out is the seeds'.
-    compiled = jax.jit(jax.vmap(piece, in_axes=(0, 0, None, None)), compiler_options=COMPILER_OPTIONS)
-    rows, done = [], 0
-    while done < steps and (not rows or time.monotonic() < until):
-        carry, row = compiled(parameters, carry, run_key, done + jnp.arange(PIECE))
-        rows.append(tuple(np.moveaxis(np.asarray(part), 1, 0) for part in row))
-        done += PIECE
-    return rows, jax.tree.map(np.asarray, carry[-1])
-
-
-def _play_hosted(
-    learner: Learner, parameters: Any, environment: HostEnvironment, steps: int, until: float
-) -> tuple[list[tuple], dict[str, np.ndarray]]:
-    look = jax.jit(jax.vmap(functools.partial(_look, learner)))
-    observation, legal = environment.start(), environment.legal()
-    rows, alive = [], {}
-    while len(rows) < steps and (not rows or time.monotonic() < until):
-        action, q, units = jax.tree.map(np.asarray, look(parameters, observation, legal))
-        environment.send(action)
-        now = sound(environment.receive(), np, learner.network.layout)
-        alive = {name: alive.get(name, False) | own for name, own in units.items()}
-        row = (q, now.reward, now.terminated, now.truncated, now.real, now.broken)
-        rows.append(tuple(np.asarray(part)[None] for part in row))
-        observation, legal = now.observation, now.legal
-    return rows, alive

@@ -18,6 +18,7 @@ from qhat.axes.policy import Double, Softmax
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard, Soft
 from qhat.environments import options, wrappers
+from qhat.environments.catalogue import backend_names
 from qhat.environments.scales import CONTROL
 from qhat.environments.wrappers import Wrapper
 from qhat.recipes import DEFAULT
@@ -173,7 +174,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 def preset_of(env_id: str) -> Preset | None:
     """Return the preset of an environment, if it has one."""
     backend, colon, name = env_id.partition(":")
-    return PRESETS.get(name if colon and backend in ("qhat", "gymnax", "envpool", "gym") else env_id)
+    return PRESETS.get(name if colon and backend in backend_names() else env_id)
 
 
 FORMAT = "qhat-preset-1"

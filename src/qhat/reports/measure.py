@@ -148,8 +148,7 @@ def _diagnosed(run: Run) -> Diagnosis:
             run.program.learner, weights, environment, steps, of_rewards(run.wrap), SEED, SECONDS
         )
     finally:
-        if isinstance(environment, HostEnvironment):
-            environment.close()
+        environment.close()
     return diagnosis.diagnose(record, recipe.gamma if reach else 1.0, limit)
 
 

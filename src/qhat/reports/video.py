@@ -15,8 +15,8 @@ import numpy as np
 
 from qhat.environments.catalogue import find, is_from_python
 from qhat.environments.scene import Scene, gymnasium_scene, scene_of
-from qhat.environments.user_envs import name_of
-from qhat.evaluation.play import play_hosted
+from qhat.environments.user_envs import source_of
+from qhat.evaluation.play import play_of
 from qhat.reports.encoder import require_encoder
 from qhat.runs.run import Run
 from qhat.system.errors import UsageError, require
@@ -112,7 +112,8 @@ class _Film:
     def episode(self, run: Run, weights: Any) -> tuple[float, int]:
         """Play one; return its return and its length."""
         self._steps = 0
-        played = play_hosted(run.program.learner, weights, self._scene.environment, self._watch)
+        play = play_of(run.program.learner, self._scene.environment, watch=self._watch)
+        played = play(weights, jax.random.key(0))
         return float(played.returns[0, 0]), int(played.lengths[0, 0])
 
     def _watch(self, step: Any) -> None:
@@ -150,7 +151,7 @@ def _scene(
 ) -> Scene:
     bins = run.spec.actions.choices
     if env is not None:
-        scene = gymnasium_scene(env, name_of(env), bins, seed)
+        scene = gymnasium_scene(env, source_of(env).name, bins, seed)
     else:
         run.require_made_by_id(
             "it again, as qhat.play(run, env=make), with a function that makes a Gymnasium environment of"

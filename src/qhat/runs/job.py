@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from qhat.engine.loop import Advance, Loop
 from qhat.engine.state import TrainState
 from qhat.environments.base import Spec
 from qhat.environments.host import HostEnvironment
-from qhat.evaluation.outcomes import Played
-from qhat.evaluation.play import Telling, cut_of, player_of
+from qhat.evaluation.play import Play, Telling, cut_of, play_of
 from qhat.recipes.config import TrainConfig
 from qhat.runs.checkpoints import require_space
 from qhat.runs.run import program_of
@@ -41,8 +39,8 @@ class Job:
     spec: Spec
     loop: Loop | HostLoop
     advance: Advance
-    play: Callable[[Any, Array], Played]
-    """From parameters and a key to the greedy episodes of every seed."""
+    play: Play
+    """Plays the greedy episodes of every seed."""
     keys: Array
     """Of the seeds, `[S]`."""
     end: int
@@ -110,8 +108,8 @@ def prepare(config: TrainConfig, worlds: Worlds, devices: int, stop: Stop, telli
     )
     advance = loop.compile(min(LONGEST_CALL, eval_every, save_every, end), shape)
     weights = loop.zeros(shape.seeds.learner.online)
-    played = (program.learner, worlds.judge, config.eval_episodes, config.seeds)
-    play = player_of(*played, stop.cuts_evaluation, weights, longest, telling)
+    ends: dict[str, Any] = {"over": stop.cuts_evaluation, "longest": longest}
+    play = play_of(program.learner, worlds.judge, config.eval_episodes, **ends, ready=weights, tell=telling)
     give_back()
     memory = resident() + REST + _require_room(config, loop, shape, advance.workspace)
     return Job(config, spec, loop, advance, play, keys, end, eval_every, save_every, memory)

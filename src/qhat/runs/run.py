@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import warnings
@@ -17,17 +18,16 @@ from qhat.axes.actions import Actions
 from qhat.axes.axis import AxisValue, spell
 from qhat.engine.iteration import Program
 from qhat.environments import wrappers
-from qhat.environments.base import Environment, Spec
+from qhat.environments.base import Spec
 from qhat.environments.catalogue import is_from_python, require_made_by_id
-from qhat.environments.host import HostEnvironment
-from qhat.environments.make import make_any
+from qhat.environments.make_args import MakeArgs
 from qhat.environments.observations import read_layout, read_space
 from qhat.environments.options import check
 from qhat.environments.reference import lacks, reference_builder
-from qhat.environments.user_envs import EnvLike, judge_of, spec_of
+from qhat.environments.user_envs import EnvLike, source_of, spec_of
 from qhat.environments.wrappers import Wrapper
 from qhat.evaluation.deployed_policy import Policy
-from qhat.evaluation.play import Telling, play_compiled, play_hosted, play_seeds
+from qhat.evaluation.play import Judge, Telling, play_of
 from qhat.evaluation.statistics import Score
 from qhat.recipes.recipe import Recipe
 from qhat.runs import checkpoint
@@ -97,29 +97,22 @@ class Run:
         bins, tell = self.spec.actions.choices, Telling(progress)
         if env is None:
             self.require_made_by_id("it again, as qhat.evaluate(run, env=...)")
-        if env is None or isinstance(env, str):
+        judge: Judge | None
+        with contextlib.ExitStack() as made_here:
+            source = source_of(self.spec.id if env is None else env, options)
             task: dict[str, Any] = {"options": options, "wrap": self.wrap}
-            spec = spec_of(env or self.spec.id, **task, bins=bins)
-            judge = (
-                reference_builder(spec, **task)
-                if spec.reference and not lacks(spec.reference)
-                else make_any(spec.id, episodes, range(seed, seed + seeds), **task, bins=bins)
-            )
-        else:
-            judge, spec = judge_of(env, self.wrap), spec_of(env, wrap=self.wrap, bins=bins)
-        spec.require_fits(self.spec)
-        learner, commanded = self.program.learner, self.spec.actions.commands is not None
-        if isinstance(judge, HostEnvironment):
-            try:
-                return Score.of_played(spec.id, play_hosted(learner, weights, judge, tell=tell), commanded)
-            finally:
-                judge.close()
-        if isinstance(judge, Environment):
-            played = play_compiled(learner, judge, tell=tell)(weights, jax.random.key(seed))
-            return Score.of_played(spec.id, played, commanded)
-        first = [seed + index * episodes for index in range(seeds)]
-        played = play_seeds(learner, weights, judge, episodes, first, tell=tell)
-        return Score.of_played(spec.id, played, commanded)
+            judge = source.judge(self.wrap)
+            spec = spec_of(self.spec.id if env is None else env, **task, bins=bins)
+            spec.require_fits(self.spec)
+            if judge is None and spec.reference and not lacks(spec.reference):
+                judge = reference_builder(spec, **task)
+            elif judge is None:
+                judge = source.make(MakeArgs(episodes, range(seed, seed + seeds), **task, bins=bins))
+                made_here.callback(judge.close)
+            first = [seed + index * episodes for index in range(seeds)]
+            play = play_of(self.program.learner, judge, episodes, tell=tell)
+            played = play(weights, jax.random.key(seed), first)
+        return Score.of_played(spec.id, played, self.spec.actions.commands is not None)
 
     def require_made_by_id(self, how: str) -> None:
         """Raise `UsageError` where the run's environment was handed over from Python.

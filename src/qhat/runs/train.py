@@ -17,7 +17,7 @@ import numpy as np
 from qhat.axes.axis import spell
 from qhat.engine.bridge import FailedError
 from qhat.engine.state import TrainState
-from qhat.environments.user_envs import EnvLike, name_of
+from qhat.environments.user_envs import EnvLike, source_of
 from qhat.evaluation.play import Judge, Telling
 from qhat.recipes.config import TrainConfig
 from qhat.runs.card import card
@@ -31,7 +31,7 @@ from qhat.runs.start import begin, horizon_of, kept, step_reached
 from qhat.runs.stop import Stop
 from qhat.runs.tables import Call, Tables, has_row
 from qhat.runs.tracking import Tracker, Tracking, trackers_of
-from qhat.runs.worlds import configured, is_python, open_worlds
+from qhat.runs.worlds import configured, open_worlds
 from qhat.system import devices
 from qhat.system.errors import QhatError
 from qhat.system.files import write_text
@@ -77,17 +77,18 @@ def train(
         Interrupted: `should_stop` was true.
     """
     stop = Stop(should_stop)
-    config = configured(env, env if isinstance(env, str) else name_of(env), config, settings)
+    config = configured(env, source_of(env).name, config, settings)
     paths = {name: Path(given) for name in ("run_dir", "init_from") if (given := getattr(config, name))}
     config = dataclasses.replace(config, **paths).validate()
     tracking = Tracking([*trackers_of(config), *trackers])
-    devices.prepare(devices.devices_for(config.seeds), spare=is_python(env, config))
+    source = source_of(env, config.env_kwargs)
+    devices.prepare(devices.devices_for(config.seeds), spare=source.in_python())
     shards = devices.dividing(config.seeds, len(jax.local_devices()))
     since = step_reached(config) if config.resume else 0
     config = dataclasses.replace(config, recipe=config.recipe.scheduled(horizon_of(config)))
     stop.max_seconds = config.max_seconds
     reporter = Reporter(progress, _nothing_yet(config))
-    with open_worlds(env, config, judge, shards, since) as worlds, contextlib.ExitStack() as closing:
+    with open_worlds(source, config, judge, shards, since) as worlds, contextlib.ExitStack() as closing:
         telling = Telling(reporter.playing)
         job = prepare(config, worlds, shards, stop, telling)
         return _train(job, tracking, stop, telling, reporter, closing)

@@ -5,20 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
-
-import gymnasium
-from gymnasium.vector import VectorEnv
 
 from qhat.environments import limits
 from qhat.environments.base import Environment, Spec
-from qhat.environments.catalogue import find, is_from_python
-from qhat.environments.contract import require_contract
+from qhat.environments.catalogue import is_from_python
 from qhat.environments.host import HostEnvironment
-from qhat.environments.make import make_any
+from qhat.environments.make_args import MakeArgs
 from qhat.environments.reference import make_reference, reference_builder
-from qhat.environments.user_envs import EnvLike, from_python, judge_of, name_of, spec_of, wrap_given
+from qhat.environments.user_envs import EnvLike, Source, from_python, source_of, spec_of
 from qhat.evaluation.play import LONGEST_EPISODE, Judge
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import chosen
@@ -60,20 +56,35 @@ class Worlds:
 
 @contextlib.contextmanager
 def open_worlds(
-    env: str | EnvLike, config: TrainConfig, judge: Judge | None, devices: int, since: int
+    source: Source, config: TrainConfig, judge: Judge | None, devices: int, since: int
 ) -> Iterator[Worlds]:
     """Make what is not there yet, and close at the end what was made.
 
     Args:
+        judge: what plays the evaluations, if not what the source says.
         devices: over which the seeds are spread.
         since: step that the run goes on from.
     """
-    # What is handed over is looked at before anything is made of it.
-    looked = require_contract(env) if isinstance(env, Environment) else 0
-    # Before anything that stays open is made: some close what all of their kind share, as pygame's window.
-    declared = _declared(env, config, judge)
-    made, player = _environment_and_player(env, config, judge, devices, since)
-    try:
+    require(
+        source.by_id or not config.env_kwargs,
+        f"env_kwargs is {config.env_kwargs}, and the environment is made already; expected none.",
+    )
+    # What is handed over is checked, and asked for its limit, before anything is made that stays open: some
+    # environments close what all of their kind share, as pygame's window.
+    looked = source.look()
+    player = source.judge(config.wrap) if judge is None else judge
+    declared = looked if judge is None else None
+    if declared is None and player is not None:
+        declared = _limit(player)
+    numbers = range(config.seed, config.seed + config.seeds)
+    args = MakeArgs(
+        config.recipe.num_envs, numbers, devices, since, config.vector, config.env_timeout,
+        config.env_restarts, config.env_kwargs, config.wrap, config.recipe.bins,
+    )  # fmt: skip
+    with contextlib.ExitStack() as opened:
+        made = source.make(args)
+        if source.closes:
+            opened.callback(made.close)
         require(
             made.num_envs == config.recipe.num_envs,
             f"The environment has {made.num_envs} copies and the recipe num_envs"
@@ -81,74 +92,37 @@ def open_worlds(
         )
         if judge is not None:
             spec_of(judge, wrap=(), bins=made.spec.actions.choices).require_fits(made.spec)
-        limit = declared if declared is not None else looked
-        if declared is None and (judge is not None or not isinstance(env, Environment)):
-            limit = _limit(player)
-        yield Worlds(made, player, made.spec if isinstance(env, str) else from_python(made.spec), limit)
-    finally:
-        for each in (made, player):
-            if isinstance(each, HostEnvironment) and not isinstance(env, HostEnvironment | VectorEnv):
-                each.close()
-
-
-def _declared(env: str | EnvLike, config: TrainConfig, judge: Judge | None) -> int | None:
-    """Return what one that is made to be asked says, and is closed; `None` where `_limit` has to say."""
-    player = judge
-    if player is None and isinstance(env, str):
-        entry = find(env, config.env_kwargs)
-        return entry.limit if entry.backend == "gym" and not entry.batch else None
-    alone = isinstance(env, str | Environment | HostEnvironment | VectorEnv)
-    if player is None and not alone and (isinstance(env, gymnasium.Env) or callable(env)):
-        player = judge_of(env, config.wrap)
-    if player is None or isinstance(player, Environment | HostEnvironment):
-        return None
-    return _asked(player)
+        if player is None:
+            player = _player_beside(made, source, config, since)
+            if isinstance(player, Environment | HostEnvironment):
+                opened.callback(player.close)
+        limit = _limit(player) if declared is None else declared
+        yield Worlds(made, player, made.spec if source.by_id else from_python(made.spec), limit)
 
 
 def _limit(judge: Judge) -> int:
     """Steps after which what plays the evaluations cuts episodes by itself; 0 where it declares none."""
-    if isinstance(judge, Environment | HostEnvironment):
-        if not is_from_python(judge.spec.id, judge.spec.backend):
-            return judge.spec.limit or LONGEST_EPISODE
-        return require_contract(judge) if isinstance(judge, Environment) else judge.spec.limit
-    return _asked(judge)
+    if not isinstance(judge, Environment | HostEnvironment):
+        made = (functools.partial(make_reference, judge) if isinstance(judge, str) else judge)()
+        try:
+            return limits.declared_by(made)
+        finally:
+            made.close()
+    if is_from_python(judge.spec.id, judge.spec.backend):
+        return source_of(judge).look() or judge.spec.limit
+    return judge.spec.limit or LONGEST_EPISODE
 
 
-def _asked(judge: str | Callable[[], Any]) -> int:
-    made = (functools.partial(make_reference, judge) if isinstance(judge, str) else judge)()
-    try:
-        return limits.declared_by(made)
-    finally:
-        made.close()
-
-
-def _environment_and_player(
-    env: str | EnvLike, config: TrainConfig, judge: Judge | None, devices: int, since: int
-) -> tuple[Environment | HostEnvironment, Judge]:
-    numbers = range(config.seed, config.seed + config.seeds)
-    num_envs, hosted = config.recipe.num_envs, (config.vector, config.env_timeout, config.env_restarts)
-    task: dict[str, Any] = {"options": config.env_kwargs, "wrap": config.wrap}
-    bins = config.recipe.bins
-    if not isinstance(env, str):
-        require(
-            not config.env_kwargs,
-            f"env_kwargs is {config.env_kwargs}, and the environment is made already; expected none.",
-        )
-        require(
-            judge is not None or not isinstance(env, Environment) or env.snapshots,
-            f"'{name_of(env)}' lives outside the program: an evaluation would reset it in the middle of the"
-            " training's episodes. Expected judge=, another one.",
-        )
-        player = judge or judge_of(env, config.wrap)
-        return wrap_given(env, num_envs, numbers, since, *hosted, config.wrap, bins), player
-    made = make_any(env, num_envs, numbers, devices, since, *hosted, **task, bins=bins)
-    if judge is not None:
-        return made, judge
+def _player_beside(
+    made: Environment | HostEnvironment, source: Source, config: TrainConfig, since: int
+) -> Judge:
+    """Make what plays the evaluations of what an id made: the reference, or other episodes of the same."""
     if isinstance(made, HostEnvironment) and made.spec.reference:
-        return made, reference_builder(made.spec, **task)
+        return reference_builder(made.spec, options=config.env_kwargs, wrap=config.wrap)
     # Other episodes than the training's, whose seeds are numbered from 0.
-    judges = range(2**31 + config.seed, 2**31 + config.seed + config.seeds)
-    return made, make_any(env, config.eval_episodes, judges, since=since, **task, bins=bins)
+    numbers = range(2**31 + config.seed, 2**31 + config.seed + config.seeds)
+    more = {"options": config.env_kwargs, "wrap": config.wrap, "bins": config.recipe.bins}
+    return source.make(MakeArgs(config.eval_episodes, numbers, since=since, **more))
 
 
 def no_limit(worlds: Worlds, cut: int) -> str:
@@ -162,10 +136,3 @@ def no_limit(worlds: Worlds, cut: int) -> str:
         f"'{worlds.spec.id}' declares no time limit: the run's own evaluations cut an episode after {cut:,}"
         f" steps, and say how many they cut. {how}; a larger --eval-every plays longer ones."
     )
-
-
-def is_python(env: str | EnvLike, config: TrainConfig) -> bool:
-    """Whether the environment is Gymnasium's, and may run anything in its step."""
-    if isinstance(env, str):
-        return find(env, config.env_kwargs).backend == "gym"
-    return not isinstance(env, Environment)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,7 +9,6 @@ import numpy as np
 from qhat.axes.actions import BINS
 from qhat.environments.base import Timestep
 from qhat.environments.catalogue import Entry
-from qhat.environments.envpool.compiled import EnvPoolEnvironment, NotCompiledError
 from qhat.environments.envpool.task import Past, PoolTask
 from qhat.environments.host import HostEnvironment
 from qhat.environments.spaces import episode_seeds
@@ -71,30 +69,3 @@ class EnvPoolHost(HostEnvironment):
     def _share(self, rows: np.ndarray) -> np.ndarray:
         """`[S·E, ...] → [S, E, ...]`."""
         return rows.reshape(self.seeds, self.num_envs, *rows.shape[1:])
-
-
-def make_pool(
-    entry: Entry,
-    num_envs: int,
-    seeds: Sequence[int],
-    devices: int,
-    since: int,
-    *,
-    options: Mapping[str, object] | None = None,
-    bins: Sequence[int] = BINS,
-) -> EnvPoolEnvironment | EnvPoolHost:
-    """Make environments of EnvPool's that compile into the loop; on the host loop where they do not.
-
-    Args:
-        options: EnvPool's own for the task, and `host`, which asks for the host loop.
-        bins: commands of every joint, or one number for all, where actions are continuous.
-
-    Warns:
-        RuntimeWarning: the task has no compiled step here.
-    """
-    if not PoolTask.of(entry, options).host:
-        try:
-            return EnvPoolEnvironment(entry, num_envs, seeds, devices, since, options=options, bins=bins)
-        except NotCompiledError as error:
-            warnings.warn(f"{error} It is stepped in Python instead.", RuntimeWarning, stacklevel=2)
-    return EnvPoolHost(entry, num_envs, seeds, since, options=options, bins=bins)

@@ -23,7 +23,7 @@ from qhat.environments.gymnasium.restarts import Restarts
 from qhat.environments.gymnasium.workers import Steps, guard, of_copies, vectorise
 from qhat.environments.host import HostEnvironment
 from qhat.environments.observations import Observations, inexact_of
-from qhat.environments.spaces import episode_seeds
+from qhat.environments.spaces import contained, episode_seeds
 from qhat.system.errors import QhatError, UsageError, require
 
 SECONDS, PATIENCE = 60.0, 2.0
@@ -158,13 +158,15 @@ class GymnasiumEnvironment(HostEnvironment):
         return None if self._legal is None else self._share(self._legal)
 
     def send(self, action: np.ndarray) -> None:
-        self.send_env_action(self._actions.to_env(action.reshape(-1, action.shape[-1])))
+        self._begin(self._actions.to_env(action.reshape(-1, action.shape[-1])))
 
     def send_env_action(self, action: np.ndarray) -> None:
-        """Begin a step with actions of the space itself, `[S·E, *shape]`."""
+        self._begin(contained(action, self.action_space))
+
+    def _begin(self, action: np.ndarray) -> None:
         self._action = action
         self._steps += 1
-        self._stepping.begin(self._action)
+        self._stepping.begin(action)
 
     def receive(self) -> Timestep:
         try:
@@ -188,19 +190,19 @@ class GymnasiumEnvironment(HostEnvironment):
         elif self._mode is AutoresetMode.DISABLED and ended.any():
             observation, info = self._begin_again(ended)
             legal = merged(ended, self._masks(info, ~ended), legal_successor)
-        reward = np.asarray(reward, np.float32)
         self._ended, self._legal = ended, legal
-        return Timestep(
-            observation=self._share(observation),
-            successor=self._share(successor),
-            reward=self._share(reward),
-            terminated=self._share(terminated & real),
-            truncated=self._share(truncated & ~terminated & real),
-            real=self._share(real),
-            legal=None if legal is None else self._share(legal),
-            legal_successor=None if legal_successor is None else self._share(legal_successor),
-            success=None if succeeded is None else self._share(succeeded),
+        step = Timestep(
+            observation=observation,
+            successor=successor,
+            reward=np.asarray(reward, np.float32),
+            terminated=terminated & real,
+            truncated=truncated & ~terminated & real,
+            real=real,
+            legal=legal,
+            legal_successor=legal_successor,
+            success=succeeded,
         )
+        return Timestep(*(None if part is None else self._share(part) for part in step))
 
     def close(self) -> None:
         self._stepping.close()
@@ -225,9 +227,8 @@ class GymnasiumEnvironment(HostEnvironment):
         )
         no = np.zeros(first.shape[:2], bool)
         legal = None if self._legal is None else self._share(self._legal)
-        nothing = {"reward": no.astype(np.float32), "terminated": no, "truncated": no, "real": no}
-        masks = {"legal": legal, "legal_successor": legal}
-        return Timestep(observation=first, successor=first, **nothing, **masks, broken=~no)
+        reward, lost = no.astype(np.float32), ~no
+        return Timestep(first, reward, no, no, first, no, legal, legal, broken=lost)
 
     def _reset(
         self,

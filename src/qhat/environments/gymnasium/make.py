@@ -1,0 +1,48 @@
+"""Environments of Gymnasium's registry."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from qhat.environments.catalogue import Entry
+from qhat.environments.envpool.atari import stack_of
+from qhat.environments.gymnasium.environment import GymnasiumEnvironment
+from qhat.environments.gymnasium.probe import probed
+from qhat.environments.gymnasium.registry import make_batch
+from qhat.environments.make_args import MakeArgs
+from qhat.environments.reference import make_reference
+from qhat.environments.spaces import episode_seeds
+from qhat.environments.wrappers import require_unwrapped
+from qhat.system.errors import require
+
+
+def make(entry: Entry, args: MakeArgs) -> GymnasiumEnvironment:
+    """Make copies of one environment, or one vector environment for all of them."""
+    if entry.batch:
+        return _batch(entry, args)
+    build = functools.partial(make_reference, entry.name, args.options, tuple(args.wrap))
+    task = (args.num_envs, args.seeds, args.since, entry.reference, args.vector, args.seconds)
+    more = {"stack": _stack(build), "bins": args.bins, "restarts": args.restarts}
+    return GymnasiumEnvironment.of(entry.id, build, *task, **more)
+
+
+def _batch(entry: Entry, args: MakeArgs) -> GymnasiumEnvironment:
+    """Make one vector environment for all seeds, and look at what it does at episodes' ends."""
+    require_unwrapped(entry.id, args.wrap)
+    require(
+        args.vector == "sync",
+        f"--vector is {args.vector}, and '{entry.id}' steps all of its copies itself; expected sync.",
+    )
+    each = (episode_seeds(int(seed), args.since, args.num_envs) for seed in args.seeds)
+    numbers = [number for seeds in each for number in seeds]
+    envs, count = make_batch(entry.name, len(numbers), args.options), len(args.seeds)
+    made = GymnasiumEnvironment(entry.id, envs, numbers, count, seconds=args.seconds, bins=args.bins)
+    return probed(made)
+
+
+def _stack(build: Callable[[], Any]) -> int:
+    made = build()
+    made.close()
+    return stack_of(made)
