@@ -15,7 +15,7 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-from browser import browser  # noqa: F401 - a fixture, for every test
+from browser import browser, window  # noqa: F401 - fixtures, for every test
 from full import FULL, LONG
 from places import SOURCE
 from qhat.system import devices

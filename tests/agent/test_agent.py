@@ -8,7 +8,6 @@ import dataclasses
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 
 from full import FULL
+from inside import acting_weights, state_of
 from qhat.agent.agent import Agent
 from qhat.agent.arguments import read_outcome
 from qhat.agent.saved import about
@@ -135,17 +135,16 @@ def test_agent_and_loop_make_the_same_update_from_the_same_batch() -> None:
     """`replay()` is the compiled loop's own function on the same state."""
     agent = small("per_dqn")
     feed(agent, 100)
-    agent._drain()
-    seed = jax.tree.map(jnp.copy, agent._seed)
+    seed = jax.tree.map(jnp.copy, state_of(agent))
     key = jax.random.split(jax.random.fold_in(seed.key, 0), 3)[2]
-    learner, _, _, metrics = agent.program.update(
+    learner, _, _, metrics = jax.jit(agent.program.update)(
         seed.learner, seed.ring, seed.sampler, key, jnp.int32(100), jnp.int32(1)
     )
     reported = agent.replay()
     assert reported is not None
     assert reported["loss"] == pytest.approx(float(metrics.loss), rel=1e-5)
     for ours, theirs in zip(
-        jax.tree.leaves(agent._seed.learner.online), jax.tree.leaves(learner.online), strict=True
+        jax.tree.leaves(state_of(agent).learner.online), jax.tree.leaves(learner.online), strict=True
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
 
@@ -172,9 +171,8 @@ def test_bad_transitions_are_refused_and_not_stored(change: dict, words: str) ->
     with pytest.raises(UsageError, match="expected") as refusal:
         agent.remember(**{**good, **change})
     assert words in str(refusal.value)
-    agent._drain()
     assert agent.steps == 0
-    assert int(agent._seed.ring.filled[0]) == 0
+    assert int(state_of(agent).ring.filled[0]) == 0
 
 
 @pytest.mark.parametrize("flag", ["False", None, np.array([False, True]), 0.5])
@@ -195,9 +193,8 @@ def test_no_n_step_return_crosses_a_cut(cut: bool) -> None:
     if cut:
         agent.cut()
     agent.remember(np.full(4, 50.0), 0, 1.0, np.full(4, 51.0), False)
-    agent._drain()
-    ring = agent._seed.ring
-    window = replay.view(ring, jnp.array([4, 3]), 2, 0.99)
+    ring = state_of(agent).ring
+    window = jax.jit(replay.view, static_argnums=(2, 3))(ring, jnp.array([4, 3]), 2, 0.99)
     assert window.length.tolist() == [1 if cut else 2, 2]
     assert bool(window.complete.all())
     # Either way the step led where it did, and not to where the robot is now.
@@ -208,14 +205,14 @@ def test_an_update_that_is_not_finite_is_not_applied_and_the_next_one_is() -> No
     agent = small(head=Expected(delta=None))
     feed(agent, 60)
     agent.replay()
-    weights = jax.tree.map(np.asarray, agent._acting)
+    weights = jax.tree.map(np.asarray, acting_weights(agent))
     before = agent.q_values(np.ones(4))
     for _ in range(60):
         agent.remember(np.ones(4), 0, 3e38, np.ones(4), True)
     with pytest.raises(QhatError, match=r"expected finite numbers\. It was not applied"):
         agent.replay()
     np.testing.assert_array_equal(agent.q_values(np.ones(4)), before)
-    for old, new in zip(jax.tree.leaves(weights), jax.tree.leaves(agent._acting), strict=True):
+    for old, new in zip(jax.tree.leaves(weights), jax.tree.leaves(acting_weights(agent)), strict=True):
         np.testing.assert_array_equal(old, new)
     feed(agent, 600)
     assert agent.replay() is not None
@@ -226,10 +223,11 @@ def test_target_network_is_updated_by_the_recipe_and_on_demand() -> None:
     agent = small(target=Hard(every=1000))
     feed(agent, 60)
     agent.replay()
-    learner = agent._seed.learner
+    learner = state_of(agent).learner
     assert not _equal(learner.online, learner.target)
     agent.update_target_network()
-    assert _equal(agent._seed.learner.online, agent._seed.learner.target)
+    learner = state_of(agent).learner
+    assert _equal(learner.online, learner.target)
 
 
 def test_warmup_changes_nothing() -> None:
@@ -350,12 +348,13 @@ def test_sampled_transitions_are_the_remembered_ones() -> None:
     rows = [(np.full(4, i, np.float32), i % 2, float(i)) for i in range(20)]
     for i, (observation, action, reward) in enumerate(rows):
         agent.remember(observation, action, reward, np.full(4, i + 1), i == 9, i == 19)
-    agent._drain()
-    recipe = replace(agent.recipe, n_step=1)
-    batch, _, weights = replay.sample(
-        agent._seed.ring, recipe.sampler, agent._seed.sampler, jax.random.key(0), jnp.int32(0),
-        batch=64, n=1, gamma=0.99,
-    )  # fmt: skip
+    seed, sampler = state_of(agent), agent.recipe.sampler
+    sample = jax.jit(
+        lambda ring, state, key: replay.sample(
+            ring, sampler, state, key, jnp.int32(0), batch=64, n=1, gamma=0.99
+        )
+    )
+    batch, _, weights = sample(seed.ring, seed.sampler, jax.random.key(0))
     number = np.asarray(batch.reward).astype(int)
     assert len(set(number)) > 10
     for place, i in enumerate(number):
@@ -404,18 +403,12 @@ def test_the_learning_rate_follows_environment_steps() -> None:
     learner = agent.program.learner
     assert float(learner.learning_rate(jnp.int32(500))) == pytest.approx((2e-3 + 1e-4) / 2)
     feed(agent, 100)
-    early, late = jax.tree.map(jnp.copy, agent._seed), agent._seed
-    agent._drain()
-    key, number = jax.random.key(0), jnp.int32(1)
-    steps = [
-        agent.program.update(s.learner, agent._seed.ring, agent._seed.sampler, key, jnp.int32(at), number)[
-            0
-        ].online
-        for s, at in ((early, 0), (late, 1_000))
+    seed, key, number = state_of(agent), jax.random.key(0), jnp.int32(1)
+    update, before = jax.jit(agent.program.update), seed.learner.online["q"]["bias"]
+    learners = [
+        update(seed.learner, seed.ring, seed.sampler, key, jnp.int32(at), number)[0] for at in (0, 1_000)
     ]
-    moved = [
-        np.abs(np.asarray(step["q"]["bias"] - early.learner.online["q"]["bias"])).max() for step in steps
-    ]
+    moved = [np.abs(np.asarray(learner.online["q"]["bias"] - before)).max() for learner in learners]
     assert moved[0] / moved[1] == pytest.approx(20.0, rel=1e-2), "from 2e-3 to 1e-4"
 
 
@@ -445,7 +438,7 @@ def test_a_saved_agent_continues_with_all_robots(tmp_path: Path) -> None:
     agent.cut("left")
     loaded.cut("left")
     assert agent.replay() == loaded.replay()
-    jax.tree.map(np.testing.assert_array_equal, agent._seed.ring, loaded._seed.ring)
+    jax.tree.map(np.testing.assert_array_equal, state_of(agent).ring, state_of(loaded).ring)
 
 
 def test_robots_in_one_call_explore_independently() -> None:
@@ -484,8 +477,7 @@ def test_observations_are_stored_as_they_were_when_acted_on() -> None:
         for robot in range(2):
             buffer[robot] += 1
             agent.remember(buffer[robot], 0, 0.0, buffer[robot], False, stream=robot)
-    agent._drain()
-    ring = agent._seed.ring
+    ring = state_of(agent).ring
     starts = np.asarray(ring.observation[ring.kind != 0])[:, 0]
     assert sorted(starts.tolist()) == [0, 1, 2, 3, 10, 11, 12, 13]
     # What the last step led to, and this one leads back to, is a row of a table.
@@ -516,11 +508,10 @@ def test_waiting_rows_are_bounded_and_saving_keeps_the_newest(tmp_path: Path) ->
             before, after = rng.normal(size=(2, 4))
             each.remember(before, 0, float(number), after, number % 9 == 8)
             if each is patient and number % 40 == 0:
-                each._drain()
+                state_of(each)
     assert len(agent._queue) == 500
     agent.save(tmp_path / "agent")
-    patient._drain()
-    rings = (agent._seed.ring, patient._seed.ring, Agent.load(tmp_path / "agent")._seed.ring)
+    rings = [state_of(each).ring for each in (agent, patient, Agent.load(tmp_path / "agent"))]
     for ring in rings[1:]:
         jax.tree.map(np.testing.assert_array_equal, rings[0], ring)
 
@@ -536,7 +527,8 @@ def test_an_agent_saved_before_streams_continues(tmp_path: Path, ended: bool) ->
         agent.remember(now, 0, 1.0, after, number % 9 == 8, number == 59 and ended)
         now = after
     agent.save(tmp_path / "agent")
-    seed, ring = agent._seed, dataclasses.replace(agent._seed.ring, links=None)
+    seed = state_of(agent)
+    ring = dataclasses.replace(seed.ring, links=None)
     trees: dict = {
         "learner": seed.learner, "replay": (ring, seed.sampler),
         "rest": {"key": seed.key, "exploration": agent._actor.states[0]},
@@ -554,7 +546,7 @@ def test_an_agent_saved_before_streams_continues(tmp_path: Path, ended: bool) ->
         each.remember(after, 0, 1.0, np.ones(4), False)
     assert old.replay() == new.replay()
     assert [old.act(now) for _ in range(9)] == [new.act(now) for _ in range(9)]
-    views = [jax.jit(replay.view, static_argnums=(2, 3))(each._seed.ring, jnp.arange(80), 3, 0.9)
+    views = [jax.jit(replay.view, static_argnums=(2, 3))(state_of(each).ring, jnp.arange(80), 3, 0.9)
              for each in (old, new)]  # fmt: skip
     for one, other in zip(*map(jax.tree.leaves, views), strict=True):
         np.testing.assert_array_equal(one[views[0].complete], other[views[1].complete])

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qhat
+from inside import state_of
 from qhat import recipes, runtime
 from qhat.agent.agent import Agent
 from qhat.agent.arguments import read_action, read_actions
@@ -148,8 +149,8 @@ def test_an_agent_acts_and_remembers_in_the_spaces_numbers():
     assert agent.act(seen, explore=False) == 5 + agent.q_values(seen).argmax()
     for action in taken:
         agent.remember(seen, action, 1.0, seen.copy(), False)
-    agent._drain()
-    np.testing.assert_array_equal(np.asarray(agent._seed.ring.action)[:20, 0], np.array(taken) - 5)
+    stored = np.asarray(state_of(agent).ring.action)
+    np.testing.assert_array_equal(stored[:20, 0], np.array(taken) - 5)
     with pytest.raises(UsageError, match="action is 2; expected a whole number from 5 to 7"):
         agent.remember(seen, 2, 1.0, seen, False)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Int
 
+from inside import state_of
 from qhat.agent.agent import Agent
 from qhat.axes.actions import Actions
 from qhat.axes.bonus import Munchausen
@@ -164,7 +165,7 @@ def test_masks_come_back_with_a_saved_agent(tmp_path):
     agent.remember(np.ones(3), 1, 1.0, np.ones(3), False, True, mask, mask[::-1])
     agent.save(tmp_path / "agent")
     again = Agent.load(tmp_path / "agent")
-    ring = again._seed.ring
+    ring = state_of(again).ring
     assert ring.legal is not None
     np.testing.assert_array_equal(ring.legal[:2, 0], [mask, mask[::-1]])
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from inside import state_of
 from qhat import recipes
 from qhat.agent.agent import Agent
 from qhat.axes import convolution
@@ -174,8 +175,8 @@ def test_frames_stay_bytes_until_the_network_and_only_dense_layers_are_noisy() -
     assert agent.program.dtype == "uint8"
     frame = np.random.default_rng(0).integers(0, 256, (2, 36, 36)).astype(np.uint8)
     assert agent.act(frame) in (0, 1, 2)
-    assert agent._seed.ring.observation.dtype == jnp.uint8
-    weights = agent._seed.learner.online
+    assert state_of(agent).ring.observation.dtype == jnp.uint8
+    weights = state_of(agent).learner.online
     assert set(weights["torso"]["convolution0"]) == {"weight", "bias"}
     assert set(weights["value"]) == {"weight", "bias", "weight_sigma", "bias_sigma"}
     learner = Learner.of(Recipe(dense=Noisy(), torso=Impala()), (12, 12, 3), Actions((3,)))

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
+from inside import state_of
 from qhat import recipes
 from qhat.agent.agent import Agent
 from qhat.axes.actions import Actions
@@ -90,9 +91,8 @@ def test_replay_holds_what_an_agent_would_have_remembered(tmp_path: Path):
         )
         if row == 150:
             agent.cut()  # Where the recording breaks off.
-    agent._drain()
     # A run's ring has no links, and follows returns by itself.
-    ring = dataclasses.replace(agent._seed.ring, links=None)
+    ring = dataclasses.replace(state_of(agent).ring, links=None)
     if ring.seen is not None:
         ring = dataclasses.replace(ring, seen=dataclasses.replace(ring.seen, trace=jnp.zeros(1)))
     state = filled(recipe, read(saved(tmp_path, recorded), SPEC), seeds=2)
@@ -172,7 +172,7 @@ def run_config(folder: Path, **settings: Any) -> TrainConfig:
     )  # fmt: skip
 
 
-def state_of(run: Run, name: str) -> np.ndarray:
+def saved_state(run: Run, name: str) -> np.ndarray:
     from safetensors.numpy import load_file
 
     tensors = load_file(run.folder.last() / "state.safetensors")
@@ -186,7 +186,7 @@ def test_a_run_begins_with_them_and_resumes_exactly(tmp_path: Path):
     train("CartPole-v1", half)
     resumed = train("CartPole-v1", dataclasses.replace(half, steps=400, resume=True, demos=()))
     assert resumed.weights_sha256() == whole.weights_sha256()
-    assert state_of(whole, "ring/filled") > 700
+    assert saved_state(whole, "ring/filled") > 700
     assert whole.folder.read_config()["demos"] == list(demos)
     assert resumed.weights_sha256() != train("CartPole-v1", run_config(tmp_path / "none")).weights_sha256()
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
 
+from inside import state_of
 from qhat.agent.agent import Agent
 from qhat.axes.actions import Actions
 from qhat.axes.heads import Categorical, Expected, Quantile
@@ -175,7 +176,7 @@ def test_an_agent_commands_joints_and_learns_from_anyones_commands(tmp_path: Pat
     for turn in range(20):
         agent.remember(np.full(3, turn), [1.3, 0.2], 1.0, np.full(3, turn + 1), False)
     agent.replay()
-    stored = np.asarray(agent._seed.ring.action)[:20]
+    stored = np.asarray(state_of(agent).ring.action)[:20]
     np.testing.assert_array_equal(stored, np.tile([2, 0], (20, 1)))
     agent.save(tmp_path / "agent")
     loaded = Agent.load(tmp_path / "agent")

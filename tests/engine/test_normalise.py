@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from full import FULL
+from inside import acting_weights
 from probes import KINDS, Probes, expected_q
 from qhat import Agent, recipes
 from qhat.axes.explore import EpsilonGreedy
@@ -154,7 +155,7 @@ def test_an_agent_goes_on_with_its_statistics(replay: bool, tmp_path: Path):
             before, after = 1e3 + draw.normal(size=(2, 3))
             agent.remember(before, int(draw.integers(2)), 1.0, after, terminated=True)
         agent.replay()
-        return float(agent._acting[STATISTICS].count)
+        return float(acting_weights(agent)[STATISTICS].count)
 
     assert live(agent, 100) == 200
     agent.save(tmp_path / "agent", replay=replay)

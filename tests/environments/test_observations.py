@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sequence, Text, Tuple
 
+from inside import acting_weights, state_of
 from qhat import Agent, recipes, runtime
 from qhat.agent.arguments import read_observation
 from qhat.axes.actions import Actions
@@ -452,14 +453,14 @@ def test_an_agent_takes_the_spaces_that_training_takes(tmp_path: Path):
     np.testing.assert_array_equal(
         agent.q_values(value), agent.q_values(read_value(Observations.of(ROBOT, "x"), value, "x"))
     )
-    assert agent._seed.ring.observation.dtype == np.uint8
+    assert state_of(agent).ring.observation.dtype == np.uint8
     for _ in range(6):
         agent.remember(value, agent.act(value), 1.0, ROBOT.sample(), terminated=True)
-    before = agent._acting["torso"]["picture1"]["weight"]
+    before = acting_weights(agent)["torso"]["picture1"]["weight"]
     learned = agent.replay()
     assert learned is not None
     assert np.isfinite(learned["loss"])
-    assert not np.array_equal(before, agent._acting["torso"]["picture1"]["weight"])
+    assert not np.array_equal(before, acting_weights(agent)["torso"]["picture1"]["weight"])
     agent.save(tmp_path / "agent")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

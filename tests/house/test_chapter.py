@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from inside import state_of
 from places import SOURCE
 from qhat import recipes
 from qhat.agent.agent import Agent
@@ -88,8 +89,7 @@ def test_an_observation_is_copied_and_stored_a_single_time() -> None:
         after = np.full(4, index + 1, np.float32)
         one.remember(before, 0, 1.0, after, terminated=index == 4)
         before[:] = after  # a driver that writes every observation to the same memory
-    one._drain()
-    ring = one._seed.ring
+    ring = state_of(one).ring
     assert int(ring.filled[0]) == 6
     np.testing.assert_array_equal(ring.observation[:6, 0], np.arange(6))
     assert ring.observation.shape == (64, 4)

@@ -1,6 +1,6 @@
 """A real browser for pages that qhat writes: Debian's chromium, without a screen or a network.
 
-`browser` is a fixture that tests/conftest.py hands to every test. Where chromium or its driver is missing,
+`browser` is a fixture that tests/conftest.py gives to every test. Where chromium or its driver is missing,
 the test is skipped, and says which package brings it.
 """
 
@@ -90,7 +90,14 @@ def opened(profile: Path) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser that all tests of a process share."""
     with opened(tmp_path_factory.mktemp("browser")) as started:
         yield started
+
+
+@pytest.fixture
+def browser(window: Browser) -> Iterator[Browser]:
+    """The shared browser. The page closes when the test ends: a simulation in it would draw on and on."""
+    yield window
+    window.driver.get("about:blank")

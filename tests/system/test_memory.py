@@ -1,5 +1,4 @@
 """The memory of a run is known before it is taken, and does not grow.
-from places import SUPPORT
 
 Protects a machine from a run that swaps it to death half-way: others allocate fifty gigabytes unasked.
 """
