@@ -20,7 +20,7 @@ from qhat.engine.learner import Learner
 from qhat.environments import limits
 from qhat.evaluation import play as evaluation
 from qhat.evaluation.outcomes import Played
-from qhat.evaluation.play import LONGEST_EPISODE, Telling, cut_of, play_of
+from qhat.evaluation.play import LONGEST_EPISODE, EvaluationProgress, cut_of, play_of
 from qhat.evaluation.statistics import Score
 from qhat.recipes.config import TrainConfig
 from qhat.reports.findings import findings
@@ -73,7 +73,7 @@ def test_what_was_cut_is_counted_compiled_and_hosted():
     parameters = jax.vmap(learner.init_parameters)(jax.random.split(jax.random.key(0), 1))
     calls: list[Any] = []
     key = jax.random.key(0)
-    play = play_of(learner, Probes(5), longest=2, tell=lambda *where: calls.append(where))
+    play = play_of(learner, Probes(5), longest=2, show_progress=lambda *where: calls.append(where))
     played = play(parameters, key)
     assert played.cut[0].tolist() == [int(kind == TRUNCATION) for kind in range(5)]
     assert calls[0][:2] == (0, 2)
@@ -93,9 +93,9 @@ def test_what_was_cut_is_counted_compiled_and_hosted():
 def test_long_evaluations_say_how_far_they_are(monkeypatch: pytest.MonkeyPatch):
     now, said = [0.0], list[str]()
     monkeypatch.setattr(evaluation.time, "perf_counter", lambda: now[0])
-    tell = Telling(said.append)
+    show_progress = EvaluationProgress(said.append)
     for now[0] in (0.0, 1.9, 2.0, 2.5, 3.1):
-        tell(1_000 * int(now[0]), 5_000, np.array([True, False]))
+        show_progress(1_000 * int(now[0]), 5_000, np.array([True, False]))
     steps = ("2,000", "3,000")
     assert said == [f"1 of 2 episodes over, step {step} of at most 5,000" for step in steps]
 

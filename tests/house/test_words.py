@@ -18,7 +18,7 @@ CLEAN = (
     *(
         f"src/qhat/{room}"
         for room in (
-            "axes", "cli", "demonstrations", "environments", "recipes",
+            "axes", "cli", "demonstrations", "environments", "evaluation", "recipes",
             "robots", "runtime", "studies", "system",
         )
     ),

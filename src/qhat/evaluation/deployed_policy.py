@@ -47,8 +47,8 @@ class Policy:
         return q if self.spec.actions.vector else q[0]
 
     def _q(self, observation: Any) -> np.ndarray:
-        seen = read_one(observation, "observation", self.spec.shape, self.spec.dtype, self.spec.layout)
-        return np.asarray(self._compiled(self.parameters, seen))
+        coded = read_one(observation, "observation", self.spec.shape, self.spec.dtype, self.spec.layout)
+        return np.asarray(self._compiled(self.parameters, coded))
 
     @functools.cached_property
     def _compiled(self) -> Any:

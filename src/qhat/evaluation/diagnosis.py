@@ -1,4 +1,4 @@
-"""What the greedy policy's own steps say of its network: is Q too large, and which units are dead.
+"""What the greedy policy's steps say of its network: is Q too large, and which units are dead.
 
 Overestimation is measured as in van Hasselt et al. (2016, arXiv:1509.06461, figure 3): Q(s, a) of the
 actions that the policy takes, against the discounted return that follows from the same states. A return
@@ -177,12 +177,14 @@ def diagnose(record: Record, gamma: float, limit: int = 0) -> Diagnosis:
     enough = bool(counts.any(axis=(0, 2)).all())
     q, value, error = [], [], []
     for seed in range(seeds if enough else 0):
-        own = counts[:, seed]
-        q.append(float(record.q[:, seed][own].mean()))
-        value.append(float(returns[:, seed][own].mean()))
-        error.append(_standard_error(record.q[:, seed] - returns[:, seed], own))
-    counted = returns[counts]
-    scale = max(float(np.abs(counted).mean()), float(counted.std())) if counted.size else 0.0
+        counted = counts[:, seed]
+        q.append(float(record.q[:, seed][counted].mean()))
+        value.append(float(returns[:, seed][counted].mean()))
+        error.append(_standard_error(record.q[:, seed] - returns[:, seed], counted))
+    every_return = returns[counts]
+    scale = 0.0
+    if every_return.size:
+        scale = max(float(np.abs(every_return).mean()), float(every_return.std()))
     layers = {name: 1.0 - units.mean(axis=1) for name, units in record.alive.items()}
     every = np.concatenate(list(record.alive.values()), axis=1) if record.alive else np.zeros((0, 0))
     return Diagnosis(
@@ -212,17 +214,19 @@ def effective_share(priorities: np.ndarray) -> float:
 def _returns(record: Record, gamma: float, reach: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the discounted returns `[T, S, E]`, and which of them count."""
     T = len(record.q)
-    returns, seen, age = (np.zeros(record.q.shape, kind) for kind in (np.float64, np.float64, np.int64))
+    returns, complete_after, age = (
+        np.zeros(record.q.shape, kind) for kind in (np.float64, np.float64, np.int64)
+    )
     total, steps = np.zeros(record.q.shape[1:]), np.zeros(record.q.shape[1:])
     for t in reversed(range(T)):
         over = record.terminated[t] | record.cut[t]
         total = record.reward[t] + np.where(over, 0.0, gamma * total)
         steps = np.where(record.terminated[t], np.inf, np.where(record.cut[t], 1.0, steps + 1.0))
-        returns[t], seen[t] = total, steps
+        returns[t], complete_after[t] = total, steps
     for t in range(1, T):
         begins = record.terminated[t - 1] | record.cut[t - 1] | ~record.real[t - 1]
         age[t] = np.where(begins, 0, age[t - 1] + 1)
-    counts = record.real & (seen >= reach)
+    counts = record.real & (complete_after >= reach)
     # Near the record's end, and near a time limit, only episodes that ended early would be complete.
     counts[max(0, T - reach + 1) :] = False
     if record.cut.any():

@@ -18,7 +18,7 @@ class Played(NamedTuple):
     lengths: Any
     """Steps."""
     attempts: Any
-    """Tries at the task's goal that ended; 0 in a task that does not tell of success."""
+    """Tries at the task's goal that ended; 0 in a task that does not report success."""
     successes: Any
     """Those that reached it."""
     saturated: Any

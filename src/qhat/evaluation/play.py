@@ -22,17 +22,17 @@ from qhat.environments.gymnasium.workers import vectorise
 from qhat.environments.host import HostEnvironment
 from qhat.environments.reference import make_reference
 from qhat.evaluation.outcomes import Played
-from qhat.evaluation.rollout import Gathering, Tell, Turn, Watch, player
+from qhat.evaluation.rollout import Gathering, ShowProgress, Turn, Watch, player
 
 Playable = str | Callable[[], gymnasium.Env]
 """What Gymnasium plays: an id, or a function that makes an environment."""
 Judge = Environment | HostEnvironment | Playable
-"""What can play a run's own evaluations."""
+"""What can play a run's evaluations."""
 
 LONGEST_EPISODE = 100_000
 """Steps after which an evaluation's episode is over, whatever the environment says: some have no limit."""
 SHORTEST_CUT = 1_000
-"""Steps that a run's own evaluations let an episode have at least."""
+"""Steps that a run's evaluations let an episode have at least."""
 SILENCE, EVERY = 2.0, 1.0
 """Seconds of an evaluation after which progress is shown, and between two such sentences."""
 
@@ -78,7 +78,7 @@ class Play(Protocol):
 
 
 def cut_of(limit: int, eval_every: int, steps: int) -> int:
-    """Return the steps after which a run's own evaluations cut an episode.
+    """Return the steps after which a run's evaluations cut an episode.
 
     Where the environment has no time limit, a stuck policy would play for ever. Such an episode gets no
     more steps than the training between two evaluations, or `SHORTEST_CUT`.
@@ -92,19 +92,19 @@ def cut_of(limit: int, eval_every: int, steps: int) -> int:
     return min(LONGEST_EPISODE, max(SHORTEST_CUT, min(eval_every, steps)))
 
 
-class Telling:
-    """Says how far an evaluation is, where it takes long."""
+class EvaluationProgress:
+    """Says how far an evaluation is, if it takes long."""
 
     def __init__(self, say: Callable[[str], None]):
         self._say = say
         self.begin()
 
     def begin(self) -> None:
-        """An evaluation begins now."""
+        """Start the clock of an evaluation."""
         self._due = time.perf_counter() + SILENCE
 
     def __call__(self, turn: int, longest: int, playing: Any) -> None:
-        """Take in where it is.
+        """Say where it is, if a sentence is due.
 
         Args:
             playing: which episodes are not over.
@@ -126,21 +126,21 @@ def play_of(
     ready: Any = None,
     longest: int | None = None,
     watch: Watch = lambda _: None,
-    tell: Tell = lambda *_: None,
+    show_progress: ShowProgress = lambda *_: None,
 ) -> Play:
     """Return what plays an evaluation. It raises `Cut` where `over` ended it.
 
     Args:
         judge: plays one episode in each of its copies where it is an environment already.
         episodes: of what Gymnasium makes, of every seed.
-        over, ready, watch, tell: as `player`'s.
+        over, ready, watch, show_progress: as `player`'s.
         longest: steps after which an episode is cut; `LONGEST_EPISODE` unless given.
     """
     most = LONGEST_EPISODE if longest is None else longest
 
     def playing(environment: Environment | HostEnvironment) -> Callable[[Any, Array], Played]:
         greedy = Greedy(environment.spec.actions)
-        rollout = player(learner, environment, greedy, most, over, ready, watch, tell)
+        rollout = player(learner, environment, greedy, most, over, ready, watch, show_progress)
 
         def one(parameters: Any, key: Array) -> Played:
             played = rollout(parameters, key)

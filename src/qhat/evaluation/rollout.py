@@ -83,7 +83,7 @@ Player = Callable[[Any, Array], Rollout]
 """From parameters, leaves `[S, ...]`, and a key to what was played."""
 Watch = Callable[[Timestep | None], None]
 """Called at the start, with `None`, and after every step in Python."""
-Tell = Callable[[int, int, Any], None]
+ShowProgress = Callable[[int, int, Any], None]
 """Called with the steps so far, the most there can be, and which episodes are not over."""
 
 
@@ -95,7 +95,7 @@ def player(
     over: Callable[[], bool] = lambda: False,
     ready: Any = None,
     watch: Watch = lambda _: None,
-    tell: Tell = lambda *_: None,
+    show_progress: ShowProgress = lambda *_: None,
 ) -> Player:
     """Return what plays from the start until every copy's episode is over, or for `longest` steps.
 
@@ -106,8 +106,8 @@ def player(
             episodes.
     """
     if isinstance(environment, Environment):
-        return _compiled(learner, environment, gathering, longest, over, ready, tell)
-    return functools.partial(_hosted, learner, environment, gathering, longest, over, watch, tell)
+        return _compiled(learner, environment, gathering, longest, over, ready, show_progress)
+    return functools.partial(_hosted, learner, environment, gathering, longest, over, watch, show_progress)
 
 
 class _Carry(NamedTuple):
@@ -129,7 +129,7 @@ def _compiled(
     longest: int,
     over: Callable[[], bool],
     ready: Any,
-    tell: Tell,
+    show_progress: ShowProgress,
 ) -> Player:
     """Play in compiled calls of about a second."""
     E, F = environment.num_envs, environment.spec.actions.factors
@@ -174,7 +174,7 @@ def _compiled(
             parameters = jax.device_put(parameters, jax.local_devices()[0])
         carry, done, spent, stopped = opening(parameters, reset_key), 0, 0.0, False
         while done < longest and np.asarray(carry.playing).any():
-            tell(done, longest, carry.playing)
+            show_progress(done, longest, carry.playing)
             stopped = spent > SECONDS and over()
             if stopped:
                 break
@@ -198,7 +198,7 @@ def _hosted(
     longest: int,
     over: Callable[[], bool],
     watch: Watch,
-    tell: Tell,
+    show_progress: ShowProgress,
     parameters: Any,
     _: Array,
 ) -> Rollout:
@@ -221,7 +221,7 @@ def _hosted(
         playing = _still(gathering, playing, now)
         observation, legal, before, turn = now.observation, now.legal, action, turn + 1
         watch(now)
-        tell(turn, longest, playing)
+        show_progress(turn, longest, playing)
     return Rollout(kept, playing, turn, stopped)
 
 

@@ -18,7 +18,7 @@ from qhat.engine.loop import Advance, Loop
 from qhat.engine.state import TrainState
 from qhat.environments.base import Spec
 from qhat.environments.host import HostEnvironment
-from qhat.evaluation.play import Play, Telling, cut_of, play_of
+from qhat.evaluation.play import EvaluationProgress, Play, cut_of, play_of
 from qhat.recipes.config import TrainConfig
 from qhat.runs.checkpoints import require_space
 from qhat.runs.run import program_of
@@ -74,13 +74,15 @@ class Job:
         return min(LONGEST_CALL, self.end - at, *ends)
 
 
-def prepare(config: TrainConfig, worlds: Worlds, devices: int, stop: Stop, telling: Telling) -> Job:
+def prepare(
+    config: TrainConfig, worlds: Worlds, devices: int, stop: Stop, show_progress: EvaluationProgress
+) -> Job:
     """Compile what training and evaluations run, and see that there is room for it.
 
     Args:
         devices: over which the seeds are spread.
         stop: asked while an evaluation plays.
-        telling: says how far a long evaluation is.
+        show_progress: says how far a long evaluation is.
 
     Warns:
         UserWarning: the environment has no time limit.
@@ -109,7 +111,14 @@ def prepare(config: TrainConfig, worlds: Worlds, devices: int, stop: Stop, telli
     advance = loop.compile(min(LONGEST_CALL, eval_every, save_every, end), shape)
     weights = loop.zeros(shape.seeds.learner.online)
     ends: dict[str, Any] = {"over": stop.cuts_evaluation, "longest": longest}
-    play = play_of(program.learner, worlds.judge, config.eval_episodes, **ends, ready=weights, tell=telling)
+    play = play_of(
+        program.learner,
+        worlds.judge,
+        config.eval_episodes,
+        **ends,
+        ready=weights,
+        show_progress=show_progress,
+    )
     give_back()
     memory = resident() + REST + _require_room(config, loop, shape, advance.workspace)
     return Job(config, spec, loop, advance, play, keys, end, eval_every, save_every, memory)

@@ -27,7 +27,7 @@ from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.user_envs import EnvLike, source_of, spec_of
 from qhat.environments.wrappers import Wrapper
 from qhat.evaluation.deployed_policy import Policy
-from qhat.evaluation.play import Judge, Telling, play_of
+from qhat.evaluation.play import EvaluationProgress, Judge, play_of
 from qhat.evaluation.statistics import Score
 from qhat.recipes.recipe import Recipe
 from qhat.runs import checkpoint
@@ -94,7 +94,7 @@ class Run:
         seeds = jax.tree.leaves(weights)[0].shape[0]
         if options is None:
             options = self.options if env is None else {}
-        bins, tell = self.spec.actions.choices, Telling(progress)
+        bins, show_progress = self.spec.actions.choices, EvaluationProgress(progress)
         if env is None:
             self.require_made_by_id("it again, as qhat.evaluate(run, env=...)")
         judge: Judge | None
@@ -110,7 +110,7 @@ class Run:
                 judge = source.make(MakeArgs(episodes, range(seed, seed + seeds), **task, bins=bins))
                 made_here.callback(judge.close)
             first = [seed + index * episodes for index in range(seeds)]
-            play = play_of(self.program.learner, judge, episodes, tell=tell)
+            play = play_of(self.program.learner, judge, episodes, show_progress=show_progress)
             played = play(weights, jax.random.key(seed), first)
         return Score.of_played(spec.id, played, self.spec.actions.commands is not None)
 

@@ -18,7 +18,7 @@ from qhat.axes.axis import spell
 from qhat.engine.bridge import FailedError
 from qhat.engine.state import TrainState
 from qhat.environments.user_envs import EnvLike, source_of
-from qhat.evaluation.play import Judge, Telling
+from qhat.evaluation.play import EvaluationProgress, Judge
 from qhat.recipes.config import TrainConfig
 from qhat.runs.card import card
 from qhat.runs.checkpoints import Checkpoints
@@ -89,16 +89,16 @@ def train(
     stop.max_seconds = config.max_seconds
     reporter = Reporter(progress, _nothing_yet(config))
     with open_worlds(source, config, judge, shards, since) as worlds, contextlib.ExitStack() as closing:
-        telling = Telling(reporter.playing)
-        job = prepare(config, worlds, shards, stop, telling)
-        return _train(job, tracking, stop, telling, reporter, closing)
+        show_progress = EvaluationProgress(reporter.playing)
+        job = prepare(config, worlds, shards, stop, show_progress)
+        return _train(job, tracking, stop, show_progress, reporter, closing)
 
 
 def _train(
     job: Job,
     tracking: Tracking,
     stop: Stop,
-    telling: Telling,
+    show_progress: EvaluationProgress,
     reporter: Reporter,
     closing: contextlib.ExitStack,
 ) -> Run:
@@ -134,7 +134,7 @@ def _train(
         reporter.update(**tables.write(call, state), faults=tuple(faults.sentences), seconds=stop.elapsed)
         look_at_rewards(config.recipe, state, call.count)
         stop.is_set = stop.is_over() or bool(faults.halted.all())
-        telling.begin()
+        show_progress.begin()
         if job.evaluates(at):
             reporter.update(**evaluations.play(at, at * E, state))
             stop.is_set |= stop.is_over()

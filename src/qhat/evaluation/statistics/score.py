@@ -59,13 +59,13 @@ class Score:
     cut_at: int | None = None
 
     @classmethod
-    def of(cls, env: str, returns: ArrayLike, **told: Any) -> Score:
+    def of(cls, env: str, returns: ArrayLike, **fields: Any) -> Score:
         """Summarise evaluation returns.
 
         Args:
             env: The environment's id.
             returns: Undiscounted returns `[seeds, episodes]`, in the environment's unit of reward.
-            told: Further fields, taken as they are.
+            fields: Other fields of the score.
 
         Raises:
             UsageError: If the returns are not a finite, non-empty matrix.
@@ -86,7 +86,7 @@ class Score:
             # One environment is one task, hence one column.
             ci95=stratified_bootstrap_ci(per_seed[:, None], iqm).tolist() if several else None,
             per_seed=per_seed.tolist(),
-            **told,
+            **fields,
         )
 
     @classmethod
@@ -96,20 +96,20 @@ class Score:
         Args:
             commanded: whether actions are commands of joints.
         """
-        told: dict[str, Any] = {"mean_length": float(played.lengths.mean())}
-        told["broken"] = int(played.broken.sum())
-        told["cut"] = int(played.cut.sum())
-        if told["cut"]:
+        fields: dict[str, Any] = {"mean_length": float(played.lengths.mean())}
+        fields["broken"] = int(played.broken.sum())
+        fields["cut"] = int(played.cut.sum())
+        if fields["cut"]:
             # Rows of resets are no steps of an episode.
-            told["cut_at"] = int(played.lengths.max())
+            fields["cut_at"] = int(played.lengths.max())
         if played.attempts.sum():
-            told["success_rate"] = float(played.success_rate())
-            told["attempts"] = int(played.attempts.sum())
-            told["success_per_seed"] = played.success_rate(axis=1).tolist()
+            fields["success_rate"] = float(played.success_rate())
+            fields["attempts"] = int(played.attempts.sum())
+            fields["success_per_seed"] = played.success_rate(axis=1).tolist()
         if commanded:
-            told["saturation"] = played.saturation().mean(axis=0).tolist()
-            told["smoothness"] = float(played.smoothness())
-        return cls.of(env, played.returns, **told)
+            fields["saturation"] = played.saturation().mean(axis=0).tolist()
+            fields["smoothness"] = float(played.smoothness())
+        return cls.of(env, played.returns, **fields)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values, under their own names."""
