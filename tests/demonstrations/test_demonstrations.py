@@ -93,8 +93,9 @@ def test_replay_holds_what_an_agent_would_have_remembered(tmp_path: Path):
             agent.cut()  # Where the recording breaks off.
     # A run's ring has no links, and follows returns by itself.
     ring = dataclasses.replace(state_of(agent).ring, links=None)
-    if ring.seen is not None:
-        ring = dataclasses.replace(ring, seen=dataclasses.replace(ring.seen, trace=jnp.zeros(1)))
+    if ring.outlook is not None:
+        outlook = dataclasses.replace(ring.outlook, trace=jnp.zeros(1))
+        ring = dataclasses.replace(ring, outlook=outlook)
     state = filled(recipe, read(saved(tmp_path, recorded), SPEC), seeds=2)
     for seed in range(2):
         stored = jax.tree.map(lambda leaf, seed=seed: np.asarray(leaf[seed]), state.seeds.ring)

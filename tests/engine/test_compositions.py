@@ -84,7 +84,7 @@ def test_a_composition_learns_a_fixed_batch(values: dict[str, Any]):
 
         def turn(state: Any, number: jax.Array) -> tuple[Any, tuple]:
             now = jax.random.fold_in(key, number)
-            new, done = learner.fit(state, batch, weights, now, number, ring.seen, None, ring.moments)
+            new, done = learner.fit(state, batch, weights, now, number, ring.outlook, None, ring.moments)
             # The target stays, so that there is one thing to fit.
             kept = new.target if number.size == 0 else state.target
             first = jnp.where(number == 1, 1.0, 0.0)

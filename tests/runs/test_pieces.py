@@ -12,9 +12,11 @@ import pytest
 
 from full import FULL
 from qhat import recipes
+from qhat.axes.actions import Actions
 from qhat.axes.sampler import Prioritised
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Loop
+from qhat.engine.replay.ring import Ring
 from qhat.engine.state import TrainState
 from qhat.runs import checkpoint, pieces
 from qhat.system.errors import UsageError
@@ -146,3 +148,11 @@ def test_where_files_have_one_name_they_are_copied(
     fresh, all_ = save(kept, tmp_path / "new", state)
     assert fresh < all_
     require_equal(pieces.Pieces(shapes).read(tmp_path / "new"), state)
+
+
+def test_ranges_of_returns_have_the_name_of_older_files():
+    """Older checkpoints name them `seen`; the field is `outlook`."""
+    ring = Ring.empty(1, 8, (2,), np.float32, Actions((3,)), watch=0.9)
+    names = set(checkpoint.flatten({"ring": ring, "outlook": np.zeros(1)}))
+    ranges = {f"ring/seen/{name}" for name in ("trace", "returns", "rewards")}
+    assert {name for name in names if "seen" in name or "outlook" in name} == {"outlook", *ranges}

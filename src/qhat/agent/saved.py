@@ -126,6 +126,6 @@ def read_open_streams(folder: Path, about: dict[str, Any], streams: Streams, see
         after = checkpoint.read_tree(folder, "open", one)["observation"]
         if about.get("replay"):
             slot = streams.at % streams.rows
-            trace = 0.0 if seed.ring.seen is None else float(seed.ring.seen.trace[0])
+            trace = 0.0 if seed.ring.outlook is None else float(seed.ring.outlook.trace[0])
             legal = None if seed.ring.legal is None else np.asarray(seed.ring.legal[slot])
             streams.open[0] = Track(streams.at - 1, after, legal, trace, in_replay=True)

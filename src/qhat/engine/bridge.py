@@ -20,20 +20,20 @@ from qhat.environments.host import HostEnvironment
 from qhat.system.errors import QhatError
 
 GRACE = 2.0
-"""Seconds that an environment that hangs has to notice that it was given up."""
+"""Seconds between the interrupt of a hanging step and giving the environment up."""
 SLOW = 1e-3
-"""Seconds of a step after which the next is taken in a thread that can be left behind (some 50 µs more)."""
+"""Seconds of a step above which the next one runs on a thread that can be abandoned (about 50 µs more)."""
 FAILED, GOES_ON, PAUSES = 0, 1, 2
-"""How a step went: nothing came, go on, go no further after it."""
+"""Status of a step: the environment failed; continue; stop after this step."""
 BROKEN = 6
-"""Place of the flag `broken` among the numbers of a step."""
+"""Index of the flag `broken` in the numbers of a step."""
 Rows = tuple[Array, ...]
-"""A step as arrays: `[S, E, ...]` twice, rewards and flags `[S, 7, E]`, and masks if there are any."""
+"""Observation and successor `[S, E, ...]`, rewards and flags `[S, 7, E]`, and masks if there are any."""
 Result = TypeVar("Result")
 
 
 class FailedError(QhatError):
-    """The environment failed, and said why in `cause`; what was learned before is in `reached`."""
+    """The environment failed with `cause`; `reached` has what was learned before."""
 
     def __init__(self, cause: Exception, reached: Any):
         super().__init__(str(cause))
@@ -43,9 +43,9 @@ class FailedError(QhatError):
 class Bridge:
     """Lets a compiled loop step host environments.
 
-    The loop runs in a thread of its own, so that the caller's hears signals and watches the time. What an
-    environment raises cannot pass through the compiled loop: it is kept, the loop is told to end, and the
-    caller gets it.
+    The loop runs on a separate thread, so that the caller's thread can handle signals and time limits. An
+    exception of the environment cannot pass through the compiled loop: the bridge keeps it, ends the loop,
+    and raises it for the caller.
     """
 
     def __init__(self, environment: HostEnvironment):
@@ -56,17 +56,17 @@ class Bridge:
         self._thread, self._took = 0, math.inf
         self._worker: WorkerThread | None = None
         spec, lead = environment.spec, (environment.seeds, environment.num_envs)
-        seen = jax.ShapeDtypeStruct((*lead, *spec.shape), spec.dtype)
+        observation = jax.ShapeDtypeStruct((*lead, *spec.shape), spec.dtype)
         numbers = jax.ShapeDtypeStruct((lead[0], 7, lead[1]), np.float32)
         mask = jax.ShapeDtypeStruct((*lead, *_mask_shape(spec)), np.bool_)
-        self._shapes = (seen, seen, numbers, *([mask, mask] if spec.masked else []))
+        self._shapes = (observation, observation, numbers, *([mask, mask] if spec.masked else []))
 
     def step(self, action: Array) -> tuple[Array, Rows]:
-        """Within a program: step with actions `[S, E, F]`; return how it went, and what it brought."""
-        return self._arrive(lambda action: self._guarded(lambda: self._exchange(action)), action)
+        """Within a program: step with actions `[S, E, F]`; return the status and the rows."""
+        return self._callback(lambda action: self._guarded(lambda: self._exchange(action)), action)
 
     def send(self, action: Array, wanted: Array) -> Array:
-        """Within a program: begin a step, if one is `wanted`; return what `receive` takes."""
+        """Within a program: begin a step if it is `wanted`; return the token for `receive`."""
 
         def begin(action: Any, wanted: Any) -> np.ndarray:
             if wanted:
@@ -76,23 +76,23 @@ class Bridge:
         return io_callback(begin, jax.ShapeDtypeStruct((), np.int32), action, wanted)
 
     def begin(self, action: np.ndarray) -> None:
-        """Before a program: begin the step that it receives first."""
+        """Before a program: begin the step that the program receives first."""
         self._guarded(lambda: self.environment.send(action))
 
     def receive(self, token: Array) -> tuple[Array, Rows]:
-        """Within a program: end the step that was begun."""
-        return self._arrive(lambda _: self._guarded(self.environment.receive), token)
+        """Within a program: finish the step that was begun; return the status and the rows."""
+        return self._callback(lambda _: self._guarded(self.environment.receive), token)
 
     def run(self, call: Callable[[], Result], pause: Callable[[], bool] = lambda: False) -> Result:
         """Make a call of the compiled loop and wait for it.
 
         Args:
-            pause: asked many times a second; once it is true, the loop ends with the step it is in.
+            pause: called many times a second; when it returns true, the loop ends after its current step.
 
         Raises:
-            FailedError: the environment raised something, or hangs where it can be left. Of that step
-                nothing is stored.
-            Exception: it hangs, and the loop with it; or the loop failed.
+            FailedError: the environment raised an exception, or hung and could be abandoned. Nothing of
+                that step is stored.
+            Exception: the loop failed, or it hangs together with the environment.
         """
         outcome: list[Any] = []
         thread = threading.Thread(target=self._work, args=(call, outcome), daemon=True)
@@ -106,7 +106,7 @@ class Bridge:
                 self._watch(thread)
                 self._pausing = self._pausing or pause()
         except BaseException as interruption:
-            # The loop ends at its next step, and nobody waits for it.
+            # The loop ends at its next step; do not wait for it.
             self._failure = self._failure or interruption
             raise
         finally:
@@ -130,7 +130,7 @@ class Bridge:
         began, seconds = self._began, self.environment.seconds
         if began is None or seconds is None or time.monotonic() - began <= seconds:
             return
-        # Python's own waiting and looping ends by this; what hangs in C does not.
+        # This interrupts Python code; a call that hangs in C goes on.
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(self._thread), ctypes.py_object(TimeoutError)
         )
@@ -149,7 +149,7 @@ class Bridge:
         return self.environment.receive()
 
     def _guarded(self, act: Callable[[], Result]) -> Result | None:
-        """Do something with the environment; `None` where it failed, now or before."""
+        """Call `act`, unless the environment failed before; return `None` if it failed, now or before."""
         if self._failure is not None:
             return None
         worker = self._worker if self._took > SLOW and self.environment.seconds is not None else None
@@ -163,22 +163,22 @@ class Bridge:
         finally:
             self._began, self._took = None, time.monotonic() - began
 
-    def _arrive(self, act: Callable[[Any], Timestep | None], *given: Array) -> tuple[Array, Rows]:
-        def bring(*given: Any) -> tuple[np.ndarray, ...]:
+    def _callback(self, act: Callable[[Any], Timestep | None], *given: Array) -> tuple[Array, Rows]:
+        def on_host(*given: Any) -> tuple[np.ndarray, ...]:
             step = act(*given)
             if step is None:
                 nothing = [np.zeros(each.shape, each.dtype) for each in self._shapes]
-                # Not real, and its episodes broke off.
+                # The rows are not real, and their episodes are broken.
                 nothing[2][:, BROKEN] = 1
                 return np.array(FAILED, np.int32), *nothing
             return np.array(PAUSES if self._pausing else GOES_ON, np.int32), *_arrays(step)
 
-        how, *rows = io_callback(bring, (jax.ShapeDtypeStruct((), np.int32), *self._shapes), *given)
-        return how, tuple(rows)
+        status, *rows = io_callback(on_host, (jax.ShapeDtypeStruct((), np.int32), *self._shapes), *given)
+        return status, tuple(rows)
 
 
 def timestep(rows: Rows) -> Timestep:
-    """Return what the rows of one seed say."""
+    """Return the rows of one seed as a timestep."""
     observation, successor, (reward, terminated, truncated, real, score, over, broken), *masks = rows
     flags = (terminated > 0, truncated > 0, successor, real > 0)
     return Timestep(observation, reward, *flags, *masks, score=score, over=over > 0, broken=broken > 0)

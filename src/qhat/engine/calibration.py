@@ -1,8 +1,8 @@
-"""What stands around a gradient update: statistics of observations, and supports that place themselves.
+"""Parameters that no gradient moves: statistics of observations, and the support of a head.
 
-A network's parameters have entries that no gradient moves. The statistics that observations are
-standardised by are replay's. The support of a distributional head is placed by the returns that replay
-has seen, widens while targets fall beyond it, and doubles its spacing when it has no atoms left.
+The statistics that standardise observations are those of replay. The support of a distributional head is
+placed by the returns stored so far. It widens while targets fall beyond it, and doubles its spacing when it
+has no atoms left.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from qhat.axes.heads.outlook import Outlook
 from qhat.engine.replay.moments import Moments
 
 SUPPORT = "support"
-"""Entry of the parameters that no gradient moves: what a head's numbers stand for."""
+"""Name of the entry that holds the support: the values of a head's K numbers."""
 
 STATISTICS = "observations"
-"""Entry of the parameters that no gradient moves: what observations are normalised by."""
+"""Name of the entry that holds the statistics by which observations are normalised."""
 
 Parameters = dict[str, Any]
 
 
 def split_trainable(parameters: Parameters) -> tuple[Parameters, Parameters]:
-    """Return what gradients move, and the rest (nothing for most recipes)."""
+    """Split parameters into those that gradients move and the others (none for most recipes)."""
     fixed = {name: parameters[name] for name in (SUPPORT, STATISTICS) if name in parameters}
     return {name: leaf for name, leaf in parameters.items() if name not in fixed}, fixed
 
 
 def standardised(parameters: Parameters, moments: Moments | None) -> Parameters:
-    """Return the parameters with replay's statistics, where it keeps some."""
+    """Return the parameters with replay's statistics, if it keeps any."""
     return parameters if moments is None else {**parameters, STATISTICS: moments}
 
 
 def placed(head: Head, parameters: Parameters, outlook: Outlook | None) -> Parameters:
-    """Place the support by the returns that replay has seen, unless it was placed before."""
+    """Place the support by the returns stored so far, unless it was placed before."""
     if not head.calibrates or outlook is None:
         return parameters
     wanted, now = supports.calibrate(outlook, head.outputs), parameters[SUPPORT]
@@ -50,7 +50,7 @@ def placed(head: Head, parameters: Parameters, outlook: Outlook | None) -> Param
 def widened(
     head: Head, fixed: Parameters, overflow: Float[Array, " 2"], moves: Bool[Array, ""]
 ) -> Parameters:
-    """Return the support after an update whose targets had mass beyond it; nothing for other heads."""
+    """Return the support after an update, wider if targets had mass beyond it; empty for other heads."""
     if not head.calibrates:
         return {}
     wider = supports.widen(fixed[SUPPORT], overflow, head.outputs)
@@ -60,5 +60,5 @@ def widened(
 def doubles(
     head: Head, parameters: Parameters, overflow: Float[Array, " 2"], outlook: Outlook
 ) -> Bool[Array, ""]:
-    """Return whether the spacing of the support is to double now."""
+    """Whether the support has to double its spacing now."""
     return supports.doubles(parameters[SUPPORT], overflow, outlook, head.outputs)

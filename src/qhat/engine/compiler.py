@@ -9,23 +9,23 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 COMPILER_OPTIONS = {
-    # Seeds fill the cores. An operation that is cut up for the threads of the other devices runs more
-    # slowly itself: the gradient of a convolution, joined to one vector, a hundred times.
+    # Seeds fill the cores already. An operation that is split over more threads becomes slower: the
+    # gradient of a convolution, joined to one vector, takes a hundred times as long.
     "xla_disable_hlo_passes": "cpu-parallel-task-assigner",
     # Fewer copies of what the loop carries: a Double or prioritised update is 15–30% cheaper.
     "xla_cpu_copy_insertion_use_region_analysis": True,
-    # Products by the library, sums by XLA itself, which fuses them with what they sum.
+    # The library computes products; XLA computes sums, and fuses each with its operands.
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
 }
 
 
 def after_token(key: Array, token: Int[Array, ""]) -> Array:
-    """Return the same key, which is not to be had before the token is: what needs it has to wait.
+    """Make `key` depend on `token`, so that XLA cannot reorder them.
 
-    An optimization barrier does not do: the CPU compiler takes barriers away before it orders operations.
+    An optimization barrier is not enough: the CPU compiler removes barriers before it orders operations.
 
     Args:
-        token: 0.
+        token: 0, so that the key keeps its value.
     """
     data = jax.random.key_data(key) + token.astype(jnp.uint32)
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
@@ -37,20 +37,21 @@ class Compiled:
 
     call: Callable[..., Any]
     workspace: int = 0
-    """Bytes that a call takes beside its arguments and results, where that is known."""
+    """Bytes that a call needs besides its arguments and results; 0 if unknown."""
 
     def __call__(self, *arguments: Any) -> Any:
         return self.call(*arguments)
 
 
-def compiled(function: Callable[..., Any], like: tuple | None = None, **told: Any) -> Compiled:
-    """Return the function compiled as the loops are: now for arguments `like` these, or at its first call.
+def compiled(function: Callable[..., Any], like: tuple | None = None, **options: Any) -> Compiled:
+    """Compile a function with the options of the loops.
 
     Args:
-        like: arrays, or `jax.ShapeDtypeStruct`s in their place.
-        told: what `jax.jit` is told.
+        like: arguments, as arrays or `jax.ShapeDtypeStruct`s, to compile for now; by default the function
+            compiles at its first call.
+        options: keywords of `jax.jit`.
     """
-    jitted = jax.jit(function, compiler_options=COMPILER_OPTIONS, **told)
+    jitted = jax.jit(function, compiler_options=COMPILER_OPTIONS, **options)
     if like is None:
         return Compiled(jitted)
     ahead = jitted.lower(*like).compile()

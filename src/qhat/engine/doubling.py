@@ -1,4 +1,4 @@
-"""Doubles the spacing of a support in the middle of training, and changes what refers to its atoms.
+"""Doubles the spacing of a support during training, and changes everything that refers to its atoms.
 
 The K outputs of a choice are logits of atoms, and the optimiser's moments are of those atoms' gradients.
 With twice the spacing, pairs of atoms become one:
@@ -10,7 +10,7 @@ With twice the spacing, pairs of atoms become one:
                         second moments are bounded by (M √v)²
     target network      changed by the same map
 
-Atoms beyond the old support begin with little probability, and masked: they come into use one by one.
+Atoms beyond the old support start with little probability and masked; they come into use one by one.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ State = tuple[Weights, Weights, Any]
 SHARPNESS = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 """Factors of the averaged logits: 1 keeps broad distributions, 2 to 4 those within one or two atoms."""
 ENOUGH = 0.1
-"""Error of a value, in atoms, beside which a lower sharpness is preferred: logits stay small."""
+"""Error of a value, in atoms, that is accepted for a lower sharpness, as this keeps logits small."""
 QUIET = -4.0
 """Logit of an atom beyond the old support, relative to the mean over it."""
 SQUARES = ("nu",)
-"""Names that Optax gives to running means of squared gradients; its other vectors are linear in them."""
+"""Optax's names of running means of squared gradients; its other vectors are linear in the gradients."""
 
 
 def logit_map(
@@ -58,7 +58,7 @@ def logit_map(
 def best_sharpness(
     head: Head, z: Float[Array, "B F C K"], support: Support, wider: Support, first: Float[Array, ""]
 ) -> Float[Array, ""]:
-    """Return the sharpness with which logits of the new atoms keep the means of `z` best."""
+    """Return the sharpness with which the new logits keep the means of `z` best."""
     K = head.outputs
 
     def means(z: Array, support: Support) -> Array:
@@ -87,7 +87,7 @@ def double(
     """Return the state on a support of twice the spacing.
 
     Args:
-        z: what the online network gives for a batch of observations.
+        z: outputs of the online network for a batch of observations.
         overflow: share of the targets' mass below and above the support.
     """
     online, target, optimiser = state
@@ -131,6 +131,6 @@ def doubled_if(
     def body(_: Array, state: State) -> State:
         return double(network, head, state, z(state[0]), overflow)
 
-    # A loop of 0 turns or 1, not a `cond`: mapped over seeds a `cond` does both branches at every update,
-    # and this loop none unless a seed needs it.
+    # A loop of 0 or 1 turns, not a `cond`: mapped over seeds, a `cond` computes both branches at every
+    # update; the loop runs only if a seed needs it.
     return jax.lax.fori_loop(0, due.astype(jnp.int32), body, state)

@@ -1,7 +1,7 @@
-"""What keeps numbers that are not finite out of replay and weights, and remembers the first of them.
+"""Keeps numbers that are not finite out of replay and weights, and records the first of them.
 
-A seed that stops at one stores nothing and learns nothing from then on, while its siblings go on; one that
-skips leaves out what is not finite, and cuts its replay there.
+A seed that stops at such a number stores and learns nothing afterwards, while the other seeds continue. A
+seed that skips leaves such rows out, and cuts its replay there.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from qhat.environments.finite import numbers_of
 from qhat.environments.observations import Observations
 
 NOTHING, OBSERVATION, REWARD, UPDATE = range(4)
-"""What was not finite first: `UPDATE` is a loss or a gradient."""
+"""The first thing that was not finite; `UPDATE` is a loss or a gradient."""
 
 
 class Guard(eqx.Module):
-    """Of one seed. A value; what it remembers of the first fault stays as it was then."""
+    """The guard of one seed. A value; its record of the first fault never changes."""
 
     skipped: Int[Array, ""]
-    """Rows and updates that were left out."""
+    """Number of rows and updates that were left out."""
     blind: Bool[Array, " E"]
-    """Where the action under way was chosen without an observation."""
+    """Whether the pending action was chosen without an observation."""
     what: Int[Array, ""]
     iteration: Int[Array, ""]
-    """Iterations done before the first fault's."""
+    """Number of iterations before the one of the first fault."""
     faulty: Bool[Array, " E"]
     observation: Array
-    """`[E, ...]` as it came, of packed ones the floats; `[0]` where observations are whole numbers."""
+    """`[E, ...]`, unchanged; of packed observations the floats; `[0]` if observations are whole numbers."""
     reward: Float[Array, " E"]
     action: Int[Array, "E F"]
-    """What led there."""
+    """The action that led to the fault."""
     cursor: Int[Array, " E"]
-    """Replay's: the rows before it are the last steps."""
+    """Replay's cursor at the fault: the rows before it are the last steps."""
     layout: Observations | None = eqx.field(static=True, default=None)
-    """What observations are made of."""
+    """The parts of an observation."""
 
     @staticmethod
     def new(observation: Array, action: Int[Array, "E F"], layout: Observations | None = None) -> Guard:
-        """Return a guard that has seen nothing."""
+        """Return a guard without a fault."""
         observation = numbers_of(observation, layout)
         E, zero = observation.shape[0], jnp.int32(0)
         no, keeps = jnp.zeros(E, bool), jnp.issubdtype(observation.dtype, jnp.inexact)
@@ -61,7 +61,7 @@ class Guard(eqx.Module):
     def begin(
         self, observation: Array, iteration: Int[Array, ""], cursor: Int[Array, " E"]
     ) -> tuple[Guard, Array]:
-        """Look at the first observations of new episodes; return them without what is not finite."""
+        """Check the first observations of new episodes; return them with zeros for those not finite."""
         lost = ~self._finite(observation)
         guard = self._noted(lost.any(), OBSERVATION, iteration, lost, cursor)
         guard = guard._kept(lost.any() & (self.what == NOTHING), observation, self.reward, self.action)
@@ -77,19 +77,20 @@ class Guard(eqx.Module):
         cursor: Int[Array, " E"],
         stops: bool,
     ) -> tuple[Guard, Timestep]:
-        """Take out of a step what is not finite: such rows are no transitions.
+        """Remove what is not finite from a step: such rows are no transitions.
 
         Args:
             learned: the rewards as they are stored.
-            stops: whether nothing is one any more from the first of them on.
+            stops: whether the seed stops at its first fault: then no later row is a transition either.
         """
         lost = ~self._finite(step.observation)
         wrong = lost
         if step.successor is not step.observation:
             wrong |= step.real & ~self._finite(step.successor)
         paid = jnp.ones_like(lost)
-        for each in {id(own): own for own in (step.reward, step.scored, learned)}.values():
-            paid &= jnp.isfinite(each)
+        rewards = {id(reward): reward for reward in (step.reward, step.scored, learned)}
+        for reward in rewards.values():
+            paid &= jnp.isfinite(reward)
         faulty = wrong | (step.real & ~paid)
         found = faulty.any()
         what = jnp.where(wrong.any(), OBSERVATION, REWARD)
@@ -104,11 +105,11 @@ class Guard(eqx.Module):
             broken = left_out if broken is None else broken | left_out
         elif broken is not None:
             broken &= ~halted
-        seen = self._without(lost, step.observation)
+        observation = self._without(lost, step.observation)
         same = step.successor is step.observation
         return guard, step._replace(
-            observation=seen,
-            successor=seen if same else self._without(wrong, step.successor),
+            observation=observation,
+            successor=observation if same else self._without(wrong, step.successor),
             reward=jnp.where(paid, step.reward, 0.0),
             score=None if step.score is None else jnp.where(paid, step.score, 0.0),
             real=real,
@@ -116,12 +117,12 @@ class Guard(eqx.Module):
         )
 
     def failed(self, updates: Int[Array, ""], iteration: Int[Array, ""], cursor: Int[Array, " E"]) -> Guard:
-        """Note `updates` that were not applied."""
+        """Count `updates` that were not applied."""
         guard = self._noted(updates > 0, UPDATE, iteration, jnp.zeros_like(self.faulty), cursor)
         return dataclasses.replace(guard, skipped=self.skipped + updates)
 
     def _noted(self, found: Any, what: Any, iteration: Any, faulty: Any, cursor: Any) -> Guard:
-        """Remember a fault that was `found`, if it is the first."""
+        """Record a fault that was `found`, if it is the first."""
         first = found & (self.what == NOTHING)
         new = {"what": jnp.int32(what), "iteration": iteration, "faulty": faulty, "cursor": cursor}
         old = {name: getattr(self, name) for name in new}
@@ -129,13 +130,13 @@ class Guard(eqx.Module):
 
     def _kept(self, first: Any, observation: Array, reward: Array, action: Array) -> Guard:
         """Keep the values of a first fault."""
-        seen, observation = self.observation, numbers_of(observation, self.layout)
-        if seen.ndim == observation.ndim:
-            seen = jnp.where(first, observation, seen)
+        known, observation = self.observation, numbers_of(observation, self.layout)
+        if known.ndim == observation.ndim:
+            known = jnp.where(first, observation, known)
         reward, action = (
             jnp.where(first, new, old) for new, old in ((reward, self.reward), (action, self.action))
         )
-        return dataclasses.replace(self, observation=seen, reward=reward, action=action)
+        return dataclasses.replace(self, observation=known, reward=reward, action=action)
 
     def _finite(self, rows: Array) -> Bool[Array, " E"]:
         numbers = numbers_of(rows, self.layout)
@@ -144,7 +145,7 @@ class Guard(eqx.Module):
         return jnp.isfinite(numbers).reshape(rows.shape[0], -1).all(axis=1)
 
     def _without(self, where: Bool[Array, " E"], rows: Array) -> Array:
-        # What is packed may hold floats in its bytes, of which zeros are 0.
+        # The bytes of a packed observation may hold floats; zero bytes read as 0.0.
         if not jnp.issubdtype(numbers_of(rows, self.layout).dtype, jnp.inexact):
             return rows
         return jnp.where(where.reshape(-1, *[1] * (rows.ndim - 1)), jnp.zeros_like(rows), rows)

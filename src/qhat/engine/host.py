@@ -1,8 +1,8 @@
 """The host loop: the same iteration, compiled, around environments that Python steps.
 
-Environments that step elsewhere (in processes, in a pool of threads) get the next actions as soon as they
-are chosen, and step while the update runs. So that all of them learn the same, the host loop always chooses
-an action before the update (`begin_step` of `Program.iterate`).
+Environments that step elsewhere (in processes, in a pool of threads) get the next actions as soon as these
+are chosen, and step while the update runs. The host loop always chooses an action before the update
+(`begin_step` of `Program.iterate`), so that results do not depend on where an environment steps.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ class HostLoop:
         observation = self.environment.start()
         seed_keys = jax.vmap(jax.random.split)(keys)[:, 1]
 
-        def one(key: Array, *seen: Array) -> SeedState:
-            return self.program.init(key, seen[0], None, *seen[1:])
+        def one(key: Array, observation: Array, *legal: Array) -> SeedState:
+            return self.program.init(key, observation, None, *legal)
 
         begin = jit_fast_compile(jax.vmap(one))
         seeds = begin(seed_keys, observation, *self._legal())
         return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
 
     def zeros(self, like: Any) -> Any:
-        """Return arrays of what each seed has, in the given shapes."""
+        """Return zeros for every seed, with the given shapes."""
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
 
     def restart(self, state: TrainState, keys: Array) -> TrainState:
-        """Go on with fresh episodes: the open ones count as cut. `state` is donated."""
+        """Start new episodes; the open ones count as truncated. `state` is donated."""
         observation = self.environment.start()
         steps = state.clock.iterations * self.program.recipe.num_envs
 
@@ -67,9 +67,9 @@ class HostLoop:
     def compile(self, longest: int, like: TrainState | None = None) -> Advance:
         """Return a function that does up to `longest` iterations in one call, as `Loop.compile` does.
 
-        It does fewer when its third argument, asked many times a second, says so. Where the environment
-        fails it raises `FailedError`, which has the state and log of what was done: the failed step is the
-        last iteration, of which nothing is stored.
+        Its third argument is called many times a second; when that returns true, the function stops early.
+        If the environment fails, it raises `FailedError` with the state and log so far: the failed step is
+        the last iteration, and nothing of it is stored.
         """
         bridge = Bridge(self.environment)
         run = functools.partial(self._run, bridge, longest)
@@ -108,10 +108,10 @@ class HostLoop:
             def begin_step(seeds: SeedState) -> tuple[SeedState, Array]:
                 nonlocal token
                 if is_async:
-                    token = bridge.send(batched(seeds.action), (turn + 1 < count) & (how == GOES_ON))
+                    token = bridge.send(batched(seeds.action), (turn + 1 < count) & (status == GOES_ON))
                 return seeds, token
 
-            how, rows = bridge.receive(token) if is_async else bridge.step(batched(seeds.action))
+            status, rows = bridge.receive(token) if is_async else bridge.step(batched(seeds.action))
             now, keys = (
                 each(timestep, (0,))(unbatched(rows)),
                 each(self.program.keys, (None, 0))(clock, seeds),
@@ -122,7 +122,7 @@ class HostLoop:
                 logs,
                 log,
             )
-            return turn + 1, how, self.program.tick(clock), seeds, token, logs
+            return turn + 1, status, self.program.tick(clock), seeds, token, logs
 
         seeds = unbatched(state.seeds)
         logs = self._empty_log((longest,) if alone else (self.environment.seeds, longest))

@@ -22,9 +22,9 @@ from qhat.recipes.recipe import Recipe
 from qhat.system.errors import require
 
 BeginStep = Callable[[SeedState], tuple[SeedState, Int[Array, ""]]]
-"""Begins a step of the environment; returns the state, and a token: 0, known when the step has begun."""
+"""Begins a step of the environment; returns the state, and a token: a 0 computed after the step began."""
 Each = Callable[[Callable[..., Any], tuple[int | None, ...]], Callable[..., Any]]
-"""A function of one seed and its `in_axes`, to a function of all seeds."""
+"""Turns a function of one seed, with its `in_axes`, into a function of all seeds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Program:
     dtype: str
     actions: Actions
     masked: bool = False
-    """Whether every observation comes with the actions that it allows."""
+    """Whether every observation comes with a mask of legal actions."""
     stack: int = 1
-    """Frames that an observation is made of along its first axis; replay stores each once."""
+    """Number of frames in an observation, along its first axis; replay stores each frame once."""
     rewards: tuple[RewardWrapper, ...] = ()
-    """What becomes of a reward before it is stored; scores are of the task's own rewards."""
+    """Reward transforms applied before storage; scores use raw rewards."""
     stops: bool = True
-    """Whether a seed stops at the first number that is not finite, or leaves it out and goes on."""
+    """Whether a seed stops at the first number that is not finite, or skips such rows and continues."""
     layout: Observations | None = None
-    """What an observation is made of; `None` is one array, shown as it is."""
+    """The parts of an observation; `None` is one array, which the network gets unchanged."""
 
     @staticmethod
     def of(
@@ -59,7 +59,7 @@ class Program:
         stops: bool = True,
         layout: Observations | None = None,
     ) -> "Program":
-        """Compose the program of a recipe on given spaces. Raises `UsageError` where they do not fit."""
+        """Compose the program of a recipe on given spaces. Raises `UsageError` if they do not fit."""
         pictures = dtype == "uint8" if layout is None else layout.is_picture
         require(
             not (recipe.normalise and pictures),
@@ -131,9 +131,9 @@ class Program:
 
         Args:
             keys: as `keys` returns them.
-            begin_step: begins the next step of an environment that runs beside the program. With it the
-                action is chosen before the update, and the environment steps while the update runs.
-            each: maps a function of one seed over all of them, where `seed` and `timestep` are of several.
+            begin_step: begins the next step of an environment that runs in parallel. If given, the action
+                is chosen before the update, and the environment steps while the update runs.
+            each: maps a function of one seed over all seeds, if `seed` and `timestep` hold several.
         """
         seed, timestep, ended = each(self.observe, (None, 0, 0))(clock, seed, timestep)
         choose, learn = each(self.choose, (None, 0, 0, 0)), each(self.learn, (None, 0, 0, None))
@@ -150,13 +150,13 @@ class Program:
     def observe(
         self, clock: Clock, seed: SeedState, timestep: Timestep
     ) -> tuple[SeedState, Timestep, tuple[Array, ...]]:
-        """Store what `seed.action` led to, without what is not finite; return what `tally` does too."""
+        """Store what `seed.action` led to, if it is finite; also return the results of `tally`."""
         seed, timestep = self.screen(clock, seed, timestep)
         seed, ended = tally(self.store(seed, timestep), timestep)
         return seed, timestep, ended
 
     def choose(self, clock: Clock, seed: SeedState, timestep: Timestep, key: Array) -> SeedState:
-        """Choose the next action, for what the step brought."""
+        """Choose the next action, for the observation of the timestep."""
         steps = (clock.iterations + 1) * self.recipe.num_envs
         return self.act(seed, timestep.observation, timestep.legal, key, steps)
 
@@ -165,7 +165,7 @@ class Program:
         return split(jax.random.fold_in(seed.key, clock.iterations), "environment", "learn", "act")
 
     def tick(self, clock: Clock) -> Clock:
-        """Advance the clock by the iteration that `iterate` did."""
+        """Advance the clock by one iteration."""
         return Clock(clock.iterations + 1, clock.updates + self.updates_due(clock))
 
     def updates_due(self, clock: Clock) -> Int[Array, ""]:
@@ -176,7 +176,7 @@ class Program:
         return jnp.where(due & ready, max(self.recipe.updates_per_iteration, 1), 0)
 
     def screen(self, clock: Clock, seed: SeedState, timestep: Timestep) -> tuple[SeedState, Timestep]:
-        """Take out what is not finite, before anything else sees it."""
+        """Remove what is not finite, before anything else uses it."""
         learned = self.learned(timestep.reward)
         guard, timestep = seed.guard.screen(
             timestep, learned, seed.action, clock.iterations, seed.ring.cursor, self.stops
@@ -211,10 +211,10 @@ class Program:
     def learn(
         self, clock: Clock, seed: SeedState, key: Array, begun: Int[Array, ""]
     ) -> tuple[SeedState, Metrics]:
-        """Do the gradient updates that are due, none or more, each on a batch of its own.
+        """Do the gradient updates that are due, none or more, each on a new batch.
 
         Args:
-            begun: 0, known when the environment's next step has begun: the updates come after it.
+            begun: a 0 computed after the environment's next step began: the updates wait for it.
         """
         steps = clock.iterations * self.recipe.num_envs
         key = after_token(key, begun)
@@ -254,10 +254,10 @@ class Program:
         """Sample a batch, do gradient update `number` (from 1), return errors to the sampler.
 
         Args:
-            applies: whether the weights move at all.
+            applies: whether the weights may change.
 
         Returns:
-            the learner, the sampler's state, the ring's `greedy` where it keeps one, and metrics.
+            the learner, the sampler's state, the ring's `greedy` if it keeps one, and metrics.
         """
         recipe = self.recipe
         keys = split(key, "sample", "noise")
@@ -275,7 +275,7 @@ class Program:
             good = self.learner.nearly_greedy(learner.online, batch, recipe.n_step_cut)
             ring = replay.mark(ring, slots, good)
         learner, update = self.learner.fit(
-            learner, batch, weights, keys["noise"], number, ring.seen, steps, ring.moments, applies
+            learner, batch, weights, keys["noise"], number, ring.outlook, steps, ring.moments, applies
         )
         return learner, recipe.sampler.update(sampler, slots, update.errors), ring.greedy, update.metrics
 
@@ -287,7 +287,7 @@ class Program:
         key: Array,
         steps: Int[Array, ""],
     ) -> SeedState:
-        """Choose the next action for `observation` among the legal ones, exploring."""
+        """Choose the next action for `observation` from the legal ones, with exploration."""
         keys = split(key, "explore", "noise")
         greedy = self.learner.greedy(seed.learner.online, observation, keys["noise"], legal)
         exploration, action = self.recipe.explore.choose(

@@ -27,7 +27,7 @@ from qhat.environments.observations import Observations
 from qhat.recipes.recipe import Recipe
 
 LOOKS = ("online", "target", "selection", "bonus")
-"""What an update may look at a network for; each look has a key of its own."""
+"""The evaluations of a network in one update ("looks"); each has its random key."""
 
 
 class LearnerState(eqx.Module):
@@ -39,11 +39,11 @@ class LearnerState(eqx.Module):
 
 
 class Metrics(eqx.Module):
-    """What one update reports, averaged over the batch."""
+    """The numbers of one update, averaged over the batch."""
 
     loss: Float[Array, ""]
     q: Float[Array, ""]
-    """Mean of Q(s, a) over the batch's own actions."""
+    """Mean of Q(s, a) over the actions of the batch."""
     gradient_norm: Float[Array, ""]
     clipped: Float[Array, ""]
     """Share of the targets' mass beyond the support; 0 for a head that has none."""
@@ -55,7 +55,7 @@ class Metrics(eqx.Module):
 
 
 class Update(eqx.Module):
-    """What one update says beside the new state."""
+    """The results of one update, besides the new state."""
 
     errors: Float[Array, " B"]
     """Error of every transition, for its priority; 0 where it is not finite."""
@@ -83,7 +83,7 @@ class Learner:
         Its recipe names the torso that fits `shape`, and says whether numbers are standardised.
 
         Args:
-            layout: what observations are made of.
+            layout: the parts of an observation.
         """
         recipe = recipe.fitted(shape, layout).scheduled()
         return Learner(recipe, Network.of(recipe, shape, actions, layout), actions)
@@ -114,7 +114,7 @@ class Learner:
         return self._q(*self._see(parameters, observation, noise, fractions))
 
     def activations(self, parameters: Any, observation: Array) -> dict[str, Float[Array, " _"]]:
-        """Return what every hidden unit gives for one observation, by layer; see `Network.activations`."""
+        """Return the output of every hidden unit for one observation; see `Network.activations`."""
         weights, fixed = split_trainable(parameters)
         shown = self._shown(fixed, observation)
         return self.network.activations(weights, shown, self.recipe.head.fixed_fractions())
@@ -131,7 +131,7 @@ class Learner:
         return jnp.argmax(mask_illegal(q, legal), axis=-1).astype(jnp.int32)
 
     def nearly_greedy(self, parameters: Any, batch: Transition, share: float) -> Bool[Array, " B"]:
-        """Return whether each stored action is as good as the greedy one; see `policies.nearly_greedy`."""
+        """Whether each stored action is as good as the greedy one; see `axes.policy.nearly_greedy`."""
         q = jax.vmap(self.q_values, in_axes=(None, 0, None))(parameters, batch.observation, None)
         return nearly_greedy(mask_illegal(q, batch.legal), batch.action, share)
 
@@ -148,8 +148,7 @@ class Learner:
         """Do gradient update number `updates` (from 1), unless its loss or its gradient is not finite.
 
         Args:
-            steps: environment steps so far, which the step size follows; `None` is as many as
-                `replay_ratio` makes of `updates`.
+            steps: environment steps so far, for the learning rate; by default `updates` / `replay_ratio`.
             applies: whether the weights may move.
         """
         trained, fixed = split_trainable(state.online)
@@ -189,11 +188,11 @@ class Learner:
         moments: Moments | None = None,
         applies: Array | bool = True,
     ) -> tuple[LearnerState, Update]:
-        """Do `update` with what stands around it: statistics of observations, and the place of a support.
+        """Do `update` with replay's statistics of observations, and move the support if it has to.
 
         Args:
-            outlook: what a support that calibrates itself is placed by, as soon as it says something.
-            moments: what observations are normalised by from now on, where the recipe does that.
+            outlook: ranges of rewards and returns, which place a support that calibrates itself.
+            moments: statistics that normalise observations from now on, if the recipe normalises.
         """
         head = self.recipe.head
         online, target = (
@@ -211,7 +210,7 @@ class Learner:
         return state, update
 
     def learning_rate(self, steps: Array) -> Float[Array, ""]:
-        """Return the step size at environment step `steps`."""
+        """Return the learning rate at environment step `steps`."""
         recipe = self.recipe
         start, end = recipe.learning_rate, recipe.learning_rate_end
         if end is None:
@@ -262,7 +261,7 @@ class Learner:
     def _see(
         self, parameters: Any, observation: Array, noise: Array | None, fractions: Array | None
     ) -> tuple[Float[Array, "F C K"], Any]:
-        """Return Z(s, ·; θ) for one observation, and what its K numbers stand for."""
+        """Return Z(s, ·; θ) for one observation, and the head's basis: what its K numbers stand for."""
         weights, fixed = split_trainable(parameters)
         z = self.network.apply(weights, self._shown(fixed, observation), noise, fractions)
         return z, self.recipe.head.basis(fixed.get(SUPPORT, {}), fractions)
@@ -272,7 +271,7 @@ class Learner:
         return jax.vmap(lambda each: self._see(parameters, each, None, None)[0])(observations)
 
     def _shown(self, fixed: dict[str, Any], observation: Array) -> Any:
-        """Return one observation as the network takes it."""
+        """Return one observation in the form that the network takes."""
         layout, numbers, images = self.network.layout, observation, []
         if layout is not None:
             images, numbers = layout.shown(observation)
@@ -286,22 +285,22 @@ class Learner:
         return means if exists is None else jnp.where(jnp.asarray(exists), means, -jnp.inf)
 
     def _draw(self, key: Array, batch: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Draw what each look at a network gets of its own: noise, and fractions per example."""
+        """Draw the noise of each look, and its fractions for each example."""
         noise_key, *keys = jax.random.split(key, 1 + len(LOOKS))
         rows = self.network.noise(noise_key, len(LOOKS))
         noise: dict[str, Any] = dict.fromkeys(LOOKS)
         if rows is not None:
             noise |= dict(zip(LOOKS, rows, strict=True))
         fractions: dict[str, Any] = {}
-        for look, own in zip(LOOKS, keys, strict=True):
+        for look, look_key in zip(LOOKS, keys, strict=True):
             count = self.recipe.head.fractions(look)
-            fractions[look] = jax.random.uniform(own, (batch, count)) if count else None
+            fractions[look] = jax.random.uniform(look_key, (batch, count)) if count else None
         return noise, fractions
 
     def _descend(
         self, gradient: Float[Array, " P"], optimiser: Any, steps: Any, moves: Bool[Array, ""]
     ) -> tuple[Float[Array, " P"], Any]:
-        """Return the change of the weights and the optimiser after it; both stay unless it `moves`."""
+        """Return the change of the weights, and the new optimiser; neither changes unless `moves`."""
         step, after = self.recipe.optimiser.scaling().update(gradient, optimiser)
         change = jnp.where(moves, -self.learning_rate(steps) * jnp.asarray(step), 0.0)
         return change, jax.tree.map(functools.partial(jnp.where, moves), after, optimiser)
@@ -310,6 +309,6 @@ class Learner:
 def clip_norm(
     gradient: Float[Array, " P"], most: float | None
 ) -> tuple[Float[Array, ""], Float[Array, " P"]]:
-    """Return the norm of a gradient, and the gradient with a norm of no more than `most`."""
+    """Return the norm of a gradient, and the gradient scaled to a norm of at most `most`."""
     norm = jnp.sqrt(jnp.dot(gradient, gradient))
     return norm, gradient if most is None else gradient * jnp.minimum(1.0, most / (norm + 1e-12))

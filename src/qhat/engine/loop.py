@@ -20,7 +20,7 @@ from qhat.environments.base import SEEDS, Environment
 from qhat.system.devices import jit_fast_compile
 
 Advance = Compiled
-"""A state, a number of iterations, and whether to do fewer (asked in between, where that is possible)."""
+"""A function of a state, a number of iterations, and a function that says when to stop early."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,23 +33,22 @@ class Loop:
     """Devices that the seeds are spread over; it divides the number of seeds."""
 
     def init(self, keys: Array) -> TrainState:
-        """Return a fresh state for the seeds of `keys` `[S]`: own weights, keys, environments."""
-
+        """Return a fresh state for the seeds of `keys` `[S]`; each has its weights, keys, environments."""
         environment_keys, seed_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
         state, observation = self.environment.start(environment_keys)
 
         def one(key: Array, observation: Array, state: Any) -> SeedState:
             return self.program.init(key, observation, state, self.environment.legal(state))
 
-        # Made where it will be, and so once.
-        there = None if self.devices == 1 else self._layout()[1]
-        seeds = jit_fast_compile(jax.vmap(one), out_shardings=there)(seed_keys, observation, state)
+        # Made in its final layout, so that there is no second copy.
+        layout = None if self.devices == 1 else self._layout()[1]
+        seeds = jit_fast_compile(jax.vmap(one), out_shardings=layout)(seed_keys, observation, state)
         return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
 
     def restart(self, state: TrainState, keys: Array) -> TrainState:
-        """Go on with fresh environments: the open episodes count as cut.
+        """Start new episodes in fresh environments; the open ones count as truncated.
 
-        For environments whose state is no value. `state` may lack theirs; it is donated.
+        For environments whose state cannot be saved. `state` may come without it, and is donated.
         """
         environment, observation = self.environment.start(keys)
         steps = state.clock.iterations * self.program.recipe.num_envs
@@ -64,12 +63,12 @@ class Loop:
     def compile(self, longest: int, like: TrainState | None = None) -> Advance:
         """Return a function that does up to `longest` iterations in one call.
 
-        It is compiled at its first call, or before it where the shapes of the state are told (`like`).
+        The function compiles at its first call, or now if `like` gives the shapes of the state.
 
         The returned log has leaves `[S, longest, ...]`; rows beyond the iterations done are zero.
-        How a run is cut into calls does not change its result. The state is donated.
-        Where a call takes longer than a second its third argument is asked about every second; when that
-        says so, fewer are done, and the log ends with them.
+        Results do not depend on how a run is split into calls. The state is donated.
+        In a call of more than a second, the third argument is called about every second; when it returns
+        true, the function stops early, and the log ends there.
         """
 
         def chunk(clock: Clock, seeds: SeedState, count: Array) -> tuple[SeedState, Log]:
@@ -101,7 +100,7 @@ class Loop:
         def call(state: TrainState, count: int) -> tuple[TrainState, Log]:
             nonlocal calls
             calls += 1
-            # Each time: an array without elements comes back in another layout.
+            # At every call: an array without elements comes back in another layout.
             return whole_loop(self._spread(state), jnp.int32(count))
 
         def advance(
@@ -122,7 +121,7 @@ class Loop:
         return Compiled(advance, whole_loop.workspace)
 
     def zeros(self, like: Any) -> Any:
-        """Return arrays of what each seed has, in the given shapes, laid out as the calls give it back."""
+        """Return zeros for every seed, with the given shapes, laid out as the calls return them."""
         layout = None if self.devices == 1 else self._layout()[1]
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=layout), like)
 
@@ -131,14 +130,14 @@ class Loop:
         return Mesh(jax.local_devices()[: self.devices], (SEEDS,))
 
     def _spread(self, state: TrainState) -> TrainState:
-        """Lay a state out as the calls give it back: another layout would be compiled for once more."""
+        """Lay a state out as the calls return it: another layout would compile again."""
         if self.devices == 1:
             return state
         whole, sharded = self._layout()
         return TrainState(jax.device_put(state.clock, whole), jax.device_put(state.seeds, sharded))
 
     def _laid(self, like: TrainState) -> TrainState:
-        """Say of shapes that their arrays will be laid out so."""
+        """Return shapes with the layout that their arrays will have."""
         if self.devices == 1:
             return like
 
@@ -149,7 +148,7 @@ class Loop:
         return TrainState(jax.tree.map(at(whole), like.clock), jax.tree.map(at(sharded), like.seeds))
 
     def _layout(self) -> tuple[NamedSharding, NamedSharding]:
-        """Return how what all seeds share is laid out, and what each has."""
+        """Return the layout of what all seeds share, and the layout of what each seed has."""
         return NamedSharding(self._mesh, PartitionSpec()), NamedSharding(self._mesh, PartitionSpec(SEEDS))
 
     def _run(self, clock: Clock, seed: SeedState, count: Array, longest: int) -> tuple[SeedState, Log]:
@@ -167,7 +166,7 @@ class Loop:
             seed = dataclasses.replace(seed, environment=state)
             return self.program.iterate(clock, seed, timestep, keys, begin_step)
 
-        # Traced once, for the shapes of the log and for the loop.
+        # So that one trace serves for the shapes of the log and for the loop.
         step = jax.jit(step, inline=True)
 
         def body(index: Array, carry: tuple[Clock, SeedState, Log]) -> tuple:
@@ -188,7 +187,7 @@ class Loop:
         return seed, logs
 
     def _send(self, seed: SeedState, goes_on: Array) -> tuple[SeedState, Array]:
-        """Begin the environment's next step, if the loop `goes_on`; return a token that follows it."""
+        """Begin the environment's next step, if the loop `goes_on`; return a token that depends on it."""
 
         def no(state: Any, _: Array) -> tuple[Any, Array]:
             return state, jnp.int32(0)

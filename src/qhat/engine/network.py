@@ -34,17 +34,17 @@ class Network:
     outputs: int
     """K, numbers per choice."""
     layer_norm: bool = False
-    """Whether what enters a hidden layer's ReLU is normalised (Ba et al. 2016, arXiv:1607.06450, eq. 3)."""
+    """Whether the input of every hidden ReLU is normalised (Ba et al. 2016, arXiv:1607.06450, eq. 3)."""
     embedding: int = 0
-    """Cosines of the embedding of a fraction; 0 where the network takes no fractions."""
+    """Number of cosines in the embedding of a fraction; 0 if the network takes no fractions."""
     layout: Observations | None = None
-    """What an observation is made of; `None` is an array that the torso takes as it is."""
+    """The parts of an observation; `None` is one array, which the torso gets unchanged."""
 
     @staticmethod
     def of(
         recipe: Recipe, shape: tuple[int, ...], actions: Actions, layout: Observations | None
     ) -> Network:
-        """Compose the network of a recipe that was fitted to observations of `shape`."""
+        """Compose the network of a recipe that is `fitted` to observations of `shape`."""
         return Network(
             torso=recipe.torso,
             dense=recipe.dense,
@@ -70,7 +70,7 @@ class Network:
             if self.layer_norm and "hidden" in name:
                 parameters[f"{name}_norm"] = {"scale": jnp.ones(sizes[1]), "offset": jnp.zeros(sizes[1])}
         if self.embedding:
-            # Of a fraction, not of the state: it has no noise.
+            # It embeds a fraction, not the state, so it has no noise.
             parameters["embedding"] = Dense().init(embedding_key, self.embedding, self._shared()[-1])
         return parameters
 
@@ -89,41 +89,41 @@ class Network:
         """Return Z(s, ·; θ) for one observation.
 
         Args:
-            observation: as it is stored; with a layout, what its `shown` returns.
-            noise: one row of what `noise` drew; `None` is none.
-            fractions: where the network has an embedding, the τ that the K outputs are for.
+            observation: as it is stored; with a layout, the result of its `shown`.
+            noise: one row of the result of `noise`; `None` is no noise.
+            fractions: the τ of the K outputs, if the network has an embedding.
         """
-        own = self._share(noise)
+        by_layer = self._split(noise)
         x = self._features(parameters.get("torso", {}), observation)
         for index in range(len(self.hidden) - 1):
-            x = self._hidden(f"hidden{index}", parameters, x, own)
+            x = self._hidden(f"hidden{index}", parameters, x, by_layer)
         if fractions is None:
-            return self._outputs(parameters, x, own)
+            return self._outputs(parameters, x, by_layer)
         at = embed(parameters["embedding"], fractions) * x
-        z = jax.vmap(self._outputs, in_axes=(None, 0, None))(parameters, at, own)
+        z = jax.vmap(self._outputs, in_axes=(None, 0, None))(parameters, at, by_layer)
         return jnp.moveaxis(z[..., 0], 0, -1)
 
     def activations(
         self, parameters: dict[str, Any], observation: Any, fractions: Float[Array, " T"] | None = None
     ) -> dict[str, Float[Array, " _"]]:
-        """Return what the units of every hidden layer give for one observation, without noise.
+        """Return the outputs of every hidden layer for one observation, without noise.
 
         Args:
-            fractions: as `apply`'s; of a layer behind the embedding it is each unit's largest value.
+            fractions: as in `apply`; of a layer after the embedding, each unit's largest output counts.
         """
-        own, told = self._share(None), {}
+        no_noise, outputs = self._split(None), {}
         x = self._features(parameters.get("torso", {}), observation)
         for index in range(len(self.hidden) - 1):
             name = f"hidden{index}"
-            x = told[name] = self._hidden(name, parameters, x, own)
+            x = outputs[name] = self._hidden(name, parameters, x, no_noise)
         at = x[None] if fractions is None else embed(parameters["embedding"], fractions) * x
         for name in (f"{stream}_hidden" for stream in self._streams() if self.hidden):
-            every = [self._hidden(name, parameters, row, own) for row in at]
-            told[name] = jnp.max(jnp.stack(every), axis=0)
-        return told
+            every = [self._hidden(name, parameters, row, no_noise) for row in at]
+            outputs[name] = jnp.max(jnp.stack(every), axis=0)
+        return outputs
 
     def branches(self) -> list[tuple[str, Torso, tuple[int, ...]]]:
-        """Return, for each picture, the name of its parameters, its torso and the shape that it takes."""
+        """Return, for each picture, the name of its parameters, its torso and the torso's input shape."""
         if self.layout is None:
             return []
         shapes = [entry.image_shape for entry in self.layout.framed]
@@ -140,12 +140,12 @@ class Network:
             return torso.init(key, shape)
         keys = jax.random.split(key, len(branches))
         drawn = {
-            name: torso.init(own, shape) for own, (name, torso, shape) in zip(keys, branches, strict=True)
+            name: torso.init(each, shape) for each, (name, torso, shape) in zip(keys, branches, strict=True)
         }
         return {name: parameters for name, parameters in drawn.items() if parameters}
 
     def _features(self, parameters: dict[str, Any], observation: Any) -> Float[Array, " I"]:
-        """Return the features of what is shown: of the pictures, then of the numbers."""
+        """Return the features of an observation: of its pictures, then of its numbers."""
         if self.layout is None:
             return self.torso.apply(parameters, observation)
         images, numbers = observation
@@ -153,8 +153,8 @@ class Network:
             return self.torso.apply(parameters, numbers)
         branches, parts = self.branches(), []
         for (name, torso, shape), image in zip(branches, images, strict=True):
-            own = parameters if self.layout.is_picture else parameters.get(name, {})
-            parts.append(torso.apply(own, image.reshape(shape)))
+            weights = parameters if self.layout.is_picture else parameters.get(name, {})
+            parts.append(torso.apply(weights, image.reshape(shape)))
         if numbers is not None:
             parts.append(numbers.reshape(-1))
         return jnp.concatenate(parts) if len(parts) > 1 else parts[0]
@@ -175,7 +175,7 @@ class Network:
     ) -> dict[str, Any]:
         """Return the parameters that give `mixing @ z + offset` for the K outputs z of every choice.
 
-        Of dueling streams the value's offset counts: that of the advantages goes with their mean.
+        With dueling streams, only the value's offset counts: the advantages' offset cancels in their mean.
         """
         last = {name: self.dense.remixed(parameters[name], mixing, offset) for name in self._streams()}
         return {**parameters, **last}
@@ -205,8 +205,8 @@ class Network:
             y = normalise(parameters[f"{name}_norm"], y)
         return jax.nn.relu(y)
 
-    def _share(self, noise: Float[Array, " N"] | None) -> dict[str, Array | None]:
-        """Give every layer numbers of its own."""
+    def _split(self, noise: Float[Array, " N"] | None) -> dict[str, Array | None]:
+        """Split the noise into the numbers of every layer."""
         layers = self._layers()
         if noise is None:
             return dict.fromkeys(layers)
@@ -214,7 +214,7 @@ class Network:
         return dict(zip(layers, jnp.split(noise, list(ends)[:-1]), strict=True))
 
     def _shared(self) -> list[int]:
-        """Widths from the torso's features to what the streams begin from."""
+        """Widths from the torso's features to the input of the streams."""
         return [self._width(), *self.hidden[:-1]]
 
     def _layers(self) -> dict[str, tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""How much of a call the compiled program does before it looks up: nobody is heard while it runs."""
+"""Sizes compiled calls to about one second, so that signals are handled."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import dataclasses
 from qhat.recipes.recipe import Recipe
 
 SECONDS = 1.0
-"""What a piece of a call may take, so that a signal is heard soon in the slowest of networks."""
+"""Duration of a piece of a call: a signal waits no longer, however slow the network is."""
 GROWTH = 4
 
 
 @dataclasses.dataclass
 class Pace:
-    """Iterations of the next piece: few while their speed is not known, as many as fit a second later.
+    """Iterations of the next piece: few while their speed is unknown, later as many as fit a second.
 
-    How a run is cut into pieces does not change its result.
+    Results do not depend on how a run is split into pieces.
     """
 
     learns_at: int
-    """Iteration with the first update, before which iterations say nothing of the speed after it."""
+    """Iteration with the first update; the speed of earlier iterations says nothing about later ones."""
     most: int = 1
 
     @staticmethod
@@ -35,6 +35,6 @@ class Pace:
         return min(wanted, self.most)
 
     def took(self, count: int, seconds: float) -> None:
-        """Take in how long a piece took."""
+        """Record how long a piece took."""
         fits = int(count * SECONDS / max(seconds, 1e-9))
         self.most = max(1, min(GROWTH * self.most, fits))

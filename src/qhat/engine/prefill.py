@@ -1,4 +1,4 @@
-"""What a run has before its first step: demonstrations in replay, statistics that weights came with."""
+"""Fills replay before the first step: with demonstrations, and with the statistics of loaded weights."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ BLOCK = 1_024
 def prefill(program: Program, state: TrainState, demonstrations: Demonstrations) -> TrainState:
     """Store the same demonstrations in every seed's replay, spread over the rings of its environments.
 
-    An episode that lies across two rings is cut there, as by a time limit. The state is donated.
+    An episode that spans two rings is truncated between them. The state is donated.
 
     Raises:
-        UsageError: replay would write over the first of them while it stores the last.
+        UsageError: replay is too small: the last demonstrations would overwrite the first.
     """
     E, recipe = program.recipe.num_envs, program.recipe
     rows = _rows(demonstrations, E, program.stack)
@@ -53,14 +53,14 @@ def prefill(program: Program, state: TrainState, demonstrations: Demonstrations)
 
 
 def _rows(demonstrations: Demonstrations, envs: int, stack: int) -> int:
-    """Rows of a ring that the fullest takes: a step each, and per episode what its end and start add."""
+    """Rows that the fullest ring needs: one for each step, and `stack` more for each episode."""
     ends = _by_ring(demonstrations.terminated | demonstrations.truncated, envs, True)
     ends[-1] = True
     return ends.shape[0] + stack * int(ends.sum(axis=0).max())
 
 
 def _blocks(demonstrations: Demonstrations, envs: int) -> Iterator[tuple]:
-    """Yield fields of steps, `[BLOCK, E, ...]`: ring e takes the e-th of E equal parts of the time."""
+    """Yield fields of steps, `[BLOCK, E, ...]`: ring e gets the e-th of E equal parts."""
     real = _by_ring(np.ones(len(demonstrations), bool), envs, False)
     names = [field.name for field in dataclasses.fields(demonstrations)]
     given = {name: getattr(demonstrations, name) for name in names}
@@ -88,7 +88,7 @@ def _padded(block: np.ndarray) -> np.ndarray:
 
 
 def append(program: Program, ring: replay.Ring, sampler: Any, fields: tuple) -> tuple[replay.Ring, Any]:
-    """Append steps that somebody else took, given by the fields of `replay.Step`, `[T, E, ...]`."""
+    """Append recorded steps, given as the fields of `replay.Step`, `[T, E, ...]`."""
 
     def one(carry: tuple, row: tuple) -> tuple:
         step = replay.Step(*row)
@@ -100,7 +100,7 @@ def append(program: Program, ring: replay.Ring, sampler: Any, fields: tuple) -> 
 
 
 def primed(program: Program, seed: SeedState) -> SeedState:
-    """Let statistics of observations go on from those that the weights came with."""
+    """Continue the statistics of observations from those of the loaded weights."""
     if not program.recipe.normalise:
         return seed
     known = jax.tree.map(jnp.copy, seed.learner.online[STATISTICS])

@@ -34,17 +34,17 @@ class SeedState(eqx.Module):
     """Everything that belongs to one seed."""
 
     key: Array
-    """Root of this seed's randomness; every use is derived from it, a name and the clock."""
+    """Root of this seed's random keys; each key is derived from it, a name and the clock."""
     learner: LearnerState
     ring: Ring
     sampler: Any
     exploration: Any
     observation: Array
-    """`[E, ...]`, what `action` was chosen for."""
+    """`[E, ...]`, for which `action` was chosen."""
     action: Int[Array, "E F"]
     """Chosen, not yet executed."""
     environment: Any
-    """The compiled environment's own state; `None` on a host loop."""
+    """State of the compiled environment; `None` in a host loop."""
     episodes: Episodes
     guard: Guard
     legal: Array | None = None
@@ -68,7 +68,7 @@ class Log(eqx.Module):
     """Its undiscounted return, where one ended."""
     lengths: Int[Array, " E"]
     broken: Array
-    """`[E]`, whether an episode was given up: its numbers were not finite, or its process was lost."""
+    """`[E]`, whether an episode was given up: numbers were not finite, or its process died."""
     metrics: Metrics
     """NaN where no update was made."""
 
@@ -77,10 +77,10 @@ Tree = TypeVar("Tree")
 
 
 def strongly_typed(tree: Tree) -> Tree:
-    """Return the arrays with the types that a loop gives them back with.
+    """Return the arrays with the types that a loop returns.
 
-    JAX types what began as a Python number "weakly" until it has been through a program; a loop would be
-    compiled once for such a beginning and once more for its own result.
+    JAX types an array made from a Python number "weakly" until a program returns it. A loop would compile
+    for such a first state, and again for its own result.
     """
 
     def one(leaf: Array) -> Array:
@@ -91,12 +91,12 @@ def strongly_typed(tree: Tree) -> Tree:
 
 
 def split(key: Array, *names: str) -> dict[str, Array]:
-    """Split a key by name: no use of randomness can take another's."""
+    """Split a key by name, so that no two uses share a key."""
     return dict(zip(names, jax.random.split(key, len(names)), strict=True))
 
 
 def tally(seed: SeedState, timestep: Timestep) -> tuple[SeedState, tuple[Array, ...]]:
-    """Add the step to the running episodes; return which ended, their returns and lengths, which broke."""
+    """Add the step to the running episodes; return which ended, returns, lengths, and which were broken."""
     returns = seed.episodes.returns + jnp.where(timestep.real, timestep.scored, 0.0)
     lengths = seed.episodes.lengths + timestep.real
     ended, over = timestep.finished & timestep.real, timestep.finished & timestep.real

@@ -1,4 +1,4 @@
-"""A thread that steps environments, and can be left behind where it hangs."""
+"""A thread that steps environments, and can be abandoned if it hangs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Result = TypeVar("Result")
 
 
 class WorkerThread:
-    """Does one thing after the other in a thread of its own."""
+    """Runs calls in order on a thread that can be abandoned."""
 
     def __init__(self):
-        self._asked: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[tuple[BaseException | None, Any]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -25,21 +25,21 @@ class WorkerThread:
         return self._thread.ident
 
     def do(self, act: Callable[[], Result]) -> Result:
-        """Wait for what `act` returns or raises, or for `leave`."""
-        self._asked.put(act)
+        """Run `act` on the thread, and return or raise what it does. `leave` ends the wait."""
+        self._calls.put(act)
         error, result = self._answers.get()
         if error is not None:
             raise error
         return result
 
     def leave(self, error: BaseException | None = None) -> None:
-        """End the thread once it is done; whoever waits in `do` gets `error` now."""
+        """End the thread after its current call; a `do` that waits raises `error` now."""
         if error is not None:
             self._answers.put((error, None))
-        self._asked.put(None)
+        self._calls.put(None)
 
     def _work(self) -> None:
-        while (act := self._asked.get()) is not None:
+        while (act := self._calls.get()) is not None:
             try:
                 answer = None, act()
             except BaseException as error:

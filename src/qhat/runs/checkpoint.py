@@ -22,6 +22,8 @@ from qhat.system.host_memory import require_memory
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+IN_FILES = {"outlook": "seen"}
+"""Fields that have another name in files: that of qhat 0.1, so that old and new files are alike."""
 FILE, HASH = re.compile(r"[\w-]+\.safetensors"), re.compile("[0-9a-f]{64}")
 
 
@@ -203,7 +205,13 @@ def _within(name: str, branch: str) -> bool:
 
 
 def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    return "/".join(_in_file(key) for key in path)
+
+
+def _in_file(key: Any) -> str:
+    name = jax.tree_util.keystr((key,), simple=True)
+    is_field = isinstance(key, jax.tree_util.GetAttrKey)
+    return IN_FILES.get(name, name) if is_field else name
 
 
 def _words(leaf: Any) -> np.ndarray:

@@ -1,11 +1,11 @@
-"""Stacks of frames: an observation of K frames is stored as its newest, and put together again.
+"""Stacks of frames: of an observation of K frames only the newest is stored; sampling joins them again.
 
 Observations `[K·c, ...]` hold the last K frames of an episode along their first axis, the newest last
-(c is 1, or the colours of a frame). A step moves them on by one frame, so a row of the ring holds one frame
+(c is 1, or the colours of a frame). A step adds one frame, so a row of the ring holds one frame
 `[c, ...]`, and the K−1 rows before it hold the others. The first observation of an episode has no rows
-before it: all its K frames are written, the K−1 older ones in rows that are no starts. What they are is
-the environment's affair (zeros, the first frame K times, the last frames of the life before): nothing is
-assumed about them. An observation that is no stack is K = 1, of which every row holds the whole.
+before it: all its K frames are written, the K−1 older ones in rows that are no starts. The environment
+decides what these are (zeros, the first frame K times, the last frames of the previous life); replay
+assumes nothing about them. An observation that is no stack has K = 1, and a row holds all of it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def frame_shape(shape: tuple[int, ...], stack: int) -> tuple[int, ...]:
 
 
 def require_frames(shape: tuple[int, ...], stack: int, rows: int, n_step: int) -> None:
-    """Raise `UsageError` where a ring cannot hold whole stacks, and n steps that are complete.
+    """Raise `UsageError` if a ring is too small for whole stacks and n complete steps.
 
     Args:
         rows: of each environment's ring.
@@ -51,16 +51,16 @@ def split(observation: Array, stack: int) -> Array:
 
 
 def join(frames: Array) -> Array:
-    """Put observations together: `[B, K, c, ...] → [B, K·c, ...]`."""
+    """Join frames to observations: `[B, K, c, ...] → [B, K·c, ...]`."""
     return frames.reshape(frames.shape[0], -1, *frames.shape[3:])
 
 
 def rows_of_a_step(stack: int, first: Bool[Array, " E"]) -> tuple[Int[Array, "W E"], Bool[Array, "W E"]]:
-    """Say which rows a step writes, counted from the cursor, and which of them it leaves as they are.
+    """Return the rows of a step, counted from the cursor, and which of them stay unchanged.
 
-    W = 2K: the K frames of the acted-on observation (only the newest is new, but in the `first` step of
-    an episode), the frame of the successor, and the K−1 rows after it, which hold what is left of
-    observations whose older frames were just overwritten.
+    W = 2K: the K frames of the acted-on observation (only the newest is new, except in the `first` step of
+    an episode), the frame of the successor, and the K−1 rows after it. These hold frames of observations
+    whose older frames were just overwritten.
     """
     place = jnp.arange(2 * stack)[:, None]
     shift = jnp.where(first, 0, 1 - stack)

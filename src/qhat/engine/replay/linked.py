@@ -1,4 +1,4 @@
-"""Writing blocks of rows into the ring with links that an `Agent` has."""
+"""Writes blocks of rows into a ring with links, as an `Agent` has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qhat.engine.replay.ring import Ring
 
 
 def write(ring: Ring, rows: Rows) -> tuple[Ring, Int[Array, " M"], Bool[Array, " M"]]:
-    """Write consecutive rows into a ring with links, at most as many as it has.
+    """Write consecutive rows into a ring with links; they are no more than the ring has.
 
     Returns:
         the ring, the slots that were written, and which of them are starts.
@@ -23,15 +23,15 @@ def write(ring: Ring, rows: Rows) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
     begin, count, stay, cursor, filled = rows.place
     row = jnp.arange(rows.reward.shape[0])
     slots = jnp.where(row < count, (begin + row) % ring.rows, ring.size)
-    # Older rows are none of those that are written here: the order of the two does not matter.
+    # No older row is one of those written here, so the order of the two does not matter.
     linked = jnp.concatenate([slots, rows.older[:, 0]])
     kind, after, following = jnp.concatenate([rows.links, rows.older[:, 1:]]).T
-    moments, seen = ring.moments, ring.seen
+    moments, outlook = ring.moments, ring.outlook
     if moments is not None:
         numbers = rows.observation if ring.layout is None else ring.layout.shown(rows.observation)[1]
         moments = moments.see(numbers, row < stay)
-    if seen is not None:
-        seen = seen.widened(*rows.ranges)
+    if outlook is not None:
+        outlook = outlook.widened(*rows.ranges)
     ring = dataclasses.replace(
         ring,
         observation=ring.observation.at[slots].set(rows.observation, mode="drop"),
@@ -41,7 +41,7 @@ def write(ring: Ring, rows: Rows) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         cursor=jnp.full_like(ring.cursor, cursor),
         filled=jnp.full_like(ring.filled, filled),
         legal=None if ring.legal is None else ring.legal.at[slots].set(rows.legal, mode="drop"),
-        seen=seen,
+        outlook=outlook,
         moments=moments,
         links=Links(
             ring.links.after.at[linked].set(after, mode="drop"),
@@ -53,9 +53,9 @@ def write(ring: Ring, rows: Rows) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
 
 
 def linked(ring: Ring) -> Ring:
-    """Return the ring of one environment with links, which lead where its rows lead without.
+    """Return the ring of one environment with links: each row leads to the row after it.
 
-    The newest row's step goes on: no other has followed it yet.
+    The newest row leads nowhere yet, as no step has followed it.
     """
     assert ring.cursor.shape[0] == 1
     start = (ring.kind != NOTHING).astype(jnp.int32)
@@ -65,7 +65,7 @@ def linked(ring: Ring) -> Ring:
 
 
 def merged(ring: Ring, count: int, mean: np.ndarray, m2: np.ndarray) -> Ring:
-    """Let `moments` take in observations that the ring never held."""
+    """Add observations to `moments` that the ring never stored."""
     assert ring.moments is not None
     delta, within = jnp.asarray(mean - ring.moments.mean, jnp.float32), jnp.asarray(m2, jnp.float32)
     moments = ring.moments.merged(jnp.float32(count), delta, within)

@@ -1,9 +1,10 @@
-"""Links between rows of one ring that hold steps of several streams, or sensors that are read twice.
+"""Links between the rows of one ring, for several streams and for sensors that are read twice.
 
-A training loop has a ring per environment, where the row after a step's is what follows it. An `Agent` has
-one ring for all its streams: each row says where its successor's observation is, and where the next step of
-its stream. They are one row where the next step began at the very observation that this one ended at, and
-two where the sensor was read again in between: a successor is stored as it was, and the n steps go on.
+A training loop has a ring for each environment, where the next row follows each step. An `Agent` has one
+ring for all its streams: each row links to the row of its successor's observation, and to the next step of
+its stream. Both are the same row if the next step began with the observation that this step ended with.
+They are two rows if the sensor was read again in between: the successor is stored unchanged, and the
+n-step sum continues.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from qhat.engine.replay.nstep import NOTHING
 
 
 class Links(eqx.Module):
-    """Where the rows of a ring lead to, counted in rows onward; 0 is nowhere yet."""
+    """Distance from each row to the rows it leads to, in rows; 0 while there is none."""
 
     after: Int[Array, " N"]
-    """To the row that holds the observation which the step led to."""
+    """Distance to the row with the observation that the step led to."""
     next: Int[Array, " N"]
-    """To the next step of the same stream."""
+    """Distance to the next step of the same stream."""
 
     @staticmethod
     def empty(size: int) -> Links:
@@ -31,7 +32,7 @@ class Links(eqx.Module):
 
 
 class Rows(eqx.Module):
-    """A block of consecutive rows to write, and links of older rows that are known by now."""
+    """A block of consecutive rows to write, and new links of older rows."""
 
     observation: Array
     """`[M, ...]`"""
@@ -42,17 +43,17 @@ class Rows(eqx.Module):
     older: Int[Array, "M 4"]
     """Slot of an older row, its kind, `after` and `next`; a slot out of range is dropped."""
     place: Int[Array, " 5"]
-    """Slot of the first row, how many of the M rows are written, how many of these stay when the next
-    block comes, and the ring's cursor and filled rows after this block."""
+    """Slot of the first row, number of the M rows to write, number of these that the next block does not
+    overwrite, and the ring's cursor and filled rows after this block."""
     ranges: Float[Array, "2 2"]
-    """Smallest and largest return so far, looking back, and the same of rewards."""
+    """Smallest and largest discounted sum of past rewards so far, and the same of rewards."""
     legal: Bool[Array, "M F C"] | None = None
 
 
 def walk(
     links: Links, kind: UInt8[Array, " N"], slots: Int[Array, " B"], n: int, rows: int
 ) -> tuple[Int[Array, "n B"], UInt8[Array, "n B"]]:
-    """Return the slots of n steps that follow each other in one stream, and their kinds.
+    """Return the slots and kinds of n steps that follow each other in one stream.
 
     A step that is not stored yet has the kind NOTHING. All slots belong to one ring of `rows` rows.
     """

@@ -1,4 +1,4 @@
-"""What replay has seen of observations: mean and variance of every element."""
+"""Running statistics of the stored observations: mean and variance of every element."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qhat.environments.observations import Observations
 EPSILON = 1e-8
 """Added to a variance: an element that never changes stays finite."""
 LIMIT = 10.0
-"""Standard deviations from the mean beyond which an observation is cut."""
+"""Standard deviations from the mean at which an observation is clipped."""
 
 
 class Moments(eqx.Module):
@@ -24,16 +24,16 @@ class Moments(eqx.Module):
 
     @staticmethod
     def empty(shape: tuple[int, ...]) -> Moments:
-        """Return what is known before the first observation."""
+        """Return the statistics before the first observation."""
         return Moments(jnp.float32(0), jnp.zeros(shape), jnp.zeros(shape))
 
     @staticmethod
     def of(shape: tuple[int, ...], layout: Observations | None) -> Moments:
-        """Return what is known at first of the numbers of observations of `shape`."""
+        """Return empty statistics for the numbers in observations of `shape`."""
         return Moments.empty(shape if layout is None else layout.numbers_shape or ())
 
     def see(self, rows: Array, counted: Bool[Array, " N"]) -> Moments:
-        """Take in those of `rows` `[N, ...]` that are counted (Chan, Golub & LeVeque 1979, pairwise)."""
+        """Include the `rows` `[N, ...]` that are counted (Chan, Golub & LeVeque 1979, pairwise)."""
         weight = counted.astype(jnp.float32)
         count = jnp.sum(weight)
         weight = weight.reshape(-1, *[1] * (rows.ndim - 1))
@@ -44,7 +44,7 @@ class Moments(eqx.Module):
         return self.merged(count, delta, within)
 
     def merged(self, count: Array, delta: Array, within: Array) -> Moments:
-        """Take in `count` observations: `delta` from `mean` to theirs, and `within`, their own `m2`."""
+        """Include `count` observations: `delta` is their mean minus `mean`, `within` their `m2`."""
         total = self.count + count
         share = count / jnp.maximum(total, 1.0)
         return Moments(

@@ -16,9 +16,9 @@ class Window(eqx.Module):
     discount: Float[Array, ""]
     """γᵏ, or 0 where the episode *terminated*; a time limit does not make it 0."""
     length: Int[Array, ""]
-    """k, the number of rewards summed: the successor is the observation k rows on."""
+    """k, the number of rewards summed: the successor is the observation k rows later."""
     complete: Bool[Array, ""]
-    """Whether all k steps are stored already; an incomplete start may not be learned from."""
+    """Whether all k steps are stored already; a start that is not complete cannot be drawn."""
     after: Int[Array, ""] | None = None
     """Slot of the successor, in a ring with links."""
 

@@ -41,13 +41,13 @@ class Step(eqx.Module):
     real: Bool[Array, " E"]
     """False for a row that is no transition (an autoreset); it is not stored."""
     legal: Bool[Array, "E F C"] | None = None
-    """Actions that `observation` allowed, in an environment that masks."""
+    """Legal actions at `observation`, in an environment with masks."""
     legal_next: Bool[Array, "E F C"] | None = None
-    """Actions that `successor` allows."""
+    """Legal actions at `successor`."""
 
 
 class Transition(eqx.Module):
-    """A batch of n-step transitions, all that the learner sees."""
+    """A batch of n-step transitions, the only data that the learner gets."""
 
     observation: Array
     """`[B, ...]`"""
@@ -57,9 +57,9 @@ class Transition(eqx.Module):
     discount: Float[Array, " B"]
     """d = γᵏ·(1 − terminated)."""
     successor: Array
-    """`[B, ...]`, the observation k steps on."""
+    """`[B, ...]`, the observation k steps later."""
     legal: Bool[Array, "B F C"] | None = None
-    """Actions that `observation` allowed; `None` is all."""
+    """Legal actions at `observation`; `None` is all."""
     legal_next: Bool[Array, "B F C"] | None = None
 
 
@@ -67,7 +67,7 @@ class Ring(eqx.Module):
     """E rings of `rows` rows, flattened to `[E·rows, ...]`. A value."""
 
     observation: Array
-    """`[N, ...]`, or of stacked frames the newest, `[N, c, ...]`."""
+    """`[N, ...]`; of stacked frames only the newest, `[N, c, ...]`."""
     action: Array
     reward: Float[Array, " N"]
     kind: UInt8[Array, " N"]
@@ -78,20 +78,20 @@ class Ring(eqx.Module):
     """Rows in use of each environment."""
     rows: int = eqx.field(static=True)
     stack: int = eqx.field(static=True, default=1)
-    """K, frames that an observation is made of along its first axis."""
+    """K, the number of frames in an observation, along its first axis."""
     legal: Bool[Array, "N F C"] | None = None
-    """Actions that the row's observation allows, in an environment that masks."""
-    seen: Outlook | None = None
-    """Range of the rewards and returns stored so far, where a head asks for it."""
+    """Legal actions at the row's observation, in an environment with masks."""
+    outlook: Outlook | None = None
+    """Ranges of the rewards and returns stored so far, if the head needs them."""
     moments: Moments | None = None
-    """Statistics of the observations stored so far, where the recipe normalises them."""
+    """Statistics of the observations stored so far, if the recipe normalises them."""
     greedy: Bool[Array, " N"] | None = None
-    """Whether the row's action was as good as the greedy one when the row was last learned from; false
-    until then. Kept where n-step returns end at actions that are not."""
+    """Whether the row's action was as good as the greedy one when an update last used the row; false
+    before. Stored if n-step returns end at actions that are not."""
     layout: Observations | None = eqx.field(static=True, default=None)
-    """What observations are made of; statistics are of their numbers alone."""
+    """The parts of an observation; statistics are of its numbers only."""
     links: Links | None = None
-    """Where rows lead to, in the one ring of an `Agent`; without, a row leads to the row after it."""
+    """Links between the rows of an `Agent`'s ring; without links, a row leads to the row after it."""
 
     @staticmethod
     def empty(
@@ -108,15 +108,15 @@ class Ring(eqx.Module):
         marks_greedy: bool = False,
         layout: Observations | None = None,
     ) -> "Ring":
-        """Allocate `num_envs` rings. Observations keep their own `dtype`.
+        """Allocate `num_envs` rings. Observations keep their `dtype`.
 
         Args:
-            stack: frames that an observation is made of along its first axis; each is stored once.
-            masked: whether every observation comes with the actions that it allows.
-            watch: discount of the returns to keep `seen` of; `None` is not to.
-            normalise: whether to keep `moments`.
-            marks_greedy: whether to keep `greedy`.
-            layout: what observations are made of.
+            stack: number of frames in an observation, along its first axis; each is stored once.
+            masked: whether every observation comes with a mask of legal actions.
+            watch: discount of the returns whose ranges `outlook` records; `None` records nothing.
+            normalise: whether to record `moments`.
+            marks_greedy: whether to record `greedy`.
+            layout: the parts of an observation.
         """
         size = num_envs * rows
         return Ring(
@@ -129,7 +129,7 @@ class Ring(eqx.Module):
             rows=rows,
             stack=stack,
             legal=jnp.ones((size, actions.factors, actions.width), bool) if masked else None,
-            seen=None if watch is None else Outlook.empty(num_envs, watch),
+            outlook=None if watch is None else Outlook.empty(num_envs, watch),
             greedy=jnp.zeros(size, bool) if marks_greedy else None,
             moments=Moments.of(shape, layout) if normalise else None,
             layout=layout,
@@ -161,12 +161,12 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
     advance = step.real * (1 + ended + first * (K - 1))
     newest = frames.split(step.successor, K)[-1:]
     observations = jnp.concatenate([frames.split(step.observation, K), newest])
-    legal, seen, moments = ring.legal, ring.seen, ring.moments
+    legal, outlook, moments = ring.legal, ring.outlook, ring.moments
     if legal is not None and step.legal is not None and step.legal_next is not None:
         both = jnp.concatenate([step.legal, step.legal_next])
         legal = legal.at[every[K - 1 : K + 1].ravel()].set(both, mode="drop")
-    if seen is not None:
-        seen = seen.see(step.reward, ended, step.real)
+    if outlook is not None:
+        outlook = outlook.see(step.reward, ended, step.real)
     if moments is not None:
         whole = jnp.concatenate([step.observation, step.successor])
         if ring.layout is not None:
@@ -183,7 +183,7 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         cursor=(ring.cursor + advance) % ring.rows,
         filled=jnp.minimum(ring.filled + advance, ring.rows),
         legal=legal,
-        seen=seen,
+        outlook=outlook,
         moments=moments,
         greedy=None if ring.greedy is None else ring.greedy.at[start].set(False, mode="drop"),
     )
@@ -199,7 +199,7 @@ def cut(ring: Ring, where: Bool[Array, " E"] | bool = True) -> Ring:
         kind=ring.kind.at[jnp.where(is_open, last, ring.size)].set(TRUNCATED, mode="drop"),
         cursor=(ring.cursor + is_open) % ring.rows,
         filled=jnp.minimum(ring.filled + is_open, ring.rows),
-        seen=None if ring.seen is None else ring.seen.cut(where),
+        outlook=None if ring.outlook is None else ring.outlook.cut(where),
     )
 
 
@@ -224,14 +224,14 @@ def view(ring: Ring, slots: Int[Array, " B"], n: int, gamma: float) -> Window:
 
 
 def mark(ring: Ring, slots: Int[Array, " B"], greedy: Bool[Array, " B"] | None) -> Ring:
-    """Note which actions at `slots` are as good as the greedy ones now; slots out of range are left out."""
+    """Record which actions at `slots` are as good as the greedy ones; slots out of range are ignored."""
     if ring.greedy is None or greedy is None:
         return ring
     return dataclasses.replace(ring, greedy=ring.greedy.at[slots].set(greedy, mode="drop"))
 
 
 def look_up(ring: Ring, slots: Int[Array, " B"], window: Window) -> Transition:
-    """Return the transitions that begin at `slots`, given what `view` says of them."""
+    """Return the transitions that begin at `slots`, given the result of `view`."""
     after = _ahead(ring, slots, window.length) if window.after is None else window.after
     return Transition(
         observation=_observations(ring, slots),
@@ -257,9 +257,9 @@ def sample(
 ) -> tuple[Transition, Int[Array, " B"], Float[Array, " B"]]:
     """Draw n-step transitions whose windows are complete.
 
-    A draw that is incomplete, or no start, is drawn again, which leaves the sampler's
-    probabilities of the others in proportion. At most `REDRAWS` times: whatever is still unusable
-    (a ring that holds almost nothing) gets weight 0 and a slot out of range.
+    A draw that is incomplete or no start is repeated, at most `REDRAWS` times; this keeps the
+    proportions of the sampler's probabilities. A draw that is still unusable (in a ring that is
+    almost empty) gets weight 0 and a slot out of range.
 
     Returns:
         transitions, their slots, and their importance weights.
@@ -271,8 +271,8 @@ def sample(
     def again(carry: tuple) -> tuple:
         tries, key, slots, relative, window = carry
         key, draw_key, turn_key = jax.random.split(key, 3)
-        # Place j of a stratified draw is from share j of the total. Turn the places: a share that
-        # is all incomplete could never be left otherwise.
+        # Entry j of a stratified draw comes from share j of the total. Rotate the entries: otherwise
+        # entry j could never leave a share in which all starts are incomplete.
         turn = jax.random.randint(turn_key, (), 0, batch)
         new_slots, new_relative = (jnp.roll(drawn, turn) for drawn in draw(draw_key))
         slots = jnp.where(window.complete, slots, new_slots)
@@ -295,13 +295,13 @@ def sample(
 
 
 def _observations(ring: Ring, slots: Int[Array, " B"]) -> Array:
-    """The observations `[B, ...]` of rows, put together from the rows before them where they are stacks."""
+    """Return the observations `[B, ...]` of slots; a stack is joined from its row and those before it."""
     if ring.stack == 1:
         return ring.observation[slots]
     return frames.join(ring.observation[_ahead(ring, slots[:, None], jnp.arange(1 - ring.stack, 1))])
 
 
 def _ahead(ring: Ring, slots: Int[Array, "..."], steps: Int[Array, "..."]) -> Int[Array, "..."]:
-    """The slot `steps` rows on, round the ring of the same environment."""
+    """Return the slot that is `steps` rows later in the ring of the same environment."""
     first = slots // ring.rows * ring.rows
     return first + (slots - first + steps) % ring.rows
