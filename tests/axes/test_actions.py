@@ -88,10 +88,10 @@ def spaces(draw: st.DrawFn) -> gymnasium.Space:
 def test_choices_are_actions_of_the_space_and_back(space: Any, bins: int, seed: int):
     actions = Actions.of(space, "it", (bins,))
     choice = np.random.default_rng(seed).integers(actions.choices, size=(2, 3, actions.factors))
-    own = actions.to_env(choice)
-    assert own.shape == (2, 3, *space.shape)
-    assert own.dtype == space.dtype
-    np.testing.assert_array_equal(actions.from_env(own), choice)
+    sent = actions.to_env(choice)
+    assert sent.shape == (2, 3, *space.shape)
+    assert sent.dtype == space.dtype
+    np.testing.assert_array_equal(actions.from_env(sent), choice)
     alone = actions.to_env(choice[0, 0])
     assert space.contains(alone)
     assert type(alone) is (int if isinstance(space, Discrete) else np.ndarray)
@@ -102,7 +102,7 @@ def test_choices_are_actions_of_the_space_and_back(space: Any, bins: int, seed: 
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
-def test_every_way_to_deploy_a_policy_takes_the_spaces_own_actions(space: Any):
+def test_every_deployed_policy_returns_actions_of_the_space(space: Any):
     actions = Actions.of(space, "it")
     learner = Learner.of(RECIPE, (WIDTH,), actions)
     parameters = learner.init_parameters(jax.random.key(1))
@@ -113,46 +113,52 @@ def test_every_way_to_deploy_a_policy_takes_the_spaces_own_actions(space: Any):
     runner = runtime.Policy(
         about_of(actions, exported.ops), runtime.plan(exported.ops, exported.tensors), False
     )
-    seen = np.random.default_rng(0).normal(size=(20, WIDTH)).astype(np.float32)
+    observations = np.random.default_rng(0).normal(size=(20, WIDTH)).astype(np.float32)
     expected = actions.to_env(
-        np.stack([policy.q_values(row).reshape(actions.factors, -1) for row in seen]).argmax(-1)
+        np.stack([policy.q_values(row).reshape(actions.factors, -1) for row in observations]).argmax(-1)
     )
     assert len(np.unique(expected.reshape(20, -1), axis=0)) > 1
-    assert equal_actions(session.run(["action"], {"observation": seen})[0], expected).all()
+    assert equal_actions(session.run(["action"], {"observation": observations})[0], expected).all()
     taken: Any = None
-    for row, own in zip(seen, expected, strict=True):
+    for row, action in zip(observations, expected, strict=True):
         for act in (policy, runner.act):
             taken = act(row)
             assert space.contains(taken)
             assert type(taken) is (int if isinstance(space, Discrete) else np.ndarray)
-            np.testing.assert_array_equal(taken, own)
+            np.testing.assert_array_equal(taken, action)
     np.testing.assert_array_equal(contained(expected, space), expected)
     robot = runtime.Runner(runner, safe_action=taken, timeout=1.0, safety=lambda action: action)
     np.testing.assert_array_equal(robot.command(), taken)
-    np.testing.assert_array_equal(robot.act(seen[-1]), taken)
+    np.testing.assert_array_equal(robot.act(observations[-1]), taken)
     assert robot.reason == ""
 
 
 def about_of(actions: Actions, ops: list) -> dict[str, Any]:
     kind = "joints" if actions.commands else "multi_discrete" if actions.vector else "discrete"
-    told = {**actions.to_json(), "kind": kind, "masked": False}
-    seen = {"shape": [WIDTH], "dtype": "float32", "low": [None], "high": [None], "names": None}
-    return {"observation": seen, "actions": told, "network": ops, "safe_action": None, "timeout": None}
+    described = {**actions.to_json(), "kind": kind, "masked": False}
+    observation = {"shape": [WIDTH], "dtype": "float32", "low": [None], "high": [None], "names": None}
+    return {
+        "observation": observation,
+        "actions": described,
+        "network": ops,
+        "safe_action": None,
+        "timeout": None,
+    }
 
 
 def test_an_agent_acts_and_remembers_in_the_spaces_numbers():
     space = Discrete(3, start=5)
     agent = Agent(WIDTH, space, RECIPE, batch_size=4, learning_starts=0)
-    seen = np.ones(WIDTH, np.float32)
-    taken = [agent.act(seen) for _ in range(20)]
+    observation = np.ones(WIDTH, np.float32)
+    taken = [agent.act(observation) for _ in range(20)]
     assert set(taken) == {5, 6, 7}
-    assert agent.act(seen, explore=False) == 5 + agent.q_values(seen).argmax()
+    assert agent.act(observation, explore=False) == 5 + agent.q_values(observation).argmax()
     for action in taken:
-        agent.remember(seen, action, 1.0, seen.copy(), False)
+        agent.remember(observation, action, 1.0, observation.copy(), False)
     stored = np.asarray(state_of(agent).ring.action)
     np.testing.assert_array_equal(stored[:20, 0], np.array(taken) - 5)
     with pytest.raises(UsageError, match="action is 2; expected a whole number from 5 to 7"):
-        agent.remember(seen, 2, 1.0, seen, False)
+        agent.remember(observation, 2, 1.0, observation, False)
 
 
 @pytest.mark.parametrize(("space", "words"), REFUSED, ids=str)
@@ -200,16 +206,16 @@ def test_actions_that_were_damaged_are_refused(change: dict):
 
 
 def test_a_safe_action_is_one_of_the_environments():
-    told = about_of(Actions.of(Discrete(3, start=1), "it"), [])["actions"]
-    assert read_safe_action({"actions": told}, (3.0,)) == 3
+    described = about_of(Actions.of(Discrete(3, start=1), "it"), [])["actions"]
+    assert read_safe_action({"actions": described}, (3.0,)) == 3
     with pytest.raises(UsageError, match=r"safe_action is .*0.*; expected whole numbers from 1 to 3"):
-        read_safe_action({"actions": told}, 0)
-    told = about_of(Actions.of(MultiDiscrete(np.array([[2, 3]]), start=np.array([[1, 2]])), "it"), [])[
+        read_safe_action({"actions": described}, 0)
+    described = about_of(Actions.of(MultiDiscrete(np.array([[2, 3]]), start=np.array([[1, 2]])), "it"), [])[
         "actions"
     ]
-    assert read_safe_action({"actions": told}, (2, 4)) == [[2, 4]]
+    assert read_safe_action({"actions": described}, (2, 4)) == [[2, 4]]
     with pytest.raises(UsageError, match=r"expected whole numbers from \[1, 2\] to \[2, 4\]"):
-        read_safe_action({"actions": told}, (0, 4))
+        read_safe_action({"actions": described}, (0, 4))
 
 
 @pytest.mark.parametrize(
@@ -229,7 +235,7 @@ def test_what_a_space_does_not_contain_is_no_action(space: Any, action: list):
 
 
 @pytest.mark.parametrize(
-    ("told", "safe", "action"),
+    ("fields", "safe", "action"),
     [
         ({"kind": "discrete", "choices": [3], "start": [1]}, 1, 2),
         ({"kind": "multi_discrete", "choices": [3, 2], "start": [1, -1]}, [2, 0], [3, -1]),
@@ -237,20 +243,20 @@ def test_what_a_space_does_not_contain_is_no_action(space: Any, action: list):
     ],
     ids=str,
 )
-def test_a_folder_of_an_older_version_is_read_with_its_start(told: dict, safe: Any, action: Any):
+def test_a_folder_of_an_older_version_is_read_with_its_start(fields: dict, safe: Any, action: Any):
     """It says where its actions start, does not say their shape, and counts its safe action from 0."""
-    outputs = sum(told["choices"]) + 1
-    told = {**told, "commands": None, "dtype": "int64", "masked": False}
+    outputs = sum(fields["choices"]) + 1
+    fields = {**fields, "commands": None, "dtype": "int64", "masked": False}
     about = {
         **about_of(Actions((2,)), [{"op": "flatten"}]),
-        "actions": told,
+        "actions": fields,
         "safe_action": safe,
         "timeout": 1.0,
     }
-    q = np.where(np.arange(outputs) % 3 == 1, 1.0, 0.0)[: len(told["choices"]) * 3]
+    q = np.where(np.arange(outputs) % 3 == 1, 1.0, 0.0)[: len(fields["choices"]) * 3]
     policy = runtime.Policy(about, lambda x: q, False)
     taken = policy.act(np.zeros(WIDTH))
-    np.testing.assert_array_equal(taken, np.add(1, told.get("start", 0))[()] if "start" in told else 1)
+    np.testing.assert_array_equal(taken, np.add(1, fields.get("start", 0))[()] if "start" in fields else 1)
     np.testing.assert_array_equal(runtime.Runner(policy).command(), action)
 
 
@@ -259,8 +265,8 @@ def test_a_run_of_an_earlier_version_acts_in_its_environments_numbers(tmp_path: 
     import quirks  # noqa: F401 - registers them
 
     small = dataclasses.replace(recipes.get("dqn"), hidden=(8,), learning_starts=16, batch_size=16)
-    told: dict[str, Any] = {"recipe": small, "steps": 30, "eval_every": 30, "eval_episodes": 1}
-    run = qhat.train("gym:quirks:StartsAtOne-v0", run_dir=tmp_path / "run", **told)
+    settings: dict[str, Any] = {"recipe": small, "steps": 30, "eval_every": 30, "eval_episodes": 1}
+    run = qhat.train("gym:quirks:StartsAtOne-v0", run_dir=tmp_path / "run", **settings)
     observation, path = np.zeros(2, np.float32), run.folder.config
     expected = run.policy()(observation)
     config = json.loads(path.read_text())

@@ -67,7 +67,7 @@ def test_epsilon_falls_over_a_fraction_of_the_run(fraction: float, steps: int):
             EpsilonGreedy(fraction=wrong).validate()
 
 
-def test_a_schedule_of_no_steps_is_at_its_end_at_once():
+def test_a_schedule_of_no_steps_starts_at_its_end():
     np.testing.assert_allclose(EpsilonGreedy(1.0, 0.3, 0).epsilon(jnp.int32(0)), 0.3, rtol=1e-6)
 
 
@@ -140,7 +140,7 @@ def test_the_extremes_are_exact(hold: int, epsilon: float, explores: bool):
 
 
 @pytest.mark.parametrize("hold", [2, 5])
-def test_an_exploratory_action_is_held(hold: int):
+def test_an_exploratory_action_is_repeated(hold: int):
     # Of so many choices no two draws are the same, so every run is one exploration.
     executed = run(EpsilonGreedy(1.0, 0.5, 10, hold), Actions((MOST,)), num_envs=50, steps=200)
     explored = 0
@@ -154,7 +154,7 @@ def test_an_exploratory_action_is_held(hold: int):
 
 @pytest.mark.parametrize("hold", [1, 4])
 @pytest.mark.parametrize("per_factor", [False, True])
-def test_factors_explore_together_or_apart(hold: int, per_factor: bool):
+def test_factors_explore_together_or_separately(hold: int, per_factor: bool):
     """Together: all of them or none. Apart: each with the share ε, and no two of them bound."""
     explore = EpsilonGreedy(1.0, 0.2, 10, hold, per_factor)
     explored = run(explore, Actions((MOST // 3,) * 3), num_envs=2_000, steps=300)[100:] != GREEDY
@@ -166,7 +166,7 @@ def test_factors_explore_together_or_apart(hold: int, per_factor: bool):
 
 
 @pytest.mark.parametrize("hold", [2, 5])
-def test_factors_that_explore_apart_hold_their_own_commands(hold: int):
+def test_factors_that_explore_separately_repeat_separately(hold: int):
     explore = EpsilonGreedy(1.0, 0.3, 10, hold, per_factor=True)
     executed = run(explore, Actions((MOST // 2,) * 2), num_envs=50, steps=200)
     for env in range(50):
@@ -211,7 +211,7 @@ def test_seeds_of_one_training_run_differ():
         assert len(np.unique(np.asarray(leaf).reshape(3, -1), axis=0)) == 3
 
 
-def test_recipes_of_before_0_2_say_apart():
+def test_older_recipes_are_read_with_their_old_field():
     recipe = Recipe(explore=EpsilonGreedy(1.0, 0.3, 10, per_factor=True))
     written = recipe.to_json()
     old = {("apart" if name == "per_factor" else name): it for name, it in written["explore"].items()}

@@ -96,19 +96,19 @@ def test_a_value_on_an_atom_is_that_atom(index: int):
     np.testing.assert_array_equal(np.asarray(exactly), np.eye(K)[index])
 
 
-def test_mass_beyond_the_support_counts_as_the_outermost_atom_and_is_told():
+def test_mass_beyond_the_support_counts_as_the_outermost_atom_and_is_reported():
     values, weights = jnp.array([-9.0, 0.0, 7.0]), jnp.array([0.2, 0.5, 0.3])
     goal = project(values, weights, atoms())
     assert np.asarray(goal)[[0, 5, 10]] == pytest.approx([0.2, 0.5, 0.3])
-    told = Categorical().overflow((values, weights), atoms())
-    assert np.asarray(told) == pytest.approx([0.2, 0.3])
+    overflow = Categorical().overflow((values, weights), atoms())
+    assert np.asarray(overflow) == pytest.approx([0.2, 0.3])
 
 
 def test_a_gaussians_tails_are_what_it_has_beyond_the_last_cells():
-    told = HLGauss(sigma=2.0).overflow((jnp.array([5.5]), jnp.ones(1)), atoms())
-    assert np.asarray(told) == pytest.approx([0.0, 0.5], abs=1e-6)
-    told = HLGauss(sigma=2.0).overflow((jnp.array([-3.5]), jnp.ones(1)), atoms())
-    assert np.asarray(told) == pytest.approx([0.1586553, 0.0], abs=1e-5)
+    overflow = HLGauss(sigma=2.0).overflow((jnp.array([5.5]), jnp.ones(1)), atoms())
+    assert np.asarray(overflow) == pytest.approx([0.0, 0.5], abs=1e-6)
+    overflow = HLGauss(sigma=2.0).overflow((jnp.array([-3.5]), jnp.ones(1)), atoms())
+    assert np.asarray(overflow) == pytest.approx([0.1586553, 0.0], abs=1e-5)
 
 
 @settings(max_examples=CASES, deadline=None)
@@ -257,7 +257,7 @@ def test_an_illegal_choice_has_no_part_in_a_soft_backup():
     np.testing.assert_allclose(policy[0, jnp.array([0, 2])], alone[0], rtol=1e-6)
 
 
-def seen(low: float, high: float, rewards: tuple[float, float], gamma: float) -> Outlook:
+def outlook_of(low: float, high: float, rewards: tuple[float, float], gamma: float) -> Outlook:
     return Outlook(jnp.zeros(1), jnp.array([low, high]), jnp.array(rewards), gamma)
 
 
@@ -266,8 +266,8 @@ def seen(low: float, high: float, rewards: tuple[float, float], gamma: float) ->
     st.floats(-1e4, 0, width=32), st.floats(0, 1e4, width=32), st.floats(0.5, 0.999),
     st.integers(2, 201),
 )  # fmt: skip
-def test_a_calibrated_support_holds_what_was_seen(low: float, high: float, gamma: float, count: int):
-    support = supports.calibrate(seen(low, high, (low, high), gamma), count)
+def test_a_calibrated_support_covers_the_returns(low: float, high: float, gamma: float, count: int):
+    support = supports.calibrate(outlook_of(low, high, (low, high), gamma), count)
     found = supports.atoms_of(support, count)
     spacing = float(found.spacing)
     assert spacing > 0
@@ -281,7 +281,7 @@ def test_a_calibrated_support_holds_what_was_seen(low: float, high: float, gamma
 
 
 def test_a_support_widens_and_moves_no_atom():
-    support = supports.calibrate(seen(0.0, 10.0, (0.0, 1.0), 0.99), 51)
+    support = supports.calibrate(outlook_of(0.0, 10.0, (0.0, 1.0), 0.99), 51)
     before = supports.atoms_of(support, 51)
     assert not bool(before.active.all()), "some atoms are in reserve"
     for _ in range(200):

@@ -102,7 +102,7 @@ def test_a_training_run_takes_and_believes_in_legal_actions_alone(hold: int):
 
 
 @pytest.mark.parametrize("policy", [Greedy(), Double(), Softmax(tau=0.5)], ids=lambda p: p.name)
-def test_the_backup_is_among_the_legal(policy: Policy):
+def test_the_backup_uses_only_legal_actions(policy: Policy):
     learner = Learner.of(Recipe(policy=policy, hidden=(8,)), (3,), Actions((4,)))
     state = learner.init(jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), 2)
@@ -128,7 +128,7 @@ def test_the_backup_is_among_the_legal(policy: Policy):
         assert float(now[row] - done.errors[row]) == pytest.approx(float(value), abs=1e-4)
 
 
-def test_a_bonus_is_among_the_legal():
+def test_a_bonus_uses_only_legal_actions():
     learner = Learner.of(
         Recipe(bonus=Munchausen(tau=0.5), policy=Softmax(tau=0.5), hidden=(8,)), (3,), Actions((3,))
     )
@@ -174,9 +174,9 @@ def test_agents_of_several_factors():
     space = gymnasium.spaces.MultiDiscrete([2, 4])
     agent = Agent(3, space, "qhat", masked=True, **SMALL)
     mask = (np.array([1, 1]), np.array([0, 0, 1, 1]))
-    seen = np.stack([agent.act(np.ones(3), mask=mask) for _ in range(80)])
-    assert set(seen[:, 0]) == {0, 1}
-    assert set(seen[:, 1]) == {2, 3}
+    actions = np.stack([agent.act(np.ones(3), mask=mask) for _ in range(80)])
+    assert set(actions[:, 0]) == {0, 1}
+    assert set(actions[:, 1]) == {2, 3}
     free = np.stack([agent.act(np.ones(3)) for _ in range(80)])
     assert [set(column) for column in free.T] == [{0, 1}, {0, 1, 2, 3}], "no mask is every choice there is"
     assert agent.q_values(np.ones(3)).shape == (2, 4)

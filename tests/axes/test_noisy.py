@@ -52,7 +52,7 @@ def test_the_noise_is_factorised_and_scaled():
     assert abs(many.mean()) < 0.05
 
 
-def test_the_bias_uses_the_outputs_own_noise():
+def test_the_bias_uses_the_noise_of_the_outputs():
     layer = Noisy()
     parameters = layer.init(jax.random.key(0), 3, 4)
     key = jax.random.key(5)
@@ -64,18 +64,18 @@ def test_the_bias_uses_the_outputs_own_noise():
         np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
 
 
-def test_every_layer_has_noise_of_its_own():
+def test_layers_have_different_noise():
     learner = Learner.of(RECIPE, (6,), Actions((6,)))
     network = learner.network
     noise = network.noise(jax.random.key(3), looks=4)
     assert noise is not None
-    shares = [np.asarray(part) for row in noise for part in network._share(row).values()]
+    shares = [np.asarray(part) for row in noise for part in network._split(row).values()]
     assert len(shares) == 4 * 5, "four looks at one hidden layer and two streams of two"
     numbers = np.concatenate(shares)
     assert len(np.unique(numbers)) == numbers.size, "no number is used twice"
 
 
-def test_every_look_of_an_update_has_noise_of_its_own():
+def test_the_looks_of_an_update_have_different_noise():
     learner = Learner.of(RECIPE, (6,), Actions((6,)))
     noise, _ = learner._draw(jax.random.key(0), 4)
     rows = [np.asarray(noise[look]) for look in LOOKS]

@@ -70,7 +70,7 @@ def test_uniform_weights_are_ones():
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 0.6, 1.0])
-def test_alpha_is_applied_once(alpha: float, errors: np.ndarray):
+def test_alpha_is_applied_one_time(alpha: float, errors: np.ndarray):
     sampler = Prioritised(alpha=alpha)
     state = prioritised_by(sampler, errors)
     share = (np.abs(errors.astype(np.float64)) + sampler.epsilon) ** alpha
@@ -104,7 +104,7 @@ def test_weights_are_the_papers_with_beta_annealed_to_1(step: int, beta: float):
     assert np.min(weights) > 0.0
 
 
-def test_zero_steps_of_annealing_is_beta_1_at_once():
+def test_without_annealing_steps_beta_is_1_from_the_start():
     relative = jnp.array([1.0, 2.0, 4.0])
     weights = weigh(Prioritised(beta=0.4, steps=0), relative, jnp.int32(0))
     np.testing.assert_allclose(weights, [1.0, 0.5, 0.25], rtol=1e-6)
@@ -118,7 +118,7 @@ def test_weights_times_probabilities_are_uniform_when_beta_is_1(errors: np.ndarr
     np.testing.assert_allclose(product, product[0], rtol=1e-5)
 
 
-def test_new_transitions_get_the_largest_priority_seen():
+def test_new_transitions_get_the_largest_priority_so_far():
     sampler = Prioritised(alpha=0.5)
     tree, _ = state = store(sampler, init(sampler), jnp.array([0, 1]), jnp.ones(2, bool))
     np.testing.assert_array_equal(tree.leaves[:3], [1.0, 1.0, 0.0])

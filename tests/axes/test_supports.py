@@ -34,7 +34,7 @@ class Fixture:
         self.number = 0
         self.step = jax.jit(self.learner.fit)
 
-    def update(self, seen: tuple[float, float], reward: float = 0.0) -> None:
+    def update(self, returns: tuple[float, float], reward: float = 0.0) -> None:
         self.number += 1
         draw = np.random.default_rng(self.number)
         batch = Transition(
@@ -44,7 +44,7 @@ class Fixture:
             discount=jnp.zeros(BATCH),
             successor=jnp.zeros((BATCH, 3)),
         )
-        range_ = jnp.array(seen)
+        range_ = jnp.array(returns)
         outlook = Outlook(jnp.zeros(1), range_, range_, 0.9)
         self.state, done = self.step(
             self.state, batch, jnp.ones(BATCH), jax.random.key(1), jnp.int32(self.number), outlook
@@ -68,10 +68,10 @@ HEADS = pytest.mark.parametrize("head", [Categorical(), HLGauss()], ids=lambda h
 def test_both_networks_are_placed_by_the_first_update_and_never_again(head: Head):
     fixture = Fixture(head)
     assert fixture.values()[0] == -1.0
-    fixture.update(seen=(0.0, 10.0))
+    fixture.update(returns=(0.0, 10.0))
     placed = fixture.values()
     assert placed[0] <= 0.0 < 10.0 <= placed[-1]
-    fixture.update(seen=(-1000.0, 1000.0))
+    fixture.update(returns=(-1000.0, 1000.0))
     np.testing.assert_array_equal(fixture.values(), placed)
 
 
@@ -79,34 +79,34 @@ def test_both_networks_are_placed_by_the_first_update_and_never_again(head: Head
 def test_zeros_place_nothing_and_the_first_reward_does(head: Head):
     fixture = Fixture(head)
     for _ in range(3):
-        fixture.update(seen=(0.0, 0.0))
+        fixture.update(returns=(0.0, 0.0))
         np.testing.assert_allclose(fixture.values()[[0, -1]].round(), [-1.0, 1.0])
-    fixture.update(seen=(0.0, 100.0))
+    fixture.update(returns=(0.0, 100.0))
     placed = fixture.values()
     assert placed[-1] >= 100.0
-    fixture.update(seen=(0.0, 1e6))
+    fixture.update(returns=(0.0, 1e6))
     np.testing.assert_array_equal(fixture.values(), placed)
 
 
 @HEADS
 def test_one_atom_a_time_comes_into_use_where_targets_fall_beyond(head: Head):
     fixture = Fixture(head)
-    fixture.update(seen=(0.0, 10.0))
+    fixture.update(returns=(0.0, 10.0))
     edges = [float(each["high"]) for each in fixture.supports()[:1]]
     beyond = float(atoms_of(fixture.supports()[0], 51).high) * 1.5
     for _ in range(3):
-        fixture.update(seen=(0.0, 10.0), reward=beyond)
+        fixture.update(returns=(0.0, 10.0), reward=beyond)
         edges.append(float(fixture.supports()[0]["high"]))
         assert float(fixture.metrics.clipped) > 0.01
     assert np.diff(edges).tolist() == [1.0, 1.0, 1.0]
     for _ in range(3):
-        fixture.update(seen=(0.0, 10.0), reward=1.0)
+        fixture.update(returns=(0.0, 10.0), reward=1.0)
     assert float(fixture.supports()[0]["high"]) == edges[-1], "nothing falls beyond: nothing widens"
 
 
 def test_a_support_that_is_given_stays():
     fixture = Fixture(Categorical(v_min=-2.0, v_max=3.0))
-    fixture.update(seen=(0.0, 100.0), reward=50.0)
+    fixture.update(returns=(0.0, 100.0), reward=50.0)
     np.testing.assert_allclose(fixture.values()[[0, -1]], [-2.0, 3.0])
 
 
@@ -137,11 +137,11 @@ class Chain:
 
     def _some(self, state: LearnerState, pay: Any, first: Any, count: Any) -> LearnerState:
         batch = dataclasses.replace(CHAIN, reward=pay * CHAIN.reward)
-        seen = Outlook(jnp.zeros(1), jnp.stack([0.0, 2.71 * pay]), jnp.stack([0.0, pay]), 0.9)
+        outlook = Outlook(jnp.zeros(1), jnp.stack([0.0, 2.71 * pay]), jnp.stack([0.0, pay]), 0.9)
 
         def body(index: Any, state: LearnerState) -> LearnerState:
             key = jax.random.fold_in(jax.random.key(0), index)
-            return self.learner.fit(state, batch, jnp.ones(6), key, index + 1, seen)[0]
+            return self.learner.fit(state, batch, jnp.ones(6), key, index + 1, outlook)[0]
 
         return jax.lax.fori_loop(first, first + count, body, state)
 
@@ -208,16 +208,16 @@ def check_a_doubling(chain: Chain) -> None:
 def test_values_that_no_reward_can_reach_widen_nothing():
     fixture = Fixture(Categorical())
     for _ in range(60):
-        fixture.update(seen=(0.0, 1.0), reward=1e4)
+        fixture.update(returns=(0.0, 1.0), reward=1e4)
     assert float(fixture.supports()[0]["high"]) == 50.0
     spacing = float(fixture.supports()[0]["spacing"])
     assert float(fixture.metrics.clipped) == pytest.approx(1.0)
-    fixture.update(seen=(0.0, 1e4), reward=1e4)
+    fixture.update(returns=(0.0, 1e4), reward=1e4)
     assert float(fixture.supports()[0]["spacing"]) == 2 * spacing, "and it does as soon as one can"
 
 
 @pytest.mark.parametrize("count", [2, 3, 10, 51, 200])
-def test_a_doubled_support_holds_what_it_held_and_keeps_means(count: int):
+def test_a_doubled_support_covers_the_old_one_and_keeps_means(count: int):
     for overflow in ([0.0, 0.5], [0.5, 0.0], [0.3, 0.3]):
         old = supports.fixed(-3.0, 5.0, count)
         new, first = supports.doubled(old, jnp.array(overflow), count)

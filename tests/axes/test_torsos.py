@@ -65,9 +65,9 @@ def test_convolution_is_the_plain_one_and_so_are_its_gradients(
 def test_minatar_torso_is_its_papers_convolution() -> None:
     torso, shape = MinAtar(), (10, 10, 4)
     parameters = torso.init(jax.random.key(0), shape)
-    seen = jax.random.bernoulli(jax.random.key(1), 0.2, shape)
-    expected = jax.nn.relu(plain(parameters, seen.astype(jnp.float32), 1, "VALID")).reshape(-1)
-    np.testing.assert_allclose(torso.apply(parameters, seen), expected, atol=1e-5)
+    image = jax.random.bernoulli(jax.random.key(1), 0.2, shape)
+    expected = jax.nn.relu(plain(parameters, image.astype(jnp.float32), 1, "VALID")).reshape(-1)
+    np.testing.assert_allclose(torso.apply(parameters, image), expected, atol=1e-5)
     assert expected.size == torso.features(shape) == 1024
 
 
@@ -96,16 +96,18 @@ def test_impala_is_the_papers_network(width: int) -> None:
     frames = jax.random.randint(jax.random.key(1), (21, 20, 4), 0, 256).astype(jnp.uint8)
     x = frames.astype(jnp.float32) / 255
     for section in range(3):
-        own = {name: value for name, value in parameters.items() if name.startswith(f"section{section}")}
-        x = plain(own[f"section{section}"], x, 1, "SAME")
+        section_parameters = {
+            name: value for name, value in parameters.items() if name.startswith(f"section{section}")
+        }
+        x = plain(section_parameters[f"section{section}"], x, 1, "SAME")
         # The maximum over windows, spelled with NumPy: of an even side, the border is at its end.
         borders = [(side % 2, 1) for side in x.shape[:2]]
         filled = np.pad(np.asarray(x), (*borders, (0, 0)), constant_values=-np.inf)
         windows = np.lib.stride_tricks.sliding_window_view(filled, (3, 3), axis=(0, 1))
         x = jnp.asarray(windows[::2, ::2].max(axis=(-2, -1)))
         for block in ("block0", "block1"):
-            y = plain(own[f"section{section}_{block}_first"], jax.nn.relu(x), 1, "SAME")
-            x = x + plain(own[f"section{section}_{block}_second"], jax.nn.relu(y), 1, "SAME")
+            y = plain(section_parameters[f"section{section}_{block}_first"], jax.nn.relu(x), 1, "SAME")
+            x = x + plain(section_parameters[f"section{section}_{block}_second"], jax.nn.relu(y), 1, "SAME")
     np.testing.assert_allclose(torso.apply(parameters, frames), jax.nn.relu(x).reshape(-1), atol=1e-5)
 
 
@@ -157,10 +159,10 @@ def test_auto_takes_what_fits_and_a_recipe_then_names_it(shape: tuple[int, ...],
     learner = Learner.of(Recipe(), shape, Actions((3,)))
     assert learner.recipe.torso == learner.network.torso == expected
     assert Learner.of(Recipe(torso=MLP()), shape, Actions((3,))).network.torso == MLP()
-    auto, own = (each.init(jax.random.key(0), shape) for each in (Auto(), expected))
-    assert jax.tree.map(jnp.shape, auto) == jax.tree.map(jnp.shape, own)
-    seen = jnp.ones(shape, jnp.uint8)
-    np.testing.assert_array_equal(Auto().apply(auto, seen), expected.apply(own, seen))
+    auto, chosen = (each.init(jax.random.key(0), shape) for each in (Auto(), expected))
+    assert jax.tree.map(jnp.shape, auto) == jax.tree.map(jnp.shape, chosen)
+    image = jnp.ones(shape, jnp.uint8)
+    np.testing.assert_array_equal(Auto().apply(auto, image), expected.apply(chosen, image))
     assert Auto().features(shape) == expected.features(shape)
 
 

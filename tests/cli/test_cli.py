@@ -163,7 +163,7 @@ def test_a_damaged_checkpoint_is_refused(run_folder: Path, tmp_path: Path, harm:
     done = qhat("evaluate", str(copy), "--episodes", "1")
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    words = {"truncate": "damaged", "flip": "damaged", "foreign": "another composition",
+    words = {"truncate": "damaged", "flip": "damaged", "foreign": "different network architecture",
              "manifest": "damaged", "nothing": "no qhat checkpoint"}  # fmt: skip
     assert words[harm] in done.stderr
 

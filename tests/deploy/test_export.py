@@ -80,21 +80,21 @@ class Arm(gymnasium.Env):
     def __init__(self):
         self.time = 0
 
-    def reset(self, **told: Any) -> Any:
-        super().reset(seed=told.get("seed"))
+    def reset(self, **options: Any) -> Any:
+        super().reset(seed=options.get("seed"))
         self.time = 0
-        return self._seen(), self._told()
+        return self._observation(), self._info()
 
     def step(self, action: Any) -> Any:
         assert self.action_space.contains(action)
         self.time += 1
-        return self._seen(), float(np.sum(action)), self.time == 20, False, self._told()
+        return self._observation(), float(np.sum(action)), self.time == 20, False, self._info()
 
-    def _seen(self) -> Any:
+    def _observation(self) -> Any:
         speed = self.np_random.normal(size=2).clip(-1, 1).astype(np.float32)
         return {"speed": speed, "mode": self.np_random.integers(3)}
 
-    def _told(self) -> dict[str, Any]:
+    def _info(self) -> dict[str, Any]:
         return {}
 
 
@@ -106,10 +106,10 @@ class Switches(Arm):
     action_space = gymnasium.spaces.MultiDiscrete(np.array([[2, 4]]), start=np.array([[1, -1]]))
     metadata = {"render_modes": [], "observation_names": ["a", "b", "c"]}  # noqa: RUF012
 
-    def _seen(self) -> Any:
+    def _observation(self) -> Any:
         return np.array([np.sin(self.time), 3 + self.time, self.np_random.random()], np.float32)
 
-    def _told(self) -> dict[str, Any]:
+    def _info(self) -> dict[str, Any]:
         return {"action_mask": (np.array([1, 1]), np.array([1, self.time % 2, 1, 0]))}
 
 
@@ -126,10 +126,10 @@ def test_the_folder_is_whole_and_proven(cartpole: Run, exported: Export):
     assert proof == exported.parity
     assert proof["passed"]
     for runner in ("onnxruntime", "numpy"):
-        own = proof[runner]
-        assert own["observations"] == own["actions_equal"] >= 10_000
-        assert own["worst"] <= 1e-5
-        assert own["differing"] == 0
+        counts = proof[runner]
+        assert counts["observations"] == counts["actions_equal"] >= 10_000
+        assert counts["worst"] <= 1e-5
+        assert counts["differing"] == 0
     assert proof["distinct"] > 9_000, "never the same ones, never zeros"
     assert sum(proof["batches"].values()) >= 10_000
     assert proof["batches"].keys() == {"1", "2", "7"}
@@ -159,11 +159,11 @@ def test_it_says_what_goes_in_and_comes_out(cartpole: Run, exported: Export):
     for word in ("pole_angle", "push left", "10,000", "never raises"):
         assert word in card
     session = runtime.open_graph((exported.path / "policy.onnx").read_bytes())
-    told = session.get_modelmeta().custom_metadata_map
-    assert json.loads(told["observation"])["names"] == about["observation"]["names"]
-    assert json.loads(told["actions"]) == about["actions"]
-    assert json.loads(told["source"]) == about["source"]
-    assert told["weights_sha256"] == about["files"]["weights.safetensors"]["sha256"]
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["observation"])["names"] == about["observation"]["names"]
+    assert json.loads(metadata["actions"]) == about["actions"]
+    assert json.loads(metadata["source"]) == about["source"]
+    assert metadata["weights_sha256"] == about["files"]["weights.safetensors"]["sha256"]
     assert (exported.path / "qhat_runtime.py").read_bytes() == (SOURCE / "runtime/__init__.py").read_bytes()
 
 
@@ -171,14 +171,16 @@ def test_it_says_what_goes_in_and_comes_out(cartpole: Run, exported: Export):
 def test_it_acts_as_the_run_does(cartpole: Run, exported: Export, runner: str):
     policy, ours = runtime.Policy.load(exported.path, runner), cartpole.policy()
     env = gymnasium.make("CartPole-v1")
-    seen, _ = env.reset(seed=3)
+    observation, _ = env.reset(seed=3)
     for _ in range(30):
-        np.testing.assert_allclose(policy.q_values(seen), ours.q_values(seen), rtol=1e-5, atol=1e-5)
-        assert policy.act(seen) == ours(seen)
-        seen, _, terminated, truncated, _ = env.step(policy.act(seen))
-        assert policy.act(seen, mask=[0, 1]) == 1
+        np.testing.assert_allclose(
+            policy.q_values(observation), ours.q_values(observation), rtol=1e-5, atol=1e-5
+        )
+        assert policy.act(observation) == ours(observation)
+        observation, _, terminated, truncated, _ = env.step(policy.act(observation))
+        assert policy.act(observation, mask=[0, 1]) == 1
         if terminated or truncated:
-            seen, _ = env.reset()
+            observation, _ = env.reset()
     env.close()
 
 
@@ -190,10 +192,10 @@ def test_what_is_another_policy_leaves_nothing(
     if place == "graph":
         build = graph.build
 
-        def changed(*told: Any, **more: Any) -> Any:
+        def changed(*args: Any, **more: Any) -> Any:
             from onnx import numpy_helper
 
-            model = build(*told, **more)
+            model = build(*args, **more)
             for tensor in model.graph.initializer:
                 if tensor.name == "outputs/weight":
                     value = numpy_helper.to_array(tensor).copy()
@@ -255,12 +257,12 @@ def test_a_dictionary_and_joints_keep_their_names(tmp_path: Path):
     assert about["control_period"] == pytest.approx(0.1), "an action is executed twice"
     assert about["safe_action"] == [0, 0.5], "a command that no bin has"
     assert about["network"][0]["op"] == "normalise"
-    policy, seen = runtime.Policy.load(made.path), np.array([0, 1, 0, 0.5, -0.5], np.float32)
+    policy, observation = runtime.Policy.load(made.path), np.array([0, 1, 0, 0.5, -0.5], np.float32)
     for _ in range(3):
-        np.testing.assert_array_equal(policy.act(seen), run.policy()(seen))
-        seen[3] -= 0.7
-    assert policy.q_values(seen).shape == (2, 5)
-    assert np.isneginf(policy.q_values(seen)[0, 3:]).all()
+        np.testing.assert_array_equal(policy.act(observation), run.policy()(observation))
+        observation[3] -= 0.7
+    assert policy.q_values(observation).shape == (2, 5)
+    assert np.isneginf(policy.q_values(observation)[0, 3:]).all()
     with pytest.raises(UsageError, match="handed over from Python"):
         qhat.export(run)
 
@@ -283,16 +285,16 @@ def test_masks_starts_and_bounds_that_an_environment_breaks_itself(switches: Run
     assert about["observation"]["left_bounds"] == [1]
     assert about["observation"]["seen_high"][1] > 20
     session = runtime.open_graph((made.path / "policy.onnx").read_bytes())
-    seen = np.array([[0.1, 4, 0.2]], np.float32)
+    observations = np.array([[0.1, 4, 0.2]], np.float32)
     mask = np.array([[[1, 0, 0, 0], [0, 0, 1, 0]]], bool)
-    q, action = session.run(["q_values", "action"], {"observation": seen, "mask": mask})
+    q, action = session.run(["q_values", "action"], {"observation": observations, "mask": mask})
     assert action.tolist() == [[[1, 1]]]
     assert np.isneginf(q[0, 0, 2:]).all(), "what does not exist"
     assert np.isfinite(q[0, 1]).all(), "what is not legal has a value all the same"
     for runner in ("numpy", "onnxruntime"):
         policy = runtime.Policy.load(made.path, runner)
-        np.testing.assert_array_equal(policy.act(seen[0], mask[0]), [[1, 1]])
-        np.testing.assert_array_equal(policy.act(seen[0]), run.policy()(seen[0]))
+        np.testing.assert_array_equal(policy.act(observations[0], mask[0]), [[1, 1]])
+        np.testing.assert_array_equal(policy.act(observations[0]), run.policy()(observations[0]))
 
 
 DESCRIBE: Any = about.describe
@@ -303,13 +305,13 @@ def from_zero(actions: Actions, *_: Any) -> Actions:
     return replace(actions, start=(0, 0))
 
 
-def described(*told: Any) -> Any:
-    request, exported, actions, *rest = told
+def described(*inputs: Any) -> Any:
+    request, exported, actions, *rest = inputs
     return DESCRIBE(request, exported, from_zero(actions), *rest)
 
 
-def built(*told: Any, **more: Any) -> Any:
-    exported, shape, dtype, actions, *rest = told
+def built(*inputs: Any, **more: Any) -> Any:
+    exported, shape, dtype, actions, *rest = inputs
     return BUILD(exported, shape, dtype, from_zero(actions), *rest, **more)
 
 
@@ -341,16 +343,16 @@ def test_a_stack_of_frames_is_put_together_inside(tmp_path: Path):
     policies = [runtime.Policy.load(made.path, runner) for runner in ("numpy", "onnxruntime")]
     env, ours = gymnasium.wrappers.FrameStackObservation(gymnasium.make("CartPole-v1"), 3), run.policy()
     for episode in range(2):
-        seen, _ = env.reset(seed=episode)
+        observation, _ = env.reset(seed=episode)
         for policy in policies:
             policy.reset()
         for _ in range(8):
-            expected = ours.q_values(seen)
+            expected = ours.q_values(observation)
             for policy in policies * 2:
-                found = policy.q_values(seen[-1])  # which leaves the stack where it is
+                found = policy.q_values(observation[-1])  # which leaves the stack where it is
                 np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-            assert [policy.act(seen[-1]) for policy in policies] == [ours(seen)] * 2
-            seen, *_ = env.step(0)
+            assert [policy.act(observation[-1]) for policy in policies] == [ours(observation)] * 2
+            observation, *_ = env.step(0)
     env.close()
 
 
@@ -359,8 +361,8 @@ def test_a_stack_of_one_hot_codes_is_put_together_too(tmp_path: Path):
     run = a_run("gym:FrozenLake-v1", tmp_path, wrap=(FrameStack(2),))
     made = qhat.export(run, observations=FEW)
     policies = [runtime.Policy.load(made.path, runner) for runner in ("numpy", "onnxruntime")]
-    for seen in (0, 4, 8):
-        first, second = (policy.q_values(seen) for policy in policies)
+    for observation in (0, 4, 8):
+        first, second = (policy.q_values(observation) for policy in policies)
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
 
 
@@ -442,10 +444,10 @@ def cli(*words: str) -> command_line.Done:
 def test_the_command_says_so(cartpole: Run, tmp_path: Path):
     done = cli(str(cartpole.folder.path), "--out", str(tmp_path / "out"), "--safe-action", "0", "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["path"] == str(tmp_path / "out")
-    assert told["files"].keys() == FILES
-    assert told["parity"]["passed"]
+    printed = json.loads(done.stdout)
+    assert printed["path"] == str(tmp_path / "out")
+    assert printed["files"].keys() == FILES
+    assert printed["parity"]["passed"]
 
 
 def test_an_unfinished_or_damaged_run_is_a_sentence(cartpole: Run, tmp_path: Path):
@@ -504,9 +506,9 @@ def run_fresh(python: Path | str, folder: Path, runner: str, *refused: str) -> A
 def require_same(found: Any, run: Run) -> None:
     policy, rng = run.policy(), np.random.default_rng(0)
     for q, action in zip(found["q"], found["acts"], strict=True):
-        seen = rng.uniform(-0.2, 0.2, 4).astype(np.float32)
-        np.testing.assert_allclose(q, policy.q_values(seen), rtol=1e-5, atol=1e-5)
-        assert action == policy(seen)
+        observation = rng.uniform(-0.2, 0.2, 4).astype(np.float32)
+        np.testing.assert_allclose(q, policy.q_values(observation), rtol=1e-5, atol=1e-5)
+        assert action == policy(observation)
 
 
 def test_numpy_alone_runs_the_folder(cartpole: Run, exported: Export):

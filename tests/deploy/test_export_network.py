@@ -67,27 +67,27 @@ class Both:
 
     def require_equal(self) -> bytes:
         """Compare values and actions; return the graph."""
-        seen, actions = self.observations(), self.learner.actions
-        told = jax.vmap(self.learner.q_values, (None, 0))(self.parameters, jnp.asarray(seen))
-        expected = np.asarray(told)
+        observations, actions = self.observations(), self.learner.actions
+        values = jax.vmap(self.learner.q_values, (None, 0))(self.parameters, jnp.asarray(observations))
+        expected = np.asarray(values)
         choice = expected.argmax(axis=-1)
-        own = actions.to_env(choice)
+        sent = actions.to_env(choice)
         model = graph.build(
             self.exported, self.learner.network.shape, self.dtype, actions, False, {"name": "x"}
         )
         data = model.SerializeToString()
         session = runtime.open_graph(data)
-        for batch in (seen, seen[:2], seen[:1]):
+        for batch in (observations, observations[:2], observations[:1]):
             q, action = session.run(["q_values", "action"], {"observation": batch})
             n = len(batch)
             assert q.shape == ((n, *expected.shape[1:]) if actions.vector else (n, expected.shape[2]))
             require_close(q.reshape(n, *expected.shape[1:]), expected[:n])
             sure = ~near_ties(expected[:n])
             assert sure.any()
-            assert (action.dtype, action.shape) == (own.dtype, own[:n].shape)
-            np.testing.assert_array_equal(action[sure], own[:n][sure])
+            assert (action.dtype, action.shape) == (sent.dtype, sent[:n].shape)
+            np.testing.assert_array_equal(action[sure], sent[:n][sure])
         run = runtime.plan(self.exported.ops, self.exported.tensors)
-        ours = np.stack([run(row).copy() for row in seen]).reshape(expected.shape)
+        ours = np.stack([run(row).copy() for row in observations]).reshape(expected.shape)
         there = np.isfinite(expected)
         require_close(np.where(there, ours, 0), np.where(there, expected, 0))
         return data
@@ -122,7 +122,7 @@ def test_every_recipe_is_exported(name: str):
 NETWORKS = {of_network(dataclasses.replace(recipe, hidden=())) for recipe in recipes.RECIPES.values()}
 
 
-@pytest.mark.parametrize("network", sorted(NETWORKS, key=str), ids=lambda told: f"{told[0].name}")
+@pytest.mark.parametrize("network", sorted(NETWORKS, key=str), ids=lambda key: f"{key[0].name}")
 @pytest.mark.parametrize("hidden", [(12, 10), (8,), ()] if FULL else [(12, 10)], ids=str)
 def test_unequal_factors_layer_norm_and_normalisation(network: tuple, hidden: tuple[int, ...]):
     head, merge, dense, *_ = network
@@ -160,7 +160,7 @@ def test_only_the_atoms_in_use_are_exported():
         (Impala(), (9, 12, 3), "uint8"),
         (Impala(), (2, 11, 8), "float32"),
     ],
-    ids=lambda told: getattr(told, "name", str(told)),
+    ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_every_torso_is_exported(torso: Any, shape: tuple[int, ...], dtype: str):
     recipe = dataclasses.replace(recipes.rainbow, torso=torso, hidden=(16,), head=Expected())

@@ -29,8 +29,8 @@ def trained_task() -> Task:
         "environment": {"id": "TurtleBot3-v0", "options": {}}, "control_period": None,
         "actions": {"start": [0]},
     }  # fmt: skip
-    told = task_of(about)
-    return Task(**{**told, "turns": tuple(told["turns"])})
+    fields = task_of(about)
+    return Task(**{**fields, "turns": tuple(fields["turns"])})
 
 
 TASK = trained_task()
@@ -46,12 +46,12 @@ def scan(ranges: Any, first: float = 0.0, step: float | None = None, **other: An
     """A LaserScan: its numbers are float32, as on the wire."""
     ranges = np.asarray(ranges, np.float32)
     step = 2 * math.pi / len(ranges) if step is None else step
-    told = {
+    fields = {
         "angle_min": np.float32(first), "angle_max": np.float32(first + (len(ranges) - 1) * step),
         "angle_increment": np.float32(step), "range_min": np.float32(0.12), "range_max": np.float32(3.5),
         "header": header(), "ranges": ranges.tolist(),
     }  # fmt: skip
-    return SimpleNamespace(**{**told, **other})
+    return SimpleNamespace(**{**fields, **other})
 
 
 def odometry(x: float, y: float, yaw: float, **other: Any) -> SimpleNamespace:
@@ -67,7 +67,7 @@ class Recording:
     places: np.ndarray
     facings: np.ndarray
     goals: np.ndarray
-    seen: np.ndarray
+    observations: np.ndarray
     """Observations."""
     rays: np.ndarray
     """What each of 360 beams hits, from straight ahead to the left, in metres."""
@@ -80,8 +80,8 @@ def drive() -> Recording:
     advance = jax.jit(lambda robot, action, key: turtlebot3.advance(robot, action, key, OPTIONS))
     actions = np.random.default_rng(0).integers(len(turtlebot3.TURNS), size=STATES)
 
-    def step(robot: Any, told: Any) -> Any:
-        action, key = told
+    def step(robot: Any, inputs: Any) -> Any:
+        action, key = inputs
         moved, outcome = advance(robot, action, key)
         again = outcome.collided | outcome.late
         moved = jax.tree.map(lambda new, old: jnp.where(again, new, old), fresh(key), moved)
@@ -89,7 +89,9 @@ def drive() -> Recording:
         return moved, (robot, turtlebot3.observe(robot, key, OPTIONS), beams)
 
     keys = jax.random.split(jax.random.key(1), STATES)
-    _, (robots, seen, beams) = jax.lax.scan(step, fresh(jax.random.key(0)), (jnp.asarray(actions), keys))
+    _, (robots, observations, beams) = jax.lax.scan(
+        step, fresh(jax.random.key(0)), (jnp.asarray(actions), keys)
+    )
     rays = np.stack([cast(place, facing, cylinders) for place, facing, cylinders in zip(
         *(np.asarray(part, np.float64) for part in (robots.place, robots.facing, robots.cylinders)),
         strict=True,
@@ -98,7 +100,7 @@ def drive() -> Recording:
     # The environment rounds to float32: where a ray grazes a cylinder, that is seen.
     rays[:, ::15] = np.asarray(beams)
     places, facings, goals = map(np.asarray, (robots.place, robots.facing, robots.goal))
-    return Recording(places, facings, goals, np.asarray(seen), rays)
+    return Recording(places, facings, goals, np.asarray(observations), rays)
 
 
 def cast(place: np.ndarray, facing: float, cylinders: np.ndarray, angles: Any = None) -> np.ndarray:
@@ -137,30 +139,30 @@ def test_observations_are_the_training_environments(layout: str, drive: Recordin
     order = list(order)
     step = math.radians((order[1] - order[0] + 180) % 360 - 180)
     reader, worst = ScanReader(TASK), 0.0
-    for place, facing, goal, seen, rays in zip(
-        drive.places, drive.facings, drive.goals, drive.seen, drive.rays, strict=True
+    for place, facing, goal, observation, rays in zip(
+        drive.places, drive.facings, drive.goals, drive.observations, drive.rays, strict=True
     ):
         look = reader.read(scan(as_reported(rays)[order], first, step))
         pose = logic.pose_of(odometry(float(place[0]), float(place[1]), float(facing)))
         ours = logic.observation_of(look, pose, (float(goal[0]), float(goal[1])), TASK)
-        assert ours.shape == seen.shape
-        assert ours.dtype == seen.dtype
-        difference = np.abs(ours.astype(float) - seen)
+        assert ours.shape == observation.shape
+        assert ours.dtype == observation.dtype
+        difference = np.abs(ours.astype(float) - observation)
         # Straight behind is −π and π.
         difference[24] = abs((difference[24] + math.pi) % (2 * math.pi) - math.pi)
         worst = max(worst, float(difference.max()))
-    assert len(drive.seen) >= 1_000
+    assert len(drive.observations) >= 1_000
     assert worst <= 1e-6, worst
 
 
 def test_the_drive_has_what_can_go_wrong(drive: Recording):
     """Or else the comparison says little."""
-    assert (drive.seen[:, :24] == np.float32(3.5)).any(), "nothing seen"
+    assert (drive.observations[:, :24] == np.float32(3.5)).any(), "nothing seen"
     assert (drive.rays < 1.0).any()
-    assert len(np.unique(np.sign(drive.seen[:, 24]))) > 1, "goals on both sides"
-    assert (np.abs(drive.seen[:, 24]) > 3).any(), "goals behind"
-    mirrored = np.roll(drive.seen[:, 23::-1], 1, axis=1)
-    assert np.abs(mirrored - drive.seen[:, :24]).max() > 1
+    assert len(np.unique(np.sign(drive.observations[:, 24]))) > 1, "goals on both sides"
+    assert (np.abs(drive.observations[:, 24]) > 3).any(), "goals behind"
+    mirrored = np.roll(drive.observations[:, 23::-1], 1, axis=1)
+    assert np.abs(mirrored - drive.observations[:, :24]).max() > 1
 
 
 @pytest.mark.parametrize("count", [228, 241, 252, 24, 500])
@@ -276,8 +278,8 @@ def test_no_pose_is_refused():
 
 def test_a_goal_beyond_the_training_is_at_its_edge():
     look = ScanReader(TASK).read(scan(np.full(360, 2.0)))
-    seen = logic.observation_of(look, logic.Pose(0.0, 0.0, 0.0), (30.0, 0.0), TASK)
-    assert seen[25] == np.float32(4 * 2**0.5)
+    observation = logic.observation_of(look, logic.Pose(0.0, 0.0, 0.0), (30.0, 0.0), TASK)
+    assert observation[25] == np.float32(4 * 2**0.5)
 
 
 @pytest.mark.parametrize(("text", "goal"), [("", None), ("1.0, 0.5", (1.0, 0.5)), ("-1 2e0", (-1.0, 2.0))])

@@ -91,9 +91,9 @@ def test_the_package_is_one(package: Path, tmp_path: Path):
         "rclpy", "sensor_msgs", "nav_msgs", "geometry_msgs", "std_srvs", "python3-numpy", "launch_ros"
     }  # fmt: skip
     assert manifest.findtext("export/build_type") == "ament_python"
-    told = configparser.ConfigParser()
-    told.read(package / "setup.cfg")
-    assert told["install"]["install_scripts"] == f"$base/lib/{NAME}"
+    settings = configparser.ConfigParser()
+    settings.read(package / "setup.cfg")
+    assert settings["install"]["install_scripts"] == f"$base/lib/{NAME}"
     assert (package / "resource" / NAME).read_bytes() == b""
     for path in package.rglob("*.py"):
         py_compile.compile(str(path), cfile=str(tmp_path / "out.pyc"), doraise=True)
@@ -106,18 +106,18 @@ def test_parameters_of_the_file_are_the_nodes_defaults(package: Path, robot: Rob
     lines = (package / "config" / "params.yaml").read_text().splitlines()
     values = [line.partition("#")[0].strip() for line in lines if line.startswith("    ")]
     pairs = [value.split(": ") for value in values if value]
-    told = {name: value.strip() for name, value in pairs}
+    declared = {name: value.strip() for name, value in pairs}
     ours = {
         name: value
         for name, value in robot.node._parameters.items()
         if name not in ("use_sim_time", "goal")
     }
-    assert told.keys() == ours.keys()
+    assert declared.keys() == ours.keys()
     for name, value in ours.items():
         want = str(value).lower() if isinstance(value, bool) else str(value)
-        assert told[name] == want, name
+        assert declared[name] == want, name
         # ROS refuses a whole number for a parameter that is none.
-        assert isinstance(value, str | bool) or "." in told[name], name
+        assert isinstance(value, str | bool) or "." in declared[name], name
 
 
 def test_it_installs_as_colcon_does_it(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -155,19 +155,19 @@ def test_velocities_are_the_trained_policys(package: Path, monkeypatch: pytest.M
     policy: Policy = run.policy()
     env: Any = gymnasium.make("qhat/TurtleBot3-v0", obstacles=2).unwrapped
     robot = Robot(package, monkeypatch, stop_distance=-1.0, goal_tolerance=1e-6)
-    seen, _ = env.reset(seed=4)
+    observation, _ = env.reset(seed=4)
     compared = 0
     for _ in range(200):
         see(robot, env)
-        q = np.sort(policy.q_values(seen))
-        action = policy(seen)
-        told = robot.wait(0.2)[-1]
+        q = np.sort(policy.q_values(observation))
+        action = policy(observation)
+        command = robot.wait(0.2)[-1]
         if q[-1] - q[-2] > 1e-3:
-            assert told[1:] == (turtlebot3.SPEED, turtlebot3.TURNS[action])
+            assert command[1:] == (turtlebot3.SPEED, turtlebot3.TURNS[action])
             compared += 1
-        seen, _, ended, cut, _ = env.step(action)
+        observation, _, ended, cut, _ = env.step(action)
         if ended or cut:
-            seen, _ = env.reset()
+            observation, _ = env.reset()
     assert compared > 150
     assert len({turn for _, _, turn in robot.ros.velocities("cmd_vel")}) > 1, "it turns"
 
@@ -190,10 +190,10 @@ def test_without_a_goal_it_stands_and_is_quiet_after_a_second(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ):
     robot = Robot(package, monkeypatch)
-    told = robot.drive(3.0)
-    assert told
-    assert all((linear, angular) == (0.0, 0.0) for _, linear, angular in told)
-    assert max(when for when, _, _ in told) <= 1.2, "others may drive"
+    commands = robot.drive(3.0)
+    assert commands
+    assert all((linear, angular) == (0.0, 0.0) for _, linear, angular in commands)
+    assert max(when for when, _, _ in commands) <= 1.2, "others may drive"
     robot.ros.send("goal_pose", PoseStamped(1.5, 0.0, "odom"))
     assert robot.drive(1.0)[-1][1] == turtlebot3.SPEED
 
@@ -202,10 +202,10 @@ def test_without_a_goal_it_stands_and_is_quiet_after_a_second(
 def test_a_late_sensor_stops_it_within_its_timeout(sensor: str, robot: Robot):
     assert robot.drive(2.0)[-1][1] == turtlebot3.SPEED
     last = robot.ros.now
-    told = robot.wait(2.0, robot.see_odometry if sensor == "scan" else robot.see_scan)
-    stops = [when for when, linear, angular in told if (linear, angular) == (0.0, 0.0)]
+    commands = robot.wait(2.0, robot.see_odometry if sensor == "scan" else robot.see_scan)
+    stops = [when for when, linear, angular in commands if (linear, angular) == (0.0, 0.0)]
     assert stops[0] - last <= 0.5 + 0.05 + 0.011
-    moved = [when for when, linear, _ in told if linear != 0.0]
+    moved = [when for when, linear, _ in commands if linear != 0.0]
     assert not moved or max(moved) < stops[0], "and stays"
     assert robot.ros.said[-1][0] == "warning"
     assert f"standing: the {sensor} is late" in robot.ros.said[-1][1]
@@ -223,9 +223,9 @@ def test_a_scan_that_says_nothing_stops_it(robot: Robot):
 def test_it_stands_at_the_goal(robot: Robot):
     robot.drive(1.0)
     robot.pose = (1.35, 0.0, 0.0)
-    told = robot.drive(3.0)
-    assert told[0][1:] == (0.0, 0.0)
-    assert told[-1][0] - told[0][0] <= 1.3, "then it is quiet"
+    commands = robot.drive(3.0)
+    assert commands[0][1:] == (0.0, 0.0)
+    assert commands[-1][0] - commands[0][0] <= 1.3, "then it is quiet"
     assert robot.ros.said[-1] == ("info", "goal reached (0.15 m away)")
 
 
@@ -281,7 +281,7 @@ def test_a_policy_that_fails_stops_it(robot: Robot, monkeypatch: pytest.MonkeyPa
     assert "the policy gave no action: broken" in robot.ros.said[-1][1]
 
 
-def test_the_filter_of_ones_own_is_asked(package: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_users_filter_is_called(package: Path, monkeypatch: pytest.MonkeyPatch):
     ros = Ros({"goal": "1.5, 0.0"})
     install(ros, monkeypatch)
     module = imported(package, monkeypatch)
@@ -364,9 +364,9 @@ def test_a_signal_stops_the_robot_first(number: int, package: Path, monkeypatch:
     ros.spinning = spin
     with kept_signals():
         module.main()
-    told = ros.velocities("cmd_vel")
-    assert turtlebot3.SPEED in [linear for _, linear, _ in told], "it drove"
-    assert told[-1][1:] == (0.0, 0.0)
+    velocities = ros.velocities("cmd_vel")
+    assert turtlebot3.SPEED in [linear for _, linear, _ in velocities], "it drove"
+    assert velocities[-1][1:] == (0.0, 0.0)
     assert not ros.running
 
 
@@ -382,10 +382,10 @@ def test_an_edited_policy_does_not_drive(package: Path, tmp_path: Path, monkeypa
 
 
 def test_the_task_is_the_trainings(package: Path):
-    told = json.loads((package / NAME / "policy" / "task.json").read_text())
-    assert told["turns"] == list(turtlebot3.TURNS)
-    assert (told["beams"], told["seconds"], told["speed"]) == (24, 0.2, 0.15)
-    assert told["reach"] == pytest.approx(4 * 2**0.5)
+    task = json.loads((package / NAME / "policy" / "task.json").read_text())
+    assert task["turns"] == list(turtlebot3.TURNS)
+    assert (task["beams"], task["seconds"], task["speed"]) == (24, 0.2, 0.15)
+    assert task["reach"] == pytest.approx(4 * 2**0.5)
 
 
 def test_other_environments_are_refused():

@@ -25,7 +25,7 @@ from hostile import HUGE, opened, packed
 from qhat import runtime
 from qhat.runtime import Policy, PolicyError, Runner
 
-SEEN = np.array([0.1, 0.0, -0.02, 0.3], np.float32)
+OBSERVATION = np.array([0.1, 0.0, -0.02, 0.3], np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +60,10 @@ def test_what_a_file_needs_is_numpy_and_python_3_9():
 
 
 @pytest.mark.parametrize(
-    ("seen", "sentence"),
+    ("observation", "sentence"),
     [
         (np.zeros(5, np.float32), r"has shape \(5,\); expected \(4,\)"),
-        (SEEN[None], r"has shape \(1, 4\); expected \(4,\)"),
+        (OBSERVATION[None], r"has shape \(1, 4\); expected \(4,\)"),
         (0.5, r"has shape \(\); expected \(4,\)"),
         ([[1], [2, 3]], "expected numbers"),
         (None, r"has shape \(\)"),
@@ -82,36 +82,36 @@ def test_what_a_file_needs_is_numpy_and_python_3_9():
         (np.array([0, 1e300, 0, 0]), "is inf; expected a finite"),
         (np.array([0, 0, 0.5, 0]), r"at \(2,\) \(pole_angle\) is 0.5; expected -0.41.* to 0.41"),
     ],
-    ids=lambda told: str(told)[:30],
+    ids=lambda each: str(each)[:30],
 )
-def test_an_observation_that_is_none_is_refused(policy: Policy, seen: Any, sentence: str):
-    before = policy.act(SEEN)
+def test_an_observation_that_is_none_is_refused(policy: Policy, observation: Any, sentence: str):
+    before = policy.act(OBSERVATION)
     with pytest.raises(PolicyError, match=sentence):
-        policy.act(seen)
+        policy.act(observation)
     with pytest.raises(PolicyError, match=sentence):
-        policy.q_values(seen)
-    assert policy.act(SEEN) == before, "nothing of it is left"
+        policy.q_values(observation)
+    assert policy.act(OBSERVATION) == before, "nothing of it is left"
 
 
 def test_other_types_of_numbers_that_are_the_same_are_taken(policy: Policy):
-    expected = policy.q_values(SEEN)
-    np.testing.assert_array_equal(policy.q_values(SEEN.astype(float)), expected)
-    np.testing.assert_array_equal(policy.q_values(SEEN.tolist()), expected)
+    expected = policy.q_values(OBSERVATION)
+    np.testing.assert_array_equal(policy.q_values(OBSERVATION.astype(float)), expected)
+    np.testing.assert_array_equal(policy.q_values(OBSERVATION.tolist()), expected)
     assert policy.q_values([0, 1, 0, 1]).shape == (2,)
-    two = np.stack([SEEN, SEEN])
+    two = np.stack([OBSERVATION, OBSERVATION])
     np.testing.assert_array_equal(policy.q_values(two[:, ::1][0]), expected)
-    np.testing.assert_array_equal(policy.q_values(np.repeat(SEEN, 2)[::2]), expected)
+    np.testing.assert_array_equal(policy.q_values(np.repeat(OBSERVATION, 2)[::2]), expected)
 
 
-def test_values_are_the_callers_own(policy: Policy):
-    kept = policy.q_values(SEEN)
+def test_values_belong_to_the_caller(policy: Policy):
+    kept = policy.q_values(OBSERVATION)
     copy = kept.copy()
-    policy.q_values(-SEEN)
+    policy.q_values(-OBSERVATION)
     np.testing.assert_array_equal(kept, copy)
 
 
 def test_bounds_can_be_brought_to_or_ignored(folder: Path):
-    beyond, at = SEEN.copy(), SEEN.copy()
+    beyond, at = OBSERVATION.copy(), OBSERVATION.copy()
     beyond[2], at[2] = 0.6, json.loads((folder / "policy.json").read_text())["observation"]["high"][2]
     clipping, ignoring = (Policy.load(folder, beyond=how) for how in ("clip", "ignore"))
     np.testing.assert_array_equal(clipping.q_values(beyond), clipping.q_values(at))
@@ -127,13 +127,13 @@ def test_bounds_can_be_brought_to_or_ignored(folder: Path):
 @pytest.mark.parametrize("mask", [[1, 1, 1], [0, 0], [0.5, 1], ["a", "b"], [[1], [1]], 1, [[1, 0], [1, 0]]])
 def test_a_mask_that_is_none_is_refused(policy: Policy, mask: Any):
     with pytest.raises(PolicyError, match="mask"):
-        policy.act(SEEN, mask)
+        policy.act(OBSERVATION, mask)
 
 
 def made(
     network: list, tensors: dict[str, Any], shape: tuple[int, ...], numbers: str, **actions: Any
 ) -> Policy:
-    told = {
+    action_space = {
         "kind": "discrete",
         "choices": [2],
         "commands": None,
@@ -141,8 +141,14 @@ def made(
         "masked": False,
         **actions,
     }
-    seen = {"shape": list(shape), "dtype": numbers, "low": [None], "high": [None], "names": None}
-    about = {"observation": seen, "actions": told, "network": network, "safe_action": None, "timeout": None}
+    observation = {"shape": list(shape), "dtype": numbers, "low": [None], "high": [None], "names": None}
+    about = {
+        "observation": observation,
+        "actions": action_space,
+        "network": network,
+        "safe_action": None,
+        "timeout": None,
+    }
     return Policy(about, runtime.plan(network, tensors), False)
 
 
@@ -198,58 +204,58 @@ def runner(policy: Policy, **words: Any) -> tuple[Runner, Clock]:
 
 def away(policy: Policy) -> int:
     """The action that the policy does not take."""
-    return 1 - policy.act(SEEN)
+    return 1 - policy.act(OBSERVATION)
 
 
 def test_a_folder_is_named_by_its_file_too(folder: Path):
-    assert Policy.load(folder / "policy.json").act(SEEN) == Policy.load(folder).act(SEEN)
+    assert Policy.load(folder / "policy.json").act(OBSERVATION) == Policy.load(folder).act(OBSERVATION)
 
 
 def test_the_watchdog_takes_the_safe_action(policy: Policy):
     robot, clock = runner(policy, safe_action=away(policy))
     assert robot.command() == away(policy)
     assert robot.reason == "There is no observation yet."
-    robot.observe(SEEN)
+    robot.observe(OBSERVATION)
     clock.now += 0.19
-    assert robot.command() == policy.act(SEEN)
+    assert robot.command() == policy.act(OBSERVATION)
     assert robot.reason == ""
     clock.now += 0.02
     assert robot.command() == away(policy)
     assert robot.reason == "The observation is 0.210 s old; expected at most 0.2 s."
-    robot.observe(SEEN, stamp=clock.now + 0.5)
+    robot.observe(OBSERVATION, stamp=clock.now + 0.5)
     assert robot.command() == away(policy), "measured in the future: two clocks"
-    robot.observe(SEEN, stamp=math.nan)
+    robot.observe(OBSERVATION, stamp=math.nan)
     assert robot.command() == away(policy)
-    robot.observe(SEEN, stamp=7.0)
-    assert robot.command(now=7.1) == policy.act(SEEN)
+    robot.observe(OBSERVATION, stamp=7.0)
+    assert robot.command(now=7.1) == policy.act(OBSERVATION)
     assert robot.safe_count == 4
-    robot.act(SEEN, stamp=1.7e9, now=5.0)
+    robot.act(OBSERVATION, stamp=1.7e9, now=5.0)
     assert "another clock's: see Runner(clock=)" in robot.reason
     robot.reset()
     assert robot.command() == away(policy)
 
 
 @pytest.mark.parametrize(
-    "seen",
+    "observation",
     [np.full(4, np.nan), np.zeros(3), "none", None, [[1], [2, 3]], {"a": 1}, np.full(4, 9.0), object()],
 )
-def test_garbage_is_never_acted_on(policy: Policy, seen: Any):
+def test_garbage_is_never_acted_on(policy: Policy, observation: Any):
     robot, _ = runner(policy, safe_action=away(policy))
-    assert robot.act(SEEN) == policy.act(SEEN)
-    assert robot.act(seen) == away(policy)
+    assert robot.act(OBSERVATION) == policy.act(OBSERVATION)
+    assert robot.act(observation) == away(policy)
     assert "bservation" in robot.reason
-    assert robot.act(SEEN, mask="all") == away(policy)
-    assert robot.act(SEEN, stamp="noon", now=None) == away(policy)
-    assert robot.act(SEEN) == policy.act(SEEN)
+    assert robot.act(OBSERVATION, mask="all") == away(policy)
+    assert robot.act(OBSERVATION, stamp="noon", now=None) == away(policy)
+    assert robot.act(OBSERVATION) == policy.act(OBSERVATION)
     assert robot.reason == ""
 
 
 def test_an_array_that_its_owner_writes_to_is_copied(policy: Policy):
     robot, _ = runner(policy, safe_action=away(policy))
-    buffer = SEEN.copy()
+    buffer = OBSERVATION.copy()
     robot.observe(buffer)
     buffer[:] = np.nan
-    assert robot.command() == policy.act(SEEN)
+    assert robot.command() == policy.act(OBSERVATION)
 
 
 def raises(action: Any) -> Any:
@@ -270,15 +276,15 @@ def raises(action: Any) -> Any:
 )
 def test_a_filter_that_fails_is_the_safe_action(policy: Policy, safety: Callable, reason: str):
     robot, _ = runner(policy, safe_action=away(policy), safety=safety)
-    assert robot.act(SEEN) == away(policy)
+    assert robot.act(OBSERVATION) == away(policy)
     assert reason in robot.reason
 
 
 def test_the_filter_stands_between_policy_and_motors():
-    seen = []
+    actions = []
 
     def slower(action: Any) -> Any:
-        seen.append(action.copy())
+        actions.append(action.copy())
         action *= 0.5
         return action
 
@@ -289,8 +295,8 @@ def test_the_filter_stands_between_policy_and_motors():
     robot.observe([1.0, -1.0])
     robot.command()
     robot.command()
-    assert len(seen) == 4, "it is asked anew for every command"
-    assert len({row.tobytes() for row in seen}) == 1, "and never given what it changed"
+    assert len(actions) == 4, "it is asked anew for every command"
+    assert len({row.tobytes() for row in actions}) == 1, "and never given what it changed"
     for wrong in ([1.0, np.nan], [2.0, 0.0], [1.0], [1, 2, 3]):
         robot = Runner(policy, [0.0, 0.5], 0.5, lambda action, wrong=wrong: wrong, clock)
         safe = robot.act([1.0, -1.0])
@@ -324,7 +330,7 @@ def test_a_safe_action_may_be_none_of_the_policys(policy: Policy):
             Runner(joints(), wrong, 1.0)
 
 
-def test_a_frame_goes_into_the_stack_once():
+def test_a_frame_goes_into_the_stack_one_time():
     network = [{"op": "stack", "count": 2, "fill": "repeat", "shape": [2, 1]}, *DENSE]
     policy = made(network, linear([[1, 0], [0, 1]], [0, 0]), (1,), "float32")
     robot, _ = runner(policy)
@@ -344,13 +350,13 @@ def test_a_frame_goes_into_the_stack_once():
     np.testing.assert_array_equal(policy.q_values([4.0]), [0, 4])
 
 
-def test_sensors_and_motors_have_threads_of_their_own(policy: Policy):
+def test_sensors_and_motors_may_have_separate_threads(policy: Policy):
     robot, _ = runner(policy, safe_action="stop")
     over = threading.Event()
 
     def sense() -> None:
         while not over.is_set():
-            robot.observe(SEEN)
+            robot.observe(OBSERVATION)
             robot.observe(np.full(4, np.nan))
 
     thread = threading.Thread(target=sense)
@@ -358,7 +364,7 @@ def test_sensors_and_motors_have_threads_of_their_own(policy: Policy):
     found = {robot.command() for _ in range(2_000)}
     over.set()
     thread.join()
-    assert found <= {"stop", policy.act(SEEN)}
+    assert found <= {"stop", policy.act(OBSERVATION)}
 
 
 # Folders of somebody else's -----------------------------------------------------------------------------
@@ -390,8 +396,8 @@ def rewrite(
     path = folder / "weights.safetensors"
     header, body = opened(path.read_bytes())
     header["__metadata__"]["policy_sha256"] = runtime.digest(about)
-    told = change(header, body)
-    path.write_bytes(packed(header, body) if told is None else told)
+    replaced = change(header, body)
+    path.write_bytes(packed(header, body) if replaced is None else replaced)
     about["files"]["weights.safetensors"]["sha256"] = runtime.hashlib.sha256(path.read_bytes()).hexdigest()
     (folder / "policy.onnx").unlink()
     (folder / "policy.json").write_text(json.dumps(about))
@@ -416,7 +422,7 @@ def text(name: str, content: bytes) -> Callable[[Path], None]:
 
 
 def first(header: Any) -> Any:
-    return next(told for name, told in header.items() if name != "__metadata__")
+    return next(entry for name, entry in header.items() if name != "__metadata__")
 
 
 def linked(folder: Path) -> None:
@@ -493,7 +499,7 @@ def test_a_folder_that_is_broken_is_a_sentence(folder: Path, tmp_path: Path, nam
         Policy.load(broken, "numpy")
 
 
-def test_the_graph_is_held_against_what_policy_json_says(folder: Path, tmp_path: Path):
+def test_a_graph_that_contradicts_policy_json_is_refused(folder: Path, tmp_path: Path):
     broken = tmp_path / "it"
     shutil.copytree(folder, broken)
     graph = (broken / "policy.onnx").read_bytes()
@@ -508,4 +514,4 @@ def test_whole_files_are_read_again(folder: Path, tmp_path: Path):
     """The changes above break a folder, and not the rewriting of it."""
     shutil.copytree(folder, tmp_path / "it")
     resealed(lambda about: None)(tmp_path / "it")
-    assert Policy.load(tmp_path / "it", "numpy").act(SEEN) in (0, 1)
+    assert Policy.load(tmp_path / "it", "numpy").act(OBSERVATION) in (0, 1)

@@ -60,17 +60,17 @@ def observations_of(env_id: str, run: Run) -> np.ndarray:
     """What the policy, and now and then chance, comes to see."""
     env, policy = gymnasium.make(env_id), run.policy()
     rng = np.random.default_rng(0)
-    seen: list[Any] = []
+    observations: list[Any] = []
     actions: Any = env.action_space
     observation, _ = env.reset(seed=0)
-    while len(seen) < OBSERVATIONS:
-        seen.append(observation)
+    while len(observations) < OBSERVATIONS:
+        observations.append(observation)
         action = policy(observation) if rng.random() < 0.7 else int(rng.integers(actions.n))
         observation, _, terminated, truncated, _ = env.step(action)
         if terminated or truncated:
             observation, _ = env.reset()
     env.close()
-    return np.asarray(seen, np.float32)
+    return np.asarray(observations, np.float32)
 
 
 def assert_same(ours: np.ndarray, theirs: np.ndarray, actions: Any = None) -> None:
@@ -87,17 +87,17 @@ def assert_same(ours: np.ndarray, theirs: np.ndarray, actions: Any = None) -> No
 @pytest.mark.parametrize("env_id", ENVIRONMENTS)
 def test_the_pages_actions_are_pythons(env_id: str, browser: Browser):
     run, folder = ENVIRONMENTS[env_id]()
-    seen = observations_of(env_id, run)
+    observations = observations_of(env_id, run)
     policy = run.policy()
-    ours = np.stack([policy.q_values(one) for one in seen])
+    ours = np.stack([policy.q_values(one) for one in observations])
     browser.open(folder / "web.html")
-    told = browser.run(
+    answers = browser.run(
         "return arguments[0].map(one => { const {q, action} = qhat.policy.act(one);"
         " return [Array.from(q), action]; })",
-        seen.tolist(),
+        observations.tolist(),
     )
-    assert len(told) == OBSERVATIONS
-    assert_same(ours, np.array([q for q, _ in told]), [action for _, action in told])
+    assert len(answers) == OBSERVATIONS
+    assert_same(ours, np.array([q for q, _ in answers]), [action for _, action in answers])
     assert browser.complaints() == []
 
 
@@ -115,7 +115,9 @@ COMPOSITIONS = {
 }
 
 
-def composed(browser: Browser, learner: Learner, parameters: Any, stack: Any, seen: Any) -> np.ndarray:
+def composed(
+    browser: Browser, learner: Learner, parameters: Any, stack: Any, observations: Any
+) -> np.ndarray:
     """Run a network in the page that is open; observations come one after the other."""
     exported = read_network(learner, parameters, "float32", stack)
     tensors = {name: np.ascontiguousarray(value) for name, value in exported.tensors.items()}
@@ -123,7 +125,7 @@ def composed(browser: Browser, learner: Learner, parameters: Any, stack: Any, se
         "const bytes = Uint8Array.from(atob(arguments[1]), char => char.charCodeAt(0));"
         "const policy = new qhat.Policy({network: arguments[0], actions: {start: [0]}}, bytes);"
         "return arguments[2].map(one => Array.from(policy.act(one).q))",
-        exported.ops, base64.b64encode(save(tensors)).decode(), seen.tolist(),
+        exported.ops, base64.b64encode(save(tensors)).decode(), observations.tolist(),
     ))  # fmt: skip
 
 
@@ -134,13 +136,13 @@ def test_every_composition_runs_in_the_page(name: str, cartpole: Browser):
     parameters = jax.tree.map(lambda leaf: 1.5 * leaf, learner.network.init(jax.random.key(3)))
     parameters |= {key: value for key, value in learner.init_parameters(jax.random.key(3)).items()
                    if key not in parameters}  # fmt: skip
-    seen = np.random.default_rng(1).normal(0.0, 2.0, (200, 6)).astype(np.float32)
+    observations = np.random.default_rng(1).normal(0.0, 2.0, (200, 6)).astype(np.float32)
     if recipe.normalise:
         counted = jnp.ones(200, bool)
-        parameters[STATISTICS] = Moments.empty((6,)).see(jnp.asarray(3 * seen + 1), counted)
+        parameters[STATISTICS] = Moments.empty((6,)).see(jnp.asarray(3 * observations + 1), counted)
     compiled = jax.jit(jax.vmap(learner.q_values, in_axes=(None, 0)))
-    ours = np.asarray(compiled(parameters, seen))[:, 0]
-    assert_same(ours, composed(cartpole, learner, parameters, None, seen))
+    ours = np.asarray(compiled(parameters, observations))[:, 0]
+    assert_same(ours, composed(cartpole, learner, parameters, None, observations))
 
 
 def test_the_list_of_compositions_has_every_part():
@@ -181,16 +183,16 @@ def test_cartpole_is_gymnasiums(cartpole: Browser):
         assert not terminated, step
         states.append(inner.state.tolist())
         actions.append(action)
-    told = cartpole.run(
+    steps = cartpole.run(
         "const it = qhat.environment; const [x, speed, theta, omega] = arguments[0];"
         "it.state = {x, speed, theta, omega}; it.push = 0;"
         "return arguments[1].map(action => { const end = it.step(action); const s = it.state;"
         " return [s.x, s.speed, s.theta, s.omega, end, Array.from(it.observe())]; })",
         start, actions,
     )  # fmt: skip
-    np.testing.assert_allclose([one[:4] for one in told], states, atol=1e-9)
-    np.testing.assert_allclose([one[5] for one in told], np.array(states, np.float32), atol=1e-6)
-    assert {one[4] for one in told} == {""}
+    np.testing.assert_allclose([one[:4] for one in steps], states, atol=1e-9)
+    np.testing.assert_allclose([one[5] for one in steps], np.array(states, np.float32), atol=1e-6)
+    assert {one[4] for one in steps} == {""}
 
 
 def test_a_push_at_the_tip_is_newtons(cartpole: Browser):
@@ -198,11 +200,11 @@ def test_a_push_at_the_tip_is_newtons(cartpole: Browser):
     rng = np.random.default_rng(0)
     state = np.array([0.1, 0.0, 0.02, 0.0])
     wanted: list[Any] = []
-    told: list[Any] = []
+    actions: list[Any] = []
     start = state.tolist()
     for _ in range(200):
         push, action = float(rng.uniform(-0.6, 0.6)), int(3 * state[2] + state[3] > 0)
-        told.append([push, action])
+        actions.append([push, action])
         _, speed, theta, omega = state
         sin, cos, half, pole, total = math.sin(theta), math.cos(theta), 0.5, 0.1, 1.1
         # Cart: all forces along the track. Pole: moments about its pivot; inertia 4/3·m·l².
@@ -221,7 +223,7 @@ def test_a_push_at_the_tip_is_newtons(cartpole: Browser):
         "it.state = {x, speed, theta, omega};"
         "return arguments[1].map(([push, action]) => { it.push = push; it.step(action); const s = it.state;"
         " return [s.x, s.speed, s.theta, s.omega]; })",
-        start, told,
+        start, actions,
     )  # fmt: skip
     np.testing.assert_allclose(got, wanted, atol=1e-5)
 
@@ -231,20 +233,20 @@ HARD = {"arena": 8.0, "obstacles": 3, "obstacle_speed": 0.4, "actuation_delay": 
 
 @pytest.mark.parametrize("options", [{"arena": 8.0}, HARD], ids=["plain", "delay and friction"])
 def test_the_arena_is_pythons(options: dict[str, Any], robot: Browser):
-    told = TurtleBot3Options(**options)
+    settings = TurtleBot3Options(**options)
     advance = jax.jit(turtlebot3.advance, static_argnums=3)
     observe = jax.jit(turtlebot3.observe, static_argnums=2)
-    state = jax.jit(turtlebot3.begin, static_argnums=1)(jax.random.key(5), told)
+    state = jax.jit(turtlebot3.begin, static_argnums=1)(jax.random.key(5), settings)
     state = dataclasses.replace(state, place=jnp.zeros(2))
     first = as_page(state)
     states: list[Any] = []
-    seen: list[Any] = []
+    observations: list[Any] = []
     outcomes: list[Any] = []
     actions = np.random.default_rng(0).integers(5, size=300).tolist()
     for step, action in enumerate(actions):
-        state, outcome = advance(state, jnp.int32(action), jax.random.key(step), told)
+        state, outcome = advance(state, jnp.int32(action), jax.random.key(step), settings)
         states.append(as_page(state))
-        seen.append(np.asarray(observe(state, jax.random.key(0), told)))
+        observations.append(np.asarray(observe(state, jax.random.key(0), settings)))
         outcomes.append((bool(outcome.collided), bool(outcome.reached)))
     got = robot.run(
         "const it = qhat.environment; it.state = arguments[0];"
@@ -253,10 +255,10 @@ def test_the_arena_is_pythons(options: dict[str, Any], robot: Browser):
         " const outcome = [it.touches(it.state), it.distance() < it.near];"
         " it.state = {...it.state, goal: arguments[3][i].goal};"
         " return [it.state, Array.from(it.observe()), outcome]; })",
-        first, dataclasses.asdict(told), actions, states,
+        first, dataclasses.asdict(settings), actions, states,
     )  # fmt: skip
     for (page, shown, (touches, near)), ours, observation, (collided, reached) in zip(
-        got, states, seen, outcomes, strict=True
+        got, states, observations, outcomes, strict=True
     ):
         for name in ("place", "cylinders", "velocities", "grip"):
             np.testing.assert_allclose(page[name], ours[name], atol=1e-5)
@@ -349,8 +351,8 @@ def test_the_slider_pushes_and_springs_back(cartpole: Browser):
     from selenium.webdriver.common.by import By
 
     slider = cartpole.driver.find_element(By.ID, "push")
-    held = ActionChains(cartpole.driver).move_to_element_with_offset(slider, 80, 0).click_and_hold()
-    held.perform()
+    drag = ActionChains(cartpole.driver).move_to_element_with_offset(slider, 80, 0).click_and_hold()
+    drag.perform()
     push = cartpole.run("return qhat.environment.push")
     assert 0.1 < push <= 0.6
     assert cartpole.run("return document.getElementById('pushed').textContent") == f"{push:.2f} N"
@@ -375,14 +377,14 @@ def test_a_click_sets_the_goal_and_keys_move_it(robot: Browser):
     x, y = robot.run("return qhat.environment.state.goal")
     metres = 4.0 * 1.06 / width
     assert (x, y) == pytest.approx((width // 5 * metres, width // 10 * metres), abs=2 * metres)
-    seen = robot.run("return Array.from(qhat.environment.observe()).slice(-1)")
+    distance = robot.run("return Array.from(qhat.environment.observe()).slice(-1)")
     place = robot.run("return qhat.environment.state.place")
-    assert seen[0] == pytest.approx(math.hypot(x - place[0], y - place[1]), abs=1e-5)
+    assert distance[0] == pytest.approx(math.hypot(x - place[0], y - place[1]), abs=1e-5)
     robot.press("\ue013")
     assert robot.run("return qhat.environment.state.goal") == pytest.approx([x, y + 0.1])
 
 
-def test_an_episodes_end_is_told_and_the_next_begins(cartpole: Browser):
+def test_an_episodes_end_is_shown_and_the_next_begins(cartpole: Browser):
     cartpole.run("qhat.environment.state = {x: 0, speed: 0, theta: 0.25, omega: 2}; qhat.app.step()")
     assert "fell" in cartpole.run("return document.getElementById('event').textContent")
     cartpole.run("qhat.app.pass(2)")
@@ -425,7 +427,7 @@ def test_it_fits_every_width(env_id: str, width: int, browser: Browser):
     assert small == [], "large enough for a finger"
 
 
-def test_light_and_dark_are_told_and_chosen(cartpole: Browser):
+def test_light_and_dark_are_detected_and_chosen(cartpole: Browser):
     back = "return getComputedStyle(document.body).backgroundColor"
     light = cartpole.run(back)
     cartpole.look(dark=True)

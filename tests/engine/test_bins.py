@@ -89,8 +89,8 @@ def test_every_choice_is_an_action_of_the_space(space: gymnasium.Space, bins: tu
     written = actions.to_env(grid)
     compiled = np.asarray(jax.jit(lambda choice: actions.to_env(choice, jnp))(jnp.asarray(grid, jnp.int32)))
     for choice, action, twin in zip(grid, written, compiled, strict=True):
-        own = int(action) if isinstance(space, Discrete) else action
-        assert space.contains(own), (choice, action)
+        sent = int(action) if isinstance(space, Discrete) else action
+        assert space.contains(sent), (choice, action)
         np.testing.assert_allclose(twin, action, rtol=1e-6)
     if isinstance(space, Box):
         np.testing.assert_array_equal(written[0], space.low)
@@ -128,7 +128,7 @@ def test_a_compiled_walker_walks_as_the_one_stepped_in_python():
     assert compiled.spec == dataclasses.replace(hosted.spec, options=compiled.spec.options)
     assert compiled.spec.actions.commands == ((-1.0, 0.0, 1.0),) * 6
     state, first = compiled.start(jax.random.split(jax.random.key(0), S))
-    seen = first
+    observation = first
     np.testing.assert_array_equal(first, hosted.start())
     step = jax.jit(jax.vmap(compiled.step))
     draw = np.random.default_rng(0)
@@ -139,8 +139,8 @@ def test_a_compiled_walker_walks_as_the_one_stepped_in_python():
         then = hosted.receive()
         np.testing.assert_array_equal(now.observation, then.observation)
         np.testing.assert_array_equal(now.reward, then.reward)
-        seen = now.observation
-    assert np.abs(seen - first).max() > 0.1, "it moved"
+        observation = now.observation
+    assert np.abs(observation - first).max() > 0.1, "it moved"
     hosted.close()
 
 
@@ -169,8 +169,8 @@ def test_each_joint_is_regressed_onto_the_common_target(head: Any):
 def test_an_agent_commands_joints_and_learns_from_anyones_commands(tmp_path: Path):
     space = Box(np.array([-2, 0], np.float32), np.array([2, 1], np.float32))
     agent = Agent(3, space, BINNED, bins=(3, 2), batch_size=4, learning_starts=0)
-    seen = {tuple(agent.act(np.zeros(3)).tolist()) for _ in range(100)}
-    assert seen == {(a, b) for a in (-2.0, 0.0, 2.0) for b in (0.0, 1.0)}
+    actions = {tuple(agent.act(np.zeros(3)).tolist()) for _ in range(100)}
+    assert actions == {(a, b) for a in (-2.0, 0.0, 2.0) for b in (0.0, 1.0)}
     assert space.contains(agent.act(np.ones(3), explore=False))
     assert agent.q_values(np.zeros(3)).shape == (2, 3)
     for turn in range(20):
@@ -233,8 +233,8 @@ class Free(gymnasium.Env):
     observation_space = Box(-1.0, 1.0, (2,))
     action_space = Box(np.array([-1, -np.inf], np.float32), np.array([1, np.inf], np.float32))
 
-    def reset(self, **told: Any) -> Any:
-        super().reset(**told)
+    def reset(self, **options: Any) -> Any:
+        super().reset(**options)
         return np.zeros(2, np.float32), {}
 
     def step(self, action: Any) -> Any:
@@ -267,8 +267,8 @@ def test_an_agent_speaks_the_type_of_its_box():
     ):
         agent = Agent(2, box, BINNED, bins=(len(commands),))
         heard = [agent.program.actions.to_env(np.array([choice])) for choice in range(len(commands))]
-        assert [told.item() for told in heard] == commands
-        assert all(box.contains(told) for told in heard), box
+        assert [each.item() for each in heard] == commands
+        assert all(box.contains(each) for each in heard), box
         agent.remember(np.zeros(2), heard[-1], 0.0, np.ones(2), False)
 
 
@@ -288,9 +288,9 @@ def test_one_number_in_a_list_is_answered_in_a_list(tmp_path: Path):
     space = MultiDiscrete([4])
     agent = Agent(2, space, BINNED)
     agent.save(tmp_path / "agent")
-    for own in (agent, Agent.load(tmp_path / "agent")):
-        assert space.contains(own.act(np.zeros(2)))
-        assert own.q_values(np.zeros(2)).shape == (1, 4)
+    for each in (agent, Agent.load(tmp_path / "agent")):
+        assert space.contains(each.act(np.zeros(2)))
+        assert each.q_values(np.zeros(2)).shape == (1, 4)
 
 
 def test_dm_control_on_the_host(tmp_path: Path):

@@ -206,7 +206,7 @@ def _at(items: Any, slots: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[slots], items)
 
 
-def test_the_starts_whose_frames_are_gone_have_no_priority():
+def test_starts_without_their_frames_have_no_priority():
     films, sampler = Films(2, 4, 1, seed=1), Prioritised()
     put, _, all_of, _ = compiled(1, sampler)
     ring = rings(2, 4, 1)[0]
@@ -218,7 +218,7 @@ def test_the_starts_whose_frames_are_gone_have_no_priority():
         np.testing.assert_array_equal(np.asarray(ring.kind) != NOTHING, complete)
 
 
-def test_seeds_side_by_side_are_each_their_own():
+def test_seeds_side_by_side_do_not_mix():
     films = [Films(2, 4, 1, seed) for seed in range(3)]
     alone = [rings(2, 4, 1)[0] for _ in films]
     put = compiled(3, Uniform())[0]
@@ -235,7 +235,7 @@ def test_a_million_atari_transitions_take_less_than_8_gb():
     recipe = Recipe(replay_capacity=1_000_000, hidden=(8,), sampler=Prioritised(), n_step=3)
     program = Program.of(recipe, (4, 84, 84), "uint8", Actions((6,)), stack=4)
     observation = jax.ShapeDtypeStruct((1, 4, 84, 84), "uint8")
-    seed = jax.eval_shape(lambda key, seen: program.init(key, seen, None), jax.random.key(0), observation)
+    seed = jax.eval_shape(lambda key, shown: program.init(key, shown, None), jax.random.key(0), observation)
     assert seed.ring.observation.shape == (1_000_000, 1, 84, 84)
     assert 7.056e9 <= nbytes(seed) <= 7.1e9
     plain = jax.eval_shape(
@@ -264,8 +264,8 @@ def test_replay_is_updated_in_place():
         return jax.lax.fori_loop(0, 10, body, (clock, seed))
 
     clock = Clock(jnp.int32(0), jnp.int32(0))
-    seen = jax.ShapeDtypeStruct((1, 4, 30, 30), "uint8")
-    memory: Any = jax.jit(chunk, donate_argnums=1).lower(clock, seed, seen).compile().memory_analysis()
+    images = jax.ShapeDtypeStruct((1, 4, 30, 30), "uint8")
+    memory: Any = jax.jit(chunk, donate_argnums=1).lower(clock, seed, images).compile().memory_analysis()
     ring = nbytes(seed.ring.observation)
     assert ring == 60_000 * 900
     assert memory.alias_size_in_bytes > ring, "the ring that comes out is the one that went in"

@@ -57,8 +57,8 @@ class Poisoned(Environment):
 
     def reset(self, key: Array) -> tuple[Any, Array]:
         place, turn, copy, value = (
-            jax.random.randint(own, (), 0, most)
-            for own, most in zip(jax.random.split(key, 4), (len(self.places), TURNS, E, 3), strict=True)
+            jax.random.randint(part, (), 0, most)
+            for part, most in zip(jax.random.split(key, 4), (len(self.places), TURNS, E, 3), strict=True)
         )
         place = jnp.asarray(self.places)[place]
         state = {"count": jnp.int32(0), "place": place, "turn": turn, "copy": copy, "value": value}
@@ -76,9 +76,9 @@ class Poisoned(Environment):
         return state, Timestep(shown, reward, terminated, jnp.zeros(E, bool), successor, jnp.ones(E, bool))
 
     def _show(self, state: Any, hits: Array) -> Array:
-        seen = jnp.broadcast_to(state["count"].astype(jnp.float32), (E, 2))
+        numbers = jnp.broadcast_to(state["count"].astype(jnp.float32), (E, 2))
         bad = hits & (jnp.arange(E) == state["copy"])
-        return seen.at[:, 1].set(jnp.where(bad, jnp.asarray(VALUES)[state["value"]], seen[:, 1]))
+        return numbers.at[:, 1].set(jnp.where(bad, jnp.asarray(VALUES)[state["value"]], numbers[:, 1]))
 
 
 def ran(stops: bool, seeds: int, places: tuple[int, ...] | None = None) -> tuple[TrainState, Any, dict]:
@@ -278,10 +278,10 @@ def test_a_run_tells_of_the_seed_that_stopped_and_finishes_the_others(tmp_path: 
     put = seeds_of(PLACES)
     met = np.flatnonzero(put["place"] != NONE)
     assert 0 < len(met) < 8
-    told: list[Any] = []
-    config = settings(tmp_path, progress=told.append, judge=Poisoned((NONE,)))
+    reports: list[Any] = []
+    config = settings(tmp_path, progress=reports.append, judge=Poisoned((NONE,)))
     run = qhat.train(Poisoned(PLACES), **config)
-    sentences = told[-1].faults
+    sentences = reports[-1].faults
     assert len(sentences) == len(met)
     assert run.summary()["halted"] == [place != NONE for place in put["place"].tolist()]
     for seed in met:
@@ -295,8 +295,8 @@ def test_a_run_tells_of_the_seed_that_stopped_and_finishes_the_others(tmp_path: 
         with np.load(path, allow_pickle=False) as kept:
             # Every copy's last steps, up to the one before.
             for env in range(E):
-                own = kept[f"env{env}_observation"][kept[f"env{env}_kind"] != 0]
-                np.testing.assert_array_equal(own[:, 0], np.arange(max(0, turn - 100), turn))
+                stored = kept[f"env{env}_observation"][kept[f"env{env}_kind"] != 0]
+                np.testing.assert_array_equal(stored[:, 0], np.arange(max(0, turn - 100), turn))
             assert not np.isfinite(kept[name][copy]).all()
             assert kept["faulty"].tolist() == [env == copy for env in range(E)]
     with run.folder.metrics.open() as file:
@@ -307,7 +307,7 @@ def test_a_run_tells_of_the_seed_that_stopped_and_finishes_the_others(tmp_path: 
     assert finite(Run.open(run.folder.path).weights("last"))
 
 
-def test_a_stopped_seed_stays_so_until_it_is_told_to_skip(tmp_path: Path):
+def test_a_stopped_seed_stays_stopped_until_skip_is_set(tmp_path: Path):
     config = settings(tmp_path, judge=Poisoned((NONE,)))
     halted = qhat.train(Poisoned(PLACES), **config).summary()["halted"]
     before = Run.open(tmp_path / "run").weights("last")

@@ -294,7 +294,7 @@ def test_masks_are_obeyed_stored_and_never_another_episodes(mode: AutoresetMode,
         )
 
 
-def test_a_callers_own_environments(tmp_path: Path):
+def test_environments_of_the_caller_train(tmp_path: Path):
     def config(name: str, **settings: Any) -> TrainConfig:
         return TrainConfig(
             "",

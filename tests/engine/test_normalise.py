@@ -75,12 +75,12 @@ def test_a_small_spread_far_from_zero_is_kept():
     np.testing.assert_allclose(shown.std(0), 1.0, rtol=0.02)
 
 
-def test_nothing_seen_is_nothing_changed_and_far_values_are_cut():
+def test_without_data_nothing_changes_and_far_values_are_clipped():
     fresh = Moments.empty((2,))
     np.testing.assert_allclose(fresh.standardise(jnp.array([3.0, -0.5])), [3.0, -0.5])
     assert not np.isnan(fresh.see(jnp.zeros((2, 2)), jnp.zeros(2, bool)).mean).any()
-    seen = fresh.see(jnp.array([[0.0, 7.0], [2.0, 7.0]]), jnp.ones(2, bool))
-    np.testing.assert_allclose(seen.standardise(jnp.array([1e6, 7.0])), [LIMIT, 0.0])
+    moments = fresh.see(jnp.array([[0.0, 7.0], [2.0, 7.0]]), jnp.ones(2, bool))
+    np.testing.assert_allclose(moments.standardise(jnp.array([1e6, 7.0])), [LIMIT, 0.0])
 
 
 class Scaled(Probes):

@@ -224,7 +224,7 @@ def test_every_drawn_transition_is_the_oracles(num_envs: int, n: int, sampler: S
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.name)
 @pytest.mark.parametrize("n", [1, 3])
-def test_draws_keep_the_samplers_proportions_among_complete_starts(n: int, sampler: Sampler):
+def test_draws_keep_the_samplers_proportions_of_complete_starts(n: int, sampler: Sampler):
     """Starts that are not complete are the newest, with the largest priority: a redraw must be free
     to leave them for any other start, and to favour none."""
     world, ring = World(4, seed=2, resets=True), empty(4, 12)
@@ -305,7 +305,7 @@ def test_rows_that_are_not_real_are_not_stored():
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "bool", "float32"])
-def test_observations_are_stored_as_their_own_dtype(dtype: str):
+def test_observations_keep_their_dtype_in_replay(dtype: str):
     assert replay.Ring.empty(2, 5, (3, 3), dtype, Actions((2,))).observation.dtype == jnp.dtype(dtype)
 
 

@@ -80,7 +80,7 @@ def test_how_a_run_is_cut_does_not_change_it() -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_every_seed_has_its_own_weights_keys_and_episodes() -> None:
+def test_seeds_differ_in_weights_keys_and_episodes() -> None:
     loop = tiny_loop()
     state = loop.init(keys(0, 1, 2, 3))
     for leaf in weights(state):
@@ -232,7 +232,7 @@ def test_a_warm_start_keeps_the_support_that_its_weights_mean(tmp_path: Path) ->
         train("CartPole-v1", _config(tmp_path / "third", recipe=other, init_from=tmp_path / "first"))
 
 
-def test_an_environment_of_ones_own_trains(tmp_path: Path) -> None:
+def test_a_users_environment_trains(tmp_path: Path) -> None:
     config = TrainConfig(
         "probes",
         recipe=replace(TINY, num_envs=5, replay_ratio=0.2, learning_starts=50),

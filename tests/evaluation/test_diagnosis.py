@@ -38,34 +38,36 @@ GAMMA = 0.2
 def linear(gamma: float, factor: float = 1.0, shift: float = 0.0) -> tuple[Learner, Any]:
     """A network without hidden layers, and weights at which its Q is the probes' own, times and plus."""
     learner = Learner.of(Recipe(hidden=(), gamma=gamma), (KINDS + 2,), Actions((2,)))
-    seen, q = expected_q(gamma)
-    weight, *_ = np.linalg.lstsq(np.asarray(seen, np.float64), np.asarray(q, np.float64), rcond=None)
+    observations, q = expected_q(gamma)
+    weight, *_ = np.linalg.lstsq(
+        np.asarray(observations, np.float64), np.asarray(q, np.float64), rcond=None
+    )
     layer = {"weight": factor * jnp.asarray(weight.T, jnp.float32)[None], "bias": jnp.full((1, 2), shift)}
     parameters = {"q": layer}
-    told = jax.vmap(learner.q_values, in_axes=(None, 0))(
-        jax.tree.map(lambda leaf: leaf[0], parameters), seen
+    values = jax.vmap(learner.q_values, in_axes=(None, 0))(
+        jax.tree.map(lambda leaf: leaf[0], parameters), observations
     )
-    np.testing.assert_allclose(told[:, 0], factor * q + shift, atol=1e-5)
+    np.testing.assert_allclose(values[:, 0], factor * q + shift, atol=1e-5)
     return learner, parameters
 
 
 @pytest.mark.parametrize("bias", [0.0, 0.5, -0.25])
 def test_a_planted_bias_is_found_and_none_where_there_is_none(bias: float):
     learner, parameters = linear(GAMMA, shift=bias)
-    told = diagnose(record(learner, parameters, Probes(20), steps=250), GAMMA)
-    assert told.states > 1_000
+    found = diagnose(record(learner, parameters, Probes(20), steps=250), GAMMA)
+    assert found.states > 1_000
     # What is missing of a value is a hundredth at most.
-    assert told.bias == pytest.approx([bias], abs=0.01 * 1.25)
-    assert told.value[0] == pytest.approx(told.q[0] - bias, abs=0.0125)
+    assert found.bias == pytest.approx([bias], abs=0.01 * 1.25)
+    assert found.value[0] == pytest.approx(found.q[0] - bias, abs=0.0125)
 
 
 def test_returns_are_the_probes_values():
     learner, parameters = linear(GAMMA)
-    told = record(learner, parameters, Probes(KINDS), steps=250)
+    recorded = record(learner, parameters, Probes(KINDS), steps=250)
     each = {}
     for kind in range(KINDS):
         one = dataclasses.replace(
-            told, **{name: getattr(told, name)[:, :, kind : kind + 1] for name in
+            recorded, **{name: getattr(recorded, name)[:, :, kind : kind + 1] for name in
                      ("q", "reward", "terminated", "cut", "real")})  # fmt: skip
         each[kind] = diagnose(one, GAMMA)
     values = [each[kind].value[0] for kind in range(KINDS)]
@@ -78,9 +80,9 @@ def test_returns_are_the_probes_values():
 
 def test_states_before_a_time_limit_are_left_out_and_not_counted_short():
     learner, parameters = linear(0.9)
-    told = diagnose(record(learner, parameters, Probes(KINDS), steps=250), 0.9)
-    assert (told.states, told.q, told.value) == (0, [], [])
-    assert told.observations == 250 * KINDS
+    found = diagnose(record(learner, parameters, Probes(KINDS), steps=250), 0.9)
+    assert (found.states, found.q, found.value) == (0, [], [])
+    assert found.observations == 250 * KINDS
 
 
 def test_whether_a_state_counts_does_not_hang_on_its_return():
@@ -93,8 +95,8 @@ def test_whether_a_state_counts_does_not_hang_on_its_return():
     shape = (T, 1, 6)
     whole = {name: np.broadcast_to(rows[:, None], shape) for name, rows in
              {"terminated": last & fails, "cut": last & ~fails}.items()}  # fmt: skip
-    told = Record(q=np.ones(shape), reward=np.ones(shape), real=np.ones(shape, bool), alive={}, **whole)
-    found = diagnose(told, GAMMA)
+    recorded = Record(q=np.ones(shape), reward=np.ones(shape), real=np.ones(shape, bool), alive={}, **whole)
+    found = diagnose(recorded, GAMMA)
     both = (1 + GAMMA + 1) / 2
     long = np.mean([(1 - GAMMA ** min(8 - age, 8)) / (1 - GAMMA) for age in range(8 - reach + 1)])
     assert both < found.value[0] < long
@@ -106,11 +108,11 @@ def test_the_end_of_the_record_keeps_no_early_ends_either():
     shape = (T, 1, 2)
     terminated = np.zeros(shape, bool)
     terminated[-1, 0, 0] = True
-    told = Record(
+    recorded = Record(
         q=np.ones(shape), reward=np.ones(shape), terminated=terminated, cut=np.zeros(shape, bool),
         real=np.ones(shape, bool), alive={},
     )  # fmt: skip
-    assert diagnose(told, GAMMA).states == 2 * (T - reach + 1)
+    assert diagnose(recorded, GAMMA).states == 2 * (T - reach + 1)
 
 
 @pytest.mark.parametrize(
@@ -118,18 +120,18 @@ def test_the_end_of_the_record_keeps_no_early_ends_either():
 )
 def test_returns_are_of_the_rewards_that_are_learned_from(rewards: tuple, factor: float):
     learner, parameters = linear(GAMMA, factor=factor)
-    told = diagnose(record(learner, parameters, Probes(10), steps=250, rewards=rewards), GAMMA)
-    assert told.bias == pytest.approx([0.0], abs=0.0125 * factor)
-    assert told.scale == pytest.approx(factor, rel=0.2)
+    found = diagnose(record(learner, parameters, Probes(10), steps=250, rewards=rewards), GAMMA)
+    assert found.bias == pytest.approx([0.0], abs=0.0125 * factor)
+    assert found.scale == pytest.approx(factor, rel=0.2)
 
 
-def test_seeds_are_told_apart():
+def test_seeds_are_not_mixed_up():
     learner, right = linear(GAMMA)
     _, wrong = linear(GAMMA, shift=2.0)
     both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), right, wrong)
-    told = diagnose(record(learner, both, Probes(20), steps=250), GAMMA)
-    assert told.bias == pytest.approx([0.0, 2.0], abs=0.0125)
-    assert max(told.error) < 0.01, "the copies agree"
+    found = diagnose(record(learner, both, Probes(20), steps=250), GAMMA)
+    assert found.bias == pytest.approx([0.0, 2.0], abs=0.0125)
+    assert max(found.error) < 0.01, "the copies agree"
 
 
 @pytest.mark.parametrize("recipe", ["dueling_dqn", "iqn"])
@@ -146,10 +148,10 @@ def test_dead_units_are_those_that_never_fire(recipe: str):
     for name in last[1:]:
         parameters[name] = {**parameters[name], "bias": jnp.full(4, 1e3)}
     alone = jax.tree.map(lambda leaf: leaf[None], parameters)
-    told = diagnose(record(learner, alone, Probes(KINDS), steps=250), GAMMA)
-    assert told.dead_by_layer["hidden0"] == pytest.approx(3 / 8)
-    assert told.dead_by_layer[last[0]] == pytest.approx(2 / 4)
-    assert told.dead == pytest.approx([5 / (8 + 4 * len(last))])
+    found = diagnose(record(learner, alone, Probes(KINDS), steps=250), GAMMA)
+    assert found.dead_by_layer["hidden0"] == pytest.approx(3 / 8)
+    assert found.dead_by_layer[last[0]] == pytest.approx(2 / 4)
+    assert found.dead == pytest.approx([5 / (8 + 4 * len(last))])
 
 
 def test_gymnasiums_environments_are_recorded_too():
@@ -159,15 +161,15 @@ def test_gymnasiums_environments_are_recorded_too():
     both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), one)
     made = GymnasiumEnvironment.of("CartPole-v1", lambda: gymnasium.make("CartPole-v1"), 3, (5, 6))
     try:
-        told = record(learner, both, made, steps=60)
+        recorded = record(learner, both, made, steps=60)
     finally:
         made.close()
-    assert told.q.shape == (60, 2, 3)
-    found = diagnose(told, 0.5)
+    assert recorded.q.shape == (60, 2, 3)
+    found = diagnose(recorded, 0.5)
     assert found.horizon == 7
     # (1 − γ^k)/(1 − γ) of the k steps that are left: between 1 and 2, nearer to 2.
     assert all(1.7 < value < 2.0 for value in found.value)
-    assert told.terminated.any(axis=0).all(), "one episode after the other"
+    assert recorded.terminated.any(axis=0).all(), "one episode after the other"
 
 
 def test_values_that_are_no_returns_are_not_compared():
@@ -215,14 +217,14 @@ def test_one_array_of_a_file_is_read_or_refused(harm: str | None, tmp_path: Path
             np.testing.assert_array_equal(read, tree["sampler"])
         return
     assert harm is not None
-    assert "damaged" in said or "composition" in said
+    assert "damaged" in said or "architecture" in said
 
 
 def test_one_array_of_another_file_is_refused(tmp_path: Path):
     checkpoint.write(tmp_path / "last", {"state": {"sampler": np.ones(3, np.float32)}}, {})
     for leaf, like in (("other", np.ones(3, np.float32)), ("sampler", np.ones(4, np.float32)),
                        ("sampler", np.ones(3, np.int32))):  # fmt: skip
-        with pytest.raises(UsageError, match="another composition"):
+        with pytest.raises(UsageError, match="a different network architecture"):
             checkpoint.read_leaf(tmp_path / "last", "state", leaf, like)
     path = tmp_path / "last" / "state.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")

@@ -33,7 +33,7 @@ PLAN = ((False, True, False), (False, False, True), (True, False, False, False))
 """What `info` says in each of an environment's episodes, step by step; each ends with its list."""
 
 
-class Told(gymnasium.Env):
+class Reporting(gymnasium.Env):
     """Ends its episodes as `PLAN` says, in turn, and tells of success under `key`."""
 
     observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
@@ -65,9 +65,13 @@ def test_a_sum_over_steps_is_that_of_a_plain_loop():
     played, playing = Played.nothing(lead, 2, np), np.ones(lead, bool)
     for turn in range(steps):
         flags: Any = {"terminated": ends[turn], "truncated": np.zeros(lead, bool), "real": real[turn]}
-        seen = np.zeros((*lead, 1))
+        observation = np.zeros((*lead, 1))
         step = Timestep(
-            observation=seen, successor=seen, reward=reward[turn], **flags, success=success[turn]
+            observation=observation,
+            successor=observation,
+            reward=reward[turn],
+            **flags,
+            success=success[turn],
         )
         played = played.add(step, playing, taken[turn], taken[max(turn - 1, 0)], actions, np)
         playing &= ~(step.real & step.finished)
@@ -78,10 +82,10 @@ def test_a_sum_over_steps_is_that_of_a_plain_loop():
                 continue
             total, length = total + float(reward[turn][at]), length + 1
             tries, good = tries + (not np.isnan(success[turn][at])), good + (success[turn][at] == 1)
-            for joint, own in enumerate(actions.commands or ()):
+            for joint, commands in enumerate(actions.commands or ()):
                 choice, earlier = taken[turn][at][joint], taken[max(turn - 1, 0)][at][joint]
-                moved += abs(own[choice] - own[earlier]) / 2
-                bound[joint] += own[choice] in (min(own), max(own))
+                moved += abs(commands[choice] - commands[earlier]) / 2
+                bound[joint] += commands[choice] in (min(commands), max(commands))
             if ends[turn][at]:
                 break
         want = (total, length, tries, good, moved)
@@ -98,20 +102,20 @@ def test_a_sum_over_steps_is_that_of_a_plain_loop():
 @pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name.lower())
 @pytest.mark.parametrize("key", ["is_success", "success"])
 def test_gymnasium_tells_of_episodes(key: str, mode: AutoresetMode):
-    envs = SyncVectorEnv([lambda: Told(key)] * 2, autoreset_mode=mode)
+    envs = SyncVectorEnv([lambda: Reporting(key)] * 2, autoreset_mode=mode)
     environment = GymnasiumEnvironment("own:Told", envs, [0, 1])
     environment.start()
-    told = []
-    while len(told) < 6:
+    reported = []
+    while len(reported) < 6:
         environment.send(np.zeros((1, 2, 1), np.int32))
         step = environment.receive()
         ended = step.truncated[0, 0]
         if step.success is not None:
             assert bool(np.isnan(step.success[0, 0])) is not bool(ended)
-            told += [float(step.success[0, 0])] * bool(ended)
+            reported += [float(step.success[0, 0])] * bool(ended)
     environment.close()
     # Of the first at the last step, of the second at any.
-    assert told == ([0.0, 1.0, 0.0] if key == "is_success" else [1.0, 1.0, 1.0]) * 2
+    assert reported == ([0.0, 1.0, 0.0] if key == "is_success" else [1.0, 1.0, 1.0]) * 2
 
 
 @pytest.mark.parametrize("env_id", ["FetchReach-v4", "MetaWorld/Reach-v3"])
@@ -155,7 +159,7 @@ def test_a_mobile_robots_goals_are_its_attempts():
     assert lost > 3
 
 
-def test_the_episodes_own_limit_is_no_missed_goal():
+def test_a_time_limit_is_no_missed_goal():
     environment = make("TurtleBot3-v0", 4, options={"max_episode_steps": 3, "obstacles": 0})
     state, _ = environment.reset(jax.random.key(1))
     nows = []

@@ -76,7 +76,7 @@ def test_estimates_and_intervals_are_rliables(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("case", RLIABLE["cases"], ids=lambda case: f"case {case['seed']}")
-def test_intervals_of_our_own_draws_are_rliables_within_chance(case: dict[str, Any]) -> None:
+def test_intervals_of_our_draws_agree_with_rliables_within_chance(case: dict[str, Any]) -> None:
     x, y = np.array(case["x"]), np.array(case["y"])
     theirs = np.array(case["aggregates_ci95"])
     ours = stratified_bootstrap_ci(x, aggregates, repetitions=RLIABLE["repetitions"])
@@ -148,17 +148,17 @@ def test_interval_agrees_with_a_naive_bootstrap() -> None:
 
 def test_tasks_are_resampled_within_themselves_and_independently() -> None:
     scores = np.array([[0.0, 100.0], [1.0, 101.0], [2.0, 102.0]])
-    seen: set[tuple[float, ...]] = set()
+    rows: set[tuple[float, ...]] = set()
 
     def spy(sample: np.ndarray) -> float:
         assert sample.shape == scores.shape
         assert set(sample[:, 0]) <= {0.0, 1.0, 2.0}
         assert set(sample[:, 1]) <= {100.0, 101.0, 102.0}
-        seen.update(map(tuple, sample))
+        rows.update(map(tuple, sample))
         return 0.0
 
     stratified_bootstrap_ci(scores, spy, repetitions=200)
-    assert len(seen) == 9, "rows of the sample pair every seed of one task with every of the other"
+    assert len(rows) == 9, "rows of the sample pair every seed of one task with every of the other"
 
 
 def test_interval_covers_the_true_value_about_as_often_as_it_says() -> None:

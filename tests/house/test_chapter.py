@@ -159,7 +159,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     weights = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dueling)
     checkpoint.write(tmp_path / "c", {"weights": weights}, {})
     checkpoint.read_tree(tmp_path / "c", "weights", dueling)
-    with pytest.raises(UsageError, match="of another composition"):
+    with pytest.raises(UsageError, match="has a different network architecture"):
         checkpoint.read_tree(tmp_path / "c", "weights", plain)
 
 

@@ -147,4 +147,4 @@ def test_what_is_no_config_and_no_environment_is_a_sentence() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     said = done.stdout.splitlines()
     assert len(said) == len(calls), done.stderr
-    assert all(words in told for words, told in zip(calls.values(), said, strict=True)), said
+    assert all(words in line for words, line in zip(calls.values(), said, strict=True)), said

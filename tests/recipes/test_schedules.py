@@ -46,7 +46,7 @@ def test_each_schedule_has_its_line(step: int, steps: int, lines: list[str]):
     assert schedules(RECIPE, step, steps) == lines
 
 
-def test_what_does_not_change_is_said_once_and_what_is_not_there_not_at_all():
+def test_constants_appear_one_time_and_missing_parts_not_at_all():
     recipe = dataclasses.replace(recipes.get("noisy_dqn"), learning_rate_end=None)
     assert schedules(recipe, 10, 20) == ["learning rate 0.001 throughout"]
     recipe = dataclasses.replace(recipe, explore=EpsilonGreedy(0.3, 0.1, 0))
@@ -87,6 +87,6 @@ def test_schedules_follow_the_run() -> None:
         assert recipe.scheduled(7) == recipe, "what has its numbers keeps them"
 
 
-def test_a_number_of_ones_own_does_not_follow_the_run() -> None:
-    own = Recipe(explore=EpsilonGreedy(steps=70), learning_starts=30, learning_rate_steps=11)
-    assert own.scheduled(1_000_000) == own
+def test_an_explicit_number_does_not_follow_the_run() -> None:
+    recipe = Recipe(explore=EpsilonGreedy(steps=70), learning_starts=30, learning_rate_steps=11)
+    assert recipe.scheduled(1_000_000) == recipe

@@ -74,8 +74,8 @@ def transitions(ring: Ring) -> tuple[Transition, Array, Array]:
 
 def check(ring: Ring) -> int:
     """Assert of every transition of one seed that it is the script's; return how many there are."""
-    told, length, usable = jax.tree.map(np.asarray, transitions(ring))
-    moved = told.successor - told.observation
+    drawn, length, usable = jax.tree.map(np.asarray, transitions(ring))
+    moved = drawn.successor - drawn.observation
     np.testing.assert_array_equal(moved[usable, :2], 0, "a transition is of one episode")
     np.testing.assert_array_equal(moved[usable, 2], length[usable], "and of consecutive steps")
     rows = np.asarray(ring.kind) != NOTHING
@@ -149,11 +149,11 @@ def test_processes_that_die_or_hang_are_replaced_and_no_transition_spans_it(tmp_
                     checked += check(jax.tree.map(lambda leaf, at=seed: leaf[at], state.seeds.ring))
         return broken, checked
 
-    with pytest.warns(RuntimeWarning, match="were restarted in") as told:
+    with pytest.warns(RuntimeWarning, match="were restarted in") as warned:
         broken, checked = one_after_the_other(state)
     environment.close()
-    assert len(kinds) == len(told)
-    assert len({str(each.message) for each in told}) == len(kinds), "each is told once"
+    assert len(kinds) == len(warned)
+    assert len({str(each.message) for each in warned}) == len(kinds), "each is told once"
     # docs/reliability.md shows these; a clock is no test.
     for kind, times in seconds.items():
         print(
@@ -188,7 +188,7 @@ def step(environment: GymnasiumEnvironment) -> Timestep:
 
 def test_new_episodes_are_derived_from_the_seed_and_the_restarts():
     """Processes that end at their 20th step, twice: what is seen then is the same every time."""
-    seen = []
+    observations = []
     for _ in range(2):
         build = functools.partial(faults.Robot, "kill")
         environment = GymnasiumEnvironment.of("robot", build, 2, (0,), vector="async", restarts=2)
@@ -196,15 +196,15 @@ def test_new_episodes_are_derived_from_the_seed_and_the_restarts():
         with pytest.warns(RuntimeWarning, match=r"lost the process of copy .* \(SIGKILL\)"):
             rows += [step(environment).observation for _ in range(45)]
         environment.close()
-        seen.append(np.stack(rows))
-    np.testing.assert_array_equal(*seen)
-    firsts = [seen[0][at].tobytes() for at in (0, 20, 40)]
+        observations.append(np.stack(rows))
+    np.testing.assert_array_equal(*observations)
+    firsts = [observations[0][at].tobytes() for at in (0, 20, 40)]
     assert len(set(firsts)) == 3, "no episode is played again"
 
 
 def config(folder: Path, **settings: Any) -> TrainConfig:
-    told = {"steps": 200, "eval_every": 100, "eval_episodes": 1, "save_every": 100, **settings}
-    return TrainConfig("", recipe=RECIPE, run_dir=folder, **told)
+    fields = {"steps": 200, "eval_every": 100, "eval_episodes": 1, "save_every": 100, **settings}
+    return TrainConfig("", recipe=RECIPE, run_dir=folder, **fields)
 
 
 @pytest.mark.parametrize(("vector", "at"), [("sync", 20), ("async", 1)])
@@ -277,16 +277,16 @@ def test_an_evaluation_that_fails_leaves_a_checkpoint_too(tmp_path: Path):
 
 
 def command(folder: Path, fault: str, *words: str) -> subprocess.CompletedProcess[str]:
-    told = "--recipe dqn --hidden 8 --num-envs 2 --steps 300 --eval-every 300 --eval-episodes 1"
+    options = "--recipe dqn --hidden 8 --num-envs 2 --steps 300 --eval-every 300 --eval-episodes 1"
     path = python_path(Path(__file__).parent)
     return subprocess.run(
-        [*WORDS, *told.split(), "--run-dir", str(folder), *words],
+        [*WORDS, *options.split(), "--run-dir", str(folder), *words],
         capture_output=True, text=True, timeout=300, check=False,
         env={**os.environ, "PYTHONPATH": path, "QHAT_FAULT": fault},
     )  # fmt: skip
 
 
-def test_a_run_whose_restarts_are_used_up_stops_saved_and_goes_on(tmp_path: Path):
+def test_a_run_without_restarts_left_is_saved_and_resumes(tmp_path: Path):
     folder = tmp_path / "run"
     done = command(folder, "kill", "--env-restarts", "2")
     said = " ".join(done.stderr.split())

@@ -70,22 +70,22 @@ def with_field(name: str, value: Any) -> Any:
 
 MISTAKES = {
     "`reward` has shape (3, 1) and dtype float32; expected (3,) of float32": with_field(
-        "reward", lambda own: own[:, None]
+        "reward", lambda value: value[:, None]
     ),
     "`reward` has shape (3,) and dtype int32; expected (3,) of float32": with_field(
-        "reward", lambda own: own.astype(jnp.int32)
+        "reward", lambda value: value.astype(jnp.int32)
     ),
     "`terminated` has shape (3,) and dtype float32; expected (3,) of bool": with_field(
-        "terminated", lambda own: own.astype(jnp.float32)
+        "terminated", lambda value: value.astype(jnp.float32)
     ),
-    "`truncated` has shape () and dtype bool": with_field("truncated", lambda own: own.any()),
-    "`real` is None": with_field("real", lambda own: None),
-    "`observation` has shape (3, 3)": with_field("observation", lambda own: own[:, :3]),
+    "`truncated` has shape () and dtype bool": with_field("truncated", lambda value: value.any()),
+    "`real` is None": with_field("real", lambda value: None),
+    "`observation` has shape (3, 3)": with_field("observation", lambda value: value[:, :3]),
     "`successor` has shape (3, 4) and dtype bfloat16": with_field(
-        "successor", lambda own: own.astype(jnp.bfloat16)
+        "successor", lambda value: value.astype(jnp.bfloat16)
     ),
-    "`score` has shape (1,)": with_field("score", lambda own: own[:1]),
-    "spec.masked is False": with_field("legal", lambda own: jnp.ones((3, 1, 2), bool)),
+    "`score` has shape (1,)": with_field("score", lambda value: value[:1]),
+    "spec.masked is False": with_field("legal", lambda value: jnp.ones((3, 1, 2), bool)),
     "step returns a state and a dict": lambda state, now: (state, {}),
     "step returns 3 values": None,
     "state is (3, 2) of float32 from reset and (3, 1) of float32 from step": lambda state, now: (
@@ -109,7 +109,7 @@ def test_a_step_of_a_wrong_shape_is_refused_in_a_sentence(tmp_path: Path):
         assert "expected" in said, said
     with pytest.raises(UsageError, match="`reward` has shape"):
         qhat.train(
-            Walk(1, "Walk-v0", with_field("reward", lambda own: own[:, None])), run_dir=tmp_path / "a"
+            Walk(1, "Walk-v0", with_field("reward", lambda value: value[:, None])), run_dir=tmp_path / "a"
         )
     assert not (tmp_path / "a").exists(), "nothing was written"
 
@@ -140,13 +140,13 @@ def rows_of(start: Any, step: Any, limit: int, wrong: bool, turns: int = 400, co
                 shown, ages[copy] = start(rng), 0
             states[copy] = shown
             successor = shown if wrong else after
-            seen = [np.atleast_1d(np.asarray(one, float)) for one in (before, successor, shown)]
+            arrays = [np.atleast_1d(np.asarray(one, float)) for one in (before, successor, shown)]
             place, choice, reached = (
-                hash(one) for one in (seen[0].tobytes(), (seen[0].tobytes(), action), seen[1].tobytes())
+                hash(one) for one in (arrays[0].tobytes(), (arrays[0].tobytes(), action), arrays[1].tobytes())
             )
-            same = np.array_equal(seen[1], seen[2])
-            told = (*seen, same, place, choice, reached, over, cut, True)
-            for name, value in zip(row, told, strict=True):
+            same = np.array_equal(arrays[1], arrays[2])
+            record = (*arrays, same, place, choice, reached, over, cut, True)
+            for name, value in zip(row, record, strict=True):
                 row[name].append(value)
         for name, value in row.items():
             fields[name].append(value)

@@ -69,15 +69,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def edited(raw: bytes, edits: list[tuple[str, float, bytes]]) -> bytes:
     """Flip, insert, overwrite, drop and repeat parts of what was whole."""
     data = bytearray(raw)
-    for kind, where, own in edits:
-        at, size = int(where * len(data)), max(len(own), 1)
+    for kind, where, content in edits:
+        at, size = int(where * len(data)), max(len(content), 1)
         if kind == "flip" and data:
             at = min(at, len(data) - 1)
-            data[at] ^= own[0] if own else 1
+            data[at] ^= content[0] if content else 1
         elif kind == "insert":
-            data[at:at] = own
+            data[at:at] = content
         elif kind == "overwrite":
-            data[at : at + size] = own
+            data[at : at + size] = content
         elif kind == "drop":
             del data[at : at + size**2]
         elif kind == "repeat":
@@ -154,9 +154,9 @@ def load_tensors(place: Path, raw: bytes) -> None:
     rehashed(folder)
     found = survives(lambda: checkpoint.read_tree(folder, "weights", TREE, finite=[""]))
     if found is not None:
-        for own, whole in zip(jax.tree.leaves(found), jax.tree.leaves(TREE), strict=True):
-            assert (own.shape, own.dtype) == (whole.shape, whole.dtype)
-            assert own.dtype != np.float32 or np.isfinite(own).all()
+        for leaf, whole in zip(jax.tree.leaves(found), jax.tree.leaves(TREE), strict=True):
+            assert (leaf.shape, leaf.dtype) == (whole.shape, whole.dtype)
+            assert leaf.dtype != np.float32 or np.isfinite(leaf).all()
 
 
 @pytest.fixture(scope="module")
@@ -208,8 +208,8 @@ def test_what_an_agent_says(given: Any):
     text = _text(json.dumps(about).encode(), given).decode(errors="replace")
 
     def load() -> Any:
-        told = parse_json(text, Path("it"))
-        return read_saved(told, ()) if isinstance(told, dict) else None
+        manifest = parse_json(text, Path("it"))
+        return read_saved(manifest, ()) if isinstance(manifest, dict) else None
 
     survives(load)
 
@@ -218,8 +218,8 @@ def _text(whole: bytes, given: Any) -> bytes:
     if isinstance(given, bytes):
         return given
     if isinstance(given, list) and given and isinstance(given[0], tuple):
-        own = edited(whole, given) if isinstance(given[0][0], str) else None
-        return json.dumps(changed(json.loads(whole), given)).encode() if own is None else own
+        changed_bytes = edited(whole, given) if isinstance(given[0][0], str) else None
+        return json.dumps(changed(json.loads(whole), given)).encode() if changed_bytes is None else changed_bytes
     return json.dumps(given).encode()
 
 

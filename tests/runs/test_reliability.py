@@ -49,8 +49,8 @@ KILLS = 200 if FULL else 3
 
 
 def config(folder: Path | None, **settings: object) -> TrainConfig:
-    told = {"steps": 1_000, "eval_every": 500, "eval_episodes": 1, "save_every": 200, **settings}
-    return TrainConfig("CartPole-v1", recipe=TINY, run_dir=folder, **told)
+    fields = {"steps": 1_000, "eval_every": 500, "eval_episodes": 1, "save_every": 200, **settings}
+    return TrainConfig("CartPole-v1", recipe=TINY, run_dir=folder, **fields)
 
 
 def started(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -59,8 +59,8 @@ def started(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    _, told = process.communicate(timeout=300)
-    assert process.returncode == 0, told
+    _, output = process.communicate(timeout=300)
+    assert process.returncode == 0, output
 
 
 def wait_until_saved(process: subprocess.Popen[str], folder: Path, after: int = 0) -> None:
@@ -108,9 +108,9 @@ def test_a_folder_that_is_trained_in_is_refused_and_a_crash_gives_it_back(tmp_pa
     first = started(folder, *words, "--steps", "100000000")
     wait_until_saved(first, folder)
     second = started(folder, "--resume", "--steps", "200000000")
-    _, told = second.communicate(timeout=120)
+    _, output = second.communicate(timeout=120)
     assert second.returncode == 2
-    assert "is in use: another process trains there" in " ".join(told.split())
+    assert "is in use: another process trains there" in " ".join(output.split())
     assert first.poll() is None
     first.kill()
     first.communicate()
@@ -151,15 +151,15 @@ def test_a_disk_that_takes_no_more_leaves_the_checkpoint_before(tmp_path: Path):
             resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, soft[1]))
 
     try:
-        with pytest.raises(QhatError, match="cannot be written") as told:
+        with pytest.raises(QhatError, match="cannot be written") as raised:
             qhat.train("CartPole-v1", config(folder), progress=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, soft)
-    assert told.value.exit_code == 1
-    assert not isinstance(told.value, UsageError)
-    assert "is whole" in str(told.value)
+    assert raised.value.exit_code == 1
+    assert not isinstance(raised.value, UsageError)
+    assert "is whole" in str(raised.value)
     assert Run.open(folder).summary()["step"] == 600
-    assert [own.name for own in (folder / "checkpoints").iterdir()] == ["600"], "nothing half-written"
+    assert [each.name for each in (folder / "checkpoints").iterdir()] == ["600"], "nothing half-written"
     resumed = qhat.train("CartPole-v1", config(folder, resume=True))
     whole = qhat.train("CartPole-v1", config(tmp_path / "whole"))
     assert resumed.weights_sha256() == whole.weights_sha256()
@@ -260,8 +260,8 @@ def test_a_clock_that_moves_back_loses_and_reorders_nothing(
     # What is there was written in the future, the oldest of it last.
     for age, path in enumerate(sorted(first.folder.path.rglob("*"))):
         os.utime(path, (4e9 - age, 4e9 - age))
-    told = dataclasses.replace(config(first.folder.path, **every), resume=True)
-    again = qhat.train("CartPole-v1", told)
+    resumed = dataclasses.replace(config(first.folder.path, **every), resume=True)
+    again = qhat.train("CartPole-v1", resumed)
     assert again.folder.steps() == [600, 800, 1_000]
     assert everything(again.folder.path) == everything(whole.folder.path)
     same = [RunFolder.create(None, "CartPole-v1", "qhat").path]
@@ -301,8 +301,8 @@ def test_no_clock_of_the_days_decides_anything():
 def test_a_checkpoint_of_another_format_is_refused_in_a_sentence(tmp_path: Path):
     run = qhat.train("CartPole-v1", config(tmp_path / "run", steps=200))
     for folder in (run.folder.best, run.folder.last()):
-        told = json.loads((folder / "manifest.json").read_text())
-        (folder / "manifest.json").write_text(json.dumps({**told, "format": checkpoint.FORMAT + 1}))
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "format": checkpoint.FORMAT + 1}))
     sentence = rf"has checkpoint format {checkpoint.FORMAT + 1}; this qhat reads {checkpoint.FORMAT}\."
     for use in (
         run.weights,

@@ -52,17 +52,17 @@ class Arm(Environment):
         return (drawn, jnp.zeros(self.num_envs, jnp.int32)), drawn
 
     def step(self, state: Any, action: Int[Array, "E F"], key: Array) -> tuple[Any, Timestep]:
-        seen, time = state
+        position, time = state
         move = 0.2 * (action - jnp.array([1.0, 0.5]))
-        successor = seen.at[:, :2].add(move)
+        successor = position.at[:, :2].add(move)
         gap = jnp.abs(successor[:, :2] - successor[:, 2:]).sum(axis=1)
         terminated, truncated = gap < 0.3, (time == 12) & (gap >= 0.3)
         ended = terminated | truncated
         (fresh, _), _ = self.reset(key)
-        seen = jnp.where(ended[:, None], fresh, successor)
+        position = jnp.where(ended[:, None], fresh, successor)
         real = jnp.ones(self.num_envs, bool)
-        step = Timestep(seen, -gap, terminated, truncated, successor=successor, real=real)
-        return (seen, jnp.where(ended, 0, time + 1)), step
+        step = Timestep(position, -gap, terminated, truncated, successor=successor, real=real)
+        return (position, jnp.where(ended, 0, time + 1)), step
 
 
 def small(recipe: Recipe) -> Recipe:
@@ -98,7 +98,7 @@ def part(whole: Path, step: int, folder: Path) -> Path:
     return folder
 
 
-def call_once(function: Callable[..., Any]) -> Callable[..., Any]:
+def first_result(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return what does `function` in its first call only, and gives that result ever after."""
     made: list[Any] = []
 
@@ -113,8 +113,8 @@ def call_once(function: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.parametrize("name", recipes.RECIPES if FULL else SOME)
 def test_a_run_is_the_same_wherever_it_is_split(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # All these runs are of one program, which a process of its own would load from the cache.
-    monkeypatch.setattr(Loop, "compile", call_once(Loop.compile))
-    monkeypatch.setattr(job, "play_of", call_once(job.play_of))
+    monkeypatch.setattr(Loop, "compile", first_result(Loop.compile))
+    monkeypatch.setattr(job, "play_of", first_result(job.play_of))
     env, config = begun(name, tmp_path / "whole")
     train(env, config)
     whole = everything(tmp_path / "whole")

@@ -39,7 +39,7 @@ def learning(folder: Path, *words: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(command, stderr=file, env=shown)
     until = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < until:
-        steps = [int(told.replace(",", "")) for told in re.findall(r"step ([\d,]+)/", says.read_text())]
+        steps = [int(number.replace(",", "")) for number in re.findall(r"step ([\d,]+)/", says.read_text())]
         if any(step > 512 for step in steps):
             return process
         time.sleep(0.1)
@@ -58,7 +58,7 @@ def test_a_checkpoint_within_seconds_though_a_call_takes_minutes(number: int, co
     assert str(reached) in {path.name for path in (folder / "checkpoints").iterdir()}
 
 
-def test_a_second_signal_leaves_at_once_even_where_nobody_listens(tmp_path: Path):
+def test_a_second_signal_ends_the_process_immediately(tmp_path: Path):
     """While JAX compiles, or a long call runs, Python itself hears of no signal."""
     folder = tmp_path / "run"
     process = learning(folder, "--eval-episodes", "1000")
@@ -89,8 +89,8 @@ def config(folder: Path, **settings: object) -> TrainConfig:
     recipe = dataclasses.replace(
         recipes.get("per_dqn"), hidden=(8,), batch_size=16, learning_starts=50, torso=MLP()
     )
-    told = {"steps": 900, "eval_every": 300, "eval_episodes": 2, "save_every": 300, **settings}
-    return TrainConfig("CartPole-v1", "per_dqn", recipe, run_dir=folder, **told)  # pyright: ignore
+    fields = {"steps": 900, "eval_every": 300, "eval_episodes": 2, "save_every": 300, **settings}
+    return TrainConfig("CartPole-v1", "per_dqn", recipe, run_dir=folder, **fields)  # pyright: ignore
 
 
 def test_an_evaluation_that_a_signal_cut_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -56,12 +56,12 @@ class Failing(Recording):
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recording, Failing]:
     """A run that was resumed, and what was told of it."""
-    folder, own, failing = tmp_path_factory.mktemp("tracking") / "run", Recording(), Failing()
-    with pytest.warns(UserWarning, match="Failing failed and is told no more") as warned:
-        train("CartPole-v1", CONFIG, trackers=[own, failing], run_dir=folder)
+    folder, recording, failing = tmp_path_factory.mktemp("tracking") / "run", Recording(), Failing()
+    with pytest.warns(UserWarning, match="Failing failed and gets no more numbers") as warned:
+        train("CartPole-v1", CONFIG, trackers=[recording, failing], run_dir=folder)
     assert len([each for each in warned if "Failing" in str(each.message)]) == 1
-    train("CartPole-v1", CONFIG, trackers=[own], run_dir=folder, resume=True, steps=600)
-    return folder, own, failing
+    train("CartPole-v1", CONFIG, trackers=[recording], run_dir=folder, resume=True, steps=600)
+    return folder, recording, failing
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -74,7 +74,7 @@ def events(folder: Path) -> dict[tuple[str, int], float]:
     from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
     found: dict[tuple[str, int], float] = {}
-    for path in sorted(folder.glob("events.*"), key=lambda own: own.stat().st_mtime_ns):
+    for path in sorted(folder.glob("events.*"), key=lambda each: each.stat().st_mtime_ns):
         data, at = path.read_bytes(), 0
         while at < len(data):
             (length,) = struct.unpack("<Q", data[at : at + 8])
@@ -100,26 +100,26 @@ def expected(folder: Path) -> dict[tuple[str, int], float]:
     return {key: sum(values) / len(values) for key, values in sums.items()}
 
 
-def test_a_tracker_is_told_what_the_tables_say(tracked: tuple[Path, Recording, Failing]):
-    folder, own, _ = tracked
-    told: dict[tuple[str, int], float] = {}
-    for step, values in own.logged:
-        told.update({(tag, step): value for tag, value in values.items()})
-    assert told == pytest.approx(expected(folder), rel=1e-4)
+def test_a_tracker_gets_the_numbers_of_the_tables(tracked: tuple[Path, Recording, Failing]):
+    folder, recording, _ = tracked
+    logged: dict[tuple[str, int], float] = {}
+    for step, values in recording.logged:
+        logged.update({(tag, step): value for tag, value in values.items()})
+    assert logged == pytest.approx(expected(folder), rel=1e-4)
     assert {"train/loss", "train/q/seed-1", "evaluation/mean_return", "episode/score/seed-0"} <= {
-        tag for tag, _ in told
+        tag for tag, _ in logged
     }
 
 
 def test_a_resumed_run_goes_on_with_what_was_logged(tracked: tuple[Path, Recording, Failing]):
-    folder, own, _ = tracked
-    assert own.began == [("CartPole-v1", 0), ("CartPole-v1", 400)]
-    assert own.ended == 2
+    folder, recording, _ = tracked
+    assert recording.began == [("CartPole-v1", 0), ("CartPole-v1", 400)]
+    assert recording.ended == 2
     assert len(list((folder / "tensorboard").glob("events.*"))) == 2
     found, wanted = events(folder / "tensorboard"), expected(folder)
     assert found.keys() == wanted.keys()
     assert found == pytest.approx(wanted, rel=1e-4)
-    steps = [step for step, values in own.logged if "train/loss/seed-0" in values or "train/q" in values]
+    steps = [step for step, values in recording.logged if "train/loss/seed-0" in values or "train/q" in values]
     assert steps == sorted(set(steps)), "no step twice"
 
 
@@ -130,15 +130,15 @@ def test_a_tracker_that_fails_ends_nothing(tracked: tuple[Path, Recording, Faili
 
 
 def test_files_are_closed_when_a_run_is_stopped(tmp_path: Path):
-    own, seen = Recording(), []
+    recording, steps = Recording(), []
 
     def look(now: Progress) -> None:
-        seen.append(now.step)
+        steps.append(now.step)
 
     with pytest.raises(Interrupted):
-        train("CartPole-v1", CONFIG, progress=look, should_stop=lambda: bool(seen), trackers=[own],
+        train("CartPole-v1", CONFIG, progress=look, should_stop=lambda: bool(steps), trackers=[recording],
               run_dir=tmp_path / "run")  # fmt: skip
-    assert own.ended == 1
+    assert recording.ended == 1
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_service_that_is_not_installed_is_a_sentence(monkeypatch: pytest.Monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_id_is_made_once(tmp_path: Path):
+def test_an_id_never_changes(tmp_path: Path):
     made = [
         tracking._id(tmp_path, "wandb", lambda: "first"),
         tracking._id(tmp_path, "wandb", lambda: "second"),

@@ -22,18 +22,18 @@ def score(*per_seed: float) -> Score:
 
 
 def evaluated(*seeds: list[float], error: float = 1.0) -> Evaluated:
-    told = np.array(seeds, float)
-    return Evaluated(100.0 * np.arange(1, 1 + told.shape[1]), told, np.full(told.shape, error))
+    scores = np.array(seeds, float)
+    return Evaluated(100.0 * np.arange(1, 1 + scores.shape[1]), scores, np.full(scores.shape, error))
 
 
-def diagnosis(bias: float, dead: float = 0.1, **told: Any) -> Diagnosis:
+def diagnosis(bias: float, dead: float = 0.1, **changes: Any) -> Diagnosis:
     fields = {"q": [10.0 + bias, 10.5 + bias], "value": [10.0, 10.5], "error": [0.1, 0.1], "scale": 10.0,
               "states": 500, "observations": 5_000, "horizon": 44, "dead": [dead, dead],
               "dead_by_layer": {"hidden0": dead}}  # fmt: skip
-    return Diagnosis(**(fields | told))
+    return Diagnosis(**(fields | changes))
 
 
-def some_facts(**told: Any) -> Facts:
+def some_facts(**changes: Any) -> Facts:
     """A run of two seeds with nothing wrong in its files."""
     config = {"env": "CartPole-v1", "recipe_name": "rainbow_lite", "seeds": 2, "seed": 0, "steps": 1_200}
     fields: dict[str, Any] = {
@@ -41,7 +41,7 @@ def some_facts(**told: Any) -> Facts:
         "system": {}, "command": COMMAND, "evaluated": evaluated(LEVEL, LEVEL), "traces": {},
         "clipped": 0.0, "broken": 0, "skipped": 0, "troubles": (),
     }  # fmt: skip
-    return Facts(**{**fields, **told})
+    return Facts(**{**fields, **changes})
 
 
 RISING = list(np.linspace(10, 400, 12))

@@ -33,23 +33,23 @@ class Faulty(gymnasium.Env):
 
     def __init__(self, folder: str):
         self.sleep = Path(folder) / "sleep"
-        self.seen = np.zeros(3, np.int64)
+        self.counts = np.zeros(3, np.int64)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
         if seed is not None:
-            self.seen[:] = seed % 60_000, 0, 0
-        self.seen[1:] = self.seen[1] + 1, 0
-        return self.seen.astype(np.float32), {}
+            self.counts[:] = seed % 60_000, 0, 0
+        self.counts[1:] = self.counts[1] + 1, 0
+        return self.counts.astype(np.float32), {}
 
     def step(self, action: int) -> Any:
         time.sleep(0.001)
         if self.sleep.exists():
             self.sleep.unlink(missing_ok=True)
             time.sleep(1_000)
-        reward, terminated, truncated = fate(*self.seen)
-        self.seen[2] += 1
-        seen, reward = self.seen.astype(np.float32), float(reward + 2 * action)
-        return seen, reward, bool(terminated), bool(truncated), {}
+        reward, terminated, truncated = fate(*self.counts)
+        self.counts[2] += 1
+        observation, reward = self.counts.astype(np.float32), float(reward + 2 * action)
+        return observation, reward, bool(terminated), bool(truncated), {}
 
 
 class Robot(gymnasium.Env):
@@ -78,8 +78,8 @@ class Robot(gymnasium.Env):
                 raise ConnectionError("the gripper is stuck")
             if self.fault == "hang":
                 time.sleep(1_000)
-        seen = self.np_random.normal(size=2).clip(-9, 9).astype(np.float32)
-        return seen, float(seen[0]), False, self.time == 7, {}
+        observation = self.np_random.normal(size=2).clip(-9, 9).astype(np.float32)
+        return observation, float(observation[0]), False, self.time == 7, {}
 
 
 gymnasium.register("Robot-v0", "faults:Robot")

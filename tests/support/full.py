@@ -15,7 +15,7 @@ LONG: Mapping[str, str] = MappingProxyType(
         "test_envpool.py::test_a_run_trains_stops_goes_on_and_is_judged_by_gymnasium": "test_host.py",
         "test_export.py::test_every_backend_rolls_out[TurtleBot3-v0-dqn]": "test_web.py",
         "test_faults.py::test_an_environment_that_raises_leaves_a_checkpoint[async-1]": "[sync-20]",
-        "test_guard.py::test_a_stopped_seed_stays_so_until_it_is_told_to_skip": "the others there",
+        "test_guard.py::test_a_stopped_seed_stays_stopped_until_skip_is_set": "the others there",
         "test_guard.py::test_the_host_loop_has_the_same_guard[async]": "[sync]",
         "test_guard.py::test_when_every_seed_has_stopped_the_run_ends_with_a_checkpoint": "one of several",
         "test_host.py::test_how_a_run_is_cut_does_not_change_it": "test_training.py",
@@ -23,7 +23,9 @@ LONG: Mapping[str, str] = MappingProxyType(
         "test_hosted.py::test_an_environment_that_runs_jax_within_its_step": "the others there",
         "test_hosted.py::test_repeated_actions_keep_what_was_reached": "test_wrappers.py",
         "test_masks.py::test_a_training_run_takes_and_believes_in_legal_actions_alone[1]": "[3]",
-        "test_memory.py::test_the_forecast_is_within_a_twentieth[Breakout-MinAtar-told1-recipe1]": "[0]",
+        "test_memory.py::test_the_forecast_is_within_a_twentieth[Breakout-MinAtar-settings1-recipe1]": (
+            "[0]"
+        ),
         "test_normalise.py::test_a_resumed_run_equals_one_that_never_stopped_and_a_warm_start_goes_on": (
             "test_resume.py"
         ),

@@ -27,7 +27,7 @@ def packed(header: Any, body: bytes) -> bytes:
 
 def largest(header: dict[str, Any]) -> dict[str, Any]:
     """The entry of the weights that take most: no branch of any tree is without some."""
-    return max(header.values(), key=lambda told: (told["dtype"] == "F32", told["data_offsets"][1]))
+    return max(header.values(), key=lambda entry: (entry["dtype"] == "F32", entry["data_offsets"][1]))
 
 
 def changed(**fields: Any) -> Callable[[bytes], bytes]:
@@ -46,8 +46,8 @@ def moved(by: int) -> Callable[[bytes], bytes]:
 
     def change(raw: bytes) -> bytes:
         header, body = opened(raw)
-        told = largest(header)
-        told["data_offsets"] = [max(0, at + by) for at in told["data_offsets"]]
+        entry = largest(header)
+        entry["data_offsets"] = [max(0, at + by) for at in entry["data_offsets"]]
         return packed(header, body)
 
     return change
@@ -59,10 +59,12 @@ def filled(word: bytes) -> Callable[[bytes], bytes]:
     def change(raw: bytes) -> bytes:
         header, body = opened(raw)
         data = bytearray(body)
-        for name, told in header.items():
-            begin, end = told["data_offsets"]
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
             if "online" in name or "hidden" in name or name.startswith(("value", "advantage", "weights")):
-                data[begin:end] = (word * end)[: end - begin] if told["dtype"] == "F32" else data[begin:end]
+                data[begin:end] = (
+                    (word * end)[: end - begin] if entry["dtype"] == "F32" else data[begin:end]
+                )
         return packed(header, bytes(data))
 
     return change
@@ -149,9 +151,13 @@ def everything_in(folder: Path) -> dict[str, Any]:
     for root, folders, names in os.walk(folder):
         for name in (*folders, *names):
             path = Path(root, name)
-            told = path.lstat()
-            held = path.read_bytes() if path.is_file() and not path.is_symlink() else None
-            found[str(path)] = (told.st_mode, told.st_mtime_ns, hashlib.sha256(held or b"").hexdigest())
+            status = path.lstat()
+            content = path.read_bytes() if path.is_file() and not path.is_symlink() else None
+            found[str(path)] = (
+                status.st_mode,
+                status.st_mtime_ns,
+                hashlib.sha256(content or b"").hexdigest(),
+            )
     return found
 
 
@@ -160,10 +166,10 @@ _watched: list[tuple[str, list[str]]] = []
 
 def _audit(event: str, arguments: tuple) -> None:
     if _watched and event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
-        folder, seen = _watched[-1]
+        folder, paths = _watched[-1]
         path = os.path.realpath(os.fsdecode(arguments[0]))
         if path.startswith(folder):
-            seen.append(path)
+            paths.append(path)
 
 
 sys.addaudithook(_audit)
@@ -172,11 +178,11 @@ sys.addaudithook(_audit)
 @contextmanager
 def untouched(folder: Path, outside: Path) -> Iterator[None]:
     """Nothing in `folder` changes meanwhile, and nothing in `outside` is opened."""
-    before, seen = everything_in(folder), []
-    _watched.append((str(outside.resolve()), seen))
+    before, paths = everything_in(folder), []
+    _watched.append((str(outside.resolve()), paths))
     try:
         yield
     finally:
         _watched.pop()
-    assert not seen, "a file outside of the run was opened"
+    assert not paths, "a file outside of the run was opened"
     assert everything_in(folder) == before

@@ -144,14 +144,14 @@ class Adversary:
     def reset(self) -> None:
         """Nothing is remembered."""
 
-    def act(self, seen: np.ndarray) -> int:
+    def act(self, observation: np.ndarray) -> int:
         """Return the number of an action: 0 is the sharpest turn to the left."""
         self._left -= 1
         if self._kind == "to the nearest":
-            beam = int(np.argmin(seen[:24]))
+            beam = int(np.argmin(observation[:24]))
             bearing = math.remainder(2 * math.pi * beam / 24, 2 * math.pi)
         elif self._kind == "to the goal":
-            bearing = float(seen[24])
+            bearing = float(observation[24])
         else:
             if self._left <= 0:
                 self._left = int(self._random.integers(2, 15))

@@ -15,8 +15,13 @@ from qhat.system.host_memory import resident
 
 def main() -> None:
     """Train; print one JSON object."""
-    env, told, recipe, folder = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4]
-    config = qhat.TrainConfig.of(env, **told, run_dir=Path(folder))
+    env, settings, recipe, folder = (
+        sys.argv[1],
+        json.loads(sys.argv[2]),
+        json.loads(sys.argv[3]),
+        sys.argv[4],
+    )
+    config = qhat.TrainConfig.of(env, **settings, run_dir=Path(folder))
     config = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, **recipe))
     forecasts, rss = [], []
     prepare = experiment.prepare

@@ -27,9 +27,9 @@ class Plain(gymnasium.Env):
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
         super().reset(seed=seed)
         self.time = 0
-        return self.seen(), self.info()
+        return self.observe(), self.info()
 
-    def seen(self) -> Any:
+    def observe(self) -> Any:
         return self.np_random.uniform(-1, 1, 2).astype(np.float32)
 
     def info(self) -> Any:
@@ -41,7 +41,7 @@ class Plain(gymnasium.Env):
     def step(self, action: Any) -> Any:
         assert self.action_space.contains(action), action
         self.time += 1
-        return self.seen(), self.paid(), self.time >= 10, False, self.info()
+        return self.observe(), self.paid(), self.time >= 10, False, self.info()
 
 
 class StartsAtOne(Plain):
@@ -86,35 +86,35 @@ class TooMany(Plain):
 class Bytes(Plain):
     observation_space = Box(0, 255, (8, 8, 3), np.uint8)
 
-    def seen(self) -> Any:
+    def observe(self) -> Any:
         return self.np_random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
 
 class Flags(Plain):
     observation_space = Box(0, 1, (10,), np.bool_)  # pyright: ignore[reportArgumentType]
 
-    def seen(self) -> Any:
+    def observe(self) -> Any:
         return self.np_random.random(10) > 0.5
 
 
 class Wide(Plain):
     observation_space = Box(0, 2**30, (2,), np.int64)
 
-    def seen(self) -> Any:
+    def observe(self) -> Any:
         return self.np_random.integers(2**25, 2**26, 2)
 
 
 class Number(Plain):
     observation_space = Box(-1, 1, (), np.float32)
 
-    def seen(self) -> Any:
+    def observe(self) -> Any:
         return np.float32(0.5)
 
 
 class Place(Plain):
     observation_space = Discrete(5, start=-2)
 
-    def seen(self) -> Any:
+    def observe(self) -> Any:
         return np.int64(self.np_random.integers(-2, 3))
 
 
@@ -123,7 +123,7 @@ class ManyStarts(Plain):
 
     observation_space: Any = Discrete(1_000)
 
-    def seen(self) -> Any:
+    def observe(self) -> Any:
         self.place = self.place + 1 if self.time else int(self.np_random.integers(980))
         return self.place
 
@@ -131,8 +131,8 @@ class ManyStarts(Plain):
 class Uneven(Plain):
     observation_space = Dict({"clock": Box(0, 1e6, (1,)), "arm": PAIR, "gear": Discrete(3)})
 
-    def seen(self) -> Any:
-        return {"clock": np.array([9e5 + self.time], np.float32), "arm": super().seen(), "gear": 1}
+    def observe(self) -> Any:
+        return {"clock": np.array([9e5 + self.time], np.float32), "arm": super().observe(), "gear": 1}
 
 
 class UnevenUnsaid(Uneven):
@@ -144,15 +144,15 @@ class UnevenUnsaid(Uneven):
 class Pairs(Plain):
     observation_space = Tuple((Discrete(4), PAIR))
 
-    def seen(self) -> Any:
-        return 1, super().seen()
+    def observe(self) -> Any:
+        return 1, super().observe()
 
 
 class Letters(Plain):
     says = "observations of Text,"
     observation_space = Text(5)
 
-    def seen(self) -> Any:
+    def observe(self) -> Any:
         return "hello"
 
 
@@ -160,8 +160,8 @@ class LetterWithin(Plain):
     says = "--wrap drop:keys=mission"
     observation_space = Dict({"mission": Text(5), "pose": PAIR})
 
-    def seen(self) -> Any:
-        return {"mission": "hello", "pose": super().seen()}
+    def observe(self) -> Any:
+        return {"mission": "hello", "pose": super().observe()}
 
 
 class Growing(Plain):
@@ -178,17 +178,17 @@ class Nothing(Plain):
     says = "which hold no number"
     observation_space = Box(-1, 1, (0,), np.float32)
 
-    def seen(self) -> Any:
+    def observe(self) -> Any:
         return np.zeros(0, np.float32)
 
 
 class Listed(Plain):
-    def seen(self) -> Any:
+    def observe(self) -> Any:
         return [0.1, 0.2]
 
 
 class Beyond(Plain):
-    def seen(self) -> Any:
+    def observe(self) -> Any:
         return np.array([5.0, -7.0], np.float32)
 
 
@@ -198,7 +198,7 @@ class Rewritten(Plain):
     def __init__(self):
         self.memory = np.zeros(2, np.float32)
 
-    def seen(self) -> Any:
+    def observe(self) -> Any:
         self.memory[:] = self.time, self.np_random.random()
         return self.memory
 
@@ -206,7 +206,7 @@ class Rewritten(Plain):
 class Larger(Plain):
     says = "gave an observation of shape (3,), where its space says (2,)"
 
-    def seen(self) -> Any:
+    def observe(self) -> Any:
         return np.zeros(3, np.float32)
 
 
@@ -215,10 +215,10 @@ class FourValues(Plain):
 
     def step(self, action: Any) -> Any:
         self.time += 1
-        return self.seen(), 1.0, self.time >= 10, {}
+        return self.observe(), 1.0, self.time >= 10, {}
 
 
-class SeenAlone(Plain):
+class ObservationAlone(Plain):
     says = "has a reset that"
 
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
@@ -241,8 +241,8 @@ class NoInfo(Plain):
 
 class WholeFlags(Plain):
     def step(self, action: Any) -> Any:
-        seen, _, over, _, info = super().step(action)
-        return seen, 1, int(over), 0, info
+        observation, _, over, _, info = super().step(action)
+        return observation, 1, int(over), 0, info
 
 
 class PaidInAList(Plain):
@@ -322,8 +322,8 @@ class MaskedInSight(Masked):
     masks = "obs['action_mask']"
     observation_space = Dict({"observation": PAIR, "action_mask": Box(0, 1, (3,), np.int8)})
 
-    def seen(self) -> Any:
-        return {"observation": super().seen(), "action_mask": ALLOWED.copy()}
+    def observe(self) -> Any:
+        return {"observation": super().observe(), "action_mask": ALLOWED.copy()}
 
     def info(self) -> Any:
         return {}
@@ -364,23 +364,23 @@ class MaskedInRows(Plain):
 
     masks = "obs['action_mask']"
     action_space = MultiDiscrete([3, 3])
-    observation_space = Dict(seen=PAIR, action_mask=Box(0, 1, (2, 3), np.int8))
+    observation_space = Dict(pose=PAIR, action_mask=Box(0, 1, (2, 3), np.int8))
 
     def step(self, action: Any) -> Any:
         assert 1 not in np.asarray(action), "an action that the mask forbids"
         return super().step(action)
 
-    def seen(self) -> Any:
-        return {"seen": super().seen(), "action_mask": np.stack([ALLOWED, ALLOWED])}
+    def observe(self) -> Any:
+        return {"pose": super().observe(), "action_mask": np.stack([ALLOWED, ALLOWED])}
 
 
 class Unmasked(Plain):
     """An entry of that name whose space is none of a mask."""
 
-    observation_space = Dict(seen=PAIR, action_mask=Box(-np.inf, np.inf, (3,), np.float32))
+    observation_space = Dict(pose=PAIR, action_mask=Box(-np.inf, np.inf, (3,), np.float32))
 
-    def seen(self) -> Any:
-        return {"seen": super().seen(), "action_mask": ALLOWED.astype(np.float32)}
+    def observe(self) -> Any:
+        return {"pose": super().observe(), "action_mask": ALLOWED.astype(np.float32)}
 
 
 ALL: tuple[Any, ...] = tuple(

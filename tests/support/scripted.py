@@ -42,20 +42,20 @@ class ScriptedGym(gymnasium.Env):
     action_space = gymnasium.spaces.Discrete(CHOICES, start=5)
 
     def __init__(self):
-        self.seen = np.zeros(3)
+        self.counts = np.zeros(3)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
         if seed is not None:
-            self.seen[:] = seed % 60_000, 0, 0
-        self.seen[1:] = self.seen[1] + 1, 0
-        return self.seen, {}
+            self.counts[:] = seed % 60_000, 0, 0
+        self.counts[1:] = self.counts[1] + 1, 0
+        return self.counts, {}
 
     def step(self, action: int) -> Any:
         assert self.action_space.contains(action), "the space's own numbers, from 5"
         with np.errstate(over="ignore"):
-            reward, terminated, truncated = fate(*self.seen.astype(np.uint32))
-        self.seen[2] += 1
-        return self.seen, float(reward), bool(terminated), bool(truncated), {}
+            reward, terminated, truncated = fate(*self.counts.astype(np.uint32))
+        self.counts[2] += 1
+        return self.counts, float(reward), bool(terminated), bool(truncated), {}
 
 
 class ScriptedCopy(ScriptedGym):
@@ -83,23 +83,23 @@ class ScriptedCompiled(Environment):
 
     def reset(self, key: Array) -> tuple[Any, Array]:
         number = jax.random.randint(key, (), 0, 50_000) + jnp.arange(self.num_envs)
-        seen = jnp.stack([number, jnp.ones_like(number), jnp.zeros_like(number)], axis=1)
-        return (seen, jnp.zeros(self.num_envs, bool)), seen.astype(jnp.float32)
+        numbers = jnp.stack([number, jnp.ones_like(number), jnp.zeros_like(number)], axis=1)
+        return (numbers, jnp.zeros(self.num_envs, bool)), numbers.astype(jnp.float32)
 
     def step(self, state: Any, action: Int[Array, "E F"], key: Array) -> tuple[Any, Timestep]:
-        seen, waiting = state
-        reward, terminated, truncated = fate(seen[:, 0], seen[:, 1], seen[:, 2], jnp)
-        after = seen.at[:, 2].add(1)
-        again = jnp.stack([seen[:, 0], seen[:, 1] + 1, jnp.zeros_like(seen[:, 0])], axis=1)
+        numbers, waiting = state
+        reward, terminated, truncated = fate(numbers[:, 0], numbers[:, 1], numbers[:, 2], jnp)
+        after = numbers.at[:, 2].add(1)
+        again = jnp.stack([numbers[:, 0], numbers[:, 1] + 1, jnp.zeros_like(numbers[:, 0])], axis=1)
         ended = (terminated | truncated) & ~waiting
         if self.next_step:
             # The row after an end brings the next beginning, with a reward and flags that mean nothing.
-            seen = shown = jnp.where(waiting[:, None], again, after)
+            numbers = shown = jnp.where(waiting[:, None], again, after)
             successor, waiting_next = shown, ended
         else:
-            seen, successor, waiting_next = jnp.where(ended[:, None], again, after), after, waiting
-        return (seen, waiting_next), Timestep(
-            observation=seen.astype(jnp.float32),
+            numbers, successor, waiting_next = jnp.where(ended[:, None], again, after), after, waiting
+        return (numbers, waiting_next), Timestep(
+            observation=numbers.astype(jnp.float32),
             reward=reward,
             terminated=terminated & ~waiting,
             truncated=truncated & ~terminated & ~waiting,

@@ -20,16 +20,16 @@ MIB = 2**20
 CHILD = SUPPORT / "memory_child.py"
 
 
-def measured(env: str, told: dict[str, Any], recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
+def measured(env: str, settings: dict[str, Any], recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Train in a process of its own; return its forecast, and its memory as it trained, in bytes."""
-    words = [sys.executable, str(CHILD), env, json.dumps(told), json.dumps(recipe), str(folder / "run")]
+    words = [sys.executable, str(CHILD), env, json.dumps(settings), json.dumps(recipe), str(folder / "run")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize(
-    ("env", "told", "recipe"),
+    ("env", "settings", "recipe"),
     [
         ("CartPole-v1", {"steps": 20_000}, {}),
         ("Breakout-MinAtar", {"steps": 10_000, "seeds": 2}, {"replay_capacity": 1_000_000}),
@@ -49,19 +49,19 @@ def measured(env: str, told: dict[str, Any], recipe: dict[str, Any], folder: Pat
     ],
 )
 def test_the_forecast_is_within_a_twentieth(
-    env: str, told: dict[str, Any], recipe: dict[str, Any], tmp_path: Path
+    env: str, settings: dict[str, Any], recipe: dict[str, Any], tmp_path: Path
 ):
-    got = measured(env, told, recipe, tmp_path)
+    got = measured(env, settings, recipe, tmp_path)
     most = max(rss for _, rss in got["rss"])
-    print(f"{env} {told} {recipe}: {got['forecast'] / MIB:.0f} MiB told, {most / MIB:.0f} measured")
+    print(f"{env} {settings} {recipe}: {got['forecast'] / MIB:.0f} MiB forecast, {most / MIB:.0f} measured")
     assert most == pytest.approx(got["forecast"], rel=0.05)
 
 
-def test_memory_does_not_grow_once_replay_is_full(tmp_path: Path):
+def test_memory_does_not_grow_after_replay_is_full(tmp_path: Path):
     steps = 1_000_000 if FULL else 300_000
-    told = {"steps": steps, "eval_every": steps, "save_every": 50_000}
+    settings = {"steps": steps, "eval_every": steps, "save_every": 50_000}
     small = {"replay_capacity": 10_000, "batch_size": 16, "replay_ratio": 0.1}
-    got = measured("CartPole-v1", told, small, tmp_path)
+    got = measured("CartPole-v1", settings, small, tmp_path)
     # The first checkpoint and what it imports come at 50,000 steps, the evaluation at the end.
     between = [(step, rss) for step, rss in got["rss"] if 100_000 <= step < steps]
     (first, before), (last, after) = between[0], between[-1]

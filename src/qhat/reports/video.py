@@ -1,4 +1,4 @@
-"""A policy's episodes as a video."""
+"""Films the episodes of a policy."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from qhat.runs.run import Run
 from qhat.system.errors import UsageError, require
 
 LONG = 500
-"""Steps of an episode at its limit, beyond which every second step is drawn."""
+"""Longest episode, in steps, of which every step is drawn; of longer ones every second step is."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """What was played and where it can be seen."""
+    """A video file, and the episodes in it."""
 
     path: Path
     returns: list[float]
-    """Of every episode, undiscounted."""
+    """Undiscounted return of every episode."""
     lengths: list[int]
-    """Steps of every episode."""
+    """Number of steps of every episode."""
     seed_index: int
-    """Whose policy it was."""
+    """Index of the seed that played."""
 
 
 def play(
@@ -56,18 +56,18 @@ def play(
 
     Args:
         run: a run, or its folder.
-        video: file to write, `.mp4`; `videos/<which>.mp4` in the run's folder unless given.
+        video: file to write, `.mp4`; default: `videos/<which>.mp4` in the run folder.
         which: weights: `best`, `last`, or a checkpoint's step.
-        seed_index: whose policy; the one with the best evaluation of its own unless given.
-        seed: of the first episode.
-        env: makes an environment with `render_mode="rgb_array"`, in place of the run's own.
-        options: of the environment's constructor, in place of the run's own.
-        every: steps per picture; 1, and 2 where an episode may have more than 500 steps, unless given.
-        fps: pictures per second; as fast as the environment says its steps are, unless given.
+        seed_index: index of the seed that plays; default: the best seed.
+        seed: random seed of the first episode.
+        env: makes an environment with `render_mode="rgb_array"`, in place of the run's.
+        options: arguments of the environment's constructor, in place of the run's.
+        every: steps per picture; default: 1, or 2 if an episode may have more than 500 steps.
+        fps: pictures per second; default: the environment's speed.
         progress: called with the number of pictures drawn.
 
     Raises:
-        UsageError: no such seed, another kind of file, or an environment without pictures.
+        UsageError: there is no such seed, the file is no .mp4, or the environment draws no pictures.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     require(episodes >= 1, f"episodes is {episodes}; expected 1 or more.")
@@ -94,12 +94,12 @@ def play(
 
 
 class _Film:
-    """Pictures on their way into a file, which is there when it is whole."""
+    """Writes pictures to a file, which gets its name when it is complete."""
 
     def __init__(
-        self, av: Any, path: Path, scene: Scene, every: int, fps: float, told: Callable[[int], None]
+        self, av: Any, path: Path, scene: Scene, every: int, fps: float, progress: Callable[[int], None]
     ):
-        self._av, self._scene, self._every, self._told = av, scene, every, told
+        self._av, self._scene, self._every, self._progress = av, scene, every, progress
         self._path, self._new = path, path.with_name(f".{path.stem}.new.mp4")
         self._rate, self._stream = Fraction(fps).limit_denominator(1000), None
         self._steps = self._pictures = 0
@@ -110,14 +110,14 @@ class _Film:
             raise UsageError(f"Video '{path}' cannot be written: {error.strerror}.") from None
 
     def episode(self, run: Run, weights: Any) -> tuple[float, int]:
-        """Play one; return its return and its length."""
+        """Play and film an episode; return its return and its length."""
         self._steps = 0
         play = play_of(run.program.learner, self._scene.environment, watch=self._watch)
         played = play(weights, jax.random.key(0))
         return float(played.returns[0, 0]), int(played.lengths[0, 0])
 
     def _watch(self, step: Any) -> None:
-        # What follows an episode's end is the next one's beginning already.
+        # After an episode's end, the environment already shows the start of the next one.
         if step is not None and step.closed.all():
             return
         if self._steps % self._every == 0:
@@ -131,17 +131,17 @@ class _Film:
             self._stream.pix_fmt = "yuv420p"
         self._file.mux(self._stream.encode(self._av.VideoFrame.from_ndarray(picture, format="rgb24")))
         self._pictures += 1
-        self._told(self._pictures)
+        self._progress(self._pictures)
 
     def publish(self) -> None:
-        """End the file and give it its name."""
+        """Finish the file and give it its name."""
         assert self._stream is not None
         self._file.mux(self._stream.encode(None))
         self._file.close()
         os.replace(self._new, self._path)
 
     def discard(self) -> None:
-        """Leave nothing."""
+        """Remove the unfinished file."""
         self._file.close()
         self._new.unlink(missing_ok=True)
 
@@ -168,11 +168,11 @@ def _scene(
 
 
 def limit_of(run: Run) -> int:
-    """Return the steps after which an episode is cut; 0 where that is not known."""
+    """Return the steps after which an episode is truncated; 0 if unknown."""
     if run.spec.limit or is_from_python(run.spec.id):
         return run.spec.limit
-    told = run.options.get("max_episode_steps", run.options.get("max_steps_in_episode"))
-    if isinstance(told, int):
-        return told
+    limit = run.options.get("max_episode_steps", run.options.get("max_steps_in_episode"))
+    if isinstance(limit, int):
+        return limit
     known = gymnasium.registry.get(run.spec.reference) if run.spec.reference else None
     return (known.max_episode_steps if known else None) or find(run.spec.id, run.options).limit

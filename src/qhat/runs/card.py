@@ -11,16 +11,16 @@ from qhat.recipes.config import TrainConfig
 from qhat.recipes.schedule_text import FIXED, schedules
 
 NEW_EPISODES = (
-    "Resuming begins new episodes: those of this environment cannot be saved. Which ones follows from the"
-    " seed and the step, so that resuming again does the same."
+    "Resuming begins new episodes, because the state of this environment cannot be saved. The seed and the"
+    " step determine these episodes, so resuming again gives the same result."
 )
 
 
 def card(folder: Path, summary: Mapping[str, Any], config: TrainConfig, snapshots: bool) -> str:
-    """Say what was trained, how well, where its schedules are, and the next command to type.
+    """Return a text: what was trained, how well, where its schedules are, and the next command to type.
 
     Args:
-        snapshots: whether a checkpoint has the environments too.
+        snapshots: whether a checkpoint also has the environments.
     """
     rows = [
         f"| {config.seed + index} | {'not evaluated' if score is None else f'{score:.1f}'} | {step:,} |"
@@ -34,7 +34,7 @@ def card(folder: Path, summary: Mapping[str, Any], config: TrainConfig, snapshot
         f"qhat train {config.env} --resume --run-dir {folder} --steps {2 * config.steps}",
     ]
     if is_from_python(config.env):
-        # No id makes its environment again.
+        # There is no id from which to make the environment again.
         commands = [
             f"python: qhat.evaluate('{folder}', env=...)",
             f"python: qhat.train(env, steps={2 * config.steps}, run_dir='{folder}', resume=True)",
@@ -48,12 +48,12 @@ def card(folder: Path, summary: Mapping[str, Any], config: TrainConfig, snapshot
             f"{config.seeds} seed{'s' if config.seeds > 1 else ''}, {summary['step']:,} of {config.steps:,}"
             " environment steps each.",
             "",
-            "| seed | best greedy score, by the run's own evaluations | at step |",
+            "| seed | best greedy score in the run's evaluations | at step |",
             "|---|---|---|",
             *rows,
             "",
             *([stopped, ""] if halted else []),
-            "Those scores chose the checkpoint, so they are optimistic; for an honest one:",
+            "These scores chose the checkpoint, so they are optimistic. For an unbiased score:",
             "",
             *(f"    {command}" for command in commands),
             "",

@@ -1,4 +1,4 @@
-"""Checkpoints: a pytree as safetensors beside a JSON manifest. Loading is data only, never code."""
+"""Checkpoints: a pytree as safetensors beside a JSON manifest. Loading reads data and runs no code."""
 
 import hashlib
 import json
@@ -32,15 +32,15 @@ def write(
 ) -> None:
     """Write each tree to `<name>.safetensors` and `about` to the manifest, all or nothing.
 
-    Everything goes to a folder beside the target first and is renamed when it is whole and on
-    disk, so a kill leaves the old checkpoint or the new one.
+    Everything goes to a folder beside the target first, which is renamed when it is complete and on
+    disk. A kill therefore leaves the old checkpoint or the new one.
 
     Args:
-        same: trees that are in another checkpoint already, and which; their files are linked, not written.
+        same: trees that another checkpoint has already, and its folder; their files are linked.
 
     Raises:
-        UsageError: there is something at `folder` that is no checkpoint; it is left as it is.
-        OSError: the disk took no more. `folder` is as it was, and nothing is left beside it.
+        UsageError: `folder` is something else than a checkpoint; it does not change.
+        OSError: the disk is full. `folder` does not change, and nothing is left beside it.
     """
     folder = folder.resolve()
     _require_replaceable(folder)
@@ -63,7 +63,7 @@ def _fill(new: Path, trees: Mapping[str, Any], about: Mapping[str, Any], same: M
         try:
             save_file(flatten(tree), path)
         except SafetensorError as error:
-            # It wraps the system's error in text of its own.
+            # safetensors wraps the system's error in another text.
             raise OSError(str(error)) from None
         hashes[path.name] = _sha256(path)
         _to_disk(path)
@@ -74,7 +74,7 @@ def _fill(new: Path, trees: Mapping[str, Any], about: Mapping[str, Any], same: M
 
 
 def _link(old: Path, new: Path) -> None:
-    """Give a file a second name; on a disk that has no such thing, copy it."""
+    """Give a file a second name; copy it on a disk without hard links."""
     try:
         os.link(old, new)
     except OSError:
@@ -86,7 +86,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read a checkpoint's manifest.
 
     Raises:
-        UsageError: the folder is no checkpoint of qhat's, or of another format.
+        UsageError: the folder is no checkpoint of qhat, or has another format.
     """
     path = files.current_folder(folder) / MANIFEST
     try:
@@ -121,10 +121,10 @@ def read_tree(folder: Path, name: str, like: Any, finite: Iterable[str] = ()) ->
 
     Args:
         like: a tree of arrays or of `jax.ShapeDtypeStruct`s.
-        finite: paths of branches whose numbers are weights, and so finite; an empty one is the whole tree.
+        finite: paths of branches that must be finite; an empty path is the whole tree.
 
     Raises:
-        UsageError: damaged, missing or foreign data; nothing else was touched.
+        UsageError: damaged, missing or foreign data; nothing else changed.
     """
     folder = files.current_folder(folder)
     path = folder / f"{name}.safetensors"
@@ -136,28 +136,28 @@ def read_tree(folder: Path, name: str, like: Any, finite: Iterable[str] = ()) ->
         with files.open_plain(path) as file:
             places = tensors.places(file, path, forms)
             _require_hash(file, path, expected)
-            values = {own: tensors.load(file, path, own, places[own], forms[own]) for own in forms}
+            values = {leaf: tensors.load(file, path, leaf, places[leaf], forms[leaf]) for leaf in forms}
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"'{path}' is missing: the checkpoint is damaged.") from None
     except OSError as error:
         raise UsageError(f"'{path}' cannot be read: {error}.") from None
-    for own, value in values.items():
-        if jnp.issubdtype(value.dtype, np.floating) and any(_within(own, branch) for branch in finite):
+    for leaf, value in values.items():
+        if jnp.issubdtype(value.dtype, np.floating) and any(_within(leaf, branch) for branch in finite):
             require(
                 bool(np.isfinite(value).all()),
-                f"'{path}': weights '{own}' have values that are not finite: training diverged, or the file"
-                " is damaged. Expected numbers; take another checkpoint.",
+                f"'{path}': weights '{leaf}' have values that are not finite: training diverged, or the"
+                " file is damaged. Expected finite numbers; use another checkpoint.",
             )
     ordered = [(values[_name(where)], _is_key(leaf)) for where, leaf in leaves]
-    told = [jax.random.wrap_key_data(jnp.asarray(value)) if key else value for value, key in ordered]
-    return jax.tree_util.tree_unflatten(structure, told)
+    arrays = [jax.random.wrap_key_data(jnp.asarray(value)) if key else value for value, key in ordered]
+    return jax.tree_util.tree_unflatten(structure, arrays)
 
 
 def read_leaf(folder: Path, name: str, leaf: str, like: Any) -> np.ndarray:
     """Read one array of the tree `name`, by its path; the rest of the file is only hashed.
 
     Args:
-        like: has its shape and dtype.
+        like: an array or struct of the same shape and dtype.
 
     Raises:
         UsageError: as `read_tree`.
@@ -185,7 +185,7 @@ def _require_hash(file: Any, path: Path, expected: str | None) -> None:
 
 
 def flatten(tree: Any) -> dict[str, np.ndarray]:
-    """Name every leaf by its path. Random keys become their words."""
+    """Return every leaf by its path. Random keys become arrays of numbers."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {_name(path): np.asarray(_words(leaf), order="C") for path, leaf in leaves}
 
@@ -219,7 +219,7 @@ def _words(leaf: Any) -> np.ndarray:
 
 
 def _require_replaceable(folder: Path) -> None:
-    """Refuse to write over what is not a checkpoint."""
+    """Refuse to overwrite anything but a checkpoint."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder.is_dir() and (folder / MANIFEST).is_file()):
@@ -243,5 +243,5 @@ def _to_disk(path: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a checkpoint, or what a kill left of one."""
+    """Remove a checkpoint, or the remains of one after a kill."""
     shutil.rmtree(folder, ignore_errors=True)

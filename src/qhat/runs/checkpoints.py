@@ -1,4 +1,4 @@
-"""A run's checkpoints on disk: each one whole or absent, and only as many as asked for."""
+"""A run's checkpoints on disk: each is complete or absent, and only the newest ones stay."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from qhat.system.errors import QhatError, UsageError
 
 
 class Checkpoints:
-    """Writes a run's checkpoints: replay in pieces, of which only those that changed are written again."""
+    """Writes a run's checkpoints. Replay is split into pieces; only changed pieces are written again."""
 
     def __init__(self, folder: RunFolder, state: TrainState, about: Mapping[str, Any], keep: int):
         """Begin with the state that the run starts from.
 
         Args:
-            about: what every manifest says of the run.
-            keep: checkpoints that stay, the newest ones.
+            about: fields of every manifest of the run.
+            keep: number of the newest checkpoints that stay.
         """
         self._folder, self._about, self._keep = folder, about, keep
         self._pieces = Pieces(state)
 
     def resumed(self, state: TrainState) -> None:
-        """Note that the last checkpoint in the folder has this state's replay."""
+        """Record that the last checkpoint in the folder has this state's replay."""
         self._pieces.saved(self._folder.last(), state)
 
     def save(
@@ -41,7 +41,7 @@ class Checkpoints:
         """Write the checkpoint of `step` and the best weights, and move `last`.
 
         Args:
-            kept: what of the state a checkpoint keeps.
+            kept: the part of the state that a checkpoint stores.
             best: each seed's best weights, with their scores and steps.
             halted: which seeds have stopped, `[S]`.
         """
@@ -68,14 +68,14 @@ def save(
     keep: int = 1,
     same: Mapping[str, Path] | None = None,
 ) -> None:
-    """Write the checkpoint of `step` and the best weights, move `last`, and drop what is too old.
+    """Write the checkpoint of `step` and the best weights, move `last`, and remove old checkpoints.
 
     Args:
-        same: as `checkpoint.write`'s.
-        keep: checkpoints that stay, the newest ones.
+        same: as in `checkpoint.write`.
+        keep: number of the newest checkpoints that stay.
 
     Raises:
-        QhatError: the disk took no more; what `last` pointed to before is as it was.
+        QhatError: the disk is full; the checkpoint that `last` points to did not change.
     """
     try:
         checkpoint.write(folder.checkpoints / str(step), trees, about, same)
@@ -94,7 +94,7 @@ def save(
 
 
 def require_space(place: Path, needed: int) -> None:
-    """Raise `UsageError`, with both figures, where the disk of `place` has no room for `needed` bytes."""
+    """Raise `UsageError`, with both sizes, if the disk of `place` has no room for `needed` bytes."""
     place = place.resolve()
     while not place.exists():
         place = place.parent
@@ -112,4 +112,4 @@ def _still_there(folder: RunFolder) -> str:
         last = folder.last()
     except UsageError:
         return "There is no earlier one."
-    return f"The one of step {int(last.name):,} is whole: free some space, then go on with --resume."
+    return f"The one of step {int(last.name):,} is whole: free some space, then continue with --resume."

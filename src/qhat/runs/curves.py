@@ -1,4 +1,4 @@
-"""What a run's tables tell: training episodes, evaluations, and the time they took."""
+"""Reads a run's tables: training episodes, evaluations, and the time that they took."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Episodes:
     """The training episodes of one seed, in the order of `step`. Every field is `[E]`.
 
     Attributes:
-        step: Environment steps that this seed had taken when the episode ended.
+        step: Environment steps of this seed at the episode's end.
         score: Undiscounted return of the episode, in the environment's unit of reward.
         length: Environment steps in the episode.
     """
@@ -43,7 +43,7 @@ class Evaluations:
 
 @dataclass(frozen=True)
 class Clock:
-    """How long a run has trained, compilation included, evaluations and checkpoints not. Fields are `[P]`.
+    """Training time of a run, with compilation, without evaluations and checkpoints. Fields are `[P]`.
 
     Attributes:
         step: Environment steps per seed, rising.
@@ -54,7 +54,7 @@ class Clock:
     seconds: np.ndarray
 
     def at(self, steps: np.ndarray) -> np.ndarray:
-        """Return the seconds at environment steps, from those around them."""
+        """Return the seconds at environment steps, by linear interpolation."""
         return np.interp(steps, np.append(0, self.step), np.append(0, self.seconds))
 
 
@@ -96,7 +96,7 @@ def read_evaluations(folder: Path, seeds: int | None = None) -> Evaluations:
 
     Args:
         folder: A run folder with `eval.csv`.
-        seeds: How many there are; unless given, those that were ever evaluated.
+        seeds: The number of seeds; by default, all seeds with an evaluation.
 
     Raises:
         UsageError: If the file is malformed.
@@ -106,7 +106,7 @@ def read_evaluations(folder: Path, seeds: int | None = None) -> Evaluations:
         at.setdefault(step, {})[int(seed)] = score
     known = {seed for scores in at.values() for seed in scores}
     every = sorted(known) if seeds is None else list(range(seeds))
-    # The seeds are written one after the other: the newest evaluation may not have them all yet.
+    # Seeds are written one after the other: the newest evaluation may not have all of them yet.
     steps = sorted(step for step, scores in at.items() if scores.keys() >= set(every))
     score = np.array([[at[step][seed] for step in steps] for seed in every])
     return Evaluations(step=np.array(steps, dtype=np.float64), score=score.reshape(len(every), len(steps)))
@@ -116,26 +116,26 @@ def read_clock(folder: Path) -> Clock:
     """Read how long a run trained until each of its calls, from their speed.
 
     Raises:
-        UsageError: If metrics.csv is malformed, or does not say.
+        UsageError: If metrics.csv is malformed, or has no speed.
     """
-    table, told, seeds = folder / "metrics.csv", {}, set()
+    table, rates, seeds = folder / "metrics.csv", {}, set()
     for seed, step, rate in _rows(table, ("seed_index", "step", "steps_per_second"), kind="progress"):
         seeds.add(seed)
-        told[step] = rate
-    require(bool(told), f"'{table}' has no row of progress yet: there is no time to draw against.")
+        rates[step] = rate
+    require(bool(rates), f"'{table}' has no row of progress yet: there is no time to draw against.")
     require(
-        min(told.values()) > 0,
-        f"'{table}' has a steps_per_second of 0, expected more: the time cannot be told from it."
+        min(rates.values()) > 0,
+        f"'{table}' has a steps_per_second of 0, expected more: no time follows from it."
         " Draw against steps: --axis steps.",
     )
-    step = np.array(sorted(told))
-    rate = np.array([told[each] for each in step])
-    # The speed is that of all seeds together, and steps are each seed's.
+    step = np.array(sorted(rates))
+    rate = np.array([rates[each] for each in step])
+    # The speed counts the steps of all seeds, `step` those of one.
     return Clock(step, np.cumsum(np.diff(step, prepend=0) * len(seeds) / rate))
 
 
 def _rows(file: Path, columns: tuple[str, ...], kind: str | None = None) -> Iterator[tuple[float, ...]]:
-    """Yield the named columns of a CSV file as finite numbers, of the rows of one kind if given."""
+    """Yield the named columns of a CSV file as finite numbers; with `kind`, only rows of that kind."""
     try:
         yield from _parsed(file, columns, kind)
     except UnicodeDecodeError:
@@ -146,7 +146,7 @@ def _rows(file: Path, columns: tuple[str, ...], kind: str | None = None) -> Iter
 
 def _parsed(file: Path, columns: tuple[str, ...], kind: str | None) -> Iterator[tuple[float, ...]]:
     with file.open(encoding="utf-8", newline="") as stream:
-        # A line without its end is being written: even if it parses, a number may be cut short.
+        # A line without its end is still being written: even if it parses, a number may be incomplete.
         lines = csv.reader(line for line in stream if line.endswith("\n"))
         header = next(lines, [])
         wanted = columns if kind is None else ("kind", *columns)

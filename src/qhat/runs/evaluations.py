@@ -1,4 +1,4 @@
-"""A run's evaluations of itself: fresh greedy episodes, which choose each seed's best weights."""
+"""The evaluations during a run: fresh greedy episodes, which choose each seed's best weights."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Evaluations:
         """Begin.
 
         Args:
-            key: of all evaluations; each one folds its iteration in.
+            key: random key of all evaluations; each one folds its iteration in.
             best: each seed's best weights so far, with their scores and steps.
-            commanded: whether actions are commands of joints.
+            commanded: whether actions are joint commands.
         """
         self._folder, self._play, self._key = folder, play, key
         self._tracking, self._stop, self._commanded = tracking, stop, commanded
@@ -50,9 +50,9 @@ class Evaluations:
         return bool(np.isfinite(self.best["score"]).all())
 
     def play(self, at: int, step: int, state: TrainState) -> dict[str, Any]:
-        """Evaluate the weights of iteration `at`; return the fields of `Progress` that say how it went.
+        """Evaluate the weights of iteration `at`; return the fields of `Progress` that it changes.
 
-        A failure of the environment is left in the run's `Stop`: the run is saved first.
+        A failure of the environment is stored in the run's `Stop`, so that the run is saved first.
         """
         online = state.seeds.learner.online
         self._stop.begin_evaluation()
@@ -70,12 +70,12 @@ class Evaluations:
         self._folder.append(self._folder.evaluations, rows)
         self._tracking.rows(rows, "evaluation")
         scores = played.returns.mean(axis=1)
-        # Of equals the latest: it has learned most.
+        # Of equal scores the latest counts: those weights have learned most.
         self._choose(scores >= self.best["score"], scores, step, online)
         return {"evaluation": float(played.returns.mean()), "cut": int(played.cut.sum())}
 
     def _choose(self, better: np.ndarray, scores: Any, step: int, online: Any) -> None:
-        """Make these weights the best ones of the seeds where they are `better`."""
+        """Make these weights the best ones of the seeds for which they are `better`."""
 
         def chosen(old: np.ndarray, new: Any) -> np.ndarray:
             return np.where(better.reshape(-1, *[1] * (np.ndim(new) - 1)), np.asarray(new), old)

@@ -1,4 +1,4 @@
-"""Numbers that go wrong in a run: those that are not finite, and rewards too large or small to learn."""
+"""Bad numbers in a run: those that are not finite, and rewards too large or too small to learn from."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ from qhat.system.errors import QhatError, require
 from qhat.system.files import replacing, writing
 
 STEPS = 100
-"""How many steps before a fault are kept."""
+"""Number of steps before a fault that its file has."""
 
 
 class Faults:
-    """The first fault of every seed; told once, and kept in a file each."""
+    """Reports the first fault of every seed, and writes a file for each."""
 
     def __init__(self, folder: Path, config: TrainConfig, seeds: SeedState):
-        """Begin with what `seeds` met before: an earlier part of the run told of it."""
+        """Begin; faults that `seeds` have already were reported by an earlier part of the run."""
         self._folder, self._config, self._stops = folder, config, config.on_nan == "stop"
-        self._told = np.asarray(seeds.guard.what) != guards.NOTHING
+        self._reported = np.asarray(seeds.guard.what) != guards.NOTHING
         self.sentences: list[str] = []
 
     def look(self, seeds: SeedState) -> None:
-        """Tell of seeds that met their first fault since the last look."""
+        """Report the seeds whose first fault came since the last look."""
         what = np.asarray(seeds.guard.what)
-        for seed in np.flatnonzero((what != guards.NOTHING) & ~self._told):
+        for seed in np.flatnonzero((what != guards.NOTHING) & ~self._reported):
             one = jax.tree.map(lambda leaf, seed=seed: np.asarray(leaf[seed]), seeds.guard)
             number = self._config.seed + int(seed)
             path = self._folder / "faults" / f"seed_{number}_step_{self._step(one)}.npz"
             _write(path, _steps(seeds, int(seed), one))
             self.sentences.append(self._sentence(number, one, path))
-        self._told = what != guards.NOTHING
+        self._reported = what != guards.NOTHING
 
     @property
     def halted(self) -> np.ndarray:
         """Which seeds had stopped at the last look, `[S]`."""
-        return self._told & self._stops
+        return self._reported & self._stops
 
     def require_any(self) -> None:
-        """Raise `UsageError` where no seed is left to go on with."""
+        """Raise `UsageError` if every seed has stopped."""
         require(
             not self.halted.all(),
             f"Every seed of run '{self._folder}' has stopped at a number that was not finite (faults/ has"
-            " the steps before it). Add --on-nan skip to go on without such rows.",
+            " the steps before it). Add --on-nan skip to continue without such rows.",
         )
 
     def _step(self, one: Guard) -> int:
@@ -77,16 +77,16 @@ class Faults:
                 f"Environment '{self._config.env}' gave {name} {_short(value)} at step {step:,} of the run"
                 f" ({where}); expected finite numbers. Nothing of it was stored."
             )
-        goes_on = (
-            "The seed has stopped, with the weights that it had; --resume --on-nan skip goes on with it."
+        what_next = (
+            "The seed has stopped and keeps its weights; continue it with --resume --on-nan skip."
             if self._stops
-            else "Such rows are left out (column skipped of metrics.csv)."
+            else "Such rows are left out; column 'skipped' of metrics.csv counts them."
         )
-        return f"{met} The last steps before it are in '{path}'. {goes_on}"
+        return f"{met} The last steps before it are in '{path}'. {what_next}"
 
 
 def _steps(seeds: SeedState, seed: int, one: Guard) -> dict[str, np.ndarray]:
-    """Return what replay has of the last steps of each copy, and the values that were met."""
+    """Return the last steps of each copy from replay, and the values of the fault."""
     ring = seeds.ring
     names = ("faulty", "observation", "reward", "action")
     kept = {name: np.asarray(getattr(one, name)) for name in names}
@@ -109,7 +109,7 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _short(value: np.ndarray) -> str:
-    """Spell an observation; of a long one how much of it was not finite."""
+    """Write an observation; for a long one, how much of it was not finite."""
     if value.size <= 32:
         return str(value.tolist())
     bad = int((~np.isfinite(value)).sum())
@@ -117,17 +117,17 @@ def _short(value: np.ndarray) -> str:
 
 
 def require_finite(weights: Iterable[Any]) -> None:
-    """Raise `QhatError` rather than save weights that nobody could use."""
+    """Raise `QhatError` if weights are not finite, so that nothing useless is saved."""
     for leaf in weights:
         if np.issubdtype(leaf.dtype, np.inexact) and not np.isfinite(np.asarray(leaf)).all():
             raise QhatError(
                 "The weights are not finite, so nothing was saved; the last checkpoint is whole. This is an"
-                " error of qhat's: please report it with the run's config.json."
+                " error in qhat: please report it with the run's config.json."
             )
 
 
 def look_at_rewards(recipe: Recipe, state: TrainState, count: int) -> None:
-    """Look at the rewards of the first seed, where learning started within the last `count` iterations."""
+    """Check the rewards of the first seed, if learning started within the last `count` iterations."""
     at, E = int(state.clock.iterations), recipe.num_envs
     starts = recipe.first_update
     # A support that places itself follows any scale.

@@ -1,4 +1,4 @@
-"""The run folder: everything about a run, in files that people and programs can read."""
+"""The run folder: all of a run, in files that people and programs can read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from qhat.system.files import (
 from qhat.system.machine import processor, versions
 
 DEPTH = 3
-"""Levels of a run folder that have files of the run's own: checkpoints/STEP/manifest.json."""
+"""Levels of a run folder with files that qhat writes: checkpoints/STEP/manifest.json."""
 
 METRICS = (
     "kind",
@@ -78,7 +78,7 @@ class RunFolder:
         """Make a new run folder.
 
         Raises:
-            UsageError: the folder holds something already, or cannot be made.
+            UsageError: the folder is not empty, or cannot be made.
         """
         RunFolder.require_unused(path)
         if path is None:
@@ -92,30 +92,30 @@ class RunFolder:
 
     @staticmethod
     def require_unused(path: Path | None) -> None:
-        """Raise `UsageError` when there is something at `path` already."""
+        """Raise `UsageError` if something exists at `path` already."""
         if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(
-                f"Run folder '{path}' exists already; expected a new one. Add --resume to go on with"
+                f"Run folder '{path}' exists already; expected a new one. Add --resume to continue"
                 " that run, or name another --run-dir."
             )
 
     @staticmethod
     def open(path: Path) -> RunFolder:
-        """Open an existing run. Raises `UsageError` when there is none."""
+        """Open an existing run. Raises `UsageError` if there is none."""
         run = RunFolder(path)
         try:
-            there, told = path.is_dir(), run.config.exists()
+            is_folder, has_config = path.is_dir(), run.config.exists()
         except OSError as error:
             raise UsageError(f"Run folder '{path}' cannot be read: {error.strerror}.") from None
-        if not there:
+        if not is_folder:
             raise UsageError(f"There is no run folder '{path}'.{_nearest(path)}")
-        if not told:
+        if not has_config:
             raise UsageError(f"'{path}' is no run folder: it has no config.json.{_newest(path)}")
         require_plain_tree(path, DEPTH)
         return run
 
     def read_config(self) -> dict[str, Any]:
-        """Return config.json. Raises `UsageError` when it is damaged."""
+        """Return config.json. Raises `UsageError` if it is damaged."""
         try:
             config = read_json(self.config)
         except FileNotFoundError:
@@ -136,7 +136,7 @@ class RunFolder:
             )
         spec = config["spec"]
         if is_from_python(config["env"], spec.get("backend")):
-            # Also of runs from before there were marks: no id makes their environments.
+            # Older runs have no mark; no id makes their environments either.
             named = {name: marked(spec[name]) for name in ("id",) if isinstance(spec.get(name), str)}
             config |= {"env": marked(config["env"]), "spec": {**spec, **named, "reference": None}}
         return {**config, "recipe": upgraded(config["recipe"], f"'{self.config}'")}
@@ -145,8 +145,8 @@ class RunFolder:
         """Write config.json, command.txt and system.json."""
         write_text(self.config, json.dumps(config, indent=2) + "\n")
         # `qhat` itself, or `python -m qhat`.
-        own = "qhat" in (Path(sys.argv[0]).stem, Path(sys.argv[0]).parent.name)
-        command = ["qhat", *sys.argv[1:]] if own else sys.argv
+        is_qhat = "qhat" in (Path(sys.argv[0]).stem, Path(sys.argv[0]).parent.name)
+        command = ["qhat", *sys.argv[1:]] if is_qhat else sys.argv
         write_text(self.path / "command.txt", shlex.join(command) + "\n")
         write_text(self.path / "system.json", json.dumps(_system(), indent=2) + "\n")
 
@@ -163,21 +163,21 @@ class RunFolder:
             writer.writerows([row.get(field, "") for field in fields] for row in rows)
 
     def rewind(self, step: int) -> None:
-        """Drop table rows later than `step`: a resumed run writes them again."""
-        # Both are read before one is written.
+        """Remove table rows later than `step`: a resumed run writes them again."""
+        # Read both before writing either.
         tables = {self.metrics: METRICS, self.evaluations: EVALUATIONS}
         texts = {table: _until(table, fields, step) for table, fields in tables.items()}
         for table, text in texts.items():
             write_text(table, text)
 
     def steps(self) -> list[int]:
-        """Return the steps that there are checkpoints of, the newest last."""
+        """Return the steps of the checkpoints, the newest last."""
         if not self.checkpoints.is_dir():
             return []
-        return sorted(int(own.name) for own in self.checkpoints.iterdir() if _is_step(own.name))
+        return sorted(int(each.name) for each in self.checkpoints.iterdir() if _is_step(each.name))
 
     def checkpoint(self, which: str) -> Path:
-        """Return where the weights are that `which` names: `best`, `last`, or a checkpoint's step.
+        """Return the folder of the weights `which`: `best`, `last`, or a checkpoint's step.
 
         Raises:
             UsageError: there is no such checkpoint.
@@ -191,7 +191,7 @@ class RunFolder:
         return self.checkpoints / which
 
     def last(self) -> Path:
-        """Return the last whole checkpoint. Raises `UsageError` when there is none."""
+        """Return the last complete checkpoint. Raises `UsageError` if there is none."""
         try:
             name = read_text(self.path / "last", most=100).strip()
         except FileNotFoundError:
@@ -206,7 +206,7 @@ class RunFolder:
 
 
 def _is_step(name: str) -> bool:
-    """Whether a name is a step's: digits, and no more than a step has."""
+    """Whether a name is a step: at most 10 digits."""
     return name.isascii() and name.isdigit() and len(name) <= 10
 
 
@@ -215,7 +215,7 @@ def _until(table: Path, fields: tuple[str, ...], step: int) -> str:
     try:
         with open_plain(table) as file:
             text = file.read().decode("utf-8")
-        # A kill may have left half a line at the end; it is dropped with what came too late.
+        # A kill may leave half a line at the end; it is removed too.
         rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error):
         raise UsageError(f"'{table}' cannot be read: the run is damaged.") from None
@@ -225,25 +225,25 @@ def _until(table: Path, fields: tuple[str, ...], step: int) -> str:
 
 
 def _nearest(path: Path) -> str:
-    """Say which folder beside a missing one has a name like it."""
+    """Return a hint: the folder beside a missing one with a similar name."""
     try:
-        beside = [own.name for own in path.parent.iterdir() if own.is_dir()]
+        beside = [each.name for each in path.parent.iterdir() if each.is_dir()]
     except OSError:
         return ""
     return near_miss(path.name, beside)
 
 
 def _newest(path: Path) -> str:
-    """Say which run within a folder was begun last: `qhat play runs/CartPole-v1` stops too early."""
-    within = [own for depth in ("*", "*/*", "*/*/*") for own in path.glob(f"{depth}/config.json")]
+    """Return a hint: the newest run within a folder, for a path that ends too early (runs/CartPole-v1)."""
+    within = [each for depth in ("*", "*/*", "*/*/*") for each in path.glob(f"{depth}/config.json")]
     if not within:
         return ""
-    newest = max(within, key=lambda own: own.stat().st_mtime).parent
+    newest = max(within, key=lambda each: each.stat().st_mtime).parent
     return f" It holds runs; the newest is '{newest}'."
 
 
 def make_unused(path: Path) -> Path:
-    """Make `path`, or `path_2` and so on: two runs begun in one second get folders of their own."""
+    """Make `path`, or `path_2` and so on, as two runs may start in the same second."""
     path.parent.mkdir(parents=True, exist_ok=True)
     candidate, number = path, 1
     while True:

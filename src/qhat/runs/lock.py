@@ -1,4 +1,4 @@
-"""One process to a run folder: a lock of the operating system's, which a crash does not leave behind."""
+"""Locks a run folder for one process, with a lock of the operating system, which ends with the process."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from filelock import FileLock, Timeout
 from qhat.system.errors import UsageError
 
 NAME = "lock"
-"""The file that is locked; it stays, and means nothing when nobody holds it."""
+"""The file that is locked. It stays, and has no meaning while no process locks it."""
 
 
 @contextlib.contextmanager
 def sole(folder: Path) -> Iterator[None]:
-    """Be the only one that writes to a run folder.
+    """Make this process the only one that writes to a run folder.
 
     Raises:
         UsageError: another process trains there, or the folder cannot be written to.
@@ -26,7 +26,7 @@ def sole(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise UsageError(
-            f"Run folder '{folder}' is in use: another process trains there. Wait for its end, or name"
+            f"Run folder '{folder}' is in use: another process trains there. Wait until it ends, or name"
             " another --run-dir."
         ) from None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the manifest of a run's checkpoint says beside its files."""
+"""Reads the manifest of a run's checkpoint: the fields besides its files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from qhat.system.files import quote
 
 
 def read_about(source: Path) -> dict[str, Any]:
-    """Return a manifest whose step, best_score, best_step and halted are what a run writes.
+    """Return a manifest with checked fields: step, best_score, best_step and halted.
 
     Raises:
-        UsageError: no checkpoint, a damaged or a foreign one.
+        UsageError: there is no checkpoint, or it is damaged or of something else.
     """
     about = checkpoint.read_manifest(source)
     step, scores, steps = (about.get(name) for name in ("step", "best_score", "best_step"))
@@ -39,7 +39,7 @@ def read_about(source: Path) -> dict[str, Any]:
 
 
 def _is_step(value: Any) -> bool:
-    # A run ends in the iteration that reaches its last step, which may be some copies beyond.
+    # A run ends with the iteration that reaches its last step; copies may carry it past that step.
     return type(value) is int and 0 <= value < 2**32
 
 

@@ -1,7 +1,7 @@
-"""Replay on disk, in pieces: a checkpoint writes those that changed since the one before it.
+"""Replay on disk, in pieces: a checkpoint writes only those that changed since the previous one.
 
-A ring of a million transitions may be gigabytes, of which training writes over a few hundredths between two
-checkpoints. The other pieces get a second name in the new checkpoint, which is whole by itself.
+A ring of a million transitions may take gigabytes, and training overwrites a few percent of it between two
+checkpoints. The other pieces are hard-linked, so that every checkpoint is complete.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from qhat.engine.state import TrainState
 from qhat.runs import checkpoint
 
 BYTES, MOST = 2**23, 64
-"""Size of a piece, and how many there are of one seed's replay at most."""
+"""Size of a piece, and the largest number of pieces of one seed's replay."""
 ROWS = ("observation", "action", "reward", "kind", "legal")
-"""Fields of the ring that have a row per step."""
+"""Fields of the ring that have a row for each step."""
 WEIGHTS = ("seeds/learner/online", "seeds/learner/target")
-"""What of a state is refused where it is not finite."""
+"""The parts of a state that must be finite."""
 
 
 class Pieces:
-    """How the replay of a run is cut, and which checkpoint has it as it was when."""
+    """Splits the replay of a run into pieces, and remembers which checkpoint has them."""
 
     def __init__(self, state: TrainState):
-        """Cut the replay of a state: arrays, or their shapes."""
+        """Choose the pieces for a state of arrays or shapes."""
         ring = state.seeds.ring
-        # Shapes alone: a state that is held takes its memory twice.
+        # Only shapes: a reference to the state would double its memory.
         self._like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
         self._fields = [name for name in ROWS if getattr(ring, name) is not None]
         self._seeds, self._envs = ring.cursor.shape
         self._rows, self._stack = ring.rows, ring.stack
         leaves = [getattr(ring, name) for name in self._fields]
-        own = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) // self._seeds
-        count = max(1, min(MOST, own // BYTES, self._rows))
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) // self._seeds
+        count = max(1, min(MOST, size // BYTES, self._rows))
         self._bounds = np.linspace(0, self._rows, count + 1).astype(int).tolist()
         self._place: Path | None = None
 
     def split(self, state: TrainState) -> tuple[TrainState, dict[str, Any], dict[str, Path]]:
-        """Return the state without replay's rows, the pieces to write, and where the others are.
+        """Return the state without replay's rows, the pieces to write, and the folders of the others.
 
-        Pieces that no step has reached yet are in neither.
+        Pieces without any step yet are in neither.
         """
         fresh, same = {}, {}
         filled = np.asarray(state.seeds.ring.filled).max(axis=1).tolist()
@@ -65,7 +65,7 @@ class Pieces:
         return self._bare(state), fresh, same
 
     def saved(self, place: Path, state: TrainState) -> None:
-        """Note that the checkpoint at `place` has this state's replay."""
+        """Record that the checkpoint at `place` has this state's replay."""
         self._place = place
         self._iterations = int(state.clock.iterations)
         self._cursor = np.array(state.seeds.ring.cursor)
@@ -74,7 +74,7 @@ class Pieces:
         """Read a checkpoint's state. Raises `UsageError` as `checkpoint.read_tree` does."""
         rest = checkpoint.read_tree(place, "state", self._bare(self._like), finite=WEIGHTS)
         ring = self._like.seeds.ring
-        # As `Ring.empty` has them: rows that no step reached are in no piece.
+        # The values of `Ring.empty`: rows without a step are in no piece.
         leaves = [(name, getattr(ring, name)) for name in self._fields]
         whole = [np.full(leaf.shape, name == "legal", leaf.dtype) for name, leaf in leaves]
         filled = np.asarray(rest.seeds.ring.filled).max(axis=1).tolist()
@@ -97,7 +97,7 @@ class Pieces:
         return bool(filled + self._stack >= self._bounds[index])
 
     def _changed(self, state: TrainState, seed: int) -> np.ndarray:
-        """Which pieces of a seed may differ from those at the last checkpoint."""
+        """Return which pieces of a seed may differ from those of the last checkpoint."""
         if self._place is None:
             return np.ones(len(self._bounds) - 1, bool)
         longest = self._stack + 1
@@ -105,7 +105,7 @@ class Pieces:
         touched = np.zeros(self._rows + 1, int)
         cursor = np.asarray(state.seeds.ring.cursor)
         for before, now in zip(self._cursor[seed], cursor[seed], strict=True):
-            # A step may close the row before it, and writes its successor a row (or a stack) ahead.
+            # A step may change the row before it, and writes its successor one row (or stack) ahead.
             length = (now - before) % self._rows + 2 + longest
             if (turns + 1) * longest + 2 + longest >= self._rows:
                 length = self._rows
@@ -125,7 +125,7 @@ class Pieces:
         }
 
     def _by_env(self, rows: np.ndarray) -> np.ndarray:
-        """A view of `[N, ...]` as `[E, rows, ...]`."""
+        """View `[N, ...]` as `[E, rows, ...]`."""
         return rows.reshape(self._envs, self._rows, *rows.shape[1:])
 
     def _where(self, state: TrainState) -> list[Any]:
@@ -140,7 +140,7 @@ def _name(seed: int, index: int) -> str:
 
 
 def _of_seed(leaf: Any, seed: int) -> np.ndarray:
-    """Return one seed's rows, without a copy wherever they are."""
+    """Return one seed's rows without a copy, on whichever device they are."""
     for shard in leaf.addressable_shards:
         first = shard.index[0].start or 0
         if first <= seed < first + shard.data.shape[0]:

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on."""
+"""The progress that a run shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Where it is, and how it does."""
+    """The state of a run in numbers."""
 
     step: int
     steps: int
@@ -17,40 +17,40 @@ class Progress:
     score: float
     """Mean return of the latest training episodes, over all seeds; NaN before the first."""
     evaluation: float
-    """Mean over seeds of the run's own latest evaluation; NaN before the first."""
+    """Mean over seeds of the latest evaluation; NaN before the first."""
     epsilon: float
     loss: float
     clipped: float
-    """Share of the targets' mass that lay beyond the head's support lately; the worst seed's."""
+    """Recent share of the targets' mass beyond the head's support, for the worst seed."""
     broken: int
-    """Episodes of this call that were given up: numbers that were not finite, a process that was lost."""
+    """Episodes of this call that were given up: numbers were not finite, or a process died."""
     faults: tuple[str, ...]
-    """A sentence for each seed that met a number that was not finite: its first."""
+    """A sentence for each seed with a number that was not finite, about its first."""
     steps_per_second: float
     """Environment steps of all seeds together."""
     torso: str
-    """The recipe's, as it was fitted to the observations."""
+    """The recipe's torso, fitted to the observations."""
     playing: str = ""
-    """How far an evaluation is that goes on; empty while training does."""
+    """Progress of a running evaluation; empty during training."""
     cut: int = 0
-    """Episodes of the latest evaluation, of all seeds, that were not over when it ended them."""
+    """Episodes of the latest evaluation, of all seeds, that it ended before they were over."""
 
 
 class Reporter:
-    """Shows where a run is: the latest numbers, whoever measured them."""
+    """Shows the latest numbers of a run, from every part that measures some."""
 
     def __init__(self, show: Callable[[Progress], None], now: Progress):
         self._show = show
         self.now = now
 
     def update(self, **fields: Any) -> None:
-        """Take in numbers, by the names of `Progress`."""
+        """Update numbers, by the names of `Progress`."""
         self.now = dataclasses.replace(self.now, **fields)
 
     def show(self, **fields: Any) -> None:
-        """Show the latest numbers, with some changed for this time alone."""
+        """Show the latest numbers, with `fields` changed this time only."""
         self._show(dataclasses.replace(self.now, **fields))
 
     def playing(self, words: str) -> None:
-        """Show how far an evaluation is."""
+        """Show the progress of an evaluation."""
         self.show(playing=words)

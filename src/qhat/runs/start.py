@@ -1,4 +1,4 @@
-"""How a run begins: fresh, from another run's weights, with demonstrations, or where it stopped."""
+"""Starts a run: fresh, from another run's weights, with demonstrations, or where it stopped."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from qhat.runs.run import load_best, spec_from_json, spec_to_json
 from qhat.system.errors import UsageError, blaming
 from qhat.system.files import write_text
 
-OWN = ("env", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec")
-"""Settings that a run keeps when it is resumed."""
+FIXED = ("env", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec")
+"""Settings that resuming cannot change."""
 CHANGED = ("recipe_name", "steps", "on_nan")
-"""What resuming writes anew: an earlier version let the name disagree with the recipe."""
+"""Settings that resuming writes again; in older runs the name may disagree with the recipe."""
 
 
 def begin(
@@ -48,30 +48,30 @@ def begin(
     loop: Loop | HostLoop,
     spec: Spec,
     keys: Array,
-    held: contextlib.ExitStack,
+    closing: contextlib.ExitStack,
 ) -> tuple[RunFolder, TrainState, dict[str, Any]]:
-    """Return the folder, the state to go on from, and the best weights so far.
+    """Return the folder, the state to train from, and the best weights so far.
 
     Args:
-        keys: of the seeds, `[S]`.
-        held: holds the folder's lock until the run ends.
+        keys: random keys of the seeds, `[S]`.
+        closing: releases the folder's lock at the end of the run.
     """
     if config.resume:
         assert config.run_dir is not None
         folder = RunFolder.open(config.run_dir)
-        held.enter_context(sole(folder.path))
+        closing.enter_context(sole(folder.path))
         return _resume(config, loop, spec, keys, folder)
-    told = [read(source, spec) for source in config.demos]
-    for source, demonstrations in zip(config.demos, told, strict=True):
-        if (sentence := demonstrations.breaks(source)) is not None:
+    demonstrations = [read(source, spec) for source in config.demos]
+    for source, episodes in zip(config.demos, demonstrations, strict=True):
+        if (sentence := episodes.breaks(source)) is not None:
             warnings.warn(sentence, stacklevel=2)
     state = loop.init(keys)
     if config.init_from is not None:
         state = _warm_start(config, loop, state, config.init_from)
-    if told:
-        state = prefill(loop.program, state, joined(told))
+    if demonstrations:
+        state = prefill(loop.program, state, joined(demonstrations))
     folder = RunFolder.create(config.run_dir, config.env, folder_of(config.recipe_name))
-    held.enter_context(sole(folder.path))
+    closing.enter_context(sole(folder.path))
     folder.describe({**config.to_json(), "spec": spec_to_json(spec), SPAN: config.steps})
     folder.start_tables()
     weights = jax.tree.map(np.asarray, state.seeds.learner.online)
@@ -87,17 +87,17 @@ def _resume(
     written["spec"] = spec_to_json(spec_from_json(written.get("spec")).completed(spec))
     wanted = {**config.to_json(), "spec": spec_to_json(spec)}
     if is_from_python(spec.id) and not is_from_python(written["env"]):
-        # A run from before there were marks; from now on it has one.
+        # An older run has no mark of an environment from Python; it gets one now.
         written |= {
             "env": marked(written["env"]),
             "spec": spec_to_json(from_python(_spec(folder, written))),
         }
-    for name in OWN:
+    for name in FIXED:
         if written.get(name) != wanted[name]:
             other = _difference(name, written, wanted)
             raise UsageError(
-                f"Run '{folder.path}' was trained with {other}; resuming takes the run's own settings, with"
-                " only --steps changed."
+                f"Run '{folder.path}' was trained with {other}; resuming keeps the run's settings, and only"
+                " --steps may change."
             )
     last, S = folder.last(), config.seeds
     shape = kept(loop, jax.eval_shape(loop.init, keys))
@@ -106,12 +106,12 @@ def _resume(
         "score": jax.ShapeDtypeStruct((S,), np.float64),
         "step": jax.ShapeDtypeStruct((S,), np.int64),
     }
-    state = owned(Pieces(shape).read(last))
+    state = on_device(Pieces(shape).read(last))
     best = checkpoint.read_tree(last, "best", best_shape, finite=["weights"])
     at, step = int(state.clock.iterations), read_about(last)["step"]
     if at * config.recipe.num_envs != step:
         raise UsageError(
-            f"'{last}' is damaged: its manifest is of step {step:,} and its state of step"
+            f"'{last}' is damaged: its manifest has step {step:,} and its state step"
             f" {at * config.recipe.num_envs:,}."
         )
     folder.rewind(at * config.recipe.num_envs)
@@ -128,10 +128,10 @@ def _resume(
 
 
 def spec_of_run(config: TrainConfig, spec: Spec) -> Spec:
-    """Return the spec to train with: a run that is resumed keeps what its network was shown.
+    """Return the spec to train with: a resumed run keeps its layout of observations.
 
     Warns:
-        UserWarning: what becomes of observations, where that is not plain to see.
+        UserWarning: observations are changed in a way that their space does not show.
     """
     if config.resume:
         assert config.run_dir is not None
@@ -150,7 +150,7 @@ def _spec(folder: RunFolder, written: dict[str, Any]) -> Spec:
 
 
 def horizon_of(config: TrainConfig) -> int:
-    """Return the environment steps that schedules are made for: a run that is resumed keeps its own."""
+    """Return the environment steps over which schedules run; a resumed run keeps its first value."""
     if not config.resume:
         return config.steps
     assert config.run_dir is not None
@@ -159,7 +159,7 @@ def horizon_of(config: TrainConfig) -> int:
 
 
 def step_reached(config: TrainConfig) -> int:
-    """Return the step of the last checkpoint of the run to go on with.
+    """Return the step of the last checkpoint of the run to resume.
 
     Raises:
         UsageError: its environment was handed over from Python, and an id was given.
@@ -172,8 +172,8 @@ def step_reached(config: TrainConfig) -> int:
     return read_about(folder.last())["step"]
 
 
-def owned(state: TrainState) -> TrainState:
-    """Return the arrays as JAX's own. One after the other goes: no more than one is there twice."""
+def on_device(state: TrainState) -> TrainState:
+    """Convert arrays to JAX's, one after the other, so that at most one exists twice."""
     leaves, structure = jax.tree.flatten(state)
     del state
     for index, leaf in enumerate(leaves):
@@ -182,10 +182,10 @@ def owned(state: TrainState) -> TrainState:
 
 
 def _forgiven(loop: Loop | HostLoop, state: TrainState, keys: Array) -> TrainState:
-    """Forget what was not finite; seeds that met it begin new episodes."""
+    """Clear the faults; seeds that had one begin new episodes."""
     met = state.seeds.guard.what != NOTHING
     if loop.environment.snapshots and met.any():
-        # It is donated.
+        # A copy, as `restart` donates its argument.
         again = loop.restart(jax.tree.map(jnp.copy, state), keys).seeds
 
         def fresh(new: Array, old: Array) -> Array:
@@ -196,21 +196,21 @@ def _forgiven(loop: Loop | HostLoop, state: TrainState, keys: Array) -> TrainSta
 
 
 def _difference(name: str, run: dict[str, Any], config: dict[str, Any]) -> str:
-    """Say which setting is another one, and both of its values where they are short."""
-    own, wanted = run.get(name), config[name]
-    if name == "recipe" and isinstance(own, dict):
+    """Name the setting that differs, with both values if they are short."""
+    old, wanted = run.get(name), config[name]
+    if name == "recipe" and isinstance(old, dict):
         labels = label_of_run(run), config["recipe_name"]
         if base_of(labels[0]) != base_of(labels[1]):
             return f"recipe {labels[0]} and not {labels[1]}"
-        name = next(key for key in (*wanted, *own) if own.get(key) != wanted.get(key))
-        own, wanted = (_part(name, recipe.get(name)) for recipe in (own, wanted))
-    if isinstance(own, dict | list) or isinstance(wanted, dict | list):
+        name = next(key for key in (*wanted, *old) if old.get(key) != wanted.get(key))
+        old, wanted = (_part(name, recipe.get(name)) for recipe in (old, wanted))
+    if isinstance(old, dict | list) or isinstance(wanted, dict | list):
         return f"another {name}"
-    return f"{name} {own} and not {wanted}"
+    return f"{name} {old} and not {wanted}"
 
 
 def _part(axis: str, value: Any) -> Any:
-    """Spell a part of a recipe as the command line does; one from outside the package stays as it is."""
+    """Write a part of a recipe as on the command line; a part from outside the package does not change."""
     try:
         return spell(from_json(value, AXES[axis])) if axis in AXES else value
     except UsageError:
@@ -218,7 +218,7 @@ def _part(axis: str, value: Any) -> Any:
 
 
 def kept(loop: Loop | HostLoop, state: TrainState) -> TrainState:
-    """What of a state a checkpoint keeps: all but environments that are no values."""
+    """Return the part of a state that a checkpoint stores: without environments that cannot be saved."""
     if loop.environment.snapshots or state.seeds.environment is None:
         return state
     return eqx.tree_at(lambda whole: whole.seeds.environment, state, replace_fn=lambda _: None)
@@ -227,5 +227,5 @@ def kept(loop: Loop | HostLoop, state: TrainState) -> TrainState:
 def _warm_start(config: TrainConfig, loop: Loop | HostLoop, state: TrainState, source: Path) -> TrainState:
     parameters = load_best(RunFolder.open(source), state.seeds.learner.online, config.recipe)
     copies = (parameters, jax.tree.map(jnp.copy, parameters))
-    seeds = eqx.tree_at(lambda own: (own.learner.online, own.learner.target), state.seeds, copies)
+    seeds = eqx.tree_at(lambda each: (each.learner.online, each.learner.target), state.seeds, copies)
     return TrainState(state.clock, primed(loop.program, seeds))

@@ -1,4 +1,4 @@
-"""When a run ends before its last step: its time is up, a signal came, or its environment failed."""
+"""Ends a run before its last step: its time is up, a signal came, or its environment failed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from qhat.runs.tables import has_row
 from qhat.system.errors import QhatError
 
 GRACE = 4.0
-"""Seconds that an evaluation may still take after a signal."""
+"""Seconds for which an evaluation may continue after a signal."""
 AFTER_AN_EVALUATION = (
-    " An evaluation of the run had just closed others of its kind in this process: if they share something,"
-    " as a window, --vector async keeps them in processes (from Python vector='async')."
+    " An evaluation of the run had just closed other copies in this process: if copies share something,"
+    " as a window, use --vector async, which keeps them in processes (from Python vector='async')."
 )
 
 
@@ -27,7 +27,7 @@ class StoppedError(QhatError):
         how = f"qhat train --resume --run-dir {shlex.quote(str(folder))}"
         if is_from_python(env):
             how = f"qhat.train(env, run_dir={str(folder)!r}, resume=True)"
-        super().__init__(f"{cause}{why} The run is saved up to step {step:,}; to go on: {how}")
+        super().__init__(f"{cause}{why} The run is saved up to step {step:,}; to continue: {how}")
         self.folder, self.step = folder, step
 
 
@@ -39,7 +39,7 @@ class Stop:
         self.should_stop = should_stop
         self.max_seconds: float | None = None
         self.failure: Exception | None = None
-        """What the environment raised."""
+        """The exception of the environment."""
         self.is_set = False
         """Whether the run stops with its next checkpoint."""
         self._evaluating = self.started
@@ -55,21 +55,21 @@ class Stop:
         return self.failure is not None or late or self.should_stop()
 
     def begin_evaluation(self) -> None:
-        """Note that an evaluation begins now."""
+        """Record that an evaluation begins now."""
         self._evaluating = time.perf_counter()
 
     def cuts_evaluation(self) -> bool:
-        """Whether an evaluation has to end: when the run stops, only a signal cuts its last one short."""
+        """Whether an evaluation has to end early; when the run stops, only a signal cuts its last one."""
         if not self.is_set:
             return self.is_over()
         return time.perf_counter() > self._evaluating + GRACE and self.should_stop()
 
     def raise_failure(self, folder: RunFolder, env: str, step: int) -> None:
-        """Raise what stopped a run that is saved by now, if anything did.
+        """Raise the failure of the environment that stopped the run, if there is one. The run is saved.
 
         Raises:
-            StoppedError: qhat foresaw the cause.
-            Exception: it did not: the cause itself, with a note.
+            StoppedError: the cause is an error that qhat knows.
+            Exception: any other cause, with a note.
         """
         if self.failure is None:
             return
@@ -81,9 +81,9 @@ class Stop:
 
 
 def _after_an_evaluation(folder: RunFolder, step: int) -> str:
-    """Say what else may be the cause, where the step that failed came right after an evaluation."""
+    """Name another possible cause if the step that failed came right after an evaluation."""
     config = folder.read_config()
-    # A step that was sent before the evaluation began may have come back well.
+    # A step that was sent before the evaluation began may have succeeded.
     steps = [step - taken * config["recipe"]["num_envs"] for taken in (0, 1)]
     beside = config.get("vector") == "sync" and any(has_row(folder.evaluations, at) for at in steps)
     return AFTER_AN_EVALUATION if beside else ""

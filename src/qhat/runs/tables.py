@@ -24,10 +24,10 @@ LEARNER_METRICS = tuple(field.name for field in dataclasses.fields(Metrics))
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """What one compiled call did, or several that were cut by the second."""
+    """The iterations of one compiled call, or of several that were split by time."""
 
     first: int
-    """Iterations done before."""
+    """Iterations done before it."""
     count: int
     log: Log
     """Leaves `[S, count, ...]`."""
@@ -40,7 +40,7 @@ class Call:
 
 
 class Tables:
-    """Writes metrics.csv: episodes that ended, and how learning goes."""
+    """Writes metrics.csv: finished episodes, and the progress of learning."""
 
     def __init__(self, folder: RunFolder, tracking: Tracking, recipe: Recipe):
         self._folder, self._tracking, self._recipe = folder, tracking, recipe
@@ -76,7 +76,7 @@ def evaluation_rows(step: int, played: Played, commanded: bool) -> list[dict[str
     """Return eval.csv's rows of an evaluation, one per seed.
 
     Args:
-        commanded: whether actions are commands of joints, which can saturate.
+        commanded: whether actions are joint commands, which can saturate.
     """
     rows = []
     for seed, returns in enumerate(played.returns):
@@ -100,11 +100,11 @@ def evaluation_rows(step: int, played: Played, commanded: bool) -> list[dict[str
 
 
 def episode_rows(log: Log, first: int, num_envs: int) -> list[dict[str, Any]]:
-    """Return metrics.csv's rows of the episodes that ended; by turn, then seed: the latest come last.
+    """Return metrics.csv's rows of finished episodes, by turn, then by seed; the latest come last.
 
     Args:
         log: leaves `[S, turns, E]`.
-        first: iterations done before.
+        first: iterations done before the log.
     """
     rows = []
     for turn, seed, env in np.argwhere(np.swapaxes(log.ended, 0, 1)):
@@ -115,7 +115,7 @@ def episode_rows(log: Log, first: int, num_envs: int) -> list[dict[str, Any]]:
 
 
 def speed(rate: float) -> str:
-    """Write steps per second, with four digits at least: the time that a run took is told from them."""
+    """Write steps per second with at least four digits, because a run's time is computed from them."""
     return f"{rate:.0f}" if rate >= 1_000 else f"{rate:.4g}"
 
 
@@ -126,10 +126,10 @@ def progress_rows(
     skipped: np.ndarray,
     now: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """Return metrics.csv's rows of how learning goes, one per seed.
+    """Return metrics.csv's rows of the progress of learning, one per seed.
 
     Args:
-        means: of the learner's metrics over a call, each `[S]`.
+        means: the learner's metrics, averaged over a call, each `[S]`.
         broken: episodes that were given up, `[S, turns, E]`.
         skipped: transitions left out so far, `[S]`.
         now: cells that are the same for all seeds.

@@ -1,4 +1,4 @@
-"""Files of tensors (safetensors): every byte is accounted for before one of a tensor is read."""
+"""Reads files of tensors (safetensors); the header must account for every byte before one is read."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ CODES = {
     "int32": "I32", "uint64": "U64", "int64": "I64", "float16": "F16", "bfloat16": "BF16",
     "float32": "F32", "float64": "F64",
 }  # fmt: skip
-"""What the format calls NumPy's types."""
+"""The format's names of NumPy's types."""
 LENGTH = 8
-"""Bytes that say how long the header is."""
+"""Number of bytes that give the length of the header."""
 
 
 class Form(NamedTuple):
-    """What a tensor has to be."""
+    """The expected shape and type of a tensor."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -38,17 +38,19 @@ class Form(NamedTuple):
 
 
 def places(file: BufferedReader, path: Path, forms: Mapping[str, Form]) -> dict[str, int]:
-    """Return at which byte each tensor of `forms` begins, having read the header alone.
+    """Return the byte at which each tensor of `forms` begins; only the header is read.
 
     Raises:
-        UsageError: other tensors, shapes or types than these, or bytes that are no tensor's or of two.
+        UsageError: the tensors, shapes or types are others, or tensors overlap or leave gaps.
     """
-    # The longest that describes these: names escaped, shapes of many digits.
+    # The longest header for these tensors: names escaped, shapes of many digits.
     longest = 4_096 + sum(12 * len(name) + 1_000 for name in forms)
     header, size, first = _header(file, path, longest)
     if odd := sorted(forms.keys() ^ header.keys()):
         verb = "lacks" if odd[0] in forms else "has an unexpected"
-        raise UsageError(f"'{path}' is of another composition: it {verb} tensor {quote(odd[0])}.")
+        raise UsageError(
+            f"'{path}' has a different network architecture: it {verb} tensor {quote(odd[0])}."
+        )
     spans = [(*_span(header[name], name, form, path), name) for name, form in forms.items()]
     at = 0
     for begin, end, name in sorted(spans):
@@ -66,13 +68,15 @@ def places(file: BufferedReader, path: Path, forms: Mapping[str, Form]) -> dict[
 
 
 def place(file: BufferedReader, path: Path, name: str, form: Form) -> int:
-    """Return at which byte one tensor of a file begins, whatever else the file holds.
+    """Return the byte at which one tensor of a file begins; the file may have others.
 
     Raises:
-        UsageError: it is not there, of another shape or type, or beyond the file's end.
+        UsageError: it is missing, has another shape or type, or ends after the file.
     """
     header, size, first = _header(file, path, LARGEST)
-    require(name in header, f"'{path}' is of another composition: it lacks tensor {quote(name)}.")
+    require(
+        name in header, f"'{path}' has a different network architecture: it lacks tensor {quote(name)}."
+    )
     begin, end = _span(header[name], name, form, path)
     require(
         first + end <= size,
@@ -82,13 +86,13 @@ def place(file: BufferedReader, path: Path, name: str, form: Form) -> int:
 
 
 def _header(file: BufferedReader, path: Path, longest: int) -> tuple[dict[str, Any], int, int]:
-    """Read what a file says of its tensors; return it, the file's size, and where the first one begins."""
+    """Read a file's header; return it, the file's size, and the byte at which the first tensor begins."""
     size = size_of(file)
     length = int.from_bytes(file.read(LENGTH), "little")
     require(
         2 <= length <= min(longest, size - LENGTH),
-        f"'{path}' is damaged or of another composition: its header is {length:,} bytes of a file of"
-        f" {size:,}; expected at most {longest:,}.",
+        f"'{path}' is damaged or has a different network architecture: its header is {length:,} bytes of a"
+        f" file of {size:,}; expected at most {longest:,}.",
     )
     try:
         text = file.read(length).decode("utf-8")
@@ -100,26 +104,26 @@ def _header(file: BufferedReader, path: Path, longest: int) -> tuple[dict[str, A
     return header, size, LENGTH + length
 
 
-def _span(told: Any, name: str, form: Form, path: Path) -> tuple[int, int]:
+def _span(entry: Any, name: str, form: Form, path: Path) -> tuple[int, int]:
     """Check one entry of the header; return its first byte and the one after its last."""
     fields = {"dtype", "shape", "data_offsets"}
     require(
-        isinstance(told, dict) and told.keys() == fields,
-        f"'{path}' is damaged: tensor '{name}' is {quote(told)}; expected its dtype, shape and"
+        isinstance(entry, dict) and entry.keys() == fields,
+        f"'{path}' is damaged: tensor '{name}' is {quote(entry)}; expected its dtype, shape and"
         " data_offsets.",
     )
     shape = list(form.shape)
     require(
-        _numbers(told["shape"]) and told["shape"] == shape,
-        f"'{path}' is of another composition: tensor '{name}' has shape {quote(told['shape'])}; expected"
-        f" {shape}.",
+        _numbers(entry["shape"]) and entry["shape"] == shape,
+        f"'{path}' has a different network architecture: tensor '{name}' has shape {quote(entry['shape'])};"
+        f" expected {shape}.",
     )
     require(
-        told["dtype"] == CODES.get(form.dtype.name),
-        f"'{path}' is of another composition: tensor '{name}' is {quote(told['dtype'])}; expected"
-        f" {CODES.get(form.dtype.name)}.",
+        entry["dtype"] == CODES.get(form.dtype.name),
+        f"'{path}' has a different network architecture: tensor '{name}' is {quote(entry['dtype'])};"
+        f" expected {CODES.get(form.dtype.name)}.",
     )
-    offsets = told["data_offsets"]
+    offsets = entry["data_offsets"]
     require(
         _numbers(offsets) and len(offsets) == 2 and offsets[1] - offsets[0] == form.nbytes,
         f"'{path}' is damaged: tensor '{name}' has offsets {quote(offsets)}; expected"
@@ -129,7 +133,7 @@ def _span(told: Any, name: str, form: Form, path: Path) -> tuple[int, int]:
 
 
 def load(file: BufferedReader, path: Path, name: str, at: int, form: Form) -> np.ndarray:
-    """Read the tensor that begins at byte `at`. Raises `UsageError` when it is damaged."""
+    """Read the tensor that begins at byte `at`. Raises `UsageError` if it is damaged."""
     value = np.empty(form.shape, form.dtype)
     raw = value.reshape(-1).view(np.uint8)
     file.seek(at)
@@ -145,5 +149,5 @@ def load(file: BufferedReader, path: Path, name: str, at: int, form: Form) -> np
 
 
 def _numbers(value: Any) -> bool:
-    """Whether a value is a list of whole numbers, 0 or more."""
+    """Whether a value is a list of whole numbers that are not negative."""
     return isinstance(value, list) and all(type(part) is int and part >= 0 for part in value)

@@ -1,6 +1,6 @@
-"""Where a run's numbers go beside its tables: one small protocol, and an adapter for each service.
+"""Logs a run's numbers to a service too: one small protocol, and an adapter for each service.
 
-`metrics.csv` and `eval.csv` are always written. A tracker is told the same numbers, and never stops a run.
+`metrics.csv` and `eval.csv` are always written. A tracker gets the same numbers, and never stops a run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from qhat.system.errors import UsageError, near_miss, require
 from qhat.system.files import read_json, write_text
 
 IDS = "tracking.json"
-"""In a run folder: under which id each service knows the run, so that a resumed one goes on there."""
+"""File in a run folder with the run's id in each service, so that a resumed run continues there."""
 PROJECT = "qhat"
 NAMES: Mapping[str, tuple[str, str]] = {
     "tensorboard": ("tensorboardX", "pip install 'qhat[tensorboard]'"),
@@ -30,26 +30,26 @@ NAMES: Mapping[str, tuple[str, str]] = {
     "mlflow": ("mlflow", "pip install mlflow"),
     "trackio": ("trackio", "pip install trackio"),
 }
-"""What each needs: the module, and what to type where it is missing."""
+"""The module that each tracker needs, and the command that installs it."""
 
 
 @runtime_checkable
 class Tracker(Protocol):
-    """What is told of a run while it goes on."""
+    """Gets the numbers of a run during training."""
 
     def start(self, config: Mapping[str, Any], folder: Path, step: int) -> None:
-        """Begin, or go on where an earlier session stopped.
+        """Begin, or continue where an earlier session stopped.
 
         Args:
-            config: the run's configuration, as config.json has it.
-            folder: the run's.
-            step: environment step that it goes on from; 0 for a new run. What was logged of later steps is
-                logged again.
+            config: the run's configuration, as in config.json.
+            folder: the run folder.
+            step: environment step at which the run continues; 0 for a new run. Later steps that were
+                logged before are logged again.
         """
         ...
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Take numbers of an environment step; those that are not finite were left out."""
+        """Log numbers of an environment step; numbers that are not finite are left out."""
         ...
 
     def finish(self) -> None:
@@ -58,7 +58,7 @@ class Tracker(Protocol):
 
 
 def require_known(names: Sequence[str]) -> None:
-    """Raise `UsageError` for the first tracker that there is not, or that is not installed."""
+    """Raise `UsageError` for the first tracker that does not exist or is not installed."""
     for name in names:
         if name not in NAMES:
             raise UsageError(
@@ -75,7 +75,7 @@ def trackers_of(config: TrainConfig) -> list[Tracker]:
     """Return the trackers that a configuration names.
 
     Raises:
-        UsageError: there is none of this name, or it is not installed.
+        UsageError: a tracker does not exist, or is not installed.
     """
     names = [*(["tensorboard"] if config.tensorboard else []), *([config.track] if config.track else [])]
     require_known(names)
@@ -84,7 +84,7 @@ def trackers_of(config: TrainConfig) -> list[Tracker]:
 
 
 class Tracking:
-    """All of a run's trackers, fed with rows of its tables."""
+    """Gives the rows of a run's tables to all of its trackers."""
 
     def __init__(self, trackers: Iterable[Tracker]):
         self._trackers = list(trackers)
@@ -94,12 +94,12 @@ class Tracking:
         self._each("start", config, folder, step)
 
     def rows(self, rows: Sequence[Mapping[str, Any]], kind: str = "") -> None:
-        """Tell of rows of a table, in the order of their steps.
+        """Log rows of a table, in the order of their steps.
 
-        A number of one seed is `train/loss/seed-0`, its mean over the seeds of the row's step `train/loss`.
+        A number of one seed is `train/loss/seed-0`; `train/loss` is its mean over all seeds at that step.
 
         Args:
-            kind: how the numbers are called, if the rows have no kind of their own.
+            kind: name of the numbers, if the rows have no column `kind`.
         """
         if not self._trackers:
             return
@@ -112,23 +112,24 @@ class Tracking:
                 for tag in (f"{name}/{field}", f"{name}/{field}/seed-{row['seed_index']}"):
                     values.setdefault(tag, []).append(number)
         for step in sorted(by_step):
-            self._each("log", step, {tag: float(np.mean(own)) for tag, own in by_step[step].items()})
+            means = {tag: float(np.mean(numbers)) for tag, numbers in by_step[step].items()}
+            self._each("log", step, means)
 
     def finish(self) -> None:
         """End."""
         self._each("finish")
 
-    def _each(self, what: str, *told: Any) -> None:
+    def _each(self, method: str, *args: Any) -> None:
         for tracker in list(self._trackers):
             try:
-                getattr(tracker, what)(*told)
+                getattr(tracker, method)(*args)
             except Exception as error:
-                # Whatever a service's library raises: a run of hours does not end for its sake.
+                # Any error of a service's library: a run of hours must not end for its sake.
                 self._trackers.remove(tracker)
                 name = type(tracker).__name__
                 warnings.warn(
-                    f"{name} failed and is told no more of this run ({type(error).__name__}: {error}); its"
-                    " tables go on.",
+                    f"{name} failed and gets no more numbers of this run ({type(error).__name__}: {error});"
+                    " the run and its tables continue.",
                     stacklevel=2,
                 )
 
@@ -140,7 +141,7 @@ def _numbers(row: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
         try:
             number = float(value)
         except (TypeError, ValueError):
-            continue  # Empty, or a list: a share for each joint.
+            continue  # Empty, or a list with a number for each joint.
         if math.isfinite(number):
             yield field, number
 
@@ -149,7 +150,7 @@ class TensorBoard:
     """Event files in RUN/tensorboard."""
 
     def start(self, config: Mapping[str, Any], folder: Path, step: int) -> None:
-        """Open a new event file; TensorBoard drops what older ones have beyond `step`."""
+        """Open a new event file; TensorBoard ignores entries of older files after `step`."""
         writer: Any = importlib.import_module("tensorboardX").SummaryWriter
         purge = {"purge_step": step + 1} if step else {}
         self._writer = writer(str(folder / "tensorboard"), **purge)
@@ -169,13 +170,13 @@ class WeightsAndBiases:
     """wandb; offline with WANDB_MODE=offline."""
 
     def start(self, config: Mapping[str, Any], folder: Path, step: int) -> None:
-        """Begin a run of project qhat, or go on with it."""
+        """Begin a run of project qhat, or continue it."""
         wandb: Any = importlib.import_module("wandb")
         name = _id(folder, "wandb", lambda: uuid.uuid4().hex)
-        # Its files are in ./wandb, not in the run folder: they have links, which a run folder may not.
+        # Its files stay in ./wandb: they have links, which a run folder may not have.
         settings = {"project": PROJECT, "name": folder.name, "config": dict(config)}
         self._run = wandb.init(**settings, id=name, resume="allow")
-        # wandb takes no step twice, and a resumed run has some again.
+        # wandb accepts each step only one time, and a resumed run repeats some.
         self._run.define_metric("*", step_metric="env_step")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -188,10 +189,10 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """mlflow, where MLFLOW_TRACKING_URI says."""
+    """mlflow, at MLFLOW_TRACKING_URI."""
 
     def start(self, config: Mapping[str, Any], folder: Path, step: int) -> None:
-        """Begin a run of experiment qhat, or go on with it."""
+        """Begin a run of experiment qhat, or continue it."""
         mlflow: Any = importlib.import_module("mlflow")
         self._client = mlflow.MlflowClient()
         known = self._client.get_experiment_by_name(PROJECT)
@@ -216,10 +217,10 @@ class MLflow:
 
 
 class Trackio:
-    """trackio, which keeps its data on this machine unless told otherwise."""
+    """trackio, which by default stores its data on this machine."""
 
     def start(self, config: Mapping[str, Any], folder: Path, step: int) -> None:
-        """Begin a run of project qhat, or go on with it."""
+        """Begin a run of project qhat, or continue it."""
         trackio: Any = importlib.import_module("trackio")
         name = _id(folder, "trackio", lambda: f"{folder.name}-{uuid.uuid4().hex[:8]}")
         self._module = trackio
@@ -235,7 +236,7 @@ class Trackio:
 
 
 def _id(folder: Path, service: str, make: Any) -> str:
-    """Return under which id a service knows a run; make one where there is none."""
+    """Return a run's id in a service; make one if there is none."""
     path = folder / IDS
     try:
         known = read_json(path)

@@ -1,4 +1,4 @@
-"""A training run: compiled calls in a loop, and around them what evaluates, saves, writes and shows."""
+"""A training run: a loop of compiled calls, and the parts that evaluate, save, log and show progress."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from qhat.system.files import write_text
 from qhat.system.host_memory import give_back
 
 PATIENCE = 1.0
-"""Seconds of a call after which slow environments are interrupted to show progress."""
+"""Seconds of a call after which it is interrupted to show progress."""
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error
@@ -59,22 +59,22 @@ def train(
     trackers: Sequence[Tracker] = (),
     **settings: Any,
 ) -> Run:
-    """Train, and leave a run folder.
+    """Train, and write a run folder.
 
     Args:
         env: an id; a Gymnasium environment, or a function that makes one; a vector environment; or an
-            `Environment` of your making, which plays the run's evaluations too, one episode per copy.
-        config: `TrainConfig.of(env, **settings)` unless given.
-        judge: what plays the run's evaluations of a Gymnasium environment, if not more of `env`.
-        progress: called a few times a second at most.
-        should_stop: asked between compiled calls; when true the run saves and stops.
-        trackers: get the numbers of metrics.csv and eval.csv, beside those that the settings name.
+            `Environment` that you wrote, which also plays the run's evaluations, one episode per copy.
+        config: default: `TrainConfig.of(env, **settings)`.
+        judge: plays the run's evaluations of a Gymnasium environment; default: more copies of `env`.
+        progress: called at most a few times a second.
+        should_stop: called between compiled calls; when it returns true, the run saves and stops.
+        trackers: get the numbers of metrics.csv and eval.csv, like those that the settings name.
         settings: fields of `TrainConfig` to change, for example `seeds=8` or `recipe="rainbow"`.
 
     Raises:
-        UsageError: a value without meaning; nothing was written.
+        UsageError: a value has no meaning; nothing was written.
         StoppedError: the environment failed; the run was saved.
-        Interrupted: `should_stop` was true.
+        Interrupted: `should_stop` returned true.
     """
     stop = Stop(should_stop)
     config = configured(env, source_of(env).name, config, settings)
@@ -117,7 +117,7 @@ def _train(
     at = int(state.clock.iterations)
     tracking.start(config.to_json(), folder.path, at * E)
     tables = Tables(folder, tracking, config.recipe)
-    # Not the training's keys: seeds are numbered from 0, so no seed has this one.
+    # Differs from every training key: seeds are numbered from 0, so no seed has this number.
     key = jax.random.key(2**31 + config.seed)
     commanded = job.spec.actions.commands is not None
     evaluations = Evaluations(folder, job.play, key, best, tracking, stop, commanded)
@@ -126,7 +126,7 @@ def _train(
     if at and at % job.eval_every == 0 and not has_row(folder.evaluations, at * E):
         # A signal cut the evaluation that was due here.
         reporter.update(**evaluations.play(at, at * E, state))
-    # The first call's time has the compiler's in it.
+    # The time of the first call includes compilation.
     began = stop.started
     while at < job.end and not stop.is_set and stop.failure is None:
         state, call = _advance(job, state, at, began, stop, faults, reporter)
@@ -139,7 +139,7 @@ def _train(
             reporter.update(**evaluations.play(at, at * E, state))
             stop.is_set |= stop.is_over()
         if job.saves(at) or stop.is_set:
-            # A first checkpoint comes after a first evaluation: `best` is never the untrained weights.
+            # The first checkpoint follows an evaluation, so that `best` never has untrained weights.
             if not job.evaluates(at) and not evaluations.every_seed_has_one:
                 reporter.update(**evaluations.play(at, at * E, state))
             checkpoints.save(at * E, state, kept(job.loop, state), evaluations.best, faults.halted)
@@ -153,7 +153,7 @@ def _train(
 def _advance(
     job: Job, state: TrainState, first: int, began: float, stop: Stop, faults: Faults, reporter: Reporter
 ) -> tuple[TrainState, Call]:
-    """Do the iterations up to where something is due, fewer when the run is over; show slow ones."""
+    """Do the iterations until something is due, fewer if the run is over; show slow progress."""
     count, done, logs = job.next_call(first), 0, []
     while True:
         since = time.perf_counter()
@@ -183,7 +183,7 @@ def _advance(
 
 
 def _finished(job: Job, run: Run, at: int, stop: Stop, faults: Faults) -> Run:
-    """Write the run's card; return the run, or raise what stopped it."""
+    """Write the run's card; return the run, or raise the error that stopped it."""
     folder, snapshots = run.folder, job.loop.environment.snapshots
     write_text(folder.path / "README.md", card(folder.path, run.summary(), job.config, snapshots))
     stop.raise_failure(folder, job.config.env, at * job.num_envs)
