@@ -56,8 +56,8 @@ def main() -> None:
     sizes = [(5, 5, 1, False), (8, 3, 3, True), (10, 10, 6, False), (2, 7, 4, True)]
     cases = [case(number, *size) for number, size in enumerate(sizes)]
     versions = {name: importlib.metadata.version(name) for name in ("rliable", "arch", "numpy", "scipy")}
-    told = {"versions": versions, "repetitions": REPETITIONS, "thresholds": THRESHOLDS, "gammas": GAMMAS}
-    json.dump({**told, "cases": cases}, sys.stdout, indent=1)
+    facts = {"versions": versions, "repetitions": REPETITIONS, "thresholds": THRESHOLDS, "gammas": GAMMAS}
+    json.dump({**facts, "cases": cases}, sys.stdout, indent=1)
     print()
 
 
