@@ -84,11 +84,11 @@ def run(words: Sequence[str]) -> int:
         print(json.dumps(made.to_json()))
         return 0
     proof, replayed = made.parity["onnxruntime"], made.parity["episodes"]
+    ties = f" except {proof['near_ties']:,} near-ties" if proof["near_ties"] else ""
     print(f"{made.path}")
     print(
         f"  proof      {proof['observations']:,} observations of {made.parity['environment']}:"
-        f" Q-values match within {proof['worst']:.1g}·max(1, |Q|); all actions equal except"
-        f" {proof['near_ties']:,} near-ties"
+        f" Q-values match within {proof['worst']:.1g}·max(1, |Q|); all actions equal{ties}"
     )
     print(
         f"  replayed   {replayed['played']} episodes with onnxruntime: mean return"

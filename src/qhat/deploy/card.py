@@ -56,7 +56,7 @@ need one of their own.
 On {graph["observations"]:,} observations of {proof["environment"]},
 {proof["distinct"]:,} different ones, the values differ from the trained network's by at most
 {worst} in onnxruntime; in NumPy, on {numpy["observations"]:,} of them, by {numpy_worst}.
-No action was another one (near-ties, where one may be: {graph["near_ties"]:,}).
+All actions were equal; at {graph["near_ties"]:,} near-ties they need not be.
 In {alone["played"]} episodes ({alone["whole"]} of them whole,
 {alone["steps"]:,} steps) onnxruntime acted alone: the same actions, mean return {alone["mean_return"]:.4g}.
 See `parity.json`.
