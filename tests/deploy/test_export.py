@@ -223,7 +223,7 @@ def test_what_is_another_policy_leaves_nothing(
 def test_episodes_find_what_only_a_sequence_shows(
     cartpole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The rollouts are believed in; the graph that is written, and acts alone, has other metadata alone."""
+    """The rollouts pass; the second graph, which plays alone, returns other actions."""
     original, opened = runtime.open_graph, []
 
     class Other:
@@ -240,7 +240,7 @@ def test_episodes_find_what_only_a_sequence_shows(
         return session if len(opened) == 1 else Other(session)
 
     monkeypatch.setattr(runtime, "open_graph", open_graph)
-    with pytest.raises(QhatError, match="acting alone in whole episodes"):
+    with pytest.raises(QhatError, match="in whole episodes that it played alone"):
         qhat.export(cartpole, tmp_path / "out", observations=FEW)
     assert len(opened) == 2
     assert not list(tmp_path.iterdir())

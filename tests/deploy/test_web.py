@@ -455,12 +455,12 @@ def test_who_wants_less_motion_starts_it(browser: Browser):
         (("CartPole-v1", {}, [{"name": "action_repeat", "count": 2}]), "no --wrap action_repeat"),
     ],
 )  # fmt: skip
-def test_what_the_page_cannot_be_is_refused(given: Any, says: str):
+def test_unsupported_environments_are_refused(given: Any, says: str):
     with pytest.raises(UsageError, match=says):
         require_drawable(*given)
 
 
-def test_what_the_page_can_be_is_not():
+def test_supported_environments_are_accepted():
     for name in KINDS:
         require_drawable(name, {}, [{"name": "frame_stack", "count": 3}, {"name": "reward_scale"}])
     require_drawable("qhat:TurtleBot3-v0", {"arena": 6.0}, [])

@@ -1,4 +1,4 @@
-"""From a run to a folder that a robot runs without JAX: docs/export-format.md.
+"""Exports a run to a folder that a robot runs without JAX; docs/export-format.md describes it.
 
 Not named `export`: `qhat.export` is the function.
 """
@@ -9,6 +9,6 @@ from qhat.system import machine
 
 
 def require_installed() -> None:
-    """Raise `UsageError` where the libraries of the extra are missing."""
+    """Raise `UsageError` if the libraries of the extra are missing."""
     for module in ("onnx", "onnxruntime"):
         machine.require_installed(module, "qhat export needs")

@@ -1,4 +1,4 @@
-"""README.md of an exported folder: for whoever is handed it."""
+"""README.md of an exported folder, for the people who receive it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def card(about: dict[str, Any], proof: dict[str, Any], timing: dict[str, Any]) -> str:
-    """Say what the policy takes and returns, what was proven, and what to type."""
+    """Return a text about the policy's inputs and outputs, its proof, and how to run it."""
     observation, actions, alone = about["observation"], about["actions"], proof["episodes"]
     safe, wait = "safe_action=…, ", "timeout=0.2, "
     given = []
@@ -14,14 +14,14 @@ def card(about: dict[str, Any], proof: dict[str, Any], timing: dict[str, Any]) -
         safe, given = "", [f"safe action {about['safe_action']}"]
     if about["timeout"] is not None:
         wait, given = "", [*given, f"timeout {about['timeout']:g} s"]
-    folder_safety = f"The folder's own: {', '.join(given)}. " if given else ""
+    folder_safety = f"policy.json sets {' and '.join(given)}. " if given else ""
     period = about["control_period"]
-    pace = "The environment names no control period."
+    pace = "The environment declares no control period."
     if period is not None:
         pace = f"One decision every {period:g} s."
     source, graph, numpy = about["source"], proof["onnxruntime"], proof["numpy"]
     takes = f"{observation['dtype']} {tuple(observation['shape'])}"
-    worst, numpy_worst = f"{graph['worst']:.1g}·max(1, |Q|)", f"{numpy['worst']:.1g}"
+    worst, numpy_worst = f"{graph['worst']:.1g}", f"{numpy['worst']:.1g}"
     spans = [f"{timing[name]['p50_us']:g} µs in {name}" for name in ("numpy", "onnxruntime")]
     return f"""# {about["name"]}
 
@@ -29,19 +29,19 @@ A policy trained with qhat {about["qhat"]} on {about["environment"]["id"]}: run 
 `{source["recipe"]}`, {source["checkpoint"]} weights, step {source["step"]:,}.
 
 ```python
-from qhat_runtime import Policy, Runner  # the file beside this one; it needs NumPy alone
+from qhat_runtime import Policy, Runner  # the file in this folder; it needs only NumPy
 
 policy = Policy.load(".")
-action = policy.act(observation)         # {takes}, or numbers it can hold; else PolicyError
+action = policy.act(observation)         # {takes}, or numbers that fit into it; else PolicyError
 
-robot = Runner(policy, {safe}{wait}safety=None)  # safety: your own filter, action → action
-robot.observe(observation)               # where the sensor's message comes in (stamp=time.monotonic())
+robot = Runner(policy, {safe}{wait}safety=None)  # safety: your filter, action → action
+robot.observe(observation)               # in the sensor's callback (stamp=time.monotonic())
 action = robot.command()                 # in the control loop: never raises
-robot.reason                             # why that was the safe action; empty where it was not
+robot.reason                             # why it returned the safe action; else empty
 ```
 
-{folder_safety}{pace} The watchdog sees sensors that are late, not a control loop that hangs: the motors
-need one of their own.
+{folder_safety}{pace} The watchdog detects late sensors, but not a control loop that hangs: the motors
+need a watchdog of their own.
 
 ## In
 
@@ -53,27 +53,30 @@ need one of their own.
 
 ## Proof and speed
 
-On {graph["observations"]:,} observations of {proof["environment"]},
-{proof["distinct"]:,} different ones, the values differ from the trained network's by at most
-{worst} in onnxruntime; in NumPy, on {numpy["observations"]:,} of them, by {numpy_worst}.
-All actions were equal; at {graph["near_ties"]:,} near-ties they need not be.
-In {alone["played"]} episodes ({alone["whole"]} of them whole,
-{alone["steps"]:,} steps) onnxruntime acted alone: the same actions, mean return {alone["mean_return"]:.4g}.
+The exported policy was compared with the trained one on {graph["observations"]:,} observations
+({proof["distinct"]:,} distinct) of {proof["environment"]}.
+
+- onnxruntime: Q-values match within {worst}·max(1, |Q|), and all actions are equal (at
+  {graph["near_ties"]:,} near-ties they need not be).
+- NumPy, on {numpy["observations"]:,} of these observations: Q-values match within {numpy_worst}.
+- {alone["played"]} episodes with onnxruntime alone ({alone["whole"]} complete, {alone["steps"]:,} steps):
+  the same actions, mean return {alone["mean_return"]:.4g}.
+
 See `parity.json`.
 
 A decision takes {" and ".join(spans)} (median; one thread; {timing["machine"]}).
 See `latency.json`.
 
-`policy.json` says all of this to programs; `policy.onnx` is the whole policy as one graph, from observation
-to action; `weights.safetensors` has the numbers. The three hold hashes of one another: a change to one is
-found.
+`policy.json` has the same facts for programs; `policy.onnx` is the whole policy as one graph, from
+observation to action; `weights.safetensors` has the weights. Each of the three contains hashes of the
+others, so a change is detected.
 """
 
 
 def _observation(observation: dict[str, Any]) -> str:
     names, units = observation["names"], observation["units"] or []
     if (names is None or len(names) > 64) and observation.get("entries"):
-        lines = ["The environment's own observation, or the array that it is coded as:", ""]
+        lines = ["The environment's observation, or the array that encodes it:", ""]
         for entry in observation["entries"]:
             label = ".".join(str(key) for key in entry["path"]) or "observation"
             choices, shape = entry.get("choices", 0), tuple(entry["shape"])

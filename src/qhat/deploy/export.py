@@ -1,4 +1,4 @@
-"""`qhat.export`: from a run to a folder, which is there when it is proven and whole."""
+"""`qhat.export`: writes a run's policy to a folder, which appears only when it is proven and complete."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from qhat.system.files import replacing_folder
 
 RUNNER = "qhat_runtime.py"
 SEED = 2_000_000
-"""Of the proof's first episode: neither training's nor an evaluation's."""
+"""Seed of the proof's first episode; training and evaluations use other seeds."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """What was written, and what it was found to be."""
+    """The exported files, and the results of the proof and the timing."""
 
     path: Path
     files: dict[str, int]
-    """Bytes of each."""
+    """Size of each file in bytes."""
     parity: dict[str, Any]
     latency: dict[str, Any]
     targets: dict[str, Path] = dataclasses.field(default_factory=dict)
-    """What each target wrote, by its name."""
+    """The result of each target, by its name."""
 
     def to_json(self) -> dict[str, Any]:
         fields = dataclasses.asdict(self)
@@ -72,23 +72,22 @@ def export(
 
     Args:
         run: a run, or its folder.
-        out: folder to write; `export` in the run's folder unless given. An older export there is replaced.
+        out: folder to write; default: `export` in the run folder. An older export there is replaced.
         which: weights: `best`, `last`, or a checkpoint's step.
         seed_index: seed whose policy is exported; default: the best seed.
         name: of the policy.
-        safe_action: what the runner returns where it cannot trust an observation: one of the environment's
-            own actions.
-        timeout: seconds after which the runner finds an observation too old.
-        control_period: seconds between two decisions, where the environment does not say or another rate
-            is meant.
-        env: what was trained in, where that was handed over from Python.
-        observations: to compare on, at least.
-        targets: what else to write into the folder, for example `qhat.deploy.targets.Ros2()`.
+        safe_action: action of the environment that the runner returns if it cannot trust an observation.
+        timeout: age in seconds from which the runner rejects an observation.
+        control_period: seconds between two decisions, if the environment gives none or another rate is
+            wanted.
+        env: the training environment, if it was an object from Python.
+        observations: smallest number of observations to compare on.
+        targets: further results to write, for example `qhat.deploy.targets.Ros2()`.
         progress: called with a description of each phase.
 
     Raises:
-        UsageError: a run, checkpoint or value that is none, or a part that cannot be exported.
-        QhatError: the exported policy is not the trained one; nothing was written.
+        UsageError: there is no such run or checkpoint, a value is wrong, or a part cannot be exported.
+        QhatError: the exported policy differs from the trained one; nothing was written.
     """
     require_installed()
     run = run if isinstance(run, Run) else Run.open(run)
@@ -108,7 +107,7 @@ def export(
 
 
 def require_replaceable(target: Path) -> None:
-    """Raise `UsageError` where something is in the way that is no export."""
+    """Raise `UsageError` if `target` exists and is no export."""
     there = target.exists() or target.is_symlink()
     fine = target.is_dir() and not target.is_symlink()
     empty = fine and not any(target.iterdir())
@@ -121,7 +120,7 @@ def require_replaceable(target: Path) -> None:
 
 @contextlib.contextmanager
 def _written(target: Path) -> Iterator[Path]:
-    """Give a folder to write to, which becomes the target when nothing was raised; else nothing is left."""
+    """Yield a folder to write to. It becomes the target, or is removed if anything is raised."""
     try:
         with replacing_folder(target) as new:
             yield new
@@ -138,7 +137,7 @@ def _write(
     progress: Callable[[str], None],
 ) -> Export:
     run, spec = request.run, request.run.spec
-    # What a run of an older version does not say of its actions, its environment does.
+    # A run of an older version lacks some facts about its actions; the environment has them.
     actions = spec.actions.completed(copies.spec.actions)
     learner = run.program.learner
     weights = jax.tree.map(lambda leaf: jnp.asarray(leaf[request.seed_index]), run.weights(request.which))
@@ -207,10 +206,10 @@ def _write(
 
 
 def _stack(shape: tuple[int, ...], count: int, first: np.ndarray) -> Op | None:
-    """Say how the frames of an observation are put together; `None` where the caller does that.
+    """Return the operation that stacks frames; `None` if the caller stacks them.
 
     Args:
-        first: first observations of episodes, which show what stands before the first frame.
+        first: first observations of episodes, which show what comes before the first frame.
     """
     if count == 1:
         return None
@@ -224,12 +223,12 @@ def _stack(shape: tuple[int, ...], count: int, first: np.ndarray) -> Op | None:
 
 
 def _frame(shape: tuple[int, ...], count: int) -> tuple[int, ...]:
-    """Shape of one frame: without the axis along which they are stacked where each is one of it."""
+    """Return the shape of one frame; without the stack's axis if a frame has length 1 along it."""
     return shape[1:] if shape[0] == count else (shape[0] // count, *shape[1:])
 
 
 def _whole_policy(about: dict[str, Any], exported: Exported, shape: tuple[int, ...]) -> runtime.Policy:
-    """Make the NumPy runner of whole observations: rollouts are not in their order."""
+    """Make the NumPy runner for whole stacks, as rollouts interleave several episodes."""
     ops = [op for op in exported.ops if op["op"] != "stack"]
     observation = {**about["observation"], "shape": list(shape), "low": [None], "high": [None]}
     whole = {**about, "observation": observation, "network": ops}

@@ -1,4 +1,4 @@
-"""The same operations as one ONNX graph, written node by node."""
+"""Writes a policy's operations as one ONNX graph, node by node."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from qhat.axes.operations import Op
 from qhat.deploy.network import Exported
 
 OPSET, IR = 17, 8
-"""Of 2022: onnxruntime 1.12 and later read them."""
+"""Versions of 2022, which onnxruntime 1.12 and later read."""
 
 
 class _Graph:
-    """Nodes and constants as they are added; `x` is the name of what was computed last."""
+    """Collects nodes and constants; `x` is the name of the last output."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
         self.tensors = tensors
@@ -24,12 +24,12 @@ class _Graph:
         self.constants: dict[str, np.ndarray] = {}
         self.x, self.width = "observation", 0
         self.rows = 1
-        """Rows that every example has become: one per fraction."""
+        """Number of rows for each example: one per fraction."""
         self.image = False
-        """Whether `x` is images, channels first."""
+        """Whether `x` holds images, channels first."""
 
     def node(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node and go on from its output."""
+        """Add a node; its output is the new `x`."""
         from onnx import helper
 
         self.x = f"{op.lower()}_{len(self.nodes)}"
@@ -37,7 +37,7 @@ class _Graph:
         return self.x
 
     def call(self, name: str) -> None:
-        """Give the last output its name."""
+        """Rename the last output."""
         self.nodes[-1].output[0] = self.x = name
 
     def constant(self, name: str, value: Any, dtype: Any = None) -> str:
@@ -64,9 +64,9 @@ def build(
     """Return the ONNX model of a policy.
 
     Args:
-        shape: of one observation as it is handed over.
+        shape: shape of one observation, as the caller gives it.
         dtype: of observations.
-        masked: whether the legal actions are an input.
+        masked: whether a mask of legal actions is an input.
         metadata: properties of the model.
     """
     from onnx import TensorProto, checker, helper, numpy_helper
@@ -128,7 +128,7 @@ def _value(name: str, dtype: str, *shape: int | str) -> Any:
 
 
 def _stack(graph: _Graph, op: Op, dtype: str) -> None:
-    """Put the newest frame behind those before it, or begin anew."""
+    """Append the newest frame to the previous frames, or start a new stack."""
     from onnx import TensorProto, helper
 
     whole = op["shape"]
@@ -138,7 +138,7 @@ def _stack(graph: _Graph, op: Op, dtype: str) -> None:
             (("begin", whole[0] - old), ("end", whole[0]), ("axis", 1))]  # fmt: skip
     kept, wide = graph.node("Slice", "frames", *ends), dtype
     if dtype == "bool" or (op["fill"] != "repeat" and dtype not in ("float32", "int32", "int64")):
-        # onnxruntime chooses among and multiplies no narrower numbers.
+        # onnxruntime has no Where and Mul for narrower numbers.
         wide = "int32"
         frame, kept = (graph.node("Cast", part, to=TensorProto.INT32) for part in (frame, kept))
     if op["fill"] == "repeat":
@@ -153,7 +153,7 @@ def _stack(graph: _Graph, op: Op, dtype: str) -> None:
 
 
 def _action(graph: _Graph, actions: Actions) -> None:
-    """Choose, and make the environment's own action of it."""
+    """Choose, and convert the choice to an action of the environment."""
     from onnx import helper
 
     graph.node("ArgMax", graph.x, axis=-1, keepdims=0)
@@ -183,7 +183,7 @@ def _normalise(graph: _Graph, op: Op) -> None:
 
 
 def _image(graph: _Graph, op: Op) -> None:
-    """Bring pictures into ONNX's order, channels first."""
+    """Convert pictures to ONNX's order, channels first."""
     graph.image = True
     graph.node("Transpose", graph.x, perm=[0, *(axis + 1 for axis in op["axes"])])
     graph.node("Reshape", graph.x, graph.shape(-1, *op["shape"]))
@@ -226,7 +226,7 @@ def _flatten(graph: _Graph, op: Op) -> None:
 
 
 def _parts(graph: _Graph, op: Op) -> None:
-    """Let every part of an observation go its way, and put what comes of them side by side."""
+    """Run the network of every part of an observation, and concatenate the results."""
     found = []
     for part in op["inputs"]:
         graph.x = part["name"]
@@ -262,7 +262,7 @@ def _fractions(graph: _Graph, op: Op) -> None:
     table = graph.tensors[op["table"]]
     graph.node("Reshape", graph.x, graph.shape(-1, 1, table.shape[1]))
     graph.node("Mul", graph.x, graph.tensor(op["table"]))
-    # Every row goes through the layers as an example of its own.
+    # The next layers take every row as a separate example.
     graph.node("Reshape", graph.x, graph.shape(-1, table.shape[1]))
     graph.rows, graph.width = table.shape
 

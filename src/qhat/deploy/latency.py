@@ -1,4 +1,4 @@
-"""How long a decision takes, on this machine, with one thread."""
+"""Measures how long a decision takes, on this machine, with one thread."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from qhat.runtime import Policy
 from qhat.system.machine import processor
 
 CALLS, WARM, SECONDS = 10_000, 500, 0.4
-"""Decisions that are timed at most, those before, and seconds after which it is enough."""
+"""Largest number of timed decisions, number of warm-up decisions, and seconds after which timing ends."""
 
 
 def measure(folder: Path, observations: np.ndarray) -> dict[str, Any]:
-    """Time `Policy.act` in both runners on observations as they are handed over, batch 1."""
+    """Time `Policy.act` of both runners, one observation at a time."""
     import onnxruntime
 
     found = {}
@@ -43,7 +43,7 @@ def measure(folder: Path, observations: np.ndarray) -> dict[str, Any]:
 
 
 def timed(act: Callable[[np.ndarray], Any], observations: np.ndarray) -> dict[str, Any]:
-    """Return p50, p99 and the longest of single calls, in microseconds."""
+    """Return the median, 99th percentile and maximum of single calls, in microseconds."""
     rows = [np.ascontiguousarray(row) for row in observations]
     clock, spans = time.perf_counter_ns, []
     end, busy = time.perf_counter() + SECONDS, time.process_time()

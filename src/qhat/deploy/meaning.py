@@ -1,4 +1,4 @@
-"""What an observation's numbers and an action's choices mean, as far as the environment says."""
+"""Reads names, units and bounds of observations and actions from an environment."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from qhat.environments.wrappers import ActionRepeat, Wrapper
 from qhat.system.errors import QhatError, UsageError
 
 MOST_NAMES = 4_096
-"""Numbers of an observation beyond which they have no names: pixels."""
+"""Largest number of named numbers in an observation; larger ones are pixels."""
 
-# (observations as "name unit", actions) of environments that leave it to their documentation.
+# (observations as "name unit", actions) of environments that have this in their documentation only.
 _LANDER = ("do nothing", "left engine", "main engine", "right engine")
 KNOWN: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "CartPole": (
@@ -45,7 +45,7 @@ KNOWN: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Meaning:
-    """What is known; `None` is what is not."""
+    """Names, units, bounds and period; `None` is unknown."""
 
     names: list[str] | None = None
     units: list[str] | None = None
@@ -61,14 +61,13 @@ class Meaning:
 def meaning_of(
     env: gymnasium.Env | None, spec: Spec, wrap: Sequence[Wrapper], frame: tuple[int, ...]
 ) -> Meaning:
-    """Ask a Gymnasium environment what its numbers mean.
+    """Read the meaning of a Gymnasium environment's numbers.
 
-    It is asked for `metadata["observation_names"]`, `"observation_units"`, `"action_names"`,
-    `"action_units"`, `"action_labels"` and `"control_period"` (seconds); then for what can be told from its
-    spaces, `dt`, `tau` and `render_fps`.
+    First from `metadata["observation_names"]`, `"observation_units"`, `"action_names"`, `"action_units"`,
+    `"action_labels"` and `"control_period"` (seconds); then from its spaces, `dt`, `tau` and `render_fps`.
 
     Args:
-        env: wrapped as in training; `None` where Gymnasium has none.
+        env: wrapped as in training; `None` if Gymnasium has none.
         frame: shape of one observation, without its stack.
     """
     size = int(np.prod(frame))
@@ -76,7 +75,7 @@ def meaning_of(
     known = KNOWN.get(spec.id.rpartition(":")[2].rpartition("/")[2].rpartition("-v")[0], ((), ()))
     home = type(getattr(env, "unwrapped", None)).__module__
     if is_from_python(spec.id) and not home.startswith("gymnasium."):
-        # Another environment, though it has the id.
+        # Another environment that has the same id.
         known = ((), ())
     names = _texts(metadata.get("observation_names"), size) or _named(env, spec, size)
     units = _texts(metadata.get("observation_units"), size)
@@ -105,12 +104,12 @@ def meaning_of(
 
 
 def _texts(value: Any, count: int) -> list[str] | None:
-    """Read names: as many texts as there are numbers, or nothing."""
+    """Read a list of `count` texts; `None` if there is no list."""
     if not isinstance(value, list | tuple):
         return None
     if len(value) != count or not all(isinstance(one, str) for one in value):
         raise QhatError(
-            f"The environment's metadata names {len(value)} of {count}; expected a text for every one."
+            f"The environment's metadata names {len(value)} of {count} numbers; expected a text for each."
         )
     return list(value)
 
@@ -136,7 +135,7 @@ def _named(env: gymnasium.Env | None, spec: Spec, size: int) -> list[str] | None
 def _period(
     env: gymnasium.Env | None, metadata: Mapping[str, Any], wrap: Sequence[Wrapper], spec: Spec
 ) -> float | None:
-    """Seconds between two decisions."""
+    """Return the seconds between two decisions, if known."""
     inner = getattr(env, "unwrapped", None)
     rate = metadata.get("render_fps")
     for value in (

@@ -1,7 +1,7 @@
-"""A trained network as a list of operations and their tensors: what runs it needs to know no recipe.
+"""Describes a trained network as a list of operations and their tensors, which run without the recipe.
 
-What is linear is folded, in float64: the streams of a dueling network into one layer, the quantiles of a
-choice into their mean. Atoms that are not in use are left out, noise too.
+Linear parts are folded, in float64: the streams of a dueling network into one layer, the quantiles of a
+choice into their mean. Unused atoms and noise are left out.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ DESCRIBED = {
     "merge": ("export_rows", "merge"),
     "torso": ("export_ops", "apply"),
 }
-"""By axis, the method that describes a part's arithmetic, and the arithmetic."""
+"""By axis, the method that describes a part's computation, and the method that computes."""
 
 
 @dataclasses.dataclass
 class Exported:
-    """Operations in their order, and the tensors that they name."""
+    """Operations in order, and the tensors that they name."""
 
     ops: list[Op] = dataclasses.field(default_factory=list)
     tensors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -42,7 +42,7 @@ class Exported:
         self.ops.append({"op": op, **self.store(tensors or {}, name), **fields})
 
     def put(self, op: Op, prefix: str = "") -> None:
-        """Add an operation as a part describes it: with arrays in place of their names."""
+        """Add an operation as parts return it: with arrays in place of names."""
         self.ops.append(self._named(op, prefix))
 
     def store(self, tensors: Mapping[str, Any], name: str) -> dict[str, str]:
@@ -66,13 +66,13 @@ class Exported:
 
 
 def require_exportable(learner: Learner) -> None:
-    """Raise `UsageError` for the first part of a recipe that does not describe its arithmetic."""
+    """Raise `UsageError` for the first part of a recipe that does not describe its computation."""
     for axis, (method, arithmetic) in DESCRIBED.items():
         part = getattr(learner.recipe, axis)
         require(
             defines(part, method, arithmetic),
-            f"{axis} '{part.name}' cannot be exported; expected one whose class says by {method} what"
-            f" {arithmetic} computes (docs/extending.md).",
+            f"{axis} '{part.name}' cannot be exported; expected one whose class has a method {method} that"
+            f" describes {arithmetic} (docs/extending.md).",
         )
 
 
@@ -81,10 +81,10 @@ def read_network(learner: Learner, parameters: Any, dtype: str, stack: Op | None
 
     Args:
         dtype: of observations.
-        stack: the operation that puts frames together, where the caller hands over one at a time.
+        stack: the operation that stacks frames, if the caller gives one frame at a time.
 
     Raises:
-        UsageError: a part of the recipe does not describe its arithmetic.
+        UsageError: a part of the recipe does not describe its computation.
     """
     require_exportable(learner)
     network, head = learner.network, learner.recipe.head
@@ -104,7 +104,7 @@ def read_network(learner: Learner, parameters: Any, dtype: str, stack: Op | None
 
 
 def _add_features(exported: Exported, learner: Learner, parameters: Any, dtype: str) -> None:
-    """Add what happens between an observation and the hidden layers."""
+    """Add the operations from an observation to the hidden layers."""
     network, layout, torsos = learner.network, learner.network.layout, parameters.get("torso", {})
     branches = network.branches()
     if layout is None or not branches:
@@ -115,8 +115,8 @@ def _add_features(exported: Exported, learner: Learner, parameters: Any, dtype: 
         return
     require(
         not (layout.is_packed and layout.frames),
-        "A stack (--wrap frame_stack) of observations that are pictures beside others cannot be exported;"
-        " expected one of a single picture, or no stack.",
+        "A stack (--wrap frame_stack) of observations with a picture and other parts cannot be exported;"
+        " expected observations of a single picture, or no stack.",
     )
     inputs = []
     for entry, (name, torso, shape) in zip(layout.framed, branches, strict=True):
@@ -160,10 +160,10 @@ def _add_torso(
     dtype: str,
     prefix: str = "torso",
 ) -> None:
-    """Add a torso and flatten what it gives.
+    """Add a torso and flatten its output.
 
     Args:
-        dtype: of the array that it takes; empty where that is an image already.
+        dtype: type of its input array; empty if the input is an image already.
     """
     for op in torso.export_ops(parameters, shape, dtype):
         exported.put(op, prefix)
@@ -196,7 +196,7 @@ def _add_outputs(exported: Exported, learner: Learner, parameters: Any) -> None:
         weight, bias = (np.asarray(layer[key], np.float64) for key in ("weight", "bias"))
         whole = weight
         if network.hidden:
-            # Each stream reads its own part of what all of them computed.
+            # The hidden layers of all streams are joined; each stream reads its part.
             inputs = weight.shape[1]
             whole = np.zeros((len(weight), inputs * len(streams)))
             whole[:, place * inputs : (place + 1) * inputs] = weight

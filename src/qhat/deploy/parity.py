@@ -1,4 +1,4 @@
-"""The proof that what was exported is what was trained: observations of real episodes, never zeros."""
+"""Proves that an exported policy equals the trained one, on observations of real episodes."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from qhat.runtime import Policy, split
 from qhat.system.errors import QhatError
 
 BATCHES = (1, 2, 7)
-"""The copies of a rollout, cut into batches."""
+"""Batch sizes into which the copies of a rollout are split."""
 COPIES = sum(BATCHES)
 OBSERVATIONS = 10_000
 TOLERANCE, NEAR_TIE = 1e-5, 2e-5
-"""Largest |ΔQ|, and what the best two choices differ by at least to be no tie: times max(1, |Q|).
+"""Largest allowed |ΔQ|, and largest gap of the best two choices in a near-tie; both times max(1, |Q|).
 
-|Q| is the largest of an observation's values. Sums in float32 round by the size of what is added: where the
-values are −15, 0.1 and 30, the one in the middle is as uncertain as the others.
+|Q| is the largest of an observation's values. Rounding in float32 depends on the size of the summands: if
+the values are −15, 0.1 and 30, the one in the middle is as uncertain as the others.
 """
 LONGEST = 2_000
-"""Steps after which an episode in which the graph acts alone is cut."""
+"""Steps after which an episode played by the graph alone is truncated."""
 PICTURES = 100
-"""Observations on which the NumPy runner is compared where it is slow: convolutions."""
+"""Number of observations for the NumPy runner if it is slow: with convolutions."""
 
 
 @dataclasses.dataclass
 class Agreement:
-    """Counts of one runner's comparison."""
+    """Compares one runner with the trained policy, and counts."""
 
     observations: int = 0
     worst: float = 0.0
     """Largest |ΔQ| / max(1, |Q|), with the largest |Q| of the observation."""
     near_ties: int = 0
     differing: int = 0
-    """Actions that differ though it was no near-tie."""
+    """Actions that differ without a near-tie."""
 
     def take(
         self, expected: np.ndarray, found: np.ndarray, same: np.ndarray, legal: np.ndarray | None
     ) -> np.ndarray:
-        """Compare Q `[n, F, C]`, and count actions that are not the `same` `[n]`; return the near-ties."""
+        """Compare Q `[n, F, C]`, and count actions that are not the `same` `[n]`; return near-ties."""
         scale = magnitude(expected)[:, None, None]
         with np.errstate(invalid="ignore"):
             away = np.where(expected == found, 0.0, np.abs(expected - found) / scale)
@@ -62,12 +62,12 @@ class Agreement:
         return self.observations > 0 and self.worst <= TOLERANCE and self.differing == 0
 
     def require(self, runner: str) -> None:
-        """Raise `QhatError` where what was exported is something else."""
+        """Raise `QhatError` if the exported policy differs from the trained one."""
         if not self.good:
             raise QhatError(
-                f"The exported policy in {runner} is not the trained one: of {self.observations:,}"
-                f" observations the values differ by up to {self.worst:.3g}·max(1, |Q|) (expected"
-                f" {TOLERANCE:g} at most), and {self.differing:,} actions beyond near-ties (expected 0)."
+                f"The exported policy in {runner} is not the trained one: on {self.observations:,}"
+                f" observations, Q-values differ by up to {self.worst:.3g}·max(1, |Q|) (expected at most"
+                f" {TOLERANCE:g}), and {self.differing:,} actions differ without a near-tie (expected 0)."
                 " Nothing was written."
             )
 
@@ -76,12 +76,12 @@ class Agreement:
 
 
 def magnitude(q: np.ndarray) -> np.ndarray:
-    """Return max(1, |Q|) of observations `[n, F, C] → [n]`; choices that are none do not count."""
+    """Return max(1, |Q|) of observations `[n, F, C] → [n]`; choices that do not exist do not count."""
     return np.maximum(1.0, np.abs(np.where(np.isfinite(q), q, 0.0)).max(axis=(1, 2)))
 
 
 def near_ties(q: np.ndarray) -> np.ndarray:
-    """Whether the best two choices of a factor are too near to one another to be told apart, `[n]`."""
+    """Return whether the gap of a factor's best two choices is within rounding errors, `[n]`."""
     if q.shape[-1] == 1:
         return np.zeros(len(q), bool)
     best = np.sort(q, axis=-1)[..., -2:]
@@ -91,7 +91,7 @@ def near_ties(q: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """The policy in JAX, and what its choices are to the environment."""
+    """The policy in JAX, and the actions of its environment."""
 
     values: Callable[[np.ndarray], np.ndarray]
     """From observations `[n, ...]` to Q `[n, F, C]`."""
@@ -99,7 +99,7 @@ class Trained:
 
 
 def equal_actions(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Whether actions `[n, *shape]` are the same ones, `[n]`, in shape and type too."""
+    """Return whether actions `[n, *shape]` are equal, also in shape and type, `[n]`."""
     if (found.shape, found.dtype) != (expected.shape, expected.dtype):
         return np.zeros(len(expected), bool)
     return (found == expected).reshape(len(expected), -1).all(axis=1)
@@ -115,7 +115,7 @@ class Graph:
     def __init__(
         self, session: Any, stack: Op | None, actions: Actions, masked: bool, parts: Op | None = None
     ):
-        """Take a session, and the operations that put an observation together or take it apart."""
+        """Wrap a session, with the operations that stack an observation or split it into parts."""
         self._session, self._stack, self._parts = session, stack, parts
         self._actions, self._masked = actions, masked
         self._names = ["q_values", "action", *(["frames_next"] if stack else [])]
@@ -125,13 +125,13 @@ class Graph:
         if self._stack is None:
             return self.run(observation, legal)[:2]
         width = observation.shape[1] // self._stack["count"]
-        # The last stack is this one, moved back by a frame; what fell out of it may be anything.
+        # The previous stack is this one, moved by a frame; its oldest frame does not matter.
         before = np.concatenate([observation[:, -width:], observation[:, :-width]], axis=1)
         newest = self.newest(observation)
         return self.run(newest, legal, before, np.zeros(len(observation), bool))[:2]
 
     def newest(self, observation: np.ndarray) -> np.ndarray:
-        """Return what a caller hands over: of a stack the newest frame."""
+        """Return the input that a caller gives: of a stack only the newest frame."""
         if self._stack is None:
             return observation
         width = observation.shape[1] // self._stack["count"]
@@ -159,7 +159,7 @@ class Graph:
 
 @dataclasses.dataclass
 class Rollouts:
-    """What the rollouts saw and found."""
+    """The results of the rollouts."""
 
     graph: Agreement = dataclasses.field(default_factory=Agreement)
     numpy: Agreement = dataclasses.field(default_factory=Agreement)
@@ -169,7 +169,7 @@ class Rollouts:
     high: Any = -np.inf
     """Range of every number of an observation."""
     last: Any = None
-    """Some observations, whole: latency is measured on them."""
+    """Some whole observations, for the measurement of latency."""
 
 
 def roll_out(
@@ -182,12 +182,12 @@ def roll_out(
     slow: bool,
     rng: np.random.Generator,
 ) -> Rollouts:
-    """Let the trained policy act, copy i by chance in i of every nine steps, and compare what it sees.
+    """Let the trained policy act, and compare on its observations; copy i acts randomly in i of nine steps.
 
     Args:
-        policy: the NumPy runner, without a frame stack of its own.
-        count: observations at least.
-        slow: compare the NumPy runner on `PICTURES` observations alone.
+        policy: the NumPy runner, which gets whole stacks.
+        count: smallest number of observations.
+        slow: compare the NumPy runner only on `PICTURES` observations.
     """
     found, now = Rollouts(last=first.observation), first
     chance = np.linspace(0.0, 1.0, copies.num_envs)
@@ -238,16 +238,16 @@ def _compare_numpy(
 def play(
     copies: Copies, trained: Trained, graph: Graph, stack: Op | None, policy: Policy, slow: bool
 ) -> dict[str, Any]:
-    """Let the graph alone act in whole episodes; the trained policy is asked about the same observations.
+    """Let the graph alone play whole episodes, and compare with the trained policy on its observations.
 
-    The environment's step gets the graph's actions as they are.
+    The environment gets the graph's actions unchanged.
 
     Args:
-        policy: the NumPy runner, which goes along in the first copy and puts its own stack together.
-        slow: whether it does so for the first `PICTURES` steps alone.
+        policy: the NumPy runner, which is compared in the first copy and stacks frames itself.
+        slow: whether it is compared only in the first `PICTURES` steps.
 
     Raises:
-        QhatError: they do not agree.
+        QhatError: the policies disagree.
     """
     agreement, beside, playing = Agreement(), Agreement(), np.ones(copies.num_envs, bool)
     now, turn = copies.start(), 0
@@ -272,8 +272,8 @@ def play(
         returns, lengths = returns + playing * now.scored, lengths + playing
         playing &= ~now.closed
         turn += 1
-    agreement.require("onnxruntime, acting alone in whole episodes,")
-    beside.require("the NumPy runner, beside it in the first of them,")
+    agreement.require("onnxruntime, in whole episodes that it played alone,")
+    beside.require("the NumPy runner, in the first of these episodes,")
     return {
         "played": copies.num_envs,
         "whole": int((~playing).sum()),

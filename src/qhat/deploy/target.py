@@ -1,4 +1,4 @@
-"""What an export may be written as, beside the folder that every export is."""
+"""The interface of export targets: further files written from an exported folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 
 class ExportTarget(abc.ABC):
-    """Writes something more from an exported folder that is proven already.
+    """Writes further files from an exported folder that has passed its proof.
 
     `qhat export` has a flag for each of `TARGETS`; `qhat.export(run, targets=...)` takes any, also from
     outside the package.
@@ -20,10 +20,10 @@ class ExportTarget(abc.ABC):
 
     @abc.abstractmethod
     def require(self, config: Mapping[str, Any]) -> None:
-        """Raise `UsageError` for a run that cannot be written like this, before anything is computed.
+        """Raise `UsageError` if this target cannot be written for the run, before anything is computed.
 
         Args:
-            config: of the run, as config.json has it.
+            config: the run's configuration, as in config.json.
         """
 
     @abc.abstractmethod
@@ -31,9 +31,9 @@ class ExportTarget(abc.ABC):
         """Write into a folder that has policy.json, weights.safetensors, policy.onnx and the runner.
 
         Returns:
-            what was written.
+            the file or folder that was written.
         """
 
     def next_step(self, path: Path) -> str:
-        """Return the line that tells a user what to do with what was written."""
+        """Return a line that tells the user what to do with the result at `path`."""
         return f"ls {path}"

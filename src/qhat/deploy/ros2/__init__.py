@@ -1,6 +1,6 @@
 """`qhat export RUN --ros2`: an ament_python package that drives a TurtleBot3 with an exported policy.
 
-The package is the folder `package` beside this file, with the policy inserted. It has its own README.
+The package is the folder `package` beside this file, with the policy inserted. Its README describes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAME = "qhat_turtlebot3"
 ROBOTS = ("TurtleBot3-v0", "qhat/TurtleBot3-v0")
 """Environments of the robot: the compiled one, and Gymnasium's name for it."""
 POLICY = ("policy.json", "weights.safetensors")
-"""What the runner reads."""
+"""Files that the runner reads."""
 LICENSE = "Apache-2.0"
 TEXTS = (".xml", ".py", ".yaml", ".cfg", ".md")
 
@@ -46,12 +46,12 @@ class Ros2(ExportTarget):
 
 
 def require_robot(env_id: str) -> None:
-    """Raise `UsageError` for a policy of anything but the mobile robot."""
+    """Raise `UsageError` for a policy of another environment than the mobile robot's."""
     if env_id.rpartition(":")[2] not in ROBOTS:
         raise UsageError(
             f"--ros2 writes the node of a TurtleBot3, and this run's environment is '{env_id}'; expected a"
-            " run of TurtleBot3-v0: qhat train TurtleBot3-v0. Every exported folder runs in a node of your"
-            " own: its qhat_runtime.py needs NumPy alone."
+            " run of TurtleBot3-v0: qhat train TurtleBot3-v0. You can write a node for any exported folder:"
+            " qhat_runtime.py in it needs only NumPy."
         )
 
 
@@ -59,13 +59,13 @@ def write_package(folder: Path) -> Path:
     """Write the package `ros2/qhat_turtlebot3` into an exported folder.
 
     Args:
-        folder: what `qhat export` wrote: policy.json, weights.safetensors and qhat_runtime.py.
+        folder: result of `qhat export`, with policy.json, weights.safetensors and qhat_runtime.py.
 
     Returns:
         the package's folder.
 
     Raises:
-        UsageError: the policy is not the mobile robot's.
+        UsageError: the policy is for another environment.
     """
     about = read_json(folder / "policy.json")
     require_robot(about["environment"]["id"])
@@ -84,7 +84,7 @@ def write_package(folder: Path) -> Path:
 
 
 def task_of(about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the node has to know of the training: the fields of its `Task`."""
+    """Return the facts about training that the node needs: the fields of its `Task`."""
     from qhat.environments.turtlebot3 import physics as turtlebot3
 
     environment = about["environment"]
@@ -103,7 +103,7 @@ def task_of(about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _words(about: Mapping[str, Any]) -> dict[str, str]:
-    """Return what stands in the package's texts in place of `@NAME@`."""
+    """Return the values that replace `@NAME@` in the package's texts."""
     from qhat.deploy.ros2.package.qhat_turtlebot3.body import ROBOTS as BODIES
 
     task, source = task_of(about), about["source"]

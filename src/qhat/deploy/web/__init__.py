@@ -1,7 +1,7 @@
 """`qhat export RUN --web`: one HTML page in which the exported policy drives its environment, offline.
 
-The page is the files of the folder `page` beside this one, joined, with the policy inserted. Its content
-security policy lets the browser run and load nothing else.
+The page joins the files of the folder `page` beside this file, and contains the policy. Its content
+security policy allows the browser to run and load nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from qhat.system.files import read_json
 
 NAME = "web.html"
 SCRIPTS = ("policy.js", "cartpole.js", "turtlebot3.js", "arena.js", "app.js", "controls.js")
-"""In the order in which they need one another."""
+"""In order: each uses only those before it."""
 KINDS = {
     "CartPole-v1": "cartpole",
     "TurtleBot3-v0": "turtlebot3",
@@ -38,13 +38,13 @@ OPTIONS = {
     "cartpole": ("max_steps_in_episode", "sutton_barto_reward", "max_episode_steps"),
     "turtlebot3": None,
 }
-"""Options of an environment that change nothing that the page does; `None` where it obeys all of them."""
+"""Options of an environment that do not matter to the page; `None` if it implements all of them."""
 SEED = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Web(ExportTarget):
-    """A page in which CartPole or a TurtleBot3 is driven."""
+    """A page in which the policy drives CartPole or a TurtleBot3."""
 
     name: ClassVar[str] = "web"
 
@@ -59,11 +59,11 @@ class Web(ExportTarget):
 
 
 def require_drawable(env_id: str, options: Mapping[str, Any], wrap: Sequence[Mapping[str, Any]]) -> None:
-    """Raise `UsageError` where the page cannot be what the policy was trained in.
+    """Raise `UsageError` if the page does not have the training environment.
 
     Args:
-        options: of the environment's constructor.
-        wrap: what stood around it, as config.json has it.
+        options: arguments of the environment's constructor.
+        wrap: its wrappers, as in config.json.
     """
     name = env_id.rpartition(":")[2]
     kind = KINDS.get(name)
@@ -76,14 +76,14 @@ def require_drawable(env_id: str, options: Mapping[str, Any], wrap: Sequence[Map
     for option in options if harmless is not None else ():
         require(
             option in (harmless or ()),
-            f"--web draws {name} as it is, and this run's has {option}={options[option]!r}"
-            " (--env-kwargs); expected none.",
+            f"--web draws {name} without options, and this run's has {option}={options[option]!r}"
+            " (--env-kwargs); expected no options.",
         )
     for part in wrap:
         require(
             part["name"] in ("frame_stack", "reward_scale", "reward_clip"),
-            f"--web has no --wrap {part['name']}, which this run was trained with; expected frame_stack and"
-            " wrappers of rewards at most.",
+            f"--web has no --wrap {part['name']}, which this run was trained with; expected only"
+            " frame_stack and wrappers of rewards.",
         )
 
 
@@ -103,11 +103,11 @@ def write_page(folder: Path) -> Path:
         require(
             step["op"] in OPERATIONS,
             f"--web cannot run the operation '{step['op']}' of this policy's network; expected"
-            f" {', '.join(OPERATIONS)}. Pictures are beyond it.",
+            f" {', '.join(OPERATIONS)}. It cannot process pictures.",
         )
     page = resources.files(__name__) / "page"
     style = (page / "style.css").read_text(encoding="utf-8")
-    # In strict mode, and in a scope of its own.
+    # In strict mode and in a local scope.
     texts = [(page / script).read_text(encoding="utf-8") for script in SCRIPTS]
     script = "\n".join(['(() => {\n"use strict";', *texts, "})();\n"])
     env_id = environment["id"].rpartition(":")[2].rpartition("/")[2]
@@ -127,7 +127,7 @@ def write_page(folder: Path) -> Path:
         "WEIGHTS": base64.b64encode((folder / "weights.safetensors").read_bytes()).decode(),
     }
     text = (page / "page.html").read_text(encoding="utf-8")
-    # One after the other from the left: what is put in is not searched again.
+    # Split first, so that inserted text is not searched again.
     parts = text.split("@")
     text = "".join(words.get(part, part) for part in parts)
     target = folder / NAME
@@ -136,7 +136,7 @@ def write_page(folder: Path) -> Path:
 
 
 def constants_of(about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the page's environment has to know."""
+    """Return the constants of the page's environment."""
     environment = about["environment"]
     kind = KINDS[environment["id"].rpartition(":")[2]]
     if kind == "cartpole":
@@ -164,7 +164,7 @@ def constants_of(about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _facts(folder: Path, about: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what the page says of the policy."""
+    """Return the facts about the policy that the page shows."""
     source, proof = about["source"], read_json(folder / "parity.json")["onnxruntime"]
     inputs, outputs = math.prod(about["observation"]["shape"]), about["actions"]["choices"][0]
     layers = " · ".join(map(str, (inputs, *about["recipe"]["hidden"], outputs)))
@@ -186,7 +186,7 @@ def _list(facts: Sequence[tuple[str, str]]) -> str:
 
 
 def _data(value: Any) -> str:
-    """Write JSON that can stand within a script element."""
+    """Write JSON that is safe within a script element."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 

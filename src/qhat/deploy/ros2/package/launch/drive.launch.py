@@ -16,14 +16,14 @@ ARGUMENTS = {
     "params_file": (str(CONFIG), "parameters of the node"),
     "goal": (
         "",
-        "where to, metres in the frame of the odometry: '1.0, 0.5'; none waits for the topic",
+        "goal in metres, in the frame of the odometry: '1.0, 0.5'; empty: wait for the topic",
     ),
-    "use_sim_time": ("false", "whether the clock is a simulation's"),
+    "use_sim_time": ("false", "whether to use a simulation's clock"),
 }
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return what to start."""
+    """Return the description of the launch."""
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=what)
         for name, (default, what) in ARGUMENTS.items()

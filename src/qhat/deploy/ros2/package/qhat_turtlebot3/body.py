@@ -1,8 +1,8 @@
-"""The robot's body, and whether a velocity brings it too near to something.
+"""The robot's body, and whether a velocity brings it too near to an obstacle.
 
-The robot turns about the middle of its wheels' axis; places are relative to it, x ahead and y to the
-left. Its body is within the circle in which it turns. As long as that circle is free it may turn on the
-spot, whatever its shape.
+The robot turns about the middle of its wheels' axis, which is the origin: x is ahead, y to the left. Its
+body is within the circle in which it turns. While that circle is free, it may turn on the spot, whatever
+its shape.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from .scan import Look
 from .task import Command, UnusableError, wrap
 
 MARGIN = 0.03
-"""What stays free around the circle: the LDS-01 errs by up to 0.015 m below half a metre."""
+"""Metres that stay free around the circle: the LDS-01 errs by up to 0.015 m below half a metre."""
 LEAST = 0.01
-"""Nothing that is farther from the circle than this is brought nearer than this;"""
+"""Smallest distance from the circle to which a motion may bring an obstacle."""
 BESIDE = 0.02
-"""where something is in the circle already, nothing that is farther from the body than this."""
+"""Smallest distance from the body instead, if an obstacle is in the circle already."""
 REACTION = 0.55
-"""Seconds from a measurement to standing wheels: two turns of the lidar (a reading is as old as one when
-its scan comes, and the next one comes a turn later), 0.05 until the node looks, 0.1 until the wheels
-stand."""
+"""Seconds from a measurement until the wheels stand: two turns of the lidar (a reading is up to one turn
+old when its scan arrives, and the next scan arrives a turn later), 0.05 until the node checks, 0.1 until
+the wheels stand."""
 STEPS = 8
-"""Places along a motion at which the distances are looked at."""
+"""Number of places along a motion at which distances are checked."""
 HEADINGS = np.radians(np.arange(-180.0, 180.0, 10.0))
-"""Directions in which a way out is looked for."""
+"""Directions that are checked for a way out."""
 EXTRA = 0.1
-"""How much more than it needs must be free ahead of a robot that stood, before it drives again."""
+"""Additional metres that must be free ahead before a robot that stood drives again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,15 +41,15 @@ class Body:
 
     name: str
     boxes: tuple[tuple[float, float, float], ...]
-    """From x, to x, half of the width: the collision boxes in turtlebot3_description's URDF, and the
-    wheels."""
+    """First x, last x and half of the width of each box: the collision boxes in turtlebot3_description's
+    URDF, and the wheels."""
     lidar: float
-    """Where the lidar is along x: `scan_joint` of the URDF."""
+    """Position of the lidar along x: `scan_joint` of the URDF."""
     radius: float
-    """Of the circle in which it turns: as far as the farthest corner."""
+    """Radius of the circle in which it turns: distance of the farthest corner."""
 
     def gap(self, places: np.ndarray) -> np.ndarray:
-        """Return how far places `[..., 2]` are from the body; negative within it."""
+        """Return the distance of places `[..., 2]` from the body; negative within it."""
         x, y = places[..., 0], np.abs(places[..., 1])
         gaps = np.full(x.shape, np.inf)
         for low, high, half in self.boxes:
@@ -59,14 +59,14 @@ class Body:
         return gaps if self.boxes else np.hypot(x, y) - self.radius
 
     def stop_distance(self, speed: float) -> float:
-        """Return how far from the lidar something straight ahead must be to stop in time, in whole
-        centimetres."""
+        """Return the distance from the lidar, in whole centimetres, at which the robot must stop for an
+        obstacle straight ahead."""
         return math.ceil(100 * (self.radius - self.lidar + MARGIN + REACTION * speed)) / 100
 
     def obstacles(self, look: Look) -> tuple[np.ndarray, np.ndarray]:
-        """Return where something is, `[N, 2]`, and which of it was not measured, `[N]`.
+        """Return the places of obstacles, `[N, 2]`, and which of them were not measured, `[N]`.
 
-        What was not measured is taken to be at the circle: the robot may turn, and not drive there.
+        An obstacle that was not measured counts as at the circle: the robot may turn, but not drive there.
         """
         ranges = np.where(look.unknown, self._to_circle(look.angles), look.ranges)
         near = ranges < self.radius + 1.0
@@ -92,11 +92,11 @@ ROBOTS: Mapping[str, Body] = MappingProxyType(
         "waffle_pi": _body("waffle_pi", _WAFFLE, -0.064),
     }
 )
-"""By the names of the variable TURTLEBOT3_MODEL."""
+"""By the values of the variable TURTLEBOT3_MODEL."""
 
 
 def body_of(name: str, radius: float = 0.0) -> Body:
-    """Return a robot's body; with a radius, for what is built onto it, a circle. Raises `UnusableError`."""
+    """Return a robot's body; with a radius (for added parts), a circle. Raises `UnusableError`."""
     if name not in ROBOTS:
         raise UnusableError(f"parameter robot is '{name}'; expected {', '.join(ROBOTS)}.")
     body = ROBOTS[name]
@@ -111,11 +111,11 @@ def body_of(name: str, radius: float = 0.0) -> Body:
 
 
 class Guard:
-    """Says which velocities are too near to something.
+    """Refuses velocities that bring the robot too near to an obstacle.
 
     Args:
-        stop_distance: from the lidar to something straight ahead that stops the robot.
-        speed: at which that holds.
+        stop_distance: distance from the lidar at which an obstacle straight ahead stops the robot.
+        speed: speed for which `stop_distance` holds.
     """
 
     def __init__(self, body: Body, stop_distance: float, speed: float):
@@ -125,14 +125,13 @@ class Guard:
         self._ahead = self._seconds * speed
 
     def refuses(self, places: np.ndarray, command: Command) -> int | None:
-        """Return which place a velocity comes too near to, until the robot could stand; or `None`.
+        """Return the place to which a velocity comes too near before the robot could stand, or `None`.
 
-        The circle in which the robot turns has to stay `MARGIN` away from everything, and what is within
-        that already may not come nearer. Where something is in the circle, the body itself counts in its
-        stead.
+        The circle in which the robot turns must stay `MARGIN` away from everything; what is nearer already
+        may not come nearer. If an obstacle is in the circle, the body counts instead of the circle.
         """
         circle = np.hypot(places[:, 0], places[:, 1]) - self.body.radius
-        # Turning brings nothing nearer to the circle, and driving no more than its way.
+        # Turning brings nothing nearer to the circle; driving brings things nearer by at most its length.
         within = np.flatnonzero(circle < MARGIN + abs(command.linear) * self._seconds)
         if not len(within) or (command.linear == 0.0 and command.angular == 0.0):
             return None
@@ -140,7 +139,7 @@ class Guard:
         moved = _moved(places, command, self._seconds)
         least = LEAST
         if before.min() < LEAST:
-            # A robot that something stands beside may still drive away from it.
+            # The robot may still drive away from an obstacle beside it.
             least, before, after = BESIDE, self.body.gap(places), self.body.gap(moved)
         else:
             after = np.hypot(moved[..., 0], moved[..., 1]) - self.body.radius
@@ -150,7 +149,7 @@ class Guard:
         return int(within[worst]) if short[worst] > 0.0 else None
 
     def is_crowded(self, places: np.ndarray) -> bool:
-        """Whether something is in the circle in which the robot turns."""
+        """Whether an obstacle is in the circle in which the robot turns."""
         return bool((np.hypot(places[:, 0], places[:, 1]) < self.body.radius + LEAST).any())
 
     def is_clear(self, places: np.ndarray) -> bool:
@@ -158,15 +157,15 @@ class Guard:
         return bool(self._free(places, np.zeros(1))[0])
 
     def way_out(self, places: np.ndarray, toward: float) -> float | None:
-        """Return the direction to turn to: one that is free, needs little turning, and is not away from
-        the goal."""
+        """Return the direction to turn to: it is free, needs little turning, and is not away from the
+        goal."""
         free = HEADINGS[self._free(places, HEADINGS)]
         if not len(free):
             return None
         return float(free[np.argmin(np.abs(free) + 0.3 * np.abs(wrap(free - toward)))])
 
     def _free(self, places: np.ndarray, headings: np.ndarray) -> np.ndarray:
-        """Whether the way in every direction is free, with room to spare."""
+        """Return for every direction whether the way is free, with room to spare."""
         wide = self.body.radius + MARGIN
         long = wide + self._ahead + EXTRA
         places = places[np.hypot(places[:, 0], places[:, 1]) < math.hypot(long, wide + 0.02)]
@@ -178,7 +177,7 @@ class Guard:
 
 
 def _moved(places: np.ndarray, command: Command, seconds: float) -> np.ndarray:
-    """Return where places are relative to a robot that drives along an arc, `[STEPS, N, 2]`."""
+    """Return places relative to a robot that drives along an arc, `[STEPS, N, 2]`."""
     times = np.linspace(seconds / STEPS, seconds, STEPS)
     turned, way = command.angular * times, command.linear * times
     # Along an arc: the chord has the direction of its middle, and is a little shorter than the arc.

@@ -15,25 +15,25 @@ from .surroundings import Surroundings
 from .task import STOP, Command, Pose, Task, UnusableError, pose_of, wrap
 
 WAIT = 0.5
-"""Seconds for which the robot stands when something beside it comes nearer by itself,"""
+"""Seconds for which the robot stands if an obstacle beside it approaches by itself."""
 LONGER = 5.0
-"""and where it is in the circle in which the robot turns."""
+"""The same, if that obstacle is in the circle in which the robot turns."""
 PROGRESS = 0.1
-"""Metres nearer to the goal than ever before: then it is not stuck."""
+"""The robot is not stuck if it comes nearer to the goal than ever before by this many metres."""
 
 
 class Driver:
-    """Decides what the wheels get, from the newest messages; every `now` is of one clock that never jumps.
+    """Decides the velocity from the newest messages. Every `now` is of one clock, which never jumps.
 
     Args:
-        policy: `act(observation)` is the number of an action, from 0; `reset()` forgets what it saw.
-        timeout: how old the newest usable scan, and the newest odometry, may be.
+        policy: `act(observation)` returns the number of an action, from 0; `reset()` clears its frames.
+        timeout: largest age of the newest usable scan and of the newest odometry.
         tolerance: distance at which a goal is reached.
-        stop_distance: from the lidar to something straight ahead that stops the robot; 0 or `None` is what
-            the robot needs at its speed, and less than 0 never stops it.
-        safety: filter for every velocity; what it returns is checked too.
+        stop_distance: distance from the lidar at which an obstacle straight ahead stops the robot; 0 or
+            `None` is the distance that it needs at its speed; a negative number never stops it.
+        safety: filter for every velocity; its result is checked too.
         body: the robot's outline.
-        give_up: seconds without progress, after something was too near, after which a goal is given up.
+        give_up: seconds without progress after a near-stop, after which the goal is given up.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Driver:
         self.stop_distance = stop_distance or body.stop_distance(task.speed)
         self.goal: tuple[float, float] | None = None
         self.why = "waiting for a goal"
-        """Why the robot stands, or what it does."""
+        """What the robot does, or why it stands."""
         self._policy, self._scans, self._safety = policy, scans, safety
         self._guard = Guard(body, self.stop_distance, task.speed) if self.stop_distance > 0.0 else None
         self._around = Surroundings(body)
@@ -73,7 +73,7 @@ class Driver:
             raise UnusableError(f"the goal is ({x}, {y}); expected finite numbers, in metres.")
         goal = (float(x), float(y))
         if goal != self.goal:
-            # The same goal again, as some planners repeat it, is no progress.
+            # Some planners repeat the same goal; that is no progress.
             self._best, self._stuck_since = math.inf, None
         self.goal = goal
         self._policy.reset()
@@ -114,7 +114,7 @@ class Driver:
         return self._unready(now) or self._too_near(self._command, now)
 
     def watch(self, now: float) -> bool:
-        """Return whether the robot may go on, between two decisions."""
+        """Return whether the robot may continue, between two decisions."""
         reason = self._unready(now)
         if reason is None:
             reason = self._too_near(self._command, now)
@@ -181,7 +181,7 @@ class Driver:
         return None
 
     def _too_near(self, command: Command, now: float) -> str | None:
-        """Return the obstacle that a velocity brings the robot too near to."""
+        """Return a sentence about the obstacle to which a velocity comes too near, or `None`."""
         if self._guard is None or command == STOP:
             return None
         places, unknown = self._around.around()
@@ -206,7 +206,7 @@ class Driver:
         return f"something is too near ({math.hypot(x, y):.2f} m from the lidar, {where}; {limit})"
 
     def _recover(self, reason: str, now: float) -> None:
-        """Begin to look for a way out; one that is being gone goes on, from a stand."""
+        """Start to look for a way out; a recovery that runs already continues from a stand."""
         if self._guard is not None and self._recovery is None:
             self._recovery = Recovery(self._guard, self.task.speed, reason, now)
         if self._stuck_since is None:
@@ -238,7 +238,7 @@ class Driver:
         return f"the {name} is late ({age}, limit {self.timeout:.2f} s){fault}"
 
     def _is_new(self, name: str, message: Any) -> bool:
-        """Return whether a message is new: a driver that hangs may repeat the last one for ever."""
+        """Return whether a message is new; a driver that hangs may repeat the last one forever."""
         stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
         repeated = stamp != (0, 0) and self._stamps.get(name) == stamp
         self._stamps[name] = stamp

@@ -1,8 +1,8 @@
-"""What the node does, without ROS: messages to an observation, an action to a speed, and when to stop.
+"""The logic of the node, without ROS: from messages to an observation, from an action to a velocity.
 
-Pure Python and NumPy. The task and the messages are in task.py, scans in scan.py, the robot's outline and
-what is too near to it in body.py, what stands around it in surroundings.py, the way out in recovery.py,
-and what the wheels get in driver.py.
+It needs only Python and NumPy. task.py has the task and the messages, scan.py the scans, body.py the
+robot's outline and the distance to obstacles, surroundings.py the obstacles around it, recovery.py the way
+out, and driver.py the choice of the velocity.
 """
 
 from .body import ROBOTS, Body, Guard, body_of

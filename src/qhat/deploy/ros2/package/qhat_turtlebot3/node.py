@@ -27,7 +27,7 @@ from .qhat_runtime import Policy
 
 POLICY = Path(__file__).parent / "policy"
 WATCH = 0.05
-"""Seconds between two looks at the clock: a late sensor stops the robot within its timeout and this."""
+"""Seconds between two checks: a late sensor stops the robot after its timeout and at most this time."""
 SETTLE = 1.0
 """Seconds of zero velocity sent to a robot without a goal; afterwards other nodes may drive it."""
 
@@ -84,7 +84,7 @@ class Drive(Node):
         if distance < needed:
             self.get_logger().warning(
                 f"stop_distance is {distance:g} m; a {body.name} at {task.speed:g} m/s needs {needed:g} m,"
-                " and may touch what it meets. 0.0 is what it needs."
+                " and may touch obstacles. 0.0 sets the distance that it needs."
             )
 
     def stop(self) -> None:
@@ -123,13 +123,13 @@ class Drive(Node):
         if frame and self._frame and frame != self._frame:
             self.get_logger().error(
                 f"the goal is in frame '{frame}' and the odometry in '{self._frame}'; expected the"
-                " odometry's (RViz: Global Options, Fixed Frame). The goal is not taken."
+                " odometry's (RViz: Global Options, Fixed Frame). The goal is ignored."
             )
             return
         try:
             self._driver.set_goal(place.x, place.y)
         except UnusableError as fault:
-            self.get_logger().error(f"{fault} The goal is not taken.")
+            self.get_logger().error(f"{fault} The goal is ignored.")
 
     def _on_cancel(self, request: Any, response: Any) -> Any:
         """Drop the goal; the robot stops before the service call returns."""

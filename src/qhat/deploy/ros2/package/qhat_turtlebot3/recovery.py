@@ -1,5 +1,4 @@
-"""What a robot does that something is too near to: it turns on the spot until a way is free, and drives
-on a little."""
+"""Gets a robot away from a near obstacle: it turns on the spot until a way is free, and drives a little."""
 
 from __future__ import annotations
 
@@ -11,15 +10,15 @@ from .body import Guard
 from .task import STOP, Command, Pose
 
 PAUSE = 0.4
-"""Seconds to wait first, until the robot has stopped and two scans have shown it."""
+"""Seconds to wait first, until the robot stands and two scans were taken from there."""
 RATE = 0.75
 """Turning rate, rad/s."""
 LEG = 0.25
-"""Metres to drive straight on after turning, before the policy drives again."""
+"""Metres to drive straight ahead after turning, before the policy drives again."""
 
 
 class Recovery:
-    """One way out; `reason` is why it began."""
+    """One recovery; `reason` is its cause."""
 
     def __init__(self, guard: Guard, speed: float, reason: str, now: float):
         self.reason = reason
@@ -28,10 +27,10 @@ class Recovery:
         self._from: Pose | None = None
 
     def step(self, places: np.ndarray, pose: Pose, toward: float, now: float) -> tuple[str, Command] | None:
-        """Return what it does and the velocity, or `None` when the policy may drive again.
+        """Return a word for the motion and the velocity, or `None` if the policy may drive again.
 
         Args:
-            places: what is around the robot.
+            places: obstacles around the robot.
             toward: direction of the goal.
         """
         clear = self._guard.is_clear(places)
@@ -60,7 +59,7 @@ class Recovery:
                 if self._guard.refuses(places, turn) is None:
                     self._side = side
                     return "turning away", turn
-        # Something is within the circle in which it turns, as a wall behind it: away from that.
+        # An obstacle, such as a wall behind it, is in the circle in which it turns: drive away from that.
         if self._guard.refuses(places, straight) is None:
             return "driving out", straight
         return ("no way is free" if heading is None else "no room to turn"), STOP

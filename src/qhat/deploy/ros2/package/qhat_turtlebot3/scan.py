@@ -1,9 +1,9 @@
-"""LaserScan messages: the beams that the policy knows, and what stands around the robot.
+"""Reads LaserScan messages: the beams for the policy, and the obstacles around the robot.
 
-Drivers publish more than LaserScan allows. That of the LDS-01 (hls_lfcd_lds_driver) divides the raw
-millimetres by 1000 and filters nothing: readings below its `range_min` of 0.12 m occur, and 0.0 is what
-is too near, too dark or beyond 3.5 m alike. So a reading below the minimum is near, and a reading that is
-none is near too, unless the readings beside it show that nothing can be there.
+Drivers publish more than LaserScan allows. The driver of the LDS-01 (hls_lfcd_lds_driver) divides the raw
+millimetres by 1000 and filters nothing: readings below its `range_min` of 0.12 m occur, and 0.0 means too
+near, too dark or beyond 3.5 m. A reading below the minimum therefore counts as near. A missing reading also
+counts as near, unless the readings beside it show that nothing can be there.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ import numpy as np
 from .task import Pose, Task, UnusableError, wrap
 
 HIDING = math.radians(4.5)
-"""A gap between two measurements that hides nothing: an object 2 cm wide fills more of it at 0.25 m."""
+"""Widest gap between two measurements that hides nothing: an object 2 cm wide fills more at 0.25 m."""
 END = 0.75
-"""Share of `range_max` from which a measurement is near the end of what the lidar sees."""
+"""Share of `range_max` from which a measurement is near the lidar's limit."""
 SPAN = math.radians(60)
-"""What is too near to be measured seldom takes up more than this, or else its ends are measured: at
-`range_min`, 0.12 m, it were nearer to the lidar than 0.12 cos(30°) = 0.10 m, within 3 cm of a Burger, and
-had come there unseen."""
+"""Widest gap of an object that is too near to be measured. The ends of a wider object are measured: a gap
+of 60° at `range_min`, 0.12 m, is an object within 0.12 cos(30°) = 0.10 m of the lidar, so within 3 cm of a
+Burger, which could not have come there undetected."""
 BESIDE = 0.6
-"""A gap beside a measurement as near as this belongs to that object, however wide it is."""
+"""A gap beside a measurement that is nearer than this belongs to that object, however wide the gap is."""
 CLOSE = 0.09
-"""Where −∞ is, "too close to measure": three quarters of the LDS-01's least reading."""
+"""Distance for −∞, "too close to measure": three quarters of the LDS-01's smallest reading."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What a scan says."""
+    """The content of a scan."""
 
     beams: np.ndarray
-    """`[beams]`, in the order and within the bounds that the policy knows."""
+    """`[beams]`, in the order and within the bounds of the training."""
     closest: float
-    """The least that was measured, also between the beams, and below `range_min`."""
+    """The smallest measurement, also between the beams and below `range_min`."""
     angles: np.ndarray
     """`[readings]`, the direction of every reading from the lidar; 0 is straight ahead of the robot."""
     ranges: np.ndarray
-    """`[readings]`, metres; infinite where nothing was seen, or where a gap hides nothing."""
+    """`[readings]`, metres; infinite if nothing is in range, or if a gap hides nothing."""
     unknown: np.ndarray
-    """`[readings]`, whether nothing was measured and nothing shows that the way is free: near."""
+    """`[readings]`, whether nothing was measured and the way may be blocked: counts as near."""
     measured: np.ndarray
     """`[readings]`, whether the lidar measured there."""
 
 
 class ScanReader:
-    """Turns LaserScan messages of any layout into what the policy was trained with, and into obstacles.
+    """Converts LaserScan messages of any layout to the beams of the training, and to obstacles.
 
     Args:
-        yaw: how far the lidar is turned on the robot.
-        zero_is_far: whether a reading of 0.0 may mean that nothing was there (LDS-01 in large rooms).
+        yaw: angle by which the lidar is turned on the robot.
+        zero_is_far: whether a reading of 0.0 may mean that nothing is in range (LDS-01 in large rooms).
     """
 
     def __init__(self, task: Task, yaw: float = 0.0, zero_is_far: bool = False):
@@ -62,21 +62,21 @@ class ScanReader:
         self._away = self._angles = np.zeros((0, 0))
 
     def read(self, message: Any) -> Look:
-        """Return what the scan says.
+        """Return the content of a scan.
 
-        +inf, or more than `range_max`, is nothing seen. −inf and everything between 0 and `range_min` is
-        near. NaN and 0.0 are no measurement. In a run of those, from the measurement before it to the one
-        after it,
+        +inf, or more than `range_max`, means that nothing is in range. −inf and everything between 0 and
+        `range_min` is near. NaN and 0.0 are missing measurements. A run of them is a gap between the
+        measurements before and after it:
 
-        - a gap of at most 4.5° hides nothing: it is taken to be as far as the nearer of the two;
-        - with `zero_is_far`, zeros are far where both measurements are beyond 3/4 of `range_max`, or
-          where the gap is wider than 60° and neither is within 0.6 m;
-        - everything else is near. Beams there read the least that the policy knows.
+        - a gap of at most 4.5° hides nothing: it counts as far as the nearer of the two measurements;
+        - with `zero_is_far`, zeros are far if both measurements are beyond 3/4 of `range_max`, or if
+          the gap is wider than 60° and neither is within 0.6 m;
+        - everything else is near. Beams there get the smallest reading of the training.
 
-        A beam takes the reading in the nearest direction, up to half of the way to its neighbours.
+        A beam gets the reading in the nearest direction, at most half the angle between two beams away.
 
         Raises:
-            UnusableError: nothing was measured at all, or the lidar does not look where a beam is.
+            UnusableError: nothing was measured, or a beam has no reading in its direction.
         """
         task, ranges = self._task, np.asarray(message.ranges, dtype=np.float64)
         away = self._directions(message, ranges.size)
@@ -91,7 +91,7 @@ class ScanReader:
         distances[~measured] = np.nan
         unknown = self._fill(distances, ranges == 0.0, measured, float(message.range_max))
         values = np.clip(np.where(unknown, 0.0, distances), task.nearest, task.farthest)
-        # A gap that hides nothing is as far as its neighbours: beams take their readings, where there are.
+        # A gap that hides nothing is as far as its neighbours: beams prefer the readings of these.
         cost = np.where(measured | unknown | np.isinf(distances), away, away + 10.0)
         best = np.argmin(cost, axis=1)
         closest = float(np.min(distances[measured]))
@@ -100,12 +100,12 @@ class ScanReader:
     def _fill(
         self, distances: np.ndarray, zero: np.ndarray, measured: np.ndarray, high: float
     ) -> np.ndarray:
-        """Fill the runs without a measurement, in place; return which of their readings are near."""
+        """Fill the gaps, in place; return which of their readings are near."""
         unknown, at = np.zeros(distances.size, bool), np.flatnonzero(measured)
         if at.size == distances.size:
             return unknown
         step = abs(self._layout[2])
-        # All around, the first reading follows the last. Otherwise runs at the ends have no bounds.
+        # In a full circle the first reading follows the last. Otherwise gaps at the ends have one bound.
         around = step * (distances.size + 0.5) >= 2 * math.pi
         following = np.concatenate([at[1:], at[:1]])
         missing = (following - at - 1) % distances.size
@@ -146,15 +146,15 @@ class ScanReader:
         readings = layout[1] + self._yaw + np.arange(count) * layout[2]
         beams = np.arange(self._task.beams) * (2 * math.pi / self._task.beams)
         away = np.abs(wrap(readings - beams[:, None]))
-        # A hair more than half: a reading in the middle of two beams is both beams'.
+        # Slightly more than half, so that a reading in the middle of two beams belongs to both.
         away[away > math.pi / self._task.beams + 1e-6] = np.inf
         self._layout, self._away, self._angles = layout, away, wrap(readings)
         return away
 
 
 def observation_of(look: Look, pose: Pose, goal: tuple[float, float], task: Task) -> np.ndarray:
-    """Return what the training environment shows: the beams, the angle to the goal, its distance."""
+    """Return the observation of the training: the beams, the angle to the goal, and its distance."""
     dx, dy = goal[0] - pose.x, goal[1] - pose.y
     heading = wrap(math.atan2(dy, dx) - pose.yaw)
-    # Beyond what it was trained with the policy knows only that the goal is far.
+    # The policy was trained up to this distance; a goal beyond it is shown there.
     return np.array([*look.beams, heading, min(math.hypot(dx, dy), task.reach)], np.float32)

@@ -1,5 +1,4 @@
-"""What stands around the robot now: the newest scan, moved along with the odometry, and what was near
-before."""
+"""Obstacles around the robot now: the newest scan, moved with the odometry, and remembered objects."""
 
 from __future__ import annotations
 
@@ -12,19 +11,19 @@ from .scan import Look
 from .task import Pose, wrap
 
 TURN = 0.25
-"""Seconds that one turn of the lidar takes at most; an LDS-01 takes 0.2."""
+"""Longest time of one turn of the lidar in seconds; an LDS-01 takes 0.2."""
 LATE = 0.5
-"""Seconds after which scans do not follow each other."""
+"""Seconds after which two scans are not compared."""
 KEEP = 60.0
-"""Seconds for which a near object is remembered where the lidar measures nothing any more."""
+"""Seconds for which a near object is remembered if the lidar measures nothing there."""
 NEAR = 0.3
-"""What is as near as this to the circle in which the robot turns is remembered."""
+"""Objects within this distance of the circle in which the robot turns are remembered."""
 MOST = 400
-"""Remembered places at most, the newest."""
+"""Largest number of remembered places; the newest stay."""
 BESIDE = 0.1
-"""What comes nearer to the circle than this by itself,"""
+"""An object within this distance of the circle is moving"""
 CAME = 0.02
-"""by more than this within four turns of the lidar, which is more than its errors, moves."""
+"""if it came nearer by more than this within four turns of the lidar, which is more than its errors."""
 
 
 class Surroundings:
@@ -52,8 +51,8 @@ class Surroundings:
     def see(self, look: Look, now: float) -> None:
         """Process a new scan.
 
-        A reading is as old as one turn of the lidar, or new: drivers do not say which ones are. So every
-        place is put to where it is if it was measured now, half a turn ago, and a turn ago.
+        A reading is between zero and one turn of the lidar old, and drivers do not say how old. Every place
+        is therefore added three times: as if measured now, half a turn ago, and a turn ago.
         """
         if not self._poses:
             self._waiting = look
@@ -78,16 +77,16 @@ class Surroundings:
         )
 
     def around(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the places `[N, 2]` from where the robot is now, and which of them were not measured."""
+        """Return the places `[N, 2]` relative to the robot now, and which of them were not measured."""
         if not self._poses:
             return np.zeros((0, 2)), np.zeros(0, bool)
         return _from_world(self._places, self._poses[-1][1]), self._unknown
 
     def _notice(self, placed: list[np.ndarray], pose: Pose, now: float) -> None:
-        """Notice what comes nearer by itself: what was there before would be farther from where the robot
-        is now."""
+        """Record an object that approaches by itself: earlier places of all objects are farther from the
+        robot's place now."""
         if len(placed[0]):
-            # Of the times at which it may have been measured the one that says least.
+            # Of the possible times of measurement, the one that shows the smallest approach.
             nearest = max(_nearest(one, pose) for one in placed)
             before = _nearest(self._earlier[0], pose) if self._earlier else 0.0
             if nearest < self._body.radius + BESIDE and nearest < before - CAME:
@@ -99,9 +98,9 @@ class Surroundings:
         return next((pose for when, pose in reversed(self._poses) if when <= time), self._poses[0][1])
 
     def _remember(self, look: Look, places: np.ndarray, pose: Pose, now: float) -> None:
-        """Forget what the lidar looks through again, and add what is near now.
+        """Forget places at which the lidar measures again, and add objects that are near now.
 
-        An object that comes nearer than the lidar can measure becomes 0.0, as if nothing were there.
+        The reading of an object that is too near to measure becomes 0.0, as if nothing were there.
         """
         places = places[np.hypot(places[:, 0], places[:, 1]) < self._body.radius + NEAR]
         if len(self._remembered):
@@ -111,7 +110,7 @@ class Surroundings:
             beside = (nearest[:, None] + np.array([-1, 0, 1])) % len(look.angles)
             kept = ~look.measured[beside].any(axis=1) & (now - self._since < KEEP)
             self._remembered, self._since = self._remembered[kept], self._since[kept]
-        # Every third reading is enough to remember an object by; it is measured again, or gone.
+        # Every third reading is enough to remember an object.
         added = _to_world(places[::3], pose)
         self._remembered = np.concatenate([self._remembered, added])[-MOST:]
         self._since = np.concatenate([self._since, np.full(len(added), now)])[-MOST:]

@@ -1,8 +1,7 @@
-"""What the other files share: the task of the training, places, velocities, and the messages of ROS they
-come from.
+"""Shared by the other files: the task of the training, places, velocities, and how ROS messages are read.
 
-Messages are read by the names of their fields. Lengths are metres, times seconds, angles radians; left is
-positive.
+Messages are read by the names of their fields. Lengths are in metres, times in seconds, angles in radians;
+left is positive.
 """
 
 from __future__ import annotations
@@ -15,42 +14,42 @@ from typing import Any
 
 
 class UnusableError(ValueError):
-    """A message that says nothing; the sentence says why."""
+    """A message or parameter that cannot be used; the sentence says why."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What the policy was trained in: the file `policy/task.json`, written by the export."""
+    """The task of the training: the file `policy/task.json`, written by the export."""
 
     beams: int
-    """Readings that the policy knows, evenly around the robot, the first straight ahead."""
+    """Number of readings, evenly around the robot, the first straight ahead."""
     nearest: float
-    """The least reading it knows,"""
+    """The smallest reading of the training."""
     farthest: float
-    """and the largest, also used where no obstacle is measured."""
+    """The largest reading of the training, also used if no obstacle is measured."""
     speed: float
-    """Ahead, always."""
+    """Constant speed ahead."""
     turns: tuple[float, ...]
     """Turning rate of every action."""
     reached: float
     """Distance at which a goal counts as reached."""
     seconds: float
-    """Between two actions."""
+    """Time between two actions."""
     reach: float
-    """The farthest goal of the training."""
+    """Distance of the farthest goal of the training."""
     first: int = 0
-    """The policy's number of the first of the turns."""
+    """The policy's number of the first entry of `turns`."""
 
     @staticmethod
     def read(path: Path) -> Task:
-        """Read what the export wrote."""
+        """Read the file that the export wrote."""
         fields = json.loads(path.read_text(encoding="utf-8"))
         return Task(**{**fields, "turns": tuple(fields["turns"])})
 
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """Where the robot is, in the frame of its odometry."""
+    """Place and direction of the robot, in the frame of its odometry."""
 
     x: float
     y: float
@@ -59,12 +58,12 @@ class Pose:
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What the wheels get."""
+    """A velocity of the robot."""
 
     linear: float
-    """Ahead, m/s."""
+    """Speed ahead, m/s."""
     angular: float
-    """To the left, rad/s."""
+    """Turning rate to the left, rad/s."""
 
 
 STOP = Command(0.0, 0.0)
@@ -80,13 +79,13 @@ def pose_of(message: Any) -> Pose:
             f"the odometry has position ({at.x}, {at.y}) and a quaternion of length {length:.3g}; expected"
             " finite numbers and a length of 1."
         )
-    # Yaw of a rotation: the robot's floor may be a ramp.
+    # Only the yaw of the rotation: the floor may be a ramp.
     yaw = math.atan2(2 * (turn.w * turn.z + turn.x * turn.y), 1 - 2 * (turn.y**2 + turn.z**2))
     return Pose(at.x, at.y, yaw)
 
 
 def goal_of(text: str) -> tuple[float, float] | None:
-    """Read a place, `1.0, 0.5`; nothing is none. Raises `UnusableError`."""
+    """Read a place such as `1.0, 0.5`; an empty text is `None`. Raises `UnusableError`."""
     words = text.replace(",", " ").split()
     try:
         numbers = [float(word) for word in words]
