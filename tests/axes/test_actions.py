@@ -244,7 +244,7 @@ def test_what_a_space_does_not_contain_is_no_action(space: Any, action: list):
     ids=str,
 )
 def test_a_folder_of_an_older_version_is_read_with_its_start(fields: dict, safe: Any, action: Any):
-    """It says where its actions start, does not say their shape, and counts its safe action from 0."""
+    """Such a folder has the start of its actions but not their shape, and counts its safe action from 0."""
     outputs = sum(fields["choices"]) + 1
     fields = {**fields, "commands": None, "dtype": "int64", "masked": False}
     about = {

@@ -1,7 +1,7 @@
 """Protects the reading and writing of recipes.
 
-A value that is written must be read back the same, from the command line and from a manifest; what
-has no meaning is refused with a sentence that names the value, what was expected and a near miss.
+A written value must be read back unchanged, from the command line and from a manifest. A value without
+meaning is refused with a sentence that has the value, what was expected and a near miss.
 """
 
 import dataclasses
@@ -51,7 +51,7 @@ def strategy_of(hint: Any) -> st.SearchStrategy:
 
 @st.composite
 def values(draw: st.DrawFn, kind: type[AxisValue]) -> AxisValue:
-    """Any value of an axis that it accepts itself: a drawn field that it refuses stays as it was."""
+    """Draw a valid value of an axis: a random field that it refuses keeps its default."""
     hints = typing.get_type_hints(kind)
     kept: dict[str, Any] = {}
     for field in fields_of(kind):
@@ -208,8 +208,8 @@ print(json.dumps([read(kind, data) for kind, data in json.load(sys.stdin)]))
 
 @pytest.fixture(scope="module")
 def refusals() -> dict[str, tuple[str, str]]:
-    """What reading each damaged value raises, in a process of its own: there, as at our users, no
-    type checker stands in front of the readers."""
+    """Return what reading each damaged value raises, in a separate process: there, as for users, no type
+    checker runs before the readers."""
     cases = [
         *(("part", data) for data in DAMAGED_PARTS),
         *(("change", data) for data in DAMAGED_RECIPES),

@@ -1,7 +1,7 @@
 """Protects exploration.
 
-Others shipped an ε that decays per gradient update and so reaches its floor at once, schedules that
-always return their end value, and seeds that all explore alike.
+Other projects shipped an ε that decays per gradient update and so reaches its floor immediately,
+schedules that always return their end value, and seeds that all explore alike.
 """
 
 import dataclasses
@@ -155,7 +155,7 @@ def test_an_exploratory_action_is_repeated(hold: int):
 @pytest.mark.parametrize("hold", [1, 4])
 @pytest.mark.parametrize("per_factor", [False, True])
 def test_factors_explore_together_or_separately(hold: int, per_factor: bool):
-    """Together: all of them or none. Apart: each with the share ε, and no two of them bound."""
+    """Together: all factors explore or none. Separately: each explores with probability ε."""
     explore = EpsilonGreedy(1.0, 0.2, 10, hold, per_factor)
     explored = run(explore, Actions((MOST // 3,) * 3), num_envs=2_000, steps=300)[100:] != GREEDY
     share = explored.mean(axis=(0, 1))

@@ -1,7 +1,7 @@
 """Protects the ways to represent a return: projections, losses, supports, backups.
 
-Others lost mass where a value falls on an atom, took the mean over the wrong axis, moved atoms under
-the optimiser and drew an evaluation's quantiles at random. The oracles are rlax and plain NumPy.
+Other projects lost mass if a value falls on an atom, took the mean over the wrong axis, moved atoms
+under the optimiser and drew an evaluation's quantiles at random. The oracles are rlax and plain NumPy.
 """
 
 import math
@@ -239,7 +239,7 @@ def test_the_priority_of_a_categorical_head_is_the_divergence():
 
 
 def test_munchausen_is_the_papers():
-    """α·[τ·log π̄(a|s)] cut off at l₀, for one factor as eq. 2 has it."""
+    """α·[τ·log π̄(a|s)] clipped at l₀, for one factor as in eq. 2."""
     q, tau = jnp.array([[1.0, 1.05, 0.2]]), 0.03
     log_pi = np.log(jax.nn.softmax(q[0] / tau))
     for action in range(3):

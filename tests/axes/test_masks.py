@@ -1,6 +1,6 @@
 """Protects action masks (Gymnasium's `info["action_mask"]`) and factored actions.
 
-A mask that holds in acting but not in the backup bootstraps from actions that cannot be taken.
+If a mask applies to acting but not to the backup, targets come from actions that cannot be taken.
 """
 
 from dataclasses import replace
@@ -37,7 +37,7 @@ SMALL: dict[str, Any] = {
 
 
 class Doors(Environment):
-    """Three doors: two are open at every step, told by the mask; the third would pay 100.
+    """Three doors: at every step the mask allows two; the third would pay 100.
 
     Reward: 1 for the lower open door, 0 for the upper. The observation says which door is shut.
     A walk ends, terminated or cut, after four steps.

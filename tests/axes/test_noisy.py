@@ -1,7 +1,7 @@
 """Protects noisy layers: factorised noise, a key for every layer, none in evaluation.
 
-Others drew independent noise and called it factorised, gave all layers one key, and left the noise on
-when a policy was scored.
+Other projects drew independent noise and called it factorised, gave all layers one key, and scored
+policies with noise.
 """
 
 from dataclasses import replace
@@ -31,7 +31,7 @@ def drawn(layer: Noisy, parameters: dict, key: jax.Array) -> jax.Array:
 
 
 def effective(layer: Noisy, parameters: dict, key: jax.Array, inputs: int) -> np.ndarray:
-    """The noise that a layer adds to its weights, found by what it does to unit vectors."""
+    """Return the noise that a layer adds to its weights, found from its effect on unit vectors."""
     noise = drawn(layer, parameters, key)
     at_zero = layer.apply(parameters, jnp.zeros(inputs), noise)
     rows = jax.vmap(lambda x: layer.apply(parameters, x, noise))(jnp.eye(inputs)) - at_zero
@@ -85,7 +85,7 @@ def test_the_looks_of_an_update_have_different_noise():
 
 
 def test_evaluation_plays_without_noise():
-    """A score is the mean weights' alone: by the compiled twin and by Gymnasium."""
+    """Scores use only the mean weights, with the compiled twin and with Gymnasium."""
     environment = make("CartPole-v1", 8)
     means = replace(RECIPE, dense=Dense(), explore=Recipe().explore)
     returns = []

@@ -1,6 +1,6 @@
 """Every head backs up every policy: any probabilities, several factors, illegal and missing choices.
 
-Protects against a head that takes the argmax of π, and so evaluates another policy than the one asked for.
+Protects against a head that takes the argmax of π, and so evaluates another policy than the given one.
 The oracle is a list of weighted values, written in plain Python and NumPy.
 """
 
@@ -45,7 +45,7 @@ class Fixed(Policy):
 
 @dataclasses.dataclass(frozen=True)
 class Mixed(Fixed):
-    """The same, which says that it has no entropy term."""
+    """The same, declared without an entropy term."""
 
     has_entropy: ClassVar[bool] = False
 
@@ -113,7 +113,7 @@ def atoms_of_choice(head: Head, z: np.ndarray, basis: Any) -> list[tuple[float, 
 
 
 def quantile_function(atoms: list[tuple[float, float]], count: int) -> np.ndarray:
-    """Averages of the quantile function over `count` equal shares, from ten thousand points of it."""
+    """Return averages of the quantile function over `count` equal shares, from ten thousand points."""
     atoms = sorted(atoms)
     points = (np.arange(10_000 * count) + 0.5) / (10_000 * count)
     place = np.searchsorted(np.cumsum([weight for _, weight in atoms]), points)

@@ -1,7 +1,7 @@
 """Protects the samplers' probabilities and weights.
 
-Others shipped α applied twice, β that never anneals, weights that exceed 1, rounded priorities, and
-new transitions that wait for ever to be replayed.
+Other projects shipped α applied twice, β that never anneals, weights that exceed 1, rounded priorities, and
+new transitions that are never replayed.
 """
 
 import functools

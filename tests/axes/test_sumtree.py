@@ -1,6 +1,6 @@
 """Protects prioritised replay from a wrong sum-tree.
 
-Others shipped trees that fail when the capacity is no power of two, that draw items of priority
+Other projects shipped trees that fail when the capacity is no power of two, that draw items of priority
 zero, or whose root drifts away from the sum of its leaves.
 """
 

@@ -1,4 +1,4 @@
-"""Protects a support's place in training: found, widened by atoms, doubled with all that refers to it."""
+"""Protects supports in training: placed, widened by atoms, doubled with everything that refers to them."""
 
 import dataclasses
 from typing import Any
@@ -176,7 +176,7 @@ def test_a_support_follows_rewards_that_grow_a_hundredfold(head: Head):
 
 
 def check_a_doubling(chain: Chain) -> None:
-    """Values stay, in both networks, and so do the sums of the gradients' means."""
+    """Check that values stay, in both networks, and so do the sums of the gradients' means."""
     learner, head = chain.learner, chain.learner.recipe.head
     old = jax.tree.map(lambda leaf: leaf[0], chain.states)
     trained = tuple(name for name in old.online if name != "support")

@@ -1,4 +1,4 @@
-"""Torsos compute what their papers draw, from every order of axes; the fast convolution is the plain one.
+"""Torsos compute the networks of their papers, from any order of axes; both convolutions agree.
 
 Protects against channels read as pixels, a wrong number of features, and pixels fed to an MLP by accident.
 """

@@ -1,6 +1,6 @@
 """Demonstrations: files of transitions, read and checked, in replay before the first step.
 
-Protects against transitions that others took being learned with a wrong successor, action or end.
+Protects against recorded transitions that are learned with a wrong successor, action or end.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ MASKED = dataclasses.replace(SPEC, masked=True)
 
 
 def rows(count: int, spec: Spec = SPEC, seed: int = 0) -> dict[str, np.ndarray]:
-    """Random episodes, some terminated, some truncated, one broken off."""
+    """Random episodes, some terminated, some truncated, one without an end."""
     rng = np.random.default_rng(seed)
     before, after = (np.zeros((count, *spec.shape), spec.dtype) for _ in range(2))
     terminated, truncated = rng.random(count) < 0.1, rng.random(count) < 0.1

@@ -1,6 +1,6 @@
-"""Demonstrations that were made to break a reader.
+"""Demonstrations made to break a reader.
 
-Protects the machine of whoever trains on a stranger's log: archives that unpack to more than there is, and
+Protects users who train on a stranger's log: against archives that unpack to more than the memory, and
 datasets that name a function to call.
 """
 
@@ -30,7 +30,7 @@ HUGE = 10**9
 
 
 class Trap:
-    """Says so when it is unpickled."""
+    """Sets `sprung` when it is unpickled."""
 
     sprung = False
 
@@ -143,7 +143,7 @@ SPACES = {
 @pytest.mark.parametrize("space", ["observation_space", "action_space"])
 @pytest.mark.filterwarnings("ignore:.*")
 def test_a_dataset_calls_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: str):
-    """Minari makes the environment of a dataset that does not tell its spaces, whatever it names."""
+    """Minari makes the environment that a dataset without spaces names, whatever it is."""
     minari: Any = pytest.importorskip("minari")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     (tmp_path / "its" / "trap-v0" / "data").mkdir(parents=True)

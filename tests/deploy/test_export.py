@@ -64,7 +64,7 @@ def exported(cartpole: Run) -> Export:
 
 
 class Arm(gymnasium.Env):
-    """Two joints, observations of a dictionary, and what its numbers mean."""
+    """Two joints, with observations in a dictionary and metadata about their numbers."""
 
     observation_space: gymnasium.Space = gymnasium.spaces.Dict(
         {"speed": gymnasium.spaces.Box(-1, 1, (2,)), "mode": gymnasium.spaces.Discrete(3)}
@@ -99,8 +99,8 @@ class Arm(gymnasium.Env):
 
 
 class Switches(Arm):
-    """Factors of unequal sizes in two axes, of which some choices are not legal now, and which start at
-    other numbers than 0; observations beyond their bounds."""
+    """Factors of unequal sizes in two axes, with masks, and with actions that do not start at 0;
+    observations beyond their bounds."""
 
     observation_space = gymnasium.spaces.Box(-1, 1, (3,))
     action_space = gymnasium.spaces.MultiDiscrete(np.array([[2, 4]]), start=np.array([[1, -1]]))
@@ -188,7 +188,7 @@ def test_it_acts_as_the_run_does(cartpole: Run, exported: Export, runner: str):
 def test_what_is_another_policy_leaves_nothing(
     cartpole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ):
-    """One weight of 4,500 is changed by 2 %, in the graph or in what NumPy runs."""
+    """One weight of 4,500 is changed by 2 %, in the graph or in the NumPy runner."""
     if place == "graph":
         build = graph.build
 
@@ -357,7 +357,7 @@ def test_a_stack_of_frames_is_put_together_inside(tmp_path: Path):
 
 
 def test_a_stack_of_one_hot_codes_is_put_together_too(tmp_path: Path):
-    """onnxruntime does not choose among truth values."""
+    """onnxruntime has no Where for truth values."""
     run = a_run("gym:FrozenLake-v1", tmp_path, wrap=(FrameStack(2),))
     made = qhat.export(run, observations=FEW)
     policies = [runtime.Policy.load(made.path, runner) for runner in ("numpy", "onnxruntime")]
@@ -512,13 +512,13 @@ def require_same(found: Any, run: Run) -> None:
 
 
 def test_numpy_alone_runs_the_folder(cartpole: Run, exported: Export):
-    """With nothing else that could be imported, and without the graph."""
+    """No other package can be imported, and the graph is missing."""
     found = run_fresh(sys.executable, exported.path, "auto", "jax", "qhat", "onnx", "onnxruntime", "scipy")
     require_same(found, cartpole)
 
 
 def test_a_fresh_environment_runs_the_folder(cartpole: Run, exported: Export, tmp_path: Path):
-    """Of NumPy and onnxruntime, in the versions that the tests passed with."""
+    """With NumPy and onnxruntime in the pinned versions."""
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
     pins = ROOT / "constraints.txt"

@@ -1,4 +1,4 @@
-"""Every network that qhat trains is exported as what it is: in onnxruntime and in NumPy it says the same Q.
+"""Every network that qhat trains is exported exactly: onnxruntime and NumPy give the same Q.
 
 Protects against a head, torso or normalisation that is left out of the graph, streams merged over the wrong
 axis, choices that do not exist, and images in the wrong order of axes.
@@ -38,7 +38,7 @@ COUNT = 7
 
 @dataclasses.dataclass(frozen=True)
 class Both:
-    """A network of drawn parameters, and its exported form."""
+    """A network with random parameters, and its exported form."""
 
     learner: Learner
     parameters: Any
@@ -102,7 +102,7 @@ def require_close(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 def of_network(recipe: Recipe) -> tuple[Any, ...]:
-    """What of a recipe the network is made of."""
+    """Return the parts of a recipe that determine the network."""
     return recipe.head, recipe.merge, recipe.dense, recipe.hidden, recipe.layer_norm, recipe.normalise
 
 
@@ -177,7 +177,7 @@ def test_a_small_network_is_a_small_file():
 
 @dataclasses.dataclass(frozen=True)
 class Doubled(MLP):
-    """A torso from outside that computes something else than the one that it is derived from."""
+    """A torso from outside that computes something else than its base class."""
 
     name: ClassVar[str] = "doubled"
 
@@ -187,7 +187,7 @@ class Doubled(MLP):
 
 @dataclasses.dataclass(frozen=True)
 class Described(Doubled):
-    """The same, with its operations."""
+    """The same torso, with its operations."""
 
     name: ClassVar[str] = "described"
 
@@ -199,7 +199,7 @@ class Described(Doubled):
 
 @dataclasses.dataclass(frozen=True)
 class Secret(LogCosh):
-    """A head from outside that does not say how it is exported."""
+    """A head from outside that does not describe its export."""
 
     name: ClassVar[str] = "secret"
 

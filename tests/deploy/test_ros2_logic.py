@@ -1,7 +1,7 @@
-"""The TurtleBot3 node's logic: from messages to what the training environment would have shown.
+"""The TurtleBot3 node's logic: from messages to the observations of the training environment.
 
 Protects against a robot that sees its world turned, mirrored or scaled, takes a failed measurement for a
-free way, or drives on when it is blind.
+free way, or keeps driving without sensors.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ def odometry(x: float, y: float, yaw: float, **other: Any) -> SimpleNamespace:
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """What a drive of the training environment went through, `[states, ...]`."""
+    """The states of a drive in the training environment, `[states, ...]`."""
 
     places: np.ndarray
     facings: np.ndarray
@@ -104,7 +104,7 @@ def drive() -> Recording:
 
 
 def cast(place: np.ndarray, facing: float, cylinders: np.ndarray, angles: Any = None) -> np.ndarray:
-    """Return what rays hit first; by default 360 of them. Not the environment's code."""
+    """Return the distances of rays, by default 360; independent of the environment's code."""
     if angles is None:
         angles = np.arange(360) * math.pi / 180
     ways = np.stack([np.cos(facing + angles), np.sin(facing + angles)], axis=1)
@@ -119,7 +119,7 @@ def cast(place: np.ndarray, facing: float, cylinders: np.ndarray, angles: Any = 
 
 
 def as_reported(rays: np.ndarray) -> np.ndarray:
-    """What a lidar says of distances: −∞ below, +∞ beyond what it can measure (REP 117)."""
+    """Return distances as a lidar reports them: −∞ below its range, +∞ beyond (REP 117)."""
     rays = np.asarray(rays, np.float32)
     return np.where(rays < np.float32(0.12), -np.inf, np.where(rays > np.float32(3.5), np.inf, rays))
 
@@ -156,7 +156,7 @@ def test_observations_are_the_training_environments(layout: str, drive: Recordin
 
 
 def test_the_drive_has_what_can_go_wrong(drive: Recording):
-    """Or else the comparison says little."""
+    """Otherwise the comparison would prove little."""
     assert (drive.observations[:, :24] == np.float32(3.5)).any(), "nothing seen"
     assert (drive.rays < 1.0).any()
     assert len(np.unique(np.sign(drive.observations[:, 24]))) > 1, "goals on both sides"
@@ -181,7 +181,7 @@ def test_other_layouts_give_the_reading_in_the_nearest_direction(count: int, fir
 
 
 def test_gazebos_layout_repeats_the_first_direction():
-    """360 readings over 6.28 rad: the steps are no degree, and the last is the first again."""
+    """360 readings over 6.28 rad: a step is not a degree, and the last reading repeats the first."""
     readings = np.linspace(1.0, 2.0, 360)
     look = ScanReader(TASK).read(scan(readings, 0.0, 6.28 / 359))
     assert look.beams[0] in readings[[0, 359]].astype(np.float32)
@@ -209,7 +209,7 @@ def test_readings_mean_what_laserscan_says():
 
 
 def gap(wide: int, before: float, after: float, zero_is_far: bool, value: float = 0.0) -> str:
-    """What a run without a measurement straight ahead is taken for, beside readings 20 wide."""
+    """Return what a gap straight ahead counts as, between readings 20 wide."""
     ranges = np.full(360, 2.0)
     ranges[-(wide // 2) - 20 : -(wide // 2)] = before
     ranges[(wide + 1) // 2 : (wide + 1) // 2 + 20] = after
@@ -294,7 +294,7 @@ def test_what_is_no_goal(text: str):
 
 
 class Fixed:
-    """A policy that always does the same."""
+    """A policy that always returns the same action."""
 
     def __init__(self, action: Any = 0):
         self.action, self.resets = action, 0
@@ -321,7 +321,7 @@ _advance = jax.jit(turtlebot3.advance, static_argnums=3)
 
 @pytest.mark.parametrize("action", range(5))
 def test_actions_are_the_trainings_velocities(action: int):
-    """Against the environment itself: where it is after one step."""
+    """Compared with the place in the environment after one step."""
     command = ready(action).decide(10.0)
     nothing = jnp.zeros((0, 2), jnp.float32)
     robot = turtlebot3.Robot(
@@ -383,7 +383,7 @@ def test_it_stands_at_the_goal_until_the_next_one():
 @pytest.mark.parametrize("zero_is_far", [False, True])
 @pytest.mark.parametrize("front", [0.25, 0.10, 0.0, -math.inf, math.nan])
 def test_what_is_too_near_stops_it(front: float, zero_is_far: bool):
-    """An object 13° wide ahead, as an LDS-01 shows it, whichever way the policy would go."""
+    """An object 13° wide ahead, as an LDS-01 reports it, for every action of the policy."""
     near = np.full(360, 2.0)
     near[np.arange(-6, 7)] = front
     for action in range(5):
@@ -420,7 +420,7 @@ def test_stop_distances_are_the_robots():
 
 
 def commanded(places: Any, turn: float, robot: str = "burger") -> bool:
-    """Whether a velocity is allowed beside walls of points, relative to the wheels' axis."""
+    """Return whether a velocity is allowed near walls of points, relative to the wheels' axis."""
     body = logic.body_of(robot)
     guard = logic.Guard(body, body.stop_distance(0.15), 0.15)
     return guard.refuses(np.asarray(places, float), logic.Command(0.15, turn)) is None
@@ -473,7 +473,7 @@ def test_after_a_stop_it_turns_away_and_gives_up_where_that_is_no_help():
 
 
 def test_what_becomes_too_near_to_be_measured_is_remembered():
-    """In a hall where everything is 0.0, and so is what has come nearer than the lidar can measure."""
+    """In a hall every reading is 0.0, also that of an object that is too near to measure."""
     hall, driver = np.full(360, 0.0), Driver(TASK, Fixed(2), ScanReader(TASK, 0.0, True))
     hall[170:190] = 3.0
     driver.set_goal(1.0, 0.0)

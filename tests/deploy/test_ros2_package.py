@@ -1,6 +1,6 @@
-"""The package of `qhat export --ros2`: that it installs, and its node, messages in, velocities out.
+"""The package of `qhat export --ros2`: it installs, and its node turns messages into velocities.
 
-Protects against a robot that drives on when a sensor, the policy or the process is gone. ROS 2 is not here:
+Protects against a robot that keeps driving when a sensor, policy or process fails. ROS 2 is not here:
 rclpy is a fake (fake_ros.py); the node, its logic and the policy are the exported files.
 """
 
@@ -41,7 +41,7 @@ def sensors(ros: Ros) -> None:
 
 
 class Robot:
-    """A node that runs, and its world."""
+    """A running node, and its world."""
 
     def __init__(self, package: Path, monkeypatch: pytest.MonkeyPatch, **parameters: Any):
         self.ros = Ros(parameters)
@@ -62,7 +62,7 @@ class Robot:
         self.ros.send("odom", Odometry(*self.pose, self.ros.now))
 
     def drive(self, seconds: float) -> list[tuple[float, float, float]]:
-        """Let time pass with sensors that work; return what the wheels were told."""
+        """Let time pass with working sensors; return the velocities."""
         return self.wait(seconds, self.see)
 
     def wait(self, seconds: float, meanwhile: Any = lambda: None) -> list[tuple[float, float, float]]:
@@ -150,7 +150,7 @@ def test_it_installs_as_colcon_does_it(package: Path, tmp_path: Path, monkeypatc
 
 
 def test_velocities_are_the_trained_policys(package: Path, monkeypatch: pytest.MonkeyPatch):
-    """A whole drive: what the node sees and does, beside the environment and the policy in JAX."""
+    """A whole drive: the node is compared with the environment and the policy in JAX."""
     run, _ = exported_robot()
     policy: Policy = run.policy()
     env: Any = gymnasium.make("qhat/TurtleBot3-v0", obstacles=2).unwrapped
@@ -173,7 +173,7 @@ def test_velocities_are_the_trained_policys(package: Path, monkeypatch: pytest.M
 
 
 def see(robot: Robot, env: Any) -> None:
-    """Send a goal, a scan and odometry of where the environment's robot is."""
+    """Send a goal, a scan and odometry for the place of the environment's robot."""
     state = env._robot
     beams = np.asarray(turtlebot3.lidar(state, env._options))
     ranges = np.repeat(beams, 15)
@@ -340,7 +340,7 @@ def test_wrong_parameters_are_a_sentence(
 
 
 class kept_signals:  # noqa: N801 - a context manager
-    """The process's own handlers come back."""
+    """Restore the signal handlers of the process."""
 
     def __enter__(self) -> None:
         self._kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -1,4 +1,4 @@
-"""A simulated robot with a real lidar's readings never touches what it could have stopped for.
+"""A simulated robot with a real lidar's readings never touches an object if it could have stopped.
 
 Protects people, furniture and the robot from a near-stop that is blind where it matters. Every commit
 drives 100 worlds for 7 s, QHAT_FULL=1 500 for 30 s; `python tests/support/lidar_worlds.py 500`

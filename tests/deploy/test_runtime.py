@@ -203,7 +203,7 @@ def runner(policy: Policy, **words: Any) -> tuple[Runner, Clock]:
 
 
 def away(policy: Policy) -> int:
-    """The action that the policy does not take."""
+    """Return the action that the policy does not choose."""
     return 1 - policy.act(OBSERVATION)
 
 
@@ -380,7 +380,7 @@ def edited(change: Callable[[Any], Any], name: str = "policy.json") -> Callable[
 
 
 def resealed(change: Callable[[Any], Any]) -> Callable[[Path], None]:
-    """Change policy.json and every hash with it, as somebody with intent would."""
+    """Change policy.json and all hashes, as an attacker would."""
 
     def edit(folder: Path) -> None:
         about = json.loads((folder / "policy.json").read_text())
@@ -511,7 +511,7 @@ def test_a_graph_that_contradicts_policy_json_is_refused(folder: Path, tmp_path:
 
 
 def test_whole_files_are_read_again(folder: Path, tmp_path: Path):
-    """The changes above break a folder, and not the rewriting of it."""
+    """The changes above break a folder; rewriting it without a change does not."""
     shutil.copytree(folder, tmp_path / "it")
     resealed(lambda about: None)(tmp_path / "it")
     assert Policy.load(tmp_path / "it", "numpy").act(OBSERVATION) in (0, 1)

@@ -1,4 +1,4 @@
-"""Protects the table of export targets: each has its flag, and one from outside works like them."""
+"""Protects the table of export targets: each has its flag, and a target from outside works too."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_target_from_outside_writes_into_the_folder(tmp_path: Path):
 
 @dataclasses.dataclass(frozen=True)
 class Never(Summary):
-    """A target that takes no run."""
+    """A target that refuses every run."""
 
     name: ClassVar[str] = "never"
 

@@ -57,7 +57,7 @@ def robot(browser: Browser) -> Browser:
 
 
 def observations_of(env_id: str, run: Run) -> np.ndarray:
-    """What the policy, and now and then chance, comes to see."""
+    """Return observations of drives by the policy, with some random actions."""
     env, policy = gymnasium.make(env_id), run.policy()
     rng = np.random.default_rng(0)
     observations: list[Any] = []
@@ -118,7 +118,7 @@ COMPOSITIONS = {
 def composed(
     browser: Browser, learner: Learner, parameters: Any, stack: Any, observations: Any
 ) -> np.ndarray:
-    """Run a network in the page that is open; observations come one after the other."""
+    """Run a network in the open page, on one observation after the other."""
     exported = read_network(learner, parameters, "float32", stack)
     tensors = {name: np.ascontiguousarray(value) for name, value in exported.tensors.items()}
     return np.array(browser.run(
@@ -196,7 +196,7 @@ def test_cartpole_is_gymnasiums(cartpole: Browser):
 
 
 def test_a_push_at_the_tip_is_newtons(cartpole: Browser):
-    """Against the two equations of motion, solved as they are."""
+    """Compared with a direct solution of the two equations of motion."""
     rng = np.random.default_rng(0)
     state = np.array([0.1, 0.0, 0.02, 0.0])
     wanted: list[Any] = []
@@ -283,7 +283,7 @@ def as_page(state: Any) -> dict[str, Any]:
 
 
 def test_the_arena_begins_as_pythons_does(robot: Browser):
-    """Places are the page's own draws, by the same rules."""
+    """The page draws its places itself, by the same rules."""
     drawn = robot.run(
         "const it = qhat.environment;"
         "return Array.from({length: 200}, () => { it.reset(); return it.state; })"

@@ -1,6 +1,6 @@
-"""Joints: ranges cut into commands, the environments that take them, agents and runs that remember them.
+"""Joints: ranges split into commands, environments that take commands, agents and runs that store them.
 
-Protects against a robot that is commanded something else than what was learned from.
+Protects against a robot that gets other commands than those that were learned from.
 """
 
 import dataclasses
@@ -121,7 +121,7 @@ def test_pendulum_swings_as_gymnasiums_does():
 
 
 def test_a_compiled_walker_walks_as_the_one_stepped_in_python():
-    """EnvPool's MuJoCo takes float64: a command that is rounded on its way would move it elsewhere."""
+    """EnvPool's MuJoCo takes float64: a rounded command would move it elsewhere."""
     entry, S, E = find("WalkerWalk-v1"), 2, 2
     compiled: Any = envpool.make(entry, MakeArgs(E, (3, 8), bins=(3,)))
     hosted: Any = envpool.make(entry, MakeArgs(E, (3, 8), options={"host": True}, bins=(3,)))
@@ -148,7 +148,7 @@ def test_a_compiled_walker_walks_as_the_one_stepped_in_python():
     "head", [Expected(delta=None), Categorical(atoms=7, v_min=-2.0, v_max=2.0), Quantile(quantiles=5)]
 )
 def test_each_joint_is_regressed_onto_the_common_target(head: Any):
-    """One factor: no difference. Several: the mean of what every factor alone would lose."""
+    """With one factor there is no difference; with several, the loss is the mean over the factors."""
     learner = Learner.of(Recipe(head=head, hidden=(8,)), (4,), Actions((3, 3)))
     parameters = learner.init_parameters(jax.random.key(0))
     z = jax.random.normal(jax.random.key(1), (2, 3, head.outputs))
@@ -212,7 +212,7 @@ def test_a_run_keeps_its_commands(env_id: str, tmp_path: Path):
 
 
 def test_joints_of_other_bounds_are_another_robot(tmp_path: Path):
-    """The choices are the same, and what they command is not."""
+    """The choices are the same, but not their commands."""
 
     def built(torque: float) -> Any:
         env = gymnasium.make("Pendulum-v1")
@@ -228,7 +228,7 @@ def test_joints_of_other_bounds_are_another_robot(tmp_path: Path):
 
 
 class Free(gymnasium.Env):
-    """Two joints, one without bounds; the reward is what it was commanded."""
+    """Two joints, one without bounds; the reward shows the command."""
 
     observation_space = Box(-1.0, 1.0, (2,))
     action_space = Box(np.array([-1, -np.inf], np.float32), np.array([1, np.inf], np.float32))
@@ -294,7 +294,7 @@ def test_one_number_in_a_list_is_answered_in_a_list(tmp_path: Path):
 
 
 def test_dm_control_on_the_host(tmp_path: Path):
-    """In a process of its own: MuJoCo is told how to draw before it is imported."""
+    """In a separate process: the renderer must be set before MuJoCo is imported."""
     command = [sys.executable, "-m", "qhat", "train", "gym:shimmy:dm_control/reacher-easy-v0"]
     settings = "--recipe decqn --bins 3 --steps 600 --learning-starts 200 --eval-episodes 1 --num-envs 2"
     command += settings.split()

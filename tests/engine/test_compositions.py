@@ -1,8 +1,8 @@
-"""Any combination of the axes makes a learner that learns: the product is the promise.
+"""Any combination of the axes makes a learner that learns.
 
 Every pair of values meets in a real update here; with QHAT_FULL=1 (`make test-full`) every three,
-and a thousand of the product's shapes. Protects against parts that only work in the company they were
-written for.
+and a thousand of the product's shapes. Protects against parts that only work in the
+combinations for which they were written.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Protects that no run waits two seconds for plotting libraries, and that who draws still gets them."""
+"""Protects against runs that wait two seconds for plotting libraries; plots must still find them."""
 
 import subprocess
 import sys

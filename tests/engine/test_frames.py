@@ -1,4 +1,4 @@
-"""Protects replay of stacked frames: what is drawn is what a ring of whole stacks would have given.
+"""Protects replay of stacked frames: samples equal those of a ring that stores whole stacks.
 
 The frames of one episode may not get into another's stack, nor may frames that the ring has overwritten.
 The oracle is a ring, never full, that stores every stack whole.
@@ -33,10 +33,10 @@ quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimizati
 
 
 class Films:
-    """E environments of stacked frames that end, are cut and reset at random.
+    """E environments of stacked frames, whose episodes end, are truncated and reset at random.
 
     An episode begins with its first frame K times, with zeros, or with the last frames of the episode
-    before it, as games that go on after a life.
+    before it, as in games that continue after a life.
     """
 
     def __init__(self, num_envs: int, stack: int, colours: int, seed: int):
@@ -98,7 +98,7 @@ class Films:
 
 
 class Books:
-    """Which step is in which slot, by what `store` said."""
+    """Records which step is in which slot, from the results of `store`."""
 
     def __init__(self, num_envs: int):
         self.slot_of: list[list[int]] = [[] for _ in range(num_envs)]
@@ -196,7 +196,7 @@ def test_every_transition_is_that_of_a_ring_of_whole_stacks(
 
 
 def _of(whole: replay.Transition, books: list[Books], slots: np.ndarray) -> replay.Transition:
-    """What the ring of whole stacks holds of the steps in `slots`."""
+    """Return the steps in `slots` from the ring of whole stacks."""
     steps = [books[0].step_in[slot] for slot in slots.tolist()]
     there = [books[1].slot_of[env][number] for env, number in steps]
     return _at(whole, there)
@@ -245,7 +245,7 @@ def test_a_million_atari_transitions_take_less_than_8_gb():
 
 
 def test_replay_is_updated_in_place():
-    """A copy of the ring in a step or in an update would cost what the ring is large."""
+    """A copy of the ring in a step or in an update would cost time in proportion to its size."""
     recipe = Recipe(replay_capacity=60_000, hidden=(8,), batch_size=4, learning_starts=4)
     program = Program.of(recipe, (4, 30, 30), "uint8", Actions((6,)), stack=4)
     seed = jax.eval_shape(

@@ -1,6 +1,6 @@
-"""Numbers that are not finite: found every time, never stored, never learned from, told with their place.
+"""Numbers that are not finite: always found, never stored or learned from, reported with their place.
 
-Faults are put where an environment or a gradient would have them: at drawn steps, copies and seeds.
+Faults are inserted where an environment or a gradient would have them: at random steps, copies and seeds.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Poisoned(Environment):
 
 
 def ran(stops: bool, seeds: int, places: tuple[int, ...] | None = None) -> tuple[TrainState, Any, dict]:
-    """Return the state after `TURNS` iterations, the log, and what was put where."""
+    """Return the state after `TURNS` iterations, the log, and the inserted faults."""
     environment = Poisoned() if places is None else Poisoned(places)
     program = Program.of(RECIPE, (2,), "float32", environment.spec.actions, stops=stops)
     loop = Loop(program, environment)
@@ -225,7 +225,7 @@ def test_an_update_that_is_not_finite_moves_nothing(name: str, reward: float):
 
 
 class Diverging(Poisoned):
-    """Rewards that are numbers, whose squared errors are not, from a turn on; in seeds that are odd."""
+    """Odd seeds get finite rewards whose squared errors are not finite, from some turn on."""
 
     def reset(self, key: Array) -> tuple[Any, Array]:
         state, _ = super().reset(key)
@@ -267,7 +267,7 @@ def settings(folder: Path, **more: Any) -> dict[str, Any]:
 
 
 def seeds_of(places: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """What is put where for seeds 0 to 7."""
+    """Return the faults of seeds 0 to 7."""
     return ran(True, 8, places)[2]
 
 
@@ -347,7 +347,7 @@ def test_when_every_seed_has_stopped_the_run_ends_with_a_checkpoint(tmp_path: Pa
 
 
 class Robot(gymnasium.Env):
-    """A host environment whose reward is not finite at its tenth step, every time."""
+    """A host environment whose reward is not finite at the tenth step of every episode."""
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
     action_space = gymnasium.spaces.Discrete(2)

@@ -32,7 +32,7 @@ ALONE = dataclasses.replace(TINY, num_envs=1, replay_capacity=4_000)
 
 
 class Scripted(gymnasium.Env):
-    """Ends at random, terminated, cut or both at once; remembers everything that it did."""
+    """Ends at random, terminated, truncated or both; records everything that it did."""
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float64)
     action_space = gymnasium.spaces.Discrete(3, start=5)
@@ -130,7 +130,7 @@ def test_how_a_run_is_cut_does_not_change_it():
 
 
 class Failing(Scripted):
-    """Does something that it must not at its tenth step."""
+    """Breaks the contract at its tenth step."""
 
     fault: Any = None
 
@@ -202,7 +202,7 @@ def test_what_fails_inside_the_compiled_loop_reaches_its_caller(vector: str, fau
 
 
 def test_a_run_is_left_by_who_waits_for_it():
-    """Ctrl-C in a notebook: the loop ends at its next step, and does not step on without its caller."""
+    """Ctrl-C in a notebook: the loop ends at its next step, and does not continue without its caller."""
     environment, made = scripted(1, (0,))
     loop = loop_of(environment, dataclasses.replace(ALONE, learning_starts=10_000))
     run, state = loop.compile(1_000_000), loop.init(jax.random.split(jax.random.key(0), 1))
@@ -241,7 +241,7 @@ def cartpole() -> gymnasium.Env:
 
 
 class Masked(gymnasium.Env):
-    """Allows one of three actions, another each time; anything else ends in tears."""
+    """Allows one of three actions, which changes at every step; any other action raises."""
 
     observation_space = gymnasium.spaces.Box(0, 3, (1,), np.float32)
     action_space = gymnasium.spaces.Discrete(3)
@@ -267,7 +267,7 @@ class Masked(gymnasium.Env):
 
 @pytest.mark.parametrize("mode", AutoresetMode, ids=str)
 def test_masks_are_obeyed_stored_and_never_another_episodes(mode: AutoresetMode, tmp_path: Path):
-    """The mask says what the observation says, so each row of replay tells whether it has its own."""
+    """The mask follows from the observation, so each row of replay shows whether its mask is right."""
     envs = gymnasium.vector.SyncVectorEnv([Masked] * 2, autoreset_mode=mode)
     environment = GymnasiumEnvironment("masked", envs, (1, 2))
     assert environment.spec.masked

@@ -1,7 +1,7 @@
 """Protects the gradient update: targets, losses, weights, clipping and the target network.
 
-Others shipped importance weights that a Huber loss ignores, a dueling mean over the wrong axis, and
-target networks that are never updated. The oracles are rlax and NumPy.
+Other projects shipped importance weights that a Huber loss ignores, a dueling mean over the wrong axis,
+and target networks that are never updated. The oracles are rlax and NumPy.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ def compiled(recipe: Recipe, choices: tuple[int, ...] = (CHOICES,)) -> tuple[Lea
 
 
 def unequal(learner: Learner, seed: int = 0) -> LearnerState:
-    """A fresh state whose target network is another one than the online network."""
+    """Return a fresh state whose target network differs from the online network."""
     random = np.random.default_rng(seed)
     shapes = jax.eval_shape(learner.init, jax.random.key(0))
 
@@ -87,7 +87,7 @@ def step(recipe: Recipe, batch: Transition, weights: Any = None, number: int = 1
 
 
 def gradient(state: LearnerState) -> np.ndarray:
-    """The gradient that Adam saw in its first update: its first moment is a tenth of it."""
+    """Return the gradient of the first update, from Adam's first moment, which is a tenth of it."""
     return np.asarray(optax.tree_utils.tree_get(state.optimiser, "mu")) / 0.1
 
 
@@ -385,7 +385,7 @@ def test_greedy_is_the_best_choice_of_every_factor():
 
 @pytest.mark.parametrize("choices", [(CHOICES,), (2, CHOICES)])
 def test_an_action_is_nearly_greedy_while_it_costs_a_share_of_the_value(choices: tuple[int, ...]):
-    """Also where a factor has fewer choices, and among legal actions alone."""
+    """Also if a factor has fewer choices, and only for legal actions."""
     learner, _ = compiled(RECIPE, choices)
     rng = np.random.default_rng(3)
     batch, online = batch_of(size=64, scale=5.0), unequal(learner).online

@@ -1,4 +1,4 @@
-"""Normalised observations: statistics that are NumPy's, saved with the weights, and worth having.
+"""Normalised observations: statistics equal NumPy's, are saved with the weights, and help learning.
 
 Protects against reset rows and copies of an observation in the statistics, two networks that see one
 observation differently, and a resumed or warm-started run whose network is shown other numbers.
@@ -38,7 +38,7 @@ NORMALISED = dataclasses.replace(TINY, normalise=True)
     "env_id", ["CartPole-v1", *(["envpool:CartPole-v1", "gym:CartPole-v1"] if FULL else [])]
 )
 def test_statistics_are_numpys_over_a_real_run(env_id: str):
-    """On EnvPool there are rows of resets, which count for nothing."""
+    """EnvPool also returns rows of resets, which must not count."""
     environment: Any = make_any(env_id, 2, (0, 3))
     spec = environment.spec
     program = Program.of(NORMALISED, spec.shape, spec.dtype, spec.actions)
@@ -84,7 +84,7 @@ def test_without_data_nothing_changes_and_far_values_are_clipped():
 
 
 class Scaled(Probes):
-    """The probes as an instrument in odd units shows them."""
+    """The probes, measured in odd units."""
 
     def _show(self, observation: Any) -> Any:
         return 50.0 + observation * 0.02

@@ -48,7 +48,7 @@ def view_all(ring, n: int):
 
 @dataclasses.dataclass
 class Move:
-    """One real step in the oracle's books. Observations are unique numbers."""
+    """One real step, recorded by the oracle. Observations are unique numbers."""
 
     observation: int
     action: tuple[int, int]
@@ -59,7 +59,7 @@ class Move:
 
 
 class World:
-    """E environments that end at random, and the oracle's books about them."""
+    """E environments that end at random, and the oracle's records of them."""
 
     def __init__(self, num_envs: int, seed: int, resets: bool):
         self.random = np.random.default_rng(seed)
@@ -142,7 +142,7 @@ def n_step_by_hand(episode: list[Move], index: int, n: int) -> tuple | None:
 
 
 def check_ring(ring: replay.Ring, world: World, n: int) -> None:
-    """Every start of the ring is the oracle's, and every one of those is in the ring, once."""
+    """The ring and the oracle have the same starts, each exactly one time."""
     window, successor = jax.tree.map(np.asarray, view_all(ring, n))
     kind, action = np.asarray(ring.kind), np.asarray(ring.action)
     usable = np.flatnonzero(window.complete)
@@ -310,7 +310,7 @@ def test_observations_keep_their_dtype_in_replay(dtype: str):
 
 
 def cut_by_hand(episode: list[Move], index: int, n: int, greedy: set[int]) -> tuple:
-    """A step that is not there yet is not greedy: the return ends before it."""
+    """A step that is not stored yet is not greedy: the return ends before it."""
     total, discount = 0.0, 1.0
     for at in range(index, min(index + n, len(episode))):
         move = episode[at]

@@ -1,4 +1,4 @@
-"""Every recipe finds the values that a pencil finds: rewards, discounts, actions, time limits.
+"""Every recipe finds values that are known exactly: rewards, discounts, actions, time limits.
 
 Protects against a time limit taken for a terminal state, a wrong n-step discount, a loss that
 ignores an action, and every recipe that "learns a bit".
@@ -78,7 +78,7 @@ def test_recipe_solves_the_probes(name: str) -> None:
     ("n", "cut", "off"), [(3, 0.1, False), (20, 0.1, False), (20, 0.0, False), (20, None, True)]
 )
 def test_a_cut_keeps_exploration_out_of_the_values(n: int, cut: float | None, off: bool) -> None:
-    """Half of the actions are random; the sum of twenty rewards has the cost of many of them."""
+    """Half of the actions are random, so the sum of twenty rewards contains the cost of many of them."""
     recipe = replace(
         RECIPES[DEFAULT], n_step=n, n_step_cut=cut, gamma=GAMMA, explore=EpsilonGreedy(1.0, 0.5, 1_000),
         hidden=(32, 32), learning_rate=2e-3, learning_starts=200, target=Hard(every=100),

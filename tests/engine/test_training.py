@@ -1,6 +1,6 @@
-"""The compiled loop and the run: determinism, seeds of their own, resume, and a policy that works.
+"""The compiled loop and the run: determinism, separate seeds, resume, and a policy that works.
 
-Protects against seeds that share weights or keys, results that depend on how a run is cut, a
+Protects against seeds that share weights or keys, results that depend on how a run is split, a
 target network that is never updated, ε that follows updates, and a resume that starts over.
 """
 
@@ -143,7 +143,7 @@ def test_updates_per_environment_step_are_the_replay_ratio(
 
 
 def test_processes_with_one_seed_make_the_same_bits(tmp_path: Path) -> None:
-    """Whatever order Python hashes words in; two seeds, over two devices where there are two cores."""
+    """For any hash order of Python; two seeds, on two devices if there are two cores."""
     left = []
     for hash_seed in ("0", "1", "2"):
         folder = tmp_path / hash_seed
@@ -184,7 +184,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(recipe: Recipe, tmp_path: P
 
 
 def _table(path: Path) -> list[tuple]:
-    """Rows without what a clock or a call's length decides."""
+    """Return rows without columns that depend on time or on the length of calls."""
     with path.open() as file:
         rows = [row for row in csv.DictReader(file) if row.get("kind") != "progress"]
     return [tuple(value for key, value in row.items() if key != "steps_per_second") for row in rows]

@@ -1,7 +1,7 @@
-"""Q against returns, dead units, effective sample size: on tasks whose values a pencil can find.
+"""Q against returns, dead units, effective sample size: on tasks with known values.
 
-Protects against a diagnosis that is itself biased: by tails that were cut off, by scaled rewards, or by
-leaving out states because of how their episodes went on.
+Protects against a biased diagnosis: through truncated tails, scaled rewards, or the choice of states by
+their later episodes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GAMMA = 0.2
 
 
 def linear(gamma: float, factor: float = 1.0, shift: float = 0.0) -> tuple[Learner, Any]:
-    """A network without hidden layers, and weights at which its Q is the probes' own, times and plus."""
+    """A network without hidden layers, and weights with which its Q is the probes', scaled and shifted."""
     learner = Learner.of(Recipe(hidden=(), gamma=gamma), (KINDS + 2,), Actions((2,)))
     observations, q = expected_q(gamma)
     weight, *_ = np.linalg.lstsq(
@@ -86,7 +86,7 @@ def test_states_before_a_time_limit_are_left_out_and_not_counted_short():
 
 
 def test_whether_a_state_counts_does_not_hang_on_its_return():
-    """Half of the episodes fail after 2 steps, the others are cut after 8: no early end may count alone."""
+    """Half of the episodes fail after 2 steps, the others are truncated after 8: both must count."""
     T, reach = 40, horizon(GAMMA)
     fails = np.arange(6) % 2 == 0
     step = np.arange(T)[:, None]
@@ -155,7 +155,7 @@ def test_dead_units_are_those_that_never_fire(recipe: str):
 
 
 def test_gymnasiums_environments_are_recorded_too():
-    """CartPole pays 1 a step: the return of an episode that ends is known by its length."""
+    """CartPole pays 1 per step: the length of an episode gives its return."""
     learner = Learner.of(Recipe(hidden=(4,), gamma=0.5), (4,), Actions((2,)))
     one = learner.init_parameters(jax.random.key(0))
     both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), one)
@@ -199,7 +199,7 @@ def test_the_effective_share_of_replay():
 
 @pytest.mark.parametrize("harm", [None, *TENSORS])
 def test_one_array_of_a_file_is_read_or_refused(harm: str | None, tmp_path: Path):
-    """The priorities are read without the rest of the state, from files of anybody."""
+    """The priorities are read without the rest of the state, from any file."""
     tree = {"online": np.arange(6, dtype=np.float32), "sampler": np.arange(1, 4, dtype=np.float32)}
     checkpoint.write(tmp_path / "last", {"state": tree}, {})
     path = tmp_path / "last" / "state.safetensors"

@@ -1,6 +1,6 @@
-"""What evaluations tell beyond the return: success, length, saturated joints, smoothness.
+"""What evaluations report besides the return: success, length, saturated joints, smoothness.
 
-Protects against rates over the wrong attempts, and against steps after an episode's end that are counted.
+Protects against rates over the wrong attempts, and against counted steps after an episode's end.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PLAN = ((False, True, False), (False, False, True), (True, False, False, False))
 
 
 class Reporting(gymnasium.Env):
-    """Ends its episodes as `PLAN` says, in turn, and tells of success under `key`."""
+    """Ends its episodes according to `PLAN`, in turn, and reports success under `key`."""
 
     observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
@@ -120,7 +120,7 @@ def test_gymnasium_tells_of_episodes(key: str, mode: AutoresetMode):
 
 @pytest.mark.parametrize("env_id", ["FetchReach-v4", "MetaWorld/Reach-v3"])
 def test_envpool_tells_the_same_compiled_and_hosted(env_id: str):
-    """An untrained policy reaches nothing: a goal so near that it is met at once must be met by both."""
+    """An untrained policy reaches no goal, so the goal is so near that both reach it immediately."""
     options: dict[str, Any] = {"max_episode_steps": 12}
     if env_id.startswith("Fetch"):
         options["distance_threshold"] = 0.4
@@ -141,7 +141,7 @@ def test_envpool_tells_the_same_compiled_and_hosted(env_id: str):
 
 
 def test_a_mobile_robots_goals_are_its_attempts():
-    """Counted by hand from the environment's own outcomes."""
+    """Counted from the environment's outcomes."""
     environment = make("TurtleBot3-v0", 5, options={"max_episode_steps": 150, "goal_steps": 40})
     step = jax.jit(environment.step)
     state, _ = environment.reset(jax.random.key(0))

@@ -45,7 +45,7 @@ def aggregates(scores: np.ndarray) -> np.ndarray:
 
 
 def replayed(seed: int, statistic: Callable[..., Any], *samples: np.ndarray) -> np.ndarray:
-    """The interval from the very seeds that rliable drew: of NumPy's frozen legacy generator."""
+    """Return the interval from the seeds that rliable drew, with NumPy's frozen legacy generator."""
     generator = np.random.RandomState(seed)
     replicates = [
         np.asarray(statistic(*(resampled(x, generator.choice(len(x), x.shape)) for x in samples)))

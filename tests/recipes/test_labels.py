@@ -1,6 +1,6 @@
 """Protects that a run's name and what was trained can never disagree, however a recipe is named.
 
-A name that was stored beside the settings was free to be another recipe's, and a comparison printed it.
+A name that was stored beside the settings could be that of another recipe, and a comparison printed it.
 """
 
 import dataclasses
@@ -75,7 +75,7 @@ def test_every_way_of_naming_a_recipe_gives_its_value_one_label(name: str, chang
 
 
 def test_a_run_keeps_its_label_when_it_goes_on(tmp_path: Path) -> None:
-    """Schedules were made for its first length; the one of 150 steps was its user's wish all the same."""
+    """Schedules were made for its first length; the user chose the one of 150 steps explicitly."""
     recipe = dataclasses.replace(recipes.dqn, hidden=(8,), learning_rate_steps=150, learning_starts=32)
     label = "dqn + hidden 8, learning_rate_steps 150, learning_starts 32"
     for steps, resume in ((100, False), (150, True)):
@@ -134,7 +134,7 @@ def test_a_name_that_is_no_recipe_or_another_one_is_refused(settings_: dict) -> 
 
 
 def test_what_is_no_config_and_no_environment_is_a_sentence() -> None:
-    """In a process of its own: here the shape checks of the tests would speak first."""
+    """In a separate process: here the shape checks of the tests would raise first."""
     calls = {
         "qhat.TrainConfig('CartPole-v1', 'rainbow', recipe='dqn')": "recipe is 'dqn' and recipe_name",
         "qhat.TrainConfig.of(3)": "env is 3; expected an id",

@@ -1,4 +1,4 @@
-"""A preset is what an environment is trained with, unless a recipe is named."""
+"""An environment is trained with its preset, unless a recipe is named."""
 
 import json
 from pathlib import Path

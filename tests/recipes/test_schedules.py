@@ -1,6 +1,6 @@
-"""What a longer run does to ε, the step size and β, in words that agree with the numbers.
+"""Texts about ε, the step size and β in a longer run agree with the numbers.
 
-Protects against a resumed run whose schedules begin again, or stretch, without a word.
+Protects against a resumed run whose schedules restart or stretch without a message.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def test_the_words_are_what_the_program_does(step: int):
 
 
 def test_no_schedule_depends_on_the_total():
-    """Else a run of more steps would not go on as one that was begun with as many."""
+    """Otherwise a run with more steps would differ from one that was started with as many."""
     short, long = (TrainConfig.of("CartPole-v1", steps=steps) for steps in (1_000, 900_000))
     assert short.recipe == long.recipe
 

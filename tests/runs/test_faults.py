@@ -1,7 +1,7 @@
-"""Environments on the host loop that die, hang and raise: restarted, or stopped with all that was learned.
+"""Environments on the host loop that die, hang and raise: they are restarted, or the run stops and is saved.
 
-Protects against transitions from one episode into another, runs that are lost to one bad step, and restarts
-without end.
+Protects against transitions from one episode into another, runs that are lost because of one bad step, and
+endless restarts.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ def loop_of(environment: GymnasiumEnvironment, recipe: Any = RECIPE) -> HostLoop
 
 @jax.jit
 def transitions(ring: Ring) -> tuple[Transition, Array, Array]:
-    """What the learner could be shown of each row, over how many steps, and whether it may be."""
+    """Return the transition of each row, its number of steps, and whether it can be drawn."""
     slots = jnp.arange(ring.size)
     window = view(ring, slots, RECIPE.n_step, RECIPE.gamma)
     return look_up(ring, slots, window), window.length, window.complete & (ring.kind != NOTHING)
 
 
 def check(ring: Ring) -> int:
-    """Assert of every transition of one seed that it is the script's; return how many there are."""
+    """Assert that every transition of one seed follows the script; return their number."""
     drawn, length, usable = jax.tree.map(np.asarray, transitions(ring))
     moved = drawn.successor - drawn.observation
     np.testing.assert_array_equal(moved[usable, :2], 0, "a transition is of one episode")
@@ -88,7 +88,7 @@ def check(ring: Ring) -> int:
 
 
 class Saboteur:
-    """Does one thing after the other to a running environment, and measures what comes of it."""
+    """Harms a running environment in several ways, and measures the effects."""
 
     def __init__(self, environment: GymnasiumEnvironment, folder: Path):
         self.environment, self.folder = environment, folder
@@ -187,7 +187,7 @@ def step(environment: GymnasiumEnvironment) -> Timestep:
 
 
 def test_new_episodes_are_derived_from_the_seed_and_the_restarts():
-    """Processes that end at their 20th step, twice: what is seen then is the same every time."""
+    """Processes end at their 20th step, two times; the observations afterwards are always the same."""
     observations = []
     for _ in range(2):
         build = functools.partial(faults.Robot, "kill")
@@ -234,7 +234,7 @@ def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path: Path, vector: 
 
 
 def test_what_hangs_in_this_process_is_left_behind_and_the_run_is_saved(tmp_path: Path):
-    """Asleep for 1,000 s where no exception of Python's reaches it: the test ends because it is left behind."""
+    """The environment sleeps for 1,000 s where no Python exception reaches it; the run abandons it."""
     hangs = functools.partial(faults.Robot, "hang", always=True)
     well = functools.partial(faults.Robot, "")
     with pytest.raises(StoppedError, match=r"did not come back from step 20 .*within 1 s.*up to step 40"):

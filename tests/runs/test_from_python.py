@@ -1,4 +1,4 @@
-"""What is handed over from Python: nothing else is ever scored in its place, and it keeps its contract."""
+"""Environments from Python: no other environment is scored instead, and the contract is checked."""
 
 import dataclasses
 import json
@@ -56,7 +56,7 @@ class Walk(Environment):
 
 
 def with_field(name: str, value: Any) -> Any:
-    """A mistake; no class looks at the shapes of what is put in so."""
+    """Return a function that puts a mistake into a field."""
 
     def mistake(state: Any, now: Timestep) -> Any:
         old = getattr(now, name)
@@ -124,7 +124,7 @@ def test_a_successor_of_the_next_episode_is_refused():
 
 
 def rows_of(start: Any, step: Any, limit: int, wrong: bool, turns: int = 400, copies: int = 3) -> Any:
-    """Play an environment of NumPy's: `start(rng)`, `step(state, action, rng)` to a state and an end."""
+    """Play a NumPy environment: `start(rng)`, `step(state, action, rng)` to a state and an end."""
     rng = np.random.default_rng(0)
     fields: dict[str, Any] = {field.name: [] for field in dataclasses.fields(Rows)}
     states, ages = [start(rng) for _ in range(copies)], [0] * copies
@@ -163,7 +163,7 @@ def corridor(state: np.ndarray, action: int, rng: Any) -> Any:
 
 
 def ring(size: int) -> Any:
-    """Always one further: after `size` steps it is where it began, rightly."""
+    """A step always moves to the next place: after `size` steps it is rightly back at its start."""
     return lambda state, action, rng: (one_hot((int(state.argmax()) + 1) % size), False)
 
 
@@ -220,7 +220,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refuses(path: Path) -> None:
-    """Every verb says how Python goes on, and none takes CartPole for it."""
+    """Every command says how to continue in Python, and none uses CartPole instead."""
     for command, verb in (
         (evaluate_command, "evaluate"),
         (play_command, "play"),

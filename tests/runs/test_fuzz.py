@@ -1,4 +1,4 @@
-"""Whatever bytes a file has, it is loaded or refused in a sentence: no other exception, no wait.
+"""Any file is loaded or refused with a sentence: no other exception, no wait.
 
 Protects the readers of headers, manifests, configurations, tables and archives, with bytes and JSON that
 nobody thought of. 200 examples of each in every commit, 20,000 in full.
@@ -49,7 +49,7 @@ fuzz = settings(
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder as training leaves it, a checkpoint of small tensors, demonstrations."""
+    """Make a run folder of a training run, a checkpoint of small tensors, and demonstrations."""
     place = tmp_path_factory.mktemp("fuzz")
     folder = RunFolder.create(place / "run", "CartPole-v1", "qhat")
     config = TrainConfig("CartPole-v1", recipe=SMALL)
@@ -67,7 +67,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def edited(raw: bytes, edits: list[tuple[str, float, bytes]]) -> bytes:
-    """Flip, insert, overwrite, drop and repeat parts of what was whole."""
+    """Flip, insert, overwrite, drop and repeat parts of valid data."""
     data = bytearray(raw)
     for kind, where, content in edits:
         at, size = int(where * len(data)), max(len(content), 1)
@@ -110,7 +110,7 @@ CHANGES = st.lists(st.tuples(st.integers(0, 2**16), st.sampled_from(["set", "dro
 
 
 def changed(data: Any, changes: list[tuple[int, str, Any]]) -> Any:
-    """Set, drop, add and swap what a JSON value has anywhere within."""
+    """Set, drop, add and swap values anywhere within a JSON value."""
     data = copy.deepcopy(data)
     for number, kind, value in changes:
         spots = list(_spots(data))
@@ -139,7 +139,7 @@ def _spots(data: Any) -> Any:
 
 
 def survives(use: Callable[[], Any]) -> Any:
-    """Return what was loaded; `None` where it was refused in a sentence of reasonable length."""
+    """Return the loaded value; `None` if it was refused with a sentence of reasonable length."""
     try:
         return use()
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""A run of every released version is read, played and gone on with.
+"""A run of every released version is read, played and continued.
 
 Protects people's runs from the next version of qhat. The runs are made by tools/golden.py.
 """

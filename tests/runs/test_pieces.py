@@ -1,4 +1,4 @@
-"""Replay that is saved in pieces: what is linked to an older checkpoint is what would have been written."""
+"""Replay that is saved in pieces: a linked piece equals the piece that would have been written."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def looped(monkeypatch: pytest.MonkeyPatch, copies: int) -> Loop:
 
 
 def save(kept: pieces.Pieces, place: Path, state: TrainState) -> tuple[int, int]:
-    """Write as a run does; return how many pieces were written, and how many there are."""
+    """Write as a run does; return the number of written pieces, and the number of all pieces."""
     rest, fresh, same = kept.split(state)
     checkpoint.write(place, {"state": rest, **fresh}, {}, same)
     kept.saved(place, state)

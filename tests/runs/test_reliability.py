@@ -1,6 +1,6 @@
-"""What real machines do to a run: kills, full disks, a second process in the same folder.
+"""Faults of real machines: kills, full disks, a second process in the same folder.
 
-Protects what a run has saved: others lose the old checkpoint while they write the new one.
+Protects saved runs: other projects lose the old checkpoint while they write the new one.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 
 def wait_until_saved(process: subprocess.Popen[str], folder: Path, after: int = 0) -> None:
-    """Until there is a checkpoint beyond step `after`, or the process has ended."""
+    """Wait for a checkpoint beyond step `after`, or for the end of the process."""
     until = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < until:
         if (folder / "last").exists() and int((folder / "last").read_text()) > after:
@@ -74,7 +74,7 @@ def wait_until_saved(process: subprocess.Popen[str], folder: Path, after: int = 
 
 
 def test_a_run_that_is_killed_at_any_instant_resumes_and_ends_as_if_it_never_was(tmp_path: Path):
-    """SIGKILL, most of them while something is being written: a checkpoint every 100 steps."""
+    """SIGKILL, mostly during a write, as there is a checkpoint every 100 steps."""
     draw = random.Random(0)
     folder, steps, killed, reached = tmp_path / "run", 20_000 * (KILLS // 3), 0, 0
     words = (*WORDS, "--save-every", "100", "--eval-every", str(steps), "--eval-episodes", "1")
@@ -143,7 +143,7 @@ def test_as_many_checkpoints_stay_as_asked_for_and_each_can_be_scored(tmp_path: 
 
 
 def test_a_disk_that_takes_no_more_leaves_the_checkpoint_before(tmp_path: Path):
-    """The system's own refusal: no file of this process may grow beyond a page."""
+    """The system refuses writes: no file of this process may grow beyond a page."""
     folder, soft = tmp_path / "run", resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(now: Progress) -> None:
@@ -204,7 +204,7 @@ except qhat.QhatError as error:
 
 
 def test_a_small_disk_that_fills_up_and_one_that_is_read_only(tmp_path: Path):
-    """A real one of 2 MiB, in a namespace of its own."""
+    """A real disk of 2 MiB, in a separate namespace."""
     allowed = shutil.which("unshare") and subprocess.run(
         ["unshare", "-rm", "mount", "-t", "tmpfs", "none", str(tmp_path)], capture_output=True, check=False
     )
@@ -238,7 +238,7 @@ def test_space_is_looked_up_where_the_folder_will_be(tmp_path: Path):
 
 
 class Backwards(datetime.datetime):
-    """A clock that somebody moves back by an hour whenever it is looked at."""
+    """A clock that moves back by an hour whenever it is read."""
 
     looks = 0
 
@@ -270,10 +270,10 @@ def test_a_clock_that_moves_back_loses_and_reorders_nothing(
     assert len({*same, first.folder.path}) == 3, "a second that comes twice has two folders"
 
 
-def test_no_clock_of_the_days_decides_anything():
-    """Durations are of clocks that never go back.
+def test_the_wall_clock_decides_no_result():
+    """Durations come from clocks that never go back.
 
-    The date names a new folder and stands in records; a file's age decides a hint, and which film is shown.
+    The date is in names of new folders and in records; the age of files decides a hint and the film shown.
     """
     source = Path(qhat.__file__).parent
     asks = re.compile(
@@ -288,7 +288,7 @@ def test_no_clock_of_the_days_decides_anything():
     assert sorted(lines) == [
         ("benchmark.py", 'now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")'),
         ("final.py", '"date": datetime.date.today().isoformat(),'),
-        ("folder.py", "newest = max(within, key=lambda own: own.stat().st_mtime).parent"),
+        ("folder.py", "newest = max(within, key=lambda each: each.stat().st_mtime).parent"),
         ("folder.py", 'now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")'),
         ("measure.py", "newest = max(found, key=lambda file: file.stat().st_mtime)"),
         (

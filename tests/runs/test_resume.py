@@ -1,6 +1,6 @@
-"""A run that is split at a checkpoint ends as if it had not been: every bit that is saved, every row.
+"""A run that is split at a checkpoint equals one that is not: every saved bit, every row.
 
-Protects what others lose on the way: the optimiser, replay, priorities, keys, schedules and open episodes.
+Protects what other projects lose: the optimiser, replay, priorities, keys, schedules and open episodes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SOME = ("rainbow", "m_iqn", "bdq", "qhat")
 
 
 class Arm(Environment):
-    """Two joints, of 3 and 2 commands, on their way to a place that every episode draws anew."""
+    """Two joints, of 3 and 2 commands, that move to a target, which is random in every episode."""
 
     def __init__(self, num_envs: int):
         self.num_envs = num_envs
@@ -66,7 +66,7 @@ class Arm(Environment):
 
 
 def small(recipe: Recipe) -> Recipe:
-    """The same composition, with schedules that move and a replay that is written over."""
+    """Return the recipe with moving schedules, and with a replay so small that it is overwritten."""
     parts: dict[str, Any] = {}
     if isinstance(recipe.explore, EpsilonGreedy):
         parts["explore"] = dataclasses.replace(recipe.explore, steps=400)
@@ -81,7 +81,7 @@ def small(recipe: Recipe) -> Recipe:
 
 
 def begun(name: str, folder: Path) -> tuple[EnvLike | str, TrainConfig]:
-    """What a recipe is tried with: robots' recipes with two joints, the others in CartPole."""
+    """Return the test's environment: two joints for robots' recipes, CartPole for the others."""
     recipe = small(recipes.get(name))
     env = Arm(recipe.num_envs) if recipe.num_envs > 1 else "CartPole-v1"
     return env, TrainConfig(
@@ -91,7 +91,7 @@ def begun(name: str, folder: Path) -> tuple[EnvLike | str, TrainConfig]:
 
 
 def part(whole: Path, step: int, folder: Path) -> Path:
-    """Copy a run as it was when it had just written the checkpoint of `step`."""
+    """Copy a run in its state right after the checkpoint of `step`."""
     shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("checkpoints", "lock"))
     shutil.copytree(whole / "checkpoints" / str(step), folder / "checkpoints" / str(step))
     (folder / "last").write_text(f"{step}\n")
@@ -99,7 +99,7 @@ def part(whole: Path, step: int, folder: Path) -> Path:
 
 
 def first_result(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what does `function` in its first call only, and gives that result ever after."""
+    """Return a function that calls `function` the first time, and always returns that result."""
     made: list[Any] = []
 
     def shared(*args: Any, **options: Any) -> Any:

@@ -1,6 +1,6 @@
-"""A run that is told to stop saves itself within seconds; told twice, it leaves at once.
+"""A signal makes a run save and stop within seconds; a second signal ends it immediately.
 
-Protects against a signal that nobody hears while a large network is inside one compiled call.
+Protects against signals that wait for the end of a long compiled call of a large network.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HEAVY = ("--hidden", "1024", "1024", "--batch-size", "512", "--learning-starts",
 
 
 def learning(folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    """Start a run, and wait until it is within the updates of its first call."""
+    """Start a run, and wait until its first call makes updates."""
     command = [sys.executable, "-m", "qhat", "train", "CartPole-v1", "--steps", "50000000",
                "--replay-ratio", "1", "--run-dir", str(folder), *HEAVY, *words]  # fmt: skip
     says, shown = folder.with_name("says"), {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "200"}
@@ -59,7 +59,7 @@ def test_a_checkpoint_within_seconds_though_a_call_takes_minutes(number: int, co
 
 
 def test_a_second_signal_ends_the_process_immediately(tmp_path: Path):
-    """While JAX compiles, or a long call runs, Python itself hears of no signal."""
+    """While JAX compiles, or a long call runs, Python handles no signal."""
     folder = tmp_path / "run"
     process = learning(folder, "--eval-episodes", "1000")
     process.send_signal(signal.SIGINT)
@@ -94,7 +94,7 @@ def config(folder: Path, **settings: object) -> TrainConfig:
 
 
 def test_an_evaluation_that_a_signal_cut_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Of an environment in Python, where an evaluation is asked at every step."""
+    """With an environment in Python, whose evaluation can stop at every step."""
     from qhat.evaluation.play import Cut
     from qhat.runs import job
 
@@ -120,7 +120,7 @@ def test_an_evaluation_that_a_signal_cut_is_made_up_for(tmp_path: Path, monkeypa
 
 
 def test_a_run_in_pieces_is_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """How fast a machine is decides the pieces, and nothing else."""
+    """The speed of the machine determines only the pieces."""
     train("CartPole-v1", config(tmp_path / "whole"))
     monkeypatch.setattr(Pace, "piece", lambda _, at, wanted: min(wanted, 1 + at % 7))
     train("CartPole-v1", config(tmp_path / "pieces"))

@@ -1,4 +1,4 @@
-"""Trackers are told the numbers of the tables, and TensorBoard's files can be read back.
+"""Trackers get the numbers of the tables, and TensorBoard's files can be read back.
 
 Protects against a number that is logged at another step or under another seed, a resumed run that
 overwrites or repeats what was logged, and a service whose failure ends a training.
@@ -28,7 +28,7 @@ CONFIG = TrainConfig(
 
 
 class Recording:
-    """A tracker of one's own."""
+    """A tracker that a user wrote."""
 
     def __init__(self):
         self.began: list[tuple[str, int]] = []
@@ -46,7 +46,7 @@ class Recording:
 
 
 class Failing(Recording):
-    """One whose service is away."""
+    """A tracker whose service is down."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         super().log(step, values)
@@ -55,7 +55,7 @@ class Failing(Recording):
 
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recording, Failing]:
-    """A run that was resumed, and what was told of it."""
+    """A resumed run, and its trackers."""
     folder, recording, failing = tmp_path_factory.mktemp("tracking") / "run", Recording(), Failing()
     with pytest.warns(UserWarning, match="Failing failed and gets no more numbers") as warned:
         train("CartPole-v1", CONFIG, trackers=[recording, failing], run_dir=folder)
@@ -87,7 +87,7 @@ def events(folder: Path) -> dict[tuple[str, int], float]:
 
 
 def expected(folder: Path) -> dict[tuple[str, int], float]:
-    """What the tables say, mean over the seeds' rows of a step."""
+    """Return the numbers of the tables, as the mean over the seeds at each step."""
     sums: dict[tuple[str, int], list[float]] = {}
     for table, names in (("metrics.csv", {"episode": "episode", "progress": "train"}), ("eval.csv", {})):
         for row in rows(folder / table):

@@ -40,14 +40,14 @@ class Browser:
         self.driver.get(path.resolve().as_uri() if isinstance(path, Path) else path)
 
     def look(self, width: int = 1000, dark: bool = False, media: str = "screen") -> None:
-        """Change the window's width and what the page is told of the reader's wishes."""
+        """Change the window's width and the reader's preferences."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": [scheme]})
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """Run JavaScript in the page: `return` what is wanted. The page's policy does not hold it up."""
+        """Run JavaScript in the page, with a `return`. The page's content policy does not apply to it."""
         return self.driver.execute_script(script, *arguments)
 
     def wait(self, script: str, *arguments: Any) -> Any:
@@ -61,13 +61,13 @@ class Browser:
         ActionChains(self.driver).send_keys(key).perform()
 
     def complaints(self) -> list[str]:
-        """Return what the console says since it was asked last: errors, and what the policy refused."""
+        """Return the new messages of the console: errors, and what the content policy refused."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
 
 @contextlib.contextmanager
 def opened(profile: Path) -> Iterator[Browser]:
-    """Start a browser with a profile of its own, and end it. Skips the test where there is none."""
+    """Start a browser with a fresh profile, and end it. Skips the test if there is no browser."""
     programs = {name: shutil.which(name) for name in PACKAGES}
     missing = [PACKAGES[name] for name, path in programs.items() if path is None]
     if missing:
@@ -98,6 +98,6 @@ def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(window: Browser) -> Iterator[Browser]:
-    """The shared browser. The page closes when the test ends: a simulation in it would draw on and on."""
+    """The shared browser. The page closes with the test; otherwise a simulation would keep drawing."""
     yield window
     window.driver.get("about:blank")

@@ -1,4 +1,4 @@
-"""`qhat` as a person types it, run here: a process spends seconds on imports before it does anything.
+"""Runs `qhat` commands in this process, because a new process needs seconds for imports.
 
 Tests whose subject is the process (signals, locks, what is imported, the environment) start one.
 """
@@ -15,7 +15,7 @@ from qhat.cli.main import main
 
 
 class Done(NamedTuple):
-    """What a command leaves behind, by the names of `subprocess.CompletedProcess`."""
+    """The result of a command, with the names of `subprocess.CompletedProcess`."""
 
     returncode: int
     stdout: str

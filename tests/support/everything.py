@@ -1,4 +1,4 @@
-"""What a run leaves that no clock decides."""
+"""Everything in a run folder that does not depend on time."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ from qhat.runs.run import Run
 
 
 def everything(folder: Path) -> dict[str, Any]:
-    """Return the last checkpoint's manifest, which has the SHA-256 of all that is saved, and all rows."""
+    """Return the last checkpoint's manifest, which has the SHA-256 of all saved files, and all rows."""
     manifest = json.loads((Run.open(folder).folder.last() / "manifest.json").read_text())
     tables = {}
     for name in ("metrics.csv", "eval.csv"):

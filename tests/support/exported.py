@@ -1,4 +1,4 @@
-"""Exported folders of tiny runs, made once in a process."""
+"""Exported folders of tiny runs, which all tests of a process share."""
 
 import atexit
 import functools
@@ -35,7 +35,7 @@ def exported_cartpole() -> tuple[Run, Path]:
 
 @functools.cache
 def exported_robot() -> tuple[Run, Path]:
-    """The same of the mobile robot, by its preset: normalised layers. With page and package."""
+    """The same for the mobile robot with its preset (normalised layers), with page and package."""
     run = qhat.train(
         "TurtleBot3-v0", steps=2_000, eval_every=1_000, eval_episodes=2, run_dir=_folder() / "robot"
     )

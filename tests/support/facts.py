@@ -1,4 +1,4 @@
-"""What a report reads of a run, made up: a run with nothing wrong, to which tests add a fault."""
+"""Invented facts of a run for reports: nothing is wrong, and tests add faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""As much of rclpy, and of the messages, as the exported node uses; time stands still until it is told.
+"""The parts of rclpy and of the messages that the exported node uses; tests move the time.
 
 What a test cannot know from here: whether ROS 2 itself behaves like this. Names and arguments are those of
 rclpy in Humble and later.
@@ -75,7 +75,7 @@ class Odometry(Message):
 
 
 class Trigger:
-    """The service of std_srvs: nothing in, whether and why out."""
+    """The service of std_srvs: an empty request; success and a message as response."""
 
     class Request(Message):
         pass
@@ -108,7 +108,7 @@ class Ros:
         receive(message)
 
     def call(self, service: str) -> Any:
-        """Call a service that takes nothing."""
+        """Call a service with an empty request."""
         kind, serve = self.services[service]
         answer = serve(kind.Request(), kind.Response())
         assert type(answer) is kind.Response, service
@@ -125,13 +125,13 @@ class Ros:
                     call()
 
     def velocities(self, topic: str) -> list[tuple[float, float, float]]:
-        """When, how fast ahead, how fast to the left."""
+        """Return the time, the speed ahead and the turning rate of every velocity."""
         twists = [(when, getattr(sent, "twist", sent)) for when, sent in self.sent[topic]]
         return [(when, twist.linear.x, twist.angular.z) for when, twist in twists]
 
 
 def install(ros: Ros, monkeypatch: Any) -> None:
-    """Let `import rclpy` find this."""
+    """Make `import rclpy` find this fake."""
     parts: dict[str, dict[str, Any]] = {
         "rclpy": {"init": _init(ros), "ok": lambda: ros.running, "shutdown": lambda: _set(ros, False)},
         "rclpy.clock": {"Clock": _clock(ros), "ClockType": Message(STEADY_TIME="steady")},
@@ -151,7 +151,7 @@ def install(ros: Ros, monkeypatch: Any) -> None:
 
 
 def imported(package: Path, monkeypatch: Any) -> Any:
-    """Import the node of a package that stands in a folder, or is installed there."""
+    """Import the node of a package in a folder, or of an installed one."""
     monkeypatch.syspath_prepend(str(package))
     for name in [name for name in sys.modules if name.partition(".")[0] == "qhat_turtlebot3"]:
         monkeypatch.delitem(sys.modules, name)

@@ -1,4 +1,4 @@
-"""An environment that things happen to, in a process of its own."""
+"""An environment with faults, for separate processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fate(number: Any, episode: Any, time: Any) -> tuple[Any, Any, Any]:
 
 
 class Faulty(gymnasium.Env):
-    """Shows which step of which episode it is; a reward tells that, and the action.
+    """The observation shows the episode and the step; the reward depends on them and on the action.
 
     It hangs once for every file `sleep` that it finds.
     """

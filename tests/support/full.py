@@ -1,4 +1,4 @@
-"""What only `make test-full` runs: what is long, and near to something that every commit runs."""
+"""Tests that only `make test-full` runs: they are long, and similar to a test that every commit runs."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Files that somebody made to break a reader, from files that are whole."""
+"""Files made to break a reader, by changes to valid files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def packed(header: Any, body: bytes) -> bytes:
 
 
 def largest(header: dict[str, Any]) -> dict[str, Any]:
-    """The entry of the weights that take most: no branch of any tree is without some."""
+    """Return the entry of the largest weights."""
     return max(header.values(), key=lambda entry: (entry["dtype"] == "F32", entry["data_offsets"][1]))
 
 
@@ -42,7 +42,7 @@ def changed(**fields: Any) -> Callable[[bytes], bytes]:
 
 
 def moved(by: int) -> Callable[[bytes], bytes]:
-    """Let a tensor begin and end elsewhere: over the one before it, or beyond the file."""
+    """Move a tensor: over the one before it, or beyond the file."""
 
     def change(raw: bytes) -> bytes:
         header, body = opened(raw)
@@ -137,7 +137,7 @@ TENSORS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def rehashed(folder: Path) -> None:
-    """Let a manifest have the hashes of the files that are there: what comes after them is tested."""
+    """Update the hashes of a manifest, so that the checks after the hashes are tested."""
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     for name in manifest["sha256"]:
@@ -146,7 +146,7 @@ def rehashed(folder: Path) -> None:
 
 
 def everything_in(folder: Path) -> dict[str, Any]:
-    """What there is in a folder, and what it holds; links and pipes are not followed."""
+    """Return the files of a folder with their contents; links and pipes are not followed."""
     found = {}
     for root, folders, names in os.walk(folder):
         for name in (*folders, *names):
@@ -177,7 +177,7 @@ sys.addaudithook(_audit)
 
 @contextmanager
 def untouched(folder: Path, outside: Path) -> Iterator[None]:
-    """Nothing in `folder` changes meanwhile, and nothing in `outside` is opened."""
+    """Assert that nothing in `folder` changes, and that nothing in `outside` is opened."""
     before, paths = everything_in(folder), []
     _watched.append((str(outside.resolve()), paths))
     try:

@@ -1,4 +1,4 @@
-"""What a manifest, a configuration and a run folder should not hold."""
+"""Bad values for manifests, configurations and run folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains as it is told and prints the memory that was forecast and had. A process of `test_memory.py`."""
+"""Trains with the given settings and prints forecast and used memory; `test_memory.py` starts it."""
 
 import dataclasses
 import json

@@ -77,7 +77,7 @@ class Halves(Joints):
 
 @dataclasses.dataclass(frozen=True)
 class Added(Merge):
-    """A value and what every choice adds to it, not centred."""
+    """A value, plus an advantage for every choice, not centred."""
 
     name: ClassVar[str] = "added"
 
@@ -132,7 +132,7 @@ class Doubled(Torso):
 
 @dataclasses.dataclass(frozen=True)
 class FirstEnvironment(Sampler):
-    """Uniform over what the first environment did."""
+    """Uniform over the steps of the first environment."""
 
     name: ClassVar[str] = "first_environment"
 

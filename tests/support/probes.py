@@ -1,4 +1,4 @@
-"""Probe environments: five tasks in one, each with a Q-function that a pencil can find.
+"""Probe environments: five tasks in one, each with a known Q-function.
 
 One compiled batch holds them all; the observation says which task it is.
 """
@@ -22,7 +22,7 @@ class Probes(Environment):
     - ONE_STEP: reward 1, terminates. Q = 1.
     - TWO_STEPS: reward 0, then 1, terminates. Q = γ, then 1.
     - ACTION: action 0 earns 1, action 1 earns −1, terminates.
-    - SIGN_AND_ACTION: the action must agree with the sign that is seen: 1 or −1, terminates.
+    - SIGN_AND_ACTION: the action must agree with the observed sign: 1 or −1, terminates.
     - TRUNCATION: reward 1 for ever, one state, cut every 3 steps. Q = 1 / (1 − γ).
     """
 
@@ -74,7 +74,7 @@ def expected_q(gamma: float, worst_bonus: float = 0.0) -> tuple[Array, Array]:
     """Return observations `[7, 7]` and their optimal action values `[7, 2]`.
 
     Args:
-        worst_bonus: what a bonus adds to an action that the policy all but never takes.
+        worst_bonus: bonus of an action that the policy takes almost never.
     """
     worse = -1.0 + worst_bonus
 

@@ -1,4 +1,4 @@
-"""Environments as others write them: each with one quirk, by the sentence that refuses it, or taken.
+"""Environments with one quirk each, which is supported or refused with a sentence.
 
 A class is registered as `<its name>-v0`. `says` is empty where it can be learned from, and otherwise what
 the one sentence has to hold beside the environment's id.
@@ -119,7 +119,7 @@ class Place(Plain):
 
 
 class ManyStarts(Plain):
-    """Begins anywhere, so that no start is like one before."""
+    """Starts anywhere, so that no two starts are alike."""
 
     observation_space: Any = Discrete(1_000)
 
@@ -136,7 +136,7 @@ class Uneven(Plain):
 
 
 class UnevenUnsaid(Uneven):
-    """The same numbers, and no bounds that say so."""
+    """The same numbers, without bounds in the space."""
 
     observation_space = Dict({"clock": Box(-np.inf, np.inf, (1,)), "arm": PAIR, "gear": Discrete(3)})
 
@@ -193,7 +193,7 @@ class Beyond(Plain):
 
 
 class Rewritten(Plain):
-    """Hands out one array, and writes over it."""
+    """Returns the same array every time, and overwrites it."""
 
     def __init__(self):
         self.memory = np.zeros(2, np.float32)
@@ -289,7 +289,7 @@ class Stranger:
 
 
 class Masked(Plain):
-    """Ends in tears where the mask is not obeyed."""
+    """Raises if an action is illegal."""
 
     masks = "info['action_mask']"
 
@@ -345,7 +345,7 @@ class MaskedTooLate(Masked):
 
 
 class MaskedKnobs(Plain):
-    """Two factors' masks in one array, as sb3-contrib has them."""
+    """The masks of two factors in one array, as in sb3-contrib."""
 
     masks = "info['action_mask']"
     action_space = MultiDiscrete([3, 2])
@@ -375,7 +375,7 @@ class MaskedInRows(Plain):
 
 
 class Unmasked(Plain):
-    """An entry of that name whose space is none of a mask."""
+    """An entry with the name of a mask, whose space is not that of a mask."""
 
     observation_space = Dict(pose=PAIR, action_mask=Box(-np.inf, np.inf, (3,), np.float32))
 

@@ -1,4 +1,4 @@
-"""Environments whose every reward and end can be computed by anyone: the contract suite's ground truth.
+"""Environments whose rewards and ends are computed from a formula: the ground truth of the contract tests.
 
 A step of episode `episode` of copy `number` at `time` has a fate: a hash of these three. Nothing that an
 adapter or the replay does can change it, so what is stored can be checked without watching the environment.
@@ -36,7 +36,7 @@ def fate(number: Any, episode: Any, time: Any, xp: Any = np) -> tuple[Any, Any, 
 
 
 class ScriptedGym(gymnasium.Env):
-    """The script as a Gymnasium environment. Its observation array is written to again and again."""
+    """The script as a Gymnasium environment, which overwrites its observation array at every step."""
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float64)
     action_space = gymnasium.spaces.Discrete(CHOICES, start=5)

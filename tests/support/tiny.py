@@ -1,4 +1,4 @@
-"""The one small recipe that tests train with, and its DQN.
+"""The small recipe with which tests train, and its DQN.
 
 A test takes one of them as it is, so that XLA compiles one program for several tests, and replaces a
 field where the test is about that field.

@@ -1,4 +1,4 @@
-"""How a run is laid over the cores."""
+"""The distribution of a run over the cores."""
 
 from __future__ import annotations
 

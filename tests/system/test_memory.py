@@ -1,6 +1,6 @@
-"""The memory of a run is known before it is taken, and does not grow.
+"""The memory of a run is known before it is allocated, and does not grow.
 
-Protects a machine from a run that swaps it to death half-way: others allocate fifty gigabytes unasked.
+Protects a machine from a run that runs out of memory half-way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHILD = SUPPORT / "memory_child.py"
 
 
 def measured(env: str, settings: dict[str, Any], recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Train in a process of its own; return its forecast, and its memory as it trained, in bytes."""
+    """Train in a separate process; return its forecast, and its memory during training, in bytes."""
     words = [sys.executable, str(CHILD), env, json.dumps(settings), json.dumps(recipe), str(folder / "run")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

@@ -58,7 +58,8 @@ The exported policy was compared with the trained one on {graph["observations"]:
 
 - onnxruntime: Q-values match within {worst}·max(1, |Q|), and all actions are equal (at
   {graph["near_ties"]:,} near-ties they need not be).
-- NumPy, on {numpy["observations"]:,} of these observations: Q-values match within {numpy_worst}.
+- NumPy, on {numpy["observations"]:,} of these observations: Q-values match within
+  {numpy_worst}·max(1, |Q|).
 - {alone["played"]} episodes with onnxruntime alone ({alone["whole"]} complete, {alone["steps"]:,} steps):
   the same actions, mean return {alone["mean_return"]:.4g}.
 
