@@ -4,11 +4,13 @@ Generated cases are the same in every run of one commit, so that a failure can b
 `make test-full` draws new ones.
 
 Most of a test run is XLA's compiler, working for programs that run for less time than it takes to make
-them. It optimises less here, and in the processes that tests start; `make test-full`, `make smoke` and
-test_newcomer.py run what users run.
+them. It does not optimise here, and little in the processes that tests start. `make test-full`,
+`make smoke`, test_newcomer.py and the processes whose bits test_training.py compares run what users run.
 """
 
 import os
+import platform
+from collections.abc import Iterator
 
 import hypothesis
 import jax
@@ -20,11 +22,18 @@ from full import FULL, LONG
 from places import SOURCE
 from qhat.system import devices
 
-# JAX is imported first, so that annotations name real array types; see qhat/_lazy.py.
+# JAX is imported first, so that annotations name real array types; see qhat/system/lazy.py.
 assert jax.__name__ == "jax"
-# With level 0 two programs of one arithmetic differ in bits that tests compare.
-QUICK = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
-if not FULL and "optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+# Without optimisation two programs of one arithmetic differ in bits that tests compare, by multiplications
+# and additions that LLVM fuses in one of them: AVX has no fused ones.
+HAS_AVX = platform.machine().lower() in ("x86_64", "amd64")
+UNOPTIMISED = "jax_disable_most_optimizations"
+QUICK = (
+    "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+    f" --xla_cpu_parallel_codegen_split_count=1{' --xla_cpu_max_isa=AVX' if HAS_AVX else ''}"
+)
+quick = not FULL and "optimization_level" not in os.environ.get("XLA_FLAGS", "")
+if quick:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 flags = os.environ.get("XLA_FLAGS")
 devices.prepare(devices=2)
@@ -36,11 +45,20 @@ if flags is not None:
 # All rooms but the command line: for what a person has to type it passes tyro.MISSING, which has no type.
 ROOMS = [f"qhat.{room.name}" for room in SOURCE.iterdir() if room.is_dir() and room.name != "cli"]
 install_import_hook(ROOMS, "beartype.beartype")
+jax.config.update(UNOPTIMISED, HAS_AVX and quick)
 
 from tiny import trained_cartpole  # noqa: E402, F401 - a fixture, whose modules the hook has to find
 
 hypothesis.settings.register_profile("qhat", derandomize=not FULL)
 hypothesis.settings.load_profile("qhat")
+
+
+@pytest.fixture
+def optimised() -> Iterator[None]:
+    """XLA optimises in this test: its programs run for longer than it takes to make them."""
+    jax.config.update(UNOPTIMISED, False)
+    yield
+    jax.config.update(UNOPTIMISED, HAS_AVX and quick)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -130,14 +130,14 @@ def test_replay_has_the_steps_of_every_stream(seed: int, drains: float, count: i
     ring = drained(ring, streams)
     assert len(streams) == 0
     window, batch = jax.tree.map(np.asarray, everything(ring))
-    kind = np.asarray(ring.kind)
+    kind, rewards = np.asarray(ring.kind), np.asarray(ring.reward)
     kept = [step for step in model.steps if step.row >= model.rows + len(model.last) - ROWS]
     assert np.sum(kind != NOTHING) == len(kept)
     assert int(ring.filled[0]) == min(model.rows, ROWS)
     complete = 0
     for step in kept:
         slot, expected = step.row % ROWS, n_step(step)
-        assert ring.reward[slot] == step.reward
+        assert rewards[slot] == step.reward
         np.testing.assert_array_equal(batch.observation[slot], step.before)
         assert bool(window.complete[slot]) == (expected is not None)
         if expected is not None:

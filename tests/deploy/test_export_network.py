@@ -68,7 +68,7 @@ class Both:
     def require_equal(self) -> bytes:
         """Compare values and actions; return the graph."""
         observations, actions = self.observations(), self.learner.actions
-        values = jax.vmap(self.learner.q_values, (None, 0))(self.parameters, jnp.asarray(observations))
+        values = jax.jit(jax.vmap(self.learner.q_values, (None, 0)))(self.parameters, observations)
         expected = np.asarray(values)
         choice = expected.argmax(axis=-1)
         sent = actions.to_env(choice)

@@ -163,7 +163,8 @@ def test_frames_are_stacked_in_the_page(fill: str, cartpole: Browser):
     before = [frames[0]] * 2 if fill == "repeat" else [np.zeros(4, np.float32)] * 2
     padded = np.concatenate([before, frames])
     stacks = np.stack([padded[at : at + 3] for at in range(30)])
-    ours = np.asarray(jax.vmap(learner.q_values, in_axes=(None, 0))(parameters, jnp.asarray(stacks)))[:, 0]
+    values = jax.jit(jax.vmap(learner.q_values, in_axes=(None, 0)))
+    ours = np.asarray(values(parameters, jnp.asarray(stacks)))[:, 0]
     stack = {"op": "stack", "count": 3, "fill": fill, "shape": [3, 4]}
     assert_same(ours, composed(cartpole, learner, parameters, stack, frames))
 

@@ -115,24 +115,35 @@ class Books:
                 self.slot_of[env].append(slot)
 
 
-@functools.cache
-def compiled(n: int, sampler: Sampler) -> Any:
-    """`store`, `cut`, `look up everything`, and `draw`."""
+cut = quick_jit(replay.cut)
 
+
+@functools.cache
+def stored(sampler: Sampler) -> Any:
     def put(ring: replay.Ring, state: Any, step: replay.Step) -> Any:
         ring, slots, starts = replay.store(ring, step)
         return ring, sampler.store(state, slots, starts), slots, starts
 
+    return quick_jit(put)
+
+
+@functools.cache
+def looked_up(n: int) -> Any:
     def all_of(ring: replay.Ring) -> Any:
         slots = jnp.arange(ring.size)
         window = replay.view(ring, slots, n, GAMMA)
         return window.complete, replay.look_up(ring, slots, window)
 
-    def draw(ring: replay.Ring, state: Any, key: jax.Array, errors: jax.Array) -> Any:
-        drawn = replay.sample(ring, sampler, state, key, jnp.int32(0), batch=BATCH, n=n, gamma=GAMMA)
-        return *drawn, sampler.update(state, drawn[1], errors)
+    return quick_jit(all_of)
 
-    return quick_jit(put), quick_jit(replay.cut), quick_jit(all_of), quick_jit(draw)
+
+@functools.cache
+def drawn(n: int, sampler: Sampler) -> Any:
+    def draw(ring: replay.Ring, state: Any, key: jax.Array, errors: jax.Array) -> Any:
+        sample = replay.sample(ring, sampler, state, key, jnp.int32(0), batch=BATCH, n=n, gamma=GAMMA)
+        return *sample, sampler.update(state, sample[1], errors)
+
+    return quick_jit(draw)
 
 
 def rings(num_envs: int, stack: int, colours: int) -> list[replay.Ring]:
@@ -159,7 +170,7 @@ def test_every_transition_is_that_of_a_ring_of_whole_stacks(
     num_envs: int, stack: int, colours: int, n: int, sampler: Sampler, seed: int
 ):
     films = Films(num_envs, stack, colours, seed)
-    put, cut, all_of, draw = compiled(n, sampler)
+    put, all_of, draw = stored(sampler), looked_up(n), drawn(n, sampler)
     both = rings(num_envs, stack, colours)
     states = [sampler.init(ring.size) for ring in both]
     books = [Books(num_envs) for _ in both]
@@ -208,7 +219,7 @@ def _at(items: Any, slots: Any) -> Any:
 
 def test_starts_without_their_frames_have_no_priority():
     films, sampler = Films(2, 4, 1, seed=1), Prioritised()
-    put, _, all_of, _ = compiled(1, sampler)
+    put, all_of = stored(sampler), looked_up(1)
     ring = rings(2, 4, 1)[0]
     state = sampler.init(ring.size)
     for _ in range(STEPS):
@@ -221,13 +232,13 @@ def test_starts_without_their_frames_have_no_priority():
 def test_seeds_side_by_side_do_not_mix():
     films = [Films(2, 4, 1, seed) for seed in range(3)]
     alone = [rings(2, 4, 1)[0] for _ in films]
-    put = compiled(3, Uniform())[0]
+    put, store = stored(Uniform()), quick_jit(jax.vmap(replay.store))
     together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
     for _ in range(30):
         steps = [film.step() for film in films]
         alone = [put(ring, (), step)[0] for ring, step in zip(alone, steps, strict=True)]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps)
-        together = jax.vmap(replay.store)(together, stacked)[0]
+        together = store(together, stacked)[0]
     same(together, jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone))
 
 

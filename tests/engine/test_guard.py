@@ -6,9 +6,10 @@ Faults are inserted where an environment or a gradient would have them: at rando
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import jax
@@ -81,28 +82,47 @@ class Poisoned(Environment):
         return numbers.at[:, 1].set(jnp.where(bad, jnp.asarray(VALUES)[state["value"]], numbers[:, 1]))
 
 
-def ran(stops: bool, seeds: int, places: tuple[int, ...] | None = None) -> tuple[TrainState, Any, dict]:
-    """Return the state after `TURNS` iterations, the log, and the inserted faults."""
-    environment = Poisoned() if places is None else Poisoned(places)
-    program = Program.of(RECIPE, (2,), "float32", environment.spec.actions, stops=stops)
-    loop = Loop(program, environment)
+def loop_of(environment: Environment, stops: bool = True) -> Loop:
+    return Loop(Program.of(RECIPE, (2,), "float32", environment.spec.actions, stops=stops), environment)
+
+
+PUT = ("place", "turn", "copy", "value")
+
+
+def begun(loop: Loop, seeds: int) -> tuple[TrainState, dict[str, np.ndarray]]:
+    """Return a first state, and the inserted faults."""
     state = loop.init(jax.vmap(jax.random.key)(jnp.arange(seeds)))
-    put = {name: np.asarray(value) for name, value in state.seeds.environment.items() if name != "count"}
-    state, log = loop.compile(TURNS)(state, TURNS)
-    return jax.tree.map(lambda leaf: leaf, state), log, put
+    return state, {name: np.asarray(state.seeds.environment[name]) for name in PUT}
 
 
-SEEDS = 20_000 if FULL else 400
+SEEDS = 20_000 if FULL else 120
+
+
+class Ran(NamedTuple):
+    """The state after `TURNS` iterations, the log, the inserted faults, and a function that runs fewer."""
+
+    state: TrainState
+    log: Any
+    put: dict[str, np.ndarray]
+    after: Callable[[int], TrainState]
+
+
+def ran(stops: bool) -> Ran:
+    loop = loop_of(Poisoned(), stops)
+    run = loop.compile(TURNS)
+    first, put = begun(loop, SEEDS)
+    state, log = run(first, TURNS)
+    return Ran(state, log, put, lambda turns: run(begun(loop, SEEDS)[0], turns)[0])
 
 
 @pytest.fixture(scope="module")
-def stopped() -> tuple[TrainState, Any, dict]:
-    return ran(True, SEEDS)
+def stopped() -> Ran:
+    return ran(True)
 
 
 @pytest.fixture(scope="module")
-def skipped() -> tuple[TrainState, Any, dict]:
-    return ran(False, SEEDS)
+def skipped() -> Ran:
+    return ran(False)
 
 
 def finite(tree: Any) -> bool:
@@ -112,7 +132,7 @@ def finite(tree: Any) -> bool:
 
 @pytest.mark.parametrize("mode", ["stopped", "skipped"])
 def test_every_fault_is_found_where_it_was_put(mode: str, request: pytest.FixtureRequest):
-    state, _, put = request.getfixturevalue(mode)
+    state, _, put, _ = request.getfixturevalue(mode)
     guard, place = state.seeds.guard, put["place"]
     expected = np.select([place == NONE, place == REWARDED], [NOTHING, REWARD], OBSERVATION)
     np.testing.assert_array_equal(guard.what, expected)
@@ -128,36 +148,29 @@ def test_every_fault_is_found_where_it_was_put(mode: str, request: pytest.Fixtur
 
 @pytest.mark.parametrize("mode", ["stopped", "skipped"])
 def test_nothing_that_is_not_finite_is_kept(mode: str, request: pytest.FixtureRequest):
-    state, _, _ = request.getfixturevalue(mode)
+    state = request.getfixturevalue(mode).state
     for part in (state.seeds.ring, state.seeds.learner, state.seeds.observation, state.seeds.episodes):
         assert finite(part)
 
 
-def test_a_seed_that_stops_keeps_what_it_had_and_its_siblings_go_on(stopped: Any):
-    state, _, put = stopped
+def test_a_seed_that_stops_keeps_what_it_had_and_its_siblings_go_on(stopped: Ran):
+    state, put = stopped.state, stopped.put
     starts = np.asarray(state.seeds.ring.kind).astype(bool).sum(axis=1)
     stop = np.select([put["place"] == NONE, put["place"] == FIRST], [TURNS, 0], put["turn"])
     np.testing.assert_array_equal(starts, stop * E)
     # A seed that has its fault at turn t has the weights of one that trained for t turns.
     seed = int(np.flatnonzero((put["place"] == REWARDED) & (put["turn"] > 40))[0])
-    environment = Poisoned()
-    program = Program.of(RECIPE, (2,), "float32", environment.spec.actions)
-    loop = Loop(program, environment)
-    alone = loop.init(jax.vmap(jax.random.key)(jnp.arange(seed, seed + 1)))
-    alone, _ = loop.compile(TURNS)(alone, int(put["turn"][seed]))
-    for one, all_ in zip(
-        jax.tree.leaves(alone.seeds.learner.online),
-        jax.tree.leaves(state.seeds.learner.online),
-        strict=True,
-    ):
-        np.testing.assert_allclose(one[0], all_[seed], rtol=1e-5, atol=1e-6)
-    before = int(put["turn"][seed]) * E
-    np.testing.assert_array_equal(alone.seeds.ring.reward[0], state.seeds.ring.reward[seed])
-    assert int(np.asarray(alone.seeds.ring.kind[0]).astype(bool).sum()) == before
+    before = stopped.after(int(put["turn"][seed]))
+    for part, then in ((state.seeds.learner, before.seeds.learner), (state.seeds.ring, before.seeds.ring)):
+        for one, other in zip(jax.tree.leaves(part), jax.tree.leaves(then), strict=True):
+            np.testing.assert_array_equal(np.asarray(one)[seed], np.asarray(other)[seed])
+    sibling = int(np.flatnonzero(put["place"] == NONE)[0])
+    now, then = (np.asarray(one.seeds.learner.online["q"]["bias"])[sibling] for one in (state, before))
+    assert not np.array_equal(now, then)
 
 
-def test_rows_that_are_skipped_are_counted_and_never_joined(skipped: Any):
-    state, log, put = skipped
+def test_rows_that_are_skipped_are_counted_and_never_joined(skipped: Ran):
+    state, log, put, _ = skipped
     rows = np.select([put["place"] == NONE, put["place"] == REWARDED], [0, 1], 2)
     # The fault's row, and the one that was acted on blindly after it, if the run went on for so long.
     last = put["turn"] == TURNS - 1
@@ -167,14 +180,21 @@ def test_rows_that_are_skipped_are_counted_and_never_joined(skipped: Any):
     starts = np.asarray(state.seeds.ring.kind).astype(bool).sum(axis=1)
     np.testing.assert_array_equal(starts, TURNS * E - missing)
     # An observation is the number of its step: a transition over n steps must be n apart.
-    for seed in np.flatnonzero(put["place"] != NONE)[:40]:
-        ring = jax.tree.map(lambda leaf, seed=seed: leaf[seed], state.seeds.ring)
-        slots = jnp.flatnonzero(ring.kind != 0)
+    faulty = np.flatnonzero(put["place"] != NONE)[:40]
+    rings = jax.tree.map(lambda leaf: np.asarray(leaf)[faulty], state.seeds.ring)
+    slots = jnp.arange(rings.kind.shape[1])
+
+    @jax.jit
+    @jax.vmap
+    def views(ring: Any) -> tuple[Any, Any]:
         window = replay.view(ring, slots, N, 0.9)
-        batch = replay.look_up(ring, slots, window)
-        whole = np.asarray(window.complete)
-        distance = np.asarray(batch.successor - batch.observation)[whole, 0]
-        np.testing.assert_array_equal(distance, np.asarray(window.length)[whole])
+        return window, replay.look_up(ring, slots, window)
+
+    window, batch = views(rings)
+    whole = np.asarray(window.complete) & (rings.kind != 0)
+    assert (whole.sum(axis=1) > 100).any()
+    distance = np.asarray(batch.successor - batch.observation)[whole, 0]
+    np.testing.assert_array_equal(distance, np.asarray(window.length)[whole])
     # An episode that is given up is no score.
     assert np.isfinite(np.asarray(log.returns)).all()
 
@@ -268,7 +288,7 @@ def settings(folder: Path, **more: Any) -> dict[str, Any]:
 
 def seeds_of(places: tuple[int, ...]) -> dict[str, np.ndarray]:
     """Return the faults of seeds 0 to 7."""
-    return ran(True, 8, places)[2]
+    return begun(loop_of(Poisoned(places)), 8)[1]
 
 
 PLACES = (NONE, NONE, REWARDED, BOTH)
@@ -386,7 +406,7 @@ def test_the_command_line_tells_and_exits(tmp_path: Path):
         f"sys.path[:0] = {[str(Path(__file__).parent), str(SUPPORT)]!r}\n"
         "gymnasium.register('Poisoned-v0', 'test_guard:Robot')\n"
     )
-    words = "--steps 400 --eval-every 400 --eval-episodes 1 --run-dir run"
+    words = "--recipe dqn --hidden 8 --steps 400 --eval-every 400 --eval-episodes 1 --run-dir run"
     env = ("train", "gym:poisoned_robot:Poisoned-v0")
     done = command_line.qhat(*env, *words.split(), cwd=tmp_path)
     assert done.returncode == 1

@@ -141,9 +141,10 @@ def test_an_update_uses_each_network_where_it_belongs(policy: Greedy | Double, d
     state, batch = unequal(learner), batch_of(scale=3.0)
     weights = np.linspace(0.1, 1, BATCH)
     _, errors, metrics = step(recipe, batch, weights)
+    values = jax.jit(jax.vmap(learner.q_values, in_axes=(None, 0)))
 
     def q(parameters, observations):
-        return jax.vmap(learner.q_values, in_axes=(None, 0))(parameters, observations)[:, 0]
+        return values(parameters, observations)[:, 0]
 
     chosen, now = batch.action[:, 0], q(state.online, batch.observation)
     target, online = q(state.target, batch.successor), q(state.online, batch.successor)
@@ -305,18 +306,20 @@ def test_no_gradient_flows_through_the_target(policy: Greedy | Double):
     learner, _ = compiled(recipe)
     shared, batch = unequal(learner).online, batch_of()
     noise, fractions = learner._draw(jax.random.key(0), BATCH)
+    values = jax.jit(jax.vmap(learner.q_values, in_axes=(None, 0)))
 
     def loss(parameters: Any, goals: Any = None) -> jax.Array:
         if goals is None:
             regress = jax.vmap(learner._regress, in_axes=(None, None, 0, None, 0))
             return regress(parameters, parameters, batch, noise, fractions)[0].mean()
-        q = jax.vmap(learner.q_values, in_axes=(None, 0))(parameters, batch.observation)[:, 0]
+        q = values(parameters, batch.observation)[:, 0]
         chosen = jnp.take_along_axis(q, batch.action, axis=1)[:, 0]
         return optax.losses.huber_loss(chosen, goals).mean()
 
-    after = jax.vmap(learner.q_values, in_axes=(None, 0))(shared, batch.successor)[:, 0].max(axis=1)
+    after = values(shared, batch.successor)[:, 0].max(axis=1)
     goals = batch.reward + batch.discount * after
-    ours, plain = jax.grad(loss)(shared), jax.grad(loss)(shared, goals)
+    slope = jax.jit(jax.grad(loss))
+    ours, plain = slope(shared), slope(shared, goals)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), ours, plain)
 
 

@@ -117,7 +117,7 @@ def test_badly_scaled_observations_are_learned_from():
         online = jax.tree.map(lambda leaf: leaf[0], state.seeds.learner.online)
         observations, expected = expected_q(0.9)
         shown = environment._show(observations)
-        q = jax.vmap(program.learner.q_values, in_axes=(None, 0))(online, shown)[:, 0]
+        q = jax.jit(jax.vmap(program.learner.q_values, in_axes=(None, 0)))(online, shown)[:, 0]
         errors[normalise] = float(np.abs(np.asarray(q - expected)).max())
     assert errors[True] < 0.25
     assert errors[False] > 4 * errors[True]

@@ -22,6 +22,7 @@ from qhat.recipes import DEFAULT, RECIPES
 from qhat.recipes.recipe import AXES
 
 GAMMA = 0.9
+pytestmark = pytest.mark.usefixtures("optimised")
 
 
 def composition(name: str) -> tuple:
@@ -68,7 +69,7 @@ def test_recipe_solves_the_probes(name: str) -> None:
         GAMMA, bonus.alpha * bonus.floor if isinstance(bonus, Munchausen) else 0.0
     )
     online = jax.tree.map(lambda leaf: leaf[0], state.seeds.learner.online)
-    q = jax.vmap(program.learner.q_values, in_axes=(None, 0))(online, observations)[:, 0]
+    q = jax.jit(jax.vmap(program.learner.q_values, in_axes=(None, 0)))(online, observations)[:, 0]
     # With noise the target is the largest of noisy estimates, which is too high by a few per cent.
     rtol = 0.05 if isinstance(recipe.dense, Noisy) else 0.02
     np.testing.assert_allclose(q, expected, rtol=rtol, atol=0.05)
@@ -91,6 +92,6 @@ def test_a_cut_keeps_exploration_out_of_the_values(n: int, cut: float | None, of
     state, _ = loop.compile(8_000)(loop.init(jax.random.split(jax.random.key(0), 1)), 8_000)
     observations, expected = environment.q(GAMMA)
     online = jax.tree.map(lambda leaf: leaf[0], state.seeds.learner.online)
-    q = jax.vmap(program.learner.q_values, in_axes=(None, 0))(online, observations)[:, 0]
+    q = jax.jit(jax.vmap(program.learner.q_values, in_axes=(None, 0)))(online, observations)[:, 0]
     error = float(np.abs(np.asarray(q) - expected).max())
     assert error > 0.1 if off else error < 0.01

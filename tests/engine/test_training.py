@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import tiny
 from everything import everything
 from full import FULL
 from probes import Probes
@@ -31,7 +32,7 @@ from qhat.engine.loop import Loop
 from qhat.environments.make import make
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
-from qhat.runs.run import evaluate
+from qhat.runs.run import Run, evaluate
 from qhat.runs.train import Interrupted, train
 from qhat.system.errors import UsageError
 
@@ -143,27 +144,31 @@ def test_updates_per_environment_step_are_the_replay_ratio(
 
 
 def test_processes_with_one_seed_make_the_same_bits(tmp_path: Path) -> None:
-    """For any hash order of Python; two seeds, on two devices if there are two cores."""
+    """For any hash order of Python; two seeds, on two devices if there are two cores.
+
+    The processes compile with full optimisation, as users do.
+    """
     left = []
-    for hash_seed in ("0", "1", "2"):
+    plain = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    for hash_seed in ("0", "1"):
         folder = tmp_path / hash_seed
         words = ["train", "CartPole-v1", "--steps", "600", "--seed", "3", "--seeds", "2", "--hidden", "16",
                  "--recipe", "rainbow", "--learning-starts", "100", "--save-every", "300",
                  "--eval-every", "200", "--eval-episodes", "2", "--json",
                  "--run-dir", str(folder)]  # fmt: skip
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        environment = {**plain, "PYTHONHASHSEED": hash_seed}
         done = subprocess.run(
             [sys.executable, "-m", "qhat", *words], env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["step"] == 600
         left.append(everything(folder))
-    assert left[0] == left[1] == left[2]
+    assert left[0] == left[1]
 
 
 def _config(folder: Path, **settings) -> TrainConfig:
-    base = {"env": "CartPole-v1", "recipe": TINY, "run_dir": folder,
-            "steps": 600, "seeds": 2, "eval_every": 200, "eval_episodes": 4, "save_every": 300}  # fmt: skip
+    base = {"env": "CartPole-v1", "recipe": tiny.TINY, "run_dir": folder,
+            "steps": 600, "seeds": 2, "eval_every": 200, "eval_episodes": 2, "save_every": 300}  # fmt: skip
     return TrainConfig(**{**base, **settings})
 
 
@@ -196,8 +201,8 @@ def test_resuming_with_more_steps_goes_on_and_with_other_settings_is_refused(
     train("CartPole-v1", _config(tmp_path / "run", steps=300))
     more = train("CartPole-v1", _config(tmp_path / "run", steps=500, resume=True))
     assert more.summary()["step"] == 500
-    other = replace(TINY, gamma=0.5)
-    with pytest.raises(UsageError, match=r"trained with gamma 0\.99 and not 0\.5"):
+    other = replace(tiny.TINY, gamma=0.5)
+    with pytest.raises(UsageError, match=r"trained with gamma 0\.995 and not 0\.5"):
         train("CartPole-v1", _config(tmp_path / "run", steps=700, resume=True, recipe=other))
 
 
@@ -208,11 +213,10 @@ def test_epsilon_follows_environment_steps() -> None:
     ]  # fmt: skip
 
 
-def test_a_run_starts_from_anothers_weights(tmp_path: Path) -> None:
-    first = train("CartPole-v1", _config(tmp_path / "first", steps=300))
-    config = _config(tmp_path / "second", steps=1, init_from=tmp_path / "first", seeds=1)
+def test_a_run_starts_from_anothers_weights(trained_cartpole: Run, tmp_path: Path) -> None:
+    config = _config(tmp_path / "run", steps=1, init_from=trained_cartpole.folder.path, seeds=1)
     second = train("CartPole-v1", config)
-    best = jax.tree.leaves(first.weights("best"))
+    best = jax.tree.leaves(trained_cartpole.weights("best"))
     for one, other in zip(best, jax.tree.leaves(second.weights("last")), strict=True):
         np.testing.assert_array_equal(one[:1], other)
 

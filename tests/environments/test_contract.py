@@ -6,6 +6,7 @@ a time limit taken for an end, and an environment that overwrites its own last o
 """
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import jax
@@ -103,41 +104,48 @@ class These(Sampler):
         raise NotImplementedError
 
 
-def oracle(start: np.ndarray, n: int) -> tuple[float, float, tuple[int, int, int]]:
-    """Slow and plain: n-step return, discount and successor of a start."""
-    (number, episode, time), total, scale = start.tolist(), 0.0, 1.0
-    for _ in range(n):
-        reward, terminated, truncated = (part[0] for part in fate([number], [episode], [time]))
-        total += scale * float(reward)
-        scale *= GAMMA
-        time += 1
-        if terminated or truncated:
-            return total, 0.0 if terminated else scale, (number, episode, time)
-    return total, scale, (number, episode, time)
+def oracle(starts: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Plain: n-step returns `[M]`, discounts `[M]` and successors `[M, 3]` of starts `[M, 3]`."""
+    number, episode, time = starts.T.copy()
+    total, discount, lasts = np.zeros(len(starts)), np.ones(len(starts)), np.ones(len(starts), bool)
+    for power in range(n):
+        reward, terminated, truncated = fate(number, episode, time)
+        total[lasts] += GAMMA**power * reward[lasts]
+        discount[lasts] = np.where(terminated, 0.0, GAMMA ** (power + 1))[lasts]
+        time[lasts] += 1
+        lasts &= ~(terminated | truncated)
+    return total, discount, np.stack([number, episode, time], axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def complete(ring: Any, slots: Any, n: int) -> Any:
+    return replay.view(ring, slots, n, GAMMA).complete
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def sampled(ring: Any, slots: Any, n: int) -> Any:
+    key, step = jax.random.key(0), jnp.int32(0)
+    return replay.sample(ring, These(), slots, key, step, batch=len(slots), n=n, gamma=GAMMA)
 
 
 def everything(ring: Any, starts: np.ndarray, n: int) -> tuple[np.ndarray, Any]:
     """Which starts have a whole window, and their transitions as NumPy arrays, each once."""
-    # The ring is an argument: as a constant of the program a large one takes long to compile.
-    complete = jax.jit(lambda ring, slots: replay.view(ring, slots, n, GAMMA).complete)
-    usable = np.asarray(complete(ring, starts))
-    count, slots = int(usable.sum()), jnp.asarray(starts[usable])
-    batch, drawn, weights = jax.jit(
-        lambda ring, slots: replay.sample(
-            ring, These(), slots, jax.random.key(0), jnp.int32(0), batch=count, n=n, gamma=GAMMA
-        )
-    )(ring, slots)
+    # As many slots as the ring has, whatever it holds, so that one program serves all adapters.
+    slots = np.resize(starts, len(ring.kind))
+    usable = np.asarray(complete(ring, slots, n))[: len(starts)]
+    count, slots = int(usable.sum()), np.resize(starts[usable], len(ring.kind))
+    batch, drawn, weights = sampled(ring, slots, n)
     np.testing.assert_array_equal(drawn, slots)
     assert (np.asarray(weights) == 1).all()
-    return usable, jax.tree.map(np.asarray, batch)
+    return usable, jax.tree.map(lambda leaf: np.asarray(leaf)[:count], batch)
 
 
-def agrees(batch: Any, index: int, start: np.ndarray, n: int) -> None:
-    """A transition of the batch is what the script says."""
-    reward, discount, successor = oracle(start.astype(int), n)
-    assert batch.reward[index] == pytest.approx(reward, abs=1e-6)
-    assert batch.discount[index] == pytest.approx(discount, abs=1e-6)
-    assert tuple(batch.successor[index].astype(int)) == successor
+def assert_agrees(batch: Any, n: int) -> None:
+    """The transitions of the batch are what the script says of their observations."""
+    reward, discount, successor = oracle(batch.observation.astype(int), n)
+    np.testing.assert_allclose(batch.reward, reward, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(batch.discount, discount, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(batch.successor.astype(int), successor)
 
 
 @pytest.mark.parametrize(
@@ -157,8 +165,8 @@ def test_every_step_is_one_sample_and_the_true_one(adapter: Any, num_envs: int) 
         usable, batch = everything(ring, starts, n)
         # A window is open only at the ring's newest rows, in an episode that goes on.
         assert (~usable).sum() <= (n - 1) * num_envs
-        for index, start in enumerate(observations[usable]):
-            agrees(batch, index, start, n)
+        np.testing.assert_array_equal(batch.observation.astype(int), observations[usable])
+        assert_agrees(batch, n)
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS if FULL else [NEXT, COMPILED[1]], ids=str)
@@ -173,9 +181,8 @@ def test_what_is_sampled_is_true_also_after_the_ring_has_turned(adapter: Any) ->
             )
         )(state)
         assert (np.asarray(weights) > 0).all()
-        batch = jax.tree.map(np.asarray, batch)
-        for index in range(300):
-            agrees(batch, index, batch.observation[index], 3)
+        assert batch.reward.shape == (300,)
+        assert_agrees(jax.tree.map(np.asarray, batch), 3)
 
 
 @pytest.mark.parametrize("next_step", [False, True] if FULL else [True])
@@ -219,7 +226,7 @@ def test_values_at_a_time_limit_are_the_pencils(adapter: Any, n_step: int) -> No
     state, _ = loop.compile(1_000)(loop.init(jax.random.split(jax.random.key(0), 1)), 1_000)
     circle.close()
     online = jax.tree.map(lambda leaf: leaf[0], state.seeds.learner.online)
-    values = jax.vmap(loop.program.learner.q_values, in_axes=(None, 0))(online, jnp.eye(3))
+    values = jax.jit(jax.vmap(loop.program.learner.q_values, in_axes=(None, 0)))(online, jnp.eye(3))
     np.testing.assert_allclose(
         np.asarray(values).reshape(3, 2), np.tile(Circle.values(gamma)[:, None], 2), atol=1e-2
     )

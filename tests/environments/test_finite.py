@@ -107,7 +107,7 @@ def test_replay_never_joins_what_a_failure_parts():
 def test_an_episode_that_breaks_off_ends_its_evaluation():
     environment = Failing()
     program = Program.of(RECIPE, (1,), "float32", environment.spec.actions)
-    parameters = jax.vmap(program.learner.init_parameters)(jax.random.split(jax.random.key(0), 1))
+    parameters = jax.jit(jax.vmap(program.learner.init_parameters))(jax.random.split(jax.random.key(0), 1))
     played = play_of(program.learner, environment)(parameters, jax.random.key(1))
     assert played.lengths.tolist() == [[5, 4, 3, 2]]
     assert played.returns.tolist() == [[5.0, 4.0, 3.0, 2.0]]

@@ -121,7 +121,7 @@ def test_spaces_and_actions_are_the_references(name: str) -> None:
 def test_an_action_sticks_at_the_given_rate_and_over_an_episodes_end() -> None:
     """Breakout's paddle tells what was executed: it goes left, unless the last action (right) sticks."""
     twin = make("Breakout-MinAtar", 2_000, options={**ALL_ACTIONS, "sticky_action_prob": 0.25})
-    state, _ = twin.reset(jax.random.key(0))
+    state, _ = jax.jit(twin.reset)(jax.random.key(0))
     assert not state.last.any()
     left, right = (jnp.full((2_000, 1), action) for action in (1, 3))
     step = jax.jit(twin.step)
@@ -154,7 +154,7 @@ def test_an_action_sticks_at_the_given_rate_and_over_an_episodes_end() -> None:
 
 def test_default_is_the_papers_stickiness() -> None:
     twin = make("Breakout-MinAtar", 500)
-    state, _ = twin.reset(jax.random.key(0))
+    state, _ = jax.jit(twin.reset)(jax.random.key(0))
     state, _ = jax.jit(twin.step)(state, jnp.full((500, 1), 2), jax.random.key(1))
     assert set(state.last.tolist()) == {0, 3}
     assert 0.04 < float((state.last == 0).mean()) < 0.16
@@ -162,7 +162,7 @@ def test_default_is_the_papers_stickiness() -> None:
 
 def test_an_episode_is_cut_at_the_given_limit_and_freeway_where_the_reference_ends_it() -> None:
     twin = make("Seaquest-MinAtar", 1, options={"max_episode_steps": 7})
-    state, _ = twin.reset(jax.random.key(0))
+    state, _ = jax.jit(twin.reset)(jax.random.key(0))
     step = jax.jit(twin.step)
     cuts = []
     for turn in range(14):

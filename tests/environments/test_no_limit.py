@@ -70,7 +70,7 @@ def test_limits_are_found_where_environments_keep_them():
 
 def test_what_was_cut_is_counted_compiled_and_hosted():
     learner = Learner.of(TINY_DQN, (7,), Actions((2,)))
-    parameters = jax.vmap(learner.init_parameters)(jax.random.split(jax.random.key(0), 1))
+    parameters = jax.jit(jax.vmap(learner.init_parameters))(jax.random.split(jax.random.key(0), 1))
     calls: list[Any] = []
     key = jax.random.key(0)
     play = play_of(learner, Probes(5), longest=2, show_progress=lambda *where: calls.append(where))

@@ -109,7 +109,7 @@ def test_a_delay_and_a_slippery_floor():
     assert float(state.facing) == pytest.approx(0.3, abs=1e-6)
     state, _ = drive(robot(grip=jnp.float32(0.5)), AHEAD)
     assert float(state.place[0]) == pytest.approx(0.015, abs=1e-6)
-    grips = jax.vmap(lambda key: turtlebot3.begin(key, TurtleBot3Options(friction=0.3)).grip)(
+    grips = jax.jit(jax.vmap(lambda key: turtlebot3.begin(key, TurtleBot3Options(friction=0.3)).grip))(
         jax.random.split(jax.random.key(0), 200)
     )
     assert 0.7 <= float(grips.min()) < 0.75 < 0.95 < float(grips.max()) <= 1.0
@@ -118,7 +118,7 @@ def test_a_delay_and_a_slippery_floor():
 def test_noise_is_on_the_beams_alone():
     options = TurtleBot3Options(lidar_noise=0.05)
     state = turtlebot3.begin(jax.random.key(1), options)
-    readings = jax.vmap(lambda key: turtlebot3.observe(state, key, options))(
+    readings = jax.jit(jax.vmap(lambda key: turtlebot3.observe(state, key, options)))(
         jax.random.split(jax.random.key(2), 400)
     )
     clean = np.minimum(np.asarray(turtlebot3.lidar(state, options)), turtlebot3.FARTHEST)
@@ -129,7 +129,7 @@ def test_noise_is_on_the_beams_alone():
 
 def test_episodes_begin_clear_of_everything():
     options = TurtleBot3Options()
-    states = jax.vmap(lambda key: turtlebot3.begin(key, options))(
+    states = jax.jit(jax.vmap(lambda key: turtlebot3.begin(key, options)))(
         jax.random.split(jax.random.key(0), 2_000)
     )
     gaps = np.linalg.norm(states.cylinders - states.place[:, None], axis=2)
@@ -143,7 +143,7 @@ def test_collisions_terminate_and_limits_truncate_in_the_compiled_environment():
     options = {"goal_steps": 40, "max_episode_steps": 100}
     environment = make("qhat:TurtleBot3-v0", 64, options=options)
     assert environment.spec.shape == (26,)
-    state, first = environment.reset(jax.random.key(0))
+    state, first = jax.jit(environment.reset)(jax.random.key(0))
     assert first.shape == (64, 26)
 
     @jax.jit

@@ -108,7 +108,7 @@ ACTIONS = np.random.default_rng(0).integers(0, 4, (40, 2))
 
 def play(environment: Environment, actions: np.ndarray = ACTIONS) -> tuple[np.ndarray, Timestep]:
     """The first observations, and the timesteps of the given actions, leaves `[T, E, ...]`."""
-    state, first = environment.reset(jax.random.key(0))
+    state, first = jax.jit(environment.reset)(jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), len(actions))
     _, steps = jax.lax.scan(
         lambda state, turn: environment.step(state, turn[0][:, None], turn[1]),

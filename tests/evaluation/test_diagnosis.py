@@ -44,7 +44,7 @@ def linear(gamma: float, factor: float = 1.0, shift: float = 0.0) -> tuple[Learn
     )
     layer = {"weight": factor * jnp.asarray(weight.T, jnp.float32)[None], "bias": jnp.full((1, 2), shift)}
     parameters = {"q": layer}
-    values = jax.vmap(learner.q_values, in_axes=(None, 0))(
+    values = jax.jit(jax.vmap(learner.q_values, in_axes=(None, 0)))(
         jax.tree.map(lambda leaf: leaf[0], parameters), observations
     )
     np.testing.assert_allclose(values[:, 0], factor * q + shift, atol=1e-5)

@@ -128,7 +128,7 @@ def test_envpool_tells_the_same_compiled_and_hosted(env_id: str):
     for host in (False, True):
         environment = envpool.make(find(env_id), MakeArgs(6, (3,), options={**options, "host": host}))
         learner = Learner.of(TINY_DQN, environment.spec.shape, environment.spec.actions)
-        parameters = jax.vmap(learner.init_parameters)(jax.random.split(jax.random.key(0), 1))
+        parameters = jax.jit(jax.vmap(learner.init_parameters))(jax.random.split(jax.random.key(0), 1))
         assert isinstance(environment, HostEnvironment) is host
         played.append(play_of(learner, environment)(parameters, jax.random.key(0)))
         environment.close()
@@ -144,7 +144,7 @@ def test_a_mobile_robots_goals_are_its_attempts():
     """Counted from the environment's outcomes."""
     environment = make("TurtleBot3-v0", 5, options={"max_episode_steps": 150, "goal_steps": 40})
     step = jax.jit(environment.step)
-    state, _ = environment.reset(jax.random.key(0))
+    state, _ = jax.jit(environment.reset)(jax.random.key(0))
     reached = lost = 0
     for turn in range(300):
         action = jax.random.randint(jax.random.key(turn), (5, 1), 1, 4)
@@ -161,10 +161,10 @@ def test_a_mobile_robots_goals_are_its_attempts():
 
 def test_a_time_limit_is_no_missed_goal():
     environment = make("TurtleBot3-v0", 4, options={"max_episode_steps": 3, "obstacles": 0})
-    state, _ = environment.reset(jax.random.key(1))
-    nows = []
+    state, _ = jax.jit(environment.reset)(jax.random.key(1))
+    nows, step = [], jax.jit(environment.step)
     for turn in range(3):
-        state, now = environment.step(state, jnp.zeros((4, 1), jnp.int32), jax.random.key(turn))
+        state, now = step(state, jnp.zeros((4, 1), jnp.int32), jax.random.key(turn))
         nows.append(now)
     assert np.asarray(nows[-1].truncated).all()
     assert np.isnan(np.asarray(nows[-1].success)).all()

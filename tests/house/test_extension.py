@@ -75,7 +75,7 @@ def test_a_head_from_outside_learns_the_probes():
     state, _ = loop.compile(6_000)(loop.init(jax.random.split(jax.random.key(0), 1)), 6_000)
     observations, expected = expected_q(0.9)
     online = jax.tree.map(lambda leaf: leaf[0], state.seeds.learner.online)
-    q = jax.vmap(program.learner.q_values, in_axes=(None, 0))(online, observations)[:, 0]
+    q = jax.jit(jax.vmap(program.learner.q_values, in_axes=(None, 0)))(online, observations)[:, 0]
     np.testing.assert_allclose(q, expected, rtol=0.02, atol=0.05)
 
 

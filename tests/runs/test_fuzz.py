@@ -56,7 +56,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.describe({**config.to_json(), "spec": spec_to_json(SPEC)})
     folder.start_tables()
     keys = jax.random.split(jax.random.key(0), 2)
-    weights = jax.vmap(Learner.of(SMALL, (4,), Actions((2,))).init_parameters)(keys)
+    weights = jax.jit(jax.vmap(Learner.of(SMALL, (4,), Actions((2,))).init_parameters))(keys)
     about = {"step": 40, "env": "CartPole-v1", "recipe": SMALL.to_json(), "best_score": [1.5, None],
              "best_step": [20, 40], "halted": [False, False]}  # fmt: skip
     save(folder, 40, {"weights": weights}, weights, about)
