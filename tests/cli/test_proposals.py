@@ -139,7 +139,7 @@ def test_the_proposed_command_trains_in_a_package_named_like_a_backend(
     )
     assert done.returncode == 1
     assert "display Surface quit" in done.stderr
-    assert "had just closed others of its kind" in " ".join(done.stderr.split())
+    assert "had just closed other copies" in " ".join(done.stderr.split())
     again = [*words[:-1], "three", "--vector", "async"]
     done = subprocess.run([sys.executable, "-m", "qhat", *again], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

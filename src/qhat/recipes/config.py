@@ -1,4 +1,4 @@
-"""Settings of `qhat train`: every default once, documented; the command line is made from it."""
+"""Settings of `qhat train`: every default, with its documentation; the command line is made from them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from qhat.environments.base import Spec
 
 BY_NAME = Recipe()
-"""Stands for the recipe that `recipe_name` names; it is known by being this very object."""
+"""Stands for the recipe with the name `recipe_name`; it is compared by identity."""
 COPIES = 1_000_000
-"""Environments of all seeds together, beyond which a number is no batch."""
+"""Largest number of environments, of all seeds together."""
 OPTIONS = tyro.constructors.PrimitiveConstructorSpec(
     nargs="*",
     metavar="[KEY=VALUE [KEY=VALUE ...]]",
@@ -46,50 +46,50 @@ class TrainConfig:
     """Algorithm to train (see `qhat recipes`)."""
     # Alone it chooses the recipe. Beside one it is replaced by the label of that value (see labels.py).
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = BY_NAME
-    """The algorithm as a value. A name is taken too; none is the recipe of `recipe_name`."""
+    """The algorithm as a value or a name. Default: the recipe of `recipe_name`."""
     env_kwargs: Annotated[Mapping[str, Any], OPTIONS] = dataclasses.field(default_factory=dict)
     """Options of the environment's constructor, for example `gravity=-5.0`; values are JSON or text."""
     wrap: tuple[Wrapper, ...] = ()
-    """What stands around the environment, the innermost first, for example `frame_stack:count=4`."""
+    """Wrappers, innermost first, for example `frame_stack:count=4`."""
     steps: int = 50_000
     """Environment steps per seed."""
     max_seconds: float | None = None
-    """Stop after this many seconds, with a checkpoint; none is no limit."""
+    """Stop after this many seconds, with a checkpoint. Default: no limit."""
     seeds: int = 1
     """Independent seeds trained at once, each with its own weights, keys and environments."""
     seed: int = 0
-    """Number of the first seed; seed k of a run is the same whatever runs beside it."""
+    """Number of the first seed; the result of a seed does not depend on the other seeds of the run."""
     eval_every: int = 2_500
     """Environment steps between the run's evaluations (greedy, fresh episodes)."""
     eval_episodes: int = 20
-    """Episodes per seed of each such evaluation; the best checkpoint is chosen by them."""
+    """Episodes per seed of each evaluation, which also chooses the best checkpoint."""
     save_every: int = 50_000
     """Environment steps between checkpoints; there is always one at the end."""
     keep: int = 1
-    """Checkpoints that stay in the run folder, the newest ones; the best weights always do."""
+    """Number of the newest checkpoints that stay in the run folder; the best weights always stay."""
     run_dir: Path | None = None
-    """Run folder; none makes runs/<env>/<recipe>/<date-time>."""
+    """Run folder. Default: runs/<env>/<recipe>/<date-time>."""
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Go on from the last checkpoint of --run-dir."""
+    """Continue from the last checkpoint of --run-dir."""
     init_from: Path | None = None
     """Start every seed from this run's best weights."""
     demos: tuple[str, ...] = ()
-    """What others did, for replay before the first step: .npz files, or minari: and a dataset's id."""
+    """Demonstrations to put into replay before the first step: .npz files, or minari: and an id."""
     vector: Literal["sync", "async"] = "sync"
-    """How copies of a gym: environment are stepped: in this process, or each in one of its own."""
+    """Step the copies of a gym: environment in this process (sync), or each in a process (async)."""
     env_timeout: float = 60.0
     """Seconds after which a step of a gym: environment counts as hanging."""
     on_nan: Literal["stop", "skip"] = "stop"
-    """At a number that is not finite: stop the seed that met it, or leave it out and go on."""
+    """At a number that is not finite: stop that seed, or skip such rows and continue."""
     env_restarts: int = 10
-    """How often the processes of --vector async are restarted after one of them died or hung."""
+    """Number of restarts of the processes of --vector async after one of them died or hung."""
     tensorboard: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Write TensorBoard's event files into the run folder too."""
+    """Also write TensorBoard's event files into the run folder."""
     track: str | None = None
-    """Tell a service of the numbers too: wandb, mlflow or trackio (docs/tracking.md)."""
+    """Also log to wandb, mlflow or trackio (docs/tracking.md)."""
 
     def __post_init__(self) -> None:
-        """Resolve the recipe, and call it what it is.
+        """Resolve the recipe and its name.
 
         Raises:
             UsageError: a name that is no recipe's.
@@ -118,10 +118,10 @@ class TrainConfig:
         return (self.steps,) if isinstance(self.steps, int) and self.steps > 0 else ()
 
     def fitted(self, recipe: Recipe, spec: Spec, span: int) -> TrainConfig:
-        """Return it with the recipe that observations and steps make of its own, and that one's label.
+        """Return the configuration with the given recipe, which fits the observations, and its label.
 
         Args:
-            span: environment steps that schedules are made for.
+            span: environment steps over which schedules run.
         """
         config = dataclasses.replace(self, recipe=recipe)
         label = label_of(recipe, self.env, spec.shape, spec.layout, (span,))
@@ -130,22 +130,22 @@ class TrainConfig:
 
     @staticmethod
     def of(env: str, preset_file: Path | str | None = None, **settings: Any) -> TrainConfig:
-        """Return what an environment is trained with: its preset, if it has one, and `settings`.
+        """Return the configuration of an environment: its preset, if it has one, changed by `settings`.
 
         Args:
-            preset_file: in place of its preset, one that `qhat tune` wrote.
-            settings: fields to change; `recipe="dqn"` and `recipe_name="dqn"` are the same.
+            preset_file: file that `qhat tune` wrote, used instead of the preset.
+            settings: fields to change; `recipe="dqn"` and `recipe_name="dqn"` mean the same.
 
         Raises:
-            UsageError: a recipe that is not known, or two.
+            UsageError: the recipe is unknown, or there are two.
         """
         require(isinstance(env, str), f"env is {quote(env)}; expected an id.")
         values, defaults = chosen(settings, env), {}
         if preset_file is not None:
             require(
                 "recipe_name" not in settings and not isinstance(settings.get("recipe"), str),
-                "preset_file has no meaning with the name of a recipe: either says where the settings are"
-                " from; leave one out.",
+                "preset_file has no meaning with the name of a recipe, because both choose the settings;"
+                " leave one out.",
             )
             defaults = read_preset(Path(preset_file)).settings()
         elif preset := preset_of(env):
@@ -170,11 +170,11 @@ class TrainConfig:
         require(self.steps < 2**31, f"--steps is {self.steps}; expected at most 2147483647 (per seed).")
         require(
             not (self.resume and self.demos),
-            "--demos has no meaning with --resume: replay is the run's own. Leave it out.",
+            "--demos has no meaning with --resume, which continues with the run's replay. Leave it out.",
         )
         require(
             not (self.resume and self.init_from),
-            "--init-from has no meaning with --resume, which goes on with the run's own weights.",
+            "--init-from has no meaning with --resume, which continues with the run's weights.",
         )
         require(
             self.max_seconds is None or self.max_seconds > 0,
@@ -189,7 +189,7 @@ class TrainConfig:
         require(self.env_restarts >= 0, f"--env-restarts is {self.env_restarts}; expected 0 or more.")
         require(
             not self.resume or self.run_dir is not None,
-            "--resume needs --run-dir, the folder of the run to go on with.",
+            "--resume needs --run-dir, the folder of the run to continue.",
         )
         options.check(self.env_kwargs)
         wrappers.validate(self.wrap)
@@ -203,7 +203,7 @@ class TrainConfig:
         return self
 
     def _validate_types(self) -> None:
-        """Raise `UsageError` for what a parser would not have let through."""
+        """Raise `UsageError` for types that the command line cannot produce."""
         require(isinstance(self.env, str), f"env is {quote(self.env)}; expected an id.")
         require(
             isinstance(self.recipe, Recipe),
@@ -227,7 +227,7 @@ class TrainConfig:
         require(good, f"--demos is {quote(self.demos)}; expected a list of paths.")
 
     def to_json(self) -> dict[str, Any]:
-        """Write the configuration with every default spelled out."""
+        """Write the configuration with every default."""
         written = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {
             **written,

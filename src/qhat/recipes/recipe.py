@@ -57,51 +57,51 @@ class Recipe:
     """
 
     head: Head = Expected()
-    """How a return is represented."""
+    """Representation of the return."""
     policy: Policy = Greedy()
-    """How a' is chosen in the backup."""
+    """Choice of a' in the backup."""
     bonus: Bonus = NoBonus()
-    """What is added to the reward."""
+    """Bonus added to the reward."""
     merge: Merge = Plain()
-    """How features become outputs: plain, or dueling (value + advantage)."""
+    """Output layers: plain, or dueling (value + advantage)."""
     dense: Layer = Dense()
-    """What a fully connected layer is."""
+    """Fully connected layers: dense, or noisy."""
     torso: Torso = Auto()
-    """From an observation to features; auto takes the one that fits its shape."""
+    """Layers from an observation to features; auto chooses by the observation's shape."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers after the torso."""
     layer_norm: bool = False
-    """Normalise what enters each hidden layer's ReLU."""
+    """Normalise the input of each hidden layer's ReLU."""
     n_step: int = 1
     """Rewards summed before bootstrapping (fewer at an episode's end)."""
     n_step_cut: float | None = None
-    """End that sum before the first later action that costs more than this share of the value: exploration
-    then does not bias it. 0: before the first that is not greedy (Watkins 1989). None: sum all."""
+    """End that sum before the first later action that costs more than this share of the value, so that
+    exploration does not bias it. 0: before the first that is not greedy (Watkins 1989). None: sum all."""
     joints: Joints = Together()
     """How actions of several factors share one target."""
     bins: tuple[int, ...] = BINS
-    """Commands of every joint, where actions are continuous: one number for all, or one per joint."""
+    """Number of commands per joint for continuous actions: one number for all, or one per joint."""
     sampler: Sampler = Uniform()
-    """Which stored transitions a batch is made of."""
+    """How batches are drawn from replay."""
     explore: Explore = EpsilonGreedy()
     """Exploration strategy."""
     target: Target = Hard()
-    """How the target network follows."""
+    """How the target network is updated."""
     optimiser: Optimiser = Adam()
-    """What a gradient becomes before the step size scales it."""
+    """How a gradient is scaled before the learning rate applies."""
     normalise: bool | None = None
-    """Show the network numbers in standard deviations from their running mean, within ±10; none: where the
+    """Normalise observations by their running mean and standard deviation, within ±10. None: only if the
     bounds of their space are large."""
     gamma: float = 0.99
     """γ, the discount per environment step."""
     learning_rate: float = 1e-3
-    """Step size at the first update."""
+    """Learning rate at the first update."""
     learning_rate_end: float | None = None
-    """Step size from environment step `learning_rate_steps` on; none keeps `learning_rate`."""
+    """Learning rate from environment step `learning_rate_steps` on. None: `learning_rate`."""
     learning_rate_steps: int | None = None
-    """Environment steps over which the step size falls, on a line; none is the whole run."""
+    """Environment steps over which the learning rate falls linearly. None: the whole run."""
     max_gradient_norm: float | None = None
-    """Gradients are scaled down to this global norm; none is no clipping."""
+    """Gradients are scaled down to this global norm. None: no clipping."""
     batch_size: int = 32
     """Transitions per gradient update."""
     replay_ratio: float = 1.0
@@ -109,16 +109,16 @@ class Recipe:
     replay_capacity: int = 100_000
     """Rows of replay per seed, over all environments. An episode of L steps takes L + 1 rows."""
     learning_starts: int | None = None
-    """Environment steps before the first update; none is a fiftieth of the run, at most 1,000."""
+    """Environment steps before the first update. None: a fiftieth of the run, at most 1,000."""
     num_envs: int = 1
-    """Environments stepped together, per seed."""
+    """Number of environments per seed that step together."""
     paper: tyro.conf.Suppress[str] = ""
-    """Link to the paper that the composition is from."""
+    """Link to the algorithm's paper."""
 
     def scheduled(self, steps: int = HORIZON) -> Recipe:
         """Return the recipe for a run of `steps` environment steps.
 
-        Every schedule that follows the run gets its number; those that have one keep it.
+        Every schedule that follows the run gets its number of steps; the others keep theirs.
         """
         starts = self.learning_starts
         return dataclasses.replace(

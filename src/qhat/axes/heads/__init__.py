@@ -1,4 +1,4 @@
-"""How a return is represented."""
+"""The axis `head`: representations of the return."""
 
 from qhat.axes.heads.base import Head
 from qhat.axes.heads.categorical import Categorical, HLGauss
