@@ -32,11 +32,10 @@ from qhat.deploy.network import read_network
 from qhat.deploy.parity import equal_actions
 from qhat.engine.learner import Learner
 from qhat.environments.base import Spec
-from qhat.environments.host import UnfitActionError
 from qhat.environments.spaces import contained
 from qhat.evaluation.deployed_policy import Policy
 from qhat.runs.run import Run
-from qhat.system.errors import UsageError
+from qhat.system.errors import UnfitActionError, UsageError
 
 SPACES = [
     Discrete(3, start=1),

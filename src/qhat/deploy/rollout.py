@@ -11,13 +11,13 @@ import numpy as np
 from qhat.environments.base import Environment, Spec
 from qhat.environments.finite import sound
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
-from qhat.environments.host import HostEnvironment, UnfitActionError
+from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.stepped import stepped
 from qhat.environments.user_envs import EnvLike, source_of
 from qhat.runs.run import Run
-from qhat.system.errors import QhatError
+from qhat.system.errors import QhatError, UnfitActionError
 from qhat.system.files import quote
 
 

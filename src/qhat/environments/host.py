@@ -8,11 +8,7 @@ from typing import NoReturn
 import numpy as np
 
 from qhat.environments.base import AnyEnvironment, Timestep
-from qhat.system.errors import QhatError
-
-
-class UnfitActionError(QhatError):
-    """An action that the environment does not have. The message says which ones it has."""
+from qhat.system.errors import QhatError, UnfitActionError
 
 
 class HostEnvironment(AnyEnvironment):

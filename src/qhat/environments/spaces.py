@@ -8,9 +8,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from qhat.environments.host import UnfitActionError
 from qhat.environments.observations import Entry, Observations, entries_of
-from qhat.system.errors import UsageError, near_miss, require
+from qhat.system.errors import UnfitActionError, UsageError, near_miss, require
 
 
 def bounded(space: gymnasium.Space, low: float, high: float) -> gymnasium.spaces.Box:

@@ -13,6 +13,10 @@ class QhatError(Exception):
     exit_code = 1
 
 
+class UnfitActionError(QhatError):
+    """An action that the environment does not have. The message says which ones it has."""
+
+
 class UsageError(QhatError, ValueError):
     """A bad value from the caller. Nothing was changed, and the sentence says what to type."""
 
