@@ -131,7 +131,7 @@ class Run:
         return {name: about[name] for name in ("step", "best_score", "best_step", "halted")}
 
     def seed_index(self, wanted: int | None = None) -> int:
-        """Return the seed with the best evaluation of its own, from 0, or the one that is `wanted`."""
+        """Return the seed, from 0, that is `wanted`. Default: the best in the run's evaluations."""
         scores = [-np.inf if score is None else score for score in self.summary()["best_score"]]
         at = int(np.argmax(scores)) if wanted is None else wanted
         require(0 <= at < len(scores), f"seed_index is {at}; expected 0 to {len(scores) - 1}.")
@@ -142,7 +142,7 @@ class Run:
 
         Args:
             which: weights: `best`, `last`, or a checkpoint's step.
-            seed_index: whose, from 0; the seed with the best evaluation of its own unless given.
+            seed_index: from 0. Default: the seed with the best score in the run's evaluations.
 
         Warns:
             UserWarning: the run is from an earlier version, which did not note where its actions start.
@@ -191,15 +191,15 @@ def load_best(folder: RunFolder, like: Any, recipe: Recipe) -> Any:
         theirs, ours = getattr(source.program.recipe, name), getattr(recipe, name)
         require(
             theirs == ours,
-            f"The weights of '{folder.path}' are of another composition: {name} {_say(theirs)}; expected"
-            f" {_say(ours)}.",
+            f"The weights of '{folder.path}' have a different network architecture: {name} {_say(theirs)};"
+            f" expected {_say(ours)}.",
         )
     weights = source.weights("best")
     S = jax.tree.leaves(like)[0].shape[0]
     have = jax.tree.leaves(weights)[0].shape[0]
     spread = jax.tree.map(lambda leaf: jnp.asarray(leaf)[jnp.arange(S) % have], weights)
     if jax.tree.map(jnp.shape, spread) != jax.tree.map(jnp.shape, like):
-        raise UsageError(f"The weights of '{folder.path}' are of another composition.")
+        raise UsageError(f"The weights of '{folder.path}' have a different network architecture.")
     return spread
 
 

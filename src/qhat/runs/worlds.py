@@ -63,7 +63,7 @@ def open_worlds(
     Args:
         judge: what plays the evaluations, if not what the source says.
         devices: over which the seeds are spread.
-        since: step that the run goes on from.
+        since: step that the run continues from.
     """
     require(
         source.by_id or not config.env_kwargs,

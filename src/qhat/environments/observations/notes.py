@@ -1,4 +1,4 @@
-"""What becomes of an observation, for people."""
+"""Sentences for people: how an observation is stored and shown to the network."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def notes_of(observations: Observations, env_id: str, normalise: bool | None) ->
     for entry in observations.pictures:
         if (entry.low is None or entry.high is None) and not observations.is_one:
             yield (
-                f"{name} shows the picture{entry.where} without bounds; it is taken as it is. Give its"
+                f"{name} shows the picture{entry.where} without bounds, so it is not scaled. Give its"
                 " space bounds, for example 0 and 1, to have it scaled."
             )
 
