@@ -319,7 +319,7 @@ def test_damaged_tables_are_refused(place: Path, name: str, data: bytes):
 def test_a_state_of_another_step_is_refused(place: Path):
     for manifest in (place / "run" / "checkpoints").rglob("manifest.json"):
         manifest.write_text(with_field("step", 38)(manifest.read_text()))
-    assert "is of step 38 and its state of step 40" in refused(USES["resume"], place / "run", place)
+    assert "its manifest has step 38 and its state step 40" in refused(USES["resume"], place / "run", place)
 
 
 def test_a_manifest_of_100_mb_is_refused_by_its_size(place: Path, small: None):
