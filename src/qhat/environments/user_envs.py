@@ -17,12 +17,11 @@ from qhat.environments.catalogue import find, marked
 from qhat.environments.contract import require_contract
 from qhat.environments.gymnasium import api as gymnasium_api
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
-from qhat.environments.gymnasium.probe import probed
+from qhat.environments.gymnasium.make import of_vector
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_with
 from qhat.environments.make_args import MakeArgs
 from qhat.environments.reference import wrapped_up
-from qhat.environments.spaces import episode_seeds
 from qhat.environments.wrapped import wrapped
 from qhat.environments.wrappers import Wrapper, around, require_unwrapped
 from qhat.system.errors import UsageError, require
@@ -104,15 +103,24 @@ class ById(Source):
 
 
 @dataclasses.dataclass(frozen=True)
-class FromCompiled(Source):
-    """An environment that compiles."""
+class Given(Source):
+    """An environment that is made already, and that its caller closes."""
 
-    env: Environment
+    env: Any
     closes = False
 
     @property
     def name(self) -> str:
-        return marked(self.env.spec.id)
+        spec = getattr(self.env, "spec", None)
+        known = getattr(spec, "id", None)
+        return marked(known or type(getattr(self.env, "unwrapped", self.env)).__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class FromCompiled(Given):
+    """An environment that compiles."""
+
+    env: Environment
 
     def in_python(self) -> bool:
         return False
@@ -133,15 +141,10 @@ class FromCompiled(Source):
 
 
 @dataclasses.dataclass(frozen=True)
-class FromHosted(Source):
+class FromHosted(Given):
     """An environment of the host loop's."""
 
     env: HostEnvironment
-    closes = False
-
-    @property
-    def name(self) -> str:
-        return marked(self.env.spec.id)
 
     def make(self, args: MakeArgs) -> HostEnvironment:
         require_unwrapped(self.name, args.wrap)
@@ -149,33 +152,22 @@ class FromHosted(Source):
 
 
 @dataclasses.dataclass(frozen=True)
-class FromVector(Source):
+class FromVector(Given):
     """A vector environment of Gymnasium's."""
 
     env: VectorEnv
-    closes = False
-
-    @property
-    def name(self) -> str:
-        return _name_in_gymnasium(self.env)
 
     def make(self, args: MakeArgs) -> HostEnvironment:
         require_unwrapped(self.name, args.wrap)
-        each = (episode_seeds(int(seed), args.since, args.num_envs) for seed in args.seeds)
-        numbers = [number for seeds in each for number in seeds]
-        more = {"seconds": args.seconds, "bins": args.bins}
-        return probed(GymnasiumEnvironment(self.name, self.env, numbers, len(args.seeds), **more))
+        return of_vector(self.name, self.env, args)
 
 
 @dataclasses.dataclass(frozen=True)
-class FromSingle(Source):
-    """One environment of Gymnasium's."""
+class FromSingle(Given):
+    """One environment of Gymnasium's, which is closed with the run."""
 
     env: gymnasium.Env
-
-    @property
-    def name(self) -> str:
-        return _name_in_gymnasium(self.env)
+    closes = True
 
     def make(self, args: MakeArgs) -> HostEnvironment:
         require(
@@ -246,11 +238,6 @@ def source_of(env: str | EnvLike, options: Mapping[str, Any] | None = None) -> S
             " environment, or a function that makes one."
         )
     return FromMaker(env)
-
-
-def _name_in_gymnasium(env: gymnasium.Env | VectorEnv) -> str:
-    spec = getattr(env, "spec", None)
-    return marked(getattr(spec, "id", None) or type(getattr(env, "unwrapped", env)).__name__)
 
 
 def from_python(spec: Spec) -> Spec:

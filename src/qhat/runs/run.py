@@ -131,7 +131,7 @@ class Run:
         return {name: about[name] for name in ("step", "best_score", "best_step", "halted")}
 
     def seed_index(self, wanted: int | None = None) -> int:
-        """Return the seed, from 0, that is `wanted`. Default: the best in the run's evaluations."""
+        """Return the index of the `wanted` seed, from 0. Default: the best in the run's evaluations."""
         scores = [-np.inf if score is None else score for score in self.summary()["best_score"]]
         at = int(np.argmax(scores)) if wanted is None else wanted
         require(0 <= at < len(scores), f"seed_index is {at}; expected 0 to {len(scores) - 1}.")

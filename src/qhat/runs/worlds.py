@@ -126,7 +126,7 @@ def _player_beside(
 
 
 def no_limit(worlds: Worlds, cut: int) -> str:
-    """Say what becomes of evaluations in an environment without a time limit."""
+    """Say how evaluations end in an environment without a time limit."""
     how = "gymnasium.wrappers.TimeLimit(env, N) sets one"
     if isinstance(worlds.judge, Environment):
         how = "Spec(..., limit=N) declares one"

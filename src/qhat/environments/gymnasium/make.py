@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from gymnasium.vector import VectorEnv
+
 from qhat.environments.catalogue import Entry
 from qhat.environments.envpool.atari import stack_of
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
@@ -29,17 +31,22 @@ def make(entry: Entry, args: MakeArgs) -> GymnasiumEnvironment:
 
 
 def _batch(entry: Entry, args: MakeArgs) -> GymnasiumEnvironment:
-    """Make one vector environment for all seeds, and look at what it does at episodes' ends."""
+    """Make one vector environment for all seeds."""
     require_unwrapped(entry.id, args.wrap)
     require(
         args.vector == "sync",
         f"--vector is {args.vector}, and '{entry.id}' steps all of its copies itself; expected sync.",
     )
+    count = args.num_envs * len(args.seeds)
+    return of_vector(entry.id, make_batch(entry.name, count, args.options), args)
+
+
+def of_vector(env_id: str, envs: VectorEnv, args: MakeArgs) -> GymnasiumEnvironment:
+    """Share one vector environment among all seeds, and see what it does at episodes' ends."""
     each = (episode_seeds(int(seed), args.since, args.num_envs) for seed in args.seeds)
     numbers = [number for seeds in each for number in seeds]
-    envs, count = make_batch(entry.name, len(numbers), args.options), len(args.seeds)
-    made = GymnasiumEnvironment(entry.id, envs, numbers, count, seconds=args.seconds, bins=args.bins)
-    return probed(made)
+    more = {"seconds": args.seconds, "bins": args.bins}
+    return probed(GymnasiumEnvironment(env_id, envs, numbers, len(args.seeds), **more))
 
 
 def _stack(build: Callable[[], Any]) -> int:
