@@ -12,9 +12,9 @@ from qhat import runtime
 from qhat._version import __version__
 from qhat.axes.actions import Actions
 from qhat.deploy import parity
+from qhat.deploy.copies import judge_of
 from qhat.deploy.meaning import MOST_NAMES, Meaning, meaning_of
 from qhat.deploy.network import Exported, Op
-from qhat.deploy.rollout import judge_of
 from qhat.environments.base import Environment
 from qhat.environments.observations import Observations
 from qhat.environments.reference import reference_builder

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from qhat.axes.actions import Actions
+from qhat.deploy.copies import Copies, Situation
 from qhat.deploy.network import Op
-from qhat.deploy.rollout import Copies, Situation
 from qhat.runtime import Policy, split
 from qhat.system.errors import QhatError
 
