@@ -36,7 +36,7 @@ def main() -> None:
             )  # fmt: skip
             run = qhat.train("CartPole-v1", config)
             for which in ("best", "last"):
-                score = qhat.evaluate(run, 100, which=which)
+                score = qhat.evaluate(run, episodes=100, checkpoint=which)
                 reached = sum(value >= BAR for value in score.per_seed)
                 low, high = score.ci95 or (float("nan"), float("nan"))
                 worst = ", ".join(f"{value:.0f}" for value in sorted(score.per_seed)[:4])

@@ -91,7 +91,7 @@ def _train(task: Task, recipe: str, seeds: int, seed: int) -> None:
             task.env, recipe, qhat.recipes.get(recipe), env_kwargs=task.options, steps=task.steps,
             seeds=seeds, seed=seed, eval_every=task.steps // 4, run_dir=Path(folder) / "run",
         )  # fmt: skip
-        score = qhat.evaluate(qhat.train(task.env, config), EPISODES)
+        score = qhat.evaluate(qhat.train(task.env, config), episodes=EPISODES)
     seconds = round(time.perf_counter() - began)
     print(f"{task.name}, {recipe}: {score.iqm:.2f} in {seconds} s", flush=True)
     new = not CSV.exists()

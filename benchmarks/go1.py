@@ -80,7 +80,7 @@ def trained(seed: int) -> dict[str, float]:
             save_every=STEPS, wrap=(RewardScale(30.0),), run_dir=Path(folder) / "run",
         )  # fmt: skip
         began = time.perf_counter()
-        policy = qhat.train(TASK, config).policy(which="last")
+        policy = qhat.train(TASK, config).policy(checkpoint="last")
         seconds = time.perf_counter() - began
     values = jax.jit(jax.vmap(policy.learner.q_values, (None, 0)))
     table = policy.spec.actions.table

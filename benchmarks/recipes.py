@@ -53,7 +53,7 @@ def row(name: str, seeds: int, first: int, steps: int) -> str:
         run = qhat.train("CartPole-v1", config)
         cells = []
         for which in ("best", "last"):
-            score = qhat.evaluate(run, 100, which=which)
+            score = qhat.evaluate(run, episodes=100, checkpoint=which)
             reached = sum(value >= BAR for value in score.per_seed)
             low, high = score.ci95 or (float("nan"), float("nan"))
             cells.append(f"{reached} of {seeds} | {score.iqm:.0f} [{low:.0f}, {high:.0f}]")

@@ -82,7 +82,8 @@ def trained(name: str, seed: int) -> dict[str, Any]:
         subprocess.run(command, check=True, env=environment, capture_output=True)
         seconds = time.perf_counter() - began
         scores = {
-            which: qhat.evaluate(run, TASKS[name].episodes, which=which) for which in ("best", "last")
+            which: qhat.evaluate(run, episodes=TASKS[name].episodes, checkpoint=which)
+            for which in ("best", "last")
         }
     result: dict[str, Any] = {"seconds": round(seconds, 1), "steps": PRESETS[name].steps}
     for which, score in scores.items():

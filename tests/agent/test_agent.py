@@ -383,7 +383,7 @@ def test_settings_of_the_wrong_kind_are_refused() -> None:
     """In another process: here the shape checks of the tests would fail first."""
     code = """
 import qhat
-for settings in ({"seed": "a"}, {"sampler": "prioritised"}, {"recipe": None}):
+for settings in ({"seed": "a"}, {"sampler": 3}, {"recipe": None}):
     try:
         qhat.Agent(4, 2, **settings)
     except qhat.UsageError as error:

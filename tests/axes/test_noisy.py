@@ -122,7 +122,7 @@ def test_no_key_is_no_noise_and_keys_differ():
 
 
 def test_greedy_alone_never_explores_and_is_refused_without_noise():
-    with pytest.raises(UsageError, match="--dense noisy"):
+    with pytest.raises(UsageError, match="dense='noisy'"):
         replace(RECIPE, dense=Dense()).validate()
     RECIPE.validate()
 

@@ -88,7 +88,7 @@ def test_a_recipe_that_knew_only_watkinss_cut_is_read():
     for before, now in ((True, 0.0), (False, None)):
         assert Recipe.from_json({**Recipe().to_json(), "n_step_cut": before}) == Recipe(n_step_cut=now)
     for wrong in (-0.1, float("nan")):
-        with pytest.raises(UsageError, match=r"--n-step-cut is .*expected a share of 0 or more"):
+        with pytest.raises(UsageError, match=r"n_step_cut is .*expected a share of 0 or more"):
             dataclasses.replace(Recipe(), n_step_cut=wrong).validate()
 
 

@@ -59,7 +59,7 @@ def test_an_evaluation_of_an_endless_environment_ends(monkeypatch: pytest.Monkey
     monkeypatch.setattr(evaluation, "LONGEST_EPISODE", 40)
     config = TrainConfig("own:Endless", recipe=TINY, steps=100, eval_episodes=2, run_dir=tmp_path / "run")
     run = qhat.train(Endless, config)
-    score = qhat.evaluate(run, 3, env=Endless)
+    score = qhat.evaluate(run, episodes=3, env=Endless)
     assert score.mean_length == 40
     assert score.mean_return <= 80
 
@@ -136,7 +136,7 @@ def test_an_id_without_its_version_is_refused(name: str):
 
 def test_settings_are_fields_of_the_configuration():
     with pytest.raises(UsageError, match=r"train has no setting 'seed_s'. Did you mean 'seeds'"):
-        qhat.train("CartPole-v1", seed_s=2)
+        qhat.train("CartPole-v1", seed_s=2)  # pyright: ignore[reportCallIssue]
     with pytest.raises(
         UsageError, match=r"env is 'Acrobot-v1' and config\.env 'CartPole-v1'; expected the same"
     ):

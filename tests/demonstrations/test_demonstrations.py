@@ -282,7 +282,7 @@ def test_an_empty_file_is_refused(tmp_path: Path):
 def test_more_than_replay_holds_is_refused(tmp_path: Path):
     config = run_config(tmp_path / "run", demos=(saved(tmp_path, cartpole(2_100)),))
     with pytest.raises(
-        UsageError, match=r"--replay-capacity is 2000, and .* \(2100 transitions\) need 2\d\d\d"
+        UsageError, match=r"replay_capacity is 2000, and .* \(2100 transitions\) need 2\d\d\d"
     ):
         train("CartPole-v1", config)
     assert not (tmp_path / "run").exists()

@@ -404,7 +404,7 @@ def test_atari_is_exported_frame_by_frame(tmp_path: Path):
 def test_an_export_is_replaced_and_nothing_else_is(cartpole: Run, exported: Export, tmp_path: Path):
     shutil.copytree(exported.path, tmp_path / "export")
     (tmp_path / "export" / "old").touch()
-    made = qhat.export(cartpole, tmp_path / "export", which="last", seed_index=0, observations=FEW)
+    made = qhat.export(cartpole, tmp_path / "export", checkpoint="last", seed_index=0, observations=FEW)
     assert {path.name for path in made.path.iterdir()} == FILES
     assert read(made)["source"]["checkpoint"] == "last"
     (tmp_path / "mine").mkdir()

@@ -65,7 +65,7 @@ def test_joints_that_cannot_be_cut_are_named(low: list, high: list, bins: tuple,
 
 @pytest.mark.parametrize("bins", [(1,), (), (3, 0)])
 def test_fewer_than_two_bins_are_refused(bins: Any):
-    with pytest.raises(UsageError, match=r"--bins is .*; expected 2 or more"):
+    with pytest.raises(UsageError, match=r"bins is .*; expected 2 or more"):
         dataclasses.replace(BINNED, bins=bins).validate()
 
 
@@ -204,11 +204,11 @@ def test_a_run_keeps_its_commands(env_id: str, tmp_path: Path):
     run = Run.open(tmp_path / "run")
     assert run.spec.actions.commands == ((-2.0, -1.0, 0.0, 1.0, 2.0),)
     assert spec_from_json(json.loads(json.dumps(spec_to_json(run.spec)))) == run.spec
-    score = evaluate(run, 2)
+    score = evaluate(run, episodes=2)
     assert score.env == env_id
     assert -4_000 < score.mean_return < 0
     with pytest.raises(UsageError, match="takes"):
-        evaluate(run, 2, env="MountainCarContinuous-v0")
+        evaluate(run, episodes=2, env="MountainCarContinuous-v0")
 
 
 def test_joints_of_other_bounds_are_another_robot(tmp_path: Path):
@@ -222,9 +222,9 @@ def test_joints_of_other_bounds_are_another_robot(tmp_path: Path):
         "", recipe=BINNED, run_dir=tmp_path / "run", steps=100, eval_every=100, eval_episodes=1
     )
     run = train(lambda: built(1.0), config)
-    assert evaluate(run, 1, env=lambda: built(1.0)).per_seed
+    assert evaluate(run, episodes=1, env=lambda: built(1.0)).per_seed
     with pytest.raises(UsageError, match="command"):
-        evaluate(run, 1, env=lambda: built(0.5))
+        evaluate(run, episodes=1, env=lambda: built(0.5))
 
 
 class Free(gymnasium.Env):

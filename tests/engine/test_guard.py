@@ -360,7 +360,7 @@ def test_when_every_seed_has_stopped_the_run_ends_with_a_checkpoint(tmp_path: Pa
     run = Run.open(tmp_path / "run")
     assert run.summary()["halted"] == [True] * 8
     assert finite(run.weights("best"))
-    with pytest.raises(UsageError, match="--on-nan skip"):
+    with pytest.raises(UsageError, match="on_nan='skip'"):
         qhat.train(Poisoned((REWARDED,)), **config, resume=True)
     config |= {"on_nan": "skip", "resume": True, "steps": 2 * TURNS * E}
     assert qhat.train(Poisoned((REWARDED,)), **config).summary()["halted"] == [False] * 8

@@ -289,7 +289,7 @@ def test_masks_are_obeyed_stored_and_never_another_episodes(mode: AutoresetMode,
     if mode is AutoresetMode.NEXT_STEP:
         config = TrainConfig("", recipe=recipe, run_dir=tmp_path / "run", steps=200, eval_episodes=2)
         run = train(Masked, config)
-        assert set(evaluate(run, 4, env=Masked).per_seed) <= {5.0, 5.5, 6.0, 6.5, 7.0}, (
+        assert set(evaluate(run, episodes=4, env=Masked).per_seed) <= {5.0, 5.5, 6.0, 6.5, 7.0}, (
             "evaluation obeys too"
         )
 
@@ -309,9 +309,11 @@ def test_environments_of_the_caller_train(tmp_path: Path):
 
     run = train(build, config("function"))
     assert run.spec.id == "own:CartPole-v1"
-    assert (np.asarray(evaluate(run, 3, env=build).per_seed) <= 20).all(), "what is handed over is played"
+    assert (np.asarray(evaluate(run, episodes=3, env=build).per_seed) <= 20).all(), (
+        "what is handed over is played"
+    )
     with pytest.raises(UsageError, match="handed over from Python"):
-        evaluate(run, 3)
+        evaluate(run, episodes=3)
     single = build()
     assert train(single, config("single")).summary()["step"] == 200
     vector = gymnasium.make_vec("CartPole-v1", num_envs=2)
@@ -351,7 +353,7 @@ def test_a_gymnasium_run_trains_stops_goes_on_and_is_judged(tmp_path: Path):
         train("gym:CartPole-v1", config("stopped"), should_stop=lambda: True)
     assert train("gym:CartPole-v1", config("stopped", resume=True)).summary()["step"] == 600
     assert run.spec.backend == "gym"
-    score = evaluate(run, 3)
+    score = evaluate(run, episodes=3)
     assert score.env == "gym:CartPole-v1"
     assert (np.asarray(score.per_seed) >= 8).all()
 

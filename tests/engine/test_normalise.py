@@ -166,5 +166,5 @@ def test_an_agent_goes_on_with_its_statistics(replay: bool, tmp_path: Path):
 
 
 def test_pixels_are_refused():
-    with pytest.raises(UsageError, match=r"--normalise has no meaning .* \(40, 40, 1\) of uint8"):
+    with pytest.raises(UsageError, match=r"normalise has no meaning .* \(40, 40, 1\) of uint8"):
         Agent(((40, 40, 1), "uint8"), 2, NORMALISED, replay_ratio=1.0)

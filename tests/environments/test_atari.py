@@ -320,5 +320,5 @@ def test_where_there_is_no_compiled_step_python_steps(tmp_path: Path, monkeypatc
         run = train("envpool:Catch-v0", config)
     assert all(-1 <= score <= 1 for score in run.summary()["best_score"])
     with pytest.warns(RuntimeWarning, match="stepped in Python"):
-        score = evaluate(run, 4)
+        score = evaluate(run, episodes=4)
     assert len(score.per_seed) == 2

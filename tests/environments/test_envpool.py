@@ -111,7 +111,7 @@ def test_a_run_trains_stops_goes_on_and_is_judged_by_gymnasium(tmp_path: Path):
     assert hashes[0] == hashes[1]
     assert run.summary()["step"] == 1_600
     assert run.spec.shape == (8,)
-    score = evaluate(run, 2)
+    score = evaluate(run, episodes=2)
     assert score.env == "LunarLander-v3"
     assert len(score.per_seed) == 2
     assert np.isfinite(score.per_seed).all()

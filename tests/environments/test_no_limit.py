@@ -116,7 +116,7 @@ def test_a_run_says_so_before_it_begins_and_where_it_cut(tmp_path: Path, monkeyp
     assert reported[-1].playing == ""
     assert any("of at most 30" in now.playing for now in reported)
     monkeypatch.setattr(evaluation, "LONGEST_EPISODE", 40)
-    assert qhat.evaluate(folder, 3, env=Stuck).cut_at == 40
+    assert qhat.evaluate(folder, episodes=3, env=Stuck).cut_at == 40
 
 
 def test_the_sentence_says_how_a_limit_is_set():

@@ -221,7 +221,7 @@ def test_rewards_are_learned_from_scaled_and_scored_as_they_are(tmp_path: Path):
     config = _config(tmp_path / "run", wrap=(RewardScale(0.001),))
     run = train("CartPole-v1", config)
     assert min(run.summary()["best_score"]) > 5, "in the task's own units"
-    assert evaluate(run.folder.path, 2).mean_return > 5
+    assert evaluate(run.folder.path, episodes=2).mean_return > 5
 
 
 def _config(folder: Path, **settings: Any) -> TrainConfig:
@@ -241,7 +241,7 @@ def test_a_resumed_run_with_wrappers_equals_one_that_never_stopped(tmp_path: Pat
     assert whole.weights_sha256() == parts.weights_sha256()
     assert whole.spec.shape == (3, 4)
     assert Run.open(tmp_path / "whole").wrap == ALL
-    score = evaluate(tmp_path / "whole", 3)
+    score = evaluate(tmp_path / "whole", episodes=3)
     assert score.mean_return >= 8, "frames of Gymnasium's own environment, wrapped alike"
 
 
@@ -252,7 +252,7 @@ def test_wrappers_on_the_other_backends_train_and_are_judged(env_id: str, tmp_pa
         env_id, _config(tmp_path / "run", env=env_id, wrap=wrap, seeds=2, steps=300, eval_every=300)
     )
     assert run.spec.shape[0] == 2
-    assert np.isfinite(evaluate(run, 2).per_seed).all()
+    assert np.isfinite(evaluate(run, episodes=2).per_seed).all()
 
 
 def test_options_reach_training_judge_and_evaluation(tmp_path: Path):
@@ -260,8 +260,8 @@ def test_options_reach_training_judge_and_evaluation(tmp_path: Path):
     run = train("gym:CartPole-v1", _config(tmp_path / "run", env="gym:CartPole-v1", env_kwargs=kwargs))
     assert json.loads((tmp_path / "run" / "config.json").read_text())["env_kwargs"] == kwargs
     assert max(run.summary()["best_score"]) <= 7
-    assert evaluate(tmp_path / "run", 3).mean_return <= 7
-    assert evaluate(tmp_path / "run", 3, options={}).mean_return > 7
+    assert evaluate(tmp_path / "run", episodes=3).mean_return <= 7
+    assert evaluate(tmp_path / "run", episodes=3, env_kwargs={}).mean_return > 7
     again = _config(tmp_path / "run", env="gym:CartPole-v1", resume=True, steps=500)
     with pytest.raises(UsageError, match="trained with another env_kwargs"):
         train("gym:CartPole-v1", again)
@@ -275,11 +275,11 @@ def test_an_option_that_the_reference_does_not_know_is_scored_where_it_is_known(
     assert find("envpool:CartPole-v1", {"max_episode_steps": 9}).reference == "CartPole-v1"
     assert find("MountainCar-v0", {"goal_velocity": 0.01}).reference == "MountainCar-v0"
     run = train("CartPole-v1", _config(tmp_path / "run", env_kwargs={"max_steps_in_episode": 9}))
-    assert evaluate(tmp_path / "run", 3).mean_return <= 9
+    assert evaluate(tmp_path / "run", episodes=3).mean_return <= 9
     assert run.spec.reference is None
     pool = _config(tmp_path / "pool", env_kwargs={"max_episode_steps": 7}, env="envpool:CartPole-v1")
     train("envpool:CartPole-v1", pool)
-    assert evaluate(tmp_path / "pool", 3).mean_return <= 7
+    assert evaluate(tmp_path / "pool", episodes=3).mean_return <= 7
 
 
 @pytest.mark.parametrize(

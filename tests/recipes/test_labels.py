@@ -48,20 +48,20 @@ def test_every_way_of_naming_a_recipe_gives_its_value_one_label(name: str, chang
     ways = [
         TrainConfig(env, recipe=recipe, steps=3_000),
         TrainConfig.of(env, recipe=recipe, steps=3_000),
-        configured(env, env, None, {"recipe": recipe, "steps": 3_000}),
-        configured(env, env, TrainConfig(env, name), {"recipe": recipe, "steps": 3_000}),
+        configured(env, env, recipe, None, {"steps": 3_000}),
+        configured(env, env, recipe, TrainConfig(env, name), {"steps": 3_000}),
     ]
     if not changes:
         ways += [
             TrainConfig(env, name, steps=3_000),
             TrainConfig.of(env, recipe_name=name, steps=3_000),
             TrainConfig.of(env, recipe=name, steps=3_000),
-            configured(env, env, None, {"recipe_name": name, "steps": 3_000}),
+            configured(env, env, None, None, {"recipe_name": name, "steps": 3_000}),
         ]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "preset.json"
         path.write_text(PresetFile(env, Preset(recipe, 3_000, 1_000, 2)).text())
-        ways.append(TrainConfig.of(env, path))
+        ways.append(TrainConfig.of(env, preset_file=path))
     for config in ways:
         assert (config.recipe_name, config.recipe) == (label, recipe)
     # In its folder it has the torso and the schedules that its observations and steps made.
@@ -129,8 +129,10 @@ def test_a_preset_is_one_where_it_is_the_environments() -> None:
     ],
 )  # fmt: skip
 def test_a_name_that_is_no_recipe_or_another_one_is_refused(settings_: dict) -> None:
+    recipe = settings_.get("recipe")
+    names = {name: value for name, value in settings_.items() if name != "recipe"}
     with pytest.raises(UsageError, match="expected one of"):
-        configured("CartPole-v1", "CartPole-v1", None, settings_)
+        configured("CartPole-v1", "CartPole-v1", recipe, None, names)
 
 
 def test_what_is_no_config_and_no_environment_is_a_sentence() -> None:
@@ -140,7 +142,8 @@ def test_what_is_no_config_and_no_environment_is_a_sentence() -> None:
         "qhat.TrainConfig.of(3)": "env is 3; expected an id",
         "qhat.train(3)": "env is 3; expected an id",
         "qhat.train(None)": "env is None; expected an id",
-        "qhat.train('CartPole-v1', {'steps': 10})": "config is {'steps': 10}; expected a TrainConfig",
+        "qhat.train('CartPole-v1', {'steps': 10})": "recipe is {'steps': 10}; expected a name",
+        "qhat.train('CartPole-v1', config=3)": "config is 3; expected a TrainConfig",
     }
     tries = [f"try: {call}\nexcept qhat.system.errors.UsageError as error: print(error)" for call in calls]
     code = "\n".join(["import qhat", *tries])

@@ -101,7 +101,7 @@ def test_estimates_match_the_scores(pair: list[Path]):
     assert wins["dqn"]["qhat"]["ci95"] == pytest.approx([1 - high, 1 - low])
     assert "selection scores" in part["scores"]
     assert not part["fresh"]
-    last = compared(pair, which="last").environments[0].standings[0]
+    last = compared(pair, checkpoint="last").environments[0].standings[0]
     assert last.scores[:, 0].tolist() == [200.0, 210.0, 190.0]
 
 
@@ -250,7 +250,7 @@ def test_fresh_episodes_are_the_default(trained_cartpole: qhat.Run, tmp_path: Pa
     assert compared([trained], episodes=3).environments[0].standings[0].iqm == part.standings[0].iqm
     # Beside a run that ended earlier its weights are of too late a step.
     early = write(tmp_path / "early", [[9.0], [9.5]], "qhat", every=200)
-    mixed = compared([trained, early], episodes=3, which="last")
+    mixed = compared([trained, early], episodes=3, checkpoint="last")
     assert not mixed.environments[0].fresh
     assert mixed.environments[0].source == "each seed's evaluation at the common step"
     assert any(f"'{trained}' has kept no checkpoint of step 200" in note for note in mixed.notes)
@@ -280,7 +280,7 @@ def test_the_clock_sums_the_recorded_speed(tmp_path: Path):
     assert fast.curve.x.tolist() == [5.0, 10.0, 15.0, 20.0]
     assert slow.scores.tolist() == compared([run]).environments[0].standings[0].scores.tolist()
     still = write(tmp_path / "still", LAGS, rate=0)
-    with pytest.raises(UsageError, match=r"steps_per_second of 0.*--axis steps"):
+    with pytest.raises(UsageError, match=r"steps_per_second of 0.*axis='steps'"):
         compared([still], axis="seconds")
 
 

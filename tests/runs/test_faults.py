@@ -308,5 +308,5 @@ def test_a_run_without_restarts_left_is_saved_and_resumes(tmp_path: Path):
 
 
 def test_restarts_are_a_number(tmp_path: Path):
-    with pytest.raises(QhatError, match="--env-restarts is -1; expected 0 or more"):
+    with pytest.raises(QhatError, match="env_restarts is -1; expected 0 or more"):
         config(tmp_path, env_restarts=-1).validate()

@@ -138,7 +138,7 @@ def test_as_many_checkpoints_stay_as_asked_for_and_each_can_be_scored(tmp_path: 
         run.evaluate(2, "700")
     qhat.train("CartPole-v1", config(tmp_path / "run", keep=1, steps=1_100, resume=True))
     assert run.folder.steps() == [1_100]
-    with pytest.raises(UsageError, match="--keep is 0"):
+    with pytest.raises(UsageError, match="keep is 0"):
         config(tmp_path / "other", keep=0).validate()
 
 
@@ -233,7 +233,7 @@ def test_a_small_disk_that_fills_up_and_one_that_is_read_only(tmp_path: Path):
 def test_space_is_looked_up_where_the_folder_will_be(tmp_path: Path):
     checkpoints.require_space(tmp_path / "not" / "yet" / "there", 1_000)
     free = shutil.disk_usage(tmp_path).free
-    with pytest.raises(UsageError, match=r"Checkpoints of this run take .* MiB free; lower --keep"):
+    with pytest.raises(UsageError, match=r"Checkpoints of this run take .* MiB free; lower keep"):
         checkpoints.require_space(tmp_path / "not" / "yet", 2 * free)
 
 

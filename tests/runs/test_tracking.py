@@ -154,7 +154,7 @@ def test_a_service_that_is_not_installed_is_a_sentence(monkeypatch: pytest.Monke
     monkeypatch.setattr(
         tracking, "NAMES", {**tracking.NAMES, "wandb": ("no_such_module", "pip install wandb")}
     )
-    with pytest.raises(UsageError, match=r"--track wandb needs no_such_module.*pip install wandb"):
+    with pytest.raises(UsageError, match=r"track='wandb' needs no_such_module.*pip install wandb"):
         train("CartPole-v1", CONFIG, track="wandb", run_dir=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 

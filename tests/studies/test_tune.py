@@ -243,7 +243,7 @@ def test_training_takes_a_preset_file_and_every_flag_overrides_it(tmp_path: Path
     assert (args.steps, args.eval_every, args.recipe.n_step, args.recipe.gamma) == (7, 100, 4, 0.5)
     assert list(args.env_kwargs) == ["sutton_barto_reward"]
     assert args.recipe_name == label_of(args.recipe, spans=(7,))
-    config = TrainConfig.of("CartPole-v1", path, seeds=3).validate()
+    config = TrainConfig.of("CartPole-v1", preset_file=path, seeds=3).validate()
     assert (config.recipe.gamma, config.steps, config.seeds) == (0.5, 300, 3)
     for words, sentence in (
         (["--recipe", "dqn"], "cannot be combined with --recipe"),

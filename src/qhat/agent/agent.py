@@ -10,7 +10,7 @@ import dataclasses
 import threading
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,7 @@ from qhat.engine.replay.links import Rows
 from qhat.engine.state import SeedState, split
 from qhat.environments.observations import read_one
 from qhat.recipes.recipe import HORIZON, Recipe
+from qhat.recipes.settings import RecipeSettings
 from qhat.runs import checkpoint
 from qhat.system.errors import blaming, require
 from qhat.system.host_memory import nbytes, require_memory
@@ -52,9 +53,9 @@ class Agent:
         actions: number of actions, or any action space of Gymnasium that `train` takes.
         recipe: name of a recipe, or a `Recipe`.
         seed: of the weights and of all randomness.
-        horizon: expected number of transitions; schedules that follow the run are made for it.
+        steps: expected number of transitions; schedules that follow the run are made for it.
         masked: whether `act` and `remember` get masks of legal actions.
-        settings: fields of `Recipe` to change, for example `gamma=0.98`.
+        settings: fields of `Recipe` to change, for example `gamma=0.98` or `policy="double"`.
     """
 
     def __init__(
@@ -64,11 +65,11 @@ class Agent:
         recipe: str | Recipe = recipes.DEFAULT,
         *,
         seed: int = 0,
-        horizon: int = HORIZON,
+        steps: int = HORIZON,
         masked: bool = False,
-        **settings: Any,
+        **settings: Unpack[RecipeSettings],
     ):
-        recipe = read_recipe(recipe, settings, horizon)
+        recipe = read_recipe(recipe, settings, steps)
         good = isinstance(seed, int | np.integer) and 0 <= seed < 2**31
         require(good, f"seed is {seed!r}; expected a whole number from 0 to 2147483647.")
         layout, actions = read_spaces(observation, actions, recipe)

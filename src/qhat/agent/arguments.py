@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ from qhat.axes.actions import BINS, Actions
 from qhat.axes.masks import read_mask
 from qhat.environments.observations import Observations
 from qhat.recipes.recipe import Recipe
-from qhat.system.errors import QhatError, UsageError, near_miss, require
+from qhat.recipes.settings import NAMES, changed, require_known
+from qhat.system.errors import QhatError, UsageError, require, warn
 from qhat.system.files import quote
 
 
@@ -48,23 +48,16 @@ def require_applied(number: int, metrics: Any) -> None:
         )
 
 
-def known_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    names = [field.name for field in dataclasses.fields(Recipe) if field.name != "num_envs"]
-    for name in settings:
-        hint = near_miss(name, names) or f" The recipe's fields are settings: {', '.join(names)}."
-        require(name in names, f"Agent has no setting '{name}'.{hint}")
-    return settings
-
-
-def read_recipe(recipe: Any, settings: dict[str, Any], horizon: Any) -> Recipe:
-    """Read a recipe or its name, with `settings` changed, for `horizon` steps of one environment."""
-    good = isinstance(horizon, int | np.integer) and not isinstance(horizon, bool)
-    wrong = f"horizon is {horizon!r}; expected a whole number of steps, 1 or more."
-    require(good and 0 < int(horizon) < 2**31, wrong)
+def read_recipe(recipe: Any, settings: Mapping[str, Any], steps: Any) -> Recipe:
+    """Read a recipe or its name, with `settings` changed, for `steps` steps of one environment."""
+    good = isinstance(steps, int | np.integer) and not isinstance(steps, bool)
+    wrong = f"steps is {steps!r}; expected a whole number of steps, 1 or more."
+    require(good and 0 < int(steps) < 2**31, wrong)
     chosen = recipes.get(recipe) if isinstance(recipe, str) else recipe
     require(isinstance(chosen, Recipe), f"recipe is {recipe!r}; expected a name or a Recipe.")
-    chosen = dataclasses.replace(chosen, **known_settings(settings), num_envs=1)
-    return chosen.validate().scheduled(int(horizon))
+    require_known(settings, [name for name in NAMES if name != "num_envs"], "Agent")
+    chosen = dataclasses.replace(changed(chosen, settings), num_envs=1)
+    return chosen.validate().scheduled(int(steps))
 
 
 def read_observation(observation: Any) -> Observations:
@@ -95,7 +88,7 @@ def read_spaces(observation: Any, actions: Any, recipe: Recipe) -> tuple[Observa
     """
     layout = read_observation(observation)
     for note in layout.notes("", recipe.normalise):
-        warnings.warn(note, UserWarning, stacklevel=3)
+        warn(note, stacklevel=3)
     return layout, read_actions(actions, recipe.bins)
 
 

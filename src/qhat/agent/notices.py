@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from qhat.engine.learner import Metrics
@@ -11,6 +9,7 @@ from qhat.engine.replay.nstep import CONTINUES, NOTHING
 from qhat.engine.replay.ring import Ring
 from qhat.environments.reward_scale import reward_scale_advice
 from qhat.recipes.recipe import Recipe
+from qhat.system.errors import warn
 
 CLIPPED = 0.01
 """Share of the targets' mass beyond the support above which an update counts as clipped."""
@@ -38,7 +37,7 @@ class Notices:
         kind = np.asarray(ring.kind[:used])
         rewards = np.where(kind == NOTHING, 0.0, ring.reward[:used])
         if advice := reward_scale_advice(rewards, kind != CONTINUES, self._recipe.gamma, flag=False):
-            warnings.warn(advice, stacklevel=4)
+            warn(advice, stacklevel=4)
 
     def _look_at_support(self, update: int, clipped: float) -> None:
         if self._clipped is None:
@@ -47,7 +46,7 @@ class Notices:
         if self._clipped < UPDATES:
             return
         self._clipped, head = None, self._recipe.head
-        warnings.warn(
+        warn(
             f"{clipped:.1%} of the targets' mass lies beyond the support of {head.name} after {update:,}"
             " updates. It counts as the outermost atoms, so values there are wrong. Expected a wider"
             f" support: head={type(head).__name__}(v_min=LOW, v_max=HIGH) of qhat.axes.heads.",

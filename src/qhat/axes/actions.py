@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from qhat.system.errors import UsageError, blaming, require
+from qhat.system.errors import UsageError, blaming, require, setting
 from qhat.system.files import quote
 
 Number = float | int
@@ -151,14 +151,14 @@ class Actions:
         joints = len(low)
         require(
             len(bins) in (1, joints),
-            f"--bins has {len(bins)} numbers and {name} {joints} joints; expected one number, or {joints}.",
+            f"{setting('bins')} has {len(bins)} numbers, {name} {joints} joints; expected 1 or {joints}.",
         )
         for joint, (least, most) in enumerate(zip(low, high, strict=True)):
             if not (math.isfinite(least) and math.isfinite(most) and least < most):
                 raise UsageError(
                     f"{name}: joint {joint} takes actions from {least:g} to {most:g}; expected finite"
-                    " bounds, low < high, to cut into bins. Bound it: --wrap bound_actions:low=-1,high=1,"
-                    " or a Box with bounds."
+                    " bounds, low < high, to cut into bins. Bound it:"
+                    f" {setting('wrap', 'bound_actions:low=-1,high=1')}, or a Box with bounds."
                 )
         counts = tuple(bins) * joints if len(bins) == 1 else tuple(bins)
         cut = _whole if np.dtype(dtype).kind in WHOLE else _evenly

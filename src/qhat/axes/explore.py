@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from qhat.axes.actions import Actions
 from qhat.axes.axis import AxisValue, Schedule
-from qhat.system.errors import require
+from qhat.system.errors import require, setting
 from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
 
 
@@ -157,8 +157,9 @@ class NoExploration(Explore):
     def validate_within(self, recipe: Any) -> None:
         require(
             recipe.dense.noise_size(1, 1) > 0,
-            "--explore greedy never tries another action with --dense"
-            f" {recipe.dense.name}; expected --dense noisy beside it, or --explore epsilon.",
+            f"{setting('explore', 'greedy')} never tries another action with"
+            f" {setting('dense', recipe.dense.name)}; expected {setting('dense', 'noisy')} beside it, or"
+            f" {setting('explore', 'epsilon')}.",
         )
 
     def init(self, num_envs: int, actions: Actions) -> Any:

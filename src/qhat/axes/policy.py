@@ -7,7 +7,7 @@ import dataclasses
 from typing import ClassVar
 
 from qhat.axes.axis import AxisValue
-from qhat.system.errors import require
+from qhat.system.errors import require, setting
 from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
 
 
@@ -93,7 +93,7 @@ class Softmax(Policy):
         require(
             self.tau > 0,
             f"softmax:tau is {self.tau}; expected a temperature above 0. For no temperature use"
-            " --policy greedy.",
+            f" {setting('policy', 'greedy')}.",
         )
 
     @property

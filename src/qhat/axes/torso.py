@@ -11,7 +11,7 @@ from qhat.axes import operations
 from qhat.axes.axis import AxisValue, missing
 from qhat.axes.convolution import convolve, init, pool, reach
 from qhat.axes.operations import Op
-from qhat.system.errors import UsageError, require
+from qhat.system.errors import UsageError, require, setting
 from qhat.system.lazy import Array, Float, jax, jnp
 
 
@@ -96,7 +96,7 @@ class MinAtar(Torso):
         if len(shape) != 3 or min(shape[:2]) < 3:
             raise UsageError(
                 f"torso 'minatar' takes observations of shape (height ≥ 3, width ≥ 3, channels); this"
-                f" environment's is {shape}. Use --torso mlp."
+                f" environment's is {shape}. Use {setting('torso', 'mlp')}."
             )
         return (shape[0] - 2) * (shape[1] - 2) * self.filters
 
@@ -281,7 +281,7 @@ def image_shape(shape: tuple[int, ...], torso: str, least: int) -> tuple[int, in
         raise UsageError(
             f"torso '{torso}' takes images of {least} pixels or more a side, (height, width), (height,"
             f" width, channels), (channels, height, width) or (stack, height, width, colours); this"
-            f" environment's observations are {shape}. Use --torso mlp."
+            f" environment's observations are {shape}. Use {setting('torso', 'mlp')}."
         )
     return read
 

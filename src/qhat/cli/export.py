@@ -76,7 +76,7 @@ def run(words: Sequence[str]) -> int:
         from qhat.deploy.export import export
 
         made = export(
-            args.run, args.out, which=args.checkpoint, seed_index=args.seed_index, name=args.name,
+            args.run, args.out, checkpoint=args.checkpoint, seed_index=args.seed_index, name=args.name,
             safe_action=args.safe_action, timeout=args.timeout, control_period=args.control_period,
             targets=targets, progress=status.update,
         )  # fmt: skip

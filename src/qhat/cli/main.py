@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from qhat._version import __version__
 from qhat.cli.warned import Warned, printable
-from qhat.system.errors import QhatError, UsageError, near_miss
+from qhat.system.errors import QhatError, UsageError, in_shell, near_miss
 
 COMMANDS = {
     "train": "train an agent and leave a run folder",
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             warnings.showwarning = Warned()
             sys.exit(importlib.import_module(f"qhat.cli.{name}").run(words[1:]))
     except QhatError as error:
-        print(f"qhat: {printable(str(error))}", file=sys.stderr)
+        print(f"qhat: {printable(in_shell(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(0)

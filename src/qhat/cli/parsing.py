@@ -12,7 +12,7 @@ from qhat.axes.axis import AxisValue, parse, spell
 from qhat.cli.numbers import plain
 from qhat.environments.wrappers import WRAPPERS
 from qhat.recipes.recipe import AXES
-from qhat.system.errors import UsageError
+from qhat.system.errors import UsageError, in_shell
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ def _axis_rule(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
         try:
             return parse(words[0], known)
         except UsageError as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(in_shell(error)) from None
 
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,

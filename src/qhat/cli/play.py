@@ -78,10 +78,17 @@ def run(words: Sequence[str]) -> int:
         from qhat.reports.video import play
 
         video = play(
-            args.run, args.video, episodes=args.episodes, which=args.checkpoint, seed_index=args.seed_index,
-            seed=args.seed, options=args.env_kwargs, every=args.every, fps=args.fps,
+            args.run,
+            args.video,
+            episodes=args.episodes,
+            checkpoint=args.checkpoint,
+            seed_index=args.seed_index,
+            seed=args.seed,
+            env_kwargs=args.env_kwargs,
+            every=args.every,
+            fps=args.fps,
             progress=lambda count: status.update(f"{count:,} frames"),
-        )  # fmt: skip
+        )
     if args.json:
         print(json.dumps({**dataclasses.asdict(video), "path": str(video.path)}))
         return 0

@@ -22,6 +22,7 @@ from qhat.recipes.presets import NAME as PRESET
 from qhat.recipes.schedule_text import FIXED, schedules
 from qhat.reports.reading import CLIPPED
 from qhat.runs.folder import RunFolder
+from qhat.system.errors import in_shell
 
 if TYPE_CHECKING:
     from qhat.runs.run import Run
@@ -72,7 +73,7 @@ class TrainingScreen:
         if is_first and chosen:
             self._console.print(f"torso [bold]{now.torso}[/], for images (change it with --torso)")
         for sentence in now.faults[self._reported :]:
-            self._warn(sentence)
+            self._warn(in_shell(sentence))
         self._now, self._reported = now, len(now.faults)
         words = _words(now, self._console.width < WIDE)
         self._bar.update(self._task, completed=min(now.step, now.steps), words=words)

@@ -99,7 +99,7 @@ def _film(folder: str) -> str:
     from qhat.reports.video import play
 
     with Console(stderr=True, highlight=False).status("filming") as status:
-        video = play(folder, which="last", progress=lambda count: status.update(f"{count:,} frames"))
+        video = play(folder, checkpoint="last", progress=lambda count: status.update(f"{count:,} frames"))
     print(video.path, file=sys.stderr)
     return str(video.path)
 

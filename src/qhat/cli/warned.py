@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from qhat.system.errors import in_shell
+
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 LEVEL = "WARN: "
 """Prefix of Gymnasium's logger, after its colour code."""
@@ -23,7 +25,7 @@ class Warned:
         """Sentences already shown, including those shown by the handler that this one replaces."""
 
     def __call__(self, message: Warning | str, *_: Any, **__: Any) -> None:
-        sentence = printable(COLOUR.sub("", str(message)).removeprefix(LEVEL).strip())
+        sentence = printable(COLOUR.sub("", in_shell(message)).removeprefix(LEVEL).strip())
         if sentence not in self.said:
             self.said.add(sentence)
             self._write(sentence)

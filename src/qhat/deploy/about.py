@@ -29,7 +29,7 @@ class Request:
     """What is exported, and what the caller says of it."""
 
     run: Run
-    which: str
+    checkpoint: str
     seed_index: int
     name: str | None
     safe_action: Any
@@ -44,7 +44,7 @@ def read_meaning(request: Request, env: EnvLike | None, frame: tuple[int, ...]) 
         import qhat.robots  # noqa: F401
 
         drawn = dataclasses.replace(run.spec, reference=f"qhat/{run.spec.id.rpartition(':')[2]}")
-        build = reference_builder(drawn, run.options, run.wrap)
+        build = reference_builder(drawn, run.env_kwargs, run.wrap)
     if build is not None and not isinstance(build, Environment):
         made = build()
     try:
@@ -77,16 +77,16 @@ def describe(
             "id": spec.id,
             "backend": spec.backend,
             "reference": spec.reference,
-            "options": dict(run.options),
+            "options": dict(run.env_kwargs),
             "wrap": config["wrap"],
         },
         "source": {
             "run": "/".join(source),
             "recipe": recipe,
-            "checkpoint": request.which,
+            "checkpoint": request.checkpoint,
             "seed_index": request.seed_index,
             "step": _step(request),
-            "weights_sha256": run.weights_sha256(request.which),
+            "weights_sha256": run.weights_sha256(request.checkpoint),
         },
         "recipe": run.program.recipe.to_json(),
         "observation": {
@@ -142,9 +142,9 @@ def entries_of(layout: Observations | None) -> dict[str, Any]:
 def _step(request: Request) -> int:
     """Environment steps after which the weights were these."""
     summary = request.run.summary()
-    if request.which == "best":
+    if request.checkpoint == "best":
         return int(summary["best_step"][request.seed_index])
-    return int(summary["step"] if request.which == "last" else request.which)
+    return int(summary["step"] if request.checkpoint == "last" else request.checkpoint)
 
 
 def read_safe_action(about: dict[str, Any], value: Any) -> Any:

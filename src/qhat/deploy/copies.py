@@ -85,7 +85,7 @@ def copies_of(run: Run, count: int, seed: int, env: EnvLike | None = None) -> Co
     elif build is not None:
         made = GymnasiumEnvironment.of(spec.id, build, count, (seed,), bins=bins, stack=spec.stack)
     else:
-        task: Mapping[str, Any] = {"options": run.options, "wrap": run.wrap, "bins": bins}
+        task: Mapping[str, Any] = {"options": run.env_kwargs, "wrap": run.wrap, "bins": bins}
         made = make_any(spec.id, count, (seed,), **task)
     made.spec.require_fits(spec)
     return Copies(stepped(made, seed=seed))
@@ -97,5 +97,5 @@ def judge_of(run: Run, env: EnvLike | None = None) -> Callable[[], gymnasium.Env
         return source_of(env).judge(run.wrap)
     spec = run.spec
     if spec.reference and not lacks(spec.reference):
-        return reference_builder(spec, run.options, run.wrap)
+        return reference_builder(spec, run.env_kwargs, run.wrap)
     return None

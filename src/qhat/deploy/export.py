@@ -57,7 +57,7 @@ def export(
     run: Run | Path | str,
     out: Path | str | None = None,
     *,
-    which: str = "best",
+    checkpoint: str = "best",
     seed_index: int | None = None,
     name: str | None = None,
     safe_action: Any = None,
@@ -73,7 +73,7 @@ def export(
     Args:
         run: a run, or its folder.
         out: folder to write; default: `export` in the run folder. An older export there is replaced.
-        which: weights: `best`, `last`, or a checkpoint's step.
+        checkpoint: weights: `best`, `last`, or a checkpoint's step.
         seed_index: seed whose policy is exported; default: the best seed.
         name: of the policy.
         safe_action: action of the environment that the runner returns if it cannot trust an observation.
@@ -100,7 +100,9 @@ def export(
     require_replaceable(target)
     for other in targets:
         other.require(run.folder.read_config())
-    request = Request(run, which, run.seed_index(seed_index), name, safe_action, timeout, control_period)
+    request = Request(
+        run, checkpoint, run.seed_index(seed_index), name, safe_action, timeout, control_period
+    )
     with contextlib.closing(copies_of(run, parity.COPIES, SEED, env)) as copies, _written(target) as new:
         made = dataclasses.replace(_write(request, new, copies, env, observations, progress), path=target)
     return dataclasses.replace(made, targets={other.name: other.write(target) for other in targets})
@@ -140,7 +142,9 @@ def _write(
     # A run of an older version lacks some facts about its actions; the environment has them.
     actions = spec.actions.completed(copies.spec.actions)
     learner = run.program.learner
-    weights = jax.tree.map(lambda leaf: jnp.asarray(leaf[request.seed_index]), run.weights(request.which))
+    weights = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf[request.seed_index]), run.weights(request.checkpoint)
+    )
     compiled = jax.jit(jax.vmap(learner.q_values, in_axes=(None, 0)))
     trained = parity.Trained(lambda batch: np.asarray(compiled(weights, batch)), actions)
     first = copies.start()

@@ -19,7 +19,7 @@ from qhat.engine.calibration import STATISTICS, SUPPORT
 from qhat.engine.learner import Learner
 from qhat.engine.network import Network, embed
 from qhat.engine.replay.moments import EPSILON, LIMIT
-from qhat.system.errors import require
+from qhat.system.errors import require, setting
 
 DESCRIBED = {
     "head": ("export_outputs", "mean"),
@@ -115,7 +115,8 @@ def _add_features(exported: Exported, learner: Learner, parameters: Any, dtype: 
         return
     require(
         not (layout.is_packed and layout.frames),
-        "A stack (--wrap frame_stack) of observations with a picture and other parts cannot be exported;"
+        f"A stack ({setting('wrap', 'frame_stack')}) of observations with a picture and other parts"
+        " cannot be exported;"
         " expected observations of a single picture, or no stack.",
     )
     inputs = []

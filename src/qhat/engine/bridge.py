@@ -36,7 +36,7 @@ class FailedError(QhatError):
     """The environment failed with `cause`; `reached` has what was learned before."""
 
     def __init__(self, cause: Exception, reached: Any):
-        super().__init__(str(cause))
+        super().__init__(getattr(cause, "sentence", str(cause)))
         self.cause, self.reached = cause, reached
 
 

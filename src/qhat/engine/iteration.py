@@ -19,7 +19,7 @@ from qhat.environments.base import Timestep
 from qhat.environments.observations import Observations
 from qhat.environments.wrappers import RewardWrapper
 from qhat.recipes.recipe import Recipe
-from qhat.system.errors import require
+from qhat.system.errors import require, setting
 
 BeginStep = Callable[[SeedState], tuple[SeedState, Int[Array, ""]]]
 """Begins a step of the environment; returns the state, and a token: a 0 computed after the step began."""
@@ -63,7 +63,8 @@ class Program:
         pictures = dtype == "uint8" if layout is None else layout.is_picture
         require(
             not (recipe.normalise and pictures),
-            f"--normalise has no meaning for observations {shape} of {dtype}, a picture: the range of"
+            f"{setting('normalise')} has no meaning for observations {shape} of {dtype}, a picture: the"
+            " range of"
             " pixels is known, and replay's statistics of them would be large. Leave it out.",
         )
         recipe = recipe.scheduled()

@@ -16,7 +16,7 @@ from qhat.engine.calibration import STATISTICS
 from qhat.engine.iteration import Program
 from qhat.engine.replay import ring as replay
 from qhat.engine.state import SeedState, TrainState
-from qhat.system.errors import require
+from qhat.system.errors import require, setting
 
 BLOCK = 1_024
 """Rows of every ring that one compiled call stores."""
@@ -34,7 +34,7 @@ def prefill(program: Program, state: TrainState, demonstrations: Demonstrations)
     rows = _rows(demonstrations, E, program.stack)
     require(
         rows <= recipe.replay_capacity // E,
-        f"--replay-capacity is {recipe.replay_capacity}, and the demonstrations"
+        f"{setting('replay_capacity')} is {recipe.replay_capacity}, and the demonstrations"
         f" ({len(demonstrations)} transitions) need {rows * E}; expected more.",
     )
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from qhat.system.errors import UsageError, near_miss, require
+from qhat.system.errors import UsageError, near_miss, require, setting
 
 
 def read_words(words: Iterable[str]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def read_words(words: Iterable[str]) -> dict[str, Any]:
         key, equals, text = word.partition("=")
         require(
             bool(equals and key),
-            f"--env-kwargs has '{word}'; expected key=value, for example gravity=-5.0.",
+            f"{setting('env_kwargs')} has '{word}'; expected key=value, for example gravity=-5.0.",
         )
         try:
             options[key] = json.loads(text)

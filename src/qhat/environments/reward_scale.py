@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from qhat.system.errors import setting
+
 SMALLEST, LARGEST = 0.01, 1e4
 """Discounted returns between which nothing is said."""
 LOOK = 10_000
@@ -61,7 +63,7 @@ def reward_scale_advice(rewards: Any, ends: Any, gamma: float, *, flag: bool = T
         return None
     why = "reaches only after very many updates" if factor < 1 else "cannot tell from its own noise"
     remedy = (
-        f"add --wrap reward_scale:factor={factor:g}; scores stay in the task's own units"
+        f"add {setting('wrap', f'reward_scale:factor={factor:g}')}; scores stay in the task's own units"
         if flag
         else f"give `remember` the reward times {factor:g}"
     )

@@ -9,13 +9,13 @@ import gymnasium
 import numpy as np
 
 from qhat.environments.observations import Entry, Observations, entries_of
-from qhat.system.errors import UnfitActionError, UsageError, near_miss, require
+from qhat.system.errors import UnfitActionError, UsageError, near_miss, require, setting
 
 
 def bounded(space: gymnasium.Space, low: float, high: float) -> gymnasium.spaces.Box:
     """Return a Box with these bounds where it has none. Raises `UsageError` for any other space."""
     if not isinstance(space, gymnasium.spaces.Box):
-        raise UsageError(f"--wrap bound_actions is around actions {space}; expected a Box.")
+        raise UsageError(f"{setting('wrap', 'bound_actions')} is around actions {space}; expected a Box.")
     least, most = (
         np.where(np.isfinite(bounds), bounds, default).astype(space.dtype)
         for bounds, default in ((space.low, low), (space.high, high))
@@ -95,13 +95,16 @@ def without(env: gymnasium.Env, keys: Sequence[str]) -> gymnasium.Env:
     for key in keys:
         require(
             key in known,
-            f"--wrap drop:keys names '{key}', and '{env.spec.id if env.spec else env}' shows"
+            f"{setting('wrap', 'drop:keys=...')} names '{key}', and '{env.spec.id if env.spec else env}'"
+            " shows"
             f" {', '.join(map(str, known)) or 'no dictionary'}; expected one of its entries."
             + near_miss(key, map(str, known)),
         )
     left = [key for key in known if key not in keys]
     require(
-        bool(left), f"--wrap drop:keys leaves none of {', '.join(known)}; expected one at least to stay."
+        bool(left),
+        f"{setting('wrap', 'drop:keys=...')} leaves none of {', '.join(known)}; expected one at least to"
+        " stay.",
     )
     return gymnasium.wrappers.FilterObservation(env, left)
 

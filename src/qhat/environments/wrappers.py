@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from qhat.axes.axis import check, from_json
 from qhat.environments.wrapper import EnvironmentWrapper, RewardWrapper, Wrapper
-from qhat.system.errors import UsageError, require
+from qhat.system.errors import UsageError, require, setting
 from qhat.system.files import quote
 from qhat.system.lazy import Array, Bool, Float, jax, jnp
 
@@ -83,11 +83,12 @@ class ActionRepeat(EnvironmentWrapper):
         batched = rows is not None and all(
             leaf.shape[:1] == (inner.num_envs,) for leaf in jax.tree.leaves(rows)
         )
+        around, option = setting("wrap", "action_repeat"), {"frame_skip": self.count}
         require(
             batched,
-            f"--wrap action_repeat cannot stop single copies of '{inner.spec.id}' ({inner.spec.backend})"
+            f"{around} cannot stop single copies of '{inner.spec.id}' ({inner.spec.backend})"
             " where their episodes end, while the others go on. Use its own option where it has one"
-            f" (--env-kwargs frame_skip={self.count}), or Gymnasium's environment"
+            f" ({setting('env_kwargs', option, f'frame_skip={self.count}')}), or Gymnasium's environment"
             f" (gym:{inner.spec.id.rpartition(':')[2]}).",
         )
 
@@ -173,8 +174,9 @@ class BoundActions(EnvironmentWrapper):
         )
 
     def require_fit(self, inner: Any) -> None:
+        around = setting("wrap", "bound_actions")
         raise UsageError(
-            f"--wrap bound_actions has no meaning in '{inner.spec.id}' ({inner.spec.backend}): its actions"
+            f"{around} has no meaning in '{inner.spec.id}' ({inner.spec.backend}): its actions"
             " are bounded. Expected it around an environment of Gymnasium's with joints that are not."
         )
 
@@ -212,7 +214,8 @@ class Drop(EnvironmentWrapper):
 
     def require_fit(self, inner: Any) -> None:
         raise UsageError(
-            f"--wrap drop has no meaning in '{inner.spec.id}' ({inner.spec.backend}), whose step compiles;"
+            f"{setting('wrap', 'drop')} has no meaning in '{inner.spec.id}' ({inner.spec.backend}), whose"
+            " step compiles;"
             " expected it around an environment of Gymnasium's (gym:)."
         )
 
@@ -289,8 +292,8 @@ def validate(wrap: Sequence[Wrapper]) -> None:
         later = [other.name for other in wrap[index + 1 :] if isinstance(other, EnvironmentWrapper)]
         if isinstance(part, RewardWrapper) and "action_repeat" in later:
             raise UsageError(
-                f"--wrap has {part.name} before action_repeat; expected it after: it is given what all"
-                " executions of an action earned together."
+                f"{setting('wrap')} has {part.name} before action_repeat; expected it after: it is given"
+                " what all executions of an action earned together."
             )
 
 
@@ -342,6 +345,6 @@ def _choose(rows: Bool[Array, " E"], yes: Array, no: Array) -> Array:
 def _refuse_masks(part: Wrapper, spec: Any) -> None:
     require(
         not spec.masked,
-        f"--wrap {part.name} has no meaning in '{spec.id}', which says at every step which actions are"
-        " legal: the action that is executed again may not be.",
+        f"{setting('wrap', part.name)} has no meaning in '{spec.id}', which says at every step which"
+        " actions are legal: the action that is executed again may not be.",
     )

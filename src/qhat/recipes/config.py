@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
 
 import tyro
 
@@ -16,7 +16,8 @@ from qhat.recipes import DEFAULT
 from qhat.recipes.labels import chosen, label_of, recipe_of, require_named
 from qhat.recipes.presets import preset_of, read_preset
 from qhat.recipes.recipe import Recipe
-from qhat.system.errors import require
+from qhat.recipes.settings import NAMES, RunSettings, changed, read_run, require_known
+from qhat.system.errors import require, setting
 from qhat.system.files import quote
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class TrainConfig:
     run_dir: Path | None = None
     """Run folder. Default: runs/<env>/<recipe>/<date-time>."""
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Continue from the last checkpoint of --run-dir."""
+    """Continue from the last checkpoint of the run folder."""
     init_from: Path | None = None
     """Start every seed from this run's best weights."""
     demos: tuple[str, ...] = ()
@@ -82,7 +83,7 @@ class TrainConfig:
     on_nan: Literal["stop", "skip"] = "stop"
     """At a number that is not finite: stop that seed, or skip such rows and continue."""
     env_restarts: int = 10
-    """Number of restarts of the processes of --vector async after one of them died or hung."""
+    """Number of restarts of the processes of async copies after one of them died or hung."""
     tensorboard: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also write TensorBoard's event files into the run folder."""
     track: str | None = None
@@ -129,67 +130,102 @@ class TrainConfig:
         return config
 
     @staticmethod
-    def of(env: str, preset_file: Path | str | None = None, **settings: Any) -> TrainConfig:
+    def of(
+        env: str,
+        recipe: str | Recipe | None = None,
+        *,
+        preset_file: Path | str | None = None,
+        **settings: Unpack[RunSettings],
+    ) -> TrainConfig:
         """Return the configuration of an environment: its preset, if it has one, changed by `settings`.
 
         Args:
+            recipe: a recipe, or its name. Default: the preset's, or `qhat`.
             preset_file: file that `qhat tune` wrote, used instead of the preset.
-            settings: fields to change; `recipe="dqn"` and `recipe_name="dqn"` mean the same.
+            settings: fields of the run or of its recipe, by their names: `seeds=8`, `gamma=0.98`,
+                `policy="double"`.
 
         Raises:
-            UsageError: the recipe is unknown, or there are two.
+            UsageError: the recipe or a setting is unknown, or there are two recipes.
         """
         require(isinstance(env, str), f"env is {quote(env)}; expected an id.")
-        values, defaults = chosen(settings, env), {}
+        return TrainConfig._of(env, recipe, settings, preset_file)
+
+    def changed(self, env: str, recipe: str | Recipe | None, settings: Mapping[str, Any]) -> TrainConfig:
+        """Return the configuration for `env` with another recipe or other settings, as `of` reads them."""
+        run, parts = _sorted(recipe, settings)
+        config = dataclasses.replace(self, env=env, **chosen(run, env))
+        return config._with_parts(parts)
+
+    def _with_parts(self, parts: Mapping[str, Any]) -> TrainConfig:
+        return dataclasses.replace(self, recipe=changed(self.recipe, parts)) if parts else self
+
+    @staticmethod
+    def _of(
+        env: str, recipe: str | Recipe | None, settings: Mapping[str, Any], preset_file: Path | str | None
+    ) -> TrainConfig:
+        run, parts = _sorted(recipe, settings)
+        values, defaults = chosen(run, env), {}
         if preset_file is not None:
             require(
-                "recipe_name" not in settings and not isinstance(settings.get("recipe"), str),
+                "recipe_name" not in settings and not isinstance(recipe, str),
                 "preset_file has no meaning with the name of a recipe, because both choose the settings;"
                 " leave one out.",
             )
             defaults = read_preset(Path(preset_file)).settings()
         elif preset := preset_of(env):
             defaults = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
-        return TrainConfig(env, **{**defaults, **values})
+        return TrainConfig(env, **{**defaults, **values})._with_parts(parts)
 
     def validate(self) -> TrainConfig:
         """Return self, or raise `UsageError` for the first value that has no meaning."""
         for name in ("steps", "seeds", "eval_every", "eval_episodes", "save_every", "keep"):
             value = getattr(self, name)
-            flag = "--" + name.replace("_", "-")
             require(
                 isinstance(value, int) and not isinstance(value, bool) and value >= 1,
-                f"{flag} is {quote(value)}; expected a whole number of 1 or more.",
+                f"{setting(name)} is {quote(value)}; expected a whole number of 1 or more.",
             )
         self._validate_types()
         last = self.seed + self.seeds - 1
         require(
             self.seed >= 0 and last < 2**31,
-            f"--seed is {self.seed} and the last seed {last}; expected 0 to 2147483647.",
+            f"{setting('seed')} is {self.seed} and the last seed {last}; expected 0 to 2147483647.",
         )
-        require(self.steps < 2**31, f"--steps is {self.steps}; expected at most 2147483647 (per seed).")
+        require(
+            self.steps < 2**31,
+            f"{setting('steps')} is {self.steps}; expected at most 2147483647 (per seed).",
+        )
         require(
             not (self.resume and self.demos),
-            "--demos has no meaning with --resume, which continues with the run's replay. Leave it out.",
+            f"{setting('demos')} has no meaning with {setting('resume')}, which continues with the run's"
+            " replay. Leave it out.",
         )
         require(
             not (self.resume and self.init_from),
-            "--init-from has no meaning with --resume, which continues with the run's weights.",
+            f"{setting('init_from')} has no meaning with {setting('resume')}, which continues with the"
+            " run's weights.",
         )
         require(
             self.max_seconds is None or self.max_seconds > 0,
-            f"--max-seconds is {self.max_seconds}; expected more than 0.",
+            f"{setting('max_seconds')} is {self.max_seconds}; expected more than 0.",
         )
         require(
             self.vector in ("sync", "async"),
-            f"--vector is {self.vector}; expected sync or async.",
+            f"{setting('vector')} is {self.vector}; expected sync or async.",
         )
-        require(self.on_nan in ("stop", "skip"), f"--on-nan is {self.on_nan}; expected stop or skip.")
-        require(self.env_timeout > 0, f"--env-timeout is {self.env_timeout}; expected more than 0 seconds.")
-        require(self.env_restarts >= 0, f"--env-restarts is {self.env_restarts}; expected 0 or more.")
+        require(
+            self.on_nan in ("stop", "skip"), f"{setting('on_nan')} is {self.on_nan}; expected stop or skip."
+        )
+        require(
+            self.env_timeout > 0,
+            f"{setting('env_timeout')} is {self.env_timeout}; expected more than 0 seconds.",
+        )
+        require(
+            self.env_restarts >= 0, f"{setting('env_restarts')} is {self.env_restarts}; expected 0 or more."
+        )
         require(
             not self.resume or self.run_dir is not None,
-            "--resume needs --run-dir, the folder of the run to continue.",
+            f"{setting('resume')} needs {setting('run_dir')}, the folder of the run to continue.",
         )
         options.check(self.env_kwargs)
         wrappers.validate(self.wrap)
@@ -197,7 +233,7 @@ class TrainConfig:
         for name, copies in (("num_envs", self.recipe.num_envs), ("eval_episodes", self.eval_episodes)):
             require(
                 self.seeds * copies <= COPIES,
-                f"--{name.replace('_', '-')} is {copies} and --seeds {self.seeds}; expected at most"
+                f"{setting(name)} is {copies} and {setting('seeds')} {self.seeds}; expected at most"
                 f" {COPIES:,} environments together.",
             )
         return self
@@ -211,20 +247,22 @@ class TrainConfig:
             " returns.",
         )
         good = isinstance(self.seed, int) and not isinstance(self.seed, bool)
-        require(good, f"--seed is {quote(self.seed)}; expected a whole number.")
+        require(good, f"{setting('seed')} is {quote(self.seed)}; expected a whole number.")
         for name in ("max_seconds", "env_timeout"):
             value = getattr(self, name)
             good = isinstance(value, int | float) and not isinstance(value, bool)
             require(
                 good or (value is None and name == "max_seconds"),
-                f"--{name.replace('_', '-')} is {quote(value)}; expected a number.",
+                f"{setting(name)} is {quote(value)}; expected a number.",
             )
         good = isinstance(self.tensorboard, bool) and isinstance(self.track, str | None)
         require(
-            good, f"--tensorboard is {self.tensorboard} and --track {quote(self.track)}; expected a name."
+            good,
+            f"{setting('tensorboard')} is {self.tensorboard} and {setting('track')} {quote(self.track)};"
+            " expected a name.",
         )
         good = isinstance(self.demos, tuple) and all(isinstance(source, str) for source in self.demos)
-        require(good, f"--demos is {quote(self.demos)}; expected a list of paths.")
+        require(good, f"{setting('demos')} is {quote(self.demos)}; expected a list of paths.")
 
     def to_json(self) -> dict[str, Any]:
         """Write the configuration with every default."""
@@ -238,3 +276,17 @@ class TrainConfig:
             "init_from": str(self.init_from) if self.init_from else None,
             "demos": list(self.demos),
         }
+
+
+def _sorted(
+    recipe: str | Recipe | None, settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of the run, with its recipe if there is one, and those of the recipe."""
+    fields = [
+        field.name for field in dataclasses.fields(TrainConfig) if field.name not in ("env", "recipe")
+    ]
+    require_known(settings, (*fields, *NAMES), "train")
+    run = read_run({name: value for name, value in settings.items() if name not in NAMES})
+    if recipe is not None:
+        run["recipe"] = recipe
+    return run, {name: value for name, value in settings.items() if name in NAMES}

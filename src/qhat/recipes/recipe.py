@@ -23,7 +23,7 @@ from qhat.axes.sampler import SAMPLERS, Sampler, Uniform
 from qhat.axes.target import TARGETS, Hard, Target
 from qhat.axes.torso import TORSOS, Auto, Torso
 from qhat.environments.observations import Observations
-from qhat.system.errors import UsageError, require
+from qhat.system.errors import UsageError, require, setting
 from qhat.system.files import quote
 
 AXES: dict[str, tuple[type[AxisValue], ...]] = {
@@ -180,7 +180,8 @@ class Recipe:
         cut = self.n_step_cut
         require(
             cut is None or (_number(cut) and cut >= 0),
-            f"--n-step-cut is {quote(cut)}; expected a share of 0 or more, for example 0.1, or none.",
+            f"{setting('n_step_cut')} is {quote(cut)}; expected a share of 0 or more, for example 0.1,"
+            " or none.",
         )
         at_least_1 = ("n_step", "batch_size", "replay_capacity", "num_envs", "learning_rate_steps")
         for name in at_least_1:
@@ -189,28 +190,31 @@ class Recipe:
                 continue
             require(
                 _whole(value, 1) and value < 2**31,
-                f"{_flag(name)} is {quote(value)}; expected a whole number of 1 or more, below 2147483648.",
+                f"{setting(name)} is {quote(value)}; expected a whole number of 1 or more, below"
+                " 2147483648.",
             )
         starts = self.learning_starts
         require(
             starts is None or (_whole(starts, 0) and starts < 2**31),
-            f"--learning-starts is {self.learning_starts}; expected 0 to 2147483647 steps.",
+            f"{setting('learning_starts')} is {self.learning_starts}; expected 0 to 2147483647 steps.",
         )
         require(
             isinstance(self.hidden, tuple)
             and len(self.hidden) <= DEEPEST
             and all(_whole(width, 1) and width <= WIDEST for width in self.hidden),
-            f"--hidden is {quote(self.hidden)}; expected positive widths, for example --hidden 64 64; at"
+            f"{setting('hidden')} is {quote(self.hidden)}; expected positive widths, for example"
+            f" {setting('hidden', (64, 64), '64 64')}; at"
             f" most {DEEPEST} of them, of {WIDEST:,}.",
         )
         require(
             isinstance(self.bins, tuple) and len(self.bins) > 0 and all(_whole(n, 2) for n in self.bins),
-            f"--bins is {quote(self.bins)}; expected 2 or more for every joint, for example --bins 3.",
+            f"{setting('bins')} is {quote(self.bins)}; expected 2 or more for every joint, for example"
+            f" {setting('bins', 3)}.",
         )
         require(isinstance(self.paper, str), f"paper is {quote(self.paper)}; expected text.")
         require(
             _number(self.gamma) and 0 <= self.gamma <= 1,
-            f"--gamma is {self.gamma}; expected a discount within [0, 1].",
+            f"{setting('gamma')} is {self.gamma}; expected a discount within [0, 1].",
         )
         for name in (
             "learning_rate",
@@ -221,7 +225,7 @@ class Recipe:
             value = getattr(self, name)
             may_be_none = name in ("max_gradient_norm", "learning_rate_end") and value is None
             good = may_be_none or _positive(value)
-            require(good, f"{_flag(name)} is {value}; expected more than 0.")
+            require(good, f"{setting(name)} is {value}; expected more than 0.")
         for axis in AXES:
             getattr(self, axis).validate_within(self)
         self._validate_replay()
@@ -230,25 +234,28 @@ class Recipe:
     def _validate_replay(self) -> None:
         require(
             self.batch_size <= self.replay_capacity,
-            f"--batch-size is {self.batch_size}, but replay holds only {self.replay_capacity} rows;"
-            " expected a batch no larger than --replay-capacity.",
+            f"{setting('batch_size')} is {self.batch_size}, but replay holds only {self.replay_capacity}"
+            " rows;"
+            f" expected a batch no larger than {setting('replay_capacity')}.",
         )
         rows = self.replay_capacity // self.num_envs
         require(
             rows >= self.n_step + 2,
-            f"--replay-capacity {self.replay_capacity} leaves {rows} rows for each of"
+            f"{setting('replay_capacity', self.replay_capacity)} leaves {rows} rows for each of"
             f" {self.num_envs} environments; expected at least n_step + 2 = {self.n_step + 2}.",
         )
         updates = self.num_envs * self.replay_ratio
         require(
             1e-6 <= updates <= 1e6,
-            f"--replay-ratio is {self.replay_ratio}; expected between a millionth and a million updates"
+            f"{setting('replay_ratio')} is {self.replay_ratio}; expected between a millionth and a"
+            " million updates"
             " per vectorised step.",
         )
         whole = updates if updates >= 1 else 1 / updates
         require(
             abs(whole - round(whole)) < 1e-6,
-            f"--replay-ratio {self.replay_ratio} with --num-envs {self.num_envs} asks for {updates:g}"
+            f"{setting('replay_ratio', self.replay_ratio)} with {setting('num_envs', self.num_envs)}"
+            f" asks for {updates:g}"
             " updates per vectorised step; expected a whole number of updates per step, or of steps"
             " per update.",
         )
@@ -322,7 +329,3 @@ def _number(value: Any) -> bool:
 
 def _positive(value: Any) -> bool:
     return _number(value) and value > 0
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

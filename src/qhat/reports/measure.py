@@ -21,7 +21,7 @@ from qhat.evaluation.statistics import Score
 from qhat.reports.video import limit_of, play
 from qhat.runs import checkpoint
 from qhat.runs.run import Run
-from qhat.system.errors import QhatError, UsageError, require
+from qhat.system.errors import QhatError, UsageError, in_shell, require
 from qhat.system.files import open_plain, size_of
 
 COPIES, STARTS = 16, 1_000
@@ -80,7 +80,7 @@ def measure(
         try:
             return part()
         except QhatError as error:
-            why[name] = str(error)
+            why[name] = in_shell(error)
             return None
 
     run = tried("score", "opening", lambda: Run.open(path))
@@ -160,11 +160,11 @@ def _unlimited(run: Run, seeds: int, steps: int) -> Environment | HostEnvironmen
     numbers, bins = range(SEED, SEED + seeds), run.spec.actions.choices
     for name in LIMITS:
         try:
-            options = {**run.options, name: steps}
+            options = {**run.env_kwargs, name: steps}
             return make_any(run.spec.id, COPIES, numbers, options=options, wrap=run.wrap, bins=bins)
         except UsageError:
             continue
-    return make_any(run.spec.id, COPIES, numbers, options=run.options, wrap=run.wrap, bins=bins)
+    return make_any(run.spec.id, COPIES, numbers, options=run.env_kwargs, wrap=run.wrap, bins=bins)
 
 
 def _effective(run: Run) -> tuple[float, ...]:

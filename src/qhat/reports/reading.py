@@ -18,7 +18,7 @@ from qhat.recipes.labels import base_of, label_of_run, recipe_of, spans_of
 from qhat.recipes.recipe import HORIZON, Recipe
 from qhat.reports.plot import Evaluations
 from qhat.runs.folder import EVALUATIONS, METRICS, RunFolder
-from qhat.system.errors import UsageError
+from qhat.system.errors import UsageError, in_shell
 from qhat.system.files import open_plain, quote, read_json, read_text
 
 BINS = 60
@@ -146,7 +146,7 @@ def _tried(troubles: list[str], otherwise: Any, reading: Any) -> Any:
     try:
         return reading()
     except UsageError as error:
-        troubles.append(str(error))
+        troubles.append(in_shell(error))
     except FileNotFoundError as error:
         troubles.append(f"'{error.filename}' is missing.")
     return otherwise

@@ -43,11 +43,11 @@ def play(
     video: Path | str | None = None,
     *,
     episodes: int = 1,
-    which: str = "best",
+    checkpoint: str = "best",
     seed_index: int | None = None,
     seed: int = 1_000_000,
     env: Callable[[], gymnasium.Env] | None = None,
-    options: Mapping[str, Any] | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
     every: int | None = None,
     fps: float | None = None,
     progress: Callable[[int], None] = lambda _: None,
@@ -56,12 +56,12 @@ def play(
 
     Args:
         run: a run, or its folder.
-        video: file to write, `.mp4`; default: `videos/<which>.mp4` in the run folder.
-        which: weights: `best`, `last`, or a checkpoint's step.
+        video: file to write, `.mp4`; default: `videos/<checkpoint>.mp4` in the run folder.
+        checkpoint: weights: `best`, `last`, or a checkpoint's step.
         seed_index: index of the seed that plays; default: the best seed.
         seed: random seed of the first episode.
         env: makes an environment with `render_mode="rgb_array"`, in place of the run's.
-        options: arguments of the environment's constructor, in place of the run's.
+        env_kwargs: options of the environment's constructor. Default: the run's.
         every: steps per picture; default: 1, or 2 if an episode may have more than 500 steps.
         fps: pictures per second; default: the environment's speed.
         progress: called with the number of pictures drawn.
@@ -73,11 +73,11 @@ def play(
     require(episodes >= 1, f"episodes is {episodes}; expected 1 or more.")
     require(every is None or every >= 1, f"every is {every}; expected 1 or more steps.")
     require(fps is None or fps > 0, f"fps is {fps}; expected more than 0.")
-    path = run.folder.path / "videos" / f"{which}.mp4" if video is None else Path(video)
+    path = run.folder.path / "videos" / f"{checkpoint}.mp4" if video is None else Path(video)
     require(path.suffix == ".mp4", f"The video is '{path}'; expected a file that ends in .mp4.")
     av, at = require_encoder(), run.seed_index(seed_index)
-    weights = jax.tree.map(lambda leaf: leaf[at : at + 1], run.weights(which))
-    scene = _scene(run, env, run.options if options is None else options, seed)
+    weights = jax.tree.map(lambda leaf: leaf[at : at + 1], run.weights(checkpoint))
+    scene = _scene(run, env, run.env_kwargs if env_kwargs is None else env_kwargs, seed)
     every = every or (1 if limit_of(run) <= LONG else 2)
     try:
         film = _Film(av, path, scene, every, fps or scene.fps, progress)
@@ -171,8 +171,8 @@ def limit_of(run: Run) -> int:
     """Return the steps after which an episode is truncated; 0 if unknown."""
     if run.spec.limit or is_from_python(run.spec.id):
         return run.spec.limit
-    limit = run.options.get("max_episode_steps", run.options.get("max_steps_in_episode"))
+    limit = run.env_kwargs.get("max_episode_steps", run.env_kwargs.get("max_steps_in_episode"))
     if isinstance(limit, int):
         return limit
     known = gymnasium.registry.get(run.spec.reference) if run.spec.reference else None
-    return (known.max_episode_steps if known else None) or find(run.spec.id, run.options).limit
+    return (known.max_episode_steps if known else None) or find(run.spec.id, run.env_kwargs).limit

@@ -15,7 +15,7 @@ from qhat.runs import checkpoint
 from qhat.runs.faults import require_finite
 from qhat.runs.folder import RunFolder
 from qhat.runs.pieces import Pieces
-from qhat.system.errors import QhatError, UsageError
+from qhat.system.errors import QhatError, UsageError, setting
 
 
 class Checkpoints:
@@ -102,8 +102,9 @@ def require_space(place: Path, needed: int) -> None:
     if needed > free:
         raise UsageError(
             f"Checkpoints of this run take {needed / 2**20:,.0f} MiB, and the disk of '{place}' has"
-            f" {free / 2**20:,.0f} MiB free; lower --keep, --replay-capacity or --seeds, or name a"
-            " --run-dir on another disk."
+            f" {free / 2**20:,.0f} MiB free; lower {setting('keep')}, {setting('replay_capacity')} or"
+            f" {setting('seeds')}, or name a"
+            f" {setting('run_dir')} on another disk."
         )
 
 
@@ -112,4 +113,5 @@ def _still_there(folder: RunFolder) -> str:
         last = folder.last()
     except UsageError:
         return "There is no earlier one."
-    return f"The one of step {int(last.name):,} is whole: free some space, then continue with --resume."
+    how = f"free some space, then continue with {setting('resume', True)}."
+    return f"The one of step {int(last.name):,} is whole: {how}"

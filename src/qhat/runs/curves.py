@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qhat.system.errors import UsageError, require
+from qhat.system.errors import UsageError, require, setting
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def read_clock(folder: Path) -> Clock:
     require(
         min(rates.values()) > 0,
         f"'{table}' has a steps_per_second of 0, expected more: no time follows from it."
-        " Draw against steps: --axis steps.",
+        f" Draw against steps: {setting('axis', 'steps')}.",
     )
     step = np.array(sorted(rates))
     rate = np.array([rates[each] for each in step])

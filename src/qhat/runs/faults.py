@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from qhat.engine.state import SeedState, TrainState
 from qhat.environments.reward_scale import reward_scale_advice
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
-from qhat.system.errors import QhatError, require
+from qhat.system.errors import QhatError, require, setting, warn
 from qhat.system.files import replacing, writing
 
 STEPS = 100
@@ -55,7 +54,7 @@ class Faults:
         require(
             not self.halted.all(),
             f"Every seed of run '{self._folder}' has stopped at a number that was not finite (faults/ has"
-            " the steps before it). Add --on-nan skip to continue without such rows.",
+            f" the steps before it). Add {setting('on_nan', 'skip')} to continue without such rows.",
         )
 
     def _step(self, one: Guard) -> int:
@@ -66,8 +65,9 @@ class Faults:
         if int(one.what) == guards.UPDATE:
             met = (
                 f"The loss or the gradient of seed {seed} was not finite at step {step:,}; the update was"
-                " not applied. A lower --learning-rate, --max-gradient-norm or smaller rewards"
-                " (--wrap reward_scale) help where values diverge."
+                f" not applied. A lower {setting('learning_rate')}, {setting('max_gradient_norm')} or"
+                " smaller rewards"
+                f" ({setting('wrap', 'reward_scale')}) help where values diverge."
             )
         else:
             value = np.asarray(one.reward[at] if int(one.what) == guards.REWARD else one.observation[at])
@@ -78,7 +78,8 @@ class Faults:
                 f" ({where}); expected finite numbers. Nothing of it was stored."
             )
         what_next = (
-            "The seed has stopped and keeps its weights; continue it with --resume --on-nan skip."
+            f"The seed has stopped and keeps its weights; continue it with {setting('resume', True)} and"
+            f" {setting('on_nan', 'skip')}."
             if self._stops
             else "Such rows are left out; column 'skipped' of metrics.csv counts them."
         )
@@ -138,4 +139,4 @@ def look_at_rewards(recipe: Recipe, state: TrainState, count: int) -> None:
     rewards, kinds = (np.asarray(leaf[0]).reshape(E, -1)[:, :used].T for leaf in (ring.reward, ring.kind))
     rewards = np.where(kinds == NO_START, 0.0, rewards)
     if advice := reward_scale_advice(rewards, kinds != CONTINUES, recipe.gamma):
-        warnings.warn(advice, stacklevel=2)
+        warn(advice, stacklevel=2)

@@ -17,7 +17,7 @@ from typing import Any
 from qhat.environments.catalogue import is_from_python, marked
 from qhat.recipes.recipe import upgraded
 from qhat.system import devices
-from qhat.system.errors import UsageError, near_miss, require
+from qhat.system.errors import UsageError, near_miss, require, setting
 from qhat.system.files import (
     open_plain,
     quote,
@@ -95,8 +95,9 @@ class RunFolder:
         """Raise `UsageError` if something exists at `path` already."""
         if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(
-                f"Run folder '{path}' exists already; expected a new one. Add --resume to continue"
-                " that run, or name another --run-dir."
+                f"Run folder '{path}' exists already; expected a new one. Add {setting('resume', True)}"
+                " to continue"
+                f" that run, or name another {setting('run_dir')}."
             )
 
     @staticmethod

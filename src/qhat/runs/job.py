@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from qhat.runs.run import program_of
 from qhat.runs.start import horizon_of, kept, spec_of_run
 from qhat.runs.stop import Stop
 from qhat.runs.worlds import Worlds, no_limit
+from qhat.system.errors import setting, warn
 from qhat.system.host_memory import REST, give_back, nbytes, require_memory, resident
 
 LONGEST_CALL = 2_500
@@ -93,7 +93,7 @@ def prepare(
     spec = spec_of_run(config, worlds.spec)
     longest = cut_of(worlds.limit, config.eval_every, config.steps)
     if not worlds.limit:
-        warnings.warn(no_limit(worlds, longest), stacklevel=4)
+        warn(no_limit(worlds, longest), stacklevel=4)
     program = program_of(config.recipe, spec, config.wrap, config.on_nan == "stop")
     config = config.fitted(program.recipe, spec, horizon_of(config))
     loop: Loop | HostLoop
@@ -129,8 +129,8 @@ def _require_room(config: TrainConfig, loop: Loop | HostLoop, shape: TrainState,
     needed = nbytes(shape) + workspace
     require_memory(
         needed,
-        f"Training {config.seeds} seed(s) with --replay-capacity {config.recipe.replay_capacity}",
-        "expected less: lower --replay-capacity or --seeds",
+        f"Training {config.seeds} seed(s) with {setting('replay_capacity', config.recipe.replay_capacity)}",
+        f"expected less: lower {setting('replay_capacity')} or {setting('seeds')}",
     )
     # A new one is written before an old one goes; `best` is weights alone.
     copies = 1 if config.resume else config.keep + 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from qhat.system.errors import UsageError
+from qhat.system.errors import UsageError, setting
 
 NAME = "lock"
 """The file that is locked. It stays, and has no meaning while no process locks it."""
@@ -27,7 +27,7 @@ def sole(folder: Path) -> Iterator[None]:
     except Timeout:
         raise UsageError(
             f"Run folder '{folder}' is in use: another process trains there. Wait until it ends, or name"
-            " another --run-dir."
+            f" another {setting('run_dir')}."
         ) from None
     except OSError as error:
         raise UsageError(f"Run folder '{folder}' cannot be written to: {error.strerror}.") from None

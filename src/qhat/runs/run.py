@@ -8,7 +8,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ from qhat.evaluation.deployed_policy import Policy
 from qhat.evaluation.play import EvaluationProgress, Judge, play_of
 from qhat.evaluation.statistics import Score
 from qhat.recipes.recipe import Recipe
-from qhat.runs import checkpoint
+from qhat.runs.checkpoint import flatten, read_tree
 from qhat.runs.folder import RunFolder
 from qhat.runs.manifest import read_about
 from qhat.system.errors import UsageError, blaming, require
@@ -43,7 +43,7 @@ class Run:
     folder: RunFolder
     program: Program
     spec: Spec
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    env_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Options of the environment's constructor."""
     wrap: tuple[Wrapper, ...] = ()
     """What stood around the environment."""
@@ -62,45 +62,45 @@ class Run:
             wrap = wrappers.listed(config["wrap"])
             return Run(folder, program_of(recipe, spec, wrap), spec, check(config["env_kwargs"]), wrap)
 
-    def weights(self, which: str = "best") -> Any:
+    def weights(self, checkpoint: str = "best") -> Any:
         """Return the online weights of all seeds, leaves `[S, ...]`: best, last or a checkpoint's step."""
-        source = self.folder.checkpoint(which)
-        return checkpoint.read_tree(source, "weights", self._like(source), finite=[""])
+        source = self.folder.checkpoint(checkpoint)
+        return read_tree(source, "weights", self._like(source), finite=[""])
 
     def evaluate(
         self,
         episodes: int = 100,
-        which: str = "best",
+        checkpoint: str = "best",
         seed: int = 1_000_000,
         env: str | EnvLike | None = None,
-        options: Mapping[str, Any] | None = None,
+        env_kwargs: Mapping[str, Any] | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> Score:
         """Play fresh greedy episodes with every seed's policy, in the reference where there is one.
 
         Args:
             episodes: per seed.
-            which: `best` (chosen by the run's own evaluations), `last`, or a checkpoint's step.
+            checkpoint: `best` (chosen by the run's own evaluations), `last`, or a checkpoint's step.
             seed: of the first episode; seed i's episodes are numbered on from seed + i·episodes.
             env: another environment with the same spaces: an id, a function that makes a Gymnasium
                 environment, or an `Environment`, every copy of which plays one episode. The run's wrappers
                 stand around it too.
-            options: of the environment's constructor, in place of the run's own; another `env` has none of
-                the run's.
+            env_kwargs: options of the environment's constructor; default: the run's, and none for another
+                `env`.
             progress: told how far it is, where that takes more than two seconds.
         """
         require(episodes >= 1, f"episodes is {episodes}; expected 1 or more.")
-        weights = self.weights(which)
+        weights = self.weights(checkpoint)
         seeds = jax.tree.leaves(weights)[0].shape[0]
-        if options is None:
-            options = self.options if env is None else {}
+        if env_kwargs is None:
+            env_kwargs = self.env_kwargs if env is None else {}
         bins, show_progress = self.spec.actions.choices, EvaluationProgress(progress)
         if env is None:
             self.require_made_by_id("it again, as qhat.evaluate(run, env=...)")
         judge: Judge | None
         with contextlib.ExitStack() as made_here:
-            source = source_of(self.spec.id if env is None else env, options)
-            task: dict[str, Any] = {"options": options, "wrap": self.wrap}
+            source = source_of(self.spec.id if env is None else env, env_kwargs)
+            task: dict[str, Any] = {"options": env_kwargs, "wrap": self.wrap}
             judge = source.judge(self.wrap)
             spec = spec_of(self.spec.id if env is None else env, **task, bins=bins)
             spec.require_fits(self.spec)
@@ -137,18 +137,18 @@ class Run:
         require(0 <= at < len(scores), f"seed_index is {at}; expected 0 to {len(scores) - 1}.")
         return at
 
-    def policy(self, which: str = "best", seed_index: int | None = None) -> Policy:
+    def policy(self, checkpoint: str = "best", seed_index: int | None = None) -> Policy:
         """Return one seed's greedy policy, for a control loop: `action = policy(observation)`.
 
         Args:
-            which: weights: `best`, `last`, or a checkpoint's step.
+            checkpoint: weights: `best`, `last`, or a checkpoint's step.
             seed_index: from 0. Default: the seed with the best score in the run's evaluations.
 
         Warns:
             UserWarning: the run is from an earlier version, which did not note where its actions start.
         """
         at = self.seed_index(seed_index)
-        weights = jax.tree.map(lambda leaf: jnp.asarray(leaf[at]), self.weights(which))
+        weights = jax.tree.map(lambda leaf: jnp.asarray(leaf[at]), self.weights(checkpoint))
         return Policy(self.program.learner, weights, self._completed())
 
     def _completed(self) -> Spec:
@@ -157,7 +157,7 @@ class Run:
             return self.spec
         if not is_from_python(self.spec.id):
             bins = self.spec.actions.choices
-            return self.spec.completed(spec_of(self.spec.id, self.options, self.wrap, bins))
+            return self.spec.completed(spec_of(self.spec.id, self.env_kwargs, self.wrap, bins))
         warnings.warn(
             f"Run '{self.folder.path}' is from an earlier version, which did not note at which number the"
             " actions start: 0 is taken for the first. Where the space has another start, resume the run"
@@ -167,10 +167,10 @@ class Run:
         )
         return self.spec
 
-    def weights_sha256(self, which: str = "last") -> str:
+    def weights_sha256(self, checkpoint: str = "last") -> str:
         """Hash of the weights' values, for comparing runs."""
         digest = hashlib.sha256()
-        for name, value in sorted(checkpoint.flatten(self.weights(which)).items()):
+        for name, value in sorted(flatten(self.weights(checkpoint)).items()):
             digest.update(name.encode() + value.tobytes())
         return digest.hexdigest()
 
@@ -254,7 +254,41 @@ def spec_from_json(data: Any) -> Spec:
         raise UsageError("the spec cannot be read: the run is damaged.") from None
 
 
-def evaluate(run: Run | Path | str, episodes: int = 100, **options: Any) -> Score:
-    """Score a run, or the run in a folder, in fresh episodes; see `Run.evaluate`."""
-    opened = run if isinstance(run, Run) else Run.open(run)
-    return opened.evaluate(episodes, **options)
+@runtime_checkable
+class Scored(Protocol):
+    """What can be scored: a `Run`, an `Agent`."""
+
+    @property
+    def evaluate(self) -> Callable[..., Score]:
+        """Plays fresh greedy episodes."""
+        ...
+
+
+def evaluate(
+    run: Scored | Path | str,
+    env: str | EnvLike | None = None,
+    *,
+    episodes: int = 100,
+    checkpoint: str | None = None,
+    seed: int = 1_000_000,
+    env_kwargs: Mapping[str, Any] | None = None,
+    parts: Sequence[type[AxisValue]] = (),
+    progress: Callable[[str], None] = lambda _: None,
+) -> Score:
+    """Score a run, or an agent, in fresh greedy episodes; see `Run.evaluate` and `Agent.evaluate`.
+
+    Args:
+        run: a run, its folder, or an `Agent`.
+        env: environment to play. Default: the run's; an agent needs one.
+        episodes: per seed.
+        checkpoint: weights of a run: `best` (the default), `last`, or a checkpoint's step.
+        seed: of the first episode.
+        env_kwargs: options of the environment's constructor. Default: the run's; none for another `env`.
+        parts: classes of the recipe's parts from outside the package.
+        progress: called with how far it is, where that takes more than two seconds.
+    """
+    scored = Run.open(run, tuple(parts)) if isinstance(run, str | Path) else run
+    options: dict[str, Any] = {} if checkpoint is None else {"checkpoint": checkpoint}
+    return scored.evaluate(
+        env=env, episodes=episodes, seed=seed, env_kwargs=env_kwargs, progress=progress, **options
+    )

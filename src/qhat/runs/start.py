@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from qhat.runs.lock import sole
 from qhat.runs.manifest import read_about
 from qhat.runs.pieces import Pieces
 from qhat.runs.run import load_best, spec_from_json, spec_to_json
-from qhat.system.errors import UsageError, blaming
+from qhat.system.errors import UsageError, blaming, setting, warn
 from qhat.system.files import write_text
 
 FIXED = ("env", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec")
@@ -64,7 +63,7 @@ def begin(
     demonstrations = [read(source, spec) for source in config.demos]
     for source, episodes in zip(config.demos, demonstrations, strict=True):
         if (sentence := episodes.breaks(source)) is not None:
-            warnings.warn(sentence, stacklevel=2)
+            warn(sentence, stacklevel=2)
     state = loop.init(keys)
     if config.init_from is not None:
         state = _warm_start(config, loop, state, config.init_from)
@@ -97,7 +96,7 @@ def _resume(
             other = _difference(name, written, wanted)
             raise UsageError(
                 f"Run '{folder.path}' was trained with {other}; resuming keeps the run's settings, and only"
-                " --steps may change."
+                f" {setting('steps')} may change."
             )
     last, S = folder.last(), config.seeds
     shape = kept(loop, jax.eval_shape(loop.init, keys))
@@ -140,7 +139,7 @@ def spec_of_run(config: TrainConfig, spec: Spec) -> Spec:
         return laid_out(spec) if known else dataclasses.replace(spec, layout=None)
     spec = laid_out(spec)
     for note in spec.layout.notes(spec.id, config.recipe.normalise) if spec.layout else ():
-        warnings.warn(note, UserWarning, stacklevel=2)
+        warn(note, stacklevel=2)
     return spec
 
 

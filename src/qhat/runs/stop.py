@@ -10,13 +10,13 @@ from pathlib import Path
 from qhat.environments.catalogue import is_from_python
 from qhat.runs.folder import RunFolder
 from qhat.runs.tables import has_row
-from qhat.system.errors import QhatError
+from qhat.system.errors import QhatError, setting, spelled
 
 GRACE = 4.0
 """Seconds for which an evaluation may continue after a signal."""
 AFTER_AN_EVALUATION = (
     " An evaluation of the run had just closed other copies in this process: if copies share something,"
-    " as a window, use --vector async, which keeps them in processes (from Python vector='async')."
+    f" as a window, use {setting('vector', 'async')}, which keeps them in processes."
 )
 
 
@@ -24,10 +24,11 @@ class StoppedError(QhatError):
     """The environment failed for good. The run was saved, and can be resumed."""
 
     def __init__(self, cause: Exception, folder: Path, env: str, step: int, why: str = ""):
-        how = f"qhat train --resume --run-dir {shlex.quote(str(folder))}"
-        if is_from_python(env):
-            how = f"qhat.train(env, run_dir={str(folder)!r}, resume=True)"
-        super().__init__(f"{cause}{why} The run is saved up to step {step:,}; to continue: {how}")
+        python = f"qhat.train(env, run_dir={str(folder)!r}, resume=True)"
+        shell = f"qhat train --resume --run-dir {shlex.quote(str(folder))}"
+        how = python if is_from_python(env) else spelled(python, shell)
+        sentence = cause.sentence if isinstance(cause, QhatError) else cause
+        super().__init__(f"{sentence}{why} The run is saved up to step {step:,}; to continue: {how}")
         self.folder, self.step = folder, step
 
 

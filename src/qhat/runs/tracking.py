@@ -10,7 +10,6 @@ import importlib.util
 import json
 import math
 import uuid
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -18,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from qhat.recipes.config import TrainConfig
-from qhat.system.errors import UsageError, near_miss, require
+from qhat.system.errors import UsageError, near_miss, require, setting, warn
 from qhat.system.files import read_json, write_text
 
 IDS = "tracking.json"
@@ -62,12 +61,13 @@ def require_known(names: Sequence[str]) -> None:
     for name in names:
         if name not in NAMES:
             raise UsageError(
-                f"--track is '{name}'; expected one of {', '.join(NAMES)}." + near_miss(str(name), NAMES)
+                f"{setting('track')} is '{name}'; expected one of {', '.join(NAMES)}."
+                + near_miss(str(name), NAMES)
             )
         module, command = NAMES[name]
         require(
             importlib.util.find_spec(module) is not None,
-            f"--track {name} needs {module}, which is not installed; type: {command}",
+            f"{setting('track', name)} needs {module}, which is not installed; type: {command}",
         )
 
 
@@ -127,7 +127,7 @@ class Tracking:
                 # Any error of a service's library: a run of hours must not end for its sake.
                 self._trackers.remove(tracker)
                 name = type(tracker).__name__
-                warnings.warn(
+                warn(
                     f"{name} failed and gets no more numbers of this run ({type(error).__name__}: {error});"
                     " the run and its tables continue.",
                     stacklevel=2,

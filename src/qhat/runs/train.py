@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ from qhat.engine.state import TrainState
 from qhat.environments.user_envs import EnvLike, source_of
 from qhat.evaluation.play import EvaluationProgress, Judge
 from qhat.recipes.config import TrainConfig
+from qhat.recipes.recipe import Recipe
+from qhat.recipes.settings import RunSettings
 from qhat.runs.card import card
 from qhat.runs.checkpoints import Checkpoints
 from qhat.runs.evaluations import Evaluations
@@ -51,25 +53,29 @@ class Interrupted(Exception):  # noqa: N818 - it is no error
 
 def train(
     env: str | EnvLike,
-    config: TrainConfig | None = None,
+    recipe: str | Recipe | TrainConfig | None = None,
     *,
+    config: TrainConfig | None = None,
     judge: Judge | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
     trackers: Sequence[Tracker] = (),
-    **settings: Any,
+    **settings: Unpack[RunSettings],
 ) -> Run:
-    """Train, and write a run folder.
+    """Train, and write a run folder: `qhat.train("CartPole-v1", "rainbow", gamma=0.98, seeds=8)`.
 
     Args:
         env: an id; a Gymnasium environment, or a function that makes one; a vector environment; or an
             `Environment` that you wrote, which also plays the run's evaluations, one episode per copy.
-        config: default: `TrainConfig.of(env, **settings)`.
+        recipe: algorithm: a name (`qhat.recipes`), a `Recipe`, or a whole `TrainConfig`. Default: the
+            environment's preset, or `qhat`.
+        config: settings to start from. Default: `TrainConfig.of(env, recipe)`.
         judge: plays the run's evaluations of a Gymnasium environment; default: more copies of `env`.
         progress: called at most a few times a second.
         should_stop: called between compiled calls; when it returns true, the run saves and stops.
         trackers: get the numbers of metrics.csv and eval.csv, like those that the settings name.
-        settings: fields of `TrainConfig` to change, for example `seeds=8` or `recipe="rainbow"`.
+        settings: fields of `TrainConfig` or of its `Recipe`, for example `seeds=8`, `gamma=0.98` or
+            `policy="double"`.
 
     Raises:
         UsageError: a value has no meaning; nothing was written.
@@ -77,7 +83,7 @@ def train(
         Interrupted: `should_stop` returned true.
     """
     stop = Stop(should_stop)
-    config = configured(env, source_of(env).name, config, settings)
+    config = configured(env, source_of(env).name, recipe, config, settings)
     paths = {name: Path(given) for name in ("run_dir", "init_from") if (given := getattr(config, name))}
     config = dataclasses.replace(config, **paths).validate()
     tracking = Tracking([*trackers_of(config), *trackers])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from qhat.environments import limits
@@ -17,18 +17,27 @@ from qhat.environments.reference import make_reference, reference_builder
 from qhat.environments.user_envs import EnvLike, Source, from_python, source_of, spec_of
 from qhat.evaluation.play import LONGEST_EPISODE, Judge
 from qhat.recipes.config import TrainConfig
-from qhat.recipes.labels import chosen
-from qhat.system.errors import near_miss, require
+from qhat.recipes.recipe import Recipe
+from qhat.system.errors import require, setting, spelled
 from qhat.system.files import quote
 
 
 def configured(
-    env: str | EnvLike, name: str, config: TrainConfig | None, settings: dict[str, Any]
+    env: str | EnvLike,
+    name: str,
+    recipe: str | Recipe | TrainConfig | None,
+    config: TrainConfig | None,
+    settings: Mapping[str, Any],
 ) -> TrainConfig:
     """Return what to train with. Raises `UsageError` for a setting that there is not, or another `env`."""
-    known = [field.name for field in dataclasses.fields(TrainConfig) if field.name != "env"]
-    for setting in settings:
-        require(setting in known, f"train has no setting '{setting}'." + near_miss(setting, known))
+    if isinstance(recipe, TrainConfig):
+        require(config is None, "There are two configurations; expected one.")
+        recipe, config = None, recipe
+    require(
+        isinstance(recipe, str | Recipe | None),
+        f"recipe is {quote(recipe)}; expected a name, a Recipe as qhat.recipes.get('dqn') returns, or a"
+        " TrainConfig. Settings have their names: steps=50_000.",
+    )
     require(
         isinstance(config, TrainConfig | None),
         f"config is {quote(config)}; expected a TrainConfig, or settings by their names: steps=50_000.",
@@ -38,8 +47,8 @@ def configured(
         f"env is '{env}' and config.env '{config.env if config else ''}'; expected the same.",
     )
     if config is None:
-        return TrainConfig.of(name, **settings)
-    return dataclasses.replace(config, env=name, **chosen(settings, name))
+        return TrainConfig.of(name, recipe, **settings)
+    return config.changed(name, recipe, settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +140,10 @@ def no_limit(worlds: Worlds, cut: int) -> str:
     if isinstance(worlds.judge, Environment):
         how = "Spec(..., limit=N) declares one"
     elif not is_from_python(worlds.spec.id):
-        how = "--env-kwargs max_episode_steps=N sets one"
+        how = (
+            spelled("env_kwargs={'max_episode_steps': N}", "--env-kwargs max_episode_steps=N") + " sets one"
+        )
     return (
         f"'{worlds.spec.id}' declares no time limit: the run's own evaluations cut an episode after {cut:,}"
-        f" steps, and say how many they cut. {how}; a larger --eval-every plays longer ones."
+        f" steps, and say how many they cut. {how}; a larger {setting('eval_every')} plays longer ones."
     )

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from qhat.deploy.target import ExportTarget
-from qhat.system.errors import UsageError, require
+from qhat.system.errors import UsageError, require, setting, spelled
 from qhat.system.files import read_json
 
 NAME = "web.html"
+FLAG = spelled("targets='web'", "--web")
+"""This target, as each reader asks for it."""
 SCRIPTS = ("policy.js", "cartpole.js", "turtlebot3.js", "arena.js", "app.js", "controls.js")
 """In order: each uses only those before it."""
 KINDS = {
@@ -69,20 +71,21 @@ def require_drawable(env_id: str, options: Mapping[str, Any], wrap: Sequence[Map
     kind = KINDS.get(name)
     if kind is None:
         raise UsageError(
-            f"--web draws CartPole-v1 and TurtleBot3-v0, and this run's environment is '{env_id}'; expected"
+            f"{FLAG} draws CartPole-v1 and TurtleBot3-v0, and this run's environment is '{env_id}';"
+            " expected"
             " one of those two. qhat play films any environment."
         )
     harmless = OPTIONS[kind]
     for option in options if harmless is not None else ():
         require(
             option in (harmless or ()),
-            f"--web draws {name} without options, and this run's has {option}={options[option]!r}"
-            " (--env-kwargs); expected no options.",
+            f"{FLAG} draws {name} without options, and this run's has {option}={options[option]!r}"
+            f" ({setting('env_kwargs')}); expected no options.",
         )
     for part in wrap:
         require(
             part["name"] in ("frame_stack", "reward_scale", "reward_clip"),
-            f"--web has no --wrap {part['name']}, which this run was trained with; expected only"
+            f"{FLAG} has no {setting('wrap', part['name'])}, which this run was trained with; expected only"
             " frame_stack and wrappers of rewards.",
         )
 
@@ -102,7 +105,7 @@ def write_page(folder: Path) -> Path:
     for step in about["network"]:
         require(
             step["op"] in OPERATIONS,
-            f"--web cannot run the operation '{step['op']}' of this policy's network; expected"
+            f"{FLAG} cannot run the operation '{step['op']}' of this policy's network; expected"
             f" {', '.join(OPERATIONS)}. It cannot process pictures.",
         )
     page = resources.files(__name__) / "page"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from qhat.system.errors import require
+from qhat.system.errors import require, setting
 
 
 def frame_shape(shape: tuple[int, ...], stack: int) -> tuple[int, ...]:
@@ -37,7 +37,8 @@ def require_frames(shape: tuple[int, ...], stack: int, rows: int, n_step: int) -
     frame_shape(shape, stack)
     require(
         rows >= n_step + 2 * stack,
-        f"--replay-capacity leaves {rows} rows for each environment; expected at least n_step + 2·{stack} ="
+        f"{setting('replay_capacity')} leaves {rows} rows for each environment; expected at least n_step"
+        f" + 2·{stack} ="
         f" {n_step + 2 * stack} where observations are stacks of {stack} frames.",
     )
 

@@ -26,7 +26,9 @@ def make(entry: Entry, args: MakeArgs) -> Environment | EnvPoolHost:
             made = EnvPoolEnvironment(entry, args.num_envs, args.seeds, args.devices, args.since, **more)
             return wrapped(made, args.wrap)
         except NotCompiledError as error:
-            warnings.warn(f"{error} It is stepped in Python instead.", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                f"{error.sentence} It is stepped in Python instead.", RuntimeWarning, stacklevel=2
+            )
     hosted = EnvPoolHost(entry, args.num_envs, args.seeds, args.since, **more)
     require_unwrapped(hosted.spec.id, args.wrap)
     return hosted

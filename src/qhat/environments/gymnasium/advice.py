@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from qhat.environments.gymnasium.record import Entry
+from qhat.system.errors import setting
 
 FAR_LARGER = 1_000.0
 """Ratio of two entries' largest numbers from which a network sees one of them alone."""
@@ -22,7 +23,7 @@ def on_scales(name: str, entries: Sequence[Entry]) -> list[str]:
     return [
         f"'{name}' gives '{large.name}' up to {large.largest:,.4g} beside '{small.name}' up to"
         f" {small.largest:,.4g}: a network sees the first alone. Scale them alike in the environment, or"
-        " type --normalise."
+        f" set {setting('normalise', True)}."
     ]
 
 
@@ -42,5 +43,6 @@ def on_limit(name: str, limit: int | None, lengths: Sequence[int]) -> list[str]:
         return []
     return [
         f"'{name}' has no time limit, and none of its episodes ended: an evaluation then plays 100,000"
-        " steps, and a run's own as many as --eval-every. Give it one: --env-kwargs max_episode_steps=1000."
+        f" steps, and a run's own as many as {setting('eval_every')}. Give it one:"
+        f" {setting('env_kwargs', {'max_episode_steps': 1000}, 'max_episode_steps=1000')}."
     ]

@@ -24,7 +24,7 @@ from qhat.environments.gymnasium.workers import Steps, guard, of_copies, vectori
 from qhat.environments.host import HostEnvironment
 from qhat.environments.observations import Observations, inexact_of
 from qhat.environments.spaces import contained, episode_seeds
-from qhat.system.errors import QhatError, UsageError, require
+from qhat.system.errors import QhatError, UsageError, require, setting, warn
 
 SECONDS, PATIENCE = 60.0, 2.0
 """How long a step may take, and being closed after a step that took longer."""
@@ -131,7 +131,7 @@ class GymnasiumEnvironment(HostEnvironment):
         except LostError as error:
             raise QhatError(
                 f"Environment '{env_id}': a process that should step it ended while it was made; in this"
-                " process (--vector sync) it would say why."
+                f" process ({setting('vector', 'sync')}) it would say why."
             ) from error
         task = (reference, seconds, stack, bins, restarts, numbers)
         return GymnasiumEnvironment(env_id, envs, numbers(), len(seeds), *task)
@@ -246,7 +246,7 @@ class GymnasiumEnvironment(HostEnvironment):
         except Exception as error:
             self._fail(error)
         for note in inexact_of(self._observations, observed, self._id) if notes else ():
-            warnings.warn(note, UserWarning, stacklevel=2)
+            warn(note, stacklevel=2)
         self._ended[:], self._reached = False, np.zeros_like(self._ended)
         self._legal = self._reader.first(info, len(self._numbers))
         if self._watcher is not None:
@@ -318,7 +318,7 @@ class GymnasiumEnvironment(HostEnvironment):
         action = f"; action {self._action.tolist()}" if self._steps else ""
         after = ""
         if isinstance(error, LostError) and self._restarts.most:
-            after = f" Its processes were restarted {self._restarts.most:,} times before (--env-restarts)."
+            after = f" It was restarted {self._restarts.most:,} times before ({setting('env_restarts')})."
         if isinstance(error, MisbehavedError) and "; expected" not in str(error):
             after = f" Correct its {'step' if self._steps else 'reset'}, or its spaces."
         kind = UsageError if isinstance(error, MisbehavedError) else QhatError

@@ -62,7 +62,9 @@ class LegalReader:
         try:
             mask = read_mask(info[KEY][index], self._actions, self.where)
         except UsageError as error:
-            raise QhatError(f"Environment '{self._id}' at step {step:,} of the run: {error}") from None
+            raise QhatError(
+                f"Environment '{self._id}' at step {step:,} of the run: {error.sentence}"
+            ) from None
         assert mask is not None
         return mask
 

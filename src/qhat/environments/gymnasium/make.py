@@ -17,7 +17,7 @@ from qhat.environments.make_args import MakeArgs
 from qhat.environments.reference import make_reference
 from qhat.environments.spaces import episode_seeds
 from qhat.environments.wrappers import require_unwrapped
-from qhat.system.errors import require
+from qhat.system.errors import require, setting
 
 
 def make(entry: Entry, args: MakeArgs) -> GymnasiumEnvironment:
@@ -35,7 +35,8 @@ def _batch(entry: Entry, args: MakeArgs) -> GymnasiumEnvironment:
     require_unwrapped(entry.id, args.wrap)
     require(
         args.vector == "sync",
-        f"--vector is {args.vector}, and '{entry.id}' steps all of its copies itself; expected sync.",
+        f"{setting('vector')} is {args.vector}, and '{entry.id}' steps all of its copies itself;"
+        " expected sync.",
     )
     count = args.num_envs * len(args.seeds)
     return of_vector(entry.id, make_batch(entry.name, count, args.options), args)

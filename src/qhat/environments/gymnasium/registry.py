@@ -15,7 +15,7 @@ from gymnasium.vector import VectorEnv
 
 from qhat.environments import options as constructor
 from qhat.environments.gymnasium import api as gymnasium_api
-from qhat.system.errors import UsageError, near_miss
+from qhat.system.errors import UsageError, near_miss, setting, spelled
 
 
 def spec_of(name: str) -> EnvSpec | None:
@@ -48,9 +48,10 @@ def refusal(name: str, error: Exception, options: Mapping[str, Any]) -> UsageErr
     """Say why Gymnasium cannot make an environment, and what to type."""
     if isinstance(error, TypeError) and (missing := _missing(name, options)):
         words = " ".join(f"{each}=..." for each in missing)
+        python = "env_kwargs={" + ", ".join(f"'{each}': ..." for each in missing) + "}"
         return UsageError(
             f"Environment '{name}' needs {', '.join(missing)}, which its constructor has no default for;"
-            f" expected --env-kwargs {words} (from Python: env_kwargs={{'{missing[0]}': ...}})."
+            f" expected {spelled(python, f'--env-kwargs {words}')}."
         )
     if isinstance(error, TypeError) and (known := constructor.of_gymnasium(name)) is not None:
         constructor.require_known(options, known, name)
@@ -75,7 +76,7 @@ def not_registered(name: str) -> UsageError | None:
         return UsageError(
             f"{said} with gymnasium; it imports gym, the old package, where its environments are."
             " Expected `import gymnasium as gym` in it, or, for a package of others, shimmy's wrapper: pip"
-            " install 'shimmy[gym-v26]', and gym:shimmy:GymV26Environment-v0 --env-kwargs"
+            f" install 'shimmy[gym-v26]', and gym:shimmy:GymV26Environment-v0 {setting('env_kwargs')}"
             f" env_id={name}."
         )
     registered = [other for other, spec in gymnasium.registry.items() if _is_of(spec, module)]
@@ -108,7 +109,7 @@ def _hint(name: str, error: Exception) -> str:
         if colon and f"'{module}'" in str(error):
             return f" Expected {module}.py in this folder or on PYTHONPATH, or an installed package."
     if "render_mode" in str(error):
-        return " Type: --env-kwargs render_mode=rgb_array"
+        return f" Type: {setting('env_kwargs', {'render_mode': 'rgb_array'}, 'render_mode=rgb_array')}"
     return ""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from qhat.axes import masks
 from qhat.environments.observations.arrays import at
 from qhat.environments.observations.entry import EXACT, Entry
+from qhat.system.errors import setting
 
 if TYPE_CHECKING:
     from qhat.environments.observations.coding import Observations
@@ -33,11 +34,12 @@ def notes_of(observations: Observations, env_id: str, normalise: bool | None) ->
         yield (
             f"{name} shows {_listed(large)}: the numbers are shown to the network in standard deviations"
             " from their running mean, for values of that size drown the others or the network"
-            " (--no-normalise shows them as they are)."
+            f" ({setting('normalise', False)} shows them as they are)."
         )
     elif large and normalise is False:
         yield (
-            f"{name} shows {_listed(large)}, and --no-normalise: values of that size drown the"
+            f"{name} shows {_listed(large)}, and {setting('normalise', False)}: values of that size"
+            " drown the"
             " others, or the network. Leave it out to have them standardised."
         )
     for entry in observations.entries:

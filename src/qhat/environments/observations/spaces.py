@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qhat.environments.observations.entry import Entry
-from qhat.system.errors import UsageError
+from qhat.system.errors import UsageError, setting
 
 
 def entries_of(space: Any, env_id: str) -> tuple[Entry, ...]:
@@ -56,7 +56,8 @@ def _refusal(space: Any, path: tuple[Any, ...], env_id: str) -> str:
     kind, label = type(space).__name__, ".".join(str(part) for part in path)
     where = f" at '{label}'" if path else ""
     if len(path) == 1 and isinstance(path[0], str):
-        remedy = f"Leave the entry out{f': --wrap drop:keys={label}' if env_id else ''}."
+        drop = f": {setting('wrap', f'drop:keys={label}')}" if env_id else ""
+        remedy = f"Leave the entry out{drop}."
     else:
         remedy = "Wrap the environment so that it gives numbers (gymnasium.wrappers.TransformObservation)."
     return (

@@ -36,7 +36,7 @@ THRESHOLDS = 201
 def compare(
     runs: Sequence[Run | Path | str],
     episodes: int = EPISODES,
-    which: Which = "best",
+    checkpoint: Which = "best",
     axis: Axis = "steps",
     repetitions: int = REPETITIONS,
     progress: Callable[[str], None] = lambda _: None,
@@ -49,7 +49,7 @@ def compare(
         runs: runs, or their folders.
         episodes: fresh episodes per seed; 0 uses the evaluations during training, by which the best weights
             were chosen.
-        which: weights: `best` (by the evaluations during training) or `last`.
+        checkpoint: weights: `best` (by the evaluations during training) or `last`.
         axis: of the curves: environment `steps` or `seconds` of training.
         repetitions: bootstrap resamples per interval.
         progress: called with the current activity.
@@ -58,7 +58,7 @@ def compare(
         UsageError: a folder is not a run or is damaged, or there is nothing to compare.
     """
     require(episodes >= 0, f"episodes is {episodes}; expected 0 or more.")
-    require(which in ("best", "last"), f"which is '{which}'; expected best or last.")
+    require(checkpoint in ("best", "last"), f"checkpoint is '{checkpoint}'; expected best or last.")
     require(repetitions >= 1, f"repetitions is {repetitions}; expected 1 or more.")
     require(axis in ("steps", "seconds"), f"axis is '{axis}'; expected steps or seconds.")
     entrants, notes = read_entrants(runs, timed=axis == "seconds")
@@ -66,7 +66,7 @@ def compare(
     notes += more
     scored: dict[str, Scores] = {}
     for task in tasks:
-        scored[task.env], more = score(task, episodes, which, progress)
+        scored[task.env], more = score(task, episodes, checkpoint, progress)
         notes += more
     curves = {task.env: _curves(task, axis) for task in tasks}
     environments = tuple(

@@ -31,7 +31,7 @@ class Scores:
 
 
 def score(
-    task: Task, episodes: int, which: Which, progress: Callable[[str], None]
+    task: Task, episodes: int, checkpoint: Which, progress: Callable[[str], None]
 ) -> tuple[Scores, list[str]]:
     """Score every run of an environment in the same way.
 
@@ -44,17 +44,17 @@ def score(
         the scores, and notes, for example why they are not fresh.
     """
     if not episodes:
-        return _recorded(task, which), []
+        return _recorded(task, checkpoint), []
     weights: dict[Path, str] = {}
     notes: list[str] = []
     for entrant in task.entrants:
         about = _about(entrant)
-        found, reason = _weights(entrant, about, task, which)
+        found, reason = _weights(entrant, about, task, checkpoint)
         if found is None:
             note = (
                 f"{task.env}: no fresh episodes, {reason}; the scores are the evaluations during training."
             )
-            return _recorded(task, which), [note]
+            return _recorded(task, checkpoint), [note]
         weights[entrant.path] = found
         halted = [
             seed for seed, row in zip(entrant.seeds, entrant.rows, strict=True) if about["halted"][row]
@@ -71,7 +71,7 @@ def score(
             progress(f"playing {episodes} episodes per seed of {entrant.path}")
             each.append(_played(entrant, episodes, weights[entrant.path]))
         by_group[label] = np.concatenate(each)
-    return Scores(by_group, True, f"{episodes} fresh episodes per seed, {which} weights"), notes
+    return Scores(by_group, True, f"{episodes} fresh episodes per seed, {checkpoint} weights"), notes
 
 
 def _about(entrant: Entrant) -> dict[str, Any]:
@@ -89,11 +89,13 @@ def _about(entrant: Entrant) -> dict[str, Any]:
     return about
 
 
-def _weights(entrant: Entrant, about: dict[str, Any], task: Task, which: Which) -> tuple[str | None, str]:
+def _weights(
+    entrant: Entrant, about: dict[str, Any], task: Task, checkpoint: Which
+) -> tuple[str | None, str]:
     """Return the weights that belong to the common part, or None and the reason."""
     if not about:
         return None, f"'{entrant.path}' has no checkpoint yet"
-    if which == "best":
+    if checkpoint == "best":
         latest = max(about["best_step"])
         if latest <= task.reach:
             return "best", ""
@@ -122,7 +124,7 @@ def _played(entrant: Entrant, episodes: int, weights: str) -> np.ndarray:
     return per_seed[list(entrant.rows)]
 
 
-def _recorded(task: Task, which: Which) -> Scores:
+def _recorded(task: Task, checkpoint: Which) -> Scores:
     """Use the evaluations during training up to the common step."""
     by_group = {}
     for label, group in task.groups.items():
@@ -130,13 +132,13 @@ def _recorded(task: Task, which: Which) -> Scores:
             entrant.evaluations.score[list(entrant.rows)][:, entrant.evaluations.step <= task.reach]
             for entrant in group
         ]
-        best = which == "best"
+        best = checkpoint == "best"
         by_group[label] = np.concatenate(
             [scores.max(axis=1) if best else scores[:, -1] for scores in within]
         )
     source = (
         "the best evaluation of each seed in training: selection scores, which are too high"
-        if which == "best"
+        if checkpoint == "best"
         else "each seed's evaluation at the common step"
     )
     return Scores(by_group, False, source)

@@ -22,7 +22,7 @@ from qhat.runs.run import Run, program_of
 from qhat.runs.train import Interrupted, train
 from qhat.studies.benchmark.results import WHICH, Row
 from qhat.studies.benchmark.suites import Task
-from qhat.system.errors import require
+from qhat.system.errors import require, setting
 from qhat.system.files import read_json, write_text
 from qhat.system.machine import machine
 from qhat.system.machine import versions as versions_of
@@ -79,7 +79,7 @@ def trained(
         require(
             other is None,
             f"'{path}' holds a run with another {other}; expected the task's own settings. Remove the"
-            " folder, or name another --run-dir.",
+            f" folder, or name another {setting('run_dir')}.",
         )
         if is_finished(folder, config.steps):
             return Run.open(path)

@@ -16,7 +16,7 @@ from qhat.runs.progress import Progress
 from qhat.runs.train import Interrupted, train
 from qhat.studies.tuning.space import Dimension, applied
 from qhat.studies.tuning.study import COMPLETE, FAILED, PRUNED, Study, Trial
-from qhat.system.errors import QhatError, UsageError
+from qhat.system.errors import QhatError, UsageError, in_shell
 from qhat.system.machine import require_installed
 
 LAST = 3
@@ -108,7 +108,7 @@ class Search:
         except UsageError:
             raise
         except QhatError as error:
-            state, why = FAILED, str(error)
+            state, why = FAILED, in_shell(error)
         finally:
             _emptied(folder)
         if not watch.evaluations and state != FAILED:

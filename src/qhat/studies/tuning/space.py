@@ -13,7 +13,7 @@ from qhat.axes.axis import parse
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.target import TARGETS
 from qhat.recipes.recipe import Recipe
-from qhat.system.errors import UsageError, near_miss, require
+from qhat.system.errors import UsageError, near_miss, require, setting
 from qhat.system.files import quote
 
 Value = float | int | str | bool | None
@@ -102,7 +102,8 @@ def space_of(recipe: Recipe, steps: int, only: Sequence[str] = ()) -> tuple[Dime
     for name in only:
         if name not in known:
             raise UsageError(
-                f"--only {name} is not a dimension; expected {', '.join(known)}." + near_miss(name, known)
+                f"{setting('only', name)} is not a dimension; expected"
+                f" {', '.join(known)}." + near_miss(name, known)
             )
     found = []
     for dimension in SPACE:
@@ -111,14 +112,15 @@ def space_of(recipe: Recipe, steps: int, only: Sequence[str] = ()) -> tuple[Dime
         if dimension.name.startswith("epsilon") and not isinstance(recipe.explore, EpsilonGreedy):
             require(
                 dimension.name not in only,
-                f"--only {dimension.name}: the recipe does not use ε-greedy exploration.",
+                f"{setting('only', dimension.name)}: the recipe does not use ε-greedy exploration.",
             )
             continue
         if dimension.values:
             fitting = tuple(value for value in dimension.values if _fits(dimension, recipe, value, steps))
             require(
                 bool(fitting),
-                f"No value of {dimension.name} is valid for the recipe; leave it out with --only.",
+                f"No value of {dimension.name} is valid for the recipe; leave it out with"
+                f" {setting('only')}.",
             )
             dimension = dataclasses.replace(dimension, values=fitting)
         found.append(dimension)

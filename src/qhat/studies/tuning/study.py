@@ -14,7 +14,7 @@ from typing import Any
 
 from qhat.recipes.recipe import Recipe, upgraded
 from qhat.studies.tuning.space import Dimension, applied
-from qhat.system.errors import QhatError, UsageError, require
+from qhat.system.errors import QhatError, UsageError, require, setting
 from qhat.system.files import parse_json, quote, read_json, read_text, write_text
 
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
@@ -70,12 +70,12 @@ class Study:
                 require(
                     old == value,
                     f"Study '{self.path}' was started with {field} {quote(old)}, not {quote(value)};"
-                    " expected the same, or another --study.",
+                    f" expected the same, or another {setting('study')}.",
                 )
             return
         require(
             not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())),
-            f"'{self.path}' exists and is not a study; name another folder with --study.",
+            f"'{self.path}' exists and is not a study; name another folder with {setting('study')}.",
         )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
