@@ -62,6 +62,17 @@ def plot_progress(
         UsageError: If the suffix is unknown, the window is not positive or an episode is missing.
     """
     out = require_format(out)
+    return write_figure(draw_progress(episodes, evaluations, title, window, clock), out)
+
+
+def draw_progress(
+    episodes: Sequence[Episodes],
+    evaluations: Evaluations,
+    title: str,
+    window: int = 100,
+    clock: Clock | None = None,
+) -> Figure:
+    """Return the figure of `plot_progress`; its first axes are the learning curve."""
     require(window >= 1, f"window is {window} episodes; expected 1 or more.")
     require(
         len(episodes) > 0 and all(seed.score.size for seed in episodes),
@@ -93,7 +104,7 @@ def plot_progress(
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1)  # faint dots and thin lines must be legible in the legend
-    return write_figure(figure, out)
+    return figure
 
 
 def require_format(out: str | Path) -> Path:
