@@ -38,6 +38,7 @@ from qhat.environments.observations import read_one
 from qhat.recipes.recipe import HORIZON, Recipe
 from qhat.recipes.settings import RecipeSettings
 from qhat.runs import checkpoint
+from qhat.system import compilation_cache
 from qhat.system.errors import blaming, require
 from qhat.system.host_memory import nbytes, require_memory
 
@@ -260,6 +261,7 @@ class Agent:
 
     def _set_program(self, program: Program) -> SeedState:
         """Set the program, and return the shapes of its state, after a check that it fits in memory."""
+        compilation_cache.enable()
         self.program, self.recipe = program, program.recipe
         shape = jax.eval_shape(self._fresh_state, jax.random.key(0))
         what = f"An agent with replay_capacity {self.recipe.replay_capacity}"

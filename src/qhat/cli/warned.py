@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from qhat.system import compilation_cache
 from qhat.system.errors import in_shell
 
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
@@ -26,7 +27,9 @@ class Warned:
 
     def __call__(self, message: Warning | str, *_: Any, **__: Any) -> None:
         sentence = printable(COLOUR.sub("", in_shell(message)).removeprefix(LEVEL).strip())
-        if sentence not in self.said:
+        cached = compilation_cache.shortened(sentence)
+        sentence = sentence if cached is None else cached
+        if sentence and sentence not in self.said:
             self.said.add(sentence)
             self._write(sentence)
 

@@ -68,9 +68,13 @@ def _load(module: types.ModuleType) -> None:
             _begun.discard(module.__name__)
 
 
+PLOTTING = ("seaborn", "matplotlib", "matplotlib.pyplot", "matplotlib.animation", "matplotlib.colors")
+"""What gymnax and minatar import while they are imported, packages before their modules."""
+
+
 def defer_plotting() -> None:
     """Let the plotting libraries that gymnax and minatar import load when used: two seconds saved."""
-    for name in ("seaborn", "matplotlib.pyplot"):
+    for name in PLOTTING:
         if name in sys.modules:
             continue
         spec = importlib.util.find_spec(name)

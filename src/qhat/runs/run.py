@@ -33,6 +33,7 @@ from qhat.recipes.recipe import Recipe
 from qhat.runs.checkpoint import flatten, read_tree
 from qhat.runs.folder import RunFolder
 from qhat.runs.manifest import read_about
+from qhat.system import compilation_cache
 from qhat.system.errors import UsageError, blaming, require
 
 
@@ -57,6 +58,7 @@ class Run:
         """
         folder = RunFolder.open(Path(path))
         config = folder.read_config()
+        compilation_cache.enable()
         with blaming(f"'{folder.config}'"):
             recipe, spec = Recipe.from_json(config["recipe"], parts), spec_from_json(config["spec"])
             wrap = wrappers.listed(config["wrap"])

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from qhat.system import compilation_cache
 from qhat.system.errors import require
 
 SINGLE_THREADED_EIGEN = "--xla_cpu_multi_thread_eigen=false"
@@ -39,6 +40,7 @@ def prepare(devices: int, spare: int = 0) -> None:
 
     for setting, why in REFUSED.items():
         require(not getattr(jax.config, setting), f"JAX's {setting} is on, and qhat {why}; turn it off.")
+    compilation_cache.enable()
     try:
         jax.config.update("jax_num_cpu_devices", max(1, devices))
     except RuntimeError:
