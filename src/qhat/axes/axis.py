@@ -72,7 +72,7 @@ V = TypeVar("V", bound=AxisValue)
 def spell(value: AxisValue) -> str:
     """Write a value as the command line reads it; fields at their defaults are left out."""
     changed = [
-        f"{field.name}={_write(getattr(value, field.name))}"
+        f"{field.name}={write_field(getattr(value, field.name))}"
         for field in dataclasses.fields(value)  # pyright: ignore[reportArgumentType]
         if getattr(value, field.name) != field.default
     ]
@@ -151,7 +151,8 @@ def _build(name: str, fields: Mapping[str, Any], known: Iterable[type[V]]) -> V:
     return value
 
 
-def _write(item: Any) -> str:
+def write_field(item: Any) -> str:
+    """Write a field's value as the command line reads it."""
     if isinstance(item, tuple):
         return "x".join(str(part) for part in item)
     return str(item).lower() if isinstance(item, bool) else str(item)

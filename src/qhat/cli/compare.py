@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from qhat.cli.parsing import read
+from qhat.cli.tables import console
 from qhat.evaluation.statistics.bootstrap import REPETITIONS
 from qhat.reports.compare import draw_comparison
 from qhat.reports.comparison.comparing import EPISODES, compare
@@ -58,8 +59,7 @@ def run(words: Sequence[str]) -> int:
     for path in args.runs:
         RunFolder.open(path)
 
-    console = Console(stderr=True, highlight=False)
-    with console.status("reading") as status:
+    with Console(stderr=True, highlight=False).status("reading") as status:
         if args.episodes:
             status.update("starting JAX")
             from qhat.system import devices
@@ -83,21 +83,21 @@ def run(words: Sequence[str]) -> int:
 
 def _show(comparison: Comparison) -> None:
     """Print a table for each environment, one for all environments, and the notes."""
-    console = Console(highlight=False)
+    page = console()
     for part in comparison.parts:
-        console.print(_table(part))
+        page.print(_table(part))
         for x, y in _pairs(part):
-            console.print(
+            page.print(
                 f"P({escape(x)} > {escape(y)}) = {_with_interval(part.improvement[x, y], 2)}",
                 soft_wrap=True,
             )
-        console.print()
+        page.print()
     for env, (zero, one, rule) in comparison.scales.items():
-        console.print(f"scale of {escape(env)}: 0 is {zero:g}, 1 is {one:g} ({rule})", soft_wrap=True)
+        page.print(f"scale of {escape(env)}: 0 is {zero:g}, 1 is {one:g} ({rule})", soft_wrap=True)
     if any(standing.iqm.ci95 is not None for part in comparison.parts for standing in part.standings):
-        console.print(escape("[low, high]: 95% intervals by a stratified bootstrap over seeds."))
+        page.print(escape("[low, high]: 95% intervals by a stratified bootstrap over seeds."))
     for note in comparison.notes:
-        console.print(f"· {escape(note)}", soft_wrap=True)
+        page.print(f"· {escape(note)}", soft_wrap=True)
 
 
 def _table(part: Part) -> Table:

@@ -14,6 +14,7 @@ import tyro
 from qhat.axes.actions import BINS
 from qhat.axes.axis import parse, spell
 from qhat.cli.parsing import read, values_of
+from qhat.cli.tables import console, print_rows
 from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
 from qhat.environments.wrappers import Wrapper
@@ -120,7 +121,7 @@ def _print_machine(about: dict[str, Any], as_json: bool) -> None:
         *((name, state) for name, state in about["extras"].items()),
         ("EnvPool, compiled", about["envpool_xla"]),
     ]
-    _table(rows)
+    print_rows(rows)
     print("\nnext:\n  qhat doctor CartPole-v1")
 
 
@@ -152,15 +153,14 @@ def _print(found: Checkup) -> None:
         *(("", line) for line in _duration(findings)),
         ("replay", f"{found.replay_bytes / 2**20:,.1f} MiB per seed, recipe {found.recipe}"),
     ]
-    _table(rows)
-    from rich.console import Console
+    print_rows(rows)
     from rich.markup import escape
 
     for warning in (*found.notes, *findings.warnings):
-        Console(highlight=False).print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
+        console().print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
     for each in found.proposed:
         words = escape(f"{each.flag} {each.value}: {each.why}.")
-        Console(highlight=False).print(f"[green]proposed:[/] {words}", soft_wrap=True)
+        console().print(f"[green]proposed:[/] {words}", soft_wrap=True)
 
 
 def _duration(findings: Findings) -> list[str]:
@@ -187,15 +187,3 @@ def _episodes(lengths: tuple[int, ...]) -> str:
         f"{len(ordered):,} ended, after {ordered[0]:,} to {ordered[-1]:,} steps, half of them within"
         f" {ordered[len(ordered) // 2]:,}"
     )
-
-
-def _table(rows: Sequence[tuple[str, str]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    for name, value in rows:
-        table.add_row(name, escape(value))
-    Console(highlight=False).print(table)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import tyro
 
 from qhat.cli.parsing import read
-from qhat.environments.catalogue import entries
+from qhat.cli.tables import console
+from qhat.environments.catalogue import Entry, entries, find
 from qhat.system.errors import UsageError, near_miss
 
 LONGEST = 40
@@ -18,10 +19,11 @@ LONGEST = 40
 
 @dataclasses.dataclass(frozen=True)
 class Envs:
-    """List the environments that qhat can train on."""
+    """List the environments that qhat can train on, or show one in full."""
 
     pattern: tyro.conf.Positional[str] = ""
-    """Only ids that contain this text (case-insensitive)."""
+    """Only ids that contain this text (case-insensitive). An id itself is shown in full, also one of
+    Gymnasium's registry or gym:my_module:MyRobot-v0."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON array on stdout."""
 
@@ -30,15 +32,18 @@ def run(words: Sequence[str]) -> int:
     """Parse and print."""
     args = read(Envs, words, "envs")
     found = [entry for entry in entries() if args.pattern.lower() in entry.id.lower()]
+    exact = next((entry for entry in found if entry.id == args.pattern), None)
     if not found:
-        raise UsageError(
-            f"No environment's id contains '{args.pattern}'."
-            + near_miss(args.pattern, [entry.id for entry in entries()])
-        )
+        exact = _in_registry(args.pattern)
+        found = [exact]
     if args.json:
         print(json.dumps([{"id": entry.id, **dataclasses.asdict(entry)} for entry in found]))
         return 0
-    from rich.console import Console
+    if exact is not None:
+        from qhat.cli.environment_details import show
+
+        show(exact, [entry.id for entry in found if entry is not exact])
+        return 0
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -51,7 +56,20 @@ def run(words: Sequence[str]) -> int:
         scored_in = f"gymnasium {entry.reference}" if entry.reference else entry.backend
         lacks = f"pip install 'qhat[{entry.lacks}]'" if entry.lacks else ""
         table.add_row(entry.id, entry.backend, entry.observation, entry.actions, scored_in, lacks)
-    Console().print(table)
+    console().print(table)
     if len(shown) < len(found):
         print(f"\nand {len(found) - len(shown):,} more; filter them, for example: qhat envs Lunar")
+    print(f"\nnext:\n  qhat envs {shown[0].id}    # in full")
     return 0
+
+
+def _in_registry(name: str) -> Entry:
+    """Return an environment of Gymnasium's registry. Raises `UsageError` if nothing has this name."""
+    try:
+        return find(name)
+    except UsageError as error:
+        if ":" in name or "is not known" not in str(error):
+            raise
+    raise UsageError(
+        f"No environment's id contains '{name}'." + near_miss(name, [entry.id for entry in entries()])
+    )

@@ -9,24 +9,29 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
+import tyro
+
 from qhat.axes.axis import AxisValue
+from qhat.recipes.habits import our_word, ours_of
 from qhat.system.errors import UsageError, near_miss
 
 RENAMED = {"--adam-epsilon": "--optimiser adam:epsilon="}
 """Flags of earlier versions and their replacement, up to the value."""
+POSITIONAL = typing.get_args(tyro.conf.Positional[str])[1]
 WHOLE, REAL, SWITCH = "a whole number", "a number", "nothing"
 
 
-def plain(kind: type, words: Sequence[str]) -> list[str]:
+def plain(kind: type, words: Sequence[str], command: str = "") -> list[str]:
     """Return `words` with numbers in Python's notation and positional arguments first.
 
     Args:
         kind: dataclass to parse into.
+        command: for the errors, as `train`.
 
     Raises:
         UsageError: an unknown flag, a missing value, or a value that is not the expected number.
     """
-    known = dict(_flags(kind))
+    known = dict(flags_of(kind))
     switches = {flag for flag, (wanted, _, optional) in known.items() if wanted == SWITCH and not optional}
     switches |= {"--help"}
     found: list[str] = []
@@ -49,6 +54,7 @@ def plain(kind: type, words: Sequence[str]) -> list[str]:
             if flag in RENAMED:
                 new = RENAMED[flag]
                 raise UsageError(f"{flag} is now {new.split()[0]}: {new}{''.join(following[:1])}.")
+            _require_our_word(flag, following, known, command)
             hint = near_miss(flag, [*known, "--help"])
             raise UsageError(f"{flag} is not an option of this command; --help lists them.{hint}")
         wanted, several, optional = known[flag]
@@ -68,6 +74,16 @@ def plain(kind: type, words: Sequence[str]) -> list[str]:
             taken = [_number(flag, part, wanted, optional) for part in parts]
         found += [flag, *taken]
     return places + found
+
+
+def _require_our_word(flag: str, following: Sequence[str], known: Mapping[str, Any], command: str) -> None:
+    """Raise `UsageError` for a habit from another library, if this command has qhat's setting for it."""
+    ours = ours_of(flag)
+    has_it = "--" + ours.replace("_", "-") in known or ours == "env"
+    # One sentence for every command: what JAX runs on is no setting of any.
+    sentence = our_word(flag, next(iter(following), None), f"qhat {command}")
+    if sentence and (has_it or not ours):
+        raise UsageError(sentence)
 
 
 def _optional_switch(
@@ -113,13 +129,15 @@ def _number(flag: str, text: str, wanted: str, optional: bool) -> str:
         raise UsageError(f"{flag} is '{text}'; expected {wanted}, such as {such}.") from None
 
 
-def _flags(kind: type) -> Iterator[tuple[str, tuple[str, bool, bool]]]:
+def flags_of(kind: type) -> Iterator[tuple[str, tuple[str, bool, bool]]]:
     """Yield every flag with its kind of number, whether it takes several, and whether it may be none."""
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
         hint, name = hints[field.name], field.name
         if typing.get_origin(hint) is Annotated:
             hint, *about = typing.get_args(hint)
+            if POSITIONAL in about:
+                continue
             name = next((part.name for part in about if getattr(part, "name", None)), name)
         parts = [part for part in typing.get_args(hint) if part is not types.NoneType]
         optional = isinstance(hint, types.UnionType) and len(parts) < len(typing.get_args(hint))
@@ -129,7 +147,7 @@ def _flags(kind: type) -> Iterator[tuple[str, tuple[str, bool, bool]]]:
         several = shape in (tuple, Mapping)
         inner: Any = typing.get_args(hint)[0] if shape is tuple else hint
         if dataclasses.is_dataclass(inner) and isinstance(inner, type) and not issubclass(inner, AxisValue):
-            yield from _flags(inner)
+            yield from flags_of(inner)
         else:
             wanted = (
                 {int: WHOLE, float: REAL, bool: SWITCH}.get(inner, "") if isinstance(inner, type) else ""

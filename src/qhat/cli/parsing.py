@@ -32,7 +32,7 @@ def read(kind: type[T], words: Sequence[str], command: str, default: T | None = 
         return tyro.cli(
             kind,
             prog=f"qhat {command}",
-            args=plain(kind, words),
+            args=plain(kind, words, command),
             config=(tyro.conf.OmitArgPrefixes,),
             **options,
         )

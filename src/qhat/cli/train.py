@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import sys
 import time
@@ -14,27 +15,28 @@ import tyro
 
 from qhat import recipes
 from qhat.axes.axis import parse
+from qhat.cli.numbers import plain
 from qhat.cli.parsing import read, value_of, values_of
 from qhat.cli.stopping import StopOnSignal
 from qhat.demonstrations.sources import require_readable
 from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
 from qhat.recipes.config import TrainConfig
+from qhat.recipes.habits import our_word
 from qhat.recipes.labels import base_of, recipe_of, require_label
 from qhat.recipes.presets import NAME as PRESET
 from qhat.recipes.presets import preset_of, read_preset
 from qhat.recipes.recipe import AXES, Recipe
 from qhat.runs.folder import RunFolder
 from qhat.runs.tracking import trackers_of
-from qhat.system.errors import blaming, require
+from qhat.system.errors import UsageError, blaming, require
 
 
 @dataclasses.dataclass(frozen=True)
 class Train(TrainConfig):
     """Train an agent with Q-learning and write a run folder.
 
-    The defaults shown are those of the recipe named by --recipe. Without --recipe, some environments use
-    tuned settings (docs/presets.md).
+    Below each setting with several values are their keys: --explore epsilon:end=0.05,steps=10000.
     """
 
     preset: Path | None = None
@@ -106,6 +108,10 @@ def _film(folder: str) -> str:
 
 def read_train(words: Sequence[str]) -> Train:
     """Parse; without --recipe, an environment's preset (if it has one) gives the defaults."""
+    _require_environment_first(words)
+    if "--help" in words or "-h" in words:
+        print(_help(words))
+        raise SystemExit(0)
     if (path := value_of(words, "--preset")) is not None:
         return read(Train, words, "train", default=_from_file(words, Path(path)))
     args = read(Train, words, "train", default=_defaults(words))
@@ -114,9 +120,55 @@ def read_train(words: Sequence[str]) -> Train:
         recipe_of(name, args.env)
     if name not in (None, PRESET) or args.resume or preset_of(args.env) is None:
         return args
-    defaults = TrainConfig.of(args.env)
+    return read(Train, words, "train", default=_of_preset(args.env))
+
+
+def _require_environment_first(words: Sequence[str]) -> None:
+    """Raise `UsageError` if a recipe is where the environment should be: `qhat train dqn CartPole-v1`."""
+    named = [
+        word for word in _places(words) if word.lower().replace("-", "_") in (*recipes.RECIPES, PRESET)
+    ]
+    if not named:
+        return
+    others = [word for word in _places(words) if word not in named]
+    env, name = (others or ["CartPole-v1"])[0], named[0].lower().replace("-", "_")
+    raise UsageError(
+        f"'{named[0]}' is a recipe, and qhat train takes the environment's id there; expected: qhat train"
+        f" {env} --recipe {name}"
+    )
+
+
+def _places(words: Sequence[str]) -> list[str]:
+    """Return the words before the first option: the environment, and what was typed beside it."""
+    return list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+
+
+def _help(words: Sequence[str]) -> str:
+    """Return the help page, whose defaults are those of what was typed with it."""
+    from qhat.cli.train_help import page
+
+    rest = [word for word in words if word not in ("--help", "-h")]
+    env = next(iter(_places(plain(Train, rest, "train"))), None)
+    name, path = value_of(rest, "--recipe"), value_of(rest, "--preset")
+    if path is not None:
+        return page(_from_file(rest, Path(path)), f"The defaults in brackets are those of '{path}'.")
+    if env is not None:
+        find(env)
+        if name in (None, PRESET) and preset_of(env) is not None:
+            about = f"The defaults in brackets are those of {env}'s preset (docs/presets.md)"
+            return page(_of_preset(env), f"{about}; --recipe qhat has the general ones.")
+    name = name or recipes.DEFAULT
+    default = Train(env=env or "", recipe_name=name, recipe=recipe_of(name, env))
+    about = f"The defaults in brackets are those of recipe {name}"
+    about += "." if env else "; some environments have others: qhat train ENV --help."
+    return page(default, about)
+
+
+def _of_preset(env: str) -> Train:
+    """Return an environment's preset as defaults."""
+    defaults = TrainConfig.of(env)
     fields = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
-    return read(Train, words, "train", default=Train(**{**fields, "env": tyro.MISSING}))
+    return Train(**{**fields, "env": tyro.MISSING})
 
 
 def _from_file(words: Sequence[str], path: Path) -> Train:
@@ -136,6 +188,8 @@ def _check_spelling(words: Sequence[str]) -> None:
     # Checked before tyro parses: tyro would print its own, longer error.
     for axis, kinds in AXES.items():
         if (spelled := value_of(words, f"--{axis}")) is not None:
+            if sentence := our_word(axis, spelled, "qhat train"):
+                raise UsageError(sentence)
             parse(spelled, kinds)
     for spelled in values_of(words, "--wrap"):
         parse(spelled, wrappers.WRAPPERS)

@@ -72,7 +72,7 @@ def meaning_of(
     """
     size = int(np.prod(frame))
     metadata = dict(getattr(env, "metadata", None) or {})
-    known = KNOWN.get(spec.id.rpartition(":")[2].rpartition("/")[2].rpartition("-v")[0], ((), ()))
+    known = known_names(spec.id)
     home = type(getattr(env, "unwrapped", None)).__module__
     if is_from_python(spec.id) and not home.startswith("gymnasium."):
         # Another environment that has the same id.
@@ -101,6 +101,11 @@ def meaning_of(
         labels=labels,
         period=_period(env, metadata, wrap, spec),
     )
+
+
+def known_names(env_id: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of an environment's observations, with units, and actions; empty if unknown."""
+    return KNOWN.get(env_id.rpartition(":")[2].rpartition("/")[2].rpartition("-v")[0], ((), ()))
 
 
 def _texts(value: Any, count: int) -> list[str] | None:

@@ -26,3 +26,20 @@ SCALES: Mapping[str, tuple[float, float]] = MappingProxyType(
     }
 )
 """Chance and solved, by the name of the reference, or of the environment where that has none."""
+
+LARGEST: Mapping[str, float] = MappingProxyType(
+    {
+        # One per step, until the time limit.
+        "CartPole-v1": 500.0,
+        "CartPole-v0": 200.0,
+        # One for the goal.
+        "FrozenLake-v1": 1.0,
+        **dict.fromkeys(CONTROL, 1000.0),
+    }
+)
+"""Largest possible score of an episode, by the same names, where it follows from the rewards."""
+
+
+def largest_score(env: str, reference: str | None = None) -> float | None:
+    """Return the largest possible score of an episode; `None` if it is not known."""
+    return LARGEST.get(reference or env.rpartition(":")[2])
