@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from qhat.deploy.ros2 import task_of
-from qhat.deploy.ros2.package.qhat_turtlebot3 import logic
-from qhat.deploy.ros2.package.qhat_turtlebot3.logic import Driver, ScanReader, Task, UnusableError
+from qhat.deploy.ros2.package.qhat_robot import logic
+from qhat.deploy.ros2.package.qhat_robot.logic import Driver, ScanReader, Task, UnusableError
 from qhat.environments.turtlebot3 import physics as turtlebot3
 from qhat.environments.turtlebot3.physics import TurtleBot3Options
 

@@ -264,10 +264,10 @@ def test_a_goal_in_another_frame_is_refused(robot: Robot):
     robot.ros.send("goal_pose", PoseStamped(-1.0, 0.0, "map"))
     assert robot.ros.said[-1][0] == "error"
     assert "frame 'map' and the odometry in 'odom'" in robot.ros.said[-1][1]
-    assert robot.node._driver.goal == (1.5, 0.0)
+    assert robot.node._control.driver.goal == (1.5, 0.0)
     robot.ros.send("goal_pose", PoseStamped(float("nan"), 0.0, "odom"))
     assert "expected finite numbers" in robot.ros.said[-1][1]
-    assert robot.node._driver.goal == (1.5, 0.0)
+    assert robot.node._control.driver.goal == (1.5, 0.0)
 
 
 def test_a_policy_that_fails_stops_it(robot: Robot, monkeypatch: pytest.MonkeyPatch):
@@ -276,7 +276,7 @@ def test_a_policy_that_fails_stops_it(robot: Robot, monkeypatch: pytest.MonkeyPa
     def broken(observation: Any) -> int:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(robot.node._driver._policy, "act", broken)
+    monkeypatch.setattr(robot.node._control.driver._policy, "act", broken)
     assert robot.drive(0.5)[-1][1:] == (0.0, 0.0)
     assert "the policy gave no action: broken" in robot.ros.said[-1][1]
 
@@ -285,7 +285,8 @@ def test_the_users_filter_is_called(package: Path, monkeypatch: pytest.MonkeyPat
     ros = Ros({"goal": "1.5, 0.0"})
     install(ros, monkeypatch)
     module = imported(package, monkeypatch)
-    slow = lambda command, look, pose: module.Command(0.02, command.angular)  # noqa: E731
+    kind = sys.modules[f"{NAME}.task"].Command
+    slow = lambda command, look, pose: kind(0.02, command.angular)  # noqa: E731
     monkeypatch.setattr(module, "safety", slow)
     module.rclpy.init(args=None, signal_handler_options="no")
     module.Drive()
@@ -389,7 +390,7 @@ def test_the_task_is_the_trainings(package: Path):
 
 
 def test_other_environments_are_refused():
-    with pytest.raises(UsageError, match=r"'CartPole-v1'; expected a run of TurtleBot3-v0"):
+    with pytest.raises(UsageError, match=r"'CartPole-v1'; expected a map of your robot, --ros2-map"):
         write_package(exported_cartpole()[1])
     for name in ("TurtleBot3-v0", "qhat:TurtleBot3-v0", "gym:qhat/TurtleBot3-v0"):
         require_robot(name)

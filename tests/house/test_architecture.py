@@ -46,6 +46,9 @@ ALLOWED = {
     ("cli/main.py", "import_module(f'qhat.cli.{name}')"): "the commands, by the list of them",
     ("environments/catalogue.py", "import_module(self.module)"): "backends, by the table in the file",
     ("environments/extras.py", "import_module(module)"): "the libraries of the extras, named by callers",
+    ("deploy/ros2/package/qhat_robot/fields.py", "import_module(f'{package}.msg')"): "the robot's messages,"
+    " by names that match a pattern",
+    ("deploy/ros2/package/qhat_robot/mapping.py", "yaml"): "a SafeLoader, which makes only plain values",
     ("environments/extras.py", "exec_module"): "plotting libraries of this machine, imported when used",
     ("__init__.py", "import_module(_HOMES[name])"): "qhat's own modules, by the list of them",
 }

@@ -14,11 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-MODULES = (
-    "rclpy", "rclpy.clock", "rclpy.executors", "rclpy.node", "rclpy.qos", "rclpy.signals", "sensor_msgs",
-    "sensor_msgs.msg", "nav_msgs", "nav_msgs.msg", "geometry_msgs", "geometry_msgs.msg", "std_srvs",
-    "std_srvs.srv",
-)  # fmt: skip
+from ros_messages import known, message_type
 
 
 class Message:
@@ -31,47 +27,36 @@ class Message:
         raise AttributeError(f"{type(self).__name__} has no field '{name}'")
 
 
-def _header() -> Message:
-    return Message(stamp=Message(sec=0, nanosec=0), frame_id="")
+def LaserScan(ranges: Any, stamp: float, **other: Any) -> Any:  # noqa: N802 - as the message's constructor
+    """A scan all around, as a LDS-01's driver publishes it."""
+    step = 2 * math.pi / len(ranges)
+    scan = message_type("sensor_msgs/LaserScan")(
+        ranges=[float(one) for one in ranges],
+        angle_increment=step,
+        angle_max=(len(ranges) - 1) * step,
+        range_min=0.12,
+        range_max=3.5,
+        **other,
+    )
+    scan.header.stamp = _stamp(stamp)
+    return scan
 
 
-class Twist(Message):
-    def __init__(self):
-        super().__init__(linear=Message(x=0.0, y=0.0, z=0.0), angular=Message(x=0.0, y=0.0, z=0.0))
+def Odometry(x: float, y: float, yaw: float, stamp: float, frame: str = "odom") -> Any:  # noqa: N802
+    """A pose on the floor."""
+    odometry = message_type("nav_msgs/Odometry")()
+    pose = odometry.pose.pose
+    pose.position.x, pose.position.y = float(x), float(y)
+    pose.orientation.z, pose.orientation.w = math.sin(yaw / 2), math.cos(yaw / 2)
+    odometry.header.stamp, odometry.header.frame_id = _stamp(stamp), frame
+    return odometry
 
 
-class TwistStamped(Message):
-    def __init__(self):
-        super().__init__(header=_header(), twist=Twist())
-
-
-class PoseStamped(Message):
-    def __init__(self, x: float, y: float, frame: str):
-        place = Message(position=Message(x=x, y=y, z=0.0))
-        super().__init__(header=_header(), pose=place)
-        self.header.frame_id = frame
-
-
-class LaserScan(Message):
-    def __init__(self, ranges: Any, stamp: float):
-        step = 2 * math.pi / len(ranges)
-        super().__init__(
-            header=_header(),
-            ranges=ranges,
-            angle_min=0.0,
-            angle_increment=step,
-            range_min=0.12,
-            range_max=3.5,
-        )
-        self.header.stamp = _stamp(stamp)
-
-
-class Odometry(Message):
-    def __init__(self, x: float, y: float, yaw: float, stamp: float, frame: str = "odom"):
-        turn = Message(x=0.0, y=0.0, z=math.sin(yaw / 2), w=math.cos(yaw / 2))
-        pose = Message(position=Message(x=x, y=y, z=0.0), orientation=turn)
-        super().__init__(header=_header(), pose=Message(pose=pose))
-        self.header.stamp, self.header.frame_id = _stamp(stamp), frame
+def PoseStamped(x: float, y: float, frame: str) -> Any:  # noqa: N802
+    """A goal."""
+    goal = message_type("geometry_msgs/PoseStamped")()
+    goal.pose.position.x, goal.pose.position.y, goal.header.frame_id = x, y, frame
+    return goal
 
 
 class Trigger:
@@ -85,17 +70,18 @@ class Trigger:
             super().__init__(success=False, message="")
 
 
-def _stamp(seconds: float) -> Message:
-    return Message(sec=int(seconds), nanosec=round(seconds % 1 * 1e9))
+def _stamp(seconds: float) -> Any:
+    return message_type("builtin_interfaces/Time")(sec=int(seconds), nanosec=round(seconds % 1 * 1e9))
 
 
 class Ros:
     """The middleware, the clock and the log of one test."""
 
-    def __init__(self, parameters: Mapping[str, Any]):
-        self.parameters = dict(parameters)
+    def __init__(self, parameters: Mapping[str, Any], tf: Any = None):
+        self.parameters, self.tf = dict(parameters), tf
         self.now, self.running = 0.0, False
         self.subscriptions: dict[str, tuple[type, Callable[[Any], None]]] = {}
+        self.qualities: dict[str, Any] = {}
         self.services: dict[str, tuple[type, Callable[[Any, Any], Any]]] = {}
         self.timers: list[tuple[float, Callable[[], None], Any]] = []
         self.sent: dict[str, list[tuple[float, Any]]] = {}
@@ -132,30 +118,47 @@ class Ros:
 
 def install(ros: Ros, monkeypatch: Any) -> None:
     """Make `import rclpy` find this fake."""
+    monkeypatch.delenv("ROS_DISTRO", raising=False)
     parts: dict[str, dict[str, Any]] = {
         "rclpy": {"init": _init(ros), "ok": lambda: ros.running, "shutdown": lambda: _set(ros, False)},
         "rclpy.clock": {"Clock": _clock(ros), "ClockType": Message(STEADY_TIME="steady")},
         "rclpy.executors": {"SingleThreadedExecutor": _executor(ros)},
         "rclpy.node": {"Node": _node(ros)},
-        "rclpy.qos": {"qos_profile_sensor_data": "sensor data"},
+        "rclpy.qos": {
+            "QoSProfile": Message,
+            "HistoryPolicy": Message(KEEP_LAST="keep last"),
+            "ReliabilityPolicy": Message(RELIABLE="reliable", BEST_EFFORT="best effort"),
+            "DurabilityPolicy": Message(VOLATILE="volatile", TRANSIENT_LOCAL="transient local"),
+        },
+        "rcl_interfaces.msg": {"ParameterDescriptor": Message},
         "rclpy.signals": {"SignalHandlerOptions": Message(NO="no")},
-        "sensor_msgs.msg": {"LaserScan": LaserScan},
-        "nav_msgs.msg": {"Odometry": Odometry},
+        "rclpy.time": {"Time": Message},
         "std_srvs.srv": {"Trigger": Trigger},
-        "geometry_msgs.msg": {"PoseStamped": PoseStamped, "Twist": Twist, "TwistStamped": TwistStamped},
     }
-    for name in MODULES:
+    if ros.tf is not None:
+        parts["tf2_ros"] = {
+            "Buffer": lambda: ros.tf,
+            "TransformListener": lambda buffer, node: Message(),
+            "TransformException": LookupError,
+        }  # fmt: skip
+    for name in sorted({part for whole in parts for part in (whole.partition(".")[0], whole)}):
         module = types.ModuleType(name)
         module.__dict__.update(parts.get(name, {}))
         monkeypatch.setitem(sys.modules, name, module)
+    for name in known():
+        package, _, kind = name.partition("/")
+        for part in (package, f"{package}.msg"):
+            if part not in sys.modules or not isinstance(sys.modules[part], types.ModuleType):
+                monkeypatch.setitem(sys.modules, part, types.ModuleType(part))
+        monkeypatch.setattr(sys.modules[f"{package}.msg"], kind, message_type(name), raising=False)
 
 
-def imported(package: Path, monkeypatch: Any) -> Any:
+def imported(package: Path, monkeypatch: Any, name: str = "qhat_turtlebot3") -> Any:
     """Import the node of a package in a folder, or of an installed one."""
     monkeypatch.syspath_prepend(str(package))
-    for name in [name for name in sys.modules if name.partition(".")[0] == "qhat_turtlebot3"]:
-        monkeypatch.delitem(sys.modules, name)
-    return importlib.import_module("qhat_turtlebot3.node")
+    for module in [module for module in sys.modules if module.partition(".")[0] == name]:
+        monkeypatch.delitem(sys.modules, module)
+    return importlib.import_module(f"{name}.node")
 
 
 def _set(ros: Ros, running: bool) -> None:
@@ -203,16 +206,16 @@ def _node(ros: Ros) -> type:
             self.name, self._parameters = name, {"use_sim_time": False}
             self._parameters |= {k: v for k, v in ros.parameters.items() if k == "use_sim_time"}
 
-        def declare_parameter(self, name: str, value: Any) -> None:
+        def declare_parameter(self, name: str, value: Any, descriptor: Any) -> None:
             given = ros.parameters.get(name, value)
-            assert type(given) is type(value), f"{name} is {given!r}"
+            assert descriptor.dynamic_typing or type(given) is type(value), f"{name} is {given!r}"
             self._parameters[name] = given
 
         def get_parameter(self, name: str) -> Any:
             return Message(value=self._parameters[name])
 
         def create_subscription(self, kind: type, topic: str, callback: Any, qos: Any) -> None:
-            ros.subscriptions[topic] = (kind, callback)
+            ros.subscriptions[topic], ros.qualities[topic] = (kind, callback), qos
 
         def create_service(self, kind: type, name: str, callback: Any) -> None:
             # A private name: below the node's.

@@ -13,6 +13,8 @@ import tyro
 
 from qhat.cli.parsing import read
 from qhat.deploy import require_installed
+from qhat.deploy.ros2 import Ros2
+from qhat.deploy.target import ExportTarget
 from qhat.deploy.targets import TARGETS
 from qhat.environments.catalogue import require_made_by_id
 from qhat.runs.folder import RunFolder
@@ -45,6 +47,9 @@ class Export:
     """Seconds between two decisions. Default: the environment's."""
     ros2: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also write a ROS 2 package, ros2/qhat_turtlebot3, that drives a TurtleBot3 (docs/ros2.md)."""
+    ros2_map: Path | None = None
+    """Also write a ROS 2 package for your own robot: a YAML file with the topics of the observation and the
+    messages of the actions (docs/ros2.md)."""
     web: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also write web.html, a page in which the policy drives CartPole or a TurtleBot3 (docs/web.md)."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -62,7 +67,9 @@ def run(words: Sequence[str]) -> int:
     folder.checkpoint(args.checkpoint)
     config = folder.read_config()
     require_made_by_id(config["env"], f"it again in Python: qhat.export('{args.run}', env=...)")
-    targets = [target for target in TARGETS if getattr(args, target.name)]
+    targets: list[ExportTarget] = [target for target in TARGETS if getattr(args, target.name)]
+    if args.ros2_map is not None:
+        targets = [*(one for one in targets if one.name != Ros2.name), Ros2(args.ros2_map)]
     for target in targets:
         target.require(config)
 

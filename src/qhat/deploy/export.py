@@ -104,7 +104,8 @@ def export(
         run, checkpoint, run.seed_index(seed_index), name, safe_action, timeout, control_period
     )
     with contextlib.closing(copies_of(run, parity.COPIES, SEED, env)) as copies, _written(target) as new:
-        made = dataclasses.replace(_write(request, new, copies, env, observations, progress), path=target)
+        made = _write(request, new, copies, env, observations, progress, targets)
+        made = dataclasses.replace(made, path=target)
     return dataclasses.replace(made, targets={other.name: other.write(target) for other in targets})
 
 
@@ -137,6 +138,7 @@ def _write(
     env: EnvLike | None,
     observations: int,
     progress: Callable[[str], None],
+    targets: Sequence[ExportTarget],
 ) -> Export:
     run, spec = request.run, request.run.spec
     # A run of an older version lacks some facts about its actions; the environment has them.
@@ -155,6 +157,8 @@ def _write(
     meaning = read_meaning(request, env, frame)
     about = describe(request, exported, actions, meaning, frame, first.legal is not None)
     about["safe_action"] = read_safe_action(about, request.safe_action)
+    for other in targets:
+        other.check(about)
 
     progress(f"comparing {observations:,} observations")
     model = graph.build(*form, metadata={"name": about["name"]})

@@ -26,6 +26,14 @@ class ExportTarget(abc.ABC):
             config: the run's configuration, as in config.json.
         """
 
+    def check(self, about: Mapping[str, Any]) -> None:
+        """Raise `UsageError` if this target cannot be written for the policy, before anything is written.
+
+        Args:
+            about: policy.json without what the proof adds: the observation and the actions.
+        """
+        return
+
     @abc.abstractmethod
     def write(self, folder: Path) -> Path:
         """Write into a folder that has policy.json, weights.safetensors, policy.onnx and the runner.

@@ -1,12 +1,13 @@
-"""`ros2 launch qhat_turtlebot3 drive.launch.py goal:="1.0, 0.5"`."""
+"""`ros2 launch @PACKAGE@ drive.launch.py`; `--show-args` lists the arguments."""
 
 # launch and launch_ros come with ROS 2.
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from pathlib import Path
+from typing import Any
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -14,9 +15,11 @@ from launch_ros.parameter_descriptions import ParameterValue
 CONFIG = Path(__file__).parent.parent / "config" / "params.yaml"
 ARGUMENTS = {
     "params_file": (str(CONFIG), "parameters of the node"),
-    "goal": (
+    "@TRIGGER@": ("@DEFAULT@", "@MEANING@"),
+    "namespace": ("", "namespace of the node and of its topics: 'robot1'"),
+    "stamped": (
         "",
-        "goal in metres, in the frame of the odometry: '1.0, 0.5'; empty: wait for the topic",
+        "true: velocities are TwistStamped; false: Twist; auto: by ROS_DISTRO; empty: as params_file says",
     ),
     "use_sim_time": ("false", "whether to use a simulation's clock"),
 }
@@ -28,15 +31,27 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(name, default_value=default, description=what)
         for name, (default, what) in ARGUMENTS.items()
     ]
-    given = {
-        "goal": ParameterValue(LaunchConfiguration("goal"), value_type=str),
-        "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool),
+    return LaunchDescription([*declared, OpaqueFunction(function=_nodes)])
+
+
+def _nodes(context: Any) -> list[Node]:
+    words = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    flags = {
+        name: words[name].lower() in ("true", "1") for name in ("start", "use_sim_time") if name in words
     }
+    # An argument that is not given leaves the value of the parameter file.
+    given: dict[str, Any] = {name: True for name, flag in flags.items() if flag}
+    for name in ("goal", "stamped"):
+        if words.get(name):
+            given[name] = ParameterValue(words[name], value_type=str)
     node = Node(
-        package="qhat_turtlebot3",
+        package="@PACKAGE@",
         executable="drive",
-        name="qhat_turtlebot3",
+        name="@PACKAGE@",
+        namespace=words["namespace"],
         output="screen",
-        parameters=[LaunchConfiguration("params_file"), given],
+        parameters=[words["params_file"], *([given] if given else [])],
+        # In a namespace tf is there too; without one these are /tf and /tf_static.
+        remappings=[("/tf", "tf"), ("/tf_static", "tf_static")],
     )
-    return LaunchDescription([*declared, node])
+    return [node]

@@ -78,6 +78,11 @@ class Driver:
         self.goal = goal
         self._policy.reset()
 
+    def move_goal(self, x: float, y: float) -> None:
+        """Correct the place of the goal, which is fixed in a frame that moves against the odometry's."""
+        if self.goal is not None and math.isfinite(x) and math.isfinite(y):
+            self.goal = (float(x), float(y))
+
     def cancel(self, reason: str = "goal cancelled") -> bool:
         """Drop the goal; return whether there was one."""
         had = self.goal is not None

@@ -48,16 +48,39 @@ class Look:
     """`[readings]`, whether the lidar measured there."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Beams:
+    """Number and bounds of the beams of the training."""
+
+    beams: int
+    nearest: float
+    farthest: float
+
+
 class ScanReader:
     """Converts LaserScan messages of any layout to the beams of the training, and to obstacles.
 
     Args:
         yaw: angle by which the lidar is turned on the robot.
         zero_is_far: whether a reading of 0.0 may mean that nothing is in range (LDS-01 in large rooms).
+        directions: `[beams]`, angles of the beams; default: evenly around the robot.
+        half: half of the angle that belongs to a beam.
+        smallest: whether a beam is its smallest reading, and not the one in the nearest direction.
     """
 
-    def __init__(self, task: Task, yaw: float = 0.0, zero_is_far: bool = False):
-        self._task, self._yaw, self._zero_is_far = task, yaw, zero_is_far
+    def __init__(
+        self,
+        task: Task | Beams,
+        yaw: float = 0.0,
+        zero_is_far: bool = False,
+        directions: np.ndarray | None = None,
+        half: float | None = None,
+        smallest: bool = False,
+    ):
+        around = np.arange(task.beams) * (2 * math.pi / task.beams)
+        self._task, self._yaw, self._zero_is_far, self._smallest = task, yaw, zero_is_far, smallest
+        self._beams = around if directions is None else directions
+        self._half = math.pi / task.beams if half is None else half
         self._layout: Any = None
         self._away = self._angles = np.zeros((0, 0))
 
@@ -93,9 +116,11 @@ class ScanReader:
         values = np.clip(np.where(unknown, 0.0, distances), task.nearest, task.farthest)
         # A gap that hides nothing is as far as its neighbours: beams prefer the readings of these.
         cost = np.where(measured | unknown | np.isinf(distances), away, away + 10.0)
-        best = np.argmin(cost, axis=1)
+        beams = values[np.argmin(cost, axis=1)]
+        if self._smallest:
+            beams = np.where(np.isinf(away), task.farthest, values).min(axis=1)
         closest = float(np.min(distances[measured]))
-        return Look(values[best], closest, self._angles, distances, unknown, measured)
+        return Look(beams, closest, self._angles, distances, unknown, measured)
 
     def _fill(
         self, distances: np.ndarray, zero: np.ndarray, measured: np.ndarray, high: float
@@ -126,10 +151,10 @@ class ScanReader:
         return unknown
 
     def _what_is_missing(self, blind: np.ndarray) -> str:
-        where = ", ".join(f"{360 * beam / self._task.beams:.0f}°" for beam in np.flatnonzero(blind)[:4])
+        where = ", ".join(f"{math.degrees(self._beams[beam]):.0f}°" for beam in np.flatnonzero(blind)[:4])
         more = " and elsewhere" if blind.sum() > 4 else ""
         return (
-            f"the scan has no valid reading within {180 / self._task.beams:g}° of {where}{more}; expected"
+            f"the scan has no valid reading within {math.degrees(self._half):g}° of {where}{more}; expected"
             f" one for each of {self._task.beams} beams."
         )
 
@@ -144,10 +169,9 @@ class ScanReader:
                 " expected readings, and steps other than 0."
             )
         readings = layout[1] + self._yaw + np.arange(count) * layout[2]
-        beams = np.arange(self._task.beams) * (2 * math.pi / self._task.beams)
-        away = np.abs(wrap(readings - beams[:, None]))
+        away = np.abs(wrap(readings - self._beams[:, None]))
         # Slightly more than half, so that a reading in the middle of two beams belongs to both.
-        away[away > math.pi / self._task.beams + 1e-6] = np.inf
+        away[away > self._half + 1e-6] = np.inf
         self._layout, self._away, self._angles = layout, away, wrap(readings)
         return away
 

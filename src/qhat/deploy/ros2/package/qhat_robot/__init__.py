@@ -1,0 +1,1 @@
+"""A trained qhat policy on a robot."""

@@ -1,1 +1,0 @@
-"""A trained qhat policy that drives a TurtleBot3."""
