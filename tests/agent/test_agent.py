@@ -209,7 +209,10 @@ def test_an_update_that_is_not_finite_is_not_applied_and_the_next_one_is() -> No
     before = agent.q_values(np.ones(4))
     for _ in range(60):
         agent.remember(np.ones(4), 0, 3e38, np.ones(4), True)
-    with pytest.raises(QhatError, match=r"expected finite numbers\. It was not applied"):
+    numbers = agent.replay()
+    assert numbers is not None
+    assert not np.isfinite(numbers["loss"])
+    with pytest.raises(QhatError, match=r"update 2 .*expected finite numbers\. It was not applied"):
         agent.replay()
     np.testing.assert_array_equal(agent.q_values(np.ones(4)), before)
     for old, new in zip(jax.tree.leaves(weights), jax.tree.leaves(acting_weights(agent)), strict=True):
@@ -534,7 +537,7 @@ def test_an_agent_saved_before_streams_continues(tmp_path: Path, ended: bool) ->
         "rest": {"key": seed.key, "exploration": agent._actor.states[0]},
     }  # fmt: skip
     manifest = {
-        **about(agent.program, agent.steps, agent.updates, agent._actor.acts),
+        **about(agent.program, agent.steps, agent.updates, agent._actor.acts, agent._actor.drawn),
         "replay": True,
         "open": not ended,
     }

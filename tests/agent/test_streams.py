@@ -4,6 +4,7 @@ Protects against n-step returns that cross streams or cuts, or that end where a 
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -14,17 +15,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qhat.agent.streams import Streams, read_names, read_stream
+from qhat.agent.waiting_rows import BlockLayout
 from qhat.axes.actions import Actions
 from qhat.engine.replay import linked
 from qhat.engine.replay import ring as replay
-from qhat.engine.replay.links import Rows
 from qhat.engine.replay.nstep import NOTHING
 from qhat.system.errors import UsageError
 
 ROWS, N, GAMMA = 64, 3, 0.5
 ACTIONS = Actions((2,))
 LAYOUT = ((2,), "float32", ACTIONS, False)
-write = jax.jit(lambda ring, block: linked.write(ring, Rows(*block))[0])
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def written(ring: replay.Ring, data: Any, size: int) -> replay.Ring:
+    return linked.write(ring, BlockLayout(LAYOUT).read(data, size)[0])[0]
 
 
 @jax.jit
@@ -40,7 +45,8 @@ def drained(ring: replay.Ring, streams: Streams) -> replay.Ring:
     if taken.lost is not None and taken.lost.count:
         ring = linked.merged(ring, taken.lost.count, taken.lost.mean, taken.lost.m2)
     while size := taken.block_size():
-        ring = write(ring, taken.block(size))
+        # A copy: a small block is used again, and JAX may still read it.
+        ring = written(ring, taken.block(size).bytes.copy(), size)
         taken.advance(size)
     return ring
 

@@ -28,8 +28,8 @@ from qhat.axes.actions import Actions
 from qhat.axes.torso import MLP
 from qhat.deploy import graph
 from qhat.deploy.about import read_safe_action
-from qhat.deploy.network import read_network
 from qhat.deploy.parity import equal_actions
+from qhat.engine.described import read_network
 from qhat.engine.learner import Learner
 from qhat.environments.base import Spec
 from qhat.environments.spaces import contained

@@ -26,8 +26,8 @@ from qhat.axes.heads import Categorical, Expected
 from qhat.axes.operations import Op
 from qhat.axes.torso import MLP, Impala, MinAtar, Nature
 from qhat.deploy import graph
-from qhat.deploy.network import Exported, read_network
 from qhat.deploy.parity import NEAR_TIE, TOLERANCE, Agreement, near_ties
+from qhat.engine.described import Exported, read_network
 from qhat.engine.learner import Learner
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError

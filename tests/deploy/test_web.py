@@ -25,9 +25,9 @@ from qhat.axes.dense import Dense, Noisy
 from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
 from qhat.axes.merge import Dueling, Plain
 from qhat.cli.main import main
-from qhat.deploy.network import read_network
 from qhat.deploy.web import KINDS, constants_of, require_drawable, write_page
 from qhat.engine.calibration import STATISTICS
+from qhat.engine.described import read_network
 from qhat.engine.learner import Learner
 from qhat.engine.replay.moments import Moments
 from qhat.environments.turtlebot3 import physics as turtlebot3

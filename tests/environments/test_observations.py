@@ -26,8 +26,8 @@ from qhat.axes.actions import Actions
 from qhat.axes.torso import MLP, Impala, MinAtar, Nature
 from qhat.deploy import graph
 from qhat.deploy.about import entries_of
-from qhat.deploy.network import read_network
 from qhat.engine.calibration import STATISTICS
+from qhat.engine.described import read_network
 from qhat.engine.guard import Guard
 from qhat.engine.learner import Learner
 from qhat.engine.replay.moments import Moments
@@ -185,7 +185,7 @@ def test_whole_numbers_do_not_wrap_and_what_is_lost_is_said():
     [
         (
             Dict(image=CAMERA, mission=Text(9)),
-            ("'Theirs'", "Text at 'mission'", "--wrap drop:keys=mission"),
+            ("'Theirs'", "Text at 'mission'", "wrap='drop:keys=mission'"),
         ),
         (Sequence(B2), ("'Theirs'", "Sequence", "gymnasium.wrappers")),
         (Box(-1, 1, (0,), np.float32), ("'Theirs'", "no number", "observation_space")),

@@ -9,7 +9,10 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from qhat.agent.host_network import HostNetwork
+from qhat.agent.learning import Acting
 from qhat.agent.streams import Stream, read_stream
+from qhat.axes.axis import defines
 from qhat.axes.masks import read_mask
 from qhat.engine.iteration import Program
 from qhat.engine.state import split
@@ -17,6 +20,8 @@ from qhat.system.errors import UsageError, require
 
 MOST_STREAMS = 4_096
 """Number of streams that an `Actor` remembers."""
+MANY_ROBOTS = 16
+"""Number of observations from which one call of JAX is faster than NumPy, one by one."""
 OVERLAP_WORK: Any = 10_000
 """Limit of NumPy's search for an overlap of two interleaved arrays."""
 
@@ -27,21 +32,50 @@ class Actor:
     """Chooses actions, and remembers for each stream its last observation and its state of exploration.
 
     Args:
+        host: the network in NumPy, where it is fast.
+        learner_of: returns the learner whose weights act.
         key: root of all random keys.
         states: state of exploration of each stream, with one row.
         acts: calls of `choose` so far.
+        drawn: blocks of random numbers that they took.
     """
 
-    def __init__(self, program: Program, key: Any, states: dict[Stream, Any], acts: int):
-        self.program, self.states, self.acts = program, states, acts
+    def __init__(
+        self,
+        program: Program,
+        host: HostNetwork | None,
+        learner_of: Callable[[Acting], Any],
+        key: Any,
+        states: dict[Stream, Any],
+        acts: int,
+        drawn: int,
+    ):
+        self.program, self.states, self.acts, self.drawn = program, states, acts, drawn
         self.lock = threading.Lock()
-        self._key = key
+        self._host, self._key = host, key
+
+        def online(arrays: Any) -> Any:
+            return learner_of(Acting(arrays, None)).online
+
+        self._online = online
+        explore, dense = program.recipe.explore, program.recipe.dense
+        # Noisy layers draw new noise for every action, inside JAX.
+        self._in_numpy = host is not None and defines(explore, "decide", "choose")
+        self._in_numpy &= dense.noise_size(1, 1) == 0
+        seed = np.asarray(jax.random.key_data(key)).ravel()[:2].astype(np.uint64)
+        self._random = np.random.Philox(key=seed)
+        self._random.advance(drawn)
         self._acted_on: dict[Stream, tuple[Any, np.ndarray]] = {}
         self._successors: dict[Stream, np.ndarray] = {}
         self._fresh = jax.tree.map(np.asarray, program.recipe.explore.init(1, program.actions))
+        self._has_state = bool(jax.tree.leaves(self._fresh))
         self._choose = jax.jit(self._pure_choose)
-        self._value = jax.jit(program.learner.q_values)
-        self._values = jax.jit(jax.vmap(program.learner.q_values, (None, 0)))
+        q_values = program.learner.q_values
+        self.is_plain = self._in_numpy and not self._has_state and defines(explore, "decide_one", "choose")
+        self.is_plain &= program.actions.factors == 1 and not program.masked
+        self._value = jax.jit(lambda arrays, observation: q_values(online(arrays), observation))
+        every = jax.vmap(q_values, (None, 0))
+        self._values = jax.jit(lambda arrays, observations: every(online(arrays), observations))
 
     def read(
         self, observation: Any, mask: Any, stream: Any, check: Callable[[Any, str], np.ndarray]
@@ -76,22 +110,52 @@ class Actor:
         with self.lock:
             for name, each, row in zip(names, given, rows, strict=True):
                 _put(self._acted_on, name, (each, row))
-        every = np.asarray(actions.all_legal)
         if not self.program.masked and all(each is None for each in legal):
-            return batch, names, np.stack(rows), None
+            return batch, names, np.stack(rows) if batch else rows[0][None], None
+        every = np.asarray(actions.all_legal)
         return batch, names, np.stack(rows), np.stack([every if each is None else each for each in legal])
 
-    def greedy(self, online: Any, observations: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
+    def one(
+        self, acting: Acting, given: Any, row: np.ndarray, stream: Stream, steps: int, explore: bool
+    ) -> int:
+        """Return the choice of one robot with one factor, as `choose` or `greedy` do; only if `is_plain`.
+
+        Args:
+            given: the observation as the caller gave it.
+            row: the same, as the network takes it.
+        """
+        with self.lock:
+            _put(self._acted_on, stream, (given, row))
+            choice = None
+            if explore:
+                numbers = self._draw(1)[0].tolist()
+                choice = self.program.recipe.explore.decide_one(numbers, steps, self.program.actions.width)
+                self.acts += 1
+            if choice is None:
+                assert self._host is not None
+                self._host.load(acting.tensors)
+                choice = int(self._host.q_values(row).argmax())
+        return choice
+
+    def greedy(self, acting: Acting, observations: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
         """Return the best legal choices `[B, F]`."""
-        if len(observations) == 1:
-            q = self.values(online, observations[0])[None]
+        with self.lock:
+            return self._greedy(acting, observations, legal)
+
+    def _greedy(self, acting: Acting, observations: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
+        if self._host is not None and len(observations) < MANY_ROBOTS:
+            self._host.load(acting.tensors)
+            each = [self._host.q_values(observation) for observation in observations]
+            q = each[0][None] if len(each) == 1 else np.stack(each)
+        elif len(observations) == 1:
+            q = np.asarray(self._value(acting.learner, observations[0]))[None]
         else:
-            q = np.asarray(self._values(online, observations))
-        return np.argmax(q if legal is None else np.where(legal, q, -np.inf), axis=2)
+            q = np.asarray(self._values(acting.learner, observations))
+        return (q if legal is None else np.where(legal, q, -np.inf)).argmax(axis=2)
 
     def choose(
         self,
-        online: Any,
+        acting: Acting,
         streams: list[Stream],
         observations: np.ndarray,
         legal: np.ndarray | None,
@@ -102,10 +166,18 @@ class Actor:
             states = [self.states.get(stream, self._fresh) for stream in streams]
             # Most often there is one robot, and nothing to concatenate.
             state = states[0] if len(states) == 1 else _concatenated(states)
-            counts = (np.int32(self.acts), np.int32(steps))
-            state, choices = self._choose(online, state, self._key, observations, legal, *counts)
+            if self._in_numpy:
+                greedy = self._greedy(acting, observations, legal)
+                bits = self._draw(len(streams))
+                explore, actions = self.program.recipe.explore, self.program.actions
+                state, choices = explore.decide(state, greedy, bits, steps, actions, legal, np)
+                if self._has_state:
+                    state = jax.tree.map(lambda new, old: new.astype(old.dtype), state, self._fresh)
+            else:
+                arrays, counts = acting.learner, (np.int32(self.acts), np.int32(steps))
+                state, choices = self._choose(arrays, state, self._key, observations, legal, *counts)
             self.acts += 1
-            if jax.tree.leaves(state):
+            if self._has_state:
                 state = jax.tree.map(np.asarray, state)
                 for row, stream in enumerate(streams):
                     _put(
@@ -113,9 +185,22 @@ class Actor:
                     )
         return np.asarray(choices)
 
-    def values(self, online: Any, observation: np.ndarray) -> np.ndarray:
+    def values(self, acting: Acting, observation: np.ndarray) -> np.ndarray:
         """Return Q `[F, C]` of one observation."""
-        return np.asarray(self._value(online, observation))
+        if self._host is None:
+            return np.asarray(self._value(acting.learner, observation))
+        with self.lock:
+            self._host.load(acting.tensors)
+            return self._host.q_values(observation)
+
+    def _draw(self, robots: int) -> np.ndarray:
+        """Draw random numbers of 32 bits, `[B, numbers]`."""
+        numbers = robots * self.program.recipe.explore.random_numbers(self.program.actions)
+        # The generator draws blocks of 4 numbers of 64 bits.
+        blocks = -(-numbers // 8)
+        self.drawn += blocks
+        drawn = self._random.random_raw(4 * blocks).view(np.uint32)  # pyright: ignore[reportAttributeAccessIssue]
+        return drawn[:numbers].reshape(robots, -1)
 
     def stacked(self) -> tuple[list[Stream], Any]:
         """Return the streams that have a state of exploration, and these states as one batch."""
@@ -123,15 +208,17 @@ class Actor:
         states = list(self.states.values()) or [self._fresh]
         return names, _concatenated(states)
 
-    def warmup(self, online: Any, batch: int) -> None:
+    def warmup(self, acting: Acting, batch: int) -> None:
         """Compile `choose` and `greedy` for `batch` robots. No state changes."""
+        arrays = acting.learner
         observations = np.zeros((batch, *self.program.shape), self.program.dtype)
         every = np.asarray(self.program.actions.all_legal)
         legal = np.broadcast_to(every, (batch, *every.shape)) if self.program.masked else None
         state = jax.tree.map(lambda leaf: np.repeat(leaf, batch, axis=0), self._fresh)
         counts = (np.int32(0), np.int32(0))
-        jax.block_until_ready(self._choose(online, state, self._key, observations, legal, *counts))
-        self.greedy(online, observations, legal)
+        if not self._in_numpy:
+            jax.block_until_ready(self._choose(arrays, state, self._key, observations, legal, *counts))
+        self.greedy(acting, observations, legal)
 
     def forget(self, stream: Stream) -> None:
         """Forget the last observations of a stream, whose episode was cut."""
@@ -172,9 +259,10 @@ class Actor:
         return before
 
     def _pure_choose(
-        self, online: Any, state: Any, key: Any, observations: Any, legal: Any, acts: Any, steps: Any
+        self, arrays: Any, state: Any, key: Any, observations: Any, legal: Any, acts: Any, steps: Any
     ) -> tuple[Any, Any]:
         keys = split(jax.random.fold_in(key, acts), "explore", "noise", "learn")
+        online = self._online(arrays)
         greedy = self.program.learner.greedy(online, observations, keys["noise"], legal)
         explore, actions = self.program.recipe.explore, self.program.actions
         return explore.choose(state, greedy, keys["explore"], steps, actions, legal)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -26,19 +27,20 @@ from qhat.agent.arguments import (
     read_spaces,
     require_applied,
 )
+from qhat.agent.host_network import HostNetwork
+from qhat.agent.learning import Learning
 from qhat.agent.notices import Notices
 from qhat.agent.saved import about, read_open_streams, read_saved, read_seed, rest
 from qhat.agent.streams import Stream, Streams, read_names, read_stream
-from qhat.agent.waiting_rows import LARGE, SMALL, Block, Taken
+from qhat.agent.waiting_rows import MANY, SMALL, TINY, Block, Taken
 from qhat.engine.iteration import Program
 from qhat.engine.replay import linked
-from qhat.engine.replay.links import Rows
-from qhat.engine.state import SeedState, split
+from qhat.engine.state import SeedState
 from qhat.environments.observations import read_one
 from qhat.recipes.recipe import HORIZON, Recipe
 from qhat.recipes.settings import RecipeSettings
 from qhat.runs import checkpoint
-from qhat.system import compilation_cache
+from qhat.system import compilation_cache, devices
 from qhat.system.errors import blaming, require
 from qhat.system.host_memory import nbytes, require_memory
 
@@ -91,17 +93,26 @@ class Agent:
         Returns:
             an action of the environment's space: an `int`, or an array of its type and shape.
         """
+        program = self.program
+        named = stream is None or isinstance(stream, int | str)
+        plain = self._actor.is_plain and mask is None and named
+        if plain and getattr(observation, "shape", None) == program.shape:
+            name = read_stream(0 if stream is None else stream)
+            row = self._checked(observation, "observation")
+            acting = self._exploring if explore else self._learning.acting
+            choice = self._actor.one(acting, observation, row, name, self._steps, explore)
+            return program.actions.to_env(np.array([choice]))
         batch, streams, observations, legal = self._actor.read(observation, mask, stream, self._checked)
         if explore:
-            choices = self._actor.choose(self._acting, streams, observations, legal, self._steps)
+            choices = self._actor.choose(self._exploring, streams, observations, legal, self._steps)
         else:
-            choices = self._actor.greedy(self._acting, observations, legal)
+            choices = self._actor.greedy(self._learning.acting, observations, legal)
         actions = [self.program.actions.to_env(choice) for choice in choices]
         return np.stack(actions) if batch else actions[0]
 
     def q_values(self, observation: Any) -> np.ndarray:
         """Return Q(s, ·): `[actions]`, or `[factors, choices]` with several factors or joints."""
-        q = self._actor.values(self._acting, self._checked(observation, "observation"))
+        q = self._actor.values(self._learning.acting, self._checked(observation, "observation"))
         return q if self.program.actions.vector else q[0]
 
     def remember(
@@ -155,36 +166,44 @@ class Agent:
         with self._queue_lock:
             self._queue.cut(stream)
 
-    def replay(self) -> dict[str, float] | None:
-        """Do one gradient update on a batch from replay.
+    def replay(self, updates: int = 1) -> Mapping[str, float] | None:
+        """Do gradient updates, each on a new batch from replay. Does not wait for their result.
+
+        `act` explores with the weights before these updates, so that the next step of the environment and
+        the updates happen at the same time. `act(..., explore=False)`, `q_values` and `save` wait for them.
+
+        Args:
+            updates: their number; a call with several takes less time than several calls.
 
         Returns:
-            loss, mean Q, gradient norm and clipped mass; None while replay has less than a batch, or the
-            agent has done fewer than `learning_starts` steps.
+            loss, mean Q, gradient norm and clipped mass of the last one: reading a value waits for it. None
+            while replay has less than a batch, or the agent has done fewer than `learning_starts` steps.
 
         Raises:
-            QhatError: the loss or gradient is not finite; the weights did not change.
+            QhatError: the loss or gradient of the call before was not finite; the weights did not change.
         """
+        good = isinstance(updates, int | np.integer) and not isinstance(updates, bool) and updates >= 1
+        require(good, f"updates is {updates!r}; expected a whole number of 1 or more.")
         with self._learning_lock:
-            self._drain()
+            self._finish()
             if not self._is_ready():
+                if len(self._queue) > MANY:
+                    self._drain()
                 return None
-            seed, counts = self._seed, (jnp.int32(self._steps), jnp.int32(self._updates))
-            state = (seed.sampler, seed.learner, seed.ring, seed.key)
-            learner, sampler, greedy, metrics = self._learn(*state, *counts)
-            ring = dataclasses.replace(seed.ring, greedy=greedy)
-            self._seed = dataclasses.replace(seed, learner=learner, sampler=sampler, ring=ring)
-            self._updates += 1
-            self._acting = self._seed.learner.online
-            require_applied(self._updates, metrics)
-            return self._notices.look(self._updates, metrics, self._seed.ring)
+            with self._queue_lock:
+                self._take()
+            self._exploring = self._learning.acting
+            block = self._write_taken(keep=True) or self._queue.padding(TINY)
+            numbers = self._learning.learn(block.count(self._steps, self._updates, int(updates)))
+            self._updates += int(updates)
+            return numbers
 
     def update_target_network(self) -> None:
         """Copy θ to θ⁻ now, besides the updates that the recipe's `target` makes in `replay`."""
         with self._learning_lock:
-            target = jax.tree.map(jnp.copy, self._seed.learner.online)
-            learner = dataclasses.replace(self._seed.learner, target=target)
-            self._seed = dataclasses.replace(self._seed, learner=learner)
+            self._finish()
+            learner = self._learning.learner
+            self._learning.set_learner(dataclasses.replace(learner, target=learner.online))
 
     def warmup(self, batch: int = 1) -> None:
         """Compile everything before the robot moves. The agent does not change.
@@ -192,14 +211,10 @@ class Agent:
         Args:
             batch: number of robots, so of observations in one call of `act`.
         """
-        self._actor.warmup(self._acting, batch)
+        self._actor.warmup(self._learning.acting, batch)
         with self._learning_lock:
-            # Only padding is stored, and `_learn` works on a copy.
-            for size in (SMALL, LARGE):
-                self._write(self._queue.padding(size))
-            seed, zero = self._seed, jnp.int32(0)
-            sampler = jax.tree.map(jnp.copy, seed.sampler)
-            jax.block_until_ready(self._learn(sampler, seed.learner, seed.ring, seed.key, zero, zero))
+            self._finish()
+            self._learning.warmup(self._queue.padding)
 
     @property
     def steps(self) -> int:
@@ -219,16 +234,21 @@ class Agent:
     def save(self, path: str | Path, *, replay: bool = True) -> None:
         """Save the state of learning; `replay=False` leaves out replay, which may be large."""
         with self._learning_lock:
+            self._finish()
             # `act` and `remember` wait for these short steps only, not for replay or the disk.
             with self._actor.lock, self._queue_lock:
                 self._take()
                 exploring, states = self._actor.stacked()
                 streams, steps = self._queue.open_steps() if replay else ([], {})
                 names = {"replay": replay, "streams": streams, "exploring": exploring}
-                manifest = {**about(self.program, self._steps, self._updates, self._actor.acts), **names}
+                counts = (self._steps, self._updates, self._actor.acts, self._actor.drawn)
+                manifest = {**about(self.program, *counts), **names}
             self._write_taken()
-            seed = dataclasses.replace(self._seed, exploration=states)
+            seed = dataclasses.replace(self._seed(), exploration=states)
             trees: dict[str, Any] = {"learner": seed.learner, "rest": rest(seed)}
+            if self._exploring is not self._learning.acting:
+                trees["acting"] = self._learning.learner_of(self._exploring).online
+                manifest["acting"] = True
             if replay:
                 trees["replay"] = (seed.ring, seed.sampler)
             if streams:
@@ -256,11 +276,16 @@ class Agent:
         fresh = jax.jit(agent._fresh_state)(jax.random.key(0))
         seed, exploring = read_seed(folder, manifest, agent.program, like, fresh)
         agent._set_state(seed, counts, exploring)
+        if manifest.get("acting"):
+            online = checkpoint.read_tree(folder, "acting", like.learner.online, finite=[""])
+            learner = dataclasses.replace(seed.learner, online=jax.tree.map(jnp.asarray, online))
+            agent._exploring = agent._learning.acting_of(learner)
         read_open_streams(folder, manifest, agent._queue, seed)
         return agent
 
     def _set_program(self, program: Program) -> SeedState:
         """Set the program, and return the shapes of its state, after a check that it fits in memory."""
+        devices.prepare(1)
         compilation_cache.enable()
         self.program, self.recipe = program, program.recipe
         shape = jax.eval_shape(self._fresh_state, jax.random.key(0))
@@ -274,12 +299,11 @@ class Agent:
         return dataclasses.replace(seed, ring=linked.linked(seed.ring))
 
     def _set_state(
-        self, seed: SeedState, counts: tuple[int, ...] = (0, 0, 0), exploring: Any = None
+        self, seed: SeedState, counts: tuple[int, ...] = (0, 0, 0, 0), exploring: Any = None
     ) -> None:
         """Set the state, and make the compiled functions."""
-        self._seed, (self._steps, self._updates, acts) = seed, counts
-        self._ready, self._acting, self._notices = False, seed.learner.online, Notices(self.recipe)
-        self._actor = Actor(self.program, seed.key, exploring or {}, acts)
+        self._made, (self._steps, self._updates, acts, drawn) = seed, counts
+        self._notices = Notices(self.recipe)
         program, ring = self.program, seed.ring
         layout = (ring.rows, program.shape, program.dtype, program.actions, program.masked)
         filled, cursor = int(ring.filled[0]), int(ring.cursor[0])
@@ -287,31 +311,31 @@ class Agent:
         moments = ring.moments is not None
         self._queue = Streams(*layout, self.recipe.gamma, moments, max(at, 0), ring.layout)
         self._taken: deque[Taken] = deque()
+        host = HostNetwork.of(program.learner, program.dtype)
+        states = (seed.key, (ring, seed.sampler), seed.learner)
+        self._learning = Learning(program, host, self._queue.blocks, *states)
+        learner_of = self._learning.learner_of
+        self._actor = Actor(program, host, learner_of, seed.key, exploring or {}, acts, drawn)
+        self._exploring = self._learning.acting
         self._learning_lock = threading.RLock()
         self._queue_lock = threading.Lock()
-        # Replay is donated, so updated in place. The weights are not: `act` reads them meanwhile.
-        self._learn = jax.jit(self._pure_learn, donate_argnums=0)
-        self._store = jax.jit(self._pure_store, donate_argnums=(0, 1))
+
+    def _seed(self) -> SeedState:
+        """Return the state of learning. The caller has the lock of learning."""
+        ring, sampler = self._learning.replay
+        return dataclasses.replace(self._made, ring=ring, sampler=sampler, learner=self._learning.learner)
 
     def _is_ready(self) -> bool:
-        """Whether replay has a batch (a loaded agent's may be empty), after `learning_starts` steps."""
-        if not self._ready and self._steps >= (self.recipe.learning_starts or 0):
-            self._ready = int(self._seed.ring.filled.sum()) >= self.recipe.batch_size
-        return self._ready
+        """Whether replay has a batch (a loaded one may be empty), after `learning_starts` steps."""
+        rows = min(self._queue.at, self._queue.rows)
+        return self._steps >= (self.recipe.learning_starts or 0) and rows >= self.recipe.batch_size
 
-    def _pure_learn(
-        self, sampler: Any, learner: Any, ring: Any, key: Any, steps: Any, updates: Any
-    ) -> tuple[Any, Any, Any, Any]:
-        keys = split(jax.random.fold_in(key, updates), "explore", "noise", "learn")
-        return self.program.update(learner, ring, sampler, keys["learn"], steps, updates + 1)
-
-    def _pure_store(self, ring: Any, sampler: Any, block: Any) -> tuple[Any, Any]:
-        ring, slots, starts = linked.write(ring, Rows(*block))
-        return ring, self.recipe.sampler.store(sampler, slots, starts)
-
-    def _write(self, block: Block) -> None:
-        ring, sampler = self._store(self._seed.ring, self._seed.sampler, block)
-        self._seed = dataclasses.replace(self._seed, ring=ring, sampler=sampler)
+    def _finish(self) -> None:
+        """Wait for the last call's updates, and look at their metrics."""
+        numbers = self._learning.finish()
+        if numbers is not None:
+            require_applied(self._updates, numbers)
+            self._notices.look(self._updates, numbers, lambda: self._learning.replay[0])
 
     def _take(self) -> None:
         """Take the rows that wait, to write them next. The caller has the queue's lock."""
@@ -324,17 +348,24 @@ class Agent:
             self._take()
         self._write_taken()
 
-    def _write_taken(self) -> None:
+    def _write_taken(self, keep: bool = False) -> Block | None:
+        """Write the rows that were taken; with `keep`, return the last few instead, as one block."""
         while self._taken:
             taken = self._taken[0]
             if taken.lost is not None and taken.lost.count:
                 lost, taken.lost = taken.lost, None
-                ring = linked.merged(self._seed.ring, lost.count, lost.mean, lost.m2)
-                self._seed = dataclasses.replace(self._seed, ring=ring)
+                ring, sampler = self._learning.replay
+                ring = linked.merged(ring, lost.count, lost.mean, lost.m2)
+                self._learning.set_replay((ring, sampler))
             while size := taken.block_size():
-                self._write(taken.block(size))
+                if keep and size == TINY and len(self._taken) == 1:
+                    self._taken.popleft()
+                    return taken.block(TINY)
+                size = max(size, SMALL)
+                self._learning.write(taken.block(size))
                 taken.advance(size)
             self._taken.popleft()
+        return None
 
     def _checked(self, observation: Any, name: str) -> np.ndarray:
         program = self.program

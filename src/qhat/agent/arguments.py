@@ -17,9 +17,15 @@ from qhat.recipes.settings import NAMES, changed, require_known
 from qhat.system.errors import QhatError, UsageError, require, warn
 from qhat.system.files import quote
 
+LARGEST = 1e38
+"""Rewards below it need no closer look."""
+
 
 def read_outcome(reward: Any, terminated: Any, truncated: Any) -> tuple[float, bool, bool]:
     """Read reward and flags of a step. Raises `UsageError` unless they are a number and truth values."""
+    flags = type(terminated) is bool and type(truncated) is bool
+    if flags and isinstance(reward, float) and -LARGEST < reward < LARGEST:
+        return float(reward), terminated, truncated
     require(is_number(reward), f"reward is {quote(reward)}; expected a finite number.")
     for value, name in ((terminated, "terminated"), (truncated, "truncated")):
         flag = isinstance(value, bool | int | np.bool_ | np.integer) or (
@@ -42,9 +48,9 @@ def require_applied(number: int, metrics: Any) -> None:
     """Raise `QhatError` if gradient update `number` was not applied."""
     if not metrics.finite:
         raise QhatError(
-            f"Gradient update {number:,} has loss {metrics.loss:.4g} and gradient norm"
-            f" {metrics.gradient_norm:.4g}; expected finite numbers. It was not applied. If values diverge,"
-            " try smaller rewards or a lower learning_rate."
+            f"Gradient update {number:,} has loss {metrics['loss']:.4g} and gradient norm"
+            f" {metrics['gradient_norm']:.4g}; expected finite numbers. It was not applied. If values"
+            " diverge, try smaller rewards or a lower learning_rate."
         )
 
 
@@ -113,6 +119,10 @@ def read_actions(actions: Any, bins: Sequence[int] = BINS) -> Actions:
 
 def read_action(action: Any, actions: Actions) -> np.ndarray:
     """Read an action of the environment as choices `[F]`; of a Box, the nearest bins."""
+    if type(action) is int and not actions.vector:
+        choice = action - actions.start[0]
+        if 0 <= choice < actions.choices[0]:
+            return np.array([choice])
     flat = actions.flat(action)
     if flat is None or not actions.holds(flat).all():
         raise UsageError(f"action is {action!r}; expected {actions.expected}.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
-from qhat.engine.learner import Metrics
 from qhat.engine.replay.nstep import CONTINUES, NOTHING
 from qhat.engine.replay.ring import Ring
 from qhat.environments.reward_scale import reward_scale_advice
@@ -22,15 +23,16 @@ class Notices:
 
     def __init__(self, recipe: Recipe):
         self._recipe = recipe
+        self._rewards = not recipe.head.calibrates
         self._clipped: int | None = 0
 
-    def look(self, update: int, metrics: Metrics, ring: Ring) -> dict[str, float]:
-        """Return the metrics of gradient update `update` (from 1) as numbers, after the checks."""
-        numbers = {name: float(value) for name, value in vars(metrics).items()}
-        if update == 1 and not self._recipe.head.calibrates:
-            self._look_at_rewards(ring)
-        self._look_at_support(update, numbers["clipped"])
-        return numbers
+    def look(self, update: int, numbers: Mapping[str, float], ring: Callable[[], Ring]) -> None:
+        """Look at the metrics of gradient update `update`, counted from 1."""
+        if self._rewards:
+            self._rewards = False
+            self._look_at_rewards(ring())
+        if self._clipped is not None:
+            self._look_at_support(update, numbers["clipped"])
 
     def _look_at_rewards(self, ring: Ring) -> None:
         used = int(ring.filled[0])
@@ -40,8 +42,7 @@ class Notices:
             warn(advice, stacklevel=4)
 
     def _look_at_support(self, update: int, clipped: float) -> None:
-        if self._clipped is None:
-            return
+        assert self._clipped is not None
         self._clipped = max(0, self._clipped + (1 if clipped > CLIPPED else -1))
         if self._clipped < UPDATES:
             return

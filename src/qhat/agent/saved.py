@@ -26,7 +26,7 @@ from qhat.runs import checkpoint
 from qhat.system.errors import UsageError
 
 
-def about(program: Program, steps: int, updates: int, acts: int) -> dict[str, Any]:
+def about(program: Program, steps: int, updates: int, acts: int, drawn: int = 0) -> dict[str, Any]:
     """Return the manifest of an agent, which `read_saved` reads."""
     return {
         "recipe": program.recipe.to_json(),
@@ -36,13 +36,14 @@ def about(program: Program, steps: int, updates: int, acts: int) -> dict[str, An
         "steps": steps,
         "updates": updates,
         "acts": acts,
+        "drawn": drawn,
     }
 
 
 def read_saved(
     about: Mapping[str, Any], parts: Iterable[type[AxisValue]]
-) -> tuple[Recipe, tuple[tuple[int, ...], str, Actions, bool], Observations | None, tuple[int, int, int]]:
-    """Read the manifest of an agent: recipe, spaces, layout of observations, and its three counts.
+) -> tuple[Recipe, tuple[tuple[int, ...], str, Actions, bool], Observations | None, tuple[int, ...]]:
+    """Read the manifest of an agent: recipe, spaces, layout of observations, and its four counts.
 
     Args:
         parts: classes of the recipe's parts from outside the package.
@@ -53,9 +54,9 @@ def read_saved(
     try:
         shape, dtype = read_space(about["observation"]["shape"], about["observation"]["dtype"])
         layout = read_layout(about["observation"].get("layout"), shape, dtype)
-        counts = (about["steps"], about["updates"], about["acts"])
+        counts = (about["steps"], about["updates"], about["acts"], about.get("drawn", 0))
         masked, actions = about.get("masked", False), Actions.from_json(about["actions"])
-        flags = (masked, about.get("replay", False), about.get("open", False))
+        flags = (masked, *(about.get(name, False) for name in ("replay", "open", "acting")))
         known = all(type(count) is int and 0 <= count < 2**31 for count in counts)
         if not known or not all(isinstance(flag, bool) for flag in flags):
             raise TypeError

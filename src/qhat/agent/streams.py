@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from qhat.agent.waiting_rows import LARGE, SMALL, Block, Chunk, Statistics, Taken, parts
+from qhat.agent.waiting_rows import LARGE, SMALL, Block, BlockLayout, Chunk, Statistics, Taken, parts
 from qhat.axes.actions import Actions
 from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED
 from qhat.environments.observations import Observations
@@ -24,6 +24,8 @@ NEWEST = 32
 """Number of streams whose newest step is learned from before the next one comes."""
 CHUNK_BYTES = 2**22
 """Approximate size of the chunks in which rows wait, so that no row is copied to make room."""
+NO_LINKS = np.zeros((0, 4), np.int32)
+"""New links of older rows, where there are none."""
 
 Stream = int | str
 
@@ -93,6 +95,7 @@ class Streams:
         self.open: dict[Stream, Track] = {}
         """The open streams, in the order of their last steps."""
         self.layout = (shape, dtype, actions, masked)
+        self.blocks = BlockLayout(self.layout)
         row = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
         self._size = int(min(max(CHUNK_BYTES // max(row, 1), SMALL), LARGE))
         self._chunks: dict[int, Chunk] = {}
@@ -159,8 +162,9 @@ class Streams:
         # The others have their successor in a new row; rows that left replay cannot change.
         stop = end + len(newest)
         first = max(begin, stop - self.rows)
-        for chunk, _, part in parts(self._chunks, self._size, begin, first):
-            self._count_lost(chunk.observation[part])
+        if begin < first:
+            for chunk, _, part in parts(self._chunks, self._size, begin, first):
+                self._count_lost(chunk.observation[part])
         links = np.zeros((stop - first, 3), np.int32)
         for chunk, where, part in parts(self._chunks, self._size, first, end):
             links[where] = chunk.links[part]
@@ -177,17 +181,19 @@ class Streams:
                 older.append((track.row, CONTINUES, row - track.row, 0))
         # The last links of a row count.
         known = {entry[0]: entry for entry in older if stop - self.rows <= entry[0] < first}
-        ranges = np.array([self._returns, self._rewards], np.float32)
+        linked = [(row % self.rows, *rest) for row, *rest in known.values()]
         lost, self._lost = self._lost, None if self._lost is None else self._no_statistics()
         taken = Taken(
             self.rows, first, end, stop, first, self._size, dict(self._chunks), links,
-            np.array([(row % self.rows, *rest) for row, *rest in known.values()], np.int32).reshape(-1, 4),
-            [(track.after, track.legal) for track in newest], ranges, lost, self.layout,
+            np.array(linked, np.int32) if linked else NO_LINKS,
+            [(track.after, track.legal) for track in newest], (self._returns, self._rewards), lost,
+            self.blocks,
         )  # fmt: skip
         self._taken, self._older = end, []
-        self._chunks = {
-            number: chunk for number, chunk in self._chunks.items() if number >= end // self._size
-        }
+        if len(self._chunks) > 1:
+            self._chunks = {
+                number: chunk for number, chunk in self._chunks.items() if number >= end // self._size
+            }
         return taken
 
     def open_steps(self) -> tuple[list[Stream], dict[str, np.ndarray]]:
@@ -232,12 +238,12 @@ class Streams:
             self.open[name] = Track(self.at - int(age), after, known, float(trace), bool(shown))
 
     def padding(self, size: int) -> Block:
-        """Return a block of `size` rows of which none gets into replay."""
-        nothing = np.zeros((0, 4), np.int32)
+        """Return a block of `size` rows of which none gets into replay, after what was taken."""
+        taken = self._taken
         links, newest = np.zeros((0, 3), np.int32), []
         empty = Taken(
-            self.rows, self.at, self.at, self.at, self.at, self._size, {}, links, nothing, newest,
-            np.zeros((2, 2), np.float32), None, self.layout,
+            self.rows, taken, taken, taken, taken, self._size, {}, links, NO_LINKS, newest,
+            ((0.0, 0.0), (0.0, 0.0)), None, self.blocks,
         )  # fmt: skip
         return empty.block(size)
 

@@ -241,14 +241,15 @@ class Actions:
         Returns:
             an array; of NumPy's choices `[F]`, where an action is one whole number, an `int`.
         """
+        if xp is np and not self.vector and choice.ndim == 1:
+            return int(choice[0]) + self.start[0]
         if self.commands is not None:
             action = xp.asarray(self.table)[xp.arange(self.factors), choice]
         elif xp is np:
             action = (np.asarray(choice, np.int64) + np.asarray(self.start)).astype(self.dtype)
         else:
             action = choice + xp.asarray(self.start, choice.dtype)
-        action = action.reshape((*choice.shape[:-1], *self.shape))
-        return int(action) if action.ndim == 0 and not self.vector and xp is np else action
+        return action.reshape((*choice.shape[:-1], *self.shape))
 
     def from_env(self, action: Any) -> np.ndarray:
         """Return the choices `[..., F]` of an environment's actions `[..., *shape]`."""

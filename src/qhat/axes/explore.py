@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
 from qhat.axes.actions import Actions
-from qhat.axes.axis import AxisValue, Schedule
+from qhat.axes.axis import AxisValue, Schedule, missing
 from qhat.system.errors import require, setting
 from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
 
@@ -40,6 +43,39 @@ class Explore(AxisValue, abc.ABC):
         legal: Bool[Array, "E F C"] | None = None,
     ) -> tuple[Any, Int[Array, "E F"]]:
         """Return the new state and the actions to execute, which are legal ones."""
+
+    @missing
+    def random_numbers(self, actions: Actions) -> int:
+        """Return how many random numbers `decide` takes for each environment."""
+        raise NotImplementedError(self.name)
+
+    @missing
+    def decide(
+        self,
+        state: Any,
+        greedy: Any,
+        bits: Any,
+        step: Any,
+        actions: Actions,
+        legal: Any,
+        xp: Any,
+    ) -> tuple[Any, Any]:
+        """Do what `choose` does, with given random numbers; an `Agent` then acts without JAX.
+
+        Args:
+            bits: uniform random numbers of 32 bits, `[E, random_numbers]`.
+            xp: the library to compute with, `numpy` or `jax.numpy`.
+        """
+        raise NotImplementedError(self.name)
+
+    @missing
+    def decide_one(self, bits: Sequence[int], step: int, choices: int) -> int | None:
+        """Do what `decide` does for one environment with one factor and no state, where all is legal.
+
+        Returns:
+            the choice to execute; `None` for the greedy one.
+        """
+        raise NotImplementedError(self.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +136,15 @@ class EpsilonGreedy(Explore):
         )
 
     def epsilon(self, step: Int[Array, ""]) -> Float[Array, ""]:
+        return self._epsilon(step, jnp)
+
+    def _epsilon(self, step: Any, xp: Any) -> Any:
         assert self.steps is not None, "an ε that follows the run is `scheduled` first"
-        fraction = jnp.clip(step / max(self.steps, 1), 0.0, 1.0) if self.steps else 1.0
-        return jnp.asarray(self.start + fraction * (self.end - self.start), jnp.float32)
+        if not self.steps:
+            return xp.float32(self.end)
+        done = step / self.steps
+        fraction = min(done, 1.0) if isinstance(done, float) else xp.clip(done, 0.0, 1.0)
+        return xp.float32(self.start + fraction * (self.end - self.start))
 
     def choose(
         self,
@@ -113,39 +155,46 @@ class EpsilonGreedy(Explore):
         actions: Actions,
         legal: Bool[Array, "E F C"] | None = None,
     ) -> tuple[Any, Int[Array, "E F"]]:
+        bits = jax.random.bits(key, (greedy.shape[0], self.random_numbers(actions)))
+        return self.decide(state, greedy, bits, step, actions, legal, jnp)
+
+    def random_numbers(self, actions: Actions) -> int:
+        return self._deciding(actions) + actions.factors
+
+    def decide(
+        self, state: Any, greedy: Any, bits: Any, step: Any, actions: Actions, legal: Any, xp: Any
+    ) -> tuple[Any, Any]:
         deciding = self._deciding(actions)
-        bits = jax.random.bits(key, (greedy.shape[0], deciding + actions.factors))
-        epsilon = self.epsilon(step)
-        begins = _uniform(bits[:, :deciding]) < epsilon / (epsilon + self.hold * (1.0 - epsilon))
+        epsilon = self._epsilon(step, xp)
+        begins = _uniform(bits[:, :deciding], xp) < epsilon / (epsilon + self.hold * (1.0 - epsilon))
         if legal is None:
-            drawn = (bits[:, deciding:] % jnp.asarray(actions.choices, jnp.uint32)).astype(jnp.int32)
+            drawn = (bits[:, deciding:] % xp.asarray(actions.choices, xp.uint32)).astype(xp.int32)
         else:
-            drawn = _nth_legal(bits[:, deciding:], legal)
+            drawn = _nth_legal(bits[:, deciding:], legal, xp)
         if self.hold == 1:
-            return state, jnp.where(begins, drawn, greedy)
-        state, action = self._hold(state, greedy, begins, drawn)
+            return state, xp.where(begins, drawn, greedy)
+        state, action = self._hold(state, greedy, begins, drawn, xp)
         if legal is None:
             return state, action
         # A repeated action that is no longer legal is replaced by the greedy one.
-        allowed = jnp.take_along_axis(legal, action[..., None], axis=2)[..., 0]
-        return state, jnp.where(allowed, action, greedy)
+        allowed = xp.take_along_axis(legal, action[..., None], axis=2)[..., 0]
+        return state, xp.where(allowed, action, greedy)
+
+    def decide_one(self, bits: Sequence[int], step: int, choices: int) -> int | None:
+        assert self.hold == 1, "a held action is a state"
+        explores = (bits[0] >> 8) * 2.0**-24 < float(self._epsilon(step, np))
+        return bits[1] % choices if explores else None
 
     def _deciding(self, actions: Actions) -> int:
         """How many decisions to explore there are at a step: one for all factors, or one for each."""
         return actions.factors if self.per_factor else 1
 
-    def _hold(
-        self,
-        state: Any,
-        greedy: Int[Array, "E F"],
-        begins: Bool[Array, "E D"],
-        drawn: Int[Array, "E F"],
-    ) -> tuple[Any, Int[Array, "E F"]]:
+    def _hold(self, state: Any, greedy: Any, begins: Any, drawn: Any, xp: Any) -> tuple[Any, Any]:
         repeated, remaining = state
         holding = remaining > 0
-        repeated = jnp.where(begins & ~holding, drawn, repeated)
-        remaining = jnp.where(holding, remaining - 1, jnp.where(begins, self.hold - 1, 0))
-        return (repeated, remaining), jnp.where(holding | begins, repeated, greedy)
+        repeated = xp.where(begins & ~holding, drawn, repeated)
+        remaining = xp.where(holding, remaining - 1, xp.where(begins, self.hold - 1, 0))
+        return (repeated, remaining), xp.where(holding | begins, repeated, greedy)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,18 +228,29 @@ class NoExploration(Explore):
     ) -> tuple[Any, Int[Array, "E F"]]:
         return state, greedy
 
+    def random_numbers(self, actions: Actions) -> int:
+        return 0
 
-def _nth_legal(bits: Array, legal: Bool[Array, "E F C"]) -> Int[Array, "E F"]:
-    """Draw uniformly among the legal choices: number n of them, n random below their count."""
-    rank = jnp.cumsum(legal, axis=2)
-    count = jnp.maximum(rank[..., -1], 1).astype(jnp.uint32)
-    wanted = (bits % count).astype(jnp.int32) + 1
-    return jnp.argmax(legal & (rank == wanted[..., None]), axis=2).astype(jnp.int32)
+    def decide(
+        self, state: Any, greedy: Any, bits: Any, step: Any, actions: Actions, legal: Any, xp: Any
+    ) -> tuple[Any, Any]:
+        return state, greedy
+
+    def decide_one(self, bits: Sequence[int], step: int, choices: int) -> int | None:
+        return None
 
 
-def _uniform(bits: Array) -> Float[Array, ...]:
+def _nth_legal(bits: Any, legal: Any, xp: Any) -> Any:
+    """Draw uniformly among the legal choices `[E, F, C]`: number n of them, n random below their count."""
+    rank = xp.cumsum(legal, axis=2)
+    count = xp.maximum(rank[..., -1], 1).astype(xp.uint32)
+    wanted = (bits % count).astype(xp.int32) + 1
+    return xp.argmax(legal & (rank == wanted[..., None]), axis=2).astype(xp.int32)
+
+
+def _uniform(bits: Any, xp: Any) -> Any:
     """Map 32 random bits to [0, 1): the top 24 bits, as many as a float32 holds exactly."""
-    return (bits >> 8).astype(jnp.float32) * 2.0**-24
+    return (bits >> 8).astype(xp.float32) * xp.float32(2.0**-24)
 
 
 EXPLORES: tuple[type[Explore], ...] = (EpsilonGreedy, NoExploration)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Merge(AxisValue, abc.ABC):
         """Merge the streams' outputs."""
 
     @missing
-    def export_rows(self, streams: dict[str, np.ndarray], exists: np.ndarray) -> np.ndarray:
+    def export_rows(self, streams: dict[str, Any], exists: np.ndarray) -> Any:
         """Return the rows (weights, then the bias) of the one layer that the streams' last layers are.
 
         Args:
@@ -54,7 +54,7 @@ class Plain(Merge):
     def merge(self, streams: dict[str, Float[Array, "F _ K"]], exists: Exists) -> Float[Array, "F C K"]:
         return streams["q"]
 
-    def export_rows(self, streams: dict[str, np.ndarray], exists: np.ndarray) -> np.ndarray:
+    def export_rows(self, streams: dict[str, Any], exists: np.ndarray) -> Any:
         return streams["q"]
 
 
@@ -75,7 +75,7 @@ class Dueling(Merge):
         where = None if exists is None else jnp.asarray(exists)[..., None]
         return streams["value"] + advantage - jnp.mean(advantage, axis=1, keepdims=True, where=where)
 
-    def export_rows(self, streams: dict[str, np.ndarray], exists: np.ndarray) -> np.ndarray:
+    def export_rows(self, streams: dict[str, Any], exists: np.ndarray) -> Any:
         advantage, there = streams["advantage"], exists.astype(float)[:, :, None, None]
         mean = (advantage * there).sum(axis=1, keepdims=True) / there.sum(axis=1, keepdims=True)
         return streams["value"] + advantage - mean

@@ -14,7 +14,7 @@ from qhat.axes.actions import Actions
 from qhat.deploy import parity
 from qhat.deploy.copies import judge_of
 from qhat.deploy.meaning import MOST_NAMES, Meaning, meaning_of
-from qhat.deploy.network import Exported, Op
+from qhat.engine.described import Exported, Op
 from qhat.environments.base import Environment
 from qhat.environments.observations import Observations
 from qhat.environments.reference import reference_builder

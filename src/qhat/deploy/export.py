@@ -23,8 +23,8 @@ from qhat.deploy import graph, latency, parity, require_installed
 from qhat.deploy.about import NO_RANGES, Request, describe, ranges, read_meaning, read_safe_action
 from qhat.deploy.card import card
 from qhat.deploy.copies import Copies, copies_of, judge_of
-from qhat.deploy.network import Exported, read_network, require_exportable
 from qhat.deploy.target import ExportTarget
+from qhat.engine.described import Exported, read_network, require_exportable
 from qhat.environments.user_envs import EnvLike
 from qhat.runs.run import Run
 from qhat.system.errors import QhatError, require

@@ -9,7 +9,7 @@ import numpy as np
 
 from qhat.axes.actions import Actions
 from qhat.axes.operations import Op
-from qhat.deploy.network import Exported
+from qhat.engine.described import Exported
 
 OPSET, IR = 17, 8
 """Versions of 2022, which onnxruntime 1.12 and later read."""

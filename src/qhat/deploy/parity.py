@@ -10,7 +10,7 @@ import numpy as np
 
 from qhat.axes.actions import Actions
 from qhat.deploy.copies import Copies, Situation
-from qhat.deploy.network import Op
+from qhat.engine.described import Op
 from qhat.runtime import Policy, split
 from qhat.system.errors import QhatError
 

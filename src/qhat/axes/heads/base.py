@@ -5,8 +5,6 @@ from __future__ import annotations
 import abc
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-
 from qhat.axes.axis import AxisValue, missing
 from qhat.axes.operations import Op
 from qhat.axes.policy import Policy
@@ -87,7 +85,7 @@ class Head(AxisValue, abc.ABC):
         """Return the loss of one example and its error, from which replay makes a priority."""
 
     @missing
-    def export_outputs(self, rows: np.ndarray, support: dict[str, Array]) -> ExportedOutputs:
+    def export_outputs(self, rows: Any, support: dict[str, Array]) -> ExportedOutputs:
         """Return the last layer and what makes Q of its outputs: `mean`, as rows and operations.
 
         Args:
@@ -104,7 +102,7 @@ class Head(AxisValue, abc.ABC):
 class ExportedOutputs(NamedTuple):
     """How a head is exported: operations before the last layer, its rows, operations after it."""
 
-    rows: np.ndarray
+    rows: Any
     """`[F, C, k, I + 1]`; the k numbers of a choice are what `after` starts from, or Q where k is 1."""
     before: tuple[Op, ...] = ()
     after: tuple[Op, ...] = ()

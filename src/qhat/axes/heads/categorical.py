@@ -13,6 +13,9 @@ from qhat.axes.policy import Policy
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Float, Int, jax, jnp
 
+NOWHERE = -1e9
+"""Logarithm of the mass of an atom that is not in use."""
+
 if TYPE_CHECKING:
     from qhat.axes.heads.support import Atoms
 
@@ -78,9 +81,13 @@ class _Histogram(Head):
         mass, total = _softmax(z, basis)
         return mass @ basis.values / total
 
-    def export_outputs(self, rows: np.ndarray, support: dict[str, Array]) -> ExportedOutputs:
-        """Return the atoms in use, without the others."""
+    def export_outputs(self, rows: Any, support: dict[str, Array]) -> ExportedOutputs:
+        """Return the atoms in use, without the others; while JAX traces, these have no mass instead."""
         basis = self.basis(support, None)
+        if not isinstance(rows, np.ndarray):
+            nowhere = jnp.zeros(rows.shape[-1]).at[-1].set(NOWHERE)
+            rows = jnp.where(basis.active[:, None], rows, nowhere)
+            return ExportedOutputs(rows, after=({"op": "atoms", "name": "atoms", "values": basis.values},))
         active = np.asarray(basis.active)
         atoms: Op = {"op": "atoms", "name": "atoms", "values": np.asarray(basis.values)[active]}
         return ExportedOutputs(rows[:, :, active], after=(atoms,))

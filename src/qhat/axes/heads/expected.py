@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-import numpy as np
-
 from qhat.axes.heads.base import ExportedOutputs, Head, take
 from qhat.axes.policy import Policy
 from qhat.system.errors import require
@@ -51,7 +49,7 @@ class Expected(Head):
         value = z[..., 0] + entropy if policy.has_entropy else z[..., 0]
         return reward + discount * jnp.mean(jnp.sum(pi * value, axis=1))
 
-    def export_outputs(self, rows: np.ndarray, support: dict[str, Array]) -> ExportedOutputs:
+    def export_outputs(self, rows: Any, support: dict[str, Array]) -> ExportedOutputs:
         return ExportedOutputs(rows)
 
     def loss(self, prediction: Any, target: Any, basis: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:

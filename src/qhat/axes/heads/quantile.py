@@ -6,8 +6,6 @@ import dataclasses
 import functools
 from typing import Any, ClassVar
 
-import numpy as np
-
 from qhat.axes.heads.base import MOST, ExportedOutputs, Head, take
 from qhat.axes.policy import Policy
 from qhat.system.errors import require
@@ -89,7 +87,7 @@ class Quantile(_Quantiles):
     def basis(self, support: dict[str, Array], fractions: Float[Array, " K"] | None) -> Any:
         return midpoints(self.quantiles)
 
-    def export_outputs(self, rows: np.ndarray, support: dict[str, Array]) -> ExportedOutputs:
+    def export_outputs(self, rows: Any, support: dict[str, Array]) -> ExportedOutputs:
         # The mean of linear outputs is an output of the mean rows.
         return ExportedOutputs(rows.mean(axis=2, keepdims=True))
 
@@ -137,7 +135,7 @@ class Implicit(_Quantiles):
     def basis(self, support: dict[str, Array], fractions: Float[Array, " K"] | None) -> Any:
         return fractions
 
-    def export_outputs(self, rows: np.ndarray, support: dict[str, Array]) -> ExportedOutputs:
+    def export_outputs(self, rows: Any, support: dict[str, Array]) -> ExportedOutputs:
         # The last layer is linear: the mean over fractions may as well be of what enters it.
         return ExportedOutputs(rows, before=({"op": "mean_fractions"},))
 

@@ -1,7 +1,8 @@
 """Describes a trained network as a list of operations and their tensors, which run without the recipe.
 
-Linear parts are folded, in float64: the streams of a dueling network into one layer, the quantiles of a
-choice into their mean. Unused atoms and noise are left out.
+Linear parts are folded: the streams of a dueling network into one layer, the quantiles of a choice into
+their mean. Noise is left out. In NumPy this is done in float64, and unused atoms are left out too. Inside
+`jax.jit` it is done in float32: the operations are then constant, and the tensors follow the parameters.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.core
+import jax.numpy as jnp
 import numpy as np
 
 from qhat.axes.axis import defines
@@ -35,7 +39,9 @@ class Exported:
     """Operations in order, and the tensors that they name."""
 
     ops: list[Op] = dataclasses.field(default_factory=list)
-    tensors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    tensors: dict[str, Any] = dataclasses.field(default_factory=dict)
+    xp: Any = np
+    """The library that computes them: NumPy, or `jax.numpy` while JAX traces."""
 
     def add(self, op: str, tensors: Mapping[str, Any] | None = None, name: str = "", **fields: Any) -> None:
         """Add an operation; its tensors are stored as `name/key`."""
@@ -49,7 +55,7 @@ class Exported:
         """Store tensors, and return their names by key."""
         names = {key: f"{name}/{key}" for key in tensors}
         for key, full in names.items():
-            self.tensors[full] = np.asarray(tensors[key], np.float32)
+            self.tensors[full] = self.xp.asarray(tensors[key], np.float32)
         return names
 
     def _named(self, op: Mapping[str, Any], prefix: str) -> Op:
@@ -88,7 +94,8 @@ def read_network(learner: Learner, parameters: Any, dtype: str, stack: Op | None
     """
     require_exportable(learner)
     network, head = learner.network, learner.recipe.head
-    exported = Exported()
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(parameters))
+    exported = Exported(xp=jnp if traced else np)
     if stack is not None:
         exported.ops.append(stack)
     _add_features(exported, learner, parameters, dtype)
@@ -121,7 +128,7 @@ def _add_features(exported: Exported, learner: Learner, parameters: Any, dtype: 
     )
     inputs = []
     for entry, (name, torso, shape) in zip(layout.framed, branches, strict=True):
-        part = Exported(tensors=exported.tensors) if layout.is_packed else exported
+        part = Exported([], exported.tensors, exported.xp) if layout.is_packed else exported
         offset, scale = entry.scale
         away: dict[str, Any] = {"subtract": offset} if offset else {}
         sides = list(entry.image_shape)
@@ -134,7 +141,7 @@ def _add_features(exported: Exported, learner: Learner, parameters: Any, dtype: 
     if not layout.is_packed:
         return
     if layout.numbers:
-        part = Exported(tensors=exported.tensors)
+        part = Exported([], exported.tensors, exported.xp)
         if learner.recipe.normalise:
             _add_normalise(part, parameters)
         part.add("flatten")
@@ -144,12 +151,12 @@ def _add_features(exported: Exported, learner: Learner, parameters: Any, dtype: 
 
 
 def _add_normalise(exported: Exported, parameters: Any) -> None:
-    moments = parameters[STATISTICS]
-    count = np.asarray(moments.count)
+    moments, xp = parameters[STATISTICS], exported.xp
+    count = xp.asarray(moments.count)
     # In float32, as training does.
-    variance = np.asarray(moments.m2) / np.maximum(count, np.float32(1))
-    variance = variance if count > 0 else np.ones_like(variance)
-    tensors = {"mean": moments.mean, "deviation": np.sqrt(variance + np.float32(EPSILON))}
+    variance = xp.asarray(moments.m2) / xp.maximum(count, np.float32(1))
+    variance = xp.where(count > 0, variance, xp.ones_like(variance))
+    tensors = {"mean": moments.mean, "deviation": xp.sqrt(variance + np.float32(EPSILON))}
     exported.add("normalise", tensors, "normalise", limit=LIMIT)
 
 
@@ -173,14 +180,14 @@ def _add_torso(
 
 def _add_hidden(exported: Exported, network: Network, parameters: Any, names: list[str], name: str) -> None:
     """Add one hidden layer, or those of all streams as one."""
-    layers = [network.dense.export_affine(parameters[layer]) for layer in names]
+    layers, xp = [network.dense.export_affine(parameters[layer]) for layer in names], exported.xp
     joined = {
-        key: np.concatenate([np.asarray(layer[key]) for layer in layers]) for key in ("weight", "bias")
+        key: xp.concatenate([xp.asarray(layer[key]) for layer in layers]) for key in ("weight", "bias")
     }
     exported.add("dense", joined, name)
     if network.layer_norm:
         norms = {
-            key: np.concatenate([np.asarray(parameters[f"{layer}_norm"][key]) for layer in names])
+            key: xp.concatenate([xp.asarray(parameters[f"{layer}_norm"][key]) for layer in names])
             for key in ("scale", "offset")
         }
         exported.add("layer_norm", norms, f"{name}_norm", groups=len(names), epsilon=1e-5)
@@ -189,19 +196,19 @@ def _add_hidden(exported: Exported, network: Network, parameters: Any, names: li
 
 def _add_outputs(exported: Exported, learner: Learner, parameters: Any) -> None:
     network, head, actions = learner.network, learner.recipe.head, learner.actions
-    F, C, K = actions.factors, actions.width, network.outputs
+    F, C, K, xp = actions.factors, actions.width, network.outputs, exported.xp
+    exact = np.float64 if xp is np else np.float32
     streams = network.merge.streams(C)
     layers = {}
     for place, (name, width) in enumerate(streams.items()):
         layer = network.dense.export_affine(parameters[name])
-        weight, bias = (np.asarray(layer[key], np.float64) for key in ("weight", "bias"))
-        whole = weight
+        weight, bias = (xp.asarray(layer[key], exact) for key in ("weight", "bias"))
+        whole = [weight]
         if network.hidden:
             # The hidden layers of all streams are joined; each stream reads its part.
-            inputs = weight.shape[1]
-            whole = np.zeros((len(weight), inputs * len(streams)))
-            whole[:, place * inputs : (place + 1) * inputs] = weight
-        both = np.concatenate([whole, bias[:, None]], axis=1)
+            nothing = xp.zeros(weight.shape, exact)
+            whole = [weight if other == place else nothing for other in range(len(streams))]
+        both = xp.concatenate([*whole, bias[:, None]], axis=1)
         layers[name] = both.reshape(F, width, K, -1)
     rows = network.merge.export_rows(layers, np.asarray(actions.all_legal, bool))
     outputs = head.export_outputs(rows, parameters.get(SUPPORT, {}))
