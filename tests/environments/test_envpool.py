@@ -199,7 +199,7 @@ def test_ids_without_an_environment_are_refused(env_id: str, words: str):
 
 def test_a_missing_library_is_a_sentence_with_the_command_to_type(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(catalogue, "installed", lambda module: False)
-    with pytest.raises(UsageError, match=r"needs envpool, .* type: pip install 'qhat\[robots\]'"):
+    with pytest.raises(UsageError, match=r"needs envpool, .* type: pip install .*\[robots\]'"):
         find("LunarLander-v3")
     assert find("CartPole-v1").backend == "gymnax", "the others go on working"
 

@@ -161,3 +161,27 @@ def test_training_scores_are_means_of_bins_and_go_straight_over_empty_ones(tmp_p
     assert curve[0] == 6, "of two episodes"
     assert curve[-1] == 30, "the last line is being written"
     assert (np.diff(curve) >= 0).all()
+
+
+def test_returns_of_zero_are_no_divisor():
+    flat = evaluated([0.0] * 8, [0.0] * 8)
+    measured = Measured(score=score(0, 0, 0), diagnosis=diagnosis(0.3, scale=0.0, value=[0.0, 0.0]))
+    text = " ".join(found.found for found in findings(some_facts(evaluated=flat), measured))
+    assert "did not change" in text
+    assert not re.search(r"\d{6}|inf|nan", text)
+
+
+def test_the_axis_of_scores_ends_at_the_largest_possible_one():
+    x, y = np.arange(4.0), np.array([20.0, 300.0, 480.0, 490.0])
+    line = curves.Line("one", x, y)
+    ticks = re.findall(r">([\d.k]+)</text>", str(curves.chart([line], "", "", largest=500.0)))
+    assert "500" in ticks
+    assert "600" not in ticks
+    assert 'cy="0.00%"' in str(curves.chart([curves.Line("top", x, y + 10)], "", "", largest=500.0))
+    assert "505" not in str(curves.strip([490.0, 500.0], 495.0, None, largest=500.0))
+    # A value beyond what was thought possible is still shown.
+    assert 'cy="-' not in str(curves.chart([curves.Line("beyond", x, y + 100)], "", "", largest=500.0))
+    config = {**some_facts().config, "env": "CartPole-v1"}
+    assert some_facts(config=config).largest_score == 500
+    assert some_facts(config={**config, "env_kwargs": {"max_episode_steps": 9}}).largest_score is None
+    assert some_facts(config={**config, "env": "own:CartPole-v1"}).largest_score is None

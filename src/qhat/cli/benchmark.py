@@ -18,6 +18,7 @@ from qhat.studies.benchmark.results import Row, moved_down, read_rows, summary, 
 from qhat.studies.benchmark.suites import Suite, Task, suite_of
 from qhat.system.errors import UsageError, require
 from qhat.system.files import write_text
+from qhat.system.machine import install_extra
 
 RESULTS = Path("docs") / "results"
 """Folder of the repository's tables."""
@@ -162,7 +163,7 @@ def _require_playable(task: Task) -> None:
     if (missing := lacks(entry.reference)) is not None:
         raise UsageError(
             f"Task '{task.env}' is scored in {entry.reference}, which is not installed; type:"
-            f" pip install 'qhat[{missing}]'"
+            f" {install_extra(missing)}"
         )
 
 

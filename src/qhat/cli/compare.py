@@ -103,7 +103,8 @@ def _show(comparison: Comparison) -> None:
 def _table(part: Part) -> Table:
     until = "" if part.steps is None else f" · up to step {part.steps:,}"
     table = Table(title=escape(f"{part.name}{until}\n{part.source}"), title_justify="left", box=None)
-    digits = 1 if part.steps is not None else 3
+    largest = max((abs(standing.iqm.value) for standing in part.standings), default=0.0)
+    digits = 1 if part.steps is not None and largest >= 10 else 3
     # For one environment: over seeds; for several: over environments.
     table.add_column("", overflow="fold")
     gap = [] if part.gamma is None else [f"gap to {part.gamma:g}"]

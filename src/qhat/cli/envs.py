@@ -12,6 +12,7 @@ from qhat.cli.parsing import read
 from qhat.cli.tables import console
 from qhat.environments.catalogue import Entry, entries, find
 from qhat.system.errors import UsageError, near_miss
+from qhat.system.machine import install_extra
 
 LONGEST = 40
 """Maximum lines of an unfiltered list."""
@@ -54,7 +55,7 @@ def run(words: Sequence[str]) -> int:
         table.add_column(column, min_width=longest if column == "environment" else None)
     for entry in shown:
         scored_in = f"gymnasium {entry.reference}" if entry.reference else entry.backend
-        lacks = f"pip install 'qhat[{entry.lacks}]'" if entry.lacks else ""
+        lacks = install_extra(entry.lacks) if entry.lacks else ""
         table.add_row(entry.id, entry.backend, entry.observation, entry.actions, scored_in, lacks)
     console().print(table)
     if len(shown) < len(found):

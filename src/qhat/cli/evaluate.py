@@ -13,9 +13,11 @@ import tyro
 from qhat.cli.parsing import read, values_of
 from qhat.environments import options
 from qhat.environments.catalogue import find, require_made_by_id
+from qhat.evaluation.statistics.text import score_text
 from qhat.recipes.config import OPTIONS
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import require
+from qhat.system.machine import install_extra
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,14 +87,14 @@ def run(words: Sequence[str]) -> int:
     judge = judge_name(reference, entry.backend, entry.id)
     print(f"{args.run}  ({args.checkpoint} weights, {judge})")
     spread = "mean and standard deviation over episodes"
-    print(f"  return     {score.mean_return:.1f} ± {score.std_return:.1f} ({spread})")
+    print(f"  return     {score_text(score.mean_return)} ± {score_text(score.std_return)} ({spread})")
     if score.ci95 is None:
         print("  seeds      only one, so no interval; try: qhat train --seeds 5")
     else:
         low, high = score.ci95
-        print(f"  IQM        {score.iqm:.1f}   (interquartile mean over seeds)")
-        print(f"  interval   {low:.1f} to {high:.1f}   (95%, of the IQM, over seeds)")
-        print(f"  per seed   {', '.join(f'{value:.1f}' for value in score.per_seed)}")
+        print(f"  IQM        {score_text(score.iqm)}   (interquartile mean over seeds)")
+        print(f"  interval   {score_text(low)} to {score_text(high)}   (95%, of the IQM, over seeds)")
+        print(f"  per seed   {', '.join(score_text(value) for value in score.per_seed)}")
     if score.success_rate is not None and score.success_per_seed is not None:
         each = ", ".join(f"{rate:.1%}" for rate in score.success_per_seed)
         print(f"  success    {score.success_rate:.1%} of {score.attempts:,} attempts; per seed {each}")
@@ -115,6 +117,6 @@ def run(words: Sequence[str]) -> int:
             f" after {score.cut_at:,} steps, before their end; they count with the return so far"
         )
     if missing:
-        print(f"  the reference {reference} was not used; to install it: pip install 'qhat[{missing}]'")
+        print(f"  the reference {reference} was not used; to install it: {install_extra(missing)}")
     print(f"\nnext:\n  qhat plot {args.run}")
     return 0

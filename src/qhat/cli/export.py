@@ -17,6 +17,7 @@ from qhat.deploy.ros2 import Ros2
 from qhat.deploy.target import ExportTarget
 from qhat.deploy.targets import TARGETS
 from qhat.environments.catalogue import require_made_by_id
+from qhat.evaluation.statistics.text import score_text
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import require
 
@@ -45,6 +46,8 @@ class Export:
     """Maximum age of an observation in seconds; the runner does not act on older ones."""
     control_period: float | None = None
     """Seconds between two decisions. Default: the environment's."""
+    observations: int = 10_000
+    """Smallest number of observations on which the exported policy is compared with the trained one."""
     ros2: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also write a ROS 2 package, ros2/qhat_turtlebot3, that drives a TurtleBot3 (docs/ros2.md)."""
     ros2_map: Path | None = None
@@ -61,6 +64,7 @@ def run(words: Sequence[str]) -> int:
     args = read(Export, words, "export")
     for flag, value in (("--timeout", args.timeout), ("--control-period", args.control_period)):
         require(value is None or 0 < value < math.inf, f"{flag} is {value}; expected seconds, more than 0.")
+    require(args.observations >= 1, f"--observations is {args.observations}; expected 1 or more.")
     require_installed()
     folder = RunFolder.open(args.run)
     folder.last()
@@ -85,7 +89,7 @@ def run(words: Sequence[str]) -> int:
         made = export(
             args.run, args.out, checkpoint=args.checkpoint, seed_index=args.seed_index, name=args.name,
             safe_action=args.safe_action, timeout=args.timeout, control_period=args.control_period,
-            targets=targets, progress=status.update,
+            observations=args.observations, targets=targets, progress=status.update,
         )  # fmt: skip
     if args.json:
         print(json.dumps(made.to_json()))
@@ -99,7 +103,7 @@ def run(words: Sequence[str]) -> int:
     )
     print(
         f"  replayed   {replayed['played']} episodes with onnxruntime: mean return"
-        f" {replayed['mean_return']:.1f}, the same actions"
+        f" {score_text(replayed['mean_return'])}, the same actions"
     )
     for name in ("numpy", "onnxruntime"):
         latency = made.latency[name]

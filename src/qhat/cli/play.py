@@ -13,6 +13,7 @@ import tyro
 from qhat.cli.parsing import read, values_of
 from qhat.environments import options
 from qhat.environments.catalogue import require_made_by_id
+from qhat.evaluation.statistics.text import score_text
 from qhat.recipes.config import OPTIONS
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import require
@@ -93,7 +94,8 @@ def run(words: Sequence[str]) -> int:
         print(json.dumps({**dataclasses.asdict(video), "path": str(video.path)}))
         return 0
     each = ", ".join(
-        f"{score:.1f} in {steps:,} steps" for score, steps in zip(video.returns, video.lengths, strict=True)
+        f"{score_text(score)} in {steps:,} steps"
+        for score, steps in zip(video.returns, video.lengths, strict=True)
     )
     print(f"{video.path}")
     print(f"  seed index {video.seed_index}, {args.checkpoint} weights, greedy; return {each}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 import warnings
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from qhat.cli.warned import Warned
 from qhat.environments.catalogue import Entry
+from qhat.evaluation.statistics.text import score_text
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import base_of, label_of_run
 from qhat.recipes.presets import NAME as PRESET
@@ -154,7 +154,7 @@ def _words(now: Any, narrow: bool) -> str:
     """Return the progress line; a shorter one in 80 columns, so that the bar and the time left fit."""
 
     def number(value: float) -> str:
-        return "–" if math.isnan(value) else f"{value:.1f}"
+        return score_text(value)
 
     if now.playing:
         return f"step {now.step:,} · evaluating: {now.playing}"
@@ -171,7 +171,7 @@ def _close(console: Console, config: TrainConfig, outcome: dict[str, Any]) -> No
     folder = outcome["run"]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     best = outcome["best_score"]
-    shown = f"{sum(best) / len(best):.1f}" if best and None not in best else "–"
+    shown = score_text(sum(best) / len(best)) if best and None not in best else "–"
     table.add_row("best greedy score", f"{shown} (chosen by the run itself, so optimistic)")
     table.add_row("steps", f"{outcome['step']:,} of {config.steps:,} per seed")
     table.add_row("wall time", f"{outcome['seconds']:.1f} s, including start-up and compilation")

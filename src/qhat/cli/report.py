@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from qhat.cli.parsing import read
+from qhat.evaluation.statistics.text import score_text
 from qhat.reports.reading import read_facts
 from qhat.system.errors import require
 from qhat.system.files import write_text
@@ -111,8 +112,8 @@ def _require_writable(out: Path) -> None:
 def _words(score: Any) -> str:
     interval = "one seed, no interval"
     if score.ci95 is not None:
-        interval = f"95% interval {score.ci95[0]:.1f} to {score.ci95[1]:.1f}"
-    return f"IQM {score.iqm:.1f} ({interval})"
+        interval = f"95% interval {score_text(score.ci95[0])} to {score_text(score.ci95[1])}"
+    return f"IQM {score_text(score.iqm)} ({interval})"
 
 
 def _outcome(one: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from qhat.axes.axis import to_json
 from qhat.cli.stopping import StopOnSignal
+from qhat.evaluation.statistics.text import score_text
 from qhat.recipes.config import TrainConfig
 from qhat.runs.lock import sole
 from qhat.runs.progress import Progress
@@ -114,8 +115,10 @@ class Studying:
                 return {"interrupted": True}
             score = judged[-1].score
             low, high = score.interval or (math.nan, math.nan)
-            interval = f"[{low:.1f}, {high:.1f}]" if score.interval else "(one seed: no interval)"
-            self._say(f"  IQM {score.iqm:.1f} {interval}")
+            interval = (
+                f"[{score_text(low)}, {score_text(high)}]" if score.interval else "(one seed: no interval)"
+            )
+            self._say(f"  IQM {score_text(score.iqm)} {interval}")
         said = {
             "command": self.command,
             "tuning_seeds": list(range(self.base.seed, self.base.seed + self.base.seeds)),
@@ -134,7 +137,7 @@ class Studying:
             nonlocal shown
             if time.monotonic() - shown >= EVERY:
                 shown = time.monotonic()
-                greedy = "–" if math.isnan(now.evaluation) else f"{now.evaluation:.1f}"
+                greedy = score_text(now.evaluation)
                 self._say(f"  step {now.step:,} of {now.steps:,} · greedy {greedy}")
 
         return report
@@ -145,10 +148,11 @@ class Studying:
 
 
 def _line(number: int, trial: Trial, every: Sequence[Trial]) -> str:
-    value = trial.why if trial.value is None else f"{trial.value:.1f}"
+    value = trial.why if trial.value is None else score_text(trial.value)
     top = max((each.value or -math.inf for each in every if each.state == COMPLETE), default=math.nan)
     params = ", ".join(
         f"{name} {f'{setting:.3g}' if isinstance(setting, float) else str(setting).lower()}"
         for name, setting in trial.params.items()
     )
-    return f"trial {number}: {trial.state} {value} (best {top:.1f}) in {trial.seconds:.0f} s · {params}"
+    found = f"{trial.state} {value} (best {score_text(top)})"
+    return f"trial {number}: {found} in {trial.seconds:.0f} s · {params}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from qhat.cli.stopping import StopOnSignal
+from qhat.evaluation.statistics.text import score_text
 from qhat.runs.progress import Progress
 from qhat.runs.train import Interrupted
 from qhat.studies.benchmark import page, running
@@ -74,7 +74,7 @@ class Session:
             nonlocal shown
             if time.monotonic() - shown >= EVERY:
                 shown = time.monotonic()
-                greedy = "–" if math.isnan(now.evaluation) else f"{now.evaluation:.1f}"
+                greedy = score_text(now.evaluation)
                 self._say(
                     f"  step {now.step:,} of {now.steps:,} · greedy {greedy} ·"
                     f" {now.steps_per_second:,.0f} steps/s"

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from qhat.system.errors import UsageError, near_miss, require
-from qhat.system.machine import installed
+from qhat.system.machine import install_command, installed
 
 MINARI = "minari:"
 """What a dataset's id begins with."""
@@ -42,7 +42,7 @@ def require_readable(source: str) -> None:
         require(
             installed("minari"),
             f"Demonstrations '{source}' need minari, which is not installed; type:"
-            " pip install 'qhat[demos]'",
+            f" {install_command('minari')}",
         )
         return
     path = Path(source)

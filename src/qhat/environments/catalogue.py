@@ -12,7 +12,7 @@ from typing import Any
 
 from qhat.environments import options as constructor
 from qhat.system.errors import UsageError, near_miss
-from qhat.system.machine import EXTRAS, installed
+from qhat.system.machine import EXTRAS, install_extra, installed
 
 PYTHON = "own:"
 """What the ids of environments that were handed over from Python begin with: no id makes those again."""
@@ -141,7 +141,7 @@ def find(env_id: str, options: Mapping[str, Any] | None = None) -> Entry:
     if entry.lacks:
         raise UsageError(
             f"Environment '{env_id}' needs {entry.backend}, which is not installed; type:"
-            f" pip install 'qhat[{entry.lacks}]'"
+            f" {install_extra(entry.lacks)}"
         )
     if options and entry.reference and entry.backend != "gym":
         known = constructor.reference_knows(entry.reference, options)

@@ -20,7 +20,7 @@ from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.wrappers import Wrapper
-from qhat.system.errors import QhatError, UsageError
+from qhat.system.errors import QhatError, UsageError, described
 
 SIZE = (480, 360)
 """Width and height of EnvPool's pictures, in pixels."""
@@ -53,7 +53,7 @@ class Scene:
                 warnings.filterwarnings("ignore", message=".*WARN: ", category=UserWarning)
                 drawn = self.draw()
         except Exception as error:
-            about = f"{type(error).__name__}: {error}"
+            about = described(error)
             advice = _install() if "gl" in about.lower() else ""
             raise QhatError(f"'{self.environment.spec.id}' cannot be drawn ({about}).{advice}") from error
         return as_picture(drawn, self.environment.spec.id)

@@ -70,10 +70,18 @@ def of_trace(trace: Trace, name: str) -> Line:
     return Line(name, trace.step, mean, each=each, marks=False)
 
 
-def chart(lines: Sequence[Line], title: str, y_label: str, small: bool = False) -> Html:
-    """Draw curves over environment steps."""
+def chart(
+    lines: Sequence[Line], title: str, y_label: str, small: bool = False, largest: float | None = None
+) -> Html:
+    """Draw curves over environment steps.
+
+    Args:
+        largest: largest possible value, where the axis ends.
+    """
     left, right = 0.0, max(float(line.x[-1]) for line in lines)
     low, high = _reach(lines)
+    if largest is not None and _top(lines) <= largest:
+        high = largest
     x_ticks, y_ticks = ticks(left, right, 4), ticks(low, high, 3 if small else 6)
     low, high = min(low, y_ticks[0]), max(high, y_ticks[-1])
 
@@ -139,13 +147,23 @@ def legend(lines: Sequence[Line], seeds: bool) -> Html:
     return tag("ul", *entries, class_="legend")
 
 
-def strip(per_seed: Sequence[float], middle: float, interval: Sequence[float] | None) -> Html:
-    """Draw each seed's score as a dot on a line, with the IQM and its interval."""
+def strip(
+    per_seed: Sequence[float],
+    middle: float,
+    interval: Sequence[float] | None,
+    largest: float | None = None,
+) -> Html:
+    """Draw each seed's score as a dot on a line, with the IQM and its interval.
+
+    Args:
+        largest: largest possible score, where the line ends.
+    """
     values = [*per_seed, middle, *(interval or ())]
     low, high = min(values), max(values)
     room = 0.1 * (high - low) or max(1.0, 0.1 * abs(high))
-    marks = ticks(low - room, high + room, 4)
-    low, high = min(low - room, marks[0]), max(high + room, marks[-1])
+    top = largest if largest is not None and high <= largest else high + room
+    marks = ticks(low - room, top, 4)
+    low, high = min(low - room, marks[0]), max(top, marks[-1])
 
     def at(value: float) -> str:
         return _percent((value - low) / (high - low))
@@ -197,10 +215,19 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     return [step * at for at in range(first, math.floor(high / step + 1e-9) + 1)] or [low]
 
 
-def _reach(lines: Sequence[Line]) -> tuple[float, float]:
+def _top(lines: Sequence[Line]) -> float:
+    """Return the largest value that is drawn."""
+    return float(_values(lines).max())
+
+
+def _values(lines: Sequence[Line]) -> np.ndarray:
     parts = [part for line in lines for part in (line.y, *(line.band or ()), line.each) if part is not None]
     values = np.concatenate([np.ravel(part) for part in parts])
-    values = values[np.isfinite(values)]
+    return values[np.isfinite(values)]
+
+
+def _reach(lines: Sequence[Line]) -> tuple[float, float]:
+    values = _values(lines)
     low, high = float(values.min()), float(values.max())
     if 0 <= low < 0.5 * high:
         low = 0.0

@@ -99,10 +99,14 @@ def _interval(facts: Facts, measured: Measured) -> Finding | None:
             "Another seed may do much better or worse; one seed cannot show how much.", more,
         )  # fmt: skip
     width = score.ci95[1] - score.ci95[0]
-    share = width / (_learned(facts) or max(abs(score.iqm), 1e-12))
-    seeds = len(score.per_seed)
-    found = f"The 95% interval over {seeds} seeds is {width:.4g} wide, {share:.0%} of the learned range."
-    if share <= WIDE:
+    scale, seeds = _learned(facts) or abs(score.iqm), len(score.per_seed)
+    found = f"The 95% interval over {seeds} seeds is {width:.4g} wide"
+    found += (
+        f", {width / scale:.0%} of the learned range."
+        if scale
+        else "; the score did not change in training."
+    )
+    if width <= WIDE * scale or not scale:
         return Finding("Interval", FINE, found)
     return Finding(
         "Interval", WARNING, found,
@@ -121,12 +125,12 @@ def _overestimation(facts: Facts, measured: Measured) -> Finding:
                 " ended; a return needs that many to be known to 1%"
             )
         return Finding(name, UNKNOWN, f"Q was not compared with returns: {reason.rstrip('.')}.")
-    bias, scale = float(np.mean(diagnosis.bias)), max(diagnosis.scale, 1e-12)
-    share = bias / scale
+    bias, scale = float(np.mean(diagnosis.bias)), diagnosis.scale
+    share = bias / scale if scale else math.copysign(math.inf, bias) if bias else 0.0
     found = (
         f"Q(s, a) of the greedy actions is {np.mean(diagnosis.q):.4g} on average, and the return that"
         f" follows {np.mean(diagnosis.value):.4g} (discounted, {diagnosis.states:,} states of fresh"
-        f" episodes): {share:+.1%} of a return."
+        f" episodes)" + (f": {share:+.1%} of a return." if scale else ".")
     )
     if share <= OVERESTIMATED or not _above_zero(diagnosis.bias, diagnosis.error):
         return Finding(name, FINE, found)
@@ -200,12 +204,12 @@ def _rising(facts: Facts, _: Measured) -> Finding | None:
         error = float(np.std(gain, ddof=1)) / math.sqrt(len(gain))
     else:
         error = float(np.sqrt(np.square(evaluated.error[:, -2 * quarter :]).sum())) / quarter
-    grown, learned = float(gain.mean()), max(_learned(facts), 1e-12)
+    grown, learned = float(gain.mean()), _learned(facts)
     found = (
         f"Over the last quarter of the evaluations the score went {_up(grown)},"
-        f" {abs(grown) / learned:.0%} of the learned range."
+        f" {abs(grown) / learned if learned else 0:.0%} of the learned range."
     )
-    if grown / learned <= RISING or grown <= 2 * error:
+    if grown <= RISING * learned or grown <= 2 * error:
         return Finding("Still rising", FINE, found)
     steps = 2 * max(facts.steps, int(evaluated.step[-1]))
     return Finding(

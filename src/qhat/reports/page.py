@@ -146,9 +146,8 @@ def _together(runs: Sequence[RunReport]) -> Html:
                 lines.append(curves.of_evaluations(facts.evaluated, name, len(lines), each=False))
         if lines:
             parts.append(curves.legend(lines, seeds=False))
-            parts.append(
-                curves.chart(lines, env, "Score of the greedy evaluations in training, IQM over seeds")
-            )
+            y_label = "Score of the greedy evaluations in training, IQM over seeds"
+            parts.append(curves.chart(lines, env, y_label, largest=same_env[0].largest_score))
         else:
             parts.append(tag("p", "No run in this environment has been evaluated yet."))
     words = "Bands are 95% intervals over seeds. Each run's section has the numbers as a table."

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from qhat.environments.catalogue import is_from_python
 from qhat.environments.observations import read_layout
+from qhat.environments.scales import largest_score
 from qhat.recipes.labels import base_of, label_of_run, recipe_of, spans_of
 from qhat.recipes.recipe import HORIZON, Recipe
 from qhat.reports.plot import Evaluations
@@ -107,6 +109,15 @@ class Facts:
     def first_seed(self) -> int:
         seed = self.config.get("seed")
         return seed if type(seed) is int else 0
+
+    @property
+    def largest_score(self) -> float | None:
+        """Largest possible score; `None` if unknown, or if wrappers or options change the task."""
+        spec = self.config.get("spec")
+        reference = spec.get("reference") if isinstance(spec, Mapping) else None
+        reference = reference if isinstance(reference, str) else None
+        changed = self.config.get("wrap") or self.config.get("env_kwargs") or is_from_python(self.env)
+        return None if changed else largest_score(self.env, reference)
 
     @property
     def steps(self) -> int:

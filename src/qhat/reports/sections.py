@@ -43,7 +43,7 @@ def result(facts: Facts, measured: Measured) -> Html:
             tag("span", "IQM: interquartile mean over seeds", class_="unit"),
         ),
         interval,
-        curves.strip(score.per_seed, score.iqm, score.ci95),
+        curves.strip(score.per_seed, score.iqm, score.ci95, facts.largest_score),
         class_="hero",
     )
     facts_ = tag("dl", *(part for name, value in _score_rows(score) for part in _pair(name, value)))
@@ -131,7 +131,8 @@ def drawn(facts: Facts) -> Html:
         name = f"IQM of {seeds} seeds" if seeds > 1 else "the only seed"
         line = curves.of_evaluations(evaluated, name)
         parts.append(curves.legend([line], seeds=True))
-        parts.append(curves.chart([line], "Learning curve", "Score of the greedy evaluations in training"))
+        y_label, largest = "Score of the greedy evaluations in training", facts.largest_score
+        parts.append(curves.chart([line], "Learning curve", y_label, largest=largest))
         if seeds == 1:
             parts.append(tag("p", "Only one seed, so no interval.", class_="quiet"))
         parts.append(details("The curve as a table", _numbers(line, evaluated.score, facts)))

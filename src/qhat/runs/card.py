@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qhat.environments.catalogue import is_from_python
+from qhat.evaluation.statistics.text import score_text
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.schedule_text import FIXED, schedules
 
@@ -23,7 +24,7 @@ def card(folder: Path, summary: Mapping[str, Any], config: TrainConfig, snapshot
         snapshots: whether a checkpoint also has the environments.
     """
     rows = [
-        f"| {config.seed + index} | {'not evaluated' if score is None else f'{score:.1f}'} | {step:,} |"
+        f"| {config.seed + index} | {'not evaluated' if score is None else score_text(score)} | {step:,} |"
         for index, (score, step) in enumerate(zip(summary["best_score"], summary["best_step"], strict=True))
     ]
     halted = [str(config.seed + index) for index, one in enumerate(summary["halted"]) if one]

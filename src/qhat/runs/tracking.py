@@ -19,12 +19,13 @@ import numpy as np
 from qhat.recipes.config import TrainConfig
 from qhat.system.errors import UsageError, near_miss, require, setting, warn
 from qhat.system.files import read_json, write_text
+from qhat.system.machine import install_extra
 
 IDS = "tracking.json"
 """File in a run folder with the run's id in each service, so that a resumed run continues there."""
 PROJECT = "qhat"
 NAMES: Mapping[str, tuple[str, str]] = {
-    "tensorboard": ("tensorboardX", "pip install 'qhat[tensorboard]'"),
+    "tensorboard": ("tensorboardX", install_extra("tensorboard")),
     "wandb": ("wandb", "pip install wandb"),
     "mlflow": ("mlflow", "pip install mlflow"),
     "trackio": ("trackio", "pip install trackio"),

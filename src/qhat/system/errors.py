@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -115,6 +116,15 @@ def ranges(numbers: Iterable[int]) -> str:
         else:
             parts.append([number])
     return ", ".join(f"{part[0]}–{part[-1]}" if len(part) > 1 else f"{part[0]}" for part in parts)
+
+
+def described(error: BaseException) -> str:
+    """Describe an error of other code: type and message; without a message, where it was raised."""
+    name, message = type(error).__name__, str(error)
+    if message:
+        return f"{name}: {message}"
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{name} in {frames[-1].filename}, line {frames[-1].lineno}" if frames else name
 
 
 @contextlib.contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 from collections.abc import Iterable
@@ -28,7 +30,23 @@ def installed(module: str) -> bool:
 
 def install_command(module: str) -> str:
     """Return the command that installs an optional module."""
-    return f"pip install 'qhat[{EXTRAS[module]}]'"
+    return install_extra(EXTRAS[module])
+
+
+def install_extra(extra: str) -> str:
+    """Return the command that installs an extra, from where qhat itself was installed."""
+    return f"pip install -e '.[{extra}]'" if from_checkout() else f"pip install 'qhat[{extra}]'"
+
+
+@functools.cache
+def from_checkout() -> bool:
+    """Whether qhat runs from a checkout of its repository: then no registry needs to have this version."""
+    try:
+        written = importlib.metadata.distribution("qhat").read_text("direct_url.json")
+        about = json.loads(written or "{}")
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return True
+    return bool(isinstance(about, dict) and about.get("dir_info", {}).get("editable"))
 
 
 def require_installed(module: str, user: str, name: str = "") -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import gymnasium
 import numpy as np
 
-from qhat.system.errors import QhatError, require
+from qhat.system.errors import QhatError, described, require
 
 LIBRARIES = (str(Path(str(gymnasium.__file__)).parent), str(Path(__file__).parent.parent))
 """Folders of code that calls environments, and is none."""
@@ -76,7 +76,7 @@ def reset(env: gymnasium.Env, **options: Any) -> tuple[Any, dict[str, Any]]:
     except Exception as error:
         if is_of_caller(error):
             raise MisbehavedError(
-                f"has a reset that Gymnasium cannot use ({type(error).__name__}: {error}); {RESET}"
+                f"has a reset that Gymnasium cannot use ({described(error)}); {RESET}"
             ) from error
         raise
     if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[1], dict):
@@ -91,7 +91,7 @@ def step(env: gymnasium.Env, action: Any) -> tuple[Any, Any, Any, Any, dict[str,
     except Exception as error:
         if is_of_caller(error):
             raise MisbehavedError(
-                f"has a step that Gymnasium cannot use ({type(error).__name__}: {error}); {STEP}"
+                f"has a step that Gymnasium cannot use ({described(error)}); {STEP}"
             ) from error
         raise
     if not isinstance(given, tuple) or len(given) != 5 or not isinstance(given[4], dict):

@@ -24,7 +24,7 @@ from qhat.environments.gymnasium.workers import Steps, guard, of_copies, vectori
 from qhat.environments.host import HostEnvironment
 from qhat.environments.observations import Observations, inexact_of
 from qhat.environments.spaces import contained, episode_seeds
-from qhat.system.errors import QhatError, UsageError, require, setting, warn
+from qhat.system.errors import QhatError, UsageError, described, require, setting, warn
 
 SECONDS, PATIENCE = 60.0, 2.0
 """How long a step may take, and being closed after a step that took longer."""
@@ -330,7 +330,7 @@ class GymnasiumEnvironment(HostEnvironment):
             return f"did not come back from {where} within {self._seconds:g} s"
         if isinstance(error, LostError | MisbehavedError):
             return f"{error}, at {where}"
-        return f"raised at {where} ({type(error).__name__}: {error})"
+        return f"raised at {where} ({described(error)})"
 
     def _share(self, rows: np.ndarray) -> np.ndarray:
         """`[S·E, ...] → [S, E, ...]`."""

@@ -15,7 +15,8 @@ from gymnasium.vector import VectorEnv
 
 from qhat.environments import options as constructor
 from qhat.environments.gymnasium import api as gymnasium_api
-from qhat.system.errors import UsageError, near_miss, setting, spelled
+from qhat.system.errors import UsageError, described, near_miss, setting, spelled
+from qhat.system.machine import install_extra
 
 
 def spec_of(name: str) -> EnvSpec | None:
@@ -55,7 +56,7 @@ def refusal(name: str, error: Exception, options: Mapping[str, Any]) -> UsageErr
         )
     if isinstance(error, TypeError) and (known := constructor.of_gymnasium(name)) is not None:
         constructor.require_known(options, known, name)
-    what = f"{type(error).__name__}: {error}"
+    what = described(error)
     if gymnasium_api.is_of_caller(error):
         return UsageError(
             f"Environment '{name}' is none of Gymnasium's ({what}); expected a subclass of gymnasium.Env"
@@ -105,7 +106,7 @@ def _hint(name: str, error: Exception) -> str:
     module, colon, _ = name.partition(":")
     if isinstance(error, ModuleNotFoundError):
         if module == "shimmy":
-            return " Type: pip install 'qhat[dm-control]'"
+            return f" Type: {install_extra('dm-control')}"
         if colon and f"'{module}'" in str(error):
             return f" Expected {module}.py in this folder or on PYTHONPATH, or an installed package."
     if "render_mode" in str(error):
