@@ -101,11 +101,7 @@ def _interval(facts: Facts, measured: Measured) -> Finding | None:
     width = score.ci95[1] - score.ci95[0]
     scale, seeds = _learned(facts) or abs(score.iqm), len(score.per_seed)
     found = f"The 95% interval over {seeds} seeds is {width:.4g} wide"
-    found += (
-        f", {width / scale:.0%} of the learned range."
-        if scale
-        else "; the score did not change in training."
-    )
+    found += f", {width / scale:.0%} of the learned range." if scale else "; all scores are 0."
     if width <= WIDE * scale or not scale:
         return Finding("Interval", FINE, found)
     return Finding(
