@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import types
 from pathlib import Path
@@ -31,6 +32,7 @@ from qhat.environments import catalogue
 from qhat.recipes.recipe import AXES, Recipe
 from qhat.reports import findings
 from qhat.reports.measure import Measured
+from qhat.runs.folder import RunFolder
 from qhat.runs.run import Run
 from qhat.system.errors import UsageError
 
@@ -188,3 +190,49 @@ def test_a_finding_is_one_function_and_one_row(monkeypatch: pytest.MonkeyPatch):
     (found,) = (one for one in findings.findings(facts, Measured()) if one.name == "Steps")
     assert found.status == findings.NOTE
     assert found.next == f"qhat train {facts.env} --resume --run-dir {facts.folder.path} --steps 10000"
+
+
+def test_a_part_from_outside_works_in_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    parts = ["--parts", "log_cosh:LogCosh"]
+    settings = ["--recipe", "dqn", "--steps", "300", "--hidden", "8", "--eval-episodes", "1"]
+    settings += ["--eval-every", "300", "--run-dir", "run", "--head", "log_cosh:scale=2"]
+    refused = command_line.qhat("train", "CartPole-v1", *settings)
+    assert refused.returncode == 2
+    done = command_line.qhat("train", *parts, "CartPole-v1", *settings)
+    assert done.returncode == 0, done.stderr
+    assert RunFolder.open(Path("run")).read_config()["parts"] == {"head": "log_cosh:LogCosh"}
+    commands = [
+        ["evaluate", "run", "--episodes", "1"],
+        ["play", "run"],
+        ["export", "run", "--observations", "100"],
+        ["report", "run", "--episodes", "1"],
+        ["compare", "run", "--episodes", "1"],
+        ["train", "--resume", "--run-dir", "run", "--steps", "400"],
+    ]
+    sentence = "The run uses head log_cosh, which is no part of qhat; expected --parts log_cosh:LogCosh"
+    for command in commands:
+        if command[0] not in ("report", "compare"):
+            without = command_line.qhat(*command)
+            assert without.returncode == 2
+            assert sentence in without.stderr
+        done = command_line.qhat(*command, *parts)
+        assert done.returncode == 0, done.stderr
+    with pytest.raises(UsageError, match=r"expected parts=\(LogCosh,\), as it was trained with"):
+        Run.open("run")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("log_cosh:LogCos", "has no part 'LogCos'.* Did you mean 'LogCosh'"),
+        ("no_such_module:Part", "cannot be imported"),
+        ("os:path", "has no part 'path'"),
+        ("../evil:Part", "expected my_module:MyPart"),
+        ("json", "defines no part"),
+    ],
+)
+def test_parts_that_are_none_are_refused(name: str, sentence: str):
+    done = command_line.qhat("evaluate", "run", "--parts", name)
+    assert done.returncode == 2
+    assert re.search(sentence, done.stderr)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from qhat.cli.parsing import read
+from qhat.cli.parts import with_parts
 from qhat.cli.tables import console
 from qhat.evaluation.statistics.bootstrap import REPETITIONS
 from qhat.reports.compare import draw_comparison
@@ -22,6 +23,9 @@ from qhat.reports.comparison.result import Comparison, Estimate, Part
 from qhat.reports.plot import require_format
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import require
+
+if TYPE_CHECKING:
+    from qhat.runs.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +47,15 @@ class Compare:
     """Horizontal axis: environment steps or wall-clock seconds of the training."""
     repetitions: int = REPETITIONS
     """Number of bootstrap resamples for each interval."""
+    parts: tuple[str, ...] = ()
+    """Parts of recipes from outside the package, as my_module:MyPart (docs/extending.md); repeatable."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout."""
 
 
 def run(words: Sequence[str]) -> int:
     """Parse, check, score, print, draw."""
+    words, parts = with_parts(words)
     args = read(Compare, words, "compare")
     require(len(args.runs) > 0, "There is no run to compare; expected run folders: qhat compare RUN RUN.")
     require(args.episodes >= 0, f"--episodes is {args.episodes}; expected 0 or more.")
@@ -60,13 +67,18 @@ def run(words: Sequence[str]) -> int:
         RunFolder.open(path)
 
     with Console(stderr=True, highlight=False).status("reading") as status:
+        runs: list[Path | Run] = list(args.runs)
         if args.episodes:
             status.update("starting JAX")
             from qhat.system import devices
 
             devices.prepare(1)
+            if parts:
+                from qhat.runs.run import Run
+
+                runs = [Run.open(path, parts) for path in args.runs]
         comparison = compare(
-            args.runs, args.episodes, args.checkpoint, args.axis, args.repetitions,
+            runs, args.episodes, args.checkpoint, args.axis, args.repetitions,
             lambda words: status.update(escape(words)),
         )  # fmt: skip
     if not args.json:

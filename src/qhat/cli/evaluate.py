@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from qhat.cli.parsing import read, values_of
+from qhat.cli.parts import with_parts
 from qhat.environments import options
 from qhat.environments.catalogue import find, require_made_by_id
 from qhat.evaluation.statistics.text import score_text
@@ -39,6 +40,8 @@ class Evaluate:
     """Options of the environment's constructor. Default: the run's options."""
     seed: int = 1_000_000
     """Seed of the first episode."""
+    parts: tuple[str, ...] = ()
+    """Parts of recipes from outside the package, as my_module:MyPart (docs/extending.md); repeatable."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout."""
 
@@ -46,6 +49,7 @@ class Evaluate:
 def run(words: Sequence[str]) -> int:
     """Parse, check, evaluate, print."""
     options.read_words(values_of(words, "--env-kwargs"))
+    words, parts = with_parts(words)
     args = read(Evaluate, words, "evaluate")
     require(args.episodes >= 1, f"--episodes is {args.episodes}; expected 1 or more.")
     require(args.seed >= 0, f"--seed is {args.seed}; expected 0 or more.")
@@ -74,7 +78,7 @@ def run(words: Sequence[str]) -> int:
         from qhat.environments.reference import judge_name, lacks
         from qhat.runs.run import Run
 
-        opened = Run.open(args.run)
+        opened = Run.open(args.run, parts)
         score = opened.evaluate(
             args.episodes, args.checkpoint, args.seed, args.env, kwargs,
             progress=lambda far: status.update(f"{words}: {far}"),

@@ -12,6 +12,7 @@ from typing import Annotated
 import tyro
 
 from qhat.cli.parsing import read
+from qhat.cli.parts import with_parts
 from qhat.deploy import require_installed
 from qhat.deploy.ros2 import Ros2
 from qhat.deploy.target import ExportTarget
@@ -55,12 +56,15 @@ class Export:
     messages of the actions (docs/ros2.md)."""
     web: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also write web.html, a page in which the policy drives CartPole or a TurtleBot3 (docs/web.md)."""
+    parts: tuple[str, ...] = ()
+    """Parts of recipes from outside the package, as my_module:MyPart (docs/extending.md); repeatable."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout."""
 
 
 def run(words: Sequence[str]) -> int:
     """Parse, check, export, print the proof."""
+    words, parts = with_parts(words)
     args = read(Export, words, "export")
     for flag, value in (("--timeout", args.timeout), ("--control-period", args.control_period)):
         require(value is None or 0 < value < math.inf, f"{flag} is {value}; expected seconds, more than 0.")
@@ -85,9 +89,11 @@ def run(words: Sequence[str]) -> int:
 
         devices.prepare(1)
         from qhat.deploy.export import export
+        from qhat.runs.run import Run
 
         made = export(
-            args.run, args.out, checkpoint=args.checkpoint, seed_index=args.seed_index, name=args.name,
+            Run.open(args.run, parts), args.out, checkpoint=args.checkpoint,
+            seed_index=args.seed_index, name=args.name,
             safe_action=args.safe_action, timeout=args.timeout, control_period=args.control_period,
             observations=args.observations, targets=targets, progress=status.update,
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -20,13 +21,19 @@ PARTS: dict[str, tuple[type[AxisValue], ...]] = {**AXES, "wrap": WRAPPERS}
 """Axis values and wrappers by the flag that takes them: all are written `name:key=value`."""
 
 
-def read(kind: type[T], words: Sequence[str], command: str, default: T | None = None) -> T:
+def read(
+    kind: type[T],
+    words: Sequence[str],
+    command: str,
+    default: T | None = None,
+    parts: Sequence[type[AxisValue]] = (),
+) -> T:
     """Parse `words` into a `kind`; defaults and help come from the dataclass.
 
     Exits with status 2 and a message if parsing fails, and with 0 after `--help`.
     """
     registry = tyro.constructors.ConstructorRegistry()
-    registry.primitive_rule(_axis_rule)
+    registry.primitive_rule(functools.partial(_axis_rule, parts))
     options: dict[str, Any] = {} if default is None else {"default": default}
     with registry:
         return tyro.cli(
@@ -38,12 +45,12 @@ def read(kind: type[T], words: Sequence[str], command: str, default: T | None = 
         )
 
 
-def _axis_rule(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+def _axis_rule(parts: Sequence[type[AxisValue]], info: tyro.constructors.PrimitiveTypeInfo) -> Any:
     """Tell tyro how to parse and print the values of an axis."""
     kind = info.type
     if not (isinstance(kind, type) and issubclass(kind, AxisValue)):
         return None
-    known = PARTS[kind.axis]
+    known = (*PARTS[kind.axis], *(part for part in parts if part.axis == kind.axis))
 
     def read_value(words: list[str]) -> AxisValue:
         try:

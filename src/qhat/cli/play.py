@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from qhat.cli.parsing import read, values_of
+from qhat.cli.parts import with_parts
 from qhat.environments import options
 from qhat.environments.catalogue import require_made_by_id
 from qhat.evaluation.statistics.text import score_text
@@ -44,6 +45,8 @@ class Play:
     """Frames per second. Default: the environment's real-time rate."""
     env_kwargs: Annotated[Mapping[str, Any] | None, OPTIONS] = None
     """Options of the environment's constructor. Default: the run's options."""
+    parts: tuple[str, ...] = ()
+    """Parts of recipes from outside the package, as my_module:MyPart (docs/extending.md); repeatable."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout."""
 
@@ -51,6 +54,7 @@ class Play:
 def run(words: Sequence[str]) -> int:
     """Parse, check, film, print the path."""
     options.read_words(values_of(words, "--env-kwargs"))
+    words, parts = with_parts(words)
     args = read(Play, words, "play")
     require(args.episodes >= 1, f"--episodes is {args.episodes}; expected 1 or more.")
     require(args.seed >= 0, f"--seed is {args.seed}; expected 0 or more.")
@@ -77,9 +81,10 @@ def run(words: Sequence[str]) -> int:
 
         devices.prepare(1)
         from qhat.reports.video import play
+        from qhat.runs.run import Run
 
         video = play(
-            args.run,
+            Run.open(args.run, parts),
             args.video,
             episodes=args.episodes,
             checkpoint=args.checkpoint,

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from qhat.cli.parsing import read
+from qhat.cli.parts import with_parts
 from qhat.evaluation.statistics.text import score_text
 from qhat.reports.reading import read_facts
 from qhat.system.errors import require
@@ -34,12 +35,15 @@ class Report:
     """Number of fresh episodes per seed for the score."""
     no_video: tyro.conf.FlagCreatePairsOff[bool] = False
     """Do not film runs that have no film yet."""
+    parts: tuple[str, ...] = ()
+    """Parts of recipes from outside the package, as my_module:MyPart (docs/extending.md); repeatable."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout: the file, and each run's score, diagnosis and findings."""
 
 
 def run(words: Sequence[str]) -> int:
     """Parse, read, measure, write, print the path."""
+    words, parts = with_parts(words)
     args = read(Report, words, "report")
     require(len(args.runs) > 0, "report needs a run folder; expected for example: qhat report runs/demo")
     require(args.episodes >= 1, f"--episodes is {args.episodes}; expected 1 or more.")
@@ -55,7 +59,7 @@ def run(words: Sequence[str]) -> int:
     require(
         not repeated, f"Run '{repeated[0] if repeated else ''}' is named twice; expected different runs."
     )
-    facts = [read_facts(path) for path in args.runs]
+    facts = [read_facts(path, parts) for path in args.runs]
     _require_writable(out)
 
     from rich.console import Console
@@ -78,6 +82,7 @@ def run(words: Sequence[str]) -> int:
                 args.episodes,
                 not args.no_video,
                 lambda now, name=name: status.update(f"{name}: {now}"),
+                parts,
             )
             made.append(RunReport(one, measured, findings(one, measured)))
         text = page(made, COMMANDS)

@@ -14,9 +14,10 @@ from typing import Any
 import tyro
 
 from qhat import recipes
-from qhat.axes.axis import parse
+from qhat.axes.axis import AxisValue, parse
 from qhat.cli.numbers import plain
 from qhat.cli.parsing import read, value_of, values_of
+from qhat.cli.parts import with_parts
 from qhat.cli.stopping import StopOnSignal
 from qhat.demonstrations.sources import require_readable
 from qhat.environments import options, wrappers
@@ -24,12 +25,16 @@ from qhat.environments.catalogue import find
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.habits import our_word
 from qhat.recipes.labels import base_of, recipe_of, require_label
+from qhat.recipes.parts import require_known
 from qhat.recipes.presets import NAME as PRESET
 from qhat.recipes.presets import preset_of, read_preset
 from qhat.recipes.recipe import AXES, Recipe
 from qhat.runs.folder import RunFolder
 from qhat.runs.tracking import trackers_of
 from qhat.system.errors import UsageError, blaming, require
+
+Parts = tuple[type[AxisValue], ...]
+"""Parts of recipes from outside the package."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Train(TrainConfig):
     """Use the settings of this preset file, written by `qhat tune`, as defaults."""
     video: tyro.conf.FlagCreatePairsOff[bool] = False
     """Film the final policy: videos/last.mp4 in the run folder."""
+    parts: tuple[str, ...] = ()
+    """Parts of recipes from outside the package, as my_module:MyPart (docs/extending.md); repeatable."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout; progress goes to stderr."""
 
@@ -50,7 +57,8 @@ class Train(TrainConfig):
 def run(words: Sequence[str]) -> int:
     """Parse, check everything that can be checked early, then import JAX and train."""
     started = time.perf_counter()
-    args = read_train(words)
+    words, parts = with_parts(words)
+    args = read_train(words, parts)
     fields = dataclasses.fields(TrainConfig)
     config = TrainConfig(**{field.name: getattr(args, field.name) for field in fields})
     config.validate()
@@ -80,7 +88,7 @@ def run(words: Sequence[str]) -> int:
             trained, interrupted = stopped.run, True
     outcome = screen.close(trained, interrupted)
     if args.video and not outcome["interrupted"]:
-        outcome["video"] = _film(outcome["run"])
+        outcome["video"] = _film(outcome["run"], parts)
     if args.json:
         print(json.dumps(outcome))
     return stop.exit_code
@@ -95,32 +103,34 @@ def _require_video() -> None:
     require_encoder()
 
 
-def _film(folder: str) -> str:
+def _film(folder: str, parts: Parts) -> str:
     from rich.console import Console
 
     from qhat.reports.video import play
+    from qhat.runs.run import Run
 
+    run = Run.open(folder, parts)
     with Console(stderr=True, highlight=False).status("filming") as status:
-        video = play(folder, checkpoint="last", progress=lambda count: status.update(f"{count:,} frames"))
+        video = play(run, checkpoint="last", progress=lambda count: status.update(f"{count:,} frames"))
     print(video.path, file=sys.stderr)
     return str(video.path)
 
 
-def read_train(words: Sequence[str]) -> Train:
+def read_train(words: Sequence[str], parts: Parts = ()) -> Train:
     """Parse; without --recipe, an environment's preset (if it has one) gives the defaults."""
     _require_environment_first(words)
     if "--help" in words or "-h" in words:
         print(_help(words))
         raise SystemExit(0)
     if (path := value_of(words, "--preset")) is not None:
-        return read(Train, words, "train", default=_from_file(words, Path(path)))
-    args = read(Train, words, "train", default=_defaults(words))
+        return read(Train, words, "train", _from_file(words, Path(path), parts), parts)
+    args = read(Train, words, "train", _defaults(words, parts), parts)
     name = value_of(words, "--recipe")
     if name == PRESET:
         recipe_of(name, args.env)
     if name not in (None, PRESET) or args.resume or preset_of(args.env) is None:
         return args
-    return read(Train, words, "train", default=_of_preset(args.env))
+    return read(Train, words, "train", _of_preset(args.env), parts)
 
 
 def _require_environment_first(words: Sequence[str]) -> None:
@@ -171,7 +181,7 @@ def _of_preset(env: str) -> Train:
     return Train(**{**fields, "env": tyro.MISSING})
 
 
-def _from_file(words: Sequence[str], path: Path) -> Train:
+def _from_file(words: Sequence[str], path: Path, parts: Parts = ()) -> Train:
     """Return the settings of a preset file as defaults."""
     for flag in ("--recipe", "--resume"):
         require(
@@ -179,26 +189,26 @@ def _from_file(words: Sequence[str], path: Path) -> Train:
             f"--preset cannot be combined with {flag}: both set the defaults; leave one out.",
         )
     settings = read_preset(path).settings()
-    _check_spelling(words)
+    _check_spelling(words, parts)
     return Train(env=tyro.MISSING, preset=path, **settings)
 
 
-def _check_spelling(words: Sequence[str]) -> None:
+def _check_spelling(words: Sequence[str], parts: Parts) -> None:
     """Raise `UsageError` for misspelled axis values, wrappers and options."""
     # Checked before tyro parses: tyro would print its own, longer error.
     for axis, kinds in AXES.items():
         if (spelled := value_of(words, f"--{axis}")) is not None:
             if sentence := our_word(axis, spelled, "qhat train"):
                 raise UsageError(sentence)
-            parse(spelled, kinds)
+            parse(spelled, (*kinds, *(part for part in parts if part.axis == axis)))
     for spelled in values_of(words, "--wrap"):
         parse(spelled, wrappers.WRAPPERS)
     options.read_words(values_of(words, "--env-kwargs"))
 
 
-def _defaults(words: Sequence[str]) -> Train:
+def _defaults(words: Sequence[str], parts: Parts) -> Train:
     """Return the defaults given by `--recipe` or by the run to resume."""
-    _check_spelling(words)
+    _check_spelling(words, parts)
     env: Any = tyro.MISSING
     if "--resume" in words and (folder := value_of(words, "--run-dir")):
         opened = RunFolder.open(Path(folder))
@@ -210,7 +220,8 @@ def _defaults(words: Sequence[str]) -> Train:
         called = kept.pop("recipe_name", recipes.DEFAULT)
         with blaming(f"'{opened.config}'"):
             require_label(called)
-            kept |= {"recipe": Recipe.from_json(written["recipe"]), "run_dir": opened.path}
+            require_known(written, parts)
+            kept |= {"recipe": Recipe.from_json(written["recipe"], parts), "run_dir": opened.path}
             kept |= {"wrap": wrappers.listed(written["wrap"]), "resume": False}
             defaults = Train(**kept)
             defaults.validate()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from qhat.axes.axis import AxisValue
 from qhat.axes.sampler import Prioritised
 from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
@@ -64,7 +65,11 @@ class Measured:
 
 
 def measure(
-    path: Path, episodes: int = 100, films: bool = True, say: Callable[[str], None] = lambda _: None
+    path: Path,
+    episodes: int = 100,
+    films: bool = True,
+    say: Callable[[str], None] = lambda _: None,
+    parts: Sequence[type[AxisValue]] = (),
 ) -> Measured:
     """Play episodes of a run and read its last checkpoint.
 
@@ -72,6 +77,7 @@ def measure(
         episodes: fresh episodes per seed for the score.
         films: whether to film the policy if the run has no film yet.
         say: called with the current activity.
+        parts: classes of the recipe's parts from outside the package.
     """
     why: dict[str, str] = {}
 
@@ -83,7 +89,7 @@ def measure(
             why[name] = in_shell(error)
             return None
 
-    run = tried("score", "opening", lambda: Run.open(path))
+    run = tried("score", "opening", lambda: Run.open(path, tuple(parts)))
     if run is None:
         reason = dict.fromkeys(("score", "diagnosis", "film"), why["score"])
         return Measured(film=tried("film", "opening", lambda: newest_film(path)), why={**reason, **why})

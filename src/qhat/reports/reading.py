@@ -7,12 +7,13 @@ import dataclasses
 import functools
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qhat.axes.axis import AxisValue
 from qhat.environments.catalogue import is_from_python
 from qhat.environments.observations import read_layout
 from qhat.environments.scales import largest_score
@@ -126,11 +127,11 @@ class Facts:
         return steps if type(steps) is int else 0
 
 
-def read_facts(path: Path) -> Facts:
+def read_facts(path: Path, parts: Sequence[type[AxisValue]] = ()) -> Facts:
     """Read a run folder. Raises `UsageError` if it is not one, or its config.json is damaged."""
     folder = RunFolder.open(path)
     config, troubles = folder.read_config(), []
-    recipe = _tried(troubles, None, lambda: Recipe.from_json(config["recipe"]))
+    recipe = _tried(troubles, None, lambda: Recipe.from_json(config["recipe"], parts))
     system = _tried(troubles, {}, lambda: _object(folder.path / "system.json"))
     command = _tried(troubles, "", lambda: read_text(folder.path / "command.txt").strip())
     evaluated = _tried(troubles, None, lambda: _evaluated(folder.evaluations))

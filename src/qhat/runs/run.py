@@ -29,7 +29,8 @@ from qhat.environments.wrappers import Wrapper
 from qhat.evaluation.deployed_policy import Policy
 from qhat.evaluation.play import EvaluationProgress, Judge, play_of
 from qhat.evaluation.statistics import Score
-from qhat.recipes.recipe import Recipe
+from qhat.recipes.parts import require_known
+from qhat.recipes.recipe import AXES, Recipe
 from qhat.runs.checkpoint import flatten, read_tree
 from qhat.runs.folder import RunFolder
 from qhat.runs.manifest import read_about
@@ -60,6 +61,7 @@ class Run:
         config = folder.read_config()
         compilation_cache.enable()
         with blaming(f"'{folder.config}'"):
+            require_known(config, parts)
             recipe, spec = Recipe.from_json(config["recipe"], parts), spec_from_json(config["spec"])
             wrap = wrappers.listed(config["wrap"])
             return Run(folder, program_of(recipe, spec, wrap), spec, check(config["env_kwargs"]), wrap)
@@ -188,7 +190,8 @@ def load_best(folder: RunFolder, like: Any, recipe: Recipe) -> Any:
     Raises:
         UsageError: the run's composition is another one.
     """
-    source = Run.open(folder.path)
+    kinds = tuple(type(getattr(recipe, axis)) for axis in AXES)
+    source = Run.open(folder.path, kinds)
     for name in ("head", "merge", "dense", "torso", "hidden", "normalise"):
         theirs, ours = getattr(source.program.recipe, name), getattr(recipe, name)
         require(

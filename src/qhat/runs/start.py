@@ -26,6 +26,7 @@ from qhat.environments.catalogue import is_from_python, marked, require_made_by_
 from qhat.environments.user_envs import from_python
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import SPAN, base_of, folder_of, label_of_run, spans_of
+from qhat.recipes.parts import PARTS, names_of
 from qhat.recipes.recipe import AXES
 from qhat.runs import checkpoint
 from qhat.runs.folder import RunFolder
@@ -71,7 +72,9 @@ def begin(
         state = prefill(loop.program, state, joined(demonstrations))
     folder = RunFolder.create(config.run_dir, config.env, folder_of(config.recipe_name))
     closing.enter_context(sole(folder.path))
-    folder.describe({**config.to_json(), "spec": spec_to_json(spec), SPAN: config.steps})
+    names = names_of(config.recipe)
+    parts = {PARTS: names} if names else {}
+    folder.describe({**config.to_json(), "spec": spec_to_json(spec), SPAN: config.steps, **parts})
     folder.start_tables()
     weights = jax.tree.map(np.asarray, state.seeds.learner.online)
     S = config.seeds
