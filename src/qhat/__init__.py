@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from qhat import recipes
     from qhat.agent.agent import Agent
     from qhat.deploy.export import export
+    from qhat.environments.jax.single import JaxEnvironment
     from qhat.recipes.config import TrainConfig
     from qhat.recipes.recipe import Recipe
     from qhat.reports.comparison.comparing import compare
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Agent": "qhat.agent.agent",
+    "JaxEnvironment": "qhat.environments.jax.single",
     "QhatError": "qhat.system.errors",
     "Recipe": "qhat.recipes.recipe",
     "Run": "qhat.runs.run",
@@ -35,6 +37,7 @@ _HOMES = {
 
 __all__ = [
     "Agent",
+    "JaxEnvironment",
     "QhatError",
     "Recipe",
     "Run",

@@ -45,6 +45,7 @@ ALLOWED = {
     ("system/lazy.py", "import_module(self._name)"): "JAX and Optax, by names that stand in the file",
     ("cli/main.py", "import_module(f'qhat.cli.{name}')"): "the commands, by the list of them",
     ("environments/catalogue.py", "import_module(self.module)"): "backends, by the table in the file",
+    ("environments/jax/by_name.py", "import_module(module)"): "the module that an id names, as gym: ids do",
     ("environments/extras.py", "import_module(module)"): "the libraries of the extras, named by callers",
     ("deploy/ros2/package/qhat_robot/fields.py", "import_module(f'{package}.msg')"): "the robot's messages,"
     " by names that match a pattern",

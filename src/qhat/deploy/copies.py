@@ -13,6 +13,7 @@ from qhat.environments.finite import sound
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
+from qhat.environments.make_args import MakeArgs
 from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.stepped import stepped
 from qhat.environments.user_envs import EnvLike, source_of
@@ -86,7 +87,10 @@ def copies_of(run: Run, count: int, seed: int, env: EnvLike | None = None) -> Co
         made = GymnasiumEnvironment.of(spec.id, build, count, (seed,), bins=bins, stack=spec.stack)
     else:
         task: Mapping[str, Any] = {"options": run.env_kwargs, "wrap": run.wrap, "bins": bins}
-        made = make_any(spec.id, count, (seed,), **task)
+        if env is None:
+            made = make_any(spec.id, count, (seed,), **task)
+        else:
+            made = source_of(env).make(MakeArgs(count, (seed,), wrap=run.wrap, bins=bins))
     made.spec.require_fits(spec)
     return Copies(stepped(made, seed=seed))
 

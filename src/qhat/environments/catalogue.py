@@ -41,7 +41,8 @@ class Entry:
     @property
     def id(self) -> str:
         """The id as it can be typed: with the backend where the bare name means another one."""
-        return self.name if _meant(self.name) in (self.backend, None) else f"{self.backend}:{self.name}"
+        bare = _meant(self.name) in (self.backend, None) and self.backend != "jax"
+        return self.name if bare else f"{self.backend}:{self.name}"
 
     @property
     def lacks(self) -> str | None:
@@ -166,6 +167,10 @@ def _named(env_id: str, options: Mapping[str, Any]) -> Entry:
     if any(entry.name.rpartition("-v")[0] == name for entry in entries()):
         meant = _by_first_word(name, trainable or [entry.name for entry in entries()])
         raise UsageError(f"Environment '{env_id}' has no version.{meant}")
+    if prefix == "jax":
+        from qhat.environments.jax.by_name import entry_of
+
+        return entry_of(name, options)
     if prefix in ("", "gym") and (entry := _gymnasium(name, options)):
         return entry
     if prefix == "gym":
@@ -263,6 +268,7 @@ BACKENDS: tuple[Backend, ...] = (
     Backend("qhat", lambda: OURS, "qhat.environments.turtlebot3.make"),
     Backend("gymnax", lambda: GYMNAX, "qhat.environments.jax.make"),
     Backend("envpool", _envpool, "qhat.environments.envpool.make", needs="envpool"),
+    Backend("jax", lambda: (), "qhat.environments.jax.by_name"),
     Backend("gym", lambda: (), "qhat.environments.gymnasium.make"),
 )
 """The fastest first: a bare id means the first that has it. Gymnasium's registry is asked last."""

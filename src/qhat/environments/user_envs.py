@@ -19,6 +19,7 @@ from qhat.environments.gymnasium import api as gymnasium_api
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.make import of_vector
 from qhat.environments.host import HostEnvironment
+from qhat.environments.jax.single import JaxBatch, JaxEnvironment
 from qhat.environments.make import make_with
 from qhat.environments.make_args import MakeArgs
 from qhat.environments.reference import wrapped_up
@@ -26,9 +27,11 @@ from qhat.environments.wrapped import wrapped
 from qhat.environments.wrappers import Wrapper, around, require_unwrapped
 from qhat.system.errors import UsageError, require
 
-EnvLike = Environment | HostEnvironment | VectorEnv | gymnasium.Env | Callable[[], gymnasium.Env]
-"""One that compiles, one of the host loop's, or Gymnasium's: a vector, a single one, a function that makes
-one."""
+EnvLike = (
+    JaxEnvironment | Environment | HostEnvironment | VectorEnv | gymnasium.Env | Callable[[], gymnasium.Env]
+)
+"""One that compiles, single or a batch, one of the host loop's, or Gymnasium's: a vector, a single one, a
+function that makes one."""
 
 
 class Source(abc.ABC):
@@ -53,7 +56,7 @@ class Source(abc.ABC):
         """
 
     def judge(self, wrap: Sequence[Wrapper]) -> Environment | Callable[[], gymnasium.Env] | None:
-        """Return what plays the scores: others of the same kind. `None` where the id says what plays them.
+        """Return what plays the scores: others of the same kind. `None` where `make` makes them, or an id.
 
         Raises:
             UsageError: no others can be made.
@@ -141,6 +144,27 @@ class FromCompiled(Given):
 
 
 @dataclasses.dataclass(frozen=True)
+class FromJax(Given):
+    """A single environment in JAX, of which any number of copies can be made."""
+
+    env: JaxEnvironment
+
+    def in_python(self) -> bool:
+        return False
+
+    def make(self, args: MakeArgs) -> Environment:
+        return wrapped(JaxBatch(self.env, args.num_envs, bins=args.bins), args.wrap)
+
+    def judge(self, wrap: Sequence[Wrapper]) -> None:
+        return None
+
+    def look(self) -> int:
+        batch = JaxBatch(self.env, 1)
+        batch.require_finite()
+        return batch.spec.limit
+
+
+@dataclasses.dataclass(frozen=True)
 class FromHosted(Given):
     """An environment of the host loop's."""
 
@@ -213,6 +237,7 @@ class FromMaker(Source):
 
 
 SOURCES: tuple[tuple[type, Callable[[Any], Source]], ...] = (
+    (JaxEnvironment, FromJax),
     (Environment, FromCompiled),
     (HostEnvironment, FromHosted),
     (VectorEnv, FromVector),
@@ -229,6 +254,8 @@ def source_of(env: str | EnvLike, options: Mapping[str, Any] | None = None) -> S
     """
     if isinstance(env, str):
         return ById(env, options or {})
+    if isinstance(env, type) and issubclass(env, JaxEnvironment):
+        raise UsageError(f"env is the class {env.__name__}; expected an environment: {env.__name__}().")
     for kind, source in SOURCES:
         if isinstance(env, kind):
             return source(env)

@@ -138,7 +138,7 @@ def no_limit(worlds: Worlds, cut: int) -> str:
     """Say how evaluations end in an environment without a time limit."""
     how = "gymnasium.wrappers.TimeLimit(env, N) sets one"
     if isinstance(worlds.judge, Environment):
-        how = "Spec(..., limit=N) declares one"
+        how = "limit = N in a JaxEnvironment, or Spec(..., limit=N), declares one"
     elif not is_from_python(worlds.spec.id):
         how = (
             spelled("env_kwargs={'max_episode_steps': N}", "--env-kwargs max_episode_steps=N") + " sets one"
