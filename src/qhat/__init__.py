@@ -1,4 +1,21 @@
-"""qhat: deep Q-networks for robots and discrete control. Importing it imports no JAX."""
+"""qhat: deep Q-networks for robots and discrete control.
+
+    qhat.train(env, recipe)    train one or more seeds, and return the run
+    qhat.evaluate(run)         score a run in fresh greedy episodes, with an interval over seeds
+    qhat.compare(runs)         compare runs: scores, intervals, which one is probably better
+    qhat.play(run)             film the policy
+    qhat.export(run)           write the policy for a robot, with a proof that it acts the same
+    qhat.recipes               the named algorithms: qhat.recipes.rainbow, qhat.recipes.get("dqn")
+    qhat.Agent                 act, remember and replay, for a loop of one's own
+    qhat.JaxEnvironment        base class of one's own environment in JAX
+    qhat.Recipe                an algorithm as a value
+    qhat.Run                   a run folder and what was trained in it
+    qhat.TrainConfig           everything that a training needs to know
+    qhat.QhatError             base class of qhat's errors, each one a sentence
+    qhat.UsageError            the caller gave something that has no meaning
+
+The same words are the commands of `qhat --help`. Importing qhat imports no JAX.
+"""
 
 from __future__ import annotations
 
@@ -60,3 +77,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'qhat' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, which completion offers before they are imported."""
+    return sorted(__all__)

@@ -40,14 +40,23 @@ class Export:
     """The exported files, and the results of the proof and the timing."""
 
     path: Path
+    """The folder."""
     files: dict[str, int]
     """Size of each file in bytes."""
     parity: dict[str, Any]
+    """The proof that the files act as the run does: `parity["passed"]`, and what was compared."""
     latency: dict[str, Any]
+    """Microseconds of a decision, by runtime."""
     targets: dict[str, Path] = dataclasses.field(default_factory=dict)
     """The result of each target, by its name."""
 
+    def __repr__(self) -> str:
+        """Return where the files are, and whether the proof passed."""
+        passed = "proof passed" if self.parity.get("passed") else "proof failed"
+        return f"Export({str(self.path)!r}, {len(self.files)} files, {passed})"
+
     def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON has it."""
         fields = dataclasses.asdict(self)
         written = {name: str(path) for name, path in fields.pop("targets").items()}
         return {**fields, "path": str(self.path), **written}

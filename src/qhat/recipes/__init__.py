@@ -156,6 +156,11 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
 )
 
 
+def __dir__() -> list[str]:
+    """Return what completion offers: the recipes, and how they are looked up."""
+    return sorted((*RECIPES, "DEFAULT", "RECIPES", "Recipe", "get"))
+
+
 def get(name: str) -> Recipe:
     """Return a recipe by name. Raises `UsageError` with the near miss."""
     if name not in RECIPES:

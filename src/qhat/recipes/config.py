@@ -17,6 +17,7 @@ from qhat.recipes.labels import chosen, label_of, recipe_of, require_named
 from qhat.recipes.presets import preset_of, read_preset
 from qhat.recipes.recipe import Recipe
 from qhat.recipes.settings import NAMES, RunSettings, changed, read_run, require_known
+from qhat.system.display import short
 from qhat.system.errors import require, setting
 from qhat.system.files import quote
 
@@ -112,6 +113,12 @@ class TrainConfig:
         # The command line's defaults have no environment yet.
         if isinstance(recipe, Recipe) and isinstance(self.env, str):
             object.__setattr__(self, "recipe_name", label_of(recipe, self.env, spans=self._spans))
+
+    def __repr__(self) -> str:
+        """Return what differs from the defaults."""
+        name = repr(self.recipe_name) if isinstance(self.recipe_name, str) else short(self.recipe)
+        rest = short(self, hide=("env", "recipe", "recipe_name")).partition("(")[2][:-1]
+        return f"TrainConfig({self.env!r}, {name}{', ' if rest else ''}{rest})"
 
     @property
     def _spans(self) -> tuple[int, ...]:

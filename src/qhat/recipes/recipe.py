@@ -23,6 +23,7 @@ from qhat.axes.sampler import SAMPLERS, Sampler, Uniform
 from qhat.axes.target import TARGETS, Hard, Target
 from qhat.axes.torso import TORSOS, Auto, Torso
 from qhat.environments.observations import Observations
+from qhat.system.display import card, short
 from qhat.system.errors import UsageError, require, setting
 from qhat.system.files import quote
 
@@ -114,6 +115,15 @@ class Recipe:
     """Number of environments per seed that step together."""
     paper: tyro.conf.Suppress[str] = ""
     """Link to the algorithm's paper."""
+
+    def __repr__(self) -> str:
+        """Return what differs from `Recipe()`."""
+        return short(self, hide=("paper",))
+
+    def _repr_html_(self) -> str:
+        """Return the same as a table, for notebooks."""
+        fields = (field for field in dataclasses.fields(self) if getattr(self, field.name) != field.default)
+        return card("Recipe", {field.name: short(getattr(self, field.name)) for field in fields})
 
     def scheduled(self, steps: int = HORIZON) -> Recipe:
         """Return the recipe for a run of `steps` environment steps.

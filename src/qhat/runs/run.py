@@ -32,9 +32,11 @@ from qhat.evaluation.statistics import Score
 from qhat.recipes.parts import require_known
 from qhat.recipes.recipe import AXES, Recipe
 from qhat.runs.checkpoint import flatten, read_tree
+from qhat.runs.curves import read_evaluations
 from qhat.runs.folder import RunFolder
 from qhat.runs.manifest import read_about
 from qhat.system import compilation_cache
+from qhat.system.display import card, curve
 from qhat.system.errors import UsageError, blaming, require
 
 
@@ -43,12 +45,33 @@ class Run:
     """A run folder and what was trained in it."""
 
     folder: RunFolder
+    """The run folder; `folder.path` is where it is."""
     program: Program
+    """What the recipe compiles to in this environment."""
     spec: Spec
+    """The environment's id, observations and actions."""
     env_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Options of the environment's constructor."""
     wrap: tuple[Wrapper, ...] = ()
     """What stood around the environment."""
+
+    def __repr__(self) -> str:
+        """Return where the run is, and what was trained."""
+        return f"Run({str(self.folder.path)!r}, {self.spec.id!r})"
+
+    def _repr_html_(self) -> str:
+        """Return the run's evaluations as a curve, its scores and what to call next, for notebooks."""
+        about, evaluations = self.summary(), read_evaluations(self.folder.path)
+        best = ", ".join("none" if score is None else f"{score:.4g}" for score in about["best_score"])
+        rows = {"folder": self.folder.path, "steps": f"{about['step']:,}", "best of each seed": best}
+        picture = curve(evaluations.step.tolist(), evaluations.score, "environment steps")
+        env = "" if not is_from_python(self.spec.id) else ", env=..."
+        commands = [
+            (f"qhat.evaluate(run{env})", "an unbiased score, in fresh episodes"),
+            (f"qhat.play(run{env})", "a film of the policy"),
+            (f"qhat.export(run{env})", "the policy for a robot, without JAX"),
+        ]
+        return card(f"Run in {self.spec.id}", rows, picture, commands)
 
     @staticmethod
     def open(path: Path | str, parts: tuple[type[AxisValue], ...] = ()) -> Run:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from qhat.evaluation.outcomes import Played
 from qhat.evaluation.statistics.bootstrap import stratified_bootstrap_ci
 from qhat.evaluation.statistics.estimates import finite, iqm
+from qhat.system.display import card
 from qhat.system.errors import require
 
 
@@ -57,6 +58,24 @@ class Score:
     broken: int = 0
     cut: int = 0
     cut_at: int | None = None
+
+    def __repr__(self) -> str:
+        """Return the score with its interval, and of how many seeds and episodes it is."""
+        sure = "" if self.ci95 is None else f" [{self.ci95[0]:.4g}, {self.ci95[1]:.4g}]"
+        return f"Score({self.env!r}, {self.iqm:.4g}{sure}, {len(self.per_seed)} seed(s) × {self.episodes})"
+
+    def _repr_html_(self) -> str:
+        """Return the score as a table, for notebooks."""
+        sure = "none: only one seed" if self.ci95 is None else "{:.4g} to {:.4g}".format(*self.ci95)
+        rows: dict[str, Any] = {"IQM over seeds": f"{self.iqm:.4g}", "95% interval": sure}
+        rows["mean ± std over episodes"] = f"{self.mean_return:.4g} ± {self.std_return:.4g}"
+        rows["per seed"] = ", ".join(f"{score:.4g}" for score in self.per_seed)
+        rows["episodes"] = f"{self.episodes} per seed, greedy, fresh"
+        if self.success_rate is not None:
+            rows["success"] = f"{self.success_rate:.1%} of {self.attempts}"
+        if self.cut:
+            rows["cut"] = f"{self.cut} after {self.cut_at} steps"
+        return card(f"Score in {self.env}", rows)
 
     @classmethod
     def of(cls, env: str, returns: ArrayLike, **fields: Any) -> Score:

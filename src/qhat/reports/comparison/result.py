@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from qhat.evaluation.statistics import (
     score_distribution,
     stratified_bootstrap_ci,
 )
+from qhat.system.display import card
 
 Axis = Literal["steps", "seconds"]
 X_LABELS: Mapping[Axis, str] = MappingProxyType(
@@ -35,6 +37,12 @@ class Estimate:
 
     value: float
     ci95: tuple[float, float] | None
+
+    @property
+    def text(self) -> str:
+        """The number with its interval, for people."""
+        sure = "" if self.ci95 is None else f" [{self.ci95[0]:.4g}, {self.ci95[1]:.4g}]"
+        return f"{self.value:.4g}{sure}"
 
     def to_json(self) -> dict[str, Any]:
         return {"value": self.value, "ci95": None if self.ci95 is None else list(self.ci95)}
@@ -157,6 +165,23 @@ class Comparison:
     def parts(self) -> tuple[Part, ...]:
         """The environments and the aggregate."""
         return (*self.environments, *([] if self.aggregate is None else [self.aggregate]))
+
+    def __repr__(self) -> str:
+        """Return the groups of each environment, with their scores."""
+        parts = (
+            f"{part.name}: " + ", ".join(f"{each.label} {each.iqm.text}" for each in part.standings)
+            for part in self.parts
+        )
+        return f"Comparison({'; '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """Return the same as tables, for notebooks."""
+        tables = [
+            card(f"{part.name}: IQM", {each.label: each.iqm.text for each in part.standings})
+            for part in self.parts
+        ]
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return f"<div>{''.join(tables)}{notes}</div>"
 
     def to_json(self) -> dict[str, Any]:
         """Return what `qhat compare --json` prints."""
