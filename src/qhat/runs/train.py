@@ -27,6 +27,7 @@ from qhat.runs.checkpoints import Checkpoints
 from qhat.runs.evaluations import Evaluations
 from qhat.runs.faults import Faults, look_at_rewards
 from qhat.runs.job import Job, prepare
+from qhat.runs.notebook import notebook_progress
 from qhat.runs.progress import Progress, Reporter
 from qhat.runs.run import Run
 from qhat.runs.start import begin, horizon_of, kept, step_reached
@@ -57,7 +58,7 @@ def train(
     *,
     config: TrainConfig | None = None,
     judge: Judge | None = None,
-    progress: Callable[[Progress], None] = lambda _: None,
+    progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     trackers: Sequence[Tracker] = (),
     **settings: Unpack[RunSettings],
@@ -71,7 +72,7 @@ def train(
             environment's preset, or `qhat`.
         config: settings to start from. Default: `TrainConfig.of(env, recipe)`.
         judge: plays the run's evaluations of a Gymnasium environment; default: more copies of `env`.
-        progress: called at most a few times a second.
+        progress: called at most a few times a second. Default: a bar in a notebook, nothing elsewhere.
         should_stop: called between compiled calls; when it returns true, the run saves and stops.
         trackers: get the numbers of metrics.csv and eval.csv, like those that the settings name.
         settings: fields of `TrainConfig` or of its `Recipe`, for example `seeds=8`, `gamma=0.98` or
@@ -93,7 +94,8 @@ def train(
     since = step_reached(config) if config.resume else 0
     config = dataclasses.replace(config, recipe=config.recipe.scheduled(horizon_of(config)))
     stop.max_seconds = config.max_seconds
-    reporter = Reporter(progress, _nothing_yet(config))
+    show = progress or notebook_progress() or (lambda _: None)
+    reporter = Reporter(show, _nothing_yet(config))
     with open_worlds(source, config, judge, shards, since) as worlds, contextlib.ExitStack() as closing:
         show_progress = EvaluationProgress(reporter.playing)
         job = prepare(config, worlds, shards, stop, show_progress)

@@ -134,8 +134,8 @@ class JaxBatch(Environment):
 
     def _step(self, playing: Playing, action: Any, key: Array) -> tuple[Playing, Timestep]:
         move, again = jax.random.split(key)
-        after, seen_after, reward, terminated = self.single.step(playing.state, action, move)
-        successor, terminated = self._read(seen_after), jnp.asarray(terminated, bool)
+        after, observed, reward, terminated = self.single.step(playing.state, action, move)
+        successor, terminated = self._read(observed), jnp.asarray(terminated, bool)
         time = playing.time + 1
         late = (time >= self.spec.limit) if self.spec.limit else jnp.asarray(False)
         ended = terminated | late

@@ -164,14 +164,14 @@ def does(function: Any) -> dict[str, Any]:
 
 NAN = (jnp.zeros(2), jnp.full(2, jnp.nan))
 MISTAKES = [
-    ({"step": asks}, r"step asks a traced array for its value \(.*test_jax_own.py:\d+\).*jnp.where"),
+    ({"step": asks}, r"step asks a traced array for its value \(.*test_jax_single.py:\d+\).*jnp.where"),
     (does(lambda s: (s, s, jnp.zeros(1), s[0] > 1)), r"reward is \(1,\) of float32; .*reward\[0\]"),
     (does(lambda s: (s, s, 0.0, jnp.float32(0))), "terminated is .* of float32; expected a bool"),
     (does(lambda s: (s, s, 0.0, s[0] > 1, False)), "5 values; expected 4: .*`limit = N`"),
     (does(lambda s: (s.astype(int), s, 0.0, s[0] > 1)), "of float32 from reset and .* of int32"),
     (does(lambda s: ((s, s), s, 0.0, s[0] > 1)), "expected the same structure"),
     (does(lambda s: (s, jnp.zeros(3), 0.0, s[0] > 1)), r"observation is \(3,\) of float32; expected"),
-    (does(lambda s: s["x"]), r"step fails \(.*, at .*test_jax_own.py:\d+\)"),
+    (does(lambda s: s["x"]), r"step fails \(.*, at .*test_jax_single.py:\d+\)"),
     ({"reset": lambda self, key: jnp.zeros(2)}, "reset returns one .*; expected 2: state, observation"),
     ({"reset": lambda self, key: NAN}, "reset's observation is .*nan.*; expected finite"),
     ({"observation_space": None}, "observation_space is None; expected a shape"),
