@@ -58,6 +58,8 @@ class Export:
     """Also write web.html, a page in which the policy drives CartPole or a TurtleBot3 (docs/web.md)."""
     parts: tuple[str, ...] = ()
     """Parts of recipes from outside the package, as my_module:MyPart (docs/extending.md); repeatable."""
+    cpp: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Also write cpp, a C++ program of one file that runs policy.onnx with onnxruntime (docs/export.md)."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout."""
 

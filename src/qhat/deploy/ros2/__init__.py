@@ -22,6 +22,7 @@ from qhat.deploy.ros2.package.qhat_robot.facts import Facts
 from qhat.deploy.ros2.package.qhat_robot.mapping import RobotMap, load_yaml
 from qhat.deploy.ros2.package.qhat_robot.task import UnusableError
 from qhat.deploy.target import ExportTarget
+from qhat.system import machine
 from qhat.system.errors import UsageError, require
 from qhat.system.files import read_json
 
@@ -80,6 +81,7 @@ def require_robot(env_id: str) -> None:
 def read_map(path: Path | str) -> str:
     """Read a map's text. Raises `UsageError` if there is no such file, or if it is no YAML."""
     path = Path(path)
+    machine.require_installed("yaml", "A map needs", "pyyaml")
     require(path.is_file(), f"The map '{path}' is no file; expected a YAML file, as in docs/ros2.md.")
     try:
         require(
