@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from exported import exported_cartpole, exported_robot
-from fake_ros import LaserScan, Odometry, PoseStamped, Ros, imported, install
+from fake_ros import EPOCH, LaserScan, Odometry, PoseStamped, Ros, imported, install
 from qhat.deploy.ros2 import NAME, require_robot, write_package
 from qhat.environments.turtlebot3 import physics as turtlebot3
 from qhat.evaluation.deployed_policy import Policy
@@ -302,7 +302,7 @@ def test_topics_and_stamps_are_parameters(package: Path, monkeypatch: pytest.Mon
     when, message = ros.sent["tb3/cmd_vel"][-1]
     assert type(message).__name__ == "TwistStamped"
     stamp = message.header.stamp
-    assert stamp.sec + stamp.nanosec * 1e-9 == pytest.approx(when)
+    assert stamp.sec + stamp.nanosec * 1e-9 - EPOCH == pytest.approx(when)
     assert message.header.frame_id == "base_link"
 
 

@@ -16,6 +16,17 @@ from typing import Any
 
 from ros_messages import known, message_type
 
+EPOCH = 1_000_000.0
+"""The system's time when the steady clock was 0: they are different clocks."""
+RCLPY = {
+    "_allow_undeclared_parameters", "_clients", "_clock", "_context", "_default_callback_group",
+    "_descriptors", "_guards",
+    "_logger", "_parameter_overrides", "_parameters", "_publishers", "_rate_group", "_services",
+    "_subscriptions", "_time_source", "_timers", "clients", "context", "executor", "guards", "handle",
+    "publishers", "services", "subscriptions", "timers", "waitables",
+}  # fmt: skip
+"""Attributes of rclpy's Node, which a node may not replace."""
+
 
 class Message:
     """A message with some fields; parts of it are messages too."""
@@ -180,8 +191,8 @@ def _clock(ros: Ros) -> type:
             self.kind = clock_type
 
         def now(self) -> Any:
-            stamp = _stamp(ros.now)
-            return Message(nanoseconds=round(ros.now * 1e9), to_msg=lambda: stamp)
+            now = ros.now + (EPOCH if self.kind == "ros" else 0.0)
+            return Message(nanoseconds=round(now * 1e9), to_msg=lambda: _stamp(now))
 
     return Clock
 
@@ -204,7 +215,12 @@ def _node(ros: Ros) -> type:
         def __init__(self, name: str):
             assert ros.running, "rclpy.init() comes first"
             self.name, self._parameters = name, {"use_sim_time": False}
-            self._parameters |= {k: v for k, v in ros.parameters.items() if k == "use_sim_time"}
+            self._parameters.update({k: v for k, v in ros.parameters.items() if k == "use_sim_time"})
+            self._clock = clock()
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            assert name not in RCLPY or not hasattr(self, name), f"{name} belongs to rclpy's Node"
+            object.__setattr__(self, name, value)
 
         def declare_parameter(self, name: str, value: Any, descriptor: Any) -> None:
             given = ros.parameters.get(name, value)
@@ -235,7 +251,7 @@ def _node(ros: Ros) -> type:
             ros.timers.append((period, callback, clock))
 
         def get_clock(self) -> Any:
-            return clock()
+            return self._clock
 
         def get_logger(self) -> Any:
             def saying(level: str) -> Callable[[str], None]:

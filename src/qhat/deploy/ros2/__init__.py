@@ -202,8 +202,9 @@ def _words_of_map(plan: RobotMap, about: Mapping[str, Any]) -> dict[str, str]:
     packages = {kind.partition("/")[0] for kind in plan.types()} | {"geometry_msgs"}
     if plan.goal is not None:
         packages.add("tf2_ros")
+    ages = {one.name: f"at most {one.max_age:g} s old" for one in plan.topics.values()}
     rows = [
-        f"| `{one.topic}` | {one.type} | in, at most {one.max_age:g} s old |"
+        f"| `{one.topic}` | {one.type} | in, {ages[one.name].replace('at most inf s old', 'of any age')} |"
         for one in plan.topics.values()
     ]
     if plan.goal is not None:
@@ -214,7 +215,7 @@ def _words_of_map(plan: RobotMap, about: Mapping[str, Any]) -> dict[str, str]:
         )
         rows.append(f"| `{command.topic}` | {kind} | out |")
     return {
-        "DESCRIPTION": f"runs the policy of {about['environment']['id']}",
+        "DESCRIPTION": f"runs the policy of {re.sub('[^A-Za-z0-9_:./ -]', '', about['environment']['id'])}",
         "DEPENDS": _depends(sorted(packages)),
         **_argument(plan),
         "RATE": str(float(f"{plan.rate:.6g}")),

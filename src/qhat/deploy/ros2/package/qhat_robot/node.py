@@ -53,9 +53,10 @@ class Drive(Node):
         if self._stamped not in ("auto", "true", "false", "map"):
             raise UnusableError(f"parameter stamped is '{self._stamped}'; expected auto, true or false.")
         self._said, self._moving = "", False
-        # Simulated time may stand still or run slowly; a robot's system clock may jump.
+        # Simulated time may stand still or run slowly; a robot's system clock may jump. The attribute
+        # `_clock` is rclpy's: the clock of stamps.
         simulated = bool(self.get_parameter("use_sim_time").value)
-        self._clock = self.get_clock() if simulated else Clock(clock_type=ClockType.STEADY_TIME)
+        self._watch_clock = self.get_clock() if simulated else Clock(clock_type=ClockType.STEADY_TIME)
         self._busy_since = -math.inf
         self._out = [self._publisher(one) for one in self._control.outputs]
         for one in self._control.inputs:
@@ -72,8 +73,8 @@ class Drive(Node):
         else:
             self.create_service(Trigger, "~/start", self._on_start)
             self.create_service(Trigger, "~/stop", self._on_stop)
-        self.create_timer(1.0 / settings["rate"], self._drive, clock=self._clock)
-        self.create_timer(WATCH, self._watch, clock=self._clock)
+        self.create_timer(1.0 / settings["rate"], self._drive, clock=self._watch_clock)
+        self.create_timer(WATCH, self._watch, clock=self._watch_clock)
         for words in (*warnings_of(settings["rate"], self._control.seconds), *self._control.warnings):
             self.get_logger().warning(words)
 
@@ -209,7 +210,7 @@ class Drive(Node):
             (logger.info if quiet else logger.warning)(words if quiet or does else f"standing: {words}")
 
     def _now(self) -> float:
-        return self._clock.now().nanoseconds * 1e-9
+        return self._watch_clock.now().nanoseconds * 1e-9
 
 
 class _Under:
