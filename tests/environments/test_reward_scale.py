@@ -12,7 +12,6 @@ import qhat
 from qhat.agent.notices import UPDATES, Notices
 from qhat.axes.actions import Actions
 from qhat.axes.heads import Categorical
-from qhat.engine.learner import Metrics
 from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED
 from qhat.engine.replay.ring import Ring
 from qhat.environments.reward_scale import largest_return, reward_scale_advice
@@ -79,28 +78,28 @@ def ring() -> Ring:
 
 
 def test_an_agent_warns_of_the_scale_at_its_first_update_and_not_again():
-    metrics = Metrics(*(jnp.float32(0) for _ in range(4)))
+    metrics: dict[str, float] = {"loss": 0.0, "q": 0.0, "gradient_norm": 0.0, "clipped": 0.0}
     notices = Notices(qhat.recipes.get("dqn"))
     with pytest.warns(UserWarning, match="is 3e.06, .* times 1e-06"):
-        notices.look(1, metrics, ring())
+        notices.look(1, metrics, ring)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        notices.look(2, metrics, ring())
-        Notices(qhat.recipes.get("c51")).look(1, metrics, ring())
+        notices.look(2, metrics, ring)
+        Notices(qhat.recipes.get("c51")).look(1, metrics, ring)
 
 
 def test_an_agent_warns_of_mass_that_stays_beyond_the_support():
     recipe = dataclasses.replace(qhat.recipes.get("c51"), head=Categorical(v_min=0.0, v_max=1.0))
 
-    def metrics(clipped: float) -> Metrics:
-        return Metrics(*(jnp.float32(0) for _ in range(3)), clipped=jnp.float32(clipped))
+    def metrics(clipped: float) -> dict[str, float]:
+        return {"loss": 0.0, "q": 0.0, "gradient_norm": 0.0, "clipped": clipped}
 
     def said(shares: list[float]) -> list[str]:
         notices = Notices(recipe)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             for number, share in enumerate(shares, 2):
-                notices.look(number, cached[share], empty)
+                notices.look(number, cached[share], lambda: empty)
         return [str(each.message) for each in caught]
 
     empty = ring()

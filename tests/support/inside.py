@@ -12,7 +12,7 @@ from qhat.engine.state import SeedState
 def state_of(agent: Agent) -> SeedState:
     """Return the state of learning, after the rows that wait have moved to replay."""
     agent._finish()
-    agent._drain()
+    agent._writer.drain()
     # A copy: the next update writes into the agent's arrays.
     return jax.tree.map(jnp.copy, agent._seed())
 

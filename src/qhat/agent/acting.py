@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 
 from qhat.agent.host_network import HostNetwork
 from qhat.agent.learning import Acting
+from qhat.agent.shared_memory import same_memory, share_memory
 from qhat.agent.streams import Stream, read_stream
 from qhat.axes.axis import defines
 from qhat.axes.masks import read_mask
@@ -22,8 +23,6 @@ MOST_STREAMS = 4_096
 """Number of streams that an `Actor` remembers."""
 MANY_ROBOTS = 16
 """Number of observations from which one call of JAX is faster than NumPy, one by one."""
-OVERLAP_WORK: Any = 10_000
-"""Limit of NumPy's search for an overlap of two interleaved arrays."""
 
 Value = TypeVar("Value")
 
@@ -244,7 +243,7 @@ class Actor:
         acted_on, last = self._acted_on.pop(stream, None), self._successors.get(stream)
         if not share_memory(*given):
             before = observation
-        elif acted_on is not None and _same_memory(acted_on[0], given[0]):
+        elif acted_on is not None and same_memory(acted_on[0], given[0]):
             before = acted_on[1]
         elif last is not None and np.array_equal(last, observation):
             before = observation
@@ -275,64 +274,6 @@ def row_of(states: Any, row: int) -> Any:
 
 def _concatenated(states: list[Any]) -> Any:
     return jax.tree.map(lambda *rows: np.concatenate(rows), *states)
-
-
-def share_memory(one: Any, other: Any) -> bool:
-    """Whether two observations share memory, in whole or in part, that somebody can write to."""
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return np.may_share_memory(one, other) and not _is_fixed(one) and _overlap(one, other)
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return any(share_memory(value, other[name]) for name, value in one.items() if name in other)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        if one is other and isinstance(one, list):
-            return len(one) > 0
-        return any(map(share_memory, one, other))
-    if isinstance(one, int | float | str | np.generic | jax.Array) or other is None:
-        return False
-    arrays = _array(one), _array(other)
-    return all(isinstance(each, np.ndarray) for each in arrays) and (one is other or share_memory(*arrays))
-
-
-def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
-    try:
-        return np.shares_memory(one, other, max_work=OVERLAP_WORK)
-    except np.exceptions.TooHardError:
-        return False
-
-
-def _is_fixed(array: np.ndarray) -> bool:
-    """Whether nobody can write to the memory of `array`, as far as NumPy knows."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        if owner.flags.writeable:
-            return False
-        owner = owner.base
-    return owner is None or isinstance(owner, bytes | jax.Array)
-
-
-def _same_memory(one: Any, other: Any) -> bool:
-    """Whether two observations are the same part of memory."""
-    if one is other:
-        return True
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(_same_memory(one[name], other[name]) for name in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_same_memory, one, other))
-    arrays = _array(one), _array(other)
-    if not all(isinstance(each, np.ndarray) for each in arrays):
-        return bool(one == other)
-    first, second = (each.__array_interface__ for each in arrays)
-    return all(first[part] == second[part] for part in ("data", "shape", "strides", "typestr"))
-
-
-def _array(value: Any) -> Any:
-    """`value` as an array over the same memory where it can be one; else `value`."""
-    if isinstance(value, np.ndarray | Mapping):
-        return value
-    try:
-        return np.asarray(value)
-    except (TypeError, ValueError):
-        return value
 
 
 def _shape(value: Any) -> tuple[int, ...]:

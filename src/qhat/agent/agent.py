@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
@@ -32,7 +31,8 @@ from qhat.agent.learning import Learning
 from qhat.agent.notices import Notices
 from qhat.agent.saved import about, read_open_streams, read_saved, read_seed, rest
 from qhat.agent.streams import Stream, Streams, read_names, read_stream
-from qhat.agent.waiting_rows import MANY, SMALL, TINY, Block, Taken
+from qhat.agent.waiting_rows import MANY, TINY
+from qhat.agent.writing import Writer
 from qhat.engine.iteration import Program
 from qhat.engine.replay import linked
 from qhat.engine.state import SeedState
@@ -188,12 +188,10 @@ class Agent:
             self._finish()
             if not self._is_ready():
                 if len(self._queue) > MANY:
-                    self._drain()
+                    self._writer.drain()
                 return None
-            with self._queue_lock:
-                self._take()
+            block = self._writer.drain(keep=True) or self._queue.padding(TINY)
             self._exploring = self._learning.acting
-            block = self._write_taken(keep=True) or self._queue.padding(TINY)
             numbers = self._learning.learn(block.count(self._steps, self._updates, int(updates)))
             self._updates += int(updates)
             return numbers
@@ -237,13 +235,13 @@ class Agent:
             self._finish()
             # `act` and `remember` wait for these short steps only, not for replay or the disk.
             with self._actor.lock, self._queue_lock:
-                self._take()
+                self._writer.take()
                 exploring, states = self._actor.stacked()
                 streams, steps = self._queue.open_steps() if replay else ([], {})
                 names = {"replay": replay, "streams": streams, "exploring": exploring}
                 counts = (self._steps, self._updates, self._actor.acts, self._actor.drawn)
                 manifest = {**about(self.program, *counts), **names}
-            self._write_taken()
+            self._writer.write()
             seed = dataclasses.replace(self._seed(), exploration=states)
             trees: dict[str, Any] = {"learner": seed.learner, "rest": rest(seed)}
             if self._exploring is not self._learning.acting:
@@ -310,7 +308,6 @@ class Agent:
         at = filled if filled < ring.rows else ring.rows + cursor % ring.rows
         moments = ring.moments is not None
         self._queue = Streams(*layout, self.recipe.gamma, moments, max(at, 0), ring.layout)
-        self._taken: deque[Taken] = deque()
         host = HostNetwork.of(program.learner, program.dtype)
         states = (seed.key, (ring, seed.sampler), seed.learner)
         self._learning = Learning(program, host, self._queue.blocks, *states)
@@ -319,6 +316,7 @@ class Agent:
         self._exploring = self._learning.acting
         self._learning_lock = threading.RLock()
         self._queue_lock = threading.Lock()
+        self._writer = Writer(self._queue, self._learning, self._queue_lock)
 
     def _seed(self) -> SeedState:
         """Return the state of learning. The caller has the lock of learning."""
@@ -336,36 +334,6 @@ class Agent:
         if numbers is not None:
             require_applied(self._updates, numbers)
             self._notices.look(self._updates, numbers, lambda: self._learning.replay[0])
-
-    def _take(self) -> None:
-        """Take the rows that wait, to write them next. The caller has the queue's lock."""
-        if (taken := self._queue.take()) is not None:
-            self._taken.append(taken)
-
-    def _drain(self) -> None:
-        """Move the rows that wait to replay; meanwhile a control loop may call `remember`."""
-        with self._queue_lock:
-            self._take()
-        self._write_taken()
-
-    def _write_taken(self, keep: bool = False) -> Block | None:
-        """Write the rows that were taken; with `keep`, return the last few instead, as one block."""
-        while self._taken:
-            taken = self._taken[0]
-            if taken.lost is not None and taken.lost.count:
-                lost, taken.lost = taken.lost, None
-                ring, sampler = self._learning.replay
-                ring = linked.merged(ring, lost.count, lost.mean, lost.m2)
-                self._learning.set_replay((ring, sampler))
-            while size := taken.block_size():
-                if keep and size == TINY and len(self._taken) == 1:
-                    self._taken.popleft()
-                    return taken.block(TINY)
-                size = max(size, SMALL)
-                self._learning.write(taken.block(size))
-                taken.advance(size)
-            self._taken.popleft()
-        return None
 
     def _checked(self, observation: Any, name: str) -> np.ndarray:
         program = self.program

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -117,7 +118,7 @@ class ChapterAgent(abc.ABC):
         explore = training and self._random.random() < self.epsilon
         return self.agent.act(state, explore=explore)
 
-    def replay(self) -> dict[str, float] | None:
+    def replay(self) -> Mapping[str, float] | None:
         """Do one gradient update, and decay ε.
 
         Returns:
