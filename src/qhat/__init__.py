@@ -5,6 +5,12 @@
     qhat.compare(runs)         compare runs: scores, intervals, which one is probably better
     qhat.play(run)             film the policy
     qhat.export(run)           write the policy for a robot, with a proof that it acts the same
+    qhat.plot(run)             plot a run's progress
+    qhat.report(runs)          write one page about runs: score, warnings, curves, film, settings
+    qhat.envs(pattern)         the environments that qhat knows by name
+    qhat.doctor(env)           check an environment, or this machine
+    qhat.tune(env)             search for an environment's settings, and write them as a preset
+    qhat.benchmark(suite)      train a suite over several seeds, and compare with published results
     qhat.recipes               the named algorithms: qhat.recipes.rainbow, qhat.recipes.get("dqn")
     qhat.Agent                 act, remember and replay, for a loop of one's own
     qhat.JaxEnvironment        base class of one's own environment in JAX
@@ -27,11 +33,15 @@ from qhat._version import __version__
 if TYPE_CHECKING:
     from qhat import recipes
     from qhat.agent.agent import Agent
+    from qhat.cli.calls import benchmark, doctor, tune
     from qhat.deploy.export import export
+    from qhat.environments.catalogue import envs
     from qhat.environments.jax.single import JaxEnvironment
     from qhat.recipes.config import TrainConfig
     from qhat.recipes.recipe import Recipe
     from qhat.reports.comparison.comparing import compare
+    from qhat.reports.plotting import plot
+    from qhat.reports.report import report
     from qhat.reports.video import play
     from qhat.runs.run import Run, evaluate
     from qhat.runs.train import train
@@ -45,11 +55,17 @@ _HOMES = {
     "Run": "qhat.runs.run",
     "TrainConfig": "qhat.recipes.config",
     "UsageError": "qhat.system.errors",
+    "benchmark": "qhat.cli.calls",
     "compare": "qhat.reports.comparison.comparing",
+    "doctor": "qhat.cli.calls",
+    "envs": "qhat.environments.catalogue",
     "evaluate": "qhat.runs.run",
     "export": "qhat.deploy.export",
     "play": "qhat.reports.video",
+    "plot": "qhat.reports.plotting",
+    "report": "qhat.reports.report",
     "train": "qhat.runs.train",
+    "tune": "qhat.cli.calls",
 }
 
 __all__ = [
@@ -61,12 +77,18 @@ __all__ = [
     "TrainConfig",
     "UsageError",
     "__version__",
+    "benchmark",
     "compare",
+    "doctor",
+    "envs",
     "evaluate",
     "export",
     "play",
+    "plot",
     "recipes",
+    "report",
     "train",
+    "tune",
 ]
 
 

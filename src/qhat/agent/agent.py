@@ -1,14 +1,11 @@
-"""`Agent`: act, remember and replay, for programs with their own loop (a robot, a ROS callback).
-
-An agent has the same state and the same compiled functions as the training loop. First come the methods
-that users call; below `load`, the state behind them.
-"""
+"""`Agent`: act, remember and replay, for programs with their own loop (a robot, a ROS callback)."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -28,20 +25,22 @@ from qhat.agent.arguments import (
 )
 from qhat.agent.host_network import HostNetwork
 from qhat.agent.learning import Learning
+from qhat.agent.made import evaluated, fresh_state
 from qhat.agent.notices import Notices
 from qhat.agent.saved import about, read_open_streams, read_saved, read_seed, rest
 from qhat.agent.streams import Stream, Streams, read_names, read_stream
 from qhat.agent.waiting_rows import MANY, TINY
 from qhat.agent.writing import Writer
 from qhat.engine.iteration import Program
-from qhat.engine.replay import linked
 from qhat.engine.state import SeedState
 from qhat.environments.observations import read_one
+from qhat.environments.user_envs import EnvLike
+from qhat.evaluation.statistics import Score
 from qhat.recipes.recipe import HORIZON, Recipe
 from qhat.recipes.settings import RecipeSettings
 from qhat.runs import checkpoint
 from qhat.system import compilation_cache, devices
-from qhat.system.errors import blaming, require
+from qhat.system.errors import UsageError, blaming, require
 from qhat.system.host_memory import nbytes, require_memory
 
 
@@ -77,7 +76,7 @@ class Agent:
         require(good, f"seed is {seed!r}; expected a whole number from 0 to 2147483647.")
         layout, actions = read_spaces(observation, actions, recipe)
         self._set_program(Program.of(recipe, layout.shape, layout.dtype, actions, masked, layout=layout))
-        self._set_state(jax.jit(self._fresh_state)(jax.random.key(seed)))
+        self._set_state(jax.jit(self._fresh)(jax.random.key(seed)))
 
     def act(self, observation: Any, explore: bool = True, mask: Any = None, stream: Any = None) -> Any:
         """Return the action for `observation`; the greedy one unless `explore`.
@@ -93,20 +92,18 @@ class Agent:
         Returns:
             an action of the environment's space: an `int`, or an array of its type and shape.
         """
-        program = self.program
-        named = stream is None or isinstance(stream, int | str)
-        plain = self._actor.is_plain and mask is None and named
-        if plain and getattr(observation, "shape", None) == program.shape:
+        acting = self._exploring if explore else self._learning.acting
+        plain = self._actor.is_plain and mask is None and isinstance(stream, int | str | None)
+        if plain and getattr(observation, "shape", None) == self.program.shape:
             name = read_stream(0 if stream is None else stream)
             row = self._checked(observation, "observation")
-            acting = self._exploring if explore else self._learning.acting
             choice = self._actor.one(acting, observation, row, name, self._steps, explore)
-            return program.actions.to_env(np.array([choice]))
+            return self.program.actions.to_env(np.array([choice]))
         batch, streams, observations, legal = self._actor.read(observation, mask, stream, self._checked)
         if explore:
-            choices = self._actor.choose(self._exploring, streams, observations, legal, self._steps)
+            choices = self._actor.choose(acting, streams, observations, legal, self._steps)
         else:
-            choices = self._actor.greedy(self._learning.acting, observations, legal)
+            choices = self._actor.greedy(acting, observations, legal)
         actions = [self.program.actions.to_env(choice) for choice in choices]
         return np.stack(actions) if batch else actions[0]
 
@@ -229,6 +226,23 @@ class Agent:
         """ε, the share of actions that explore now."""
         return float(self.recipe.explore.epsilon(jnp.int32(self._steps)))
 
+    def evaluate(
+        self,
+        env: str | EnvLike | None = None,
+        *,
+        episodes: int = 100,
+        seed: int = 1_000_000,
+        env_kwargs: Mapping[str, Any] | None = None,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> Score:
+        """Score the weights of now in fresh greedy episodes of `env`; see `qhat.evaluate`."""
+        if env is None:
+            raise UsageError("An agent knows no environment; expected one: qhat.evaluate(agent, env).")
+        with self._learning_lock:
+            online = jax.tree.map(lambda leaf: leaf[None], self._learning.learner.online)
+        options: dict[str, Any] = {"episodes": episodes, "seed": seed, "progress": progress}
+        return evaluated(self.program, online, env, env_kwargs or {}, options)
+
     def save(self, path: str | Path, *, replay: bool = True) -> None:
         """Save the state of learning; `replay=False` leaves out replay, which may be large."""
         with self._learning_lock:
@@ -271,7 +285,7 @@ class Agent:
                 read_names(manifest, field)
             agent = object.__new__(Agent)
             like = agent._set_program(Program.of(recipe, *spaces, layout=layout))
-        fresh = jax.jit(agent._fresh_state)(jax.random.key(0))
+        fresh = jax.jit(agent._fresh)(jax.random.key(0))
         seed, exploring = read_seed(folder, manifest, agent.program, like, fresh)
         agent._set_state(seed, counts, exploring)
         if manifest.get("acting"):
@@ -286,15 +300,11 @@ class Agent:
         devices.prepare(1)
         compilation_cache.enable()
         self.program, self.recipe = program, program.recipe
-        shape = jax.eval_shape(self._fresh_state, jax.random.key(0))
+        self._fresh = functools.partial(fresh_state, program)
+        shape = jax.eval_shape(self._fresh, jax.random.key(0))
         what = f"An agent with replay_capacity {self.recipe.replay_capacity}"
         require_memory(nbytes(shape), what, "expected less: lower replay_capacity")
         return shape
-
-    def _fresh_state(self, key: jax.Array) -> SeedState:
-        observation = jnp.zeros((1, *self.program.shape), self.program.dtype)
-        seed = self.program.init(key, observation, None)
-        return dataclasses.replace(seed, ring=linked.linked(seed.ring))
 
     def _set_state(
         self, seed: SeedState, counts: tuple[int, ...] = (0, 0, 0, 0), exploring: Any = None
@@ -320,8 +330,8 @@ class Agent:
 
     def _seed(self) -> SeedState:
         """Return the state of learning. The caller has the lock of learning."""
-        ring, sampler = self._learning.replay
-        return dataclasses.replace(self._made, ring=ring, sampler=sampler, learner=self._learning.learner)
+        (ring, sampler), learner = self._learning.replay, self._learning.learner
+        return dataclasses.replace(self._made, ring=ring, sampler=sampler, learner=learner)
 
     def _is_ready(self) -> bool:
         """Whether replay has a batch (a loaded one may be empty), after `learning_starts` steps."""

@@ -16,7 +16,7 @@ from qhat.cli.parsing import read
 from qhat.environments.catalogue import find
 from qhat.studies.benchmark.results import Row, moved_down, read_rows, summary, write_rows
 from qhat.studies.benchmark.suites import Suite, Task, suite_of
-from qhat.system.errors import UsageError, require
+from qhat.system.errors import UsageError, require, setting
 from qhat.system.files import write_text
 from qhat.system.machine import install_extra
 
@@ -62,18 +62,30 @@ class Benchmark:
 def run(words: Sequence[str]) -> int:
     """Parse, check everything that can be checked early, then train, score, write and compare."""
     args = read(Benchmark, words, "benchmark")
+    outcome, exit_code = benchmarked(args)
+    if args.json:
+        print(json.dumps(outcome))
+    return exit_code
+
+
+def benchmarked(args: Benchmark) -> tuple[dict[str, Any], int]:
+    """Train, score, write and compare; return the outcome and the exit status."""
     suite = suite_of(args.suite)
     tasks = [suite.task(name) for name in args.only] or list(suite.tasks)
-    require(args.episodes >= 1, f"--episodes is {args.episodes}; expected 1 or more.")
-    require(args.seeds is None or args.seeds >= 1, f"--seeds is {args.seeds}; expected 1 or more.")
-    require(not (args.pin and not args.check), "--pin needs --check.")
+    require(args.episodes >= 1, f"{setting('episodes')} is {args.episodes}; expected 1 or more.")
+    require(
+        args.seeds is None or args.seeds >= 1, f"{setting('seeds')} is {args.seeds}; expected 1 or more."
+    )
+    require(not (args.pin and not args.check), f"{setting('pin')} needs {setting('check')}.")
     require(
         not (args.table and args.check and args.run_dir is None),
-        "--table with --check needs --run-dir, the folder of the runs to compare.",
+        f"{setting('table')} with {setting('check')} needs {setting('run_dir')}, the folder of the runs to"
+        " compare.",
     )
     require(
         args.out is None or args.out.suffix == ".md",
-        f"--out is '{args.out}'; expected a page, a name that ends in .md (its data goes beside it).",
+        f"{setting('out')} is '{args.out}'; expected a page, a name that ends in .md (its data goes"
+        " beside it).",
     )
     pins = _pins(args, suite, tasks) if args.check else {}
     first = _first_seed(args, tasks, pins)
@@ -104,9 +116,7 @@ def run(words: Sequence[str]) -> int:
         failures = [sentence for sentence in failures if sentence]
         outcome["check"] = {"passed": not failures, "failures": failures}
     session.close(outcome, failures)
-    if args.json:
-        print(json.dumps(outcome))
-    return session.exit_code or (1 if failures else 0)
+    return outcome, session.exit_code or (1 if failures else 0)
 
 
 def _pins(args: Benchmark, suite: Suite, tasks: Sequence[Task]) -> dict[str, list[Row]]:

@@ -19,7 +19,7 @@ from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
 from qhat.environments.wrappers import Wrapper
 from qhat.recipes.config import OPTIONS, TrainConfig
-from qhat.system.errors import require
+from qhat.system.errors import require, setting
 
 if TYPE_CHECKING:
     from qhat.cli.checkup import Checkup
@@ -58,17 +58,7 @@ def run(words: Sequence[str]) -> int:
         parse(spelled, wrappers.WRAPPERS)
     options.read_words(values_of(words, "--env-kwargs"))
     args = read(Doctor, words, "doctor")
-    require(
-        math.isfinite(args.seconds) and args.seconds > 0,
-        f"--seconds is {args.seconds}; expected more than 0.",
-    )
-    wrappers.validate(args.wrap)
-    require(
-        bool(args.bins) and min(args.bins) >= 2,
-        f"--bins is {' '.join(map(str, args.bins))}; expected 2 or more for every joint.",
-    )
-    if args.env:
-        find(args.env, args.env_kwargs)
+    require_meaning(args.env, args.env_kwargs, args.wrap, args.bins, args.seconds)
     from rich.console import Console
 
     with Console(stderr=True).status(f"playing {args.env}" if args.env else "checking the machine"):
@@ -90,6 +80,25 @@ def run(words: Sequence[str]) -> int:
     if not args.json:
         print(f"\nnext:\n  {_train(found.env, args, found.proposed)}")
     return 0
+
+
+def require_meaning(
+    env: str,
+    env_kwargs: Mapping[str, Any],
+    wrap: tuple[Wrapper, ...],
+    bins: tuple[int, ...],
+    seconds: float,
+) -> None:
+    """Raise `UsageError` for the first argument that has no meaning."""
+    good = math.isfinite(seconds) and seconds > 0
+    require(good, f"{setting('seconds')} is {seconds}; expected more than 0.")
+    wrappers.validate(wrap)
+    require(
+        bool(bins) and min(bins) >= 2,
+        f"{setting('bins')} is {' '.join(map(str, bins))}; expected 2 or more for every joint.",
+    )
+    if env:
+        find(env, env_kwargs)
 
 
 def _train(env_id: str, args: Doctor, proposals: Sequence[Proposal] = ()) -> str:

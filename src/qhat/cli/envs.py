@@ -10,7 +10,7 @@ import tyro
 
 from qhat.cli.parsing import read
 from qhat.cli.tables import console
-from qhat.environments.catalogue import Entry, entries, find
+from qhat.environments.catalogue import Entry, entries, envs, find
 from qhat.system.errors import UsageError, near_miss
 from qhat.system.machine import install_extra
 
@@ -32,7 +32,7 @@ class Envs:
 def run(words: Sequence[str]) -> int:
     """Parse and print."""
     args = read(Envs, words, "envs")
-    found = [entry for entry in entries() if args.pattern.lower() in entry.id.lower()]
+    found = envs(args.pattern)
     exact = next((entry for entry in found if entry.id == args.pattern), None)
     if not found:
         exact = _in_registry(args.pattern)

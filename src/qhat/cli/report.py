@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +14,8 @@ import tyro
 from qhat.cli.parsing import read
 from qhat.cli.parts import with_parts
 from qhat.evaluation.statistics.text import score_text
+from qhat.reports.place import place_of, require_writable
 from qhat.reports.reading import read_facts
-from qhat.system.errors import require
-from qhat.system.files import write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,22 +43,10 @@ def run(words: Sequence[str]) -> int:
     """Parse, read, measure, write, print the path."""
     words, parts = with_parts(words)
     args = read(Report, words, "report")
-    require(len(args.runs) > 0, "report needs a run folder; expected for example: qhat report runs/demo")
-    require(args.episodes >= 1, f"--episodes is {args.episodes}; expected 1 or more.")
-    default = args.runs[0] / "report.html" if len(args.runs) == 1 else Path("report.html")
-    out = args.out or default
-    require(out.suffix in (".html", ".htm"), f"--out is '{out}'; expected a file that ends in .html.")
-    require(not out.is_dir(), f"--out is '{out}', which is a folder; expected a file.")
-    repeated = [
-        path
-        for at, path in enumerate(args.runs)
-        if path.resolve() in [earlier.resolve() for earlier in args.runs[:at]]
-    ]
-    require(
-        not repeated, f"Run '{repeated[0] if repeated else ''}' is named twice; expected different runs."
-    )
-    facts = [read_facts(path, parts) for path in args.runs]
-    _require_writable(out)
+    out = place_of(args.runs, args.out, args.episodes)
+    for path in args.runs:
+        read_facts(path, parts)
+    require_writable(out)
 
     from rich.console import Console
     from rich.markup import escape
@@ -69,24 +55,17 @@ def run(words: Sequence[str]) -> int:
         from qhat.system import devices
 
         devices.prepare(1)
-        from qhat.cli.main import COMMANDS
-        from qhat.reports.findings import findings
-        from qhat.reports.measure import measure
-        from qhat.reports.page import RunReport, page
+        from qhat.reports.report import report
 
-        made = []
-        for one in facts:
-            name = escape(str(one.folder.path))
-            measured = measure(
-                one.folder.path,
-                args.episodes,
-                not args.no_video,
-                lambda now, name=name: status.update(f"{name}: {now}"),
-                parts,
-            )
-            made.append(RunReport(one, measured, findings(one, measured)))
-        text = page(made, COMMANDS)
-    write_text(out, text)
+        written = report(
+            args.runs,
+            out,
+            episodes=args.episodes,
+            video=not args.no_video,
+            parts=parts,
+            progress=lambda now: status.update(escape(now)),
+        )
+    made = written.runs
     if args.json:
         print(json.dumps({"report": str(out), "runs": [_outcome(one) for one in made]}))
         return 0
@@ -100,18 +79,6 @@ def run(words: Sequence[str]) -> int:
             if found.status == "warning":
                 print(f"    warning: {found.found}")
     return 0
-
-
-def _require_writable(out: Path) -> None:
-    """Refuse an unwritable path now, not after the episodes."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        require(False, f"--out is '{out}', and its folder cannot be created: {error.strerror}.")
-    require(
-        os.access(out.parent, os.W_OK),
-        f"'{out.parent}' is not writable; name a file in another folder with --out FILE.",
-    )
 
 
 def _words(score: Any) -> str:

@@ -20,7 +20,7 @@ from qhat.recipes import get
 from qhat.recipes.config import OPTIONS, TrainConfig
 from qhat.recipes.labels import folder_of
 from qhat.studies.tuning.space import space_of
-from qhat.system.errors import require
+from qhat.system.errors import require, setting
 from qhat.system.machine import require_installed
 
 TUNING, FINAL = 2_000, 3_000
@@ -74,30 +74,43 @@ def run(words: Sequence[str]) -> int:
     """Parse, check everything that can be checked early, then search and compare."""
     options.read_words(values_of(words, "--env-kwargs"))
     args = read(Tune, words, "tune")
+    outcome, exit_code = tuned(args, _without(words, ("--study", "--json")))
+    if args.json:
+        print(json.dumps(outcome))
+    return exit_code
+
+
+def tuned(args: Tune, words: Sequence[str]) -> tuple[dict[str, Any], int]:
+    """Search and compare; return the outcome and the exit status.
+
+    Args:
+        words: the command line that does the same, for the preset file.
+    """
     for name in ("trials", "seeds", "top", "final_seeds", "episodes"):
         value = getattr(args, name)
-        require(value >= 1, f"--{name.replace('_', '-')} is {value}; expected 1 or more.")
+        require(value >= 1, f"{setting(name)} is {value}; expected 1 or more.")
     for name, first in (("seeds", TUNING), ("final_seeds", FINAL)):
         most = 1_000
-        value, flag = getattr(args, name), f"--{name.replace('_', '-')}"
-        require(value <= most, f"{flag} is {value}; expected at most {most:,}, numbered from {first}.")
-    require(args.timeout is None or args.timeout > 0, f"--timeout is {args.timeout}; expected more than 0.")
+        value = getattr(args, name)
+        require(
+            value <= most, f"{setting(name)} is {value}; expected at most {most:,}, numbered from {first}."
+        )
+    good = args.timeout is None or args.timeout > 0
+    require(good, f"{setting('timeout')} is {args.timeout}; expected more than 0.")
     find(args.env, args.env_kwargs)
     base = _base(args).validate()
     space = space_of(base.recipe, base.steps, args.only)
     require_installed("optuna", "qhat tune needs", "Optuna")
     from qhat.cli.studying import Studying
 
-    command = shlex.join(["qhat", "tune", *_without(words, ("--study", "--json"))])
+    command = shlex.join(["qhat", "tune", *words])
     place = (re.sub(r"[^\w.+-]", "-", args.env), folder_of(base.recipe_name))
     folder = args.study or Path("runs", "tune", *place)
     session = Studying(base, space, folder, command)
     outcome = session.run(
         args.trials, args.timeout, args.top, range(FINAL, FINAL + args.final_seeds), args.episodes
     )
-    if args.json:
-        print(json.dumps(outcome))
-    return session.exit_code
+    return outcome, session.exit_code
 
 
 def _base(args: Tune) -> TrainConfig:

@@ -24,6 +24,7 @@ from qhat.deploy.about import NO_RANGES, Request, describe, ranges, read_meaning
 from qhat.deploy.card import card
 from qhat.deploy.copies import Copies, copies_of, judge_of
 from qhat.deploy.target import ExportTarget
+from qhat.deploy.targets import targets_of
 from qhat.engine.described import Exported, read_network, require_exportable
 from qhat.environments.user_envs import EnvLike
 from qhat.runs.run import Run
@@ -74,7 +75,7 @@ def export(
     control_period: float | None = None,
     env: EnvLike | None = None,
     observations: int = parity.OBSERVATIONS,
-    targets: Sequence[ExportTarget] = (),
+    targets: str | ExportTarget | Sequence[str | ExportTarget] = (),
     progress: Callable[[str], None] = lambda _: None,
 ) -> Export:
     """Write a run's policy to a folder that runs without JAX, and prove that it is the same policy.
@@ -91,7 +92,7 @@ def export(
             wanted.
         env: the training environment, if it was an object from Python.
         observations: smallest number of observations to compare on.
-        targets: further results to write, for example `qhat.deploy.targets.Ros2()`.
+        targets: further results to write: `ros2`, `web`, `cpp`, or an `ExportTarget`.
         progress: called with a description of each phase.
 
     Raises:
@@ -107,15 +108,16 @@ def export(
     require(name is None or bool(name.strip()), "name is empty; expected a name.")
     target = (run.folder.path / "export" if out is None else Path(out)).absolute()
     require_replaceable(target)
-    for other in targets:
+    others = targets_of(targets)
+    for other in others:
         other.require(run.folder.read_config())
     request = Request(
         run, checkpoint, run.seed_index(seed_index), name, safe_action, timeout, control_period
     )
     with contextlib.closing(copies_of(run, parity.COPIES, SEED, env)) as copies, _written(target) as new:
-        made = _write(request, new, copies, env, observations, progress, targets)
+        made = _write(request, new, copies, env, observations, progress, others)
         made = dataclasses.replace(made, path=target)
-    return dataclasses.replace(made, targets={other.name: other.write(target) for other in targets})
+    return dataclasses.replace(made, targets={other.name: other.write(target) for other in others})
 
 
 def require_replaceable(target: Path) -> None:

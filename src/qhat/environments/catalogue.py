@@ -284,6 +284,14 @@ def backend_of(name: str) -> Backend:
     return next(backend for backend in BACKENDS if backend.name == name)
 
 
+def envs(pattern: str = "") -> list[Entry]:
+    """Return the environments whose id contains `pattern`, whatever its case; all without one.
+
+    Those of Gymnasium's registry are not listed; `qhat.train` takes their ids too.
+    """
+    return [entry for entry in entries() if pattern.lower() in entry.id.lower()]
+
+
 def entries() -> tuple[Entry, ...]:
     """Return every environment that is known without asking Gymnasium's registry."""
     return tuple(entry for backend in BACKENDS for entry in backend.entries())

@@ -24,8 +24,9 @@ from qhat.axes.sampler import Sampler
 from qhat.axes.target import Target
 from qhat.axes.torso import Torso
 from qhat.environments.wrappers import WRAPPERS, Wrapper
+from qhat.recipes.habits import our_word
 from qhat.recipes.recipe import AXES, Recipe
-from qhat.system.errors import near_miss, require, setting
+from qhat.system.errors import UsageError, near_miss, require, setting
 from qhat.system.files import quote
 
 
@@ -98,11 +99,12 @@ def require_known(settings: Mapping[str, Any], known: Sequence[str], caller: str
     Args:
         caller: name of the function or class in errors: `train`.
     """
-    for name in settings:
-        require(
-            name in known,
-            f"{caller} has no setting '{name}'.{near_miss(name, known) or _listing(known)}",
-        )
+    for name, value in settings.items():
+        if name in known:
+            continue
+        habit = our_word(name, value)
+        hint = f" {habit}" if habit else near_miss(name, known) or _listing(known)
+        raise UsageError(f"{caller} has no setting '{name}'.{hint}")
 
 
 def changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import warnings
@@ -20,14 +19,12 @@ from qhat.engine.iteration import Program
 from qhat.environments import wrappers
 from qhat.environments.base import Spec
 from qhat.environments.catalogue import is_from_python, require_made_by_id
-from qhat.environments.make_args import MakeArgs
 from qhat.environments.observations import read_layout, read_space
 from qhat.environments.options import check
-from qhat.environments.reference import lacks, reference_builder
-from qhat.environments.user_envs import EnvLike, source_of, spec_of
+from qhat.environments.user_envs import EnvLike, spec_of
 from qhat.environments.wrappers import Wrapper
 from qhat.evaluation.deployed_policy import Policy
-from qhat.evaluation.play import EvaluationProgress, Judge, play_of
+from qhat.evaluation.scoring import score_in
 from qhat.evaluation.statistics import Score
 from qhat.recipes.parts import require_known
 from qhat.recipes.recipe import AXES, Recipe
@@ -116,30 +113,22 @@ class Run:
                 `env`.
             progress: told how far it is, where that takes more than two seconds.
         """
-        require(episodes >= 1, f"episodes is {episodes}; expected 1 or more.")
-        weights = self.weights(checkpoint)
-        seeds = jax.tree.leaves(weights)[0].shape[0]
-        if env_kwargs is None:
-            env_kwargs = self.env_kwargs if env is None else {}
-        bins, show_progress = self.spec.actions.choices, EvaluationProgress(progress)
         if env is None:
             self.require_made_by_id("it again, as qhat.evaluate(run, env=...)")
-        judge: Judge | None
-        with contextlib.ExitStack() as made_here:
-            source = source_of(self.spec.id if env is None else env, env_kwargs)
-            task: dict[str, Any] = {"options": env_kwargs, "wrap": self.wrap}
-            judge = source.judge(self.wrap)
-            spec = spec_of(self.spec.id if env is None else env, **task, bins=bins)
-            spec.require_fits(self.spec)
-            if judge is None and spec.reference and not lacks(spec.reference):
-                judge = reference_builder(spec, **task)
-            elif judge is None:
-                judge = source.make(MakeArgs(episodes, range(seed, seed + seeds), **task, bins=bins))
-                made_here.callback(judge.close)
-            first = [seed + index * episodes for index in range(seeds)]
-            play = play_of(self.program.learner, judge, episodes, show_progress=show_progress)
-            played = play(weights, jax.random.key(seed), first)
-        return Score.of_played(spec.id, played, self.spec.actions.commands is not None)
+        if env_kwargs is None:
+            env_kwargs = self.env_kwargs if env is None else {}
+        return score_in(
+            self.spec.id if env is None else env,
+            self.program.learner,
+            self.weights(checkpoint),
+            lambda spec: spec.require_fits(self.spec),
+            actions=self.spec.actions,
+            episodes=episodes,
+            seed=seed,
+            env_kwargs=env_kwargs,
+            wrap=self.wrap,
+            progress=progress,
+        )
 
     def require_made_by_id(self, how: str) -> None:
         """Raise `UsageError` where the run's environment was handed over from Python.

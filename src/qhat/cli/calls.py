@@ -1,0 +1,124 @@
+"""Commands that Python calls as functions: `qhat.doctor`, `qhat.tune`, `qhat.benchmark`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from qhat.axes.actions import BINS
+from qhat.axes.axis import AxisValue, spell
+from qhat.cli.benchmark import Benchmark, benchmarked
+from qhat.cli.doctor import require_meaning
+from qhat.cli.tune import Tune, tuned
+from qhat.environments import options
+from qhat.recipes.settings import require_known, wrappers_of
+
+if TYPE_CHECKING:
+    from qhat.cli.checkup import Checkup
+
+Arguments = TypeVar("Arguments", Tune, Benchmark)
+
+
+def doctor(
+    env: str = "",
+    *,
+    env_kwargs: Mapping[str, Any] | None = None,
+    wrap: Any = (),
+    bins: Sequence[int] = BINS,
+    seconds: float = 3.0,
+) -> Checkup | dict[str, Any]:
+    """Check this machine, or check an environment by playing it with random actions.
+
+    Args:
+        env: id of the environment. Default: check the machine and the installation.
+        env_kwargs: options of the environment's constructor.
+        wrap: wrappers, innermost first: values, or text as in the shell.
+        bins: number of bins per joint, or one number for all joints.
+        seconds: to play the environment.
+
+    Returns:
+        what was found: of an environment a `Checkup`, whose `proposed` has settings that it needs.
+
+    Raises:
+        UsageError: the environment is unknown or cannot be used.
+    """
+    from qhat.cli import checkup
+    from qhat.environments.gymnasium.probe import require_sound
+    from qhat.system import devices
+
+    around, kwargs = wrappers_of(wrap), dict(env_kwargs or {})
+    require_meaning(env, kwargs, around, tuple(bins), seconds)
+    devices.prepare(1)
+    if not env:
+        return checkup.machine()
+    found = checkup.examine(env, kwargs, seconds, around, tuple(bins))
+    require_sound(found.findings)
+    return found
+
+
+def tune(env: str, recipe: str | None = None, **settings: Any) -> dict[str, Any]:
+    """Tune an environment's hyperparameters with Optuna, and write a preset file.
+
+    Args:
+        env: id of the environment.
+        recipe: name of the recipe to tune. Default: the environment's preset, or the default recipe.
+        settings: options of `qhat tune --help`, by name: `trials=30`, `seeds=2`, `timeout=3600`.
+
+    Returns:
+        what `qhat tune --json` prints: trials, scores, and the path of the preset.
+
+    Raises:
+        UsageError: a value has no meaning.
+    """
+    args = _arguments(Tune, "tune", settings, env=env, recipe=recipe)
+    return tuned(args, _words(args))[0]
+
+
+def benchmark(suite: str, **settings: Any) -> dict[str, Any]:
+    """Train a suite of tasks over several seeds, score them in fresh episodes, and write a table.
+
+    Args:
+        suite: name of the suite, for example `classic`.
+        settings: options of `qhat benchmark --help`, by name: `seeds=5`, `only=("CartPole-v1",)`.
+
+    Returns:
+        what `qhat benchmark --json` prints: scores by task, and the paths of the page and its data.
+
+    Raises:
+        UsageError: a value has no meaning.
+    """
+    return benchmarked(_arguments(Benchmark, "benchmark", settings, suite=suite))[0]
+
+
+def _arguments(kind: type[Arguments], name: str, settings: dict[str, Any], **more: Any) -> Arguments:
+    """Return a command's arguments from settings by name."""
+    known = [field.name for field in dataclasses.fields(kind) if field.name not in (*more, "json")]
+    require_known(settings, known, name)
+    values = dict(settings)
+    for field, value in values.items():
+        if field == "wrap":
+            values[field] = wrappers_of(value)
+        elif isinstance(value, list):
+            values[field] = tuple(value)
+        elif field in ("study", "run_dir", "out", "pin") and isinstance(value, str):
+            values[field] = Path(value)
+    return kind(**more, **values)
+
+
+def _words(args: Tune) -> list[str]:
+    """Return the words of the command line that does the same."""
+    words = [args.env]
+    for field in dataclasses.fields(args):
+        value = getattr(args, field.name)
+        if field.name in ("env", "study", "json") or value in (None, field.default, {}, ()):
+            continue
+        words.append(f"--{field.name.replace('_', '-')}")
+        if isinstance(value, Mapping):
+            words += options.write_words(value)
+        elif isinstance(value, tuple):
+            words += [spell(part) if isinstance(part, AxisValue) else str(part) for part in value]
+        else:
+            words.append(str(value))
+    return words
