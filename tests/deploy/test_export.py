@@ -426,7 +426,7 @@ def test_an_export_is_replaced_and_nothing_else_is(cartpole: Run, exported: Expo
         ({"safe_action": (0, 1)}, "safe_action is .*; expected whole numbers from 0"),
         ({"safe_action": 0.5}, "safe_action is .*0.5.*; expected whole numbers"),
         ({"seed_index": 7}, "seed_index is 7; expected 0 to 1"),
-        ({"which": "bst"}, "has no checkpoint 'bst'"),
+        ({"checkpoint": "bst"}, "has no checkpoint 'bst'"),
         ({"name": " "}, "name is empty"),
     ],
     ids=str,

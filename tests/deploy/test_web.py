@@ -451,9 +451,9 @@ def test_who_wants_less_motion_starts_it(browser: Browser):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (("Acrobot-v1", {}, []), "--web draws CartPole-v1 and TurtleBot3-v0, .*'Acrobot-v1'"),
+        (("Acrobot-v1", {}, []), "web' draws CartPole-v1 and TurtleBot3-v0, .*'Acrobot-v1'"),
         (("gymnax:CartPole-v1", {"gravity": 20.0}, []), "gravity=20.0"),
-        (("CartPole-v1", {}, [{"name": "action_repeat", "count": 2}]), "no --wrap action_repeat"),
+        (("CartPole-v1", {}, [{"name": "action_repeat", "count": 2}]), "no wrap='action_repeat'"),
     ],
 )  # fmt: skip
 def test_unsupported_environments_are_refused(given: Any, says: str):

@@ -379,7 +379,7 @@ def test_one_seed_has_no_interval_anywhere(facts: Facts, browser: Browser, tmp_p
     [
         ([], "report needs a run folder"),
         (["nowhere"], "no run folder 'nowhere'"),
-        (["{run}", "--episodes", "0"], "--episodes is 0"),
+        (["{run}", "--episodes", "0"], "episodes is 0"),
         (["{run}", "--out", "page.pdf"], "ends in .html"),
         (["{run}", "{run}/../run"], "named twice"),
         (["{run}", "--out", "{run}/config.json/page.html"], "cannot be created"),

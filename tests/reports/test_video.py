@@ -138,7 +138,7 @@ def test_bad_requests_are_refused(cartpole: qhat.Run, tmp_path: Path):
         ({"video": tmp_path / "film.gif"}, "ends in .mp4"),
         ({"video": tmp_path / "f.mp4", "seed_index": 2}, "seed_index is 2; expected 0 to 1"),
         (
-            {"video": tmp_path / "f.mp4", "which": "worst"},
+            {"video": tmp_path / "f.mp4", "checkpoint": "worst"},
             "has no checkpoint 'worst'; expected one of best, last",
         ),
         ({"video": tmp_path / "f.mp4", "every": 0}, "every is 0"),

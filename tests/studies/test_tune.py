@@ -215,7 +215,7 @@ def test_a_preset_file_is_read_as_it_was_written(name: str, tmp_path: Path):
     [
         ({"format": "x"}, "is no preset file"), ({"steps": 0}, "steps is 0"),
         ({"steps": "9"}, "steps is '9'"),
-        ({"recipe": {"gamma": 2.0}}, "--gamma is 2"), ({"recipe": {"gama": 1}}, "no field 'gama'"),
+        ({"recipe": {"gamma": 2.0}}, "gamma is 2"), ({"recipe": {"gama": 1}}, "no field 'gama'"),
         ({"recipe": 1}, "A recipe is 1"), ({"env": 1}, "env is 1"), ({"found": 1}, "found is 1"),
         ({"wrap": 1}, "wrap is 1"), ({"wrap": [{"name": "os"}]}, "'os'"),
         ({"env_kwargs": 1}, "env_kwargs is 1"),
@@ -260,15 +260,15 @@ def test_training_takes_a_preset_file_and_every_flag_overrides_it(tmp_path: Path
     [
         (["CartPol-v1"], "Did you mean 'CartPole-v1'"),
         (["CartPole-v1", "--recipe", "dqm"], "Did you mean 'dqn'"),
-        (["CartPole-v1", "--trials", "0"], "--trials is 0"),
+        (["CartPole-v1", "--trials", "0"], "trials is 0"),
         (["CartPole-v1", "--seeds", "1001"], "at most 1,000"),
-        (["CartPole-v1", "--timeout", "0"], "--timeout is 0"),
+        (["CartPole-v1", "--timeout", "0"], "timeout is 0"),
         (["CartPole-v1", "--only", "gama"], "Did you mean 'gamma'"),
         (
             ["CartPole-v1", "--recipe", "noisy_dqn", "--only", "epsilon_end"],
             "does not use ε-greedy",
         ),
-        (["CartPole-v1", "--steps", "-1"], "--steps is -1"),
+        (["CartPole-v1", "--steps", "-1"], "steps is -1"),
     ],
 )
 def test_bad_tune_arguments_are_refused(words: list[str], sentence: str, tmp_path: Path, monkeypatch):
