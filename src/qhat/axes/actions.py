@@ -289,8 +289,7 @@ class Actions:
     def ends(self) -> tuple[np.ndarray, np.ndarray]:
         """`[F]` each, the lowest and the highest number of every factor."""
         if self.commands is None:
-            low = np.asarray(self.start)
-            return low, low + np.asarray(self.choices) - 1
+            return np.asarray(self.start), np.asarray(self.start) + np.asarray(self.choices) - 1
         table = self.table.astype(float)
         return table.min(axis=1), table.max(axis=1)
 
