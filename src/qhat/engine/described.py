@@ -123,8 +123,7 @@ def _add_features(exported: Exported, learner: Learner, parameters: Any, dtype: 
     require(
         not (layout.is_packed and layout.frames),
         f"A stack ({setting('wrap', 'frame_stack')}) of observations with a picture and other parts"
-        " cannot be exported;"
-        " expected observations of a single picture, or no stack.",
+        " cannot be exported; expected observations of a single picture, or no stack.",
     )
     inputs = []
     for entry, (name, torso, shape) in zip(layout.framed, branches, strict=True):

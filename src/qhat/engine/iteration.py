@@ -64,8 +64,7 @@ class Program:
         require(
             not (recipe.normalise and pictures),
             f"{setting('normalise')} has no meaning for observations {shape} of {dtype}, a picture: the"
-            " range of"
-            " pixels is known, and replay's statistics of them would be large. Leave it out.",
+            " range of pixels is known, and replay's statistics of them would be large. Leave it out.",
         )
         recipe = recipe.scheduled()
         require_frames(shape, stack, recipe.replay_capacity // recipe.num_envs, recipe.n_step)
