@@ -54,7 +54,12 @@ def test_commands_are_evenly_spaced_with_both_ends():
         ([-1.0, -np.inf], [1.0, 2.0], (3,), ["it: joint 1", "from -inf to 2", "bound_actions"]),
         ([-1.0, 0.0], [np.inf, 2.0], (3,), ["joint 0", "from -1 to inf", "finite bounds"]),
         ([1.0], [1.0], (3,), ["joint 0", "from 1 to 1", "low < high"]),
-        ([-1.0, -1.0, -1.0], [1.0, 1.0, 1.0], (3, 3), ["--bins has 2 numbers", "3 joints", "one number"]),
+        (
+            [-1.0, -1.0, -1.0],
+            [1.0, 1.0, 1.0],
+            (3, 3),
+            ["bins has 2 numbers", "3 joints", "expected 1 or 3"],
+        ),
     ],
 )
 def test_joints_that_cannot_be_cut_are_named(low: list, high: list, bins: tuple, words: list):

@@ -222,7 +222,7 @@ def test_what_is_registered_as_a_batch_alone_is_stepped_as_one():
     assert (findings.found, set(findings.lengths)) == (AutoresetMode.NEXT_STEP, {10})
     refused: tuple[tuple[dict[str, Any], str], ...] = (
         ({"env_id": "gym:Liar-v0"}, "says SameStep and resets in the step after"),
-        ({"env_id": "gym:Batch-v0", "vector": "async"}, "--vector is async"),
+        ({"env_id": "gym:Batch-v0", "vector": "async"}, "vector is async"),
     )
     for options, words in refused:
         with pytest.raises(UsageError, match=words):

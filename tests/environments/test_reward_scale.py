@@ -15,6 +15,7 @@ from qhat.axes.heads import Categorical
 from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED
 from qhat.engine.replay.ring import Ring
 from qhat.environments.reward_scale import largest_return, reward_scale_advice
+from qhat.system.errors import in_python, in_shell
 
 SPARSE = np.zeros(1000)
 SPARSE[700] = 1.0
@@ -55,10 +56,11 @@ def test_another_scale_is_proposed_by_flag_or_by_remember(rewards: Any, factor: 
     given, ends = rewards
     flagged, agent = (reward_scale_advice(given, ends, 0.9, flag=flag) for flag in (True, False))
     assert flagged is not None
-    assert f"--wrap reward_scale:factor={factor};" in flagged
+    assert f"wrap='reward_scale:factor={factor}';" in in_python(flagged)
+    assert f"--wrap reward_scale:factor={factor};" in in_shell(flagged)
     assert agent is not None
     assert f"`remember` the reward times {factor}." in agent
-    assert "--" not in agent
+    assert "--" not in in_shell(agent)
 
 
 def test_the_largest_return_ends_with_its_episode():
@@ -68,13 +70,13 @@ def test_the_largest_return_ends_with_its_episode():
     assert largest_return(rewards[:, 0], ends[:, 0], 0.5) == 1.5
 
 
-def ring() -> Ring:
-    """One episode of three large rewards, and a row that is no start."""
+def ring(reward: float = 1e6) -> Ring:
+    """One episode of three rewards, large if not given, and a row that is no start."""
     empty = Ring.empty(1, 8, (1,), "float32", Actions((2,)))
     kind = np.array([CONTINUES, CONTINUES, TERMINATED, *[NOTHING] * 5], np.uint8)
-    reward = np.array([*[1e6] * 3, *[1e9] * 5], np.float32)
+    rewards = np.array([*[reward] * 3, *[1e9] * 5], np.float32)
     filled = jnp.array([4])
-    return dataclasses.replace(empty, reward=jnp.asarray(reward), kind=jnp.asarray(kind), filled=filled)
+    return dataclasses.replace(empty, reward=jnp.asarray(rewards), kind=jnp.asarray(kind), filled=filled)
 
 
 def test_an_agent_warns_of_the_scale_at_its_first_update_and_not_again():
@@ -99,10 +101,10 @@ def test_an_agent_warns_of_mass_that_stays_beyond_the_support():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             for number, share in enumerate(shares, 2):
-                notices.look(number, cached[share], lambda: empty)
+                notices.look(number, cached[share], lambda: usual)
         return [str(each.message) for each in caught]
 
-    empty = ring()
+    usual = ring(reward=1.0)
     cached = {share: metrics(share) for share in (0.0, 0.3)}
     assert said([0.3] * (UPDATES - 1)) == []
     assert said([0.3, 0.0] * UPDATES) == []

@@ -185,7 +185,9 @@ def test_sticky_actions_stick_as_often_as_they_say_and_never_across_episodes():
 
 
 def test_what_a_wrapper_cannot_stop_it_refuses():
-    with pytest.raises(UsageError, match=r"action_repeat cannot stop single copies .* frame_skip=2"):
+    with pytest.raises(
+        UsageError, match=r"action_repeat' cannot stop single copies .*env_kwargs=.'frame_skip': 2"
+    ):
         make("envpool:CartPole-v1", 2, wrap=(ActionRepeat(2),))
 
 

@@ -157,7 +157,7 @@ class Letters(Plain):
 
 
 class LetterWithin(Plain):
-    says = "--wrap drop:keys=mission"
+    says = "wrap='drop:keys=mission'"
     observation_space = Dict({"mission": Text(5), "pose": PAIR})
 
     def observe(self) -> Any:
@@ -265,14 +265,14 @@ class Rich(Plain):
 
 
 class Sized(Plain):
-    says = "needs size, which its constructor has no default for; expected --env-kwargs size=..."
+    says = "needs size, which its constructor has no default for; expected env_kwargs={'size': ...}"
 
     def __init__(self, size: int, level: str = "easy"):
         self.observation_space = Box(-1, 1, (size,), np.float32)
 
 
 class Drawn(Plain):
-    says = "--env-kwargs render_mode=rgb_array"
+    says = "env_kwargs={'render_mode': 'rgb_array'}"
 
     def __init__(self, render_mode: Any = None):
         assert render_mode == "rgb_array", "render_mode has to be rgb_array"

@@ -32,6 +32,9 @@ class QhatError(Exception):
     def __str__(self) -> str:
         return in_python(self.sentence)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
 
 class UnfitActionError(QhatError):
     """An action that the environment does not have. The message says which ones it has."""
