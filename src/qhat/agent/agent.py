@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -23,28 +24,27 @@ from qhat.agent.arguments import (
     read_spaces,
     require_applied,
 )
+from qhat.agent.evaluated import Evaluated
+from qhat.agent.from_run import read_run
 from qhat.agent.host_network import HostNetwork
 from qhat.agent.learning import Learning
-from qhat.agent.made import evaluated, fresh_state
+from qhat.agent.made import fresh_state, prepared, queue_of
 from qhat.agent.notices import Notices
-from qhat.agent.saved import about, read_open_streams, read_saved, read_seed, rest
-from qhat.agent.streams import Stream, Streams, read_names, read_stream
+from qhat.agent.saved import Loaded, about, read_agent, rest
+from qhat.agent.streams import Stream, read_stream
+from qhat.agent.to_run import Situation
 from qhat.agent.waiting_rows import MANY, TINY
 from qhat.agent.writing import Writer
 from qhat.engine.iteration import Program
 from qhat.engine.state import SeedState
 from qhat.environments.observations import read_one
-from qhat.environments.user_envs import EnvLike
-from qhat.evaluation.statistics import Score
 from qhat.recipes.recipe import HORIZON, Recipe
 from qhat.recipes.settings import RecipeSettings
-from qhat.runs import checkpoint
-from qhat.system import compilation_cache, devices
-from qhat.system.errors import UsageError, blaming, require
-from qhat.system.host_memory import nbytes, require_memory
+from qhat.runs import checkpoint as checkpoints
+from qhat.system.errors import require
 
 
-class Agent:
+class Agent(Evaluated):
     """A Q-learning agent for environments that the caller steps: one robot, or several as `stream`s.
 
     `act` and `remember` never wait for `replay` or `save`: a control loop may call the first two while
@@ -75,8 +75,10 @@ class Agent:
         good = isinstance(seed, int | np.integer) and 0 <= seed < 2**31
         require(good, f"seed is {seed!r}; expected a whole number from 0 to 2147483647.")
         layout, actions = read_spaces(observation, actions, recipe)
-        self._set_program(Program.of(recipe, layout.shape, layout.dtype, actions, masked, layout=layout))
-        self._set_state(jax.jit(self._fresh)(jax.random.key(seed)))
+        program = Program.of(recipe, layout.shape, layout.dtype, actions, masked, layout=layout)
+        prepared(program)
+        state = jax.jit(functools.partial(fresh_state, program))(jax.random.key(seed))
+        self._start(Loaded(program, state, (0, 0, 0, 0), {}, int(seed)))
 
     def act(self, observation: Any, explore: bool = True, mask: Any = None, stream: Any = None) -> Any:
         """Return the action for `observation`; the greedy one unless `explore`.
@@ -150,8 +152,10 @@ class Agent:
         before = self._actor.before(stream, (observation, next_observation), before, after)
         step = (before, choice, reward, after, terminated, truncated, legal, legal_next)
         with self._queue_lock:
-            self._queue.add(stream, *step)
+            ended = self._queue.add(stream, *step)
             self._steps += 1
+            if ended is not None:
+                self._count(ended)
 
     def cut(self, stream: Stream = 0) -> None:
         """End the episode of a stream as truncated: its next step starts a new one.
@@ -161,7 +165,7 @@ class Agent:
         stream = read_stream(stream)
         self._actor.forget(stream)
         with self._queue_lock:
-            self._queue.cut(stream)
+            self._count(self._queue.cut(stream))
 
     def replay(self, updates: int = 1) -> Mapping[str, float] | None:
         """Do gradient updates, each on a new batch from replay. Does not wait for their result.
@@ -226,23 +230,6 @@ class Agent:
         """ε, the share of actions that explore now."""
         return float(self.recipe.explore.epsilon(jnp.int32(self._steps)))
 
-    def evaluate(
-        self,
-        env: str | EnvLike | None = None,
-        *,
-        episodes: int = 100,
-        seed: int = 1_000_000,
-        env_kwargs: Mapping[str, Any] | None = None,
-        progress: Callable[[str], None] = lambda _: None,
-    ) -> Score:
-        """Score the weights of now in fresh greedy episodes of `env`; see `qhat.evaluate`."""
-        if env is None:
-            raise UsageError("An agent knows no environment; expected one: qhat.evaluate(agent, env).")
-        with self._learning_lock:
-            online = jax.tree.map(lambda leaf: leaf[None], self._learning.learner.online)
-        options: dict[str, Any] = {"episodes": episodes, "seed": seed, "progress": progress}
-        return evaluated(self.program, online, env, env_kwargs or {}, options)
-
     def save(self, path: str | Path, *, replay: bool = True) -> None:
         """Save the state of learning; `replay=False` leaves out replay, which may be large."""
         with self._learning_lock:
@@ -254,7 +241,12 @@ class Agent:
                 streams, steps = self._queue.open_steps() if replay else ([], {})
                 names = {"replay": replay, "streams": streams, "exploring": exploring}
                 counts = (self._steps, self._updates, self._actor.acts, self._actor.drawn)
-                manifest = {**about(self.program, *counts), **names}
+                manifest = {
+                    **about(self.program, *counts),
+                    "seed": self.seed,
+                    "since": self._since,
+                    **names,
+                }
             self._writer.write()
             seed = dataclasses.replace(self._seed(), exploration=states)
             trees: dict[str, Any] = {"learner": seed.learner, "rest": rest(seed)}
@@ -265,68 +257,71 @@ class Agent:
                 trees["replay"] = (seed.ring, seed.sampler)
             if streams:
                 trees["streams"] = steps
-            checkpoint.write(Path(path), trees, manifest)
+            checkpoints.write(Path(path), trees, manifest)
 
     @staticmethod
-    def load(path: str | Path, parts: tuple[type, ...] = ()) -> Agent:
-        """Load what `save` wrote; training continues as if it had not stopped.
+    def load(
+        path: str | Path,
+        parts: tuple[type, ...] = (),
+        *,
+        checkpoint: str = "best",
+        seed_index: int | None = None,
+        **settings: Unpack[RecipeSettings],
+    ) -> Agent:
+        """Load what `save` wrote, and go on as if it had not stopped; or go on from a run's weights.
 
         Args:
+            path: what `save` wrote, with its replay; or a run folder: its weights, with an empty replay.
             parts: classes of the recipe's parts from outside the package.
+            checkpoint: weights of a run: `best`, `last`, or a checkpoint's step.
+            seed_index: seed of a run, from 0. Default: the best.
+            settings: fields of its recipe to change, for example `explore="epsilon:start=0.1"`.
 
         Raises:
-            UsageError: there is no checkpoint, or it is damaged or of something else.
+            UsageError: there is no checkpoint, it is damaged or of something else, or a setting does not
+                fit.
         """
         folder = Path(path)
-        manifest = checkpoint.read_manifest(folder)
-        with blaming(f"'{folder}' is not a saved agent"):
-            recipe, spaces, layout, counts = read_saved(manifest, parts)
-            for field in ("streams", "exploring"):
-                read_names(manifest, field)
-            agent = object.__new__(Agent)
-            like = agent._set_program(Program.of(recipe, *spaces, layout=layout))
-        fresh = jax.jit(agent._fresh)(jax.random.key(0))
-        seed, exploring = read_seed(folder, manifest, agent.program, like, fresh)
-        agent._set_state(seed, counts, exploring)
-        if manifest.get("acting"):
-            online = checkpoint.read_tree(folder, "acting", like.learner.online, finite=[""])
-            learner = dataclasses.replace(seed.learner, online=jax.tree.map(jnp.asarray, online))
-            agent._exploring = agent._learning.acting_of(learner)
-        read_open_streams(folder, manifest, agent._queue, seed)
+        if (folder / "config.json").exists():
+            loaded = read_run(folder, parts, checkpoint, seed_index, settings)
+        else:
+            loaded = read_agent(folder, parts, settings)
+        agent = object.__new__(Agent)
+        agent._start(loaded)
         return agent
 
-    def _set_program(self, program: Program) -> SeedState:
-        """Set the program, and return the shapes of its state, after a check that it fits in memory."""
-        devices.prepare(1)
-        compilation_cache.enable()
-        self.program, self.recipe = program, program.recipe
-        self._fresh = functools.partial(fresh_state, program)
-        shape = jax.eval_shape(self._fresh, jax.random.key(0))
-        what = f"An agent with replay_capacity {self.recipe.replay_capacity}"
-        require_memory(nbytes(shape), what, "expected less: lower replay_capacity")
-        return shape
-
-    def _set_state(
-        self, seed: SeedState, counts: tuple[int, ...] = (0, 0, 0, 0), exploring: Any = None
-    ) -> None:
+    def _start(self, loaded: Loaded) -> None:
         """Set the state, and make the compiled functions."""
-        self._made, (self._steps, self._updates, acts, drawn) = seed, counts
+        self.program, self.recipe = loaded.program, loaded.program.recipe
+        self.seed, self._made, seed = loaded.number, loaded.seed, loaded.seed
+        self._steps, self._updates, acts, drawn = loaded.counts
+        self._since = loaded.since
+        self._episodes: list[tuple[int, float, int]] = []
         self._notices = Notices(self.recipe)
-        program, ring = self.program, seed.ring
-        layout = (ring.rows, program.shape, program.dtype, program.actions, program.masked)
-        filled, cursor = int(ring.filled[0]), int(ring.cursor[0])
-        at = filled if filled < ring.rows else ring.rows + cursor % ring.rows
-        moments = ring.moments is not None
-        self._queue = Streams(*layout, self.recipe.gamma, moments, max(at, 0), ring.layout)
+        program = self.program
+        self._queue = queue_of(program, seed.ring)
         host = HostNetwork.of(program.learner, program.dtype)
-        states = (seed.key, (ring, seed.sampler), seed.learner)
+        states = (seed.key, (seed.ring, seed.sampler), seed.learner)
         self._learning = Learning(program, host, self._queue.blocks, *states)
         learner_of = self._learning.learner_of
-        self._actor = Actor(program, host, learner_of, seed.key, exploring or {}, acts, drawn)
+        self._actor = Actor(program, host, learner_of, seed.key, loaded.exploring, acts, drawn)
         self._exploring = self._learning.acting
+        if loaded.acting is not None:
+            self._exploring = self._learning.acting_of(loaded.acting)
+        loaded.streams(self._queue)
         self._learning_lock = threading.RLock()
         self._queue_lock = threading.Lock()
         self._writer = Writer(self._queue, self._learning, self._queue_lock)
+
+    def _count(self, ended: tuple[float, int] | None) -> None:
+        """Note the score of an episode, if one ended of which every step is known."""
+        if ended is not None and math.isfinite(ended[0]):
+            self._episodes.append((self._steps, *ended))
+
+    def _situation(self) -> Situation:
+        with self._learning_lock:
+            online = jax.tree.map(lambda leaf: leaf[None], self._learning.learner.online)
+        return Situation(self.program, online, self.seed, self._steps, tuple(self._episodes))
 
     def _seed(self) -> SeedState:
         """Return the state of learning. The caller has the lock of learning."""
@@ -335,8 +330,8 @@ class Agent:
 
     def _is_ready(self) -> bool:
         """Whether replay has a batch (a loaded one may be empty), after `learning_starts` steps."""
-        rows = min(self._queue.at, self._queue.rows)
-        return self._steps >= (self.recipe.learning_starts or 0) and rows >= self.recipe.batch_size
+        rows, starts = min(self._queue.at, self._queue.rows), self.recipe.learning_starts or 0
+        return self._steps - self._since >= starts and rows >= self.recipe.batch_size
 
     def _finish(self) -> None:
         """Wait for the last call's updates, and look at their metrics."""

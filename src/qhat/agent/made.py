@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from qhat.agent.streams import Streams
 from qhat.engine.iteration import Program
 from qhat.engine.replay import linked
+from qhat.engine.replay.ring import Ring
 from qhat.engine.state import SeedState
 from qhat.environments.base import Spec
 from qhat.environments.user_envs import EnvLike
 from qhat.evaluation.scoring import score_in
 from qhat.evaluation.statistics import Score
+from qhat.system import compilation_cache, devices
+from qhat.system.host_memory import nbytes, require_memory
 
 
 def fresh_state(program: Program, key: jax.Array) -> SeedState:
@@ -23,6 +28,30 @@ def fresh_state(program: Program, key: jax.Array) -> SeedState:
     observation = jnp.zeros((1, *program.shape), program.dtype)
     seed = program.init(key, observation, None)
     return dataclasses.replace(seed, ring=linked.linked(seed.ring))
+
+
+def prepared(program: Program) -> SeedState:
+    """Prepare JAX for an agent; return the shapes of its state, after a check that it fits in memory."""
+    devices.prepare(1)
+    compilation_cache.enable()
+    shape = jax.eval_shape(functools.partial(fresh_state, program), jax.random.key(0))
+    what = f"An agent with replay_capacity {program.recipe.replay_capacity}"
+    require_memory(nbytes(shape), what, "expected less: lower replay_capacity")
+    return shape
+
+
+def queue_of(program: Program, ring: Ring) -> Streams:
+    """Return the queue of steps that goes on where a ring ends."""
+    spaces = (program.shape, program.dtype, program.actions, program.masked)
+    filled, cursor = int(ring.filled[0]), int(ring.cursor[0])
+    at = filled if filled < ring.rows else ring.rows + cursor % ring.rows
+    gamma, moments = program.recipe.gamma, ring.moments is not None
+    return Streams(ring.rows, *spaces, gamma, moments, max(at, 0), ring.layout)
+
+
+def policy_of(program: Program) -> Spec:
+    """Return what an agent takes and gives, to compare it with an environment's."""
+    return Spec("agent", "", program.shape, program.dtype, program.actions, layout=program.layout)
 
 
 def evaluated(
@@ -40,13 +69,11 @@ def evaluated(
     Raises:
         UsageError: the environment has other spaces.
     """
-    spaces = (program.shape, program.dtype, program.actions)
-    policy = Spec("agent", "", *spaces, layout=program.layout)
     return score_in(
         env,
         program.learner,
         online,
-        lambda spec: spec.require_fits(policy),
+        lambda spec: spec.require_fits(policy_of(program)),
         actions=program.actions,
         env_kwargs=env_kwargs,
         **options,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat.agent.acting import row_of
+from qhat.agent.made import fresh_state, prepared
 from qhat.agent.streams import Stream, Streams, Track, read_names
 from qhat.axes.actions import Actions
 from qhat.axes.axis import AxisValue
@@ -22,12 +24,37 @@ from qhat.engine.replay import linked
 from qhat.engine.state import SeedState
 from qhat.environments.observations import Observations, read_layout, read_space, write_observation
 from qhat.recipes.recipe import Recipe
+from qhat.recipes.settings import NAMES, changed, require_known
 from qhat.runs import checkpoint
-from qhat.system.errors import UsageError
+from qhat.system.errors import UsageError, blaming, require
+from qhat.system.files import quote
+
+NETWORK = ("head", "merge", "dense", "torso", "hidden", "layer_norm", "joints", "bins", "normalise")
+"""Settings that weights were learned with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """What an `Agent` starts from."""
+
+    program: Program
+    seed: SeedState
+    counts: tuple[int, ...]
+    """Steps, updates, acts, and numbers drawn."""
+    exploring: dict[Stream, Any]
+    """State of exploration of each stream."""
+    number: int
+    """The seed."""
+    since: int = 0
+    """Steps that a run did before, of which replay has none."""
+    acting: Any = None
+    """Weights that explore, where they are not the learner's."""
+    streams: Callable[[Streams], None] = lambda _: None
+    """Reopens the streams that were open."""
 
 
 def about(program: Program, steps: int, updates: int, acts: int, drawn: int = 0) -> dict[str, Any]:
-    """Return the manifest of an agent, which `read_saved` reads."""
+    """Return the manifest of an agent, which `read_agent` reads."""
     return {
         "recipe": program.recipe.to_json(),
         "observation": write_observation(program.shape, program.dtype, program.layout),
@@ -74,6 +101,88 @@ def read_saved(
         layout,
         counts,
     )
+
+
+def read_agent(folder: Path, parts: Iterable[type[AxisValue]], settings: Mapping[str, Any]) -> Loaded:
+    """Read a saved agent, whose recipe `settings` change.
+
+    Raises:
+        UsageError: there is none, or it is damaged, or a setting does not fit what was saved.
+    """
+    manifest = checkpoint.read_manifest(folder)
+    with blaming(f"'{folder}' is not a saved agent"):
+        recipe, spaces, layout, counts = read_saved(manifest, parts)
+        for field in ("streams", "exploring"):
+            read_names(manifest, field)
+        for name in ("seed", "since"):
+            value = manifest.get(name, 0)
+            good = type(value) is int and 0 <= value < 2**31
+            require(good, f"{name} is {quote(value)}; expected a whole number.")
+        number, since = manifest.get("seed", 0), manifest.get("since", 0)
+        program = Program.of(recipe, *spaces, layout=layout)
+    like = prepared(program)
+    fresh = jax.jit(functools.partial(fresh_state, program))(jax.random.key(0))
+    seed, exploring = read_seed(folder, manifest, program, like, fresh)
+    acting = None
+    if manifest.get("acting"):
+        online = checkpoint.read_tree(folder, "acting", like.learner.online, finite=[""])
+        acting = dataclasses.replace(seed.learner, online=jax.tree.map(jnp.asarray, online))
+    if settings:
+        other = Program.of(changed_recipe(recipe, settings, folder), *spaces, layout=layout)
+        _require_fits(folder, program, other, settings, bool(manifest.get("replay")))
+        if jax.tree.structure(other.recipe.explore.init(1, other.actions)) != jax.tree.structure(
+            recipe.explore.init(1, program.actions)
+        ):
+            exploring = {}
+        if not manifest.get("replay"):
+            again = jax.jit(functools.partial(fresh_state, other))(jax.random.key(0))
+            seed = dataclasses.replace(seed, ring=again.ring, sampler=again.sampler)
+            seed = primed(other, seed)
+        program = other
+    reopen = functools.partial(read_open_streams, folder, manifest, seed=seed)
+    return Loaded(program, seed, counts, exploring, number, since, acting, reopen)
+
+
+def changed_recipe(recipe: Recipe, settings: Mapping[str, Any], source: Path) -> Recipe:
+    """Return the recipe of what `source` has, with other settings.
+
+    Raises:
+        UsageError: a setting that there is not, or one that the weights were learned with.
+    """
+    require_known(settings, NAMES, "Agent.load")
+    other = changed(recipe, settings).validate()
+    for name in NETWORK:
+        old, new = (getattr(each, name) for each in (recipe, other))
+        require(
+            old == new,
+            f"{name} is {new!r}, and the weights of '{source}' were learned with {old!r}; expected the"
+            " same. A new Agent learns with others.",
+        )
+    return dataclasses.replace(other, num_envs=1)
+
+
+def _require_fits(
+    folder: Path, saved: Program, other: Program, settings: Mapping[str, Any], replay: bool
+) -> None:
+    """Raise `UsageError` for the settings that change the form of what was saved."""
+
+    def forms(program: Program, part: str) -> Any:
+        state = jax.eval_shape(functools.partial(fresh_state, program), jax.random.key(0))
+        return state.learner if part == "optimiser" else (state.ring, state.sampler)
+
+    for part in ("optimiser", "replay") if replay else ("optimiser",):
+        old, new = (forms(program, part) for program in (saved, other))
+        if jax.tree.structure(old) == jax.tree.structure(new) and all(
+            (a.shape, a.dtype) == (b.shape, b.dtype)
+            for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)
+        ):
+            continue
+        names = ", ".join(settings)
+        fix = "save it with replay=False, which takes them" if part == "replay" else "leave them out"
+        raise UsageError(
+            f"The {part} that '{folder}' has saved does not fit the new {names}; expected settings that"
+            f" keep its form, or {fix}."
+        )
 
 
 def rest(seed: SeedState) -> dict[str, Any]:

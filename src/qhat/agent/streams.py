@@ -9,6 +9,7 @@ written in blocks while the control loop continues.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -63,6 +64,10 @@ class Track:
     """Σ_j γʲ r_{t−j} over the running episode."""
     in_replay: bool = False
     """Whether replay has its successor, in a row that later steps write over."""
+    score: float = math.nan
+    """Undiscounted return of the running episode; NaN where its first steps are unknown."""
+    length: int = 0
+    """Its steps."""
 
 
 def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
@@ -121,11 +126,15 @@ class Streams:
         truncated: bool,
         legal: np.ndarray | None = None,
         legal_next: np.ndarray | None = None,
-    ) -> None:
-        """Append the rows of one step; it continues the episode of its stream, if one is open."""
-        track, trace = self._pop(stream), 0.0
+    ) -> tuple[float, int] | None:
+        """Append the rows of one step; it continues the episode of its stream, if one is open.
+
+        Returns:
+            score and length of the episode, if it ended.
+        """
+        track, trace, score, length = self._pop(stream), 0.0, reward, 1
         if track is not None:
-            trace = track.trace
+            trace, score, length = track.trace, track.score + reward, track.length + 1
             between = self.at
             if not (_same(track.after, before) and _same(track.legal, legal)):
                 between = self._put(track.after, track.legal)
@@ -140,17 +149,20 @@ class Streams:
         kind = TERMINATED if terminated else TRUNCATED if truncated else CONTINUES
         row = self._put(before, legal, kind, choice, reward)
         if kind == CONTINUES:
-            self.open[stream] = Track(row, after, legal_next, trace)
+            self.open[stream] = Track(row, after, legal_next, trace, score=score, length=length)
             if len(self.open) > self._forget_above:
                 self._forget()
-        else:
-            self._link(row, kind, self._put(after, legal_next), row)
+            return None
+        self._link(row, kind, self._put(after, legal_next), row)
+        return score, length
 
-    def cut(self, stream: Stream) -> None:
-        """End the episode of a stream as truncated, if one is open."""
+    def cut(self, stream: Stream) -> tuple[float, int] | None:
+        """End the episode of a stream as truncated, if one is open, and return its score and length."""
         track = self._pop(stream)
-        if track is not None:
-            self._link(track.row, TRUNCATED, self._put(track.after, track.legal), track.row)
+        if track is None:
+            return None
+        self._link(track.row, TRUNCATED, self._put(track.after, track.legal), track.row)
+        return track.score, track.length
 
     def take(self) -> Taken | None:
         """Take all rows that wait, if any, and the links that rows taken before got since."""

@@ -18,6 +18,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from qhat import runtime
+from qhat.agent.agent import Agent
 from qhat.axes.operations import Op
 from qhat.deploy import graph, latency, parity, require_installed
 from qhat.deploy.about import NO_RANGES, Request, describe, ranges, read_meaning, read_safe_action
@@ -27,8 +28,8 @@ from qhat.deploy.target import ExportTarget
 from qhat.deploy.targets import targets_of
 from qhat.engine.described import Exported, read_network, require_exportable
 from qhat.environments.user_envs import EnvLike
-from qhat.runs.run import Run
-from qhat.system.errors import QhatError, require
+from qhat.runs.run import Run, opened
+from qhat.system.errors import QhatError, UsageError, require
 from qhat.system.files import replacing_folder
 
 RUNNER = "qhat_runtime.py"
@@ -64,7 +65,7 @@ class Export:
 
 
 def export(
-    run: Run | Path | str,
+    run: Run | Agent | Path | str,
     out: Path | str | None = None,
     *,
     checkpoint: str = "best",
@@ -73,7 +74,7 @@ def export(
     safe_action: Any = None,
     timeout: float | None = None,
     control_period: float | None = None,
-    env: EnvLike | None = None,
+    env: str | EnvLike | None = None,
     observations: int = parity.OBSERVATIONS,
     targets: str | ExportTarget | Sequence[str | ExportTarget] = (),
     progress: Callable[[str], None] = lambda _: None,
@@ -81,7 +82,7 @@ def export(
     """Write a run's policy to a folder that runs without JAX, and prove that it is the same policy.
 
     Args:
-        run: a run, or its folder.
+        run: a run, or its folder; or an `Agent`, which is written as a run first.
         out: folder to write; default: `export` in the run folder. An older export there is replaced.
         checkpoint: weights: `best`, `last`, or a checkpoint's step.
         seed_index: seed whose policy is exported; default: the best seed.
@@ -90,7 +91,7 @@ def export(
         timeout: age in seconds from which the runner rejects an observation.
         control_period: seconds between two decisions, if the environment gives none or another rate is
             wanted.
-        env: the training environment, if it was an object from Python.
+        env: the training environment, if it was an object from Python; an agent's, by any name.
         observations: smallest number of observations to compare on.
         targets: further results to write: `ros2`, `web`, `cpp`, or an `ExportTarget`.
         progress: called with a description of each phase.
@@ -100,7 +101,16 @@ def export(
         QhatError: the exported policy differs from the trained one; nothing was written.
     """
     require_installed()
-    run = run if isinstance(run, Run) else Run.open(run)
+    if isinstance(run, Agent):
+        if env is None:
+            raise UsageError("An agent knows no environment; expected one: qhat.export(agent, env=...).")
+        run = run.to_run(env, progress=progress)
+    run = opened(run)
+    require(
+        not isinstance(env, str) or env == run.spec.id,
+        f"env is '{env}', and the run's environment '{run.spec.id}'; expected no other id.",
+    )
+    env = None if isinstance(env, str) else env
     require_exportable(run.program.learner)
     for flag, value in (("timeout", timeout), ("control_period", control_period)):
         require(value is None or 0 < value < math.inf, f"{flag} is {value}; expected seconds, more than 0.")

@@ -15,6 +15,7 @@ from qhat.environments.make_args import MakeArgs
 from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.user_envs import EnvLike, source_of, spec_of
 from qhat.environments.wrappers import Wrapper
+from qhat.evaluation.outcomes import Played
 from qhat.evaluation.play import EvaluationProgress, Judge, play_of
 from qhat.evaluation.statistics import Score
 from qhat.system.errors import require, setting
@@ -33,6 +34,27 @@ def score_in(
     wrap: Sequence[Wrapper] = (),
     progress: Callable[[str], None] = lambda _: None,
 ) -> Score:
+    """Score weights in greedy episodes; see `played_in`."""
+    spec, played = played_in(
+        env, learner, weights, fits, actions=actions, episodes=episodes, seed=seed, env_kwargs=env_kwargs,
+        wrap=wrap, progress=progress,
+    )  # fmt: skip
+    return Score.of_played(spec.id, played, actions.commands is not None)
+
+
+def played_in(
+    env: str | EnvLike,
+    learner: Learner,
+    weights: Any,
+    fits: Callable[[Spec], None],
+    *,
+    actions: Actions,
+    episodes: int,
+    seed: int,
+    env_kwargs: Mapping[str, Any],
+    wrap: Sequence[Wrapper] = (),
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Spec, Played]:
     """Play greedy episodes with every seed's weights, in the reference where there is one.
 
     Args:
@@ -40,6 +62,9 @@ def score_in(
         fits: raises `UsageError` for the spec of an environment in which they cannot play.
         actions: of the policy.
         seed: of the first episode; seed i's episodes are numbered on from seed + i·episodes.
+
+    Returns:
+        the environment's spec, and the episodes `[S, episodes]`.
     """
     require(episodes >= 1, f"{setting('episodes')} is {episodes}; expected 1 or more.")
     show_progress = EvaluationProgress(progress)
@@ -59,4 +84,4 @@ def score_in(
         played = play_of(learner, judge, episodes, show_progress=show_progress)(
             weights, jax.random.key(seed), first
         )
-    return Score.of_played(spec.id, played, actions.commands is not None)
+    return spec, played

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from qhat.recipes.labels import label_of_run
 from qhat.reports.plot import plot_progress, require_format
 from qhat.runs.curves import read_clock, read_run
-from qhat.runs.folder import RunFolder
+from qhat.runs.folder import RunFolder, path_of
 from qhat.system.errors import require, setting, warn
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def plot(
     """
     known = axis in ("steps", "seconds")
     require(known, f"{setting('axis')} is {axis!r}; expected steps or seconds.")
-    folder = RunFolder.open(Path(run)) if isinstance(run, str | Path) else run.folder
+    folder = RunFolder.open(path_of(run))
     config = folder.read_config()
     target = require_format(folder.figure if out is None else Path(out))
     episodes, evaluations = read_run(folder.path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from qhat.axes.axis import AxisValue
@@ -12,6 +12,7 @@ from qhat.reports.measure import measure
 from qhat.reports.page import RunReport, page
 from qhat.reports.place import place_of, require_writable
 from qhat.reports.reading import read_facts
+from qhat.runs.folder import path_of
 from qhat.runs.run import Run
 from qhat.system.files import write_text
 
@@ -54,8 +55,8 @@ def report(
     Raises:
         UsageError: a folder is no run or is named twice, or the file cannot be written.
     """
-    several = [runs] if isinstance(runs, Run | Path | str) else list(runs)
-    folders = [run.folder.path if isinstance(run, Run) else Path(run) for run in several]
+    several = list(runs) if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
+    folders = [path_of(run) for run in several]
     target = place_of(folders, out, episodes)
     facts = [read_facts(folder, tuple(parts)) for folder in folders]
     require_writable(target)

@@ -18,7 +18,7 @@ from qhat.environments.scene import Scene, gymnasium_scene, scene_of
 from qhat.environments.user_envs import source_of
 from qhat.evaluation.play import play_of
 from qhat.reports.encoder import require_encoder
-from qhat.runs.run import Run
+from qhat.runs.run import Run, opened
 from qhat.system.errors import UsageError, require
 
 LONG = 500
@@ -69,7 +69,7 @@ def play(
     Raises:
         UsageError: there is no such seed, the file is no .mp4, or the environment draws no pictures.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
+    run = opened(run)
     require(episodes >= 1, f"episodes is {episodes}; expected 1 or more.")
     require(every is None or every >= 1, f"every is {every}; expected 1 or more steps.")
     require(fps is None or fps > 0, f"fps is {fps}; expected more than 0.")

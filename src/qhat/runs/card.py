@@ -17,11 +17,14 @@ NEW_EPISODES = (
 )
 
 
-def card(folder: Path, summary: Mapping[str, Any], config: TrainConfig, snapshots: bool) -> str:
+def card(
+    folder: Path, summary: Mapping[str, Any], config: TrainConfig, snapshots: bool, of_agent: bool = False
+) -> str:
     """Return a text: what was trained, how well, where its schedules are, and the next command to type.
 
     Args:
         snapshots: whether a checkpoint also has the environments.
+        of_agent: whether an `Agent` learned it, in a loop that is not the run's.
     """
     rows = [
         f"| {config.seed + index} | {'not evaluated' if score is None else score_text(score)} | {step:,} |"
@@ -41,6 +44,9 @@ def card(folder: Path, summary: Mapping[str, Any], config: TrainConfig, snapshot
             f"python: qhat.train(env, steps={2 * config.steps}, run_dir='{folder}', resume=True)",
             *commands[1:3],
         ]
+    if of_agent:
+        last = 1 if is_from_python(config.env) else -1
+        commands[last] = f"python: qhat.Agent.load('{folder}')"
     stopped = f"Halted at a number that was not finite (faults/ has the steps before): {', '.join(halted)}."
     return "\n".join(
         [

@@ -110,6 +110,11 @@ class RunFolder:
             raise UsageError(f"Run folder '{path}' cannot be read: {error.strerror}.") from None
         if not is_folder:
             raise UsageError(f"There is no run folder '{path}'.{_nearest(path)}")
+        if not has_config and (path / "learner.safetensors").exists():
+            raise UsageError(
+                f"'{path}' is a saved Agent; expected a run: qhat.Agent.load('{path}').to_run(env) writes"
+                " one."
+            )
         if not has_config:
             raise UsageError(f"'{path}' is no run folder: it has no config.json.{_newest(path)}")
         require_plain_tree(path, DEPTH)
@@ -204,6 +209,18 @@ class RunFolder:
     def set_last(self, step: int) -> None:
         """Point `last` to the checkpoint of `step`."""
         write_text(self.path / "last", f"{step}\n")
+
+
+def path_of(run: Any) -> Path:
+    """Return the folder of a run, or a path. Raises `UsageError` for something else, such as an `Agent`."""
+    folder = getattr(run, "folder", None)
+    if isinstance(folder, RunFolder):
+        return folder.path
+    if hasattr(run, "to_run"):
+        raise UsageError(f"{run!r} has no run folder; expected a run: agent.to_run(env) writes one.")
+    good = isinstance(run, str | Path)
+    require(good, f"{quote(run)} is no run; expected a run, or the path of its folder.")
+    return Path(run)
 
 
 def _is_step(name: str) -> bool:

@@ -30,11 +30,24 @@ from qhat.recipes.parts import require_known
 from qhat.recipes.recipe import AXES, Recipe
 from qhat.runs.checkpoint import flatten, read_tree
 from qhat.runs.curves import read_evaluations
-from qhat.runs.folder import RunFolder
+from qhat.runs.folder import RunFolder, path_of
 from qhat.runs.manifest import read_about
 from qhat.system import compilation_cache
 from qhat.system.display import card, curve
 from qhat.system.errors import UsageError, blaming, require
+
+
+def opened(run: Any, parts: Sequence[type[AxisValue]] = ()) -> Run:
+    """Return a run, opened if it is the path of its folder.
+
+    Raises:
+        UsageError: there is none, or `run` is something else, such as an `Agent`.
+    """
+    return run if isinstance(run, Run) else Run.open(path_of(run), tuple(parts))
+
+
+AGENT = "agent"
+"""Where config.json says that an `Agent` wrote the folder, so that there is no training to resume."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,8 +33,8 @@ from qhat.runs.folder import RunFolder
 from qhat.runs.lock import sole
 from qhat.runs.manifest import read_about
 from qhat.runs.pieces import Pieces
-from qhat.runs.run import load_best, spec_from_json, spec_to_json
-from qhat.system.errors import UsageError, blaming, setting, warn
+from qhat.runs.run import AGENT, load_best, spec_from_json, spec_to_json
+from qhat.system.errors import UsageError, blaming, require, setting, warn
 from qhat.system.files import write_text
 
 FIXED = ("env", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec")
@@ -99,7 +99,8 @@ def _resume(
             other = _difference(name, written, wanted)
             raise UsageError(
                 f"Run '{folder.path}' was trained with {other}; resuming keeps the run's settings, and only"
-                f" {setting('steps')} may change."
+                f" {setting('steps')} may change. With other settings, a new run starts from its weights:"
+                f" {setting('init_from', str(folder.path))}."
             )
     last, S = folder.last(), config.seeds
     shape = kept(loop, jax.eval_shape(loop.init, keys))
@@ -168,6 +169,11 @@ def step_reached(config: TrainConfig) -> int:
     """
     assert config.run_dir is not None
     folder = RunFolder.open(config.run_dir)
+    require(
+        not folder.read_config().get(AGENT),
+        f"Run '{folder.path}' was written by an Agent, and its loop goes on in Python:"
+        f" qhat.Agent.load('{folder.path}').",
+    )
     if not is_from_python(config.env):
         how = f"it again in Python: qhat.train(env, run_dir='{folder.path}', resume=True)"
         require_made_by_id(folder.read_config()["env"], how)

@@ -16,7 +16,7 @@ from qhat.environments.wrappers import listed
 from qhat.recipes.config import COPIES
 from qhat.recipes.labels import label_of_run, require_label, value_of
 from qhat.runs.curves import Clock, Evaluations, read_clock, read_evaluations
-from qhat.runs.folder import RunFolder
+from qhat.runs.folder import RunFolder, path_of
 from qhat.system.errors import UsageError, blaming, require
 from qhat.system.files import quote
 
@@ -81,7 +81,7 @@ def read_entrants(runs: Sequence[Run | Path | str], timed: bool) -> tuple[list[E
     notes: list[str] = []
     named: set[Path] = set()
     for given in runs:
-        path = Path(given) if isinstance(given, str | Path) else given.folder.path
+        path = path_of(given)
         folder = RunFolder.open(path)
         if path.resolve() in named:
             notes.append(f"'{path}' was named more than once; it counts once.")

@@ -1,0 +1,59 @@
+"""Makes the state of an `Agent` from a run: from simulation to the robot."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from qhat.agent.made import fresh_state, prepared
+from qhat.agent.saved import Loaded, changed_recipe
+from qhat.axes.axis import AxisValue, spell
+from qhat.engine.iteration import Program
+from qhat.engine.prefill import primed
+from qhat.environments.base import laid_out
+from qhat.runs.run import Run
+from qhat.system.errors import setting, warn
+
+
+def read_run(
+    path: Path,
+    parts: Iterable[type[AxisValue]],
+    checkpoint: str,
+    seed_index: int | None,
+    settings: Mapping[str, Any],
+) -> Loaded:
+    """Read the weights of one seed of a run; ε and β go on from its step. Replay and optimiser are new.
+
+    Raises:
+        UsageError: there is no such checkpoint or seed, or a setting changes the network.
+
+    Warns:
+        UserWarning: wrappers stood around the run's environment.
+    """
+    run = Run.open(path, tuple(parts))
+    at, about = run.seed_index(seed_index), run.summary()
+    recipe = changed_recipe(dataclasses.replace(run.program.recipe, num_envs=1), settings, path)
+    spec = laid_out(run.spec)
+    if run.wrap:
+        wrap = ", ".join(setting("wrap", spell(part)) for part in run.wrap)
+        warn(
+            f"Run '{path}' was trained with {wrap}: give the agent what leaves these wrappers, observations"
+            " and rewards.",
+            stacklevel=3,
+        )
+    program = Program.of(recipe, spec.shape, spec.dtype, spec.actions, spec.masked, layout=spec.layout)
+    prepared(program)
+    number = run.folder.read_config()["seed"] + at
+    fresh = jax.jit(lambda key: fresh_state(program, key))(jax.random.key(number))
+    online = jax.tree.map(lambda leaf: jnp.asarray(leaf[at]), run.weights(checkpoint))
+    copies = (online, jax.tree.map(jnp.copy, online))
+    seed = eqx.tree_at(lambda each: (each.learner.online, each.learner.target), fresh, copies)
+    steps = about["step"] if checkpoint == "last" else about["best_step"][at]
+    steps = int(checkpoint) if checkpoint.isdigit() else steps
+    return Loaded(program, primed(program, seed), (steps, 0, 0, 0), {}, number, since=steps)
