@@ -26,12 +26,14 @@ from qhat.axes.policy import ExpectedSarsa, Softmax
 from qhat.axes.target import Soft
 from qhat.axes.torso import MLP
 from qhat.cli import main
+from qhat.cli.train import read_train
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Loop
 from qhat.environments import catalogue
 from qhat.recipes.recipe import AXES, Recipe
-from qhat.reports import findings
+from qhat.reports import findings, settings, spelling
 from qhat.reports.measure import Measured
+from qhat.reports.reading import read_facts
 from qhat.runs.folder import RunFolder
 from qhat.runs.run import Run
 from qhat.system.errors import UsageError
@@ -220,6 +222,26 @@ def test_a_part_from_outside_works_in_every_command(tmp_path: Path, monkeypatch:
         assert done.returncode == 0, done.stderr
     with pytest.raises(UsageError, match=r"expected parts=\(LogCosh,\), as it was trained with"):
         Run.open("run")
+
+
+def test_every_proposed_command_names_the_parts_that_it_needs(tmp_path: Path):
+    """The commands of the run's card, of the report's next steps, and the one that reproduces the run."""
+    folder, named = tmp_path / "run", "--parts log_cosh:LogCosh"
+    recipe = dataclasses.replace(RECIPE, head=LogCosh(scale=2.0))
+    qhat.train("CartPole-v1", recipe, steps=300, eval_every=300, eval_episodes=1, run_dir=folder)
+    card = (folder / "README.md").read_text()
+    assert {line.split()[1] for line in card.splitlines() if named in line} == {
+        "evaluate",
+        "report",
+        "train",
+    }
+    facts = read_facts(folder, (LogCosh,))
+    assert " ".join(spelling.words_of(facts)[-2:]) == named
+    page = str(settings.reproduce(facts)) + str(
+        settings.next_commands(facts, (), ("play", "evaluate", "plot", "compare", "export"))
+    )
+    assert page.count(named) == 6
+    assert read_train([*spelling.words_of(facts)[2:]], (LogCosh,)).recipe.head == LogCosh(scale=2.0)
 
 
 @pytest.mark.parametrize(

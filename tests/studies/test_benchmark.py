@@ -327,3 +327,24 @@ def test_the_command_writes_keeps_and_checks(tmp_path: Path, monkeypatch: pytest
     done = tiny("--check", "--table", "--pin", "pin.csv", "--run-dir", "fresh")
     assert done.returncode == 0, done.stderr
     assert "no interval moved down" in done.stderr
+
+
+def test_a_suite_is_trained_with_a_part_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its runs have a folder of their own, and its table never replaces the table of the suite."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / command.RESULTS).mkdir(parents=True)
+    monkeypatch.setattr(suites, "SUITES", {"tiny": TINY_SUITE})
+    words = ["benchmark", "tiny", "--only", "CartPole-v1", "--episodes", "2", "--seeds", "1"]
+    other = ["--head", "log_cosh:scale=2.0", "--parts", "log_cosh:LogCosh"]
+    done = qhat(*words, *other, "--json")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / "benchmark" / "tiny-head-log_cosh-scale=2.0"
+    page = (folder / "tiny.md").read_text()
+    assert "qhat benchmark tiny --seeds 1 --only CartPole-v1 " + " ".join(other) in page
+    assert "In every recipe: head log_cosh:scale=2.0." in page
+    (config,) = folder.glob("*/seeds-0-0/config.json")
+    assert json.loads(config.read_text())["parts"] == {"head": "log_cosh:LogCosh"}
+    again = qhat(*words, "--table", "--run-dir", str(folder))
+    assert again.returncode == 2
+    assert "expected --parts log_cosh:LogCosh" in again.stderr
+    assert list((tmp_path / command.RESULTS).iterdir()) == []

@@ -14,8 +14,11 @@ import pytest
 from test_benchmark import row
 
 from command_line import qhat
+from log_cosh import LogCosh
 from places import ROOT
+from qhat import tune as qhat_tune
 from qhat.axes.explore import EpsilonGreedy
+from qhat.cli import calls
 from qhat.cli import tune as command
 from qhat.cli.train import read_train
 from qhat.recipes import RECIPES
@@ -297,3 +300,61 @@ def test_the_command_searches_compares_and_writes_a_preset(tmp_path: Path):
     assert (file.env, file.preset.steps) == ("CartPole-v1", 300)
     assert file.found["verdict"] in (tmp_path / "study" / "README.md").read_text()
     assert "qhat train CartPole-v1 --preset study/preset.json" in done.stderr
+
+
+def test_parts_from_outside_are_tuned_recorded_and_asked_for_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    words = (
+        "tune CartPole-v1 --recipe dqn --trials 1 --seeds 1 --steps 300 --only max_gradient_norm --top 1"
+    )
+    words = [
+        *words.split(),
+        *["--final-seeds", "1", "--episodes", "2", "--study", "study", "--eval-episodes", "2"],
+    ]
+    named, parts = "log_cosh:LogCosh", ["--parts", "log_cosh:LogCosh"]
+    assert "head 'log_cosh' is not known" in qhat(*words, "--head", "log_cosh").stderr
+    done = qhat(*words, "--head", "log_cosh:scale=2", *parts)
+    assert done.returncode == 0, done.stderr
+    assert f"qhat train CartPole-v1 --preset study/preset.json --parts {named}" in done.stderr
+    for file in ("study.json", "preset.json"):
+        assert json.loads((tmp_path / "study" / file).read_text())["parts"] == {"head": named}
+    path = Path("study/preset.json")
+    assert named in read_preset(path, (LogCosh,)).found["command"]
+    assert TrainConfig.of("CartPole-v1", preset_file=path, parts=[LogCosh]).recipe.head == LogCosh(
+        scale=2.0
+    )
+    for sentence, done in (
+        (f"The study uses head log_cosh, which is no part of qhat; expected --parts {named}", qhat(*words)),
+        (
+            f"The preset uses head log_cosh, which is no part of qhat; expected --parts {named}",
+            qhat("train", "CartPole-v1", "--preset", "study/preset.json"),
+        ),
+    ):
+        assert sentence in done.stderr
+        assert done.returncode == 2
+    assert read_train(["CartPole-v1", "--preset", str(path), *parts], (LogCosh,)).recipe.head == LogCosh(
+        2.0
+    )
+
+
+def test_python_tunes_parts_as_values_or_text(monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    monkeypatch.setattr(calls, "tuned", lambda args, words: asked.append((args, words)) or ({}, 0))
+    qhat_tune("CartPole-v1", head=LogCosh(scale=2.0))
+    qhat_tune("CartPole-v1", head="log_cosh:scale=2", parts=(LogCosh,))
+    (first, words), second = asked
+    assert (first, words) == second
+    assert words == ["CartPole-v1", "--head", "log_cosh:scale=2.0", "--parts", "log_cosh:LogCosh"]
+    with pytest.raises(UsageError, match="head 'log_cosh' is not known"):
+        qhat_tune("CartPole-v1", head="log_cosh")
+
+
+@pytest.mark.parametrize(("name", "axis"), [("target", "target"), ("epsilon_end", "explore")])
+def test_a_part_that_is_given_is_not_searched(name: str, axis: str):
+    recipe = RECIPES["dqn"]
+    assert name in [dimension.name for dimension in space_of(recipe, 1_000)]
+    assert name not in [dimension.name for dimension in space_of(recipe, 1_000, (), [axis])]
+    with pytest.raises(UsageError, match=f"searches what {axis} chooses"):
+        space_of(recipe, 1_000, [name], [axis])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from qhat.axes.axis import AxisValue, spell
 from qhat.cli.parsing import read
+from qhat.cli.parts import OtherParts, check_spelling, with_parts
 from qhat.environments.catalogue import find
 from qhat.studies.benchmark.results import Row, moved_down, read_rows, summary, write_rows
 from qhat.studies.benchmark.suites import Suite, Task, suite_of
@@ -25,11 +28,12 @@ RESULTS = Path("docs") / "results"
 
 
 @dataclasses.dataclass(frozen=True)
-class Benchmark:
+class Benchmark(OtherParts):
     """Train a suite of tasks over several seeds, score them in fresh episodes, and write a table.
 
     Suites: classic, minatar, minatar-5m, minatar-dqn, robots, smoke. Finished tasks are reused; interrupted
-    ones resume when the same command is run again.
+    ones resume when the same command is run again. Parts (--head and so on) replace those of every task's
+    recipe; such runs and their table have a folder of their own.
     """
 
     suite: Annotated[str, tyro.conf.Positional]
@@ -44,11 +48,11 @@ class Benchmark:
     episodes: int = 100
     """Number of fresh episodes per seed for the score."""
     run_dir: Path | None = None
-    """Folder of the suite's runs. Default: runs/benchmark/SUITE; with --check a new one in
-    runs/check/SUITE."""
+    """Folder of the suite's runs. Default: runs/benchmark/SUITE, with other parts SUITE and their names;
+    with --check a new one in runs/check/SUITE."""
     out: Path | None = None
     """Page to write, .md, with its data as .csv beside it. Default: docs/results/SUITE.md if that folder
-    exists and without --check, otherwise SUITE.md in the folder of the runs."""
+    exists, without --check and other parts, otherwise SUITE.md in the folder of the runs."""
     table: tyro.conf.FlagCreatePairsOff[bool] = False
     """Do not train; write the table of the finished runs."""
     check: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -61,7 +65,9 @@ class Benchmark:
 
 def run(words: Sequence[str]) -> int:
     """Parse, check everything that can be checked early, then train, score, write and compare."""
-    args = read(Benchmark, words, "benchmark")
+    words, parts = with_parts(words)
+    check_spelling(words, parts, "benchmark")
+    args = read(Benchmark, words, "benchmark", parts=parts)
     outcome, exit_code = benchmarked(args)
     if args.json:
         print(json.dumps(outcome))
@@ -70,7 +76,7 @@ def run(words: Sequence[str]) -> int:
 
 def benchmarked(args: Benchmark) -> tuple[dict[str, Any], int]:
     """Train, score, write and compare; return the outcome and the exit status."""
-    suite = suite_of(args.suite)
+    suite = suite_of(args.suite).changed(args.chosen())
     tasks = [suite.task(name) for name in args.only] or list(suite.tasks)
     require(args.episodes >= 1, f"{setting('episodes')} is {args.episodes}; expected 1 or more.")
     require(
@@ -179,9 +185,15 @@ def _require_playable(task: Task) -> None:
 
 def _folder(args: Benchmark) -> Path:
     if not args.check:
-        return Path("runs") / "benchmark" / args.suite
+        return (
+            Path("runs") / "benchmark" / "-".join([args.suite, *map(_folder_word, args.chosen().items())])
+        )
     now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     return Path("runs") / "check" / args.suite / now
+
+
+def _folder_word(chosen: tuple[str, AxisValue]) -> str:
+    return re.sub(r"[^\w.+=-]", "-", f"{chosen[0]}-{spell(chosen[1])}")
 
 
 def _command(args: Benchmark, first: int | None) -> str:
@@ -190,7 +202,7 @@ def _command(args: Benchmark, first: int | None) -> str:
     words += ["--seeds", str(args.seeds)] if args.seeds else []
     words += [] if first is None else ["--seed", str(first)]
     words += ["--only", *args.only] if args.only else []
-    return shlex.join(words)
+    return shlex.join([*words, *args.words()])
 
 
 def _written(
@@ -202,7 +214,10 @@ def _written(
     """
     from qhat.studies.benchmark.page import page
 
-    out = args.out or (base if args.check or not RESULTS.is_dir() else RESULTS) / f"{suite.name}.md"
+    out = (
+        args.out
+        or (base if args.check or args.chosen() or not RESULTS.is_dir() else RESULTS) / f"{suite.name}.md"
+    )
     data, kept = out.with_suffix(".csv"), {name: fresh for name, fresh in rows.items() if fresh}
     if data.exists():
         names = {task.env for task in suite.tasks}

@@ -11,6 +11,7 @@ from qhat.axes.actions import BINS
 from qhat.axes.axis import AxisValue, spell
 from qhat.cli.benchmark import Benchmark, benchmarked
 from qhat.cli.doctor import require_meaning
+from qhat.cli.parts import OtherParts, read_parts
 from qhat.cli.tune import Tune, tuned
 from qhat.environments import options
 from qhat.recipes.settings import require_known, wrappers_of
@@ -64,7 +65,8 @@ def tune(env: str, recipe: str | None = None, **settings: Any) -> dict[str, Any]
     Args:
         env: id of the environment.
         recipe: name of the recipe to tune. Default: the environment's preset, or the default recipe.
-        settings: options of `qhat tune --help`, by name: `trials=30`, `seeds=2`, `timeout=3600`.
+        settings: options of `qhat tune --help`, by name: `trials=30`, `seeds=2`, `head="c51"`. `parts` are
+            classes of parts from outside the package, for parts given as text.
 
     Returns:
         what `qhat tune --json` prints: trials, scores, and the path of the preset.
@@ -81,7 +83,8 @@ def benchmark(suite: str, **settings: Any) -> dict[str, Any]:
 
     Args:
         suite: name of the suite, for example `classic`.
-        settings: options of `qhat benchmark --help`, by name: `seeds=5`, `only=("CartPole-v1",)`.
+        settings: options of `qhat benchmark --help`, by name: `seeds=5`, `only=("CartPole-v1",)`. `parts`
+            are classes of parts from outside the package, for parts given as text.
 
     Returns:
         what `qhat benchmark --json` prints: scores by task, and the paths of the page and its data.
@@ -96,7 +99,8 @@ def _arguments(kind: type[Arguments], name: str, settings: dict[str, Any], **mor
     """Return a command's arguments from settings by name."""
     known = [field.name for field in dataclasses.fields(kind) if field.name not in (*more, "json")]
     require_known(settings, known, name)
-    values = dict(settings)
+    parts = settings.get("parts", ())
+    values = read_parts({key: value for key, value in settings.items() if key != "parts"}, parts)
     for field, value in values.items():
         if field == "wrap":
             values[field] = wrappers_of(value)
@@ -109,10 +113,10 @@ def _arguments(kind: type[Arguments], name: str, settings: dict[str, Any], **mor
 
 def _words(args: Tune) -> list[str]:
     """Return the words of the command line that does the same."""
-    words = [args.env]
+    words, of_parts = [args.env], [field.name for field in dataclasses.fields(OtherParts)]
     for field in dataclasses.fields(args):
         value = getattr(args, field.name)
-        if field.name in ("env", "study", "json") or value in (None, field.default, {}, ()):
+        if field.name in ("env", "study", "json", *of_parts) or value in (None, field.default, {}, ()):
             continue
         words.append(f"--{field.name.replace('_', '-')}")
         if isinstance(value, Mapping):
@@ -121,4 +125,4 @@ def _words(args: Tune) -> list[str]:
             words += [spell(part) if isinstance(part, AxisValue) else str(part) for part in value]
         else:
             words.append(str(value))
-    return words
+    return [*words, *args.words()]

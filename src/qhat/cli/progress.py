@@ -18,6 +18,7 @@ from qhat.environments.catalogue import Entry
 from qhat.evaluation.statistics.text import score_text
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import base_of, label_of_run
+from qhat.recipes.parts import flags, names_of
 from qhat.recipes.presets import NAME as PRESET
 from qhat.recipes.schedule_text import FIXED, schedules
 from qhat.reports.reading import CLIPPED
@@ -169,6 +170,7 @@ def _words(now: Any, narrow: bool) -> str:
 def _close(console: Console, config: TrainConfig, outcome: dict[str, Any]) -> None:
     """Print the results and the next commands to type."""
     folder = outcome["run"]
+    parts = "".join(f" {word}" for word in flags(names_of(config.recipe)))
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     best = outcome["best_score"]
     shown = score_text(sum(best) / len(best)) if best and None not in best else "–"
@@ -179,12 +181,18 @@ def _close(console: Console, config: TrainConfig, outcome: dict[str, Any]) -> No
     console.print(table)
     console.print("\nnext:")
     if outcome["interrupted"] or outcome["step"] < config.steps:
-        console.print(f"  qhat train --resume --run-dir {folder}   # resume")
-    console.print(f"  qhat evaluate {folder}   # an unbiased score, in fresh episodes", soft_wrap=True)
+        console.print(f"  qhat train --resume --run-dir {folder}{parts}   # resume")
+    console.print(
+        f"  qhat evaluate {folder}{parts}   # an unbiased score, in fresh episodes", soft_wrap=True
+    )
     console.print(f"  qhat plot {folder}       # the learning curve", soft_wrap=True)
-    console.print(f"  qhat report {folder}     # an HTML report", soft_wrap=True)
+    console.print(f"  qhat report {folder}{parts}     # an HTML report", soft_wrap=True)
     if config.env == "TurtleBot3-v0":
-        console.print(f"  qhat export {folder} --ros2 --web   # a ROS 2 package and a page to try it in")
+        console.print(
+            f"  qhat export {folder} --ros2 --web{parts}   # a ROS 2 package and a page to try it in"
+        )
     else:
-        console.print(f"  qhat export {folder}     # the policy for a robot, without JAX", soft_wrap=True)
-    console.print(f"  qhat play {folder}       # a film of the policy", soft_wrap=True)
+        console.print(
+            f"  qhat export {folder}{parts}     # the policy for a robot, without JAX", soft_wrap=True
+        )
+    console.print(f"  qhat play {folder}{parts}       # a film of the policy", soft_wrap=True)

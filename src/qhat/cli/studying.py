@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from qhat.axes.axis import to_json
 from qhat.cli.stopping import StopOnSignal
 from qhat.evaluation.statistics.text import score_text
 from qhat.recipes.config import TrainConfig
+from qhat.recipes.parts import PARTS, flags, kinds_of, names_of
 from qhat.runs.lock import sole
 from qhat.runs.progress import Progress
 from qhat.runs.train import Interrupted
@@ -35,6 +37,7 @@ class Studying:
     def __init__(self, base: TrainConfig, space: Sequence[Dimension], folder: Path, command: str):
         self.base, self.space, self.command = base, space, command
         self.study = Study(folder)
+        self.outside = names_of(base.recipe)
         self.console = Console(stderr=True, highlight=False)
         self.exit_code = 0
 
@@ -53,13 +56,15 @@ class Studying:
                 "env_kwargs": dict(base.env_kwargs),
                 "wrap": [to_json(part) for part in base.wrap],
                 "recipe": base.recipe.to_json(),
+                **({PARTS: self.outside} if self.outside else {}),
                 "steps": base.steps,
                 "seeds": base.seeds,
                 "seed": base.seed,
                 "eval_every": base.eval_every,
                 "eval_episodes": base.eval_episodes,
                 "space": {dimension.name: dimension.describe() for dimension in self.space},
-            }
+            },
+            kinds_of(base.recipe),
         )
         with sole(self.study.path):
             devices.prepare(devices.devices_for(max(base.seeds, len(seeds))))
@@ -126,7 +131,8 @@ class Studying:
         }
         file = final.write(self.study, self.base, search.trials, judged, said)
         self._say(file.found["verdict"])
-        self._say(f"\nnext:\n  qhat train {self.base.env} --preset {self.study.preset}")
+        words = ["qhat", "train", self.base.env, "--preset", str(self.study.preset), *flags(self.outside)]
+        self._say(f"\nnext:\n  {shlex.join(words)}")
         names = ("chosen", "params", "scores", "verdict")
         return {"preset": str(self.study.preset), **{name: file.found[name] for name in names}}
 

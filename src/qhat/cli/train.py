@@ -14,21 +14,20 @@ from typing import Any
 import tyro
 
 from qhat import recipes
-from qhat.axes.axis import AxisValue, parse
+from qhat.axes.axis import AxisValue
 from qhat.cli.numbers import plain
-from qhat.cli.parsing import read, value_of, values_of
-from qhat.cli.parts import with_parts
+from qhat.cli.parsing import read, value_of
+from qhat.cli.parts import check_spelling, with_parts
 from qhat.cli.stopping import StopOnSignal
 from qhat.demonstrations.sources import require_readable
-from qhat.environments import options, wrappers
+from qhat.environments import wrappers
 from qhat.environments.catalogue import find
 from qhat.recipes.config import TrainConfig
-from qhat.recipes.habits import our_word
 from qhat.recipes.labels import base_of, recipe_of, require_label
 from qhat.recipes.parts import require_known
 from qhat.recipes.presets import NAME as PRESET
 from qhat.recipes.presets import preset_of, read_preset
-from qhat.recipes.recipe import AXES, Recipe
+from qhat.recipes.recipe import Recipe
 from qhat.runs.folder import RunFolder
 from qhat.runs.tracking import trackers_of
 from qhat.system.errors import UsageError, blaming, require
@@ -188,27 +187,14 @@ def _from_file(words: Sequence[str], path: Path, parts: Parts = ()) -> Train:
             not any(word.partition("=")[0] == flag for word in words),
             f"--preset cannot be combined with {flag}: both set the defaults; leave one out.",
         )
-    settings = read_preset(path).settings()
-    _check_spelling(words, parts)
+    settings = read_preset(path, parts).settings()
+    check_spelling(words, parts)
     return Train(env=tyro.MISSING, preset=path, **settings)
-
-
-def _check_spelling(words: Sequence[str], parts: Parts) -> None:
-    """Raise `UsageError` for misspelled axis values, wrappers and options."""
-    # Checked before tyro parses: tyro would print its own, longer error.
-    for axis, kinds in AXES.items():
-        if (spelled := value_of(words, f"--{axis}")) is not None:
-            if sentence := our_word(axis, spelled, "qhat train"):
-                raise UsageError(sentence)
-            parse(spelled, (*kinds, *(part for part in parts if part.axis == axis)))
-    for spelled in values_of(words, "--wrap"):
-        parse(spelled, wrappers.WRAPPERS)
-    options.read_words(values_of(words, "--env-kwargs"))
 
 
 def _defaults(words: Sequence[str], parts: Parts) -> Train:
     """Return the defaults given by `--recipe` or by the run to resume."""
-    _check_spelling(words, parts)
+    check_spelling(words, parts)
     env: Any = tyro.MISSING
     if "--resume" in words and (folder := value_of(words, "--run-dir")):
         opened = RunFolder.open(Path(folder))

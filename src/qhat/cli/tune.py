@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from qhat.cli.parsing import read, values_of
-from qhat.environments import options
+from qhat.cli.parsing import read
+from qhat.cli.parts import OtherParts, check_spelling, with_parts
 from qhat.environments.catalogue import find
 from qhat.environments.wrappers import Wrapper
 from qhat.recipes import get
@@ -28,7 +28,7 @@ TUNING, FINAL = 2_000, 3_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Tune:
+class Tune(OtherParts):
     """Tune an environment's hyperparameters and write a preset file for `qhat train --preset FILE`.
 
     Trials train on seeds from 2000 on and stop early if they fall below the median. They are kept in the
@@ -72,8 +72,9 @@ class Tune:
 
 def run(words: Sequence[str]) -> int:
     """Parse, check everything that can be checked early, then search and compare."""
-    options.read_words(values_of(words, "--env-kwargs"))
-    args = read(Tune, words, "tune")
+    words, parts = with_parts(words)
+    check_spelling(words, parts, "tune")
+    args = read(Tune, words, "tune", parts=parts)
     outcome, exit_code = tuned(args, _without(words, ("--study", "--json")))
     if args.json:
         print(json.dumps(outcome))
@@ -99,7 +100,7 @@ def tuned(args: Tune, words: Sequence[str]) -> tuple[dict[str, Any], int]:
     require(good, f"{setting('timeout')} is {args.timeout}; expected more than 0.")
     find(args.env, args.env_kwargs)
     base = _base(args).validate()
-    space = space_of(base.recipe, base.steps, args.only)
+    space = space_of(base.recipe, base.steps, args.only, [*args.chosen()])
     require_installed("optuna", "qhat tune needs", "Optuna")
     from qhat.cli.studying import Studying
 
@@ -132,7 +133,8 @@ def _base(args: Tune) -> TrainConfig:
         # Trials are never resumed, so no checkpoint is written before the end.
         "save_every": 2**31 - 1,
     }
-    return dataclasses.replace(config, **settings)
+    recipe = dataclasses.replace(config.recipe, **args.chosen())
+    return dataclasses.replace(config, recipe=recipe, **settings)
 
 
 def _without(words: Sequence[str], flags: Sequence[str]) -> list[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
 
 import tyro
 
-from qhat.axes.axis import to_json
+from qhat.axes.axis import AxisValue, to_json
 from qhat.environments import options, wrappers
 from qhat.environments.wrappers import Wrapper
 from qhat.recipes import DEFAULT
@@ -142,6 +142,7 @@ class TrainConfig:
         recipe: str | Recipe | None = None,
         *,
         preset_file: Path | str | None = None,
+        parts: Sequence[type[AxisValue]] = (),
         **settings: Unpack[RunSettings],
     ) -> TrainConfig:
         """Return the configuration of an environment: its preset, if it has one, changed by `settings`.
@@ -149,6 +150,7 @@ class TrainConfig:
         Args:
             recipe: a recipe, or its name. Default: the preset's, or `qhat`.
             preset_file: file that `qhat tune` wrote, used instead of the preset.
+            parts: classes of that file's parts from outside the package.
             settings: fields of the run or of its recipe, by their names: `seeds=8`, `gamma=0.98`,
                 `policy="double"`.
 
@@ -156,7 +158,7 @@ class TrainConfig:
             UsageError: the recipe or a setting is unknown, or there are two recipes.
         """
         require(isinstance(env, str), f"env is {quote(env)}; expected an id.")
-        return TrainConfig._of(env, recipe, settings, preset_file)
+        return TrainConfig._of(env, recipe, settings, preset_file, parts)
 
     def changed(self, env: str, recipe: str | Recipe | None, settings: Mapping[str, Any]) -> TrainConfig:
         """Return the configuration for `env` with another recipe or other settings, as `of` reads them."""
@@ -169,7 +171,11 @@ class TrainConfig:
 
     @staticmethod
     def _of(
-        env: str, recipe: str | Recipe | None, settings: Mapping[str, Any], preset_file: Path | str | None
+        env: str,
+        recipe: str | Recipe | None,
+        settings: Mapping[str, Any],
+        preset_file: Path | str | None,
+        kinds: Sequence[type[AxisValue]] = (),
     ) -> TrainConfig:
         run, parts = _sorted(recipe, settings)
         values, defaults = chosen(run, env), {}
@@ -179,7 +185,7 @@ class TrainConfig:
                 "preset_file has no meaning with the name of a recipe, because both choose the settings;"
                 " leave one out.",
             )
-            defaults = read_preset(Path(preset_file)).settings()
+            defaults = read_preset(Path(preset_file), kinds).settings()
         elif preset := preset_of(env):
             defaults = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
         return TrainConfig(env, **{**defaults, **values})._with_parts(parts)

@@ -30,11 +30,28 @@ def names_of(recipe: Recipe) -> dict[str, str]:
     }
 
 
-def require_known(config: Mapping[str, Any], parts: Iterable[type[AxisValue]]) -> None:
+def kinds_of(recipe: Recipe) -> tuple[type[AxisValue], ...]:
+    """Return the classes of a recipe's parts, with which its runs are opened."""
+    return tuple(type(getattr(recipe, axis)) for axis in AXES)
+
+
+def flags(names: Mapping[str, str]) -> list[str]:
+    """Return the words with which a command names parts: `--parts my_module:LogCosh`, or none.
+
+    Args:
+        names: by axis, as `names_of` returns them.
+    """
+    return ["--parts", ",".join(names.values())] if names else []
+
+
+def require_known(
+    config: Mapping[str, Any], parts: Iterable[type[AxisValue]], what: str = "The run"
+) -> None:
     """Raise `UsageError` for the first part of a run that neither qhat nor `parts` has.
 
     Args:
-        config: the run's config.json.
+        config: the run's config.json, or another file with a recipe and `PARTS`.
+        what: the subject of the error.
     """
     recipe, names = config.get("recipe"), config.get(PARTS)
     given = [(kind.axis, kind.name) for kind in parts]
@@ -48,7 +65,7 @@ def require_known(config: Mapping[str, Any], parts: Iterable[type[AxisValue]]) -
         kind = where.rpartition(":")[2]
         remedy = spelled(f"parts=({kind},)", f"--parts {where}")
         raise UsageError(
-            f"The run uses {axis} {name}, which is no part of qhat; expected {remedy}, as it was trained"
+            f"{what} uses {axis} {name}, which is no part of qhat; expected {remedy}, as it was trained"
             " with."
         )
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from qhat.axes.axis import to_json
+from qhat.axes.axis import AxisValue, to_json
 from qhat.axes.bonus import Munchausen
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.heads import Expected, Quantile
@@ -22,6 +22,7 @@ from qhat.environments.catalogue import backend_names
 from qhat.environments.scales import CONTROL
 from qhat.environments.wrappers import Wrapper
 from qhat.recipes import DEFAULT
+from qhat.recipes.parts import PARTS, names_of, require_known
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError, blaming, require
 from qhat.system.files import quote, read_json
@@ -198,7 +199,8 @@ class PresetFile:
         return {"recipe_name": NAME, **fields, "env_kwargs": dict(self.env_kwargs), "wrap": self.wrap}
 
     def text(self) -> str:
-        """Write it as JSON, with every default spelled out."""
+        """Write it as JSON, with every default spelled out, and the names of parts that are not qhat's."""
+        names = names_of(self.preset.recipe)
         written = {
             "format": FORMAT,
             "env": self.env,
@@ -206,13 +208,17 @@ class PresetFile:
             "wrap": [to_json(part) for part in self.wrap],
             **{field.name: getattr(self.preset, field.name) for field in dataclasses.fields(Preset)},
             "recipe": self.preset.recipe.to_json(),
+            **({PARTS: names} if names else {}),
             "found": dict(self.found),
         }
         return json.dumps(written, indent=2) + "\n"
 
 
-def read_preset(path: Path) -> PresetFile:
+def read_preset(path: Path, parts: Sequence[type[AxisValue]] = ()) -> PresetFile:
     """Read a preset file: data, every value of which is checked.
+
+    Args:
+        parts: classes of the recipe's parts from outside the package.
 
     Raises:
         UsageError: it is missing, damaged, or something else.
@@ -239,7 +245,8 @@ def read_preset(path: Path) -> PresetFile:
         require(isinstance(wrap, list), f"wrap is {quote(wrap)}; expected a list.")
         kwargs = data.get("env_kwargs", {})
         require(isinstance(kwargs, dict), f"env_kwargs is {quote(kwargs)}; expected an object.")
-        preset = Preset(Recipe.from_json(data.get("recipe")), **counts)
+        require_known(data, parts, "The preset")
+        preset = Preset(Recipe.from_json(data.get("recipe"), parts), **counts)
         around, kwargs = wrappers.listed(wrap), options.check(kwargs)
         wrappers.validate(around)
         return PresetFile(data["env"], preset, kwargs, around, found)

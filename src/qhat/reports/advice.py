@@ -51,7 +51,7 @@ def on(facts: Facts, *changes: str) -> str:
     if is_from_python(facts.env):
         return ""
     where = ["--resume", "--run-dir", str(facts.folder.path)]
-    return shlex.join(["qhat", "train", facts.env, *where, *changes])
+    return shlex.join(["qhat", "train", facts.env, *where, *changes, *facts.parts])
 
 
 def doctor(facts: Facts) -> str:

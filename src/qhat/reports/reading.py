@@ -18,6 +18,7 @@ from qhat.environments.catalogue import is_from_python
 from qhat.environments.observations import read_layout
 from qhat.environments.scales import largest_score
 from qhat.recipes.labels import base_of, label_of_run, recipe_of, spans_of
+from qhat.recipes.parts import flags, names_of
 from qhat.recipes.recipe import HORIZON, Recipe
 from qhat.reports.plot import Evaluations
 from qhat.runs.folder import EVALUATIONS, METRICS, RunFolder
@@ -119,6 +120,11 @@ class Facts:
         reference = reference if isinstance(reference, str) else None
         changed = self.config.get("wrap") or self.config.get("env_kwargs") or is_from_python(self.env)
         return None if changed else largest_score(self.env, reference)
+
+    @property
+    def parts(self) -> list[str]:
+        """The words that name its parts from outside the package in a command; none without such parts."""
+        return flags(names_of(self.recipe)) if self.recipe else []
 
     @property
     def steps(self) -> int:

@@ -156,7 +156,11 @@ def next_commands(facts: Facts, found: Sequence[Finding], commands: Collection[s
         ("export", "Export the policy:", ["qhat", "export", folder]),
     ]
     parts = [typed("Train it longer:", on(facts, "--steps", str(2 * max(facts.steps, 1))))]
-    parts += [typed(words, shlex.join(line)) for name, words, line in offers if name in commands]
+    parts += [
+        typed(words, shlex.join([*line, *(facts.parts if name != "plot" else [])]))
+        for name, words, line in offers
+        if name in commands
+    ]
     if any(one.status == WARNING and one.next for one in found):
         parts.insert(0, tag("p", "Run the commands of the warnings above first."))
     return join(parts)

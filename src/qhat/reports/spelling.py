@@ -34,7 +34,7 @@ ALWAYS = ("steps", "seeds")
 
 
 def words_of(facts: Facts) -> list[str]:
-    """Return the words; empty if flags cannot express a setting (a part from outside the package)."""
+    """Return the words; empty if flags cannot express a setting, or a part could not be read."""
     try:
         wrap = wrappers.listed(facts.config.get("wrap", []))
     except UsageError:
@@ -52,7 +52,7 @@ def words_of(facts: Facts) -> list[str]:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             words += [f"--{flag}", *_spelled(value)]
-    return words
+    return [*words, *facts.parts]
 
 
 def default_of(facts: Facts, name: str) -> Any:

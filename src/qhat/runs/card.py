@@ -9,6 +9,7 @@ from typing import Any
 from qhat.environments.catalogue import is_from_python
 from qhat.evaluation.statistics.text import score_text
 from qhat.recipes.config import TrainConfig
+from qhat.recipes.parts import flags, names_of
 from qhat.recipes.schedule_text import FIXED, schedules
 
 NEW_EPISODES = (
@@ -31,16 +32,19 @@ def card(
         for index, (score, step) in enumerate(zip(summary["best_score"], summary["best_step"], strict=True))
     ]
     halted = [str(config.seed + index) for index, one in enumerate(summary["halted"]) if one]
+    names = names_of(config.recipe)
+    parts = "".join(f" {word}" for word in flags(names))
+    kinds = "".join(f"{name.rpartition(':')[2]}, " for name in names.values())
     commands = [
-        f"qhat evaluate {folder}",
+        f"qhat evaluate {folder}{parts}",
         f"qhat plot {folder}",
-        f"qhat report {folder}",
-        f"qhat train {config.env} --resume --run-dir {folder} --steps {2 * config.steps}",
+        f"qhat report {folder}{parts}",
+        f"qhat train {config.env} --resume --run-dir {folder} --steps {2 * config.steps}{parts}",
     ]
     if is_from_python(config.env):
         # There is no id from which to make the environment again.
         commands = [
-            f"python: qhat.evaluate('{folder}', env=...)",
+            f"python: qhat.evaluate('{folder}', env=...{f', parts=({kinds[:-1]})' if names else ''})",
             f"python: qhat.train(env, steps={2 * config.steps}, run_dir='{folder}', resume=True)",
             *commands[1:3],
         ]

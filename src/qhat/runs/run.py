@@ -26,8 +26,8 @@ from qhat.environments.wrappers import Wrapper
 from qhat.evaluation.deployed_policy import Policy
 from qhat.evaluation.scoring import score_in
 from qhat.evaluation.statistics import Score
-from qhat.recipes.parts import require_known
-from qhat.recipes.recipe import AXES, Recipe
+from qhat.recipes.parts import kinds_of, require_known
+from qhat.recipes.recipe import Recipe
 from qhat.runs.checkpoint import flatten, read_tree
 from qhat.runs.curves import read_evaluations
 from qhat.runs.folder import RunFolder, path_of
@@ -215,8 +215,7 @@ def load_best(folder: RunFolder, like: Any, recipe: Recipe) -> Any:
     Raises:
         UsageError: the run's composition is another one.
     """
-    kinds = tuple(type(getattr(recipe, axis)) for axis in AXES)
-    source = Run.open(folder.path, kinds)
+    source = Run.open(folder.path, kinds_of(recipe))
     for name in ("head", "merge", "dense", "torso", "hidden", "normalise"):
         theirs, ours = getattr(source.program.recipe, name), getattr(recipe, name)
         require(

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from qhat.recipes.config import TrainConfig
+from qhat.recipes.parts import kinds_of
 from qhat.runs.folder import RunFolder
 from qhat.runs.lock import sole
+from qhat.runs.manifest import read_about
 from qhat.runs.progress import Progress
 from qhat.runs.run import Run, program_of
 from qhat.runs.train import Interrupted, train
@@ -46,7 +48,7 @@ def is_same(config: TrainConfig, folder: RunFolder) -> str | None:
     for name in SAME:
         if written.get(name) != wanted[name]:
             return name
-    run = Run.open(folder.path)
+    run = Run.open(folder.path, kinds_of(config.recipe))
     # The written recipe is fitted to the environment: torso, bins.
     recipe = config.recipe.scheduled(config.steps)
     fitted = program_of(recipe, run.spec, config.wrap).recipe.to_json()
@@ -55,7 +57,7 @@ def is_same(config: TrainConfig, folder: RunFolder) -> str | None:
 
 def is_finished(folder: RunFolder, steps: int) -> bool:
     """Whether a run has a checkpoint at its last step."""
-    return (folder.path / "last").exists() and Run.open(folder.path).summary()["step"] >= steps
+    return (folder.path / "last").exists() and read_about(folder.last())["step"] >= steps
 
 
 def trained(
@@ -82,7 +84,7 @@ def trained(
             f" folder, or name another {setting('run_dir')}.",
         )
         if is_finished(folder, config.steps):
-            return Run.open(path)
+            return Run.open(path, kinds_of(config.recipe))
         resume = (path / "last").exists()
         if not resume:
             # Killed before its first checkpoint, so it cannot be resumed.
@@ -162,7 +164,7 @@ def gathered(
         if not is_finished(folder, config.steps):
             tell(f"left out: '{path}', which is not finished")
             continue
-        run = Run.open(path)
+        run = Run.open(path, kinds_of(config.recipe))
         if not judging and not is_judged(read_notes(path), run.summary()["step"], episodes):
             tell(f"left out: '{path}', which has no scores yet")
             continue

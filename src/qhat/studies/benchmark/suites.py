@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from qhat.axes.axis import AxisValue, spell
 from qhat.axes.bonus import NoBonus
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.heads import Expected
@@ -57,6 +58,15 @@ class Task:
         settings = {**self.settings, "seeds": seeds, "seed": seed, "run_dir": run_dir}
         return TrainConfig.of(self.env, **settings)
 
+    def changed(self, parts: Mapping[str, AxisValue]) -> Task:
+        """Return the task with other parts, by axis, in its recipe."""
+        settings = dict(self.settings)
+        if isinstance(recipe := settings.get("recipe"), Recipe):
+            settings["recipe"] = dataclasses.replace(recipe, **parts)
+        else:
+            settings |= parts
+        return dataclasses.replace(self, settings=settings)
+
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
@@ -76,6 +86,15 @@ class Suite:
                 + near_miss(name, named)
             )
         return named[name]
+
+    def changed(self, parts: Mapping[str, AxisValue]) -> Suite:
+        """Return the suite with other parts, by axis, in every task's recipe."""
+        if not parts:
+            return self
+        tasks = tuple(task.changed(parts) for task in self.tasks)
+        spelled = ", ".join(f"{axis} {spell(part)}" for axis, part in parts.items())
+        about = f"{self.about} In every recipe: {spelled}."
+        return dataclasses.replace(self, about=about, tasks=tasks)
 
 
 SOURCES: Mapping[str, str] = MappingProxyType(

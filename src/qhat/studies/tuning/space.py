@@ -89,14 +89,17 @@ SPACE: tuple[Dimension, ...] = (
 """In the order in which they are applied: the final step size is a share of the initial one."""
 
 
-def space_of(recipe: Recipe, steps: int, only: Sequence[str] = ()) -> tuple[Dimension, ...]:
+def space_of(
+    recipe: Recipe, steps: int, only: Sequence[str] = (), given: Sequence[str] = ()
+) -> tuple[Dimension, ...]:
     """Return the dimensions that apply to a recipe, with their valid values.
 
     Args:
         only: names of dimensions. Default: all.
+        given: axes whose part the caller chose, which is not searched.
 
     Raises:
-        UsageError: a name is unknown, or does not apply to the recipe.
+        UsageError: a name is unknown, given, or does not apply to the recipe.
     """
     known = [dimension.name for dimension in SPACE]
     for name in only:
@@ -108,6 +111,13 @@ def space_of(recipe: Recipe, steps: int, only: Sequence[str] = ()) -> tuple[Dime
     found = []
     for dimension in SPACE:
         if only and dimension.name not in only:
+            continue
+        if (axis := "explore" if dimension.name.startswith("epsilon") else dimension.name) in given:
+            require(
+                dimension.name not in only,
+                f"{setting('only', dimension.name)} searches what {setting(axis)} chooses; expected one of"
+                " the two.",
+            )
             continue
         if dimension.name.startswith("epsilon") and not isinstance(recipe.explore, EpsilonGreedy):
             require(

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from qhat.axes.axis import AxisValue
+from qhat.recipes.parts import require_known
 from qhat.recipes.recipe import Recipe, upgraded
 from qhat.studies.tuning.space import Dimension, applied
-from qhat.system.errors import QhatError, UsageError, require, setting
+from qhat.system.errors import QhatError, UsageError, blaming, require, setting
 from qhat.system.files import parse_json, quote, read_json, read_text, write_text
 
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
@@ -50,8 +52,11 @@ class Study:
         self.preset = path / "preset.json"
         self.page = path / "README.md"
 
-    def begin(self, about: dict[str, Any]) -> None:
+    def begin(self, about: dict[str, Any], kinds: Sequence[type[AxisValue]] = ()) -> None:
         """Write the description of the search, or check that it matches the existing one.
+
+        Args:
+            kinds: classes of the recipe's parts.
 
         Raises:
             UsageError: the folder holds another study or something else.
@@ -61,6 +66,8 @@ class Study:
             written = read_json(self.about)
             require(isinstance(written, dict), f"'{self.about}' is damaged; expected an object.")
             if isinstance(written.get("recipe"), dict):
+                with blaming(f"'{self.about}'"):
+                    require_known(written, kinds, "The study")
                 written["recipe"] = upgraded(written["recipe"], f"'{self.about}'")
             for name, value in about.items():
                 old, field = written.get(name), name
