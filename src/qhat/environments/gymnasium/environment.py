@@ -126,13 +126,7 @@ class GymnasiumEnvironment(HostEnvironment):
         def numbers(done: int = 0) -> list[int]:
             return [each for seed in seeds for each in episode_seeds(int(seed), since, num_envs, done)]
 
-        try:
-            envs = vectorise(build, len(numbers()), vector, env_id)
-        except LostError as error:
-            raise QhatError(
-                f"Environment '{env_id}': a process that should step it ended while it was made; in this"
-                f" process ({setting('vector', 'sync')}) it would say why."
-            ) from error
+        envs = vectorise(build, len(numbers()), vector, env_id)
         task = (reference, seconds, stack, bins, restarts, numbers)
         return GymnasiumEnvironment(env_id, envs, numbers(), len(seeds), *task)
 

@@ -16,6 +16,8 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
+from qhat.environments.gymnasium.main_guard import UNGUARDED, leave_copy
+
 GRACE = 1.0
 """Seconds that a process has to end by itself, and that what it raised has to arrive."""
 STARTING = 60.0
@@ -25,9 +27,11 @@ STARTING = 60.0
 class LostError(RuntimeError):
     """A process that steps a copy has ended, or hangs."""
 
-    def __init__(self, text: str, *, hangs: bool):
+    def __init__(self, text: str, *, hangs: bool, unguarded: bool = False):
         super().__init__(text)
         self.hangs = hangs
+        self.unguarded = unguarded
+        """Whether it was about to run the main script's training again."""
 
 
 class Known(gymnasium.Env):
@@ -44,6 +48,7 @@ class Processes(AsyncVectorEnv):
 
     def __init__(self, make: Callable[[], gymnasium.Env], count: int):
         """Make a copy here, to see its spaces, and `count` in processes. Raises `LostError`."""
+        leave_copy(f"Worker<{Processes.__name__}>")
         self._make = make
         self._start([make] * count, None)
 
@@ -107,7 +112,8 @@ def losing(envs: AsyncVectorEnv) -> Iterator[None]:
         if None in envs.parent_pipes or getattr(envs, "raised", False):
             raise
         hangs = isinstance(error, multiprocessing.TimeoutError)
-        raise LostError(_how(envs), hangs=hangs) from error
+        text, codes = _how(envs), [process.exitcode for process in envs.processes]
+        raise LostError(text, hangs=hangs, unguarded=UNGUARDED in codes) from error
 
 
 def _how(envs: AsyncVectorEnv) -> str:
@@ -125,13 +131,14 @@ def _how(envs: AsyncVectorEnv) -> str:
 
 def end(envs: AsyncVectorEnv) -> None:
     """End the processes, also those that hang or were stopped."""
-    for process in envs.processes:
+    started = [process for process in envs.processes if process.pid is not None]
+    for process in started:
         if process.is_alive():
             process.terminate()
     until = time.monotonic() + GRACE
-    for process in envs.processes:
+    for process in started:
         process.join(max(0.0, until - time.monotonic()))
-    left = [process for process in envs.processes if process.is_alive()]
+    left = [process for process in started if process.is_alive()]
     for process in left:
         process.kill()
     for process in left:

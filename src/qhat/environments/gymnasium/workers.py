@@ -18,10 +18,11 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from qhat.environments.gymnasium import api as gymnasium_api
 from qhat.environments.gymnasium.api import MisbehavedError
+from qhat.environments.gymnasium.main_guard import require_guard, sentence
 from qhat.environments.gymnasium.mask_source import KEY, KEYS, MaskSource, mask_in_info
 from qhat.environments.gymnasium.processes import LostError, Processes, end, losing
 from qhat.environments.spaces import given_entries
-from qhat.system.errors import require
+from qhat.system.errors import QhatError, UsageError, require, setting
 
 VECTORS = ("sync", "async")
 """How copies are stepped: one after the other in this process, or each in a separate process."""
@@ -112,7 +113,16 @@ def vectorise(build: Callable[[], gymnasium.Env], count: int, kind: str, name: s
         made = [Guarded(build(), name) for _ in range(count)]
         again = [lambda env=env: env for env in made]
         return SyncVectorEnv(again, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
-    return Processes(functools.partial(_made, build, os.getpid(), name), count)
+    require_guard(name)
+    try:
+        return Processes(functools.partial(_made, build, os.getpid(), name), count)
+    except LostError as error:
+        if error.unguarded:
+            raise UsageError(sentence(name)) from None
+        raise QhatError(
+            f"Environment '{name}': a process that should step it ended while it was made; in this process"
+            f" ({setting('vector', 'sync')}) it would say why."
+        ) from error
 
 
 def _made(build: Callable[[], gymnasium.Env], owner: int, name: str) -> gymnasium.Env:
