@@ -92,13 +92,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for."""
-    if name == "recipes":
-        return importlib.import_module("qhat.recipes")
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'qhat' has no attribute '{name}'")
+# Type checkers see the imports above; with this function every misspelled name would pass as `Any`.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first asked for."""
+        if name == "recipes":
+            return importlib.import_module("qhat.recipes")
+        if name in _HOMES:
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        raise AttributeError(f"module 'qhat' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

@@ -3,10 +3,11 @@
 import dataclasses
 import inspect
 import json
+import os
 import pydoc
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ import qhat
 from places import ROOT, SOURCE
 from qhat import chapter, recipes
 
+Checker = Callable[[str, Path], tuple[dict[int, str], list[str]]]
 CLASSES = [getattr(qhat, name) for name in qhat.__all__ if inspect.isclass(getattr(qhat, name))]
 USER = """
+import dataclasses
+import gymnasium
 import numpy as np
 import qhat
 from qhat.chapter import PERMemory, RainbowDQN
@@ -42,8 +46,33 @@ reveal_type(RainbowDQN(4, 2).act(np.zeros(4)))
 reveal_type(PERMemory(8).sample(2))
 reveal_type(qhat.UsageError("x"))
 reveal_type(qhat.__version__)
+reveal_type(qhat.doctor("CartPole-v1").proposed)
+reveal_type(qhat.doctor())
+reveal_type(qhat.play(run))
+reveal_type(qhat.plot(run))
+reveal_type(qhat.report([run]))
+reveal_type(qhat.envs("cart"))
+reveal_type(qhat.tune("CartPole-v1", trials=2))
+reveal_type(qhat.benchmark("classic", seeds=1))
+reveal_type(dataclasses.replace(qhat.TrainConfig.of("CartPole-v1", "dqn", gamma=0.98), seeds=3))
+reveal_type(qhat.train(lambda: gymnasium.make("CartPole-v1"), qhat.recipes.dqn, hidden=[32]))
+reveal_type(qhat.evaluate(agent, "CartPole-v1", episodes=3))
 """
 """A program of a user, outside the package; every type in it is known."""
+MISTAKES = """
+import qhat
+
+qhat.trian("CartPole-v1")
+qhat.train("CartPole-v1", gama=0.98)
+qhat.train("CartPole-v1", steps="many")
+qhat.train("CartPole-v1", vector="asink")
+qhat.Agent(4, 2, seeds=3)
+qhat.recipes.dqm
+qhat.evaluate("runs/x").iqn
+qhat.export("runs/x", target=("onnx",))
+qhat.doctor("CartPole-v1")["cores"]
+"""
+"""A program with a mistake in each line below the import."""
 
 
 def test_completion_offers_the_public_names() -> None:
@@ -102,17 +131,46 @@ def test_the_package_says_that_it_is_typed() -> None:
     assert (SOURCE / "py.typed").is_file()
 
 
-def test_types_are_known_outside_the_package(tmp_path: Path) -> None:
-    """`__getattr__`, which imports names when they are asked for, must not hide what they are."""
-    (tmp_path / "user.py").write_text(USER, encoding="utf-8")
+def in_pyright(text: str, tmp_path: Path) -> tuple[dict[int, str], list[str]]:
+    """Check a program with pyright; return its errors by line, and the types that it reveals."""
+    (tmp_path / "user.py").write_text(text, encoding="utf-8")
     settings = {"extraPaths": [str(ROOT / "src")], "pythonVersion": "3.11"}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings), encoding="utf-8")
     words = ["--pythonpath", sys.executable, "--outputjson", "-p", str(tmp_path)]
     command = [sys.executable, "-m", "pyright", *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     said = json.loads(done.stdout)["generalDiagnostics"]
-    wrong = [each["message"] for each in said if each["severity"] == "error"]
+    wrong = {
+        each["range"]["start"]["line"] + 1: each["message"] for each in said if each["severity"] == "error"
+    }
+    shown = [each["message"] for each in said if each["severity"] == "information"]
+    return wrong, [each.rpartition(" is ")[2].strip('"') for each in shown]
+
+
+def in_mypy(text: str, tmp_path: Path) -> tuple[dict[int, str], list[str]]:
+    """Do the same with mypy, as strict as it can be."""
+    (tmp_path / "user.py").write_text(text, encoding="utf-8")
+    options = ["--strict", "--follow-imports=silent", "--cache-dir", str(ROOT / ".cache" / "mypy")]
+    command = [sys.executable, "-m", "mypy", *options, "user.py"]
+    env = {**os.environ, "MYPYPATH": str(ROOT / "src")}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, env=env)
+    assert done.stderr == ""
+    lines = [line.split(":", 3) for line in done.stdout.splitlines() if line.startswith("user.py:")]
+    wrong = {int(line): words for _, line, kind, words in lines if kind == " error"}
+    shown = [words for _, _, _, words in lines if words.startswith(" Revealed type is ")]
+    return wrong, [each.partition('"')[2].rstrip('"') for each in shown]
+
+
+@pytest.mark.parametrize("check", [in_pyright, in_mypy])
+def test_types_are_known_outside_the_package(check: Checker, tmp_path: Path) -> None:
+    """`__getattr__`, which imports names when they are asked for, must not hide what they are."""
+    wrong, revealed = check(USER, tmp_path)
     assert not wrong
-    revealed = [each["message"].rpartition(" is ")[2].strip('"') for each in said]
     assert len(revealed) == USER.count("reveal_type(")
     assert not [each for each in revealed if each in ("Any", "Unknown") or "Unknown" in each]
+
+
+@pytest.mark.parametrize("check", [in_pyright, in_mypy])
+def test_checkers_find_every_mistake_of_a_user(check: Checker, tmp_path: Path) -> None:
+    wrong, _ = check(MISTAKES, tmp_path)
+    assert sorted(wrong) == list(range(4, 1 + len(MISTAKES.splitlines())))

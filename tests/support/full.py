@@ -66,6 +66,8 @@ LONG: Mapping[str, str] = MappingProxyType(
         "test_host.py::test_a_gymnasium_run_trains_stops_goes_on_and_is_judged": (
             "test_resume.py [gym:CartPole-v1]"
         ),
+        "test_public.py::test_types_are_known_outside_the_package[in_mypy]": "[in_pyright]",
+        "test_public.py::test_checkers_find_every_mistake_of_a_user[in_mypy]": "[in_pyright]",
         "test_pieces.py::test_what_is_read_is_what_there_was[1]": "[3]",
         "test_probes.py::test_recipe_solves_the_probes[m_iqn]": "[qr_dqn] and test_compositions.py",
         "test_supports.py::test_a_support_follows_rewards_that_grow_a_hundredfold[hl_gauss]": (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from qhat.axes.actions import BINS
 from qhat.axes.axis import AxisValue, spell
@@ -20,6 +20,21 @@ if TYPE_CHECKING:
     from qhat.cli.checkup import Checkup
 
 Arguments = TypeVar("Arguments", Tune, Benchmark)
+
+
+@overload
+def doctor(env: Literal[""] = "") -> dict[str, Any]: ...
+
+
+@overload
+def doctor(
+    env: str,
+    *,
+    env_kwargs: Mapping[str, Any] | None = None,
+    wrap: Any = (),
+    bins: Sequence[int] = BINS,
+    seconds: float = 3.0,
+) -> Checkup: ...
 
 
 def doctor(
