@@ -318,6 +318,16 @@ def test_unknown_settings_and_recipes_name_the_near_miss() -> None:
         small(gama=0.9)
     with pytest.raises(UsageError, match="Did you mean 'double_dqn'"):
         Agent(4, 2, "dubble_dqn")
+    with pytest.raises(UsageError, match=r"Its settings are recipe, steps, seed, masked, head,"):
+        small(zzz=1)
+    with pytest.raises(UsageError, match="qhat's word for horizon is steps: steps=5000"):
+        small(horizon=5_000)
+
+
+def test_unbounded_joints_are_refused_in_words_that_an_agent_has() -> None:
+    with pytest.raises(UsageError, match=r"expected finite ones, to cut into bins, as in Box\(") as refused:
+        Agent(4, gymnasium.spaces.Box(-np.inf, np.inf, (2,)))
+    assert "wrap" not in str(refused.value)
 
 
 def test_more_replay_than_memory_is_refused_with_the_figure() -> None:

@@ -54,6 +54,10 @@ def require_applied(number: int, metrics: Any) -> None:
         )
 
 
+OF_AN_AGENT = ("recipe", "steps", "seed", "masked")
+"""Settings of an agent that are not its recipe's."""
+
+
 def read_recipe(recipe: Any, settings: Mapping[str, Any], steps: Any) -> Recipe:
     """Read a recipe or its name, with `settings` changed, for `steps` steps of one environment."""
     good = isinstance(steps, int | np.integer) and not isinstance(steps, bool)
@@ -61,7 +65,7 @@ def read_recipe(recipe: Any, settings: Mapping[str, Any], steps: Any) -> Recipe:
     require(good and 0 < int(steps) < 2**31, wrong)
     chosen = recipes.get(recipe) if isinstance(recipe, str) else recipe
     require(isinstance(chosen, Recipe), f"recipe is {recipe!r}; expected a name or a Recipe.")
-    require_known(settings, [name for name in NAMES if name != "num_envs"], "Agent")
+    require_known(settings, [*OF_AN_AGENT, *(name for name in NAMES if name != "num_envs")], "Agent")
     chosen = dataclasses.replace(changed(chosen, settings), num_envs=1)
     return chosen.validate().scheduled(int(steps))
 
@@ -107,6 +111,11 @@ def read_actions(actions: Any, bins: Sequence[int] = BINS) -> Actions:
     if isinstance(actions, Actions):
         return actions
     if hasattr(actions, "sample"):
+        require(
+            not hasattr(actions, "is_bounded") or actions.is_bounded(),
+            f"The agent's actions are {actions!r}, where a joint has no bounds; expected finite ones, to"
+            f" cut into bins, as in Box(-1.0, 1.0, {getattr(actions, 'shape', ())}).",
+        )
         return Actions.of(actions, "The agent", bins)
     good = isinstance(actions, int | np.integer) and not isinstance(actions, bool)
     require(

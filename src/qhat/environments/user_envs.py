@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -220,8 +221,14 @@ class FromMaker(Source):
 
     @property
     def name(self) -> str:
+        return self._made_name
+
+    @functools.cached_property
+    def _made_name(self) -> str:
+        called = getattr(self.build, "__name__", "env")
+        _require_no_arguments(self.build, called)
         made: Any = self.build()
-        gymnasium_api.require_environment(made, getattr(self.build, "__name__", "env"))
+        gymnasium_api.require_environment(made, called)
         name = source_of(made).name
         made.close()
         return name
@@ -234,6 +241,21 @@ class FromMaker(Source):
 
     def judge(self, wrap: Sequence[Wrapper]) -> Callable[[], gymnasium.Env]:
         return functools.partial(wrapped_up, self.build, tuple(wrap))
+
+
+def _require_no_arguments(build: Callable[..., Any], name: str) -> None:
+    try:
+        signature = inspect.signature(build)
+    except (TypeError, ValueError):
+        # A callable of C does not say what it takes.
+        return
+    try:
+        signature.bind()
+    except TypeError:
+        raise UsageError(
+            f"The function '{name}' takes {signature}; expected one that makes an environment without"
+            " arguments, such as functools.partial fills them in."
+        ) from None
 
 
 SOURCES: tuple[tuple[type, Callable[[Any], Source]], ...] = (

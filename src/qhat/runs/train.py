@@ -84,11 +84,12 @@ def train(
         Interrupted: `should_stop` returned true.
     """
     stop = Stop(should_stop)
-    config = configured(env, source_of(env).name, recipe, config, settings)
+    known = source_of(env)
+    config = configured(env, known.name, recipe, config, settings)
     paths = {name: Path(given) for name in ("run_dir", "init_from") if (given := getattr(config, name))}
     config = dataclasses.replace(config, **paths).validate()
     tracking = Tracking([*trackers_of(config), *trackers])
-    source = source_of(env, config.env_kwargs)
+    source = source_of(env, config.env_kwargs) if known.by_id else known
     devices.prepare(devices.devices_for(config.seeds), spare=source.in_python())
     shards = devices.dividing(config.seeds, len(jax.local_devices()))
     since = step_reached(config) if config.resume else 0

@@ -8,7 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 import gymnasium
 import numpy as np
 
+from qhat.environments.base import Environment
+from qhat.environments.host import HostEnvironment
 from qhat.system.errors import QhatError, described, require
+from qhat.system.files import quote
 
 LIBRARIES = (str(Path(str(gymnasium.__file__)).parent), str(Path(__file__).parent.parent))
 """Folders of code that calls environments, and is none."""
@@ -43,11 +46,7 @@ class MisbehavedError(RuntimeError):
 
 def require_environment(made: Any, name: str) -> None:
     """Raise `UsageError` for what is no environment of Gymnasium's, or does not say its spaces."""
-    require(
-        isinstance(made, gymnasium.Env),
-        f"Environment '{name}' is a {type(made).__name__}; expected a subclass of gymnasium.Env: write"
-        f" `class {type(made).__name__}(gymnasium.Env)`.",
-    )
+    require(isinstance(made, gymnasium.Env), f"Environment '{name}' is {_no_environment(made)}")
     for part in ("observation_space", "action_space"):
         space = getattr(made, part, None)
         require(
@@ -55,6 +54,26 @@ def require_environment(made: Any, name: str) -> None:
             f"Environment '{name}' has the {part} {_quote(space)}; expected one of gymnasium.spaces, such"
             " as Box(-1.0, 1.0, (4,)) or Discrete(2).",
         )
+
+
+def _no_environment(made: Any) -> str:
+    """Say what was made in place of an environment, and what to write."""
+    kind = type(made).__name__
+    if made is None:
+        return "None; expected an environment: does the function that makes it return it?"
+    if isinstance(made, type):
+        return f"the class {made.__name__}; expected an environment: {made.__name__}()."
+    if isinstance(made, str):
+        return f"the text {quote(made)}; expected an environment: gymnasium.make({quote(made)})."
+    if isinstance(made, tuple | list):
+        return f"a {kind} of {len(made)}; expected one environment alone."
+    if isinstance(made, gymnasium.vector.VectorEnv):
+        return f"the vector environment {kind}; expected a single one, or it itself, without a function."
+    if isinstance(made, Environment | HostEnvironment):
+        return f"{kind}, an environment of qhat's; expected it itself, without a function that makes it."
+    if hasattr(made, "reset") and hasattr(made, "step"):
+        return f"a {kind}; expected a subclass of gymnasium.Env: write `class {kind}(gymnasium.Env)`."
+    return f"{quote(made)}; expected an environment, such as gymnasium.make('CartPole-v1') returns."
 
 
 def is_of_caller(error: Exception) -> bool:
