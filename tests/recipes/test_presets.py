@@ -1,5 +1,6 @@
 """An environment is trained with its preset, unless a recipe is named."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -41,7 +42,17 @@ def test_the_command_line_takes_it_and_what_is_said_beside_it(tmp_path: Path):
 def test_a_named_recipe_is_taken_as_it_is():
     args = read_train(["Acrobot-v1", "--recipe", "dqn", "--seeds", "2"])
     assert (args.recipe_name, args.recipe.n_step, args.seeds) == ("dqn", 1, 2)
-    assert args.steps == TrainConfig("Acrobot-v1").steps
+    assert args.steps == TrainConfig.of("Acrobot-v1").steps
+
+
+@pytest.mark.parametrize("recipe", [None, "dqn", "qhat"])
+@pytest.mark.parametrize("env", ["CartPole-v1", "LunarLander-v3", "Asterix-MinAtar", "WalkerWalk-v1"])
+def test_the_same_words_mean_the_same_in_the_shell_and_in_python(env: str, recipe: str | None):
+    words = [env, *(["--recipe", recipe] if recipe else []), "--gamma", "0.9"]
+    args, config = read_train(words), TrainConfig.of(env, recipe, gamma=0.9)
+    assert {field.name: getattr(args, field.name) for field in dataclasses.fields(config)} == {
+        field.name: getattr(config, field.name) for field in dataclasses.fields(config)
+    }
 
 
 def test_what_a_preset_has_on_can_be_turned_off():

@@ -116,7 +116,7 @@ def _film(folder: str, parts: Parts) -> str:
 
 
 def read_train(words: Sequence[str], parts: Parts = ()) -> Train:
-    """Parse; without --recipe, an environment's preset (if it has one) gives the defaults."""
+    """Parse; the defaults are those of `TrainConfig.of(env, recipe)`, as in Python."""
     _require_environment_first(words)
     if "--help" in words or "-h" in words:
         print(_help(words))
@@ -127,9 +127,9 @@ def read_train(words: Sequence[str], parts: Parts = ()) -> Train:
     name = value_of(words, "--recipe")
     if name == PRESET:
         recipe_of(name, args.env)
-    if name not in (None, PRESET) or args.resume or preset_of(args.env) is None:
+    if args.resume or preset_of(args.env) is None:
         return args
-    return read(Train, words, "train", _of_preset(args.env), parts)
+    return read(Train, words, "train", _of_preset(args.env, name), parts)
 
 
 def _require_environment_first(words: Sequence[str]) -> None:
@@ -166,6 +166,9 @@ def _help(words: Sequence[str]) -> str:
         if name in (None, PRESET) and preset_of(env) is not None:
             about = f"The defaults in brackets are those of {env}'s preset (docs/presets.md)"
             return page(_of_preset(env), f"{about}; --recipe qhat has the general ones.")
+        if name is not None and preset_of(env) is not None:
+            about = f"The defaults in brackets are those of recipe {name}, the steps {env}'s."
+            return page(_of_preset(env, name), about)
     name = name or recipes.DEFAULT
     default = Train(env=env or "", recipe_name=name, recipe=recipe_of(name, env))
     about = f"The defaults in brackets are those of recipe {name}"
@@ -173,9 +176,9 @@ def _help(words: Sequence[str]) -> str:
     return page(default, about)
 
 
-def _of_preset(env: str) -> Train:
-    """Return an environment's preset as defaults."""
-    defaults = TrainConfig.of(env)
+def _of_preset(env: str, recipe: str | None = None) -> Train:
+    """Return an environment's preset as defaults; another recipe keeps its steps and evaluations."""
+    defaults = TrainConfig.of(env, recipe)
     fields = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
     return Train(**{**fields, "env": tyro.MISSING})
 

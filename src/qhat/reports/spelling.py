@@ -57,7 +57,7 @@ def words_of(facts: Facts) -> list[str]:
 
 def default_of(facts: Facts, name: str) -> Any:
     """Return the default of a setting in `OF_A_RUN`."""
-    preset = preset_of(facts.env) if facts.base == PRESET else None
+    preset = preset_of(facts.env)
     if preset and name in IN_PRESETS:
         return getattr(preset, name)
     fields = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
