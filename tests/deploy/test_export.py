@@ -117,6 +117,14 @@ def read(made: Export, name: str = "policy.json") -> Any:
     return json.loads((made.path / name).read_text())
 
 
+def test_progress_counts_the_observations_of_the_proof(cartpole: Run, tmp_path: Path):
+    said: list[str] = []
+    qhat.export(cartpole, tmp_path / "out", observations=300, progress=said.append)
+    counts = [words for words in said if words.startswith("comparing observations: ")]
+    assert counts[0] == "comparing observations: 0 of 300"
+    assert len(set(counts)) == len(counts) > 1
+
+
 def test_the_folder_is_whole_and_proven(cartpole: Run, exported: Export):
     assert exported.path == cartpole.folder.path / "export"
     assert {path.name for path in exported.path.iterdir()} == FILES == exported.files.keys()

@@ -181,7 +181,6 @@ def _write(
     for other in targets:
         other.check(about)
 
-    progress(f"comparing {observations:,} observations")
     model = graph.build(*form, metadata={"name": about["name"]})
     parts = next((op for op in exported.ops if op["op"] == "parts"), None)
     taken = (stack, actions, first.legal is not None, parts)
@@ -196,6 +195,7 @@ def _write(
         observations,
         pictures,
         np.random.default_rng(0),
+        progress,
     )
     about["observation"] |= ranges(meaning, found, stack) if parts is None else NO_RANGES
     model = graph.build(*form, metadata=_write_weights(new, about, exported))

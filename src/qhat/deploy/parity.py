@@ -181,6 +181,7 @@ def roll_out(
     count: int,
     slow: bool,
     rng: np.random.Generator,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Rollouts:
     """Let the trained policy act, and compare on its observations; copy i acts randomly in i of nine steps.
 
@@ -188,10 +189,12 @@ def roll_out(
         policy: the NumPy runner, which gets whole stacks.
         count: smallest number of observations.
         slow: compare the NumPy runner only on `PICTURES` observations.
+        progress: called with how many observations were compared.
     """
     found, now = Rollouts(last=first.observation), first
     chance = np.linspace(0.0, 1.0, copies.num_envs)
     while found.graph.observations < count:
+        progress(f"comparing observations: {found.graph.observations:,} of {count:,}")
         batch, legal = now.observation, now.legal
         q = trained.values(batch)
         choice = greedy(q, legal)
