@@ -14,6 +14,7 @@
     qhat.recipes               the named algorithms: qhat.recipes.rainbow, qhat.recipes.get("dqn")
     qhat.Agent                 act, remember and replay, for a loop of one's own
     qhat.JaxEnvironment        base class of one's own environment in JAX
+    qhat.Evaluation            what the `callback` of qhat.train gets after each evaluation
     qhat.Recipe                an algorithm as a value
     qhat.Run                   a run folder and what was trained in it
     qhat.TrainConfig           everything that a training needs to know
@@ -43,12 +44,14 @@ if TYPE_CHECKING:
     from qhat.reports.plotting import plot
     from qhat.reports.report import report
     from qhat.reports.video import play
+    from qhat.runs.callback import Evaluation
     from qhat.runs.run import Run, evaluate
     from qhat.runs.train import train
     from qhat.system.errors import QhatError, UsageError
 
 _HOMES = {
     "Agent": "qhat.agent.agent",
+    "Evaluation": "qhat.runs.callback",
     "JaxEnvironment": "qhat.environments.jax.single",
     "QhatError": "qhat.system.errors",
     "Recipe": "qhat.recipes.recipe",
@@ -70,6 +73,7 @@ _HOMES = {
 
 __all__ = [
     "Agent",
+    "Evaluation",
     "JaxEnvironment",
     "QhatError",
     "Recipe",

@@ -22,6 +22,7 @@ from qhat.recipes.parts import flags, names_of
 from qhat.recipes.presets import NAME as PRESET
 from qhat.recipes.schedule_text import FIXED, schedules
 from qhat.reports.reading import CLIPPED
+from qhat.runs.card import ending
 from qhat.runs.folder import RunFolder
 from qhat.system.errors import in_shell
 
@@ -138,10 +139,17 @@ class TrainingScreen:
 
 def _resuming(config: TrainConfig) -> list[str]:
     """Return lines that say where the run resumes and what its schedules do from there."""
+    from qhat.runs.curves import has_reached
     from qhat.runs.manifest import read_about
 
     assert config.run_dir is not None
-    step = read_about(RunFolder.open(config.run_dir).last())["step"]
+    about = read_about(RunFolder.open(config.run_dir).last())
+    step = about["step"]
+    if has_reached(config.run_dir, about, config.stop_at):
+        return [
+            f"{ending(about, config)} To train further: qhat train --resume --run-dir {config.run_dir}"
+            " --stop-at none"
+        ]
     if step >= config.steps:
         return [
             f"already finished, at step {step:,} of {config.steps:,}. To train further: qhat train --resume"
@@ -178,10 +186,13 @@ def _close(console: Console, config: TrainConfig, outcome: dict[str, Any]) -> No
     table.add_row("steps", f"{outcome['step']:,} of {config.steps:,} per seed")
     table.add_row("wall time", f"{outcome['seconds']:.1f} s, including start-up and compilation")
     table.add_row("saved in", folder)
+    if sentence := ending(outcome, config):
+        console.print(sentence, soft_wrap=True)
     console.print(table)
     console.print("\nnext:")
     if outcome["interrupted"] or outcome["step"] < config.steps:
-        console.print(f"  qhat train --resume --run-dir {folder}{parts}   # resume")
+        further = " --stop-at none" if outcome["stopped_by"] == "stop_at" else ""
+        console.print(f"  qhat train --resume --run-dir {folder}{further}{parts}   # resume", soft_wrap=True)
     console.print(
         f"  qhat evaluate {folder}{parts}   # an unbiased score, in fresh episodes", soft_wrap=True
     )

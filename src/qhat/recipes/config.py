@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
@@ -11,6 +12,8 @@ import tyro
 
 from qhat.axes.axis import AxisValue, to_json
 from qhat.environments import options, wrappers
+from qhat.environments.catalogue import PYTHON
+from qhat.environments.scales import largest_score
 from qhat.environments.wrappers import Wrapper
 from qhat.recipes import DEFAULT
 from qhat.recipes.labels import chosen, label_of, recipe_of, require_named
@@ -57,6 +60,8 @@ class TrainConfig:
     """Environment steps per seed."""
     max_seconds: float | None = None
     """Stop after this many seconds, with a checkpoint. Default: no limit."""
+    stop_at: float | None = None
+    """Stop at the first evaluation with at least this mean score over all seeds, with a checkpoint."""
     seeds: int = 1
     """Independent seeds trained at once, each with its own weights, keys and environments."""
     seed: int = 0
@@ -222,6 +227,7 @@ class TrainConfig:
             self.max_seconds is None or self.max_seconds > 0,
             f"{setting('max_seconds')} is {self.max_seconds}; expected more than 0.",
         )
+        self._validate_stop_at()
         require(
             self.vector in ("sync", "async"),
             f"{setting('vector')} is {self.vector}; expected sync or async.",
@@ -261,11 +267,11 @@ class TrainConfig:
         )
         good = isinstance(self.seed, int) and not isinstance(self.seed, bool)
         require(good, f"{setting('seed')} is {quote(self.seed)}; expected a whole number.")
-        for name in ("max_seconds", "env_timeout"):
+        for name in ("max_seconds", "stop_at", "env_timeout"):
             value = getattr(self, name)
             good = isinstance(value, int | float) and not isinstance(value, bool)
             require(
-                good or (value is None and name == "max_seconds"),
+                good or (value is None and name != "env_timeout"),
                 f"{setting(name)} is {quote(value)}; expected a number.",
             )
         good = isinstance(self.tensorboard, bool) and isinstance(self.track, str | None)
@@ -276,6 +282,21 @@ class TrainConfig:
         )
         good = isinstance(self.demos, tuple) and all(isinstance(source, str) for source in self.demos)
         require(good, f"{setting('demos')} is {quote(self.demos)}; expected a list of paths.")
+
+    def _validate_stop_at(self) -> None:
+        """Raise `UsageError` for a score that no evaluation can reach."""
+        if self.stop_at is None:
+            return
+        require(
+            math.isfinite(self.stop_at),
+            f"{setting('stop_at')} is {self.stop_at}; expected a finite score, or none.",
+        )
+        largest = None if self.env_kwargs else largest_score(self.env.removeprefix(PYTHON))
+        require(
+            largest is None or self.stop_at <= largest,
+            f"{setting('stop_at')} is {self.stop_at:g}, and the largest possible score of '{self.env}' is"
+            f" {largest or 0:g}; expected at most that.",
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Write the configuration with every default."""

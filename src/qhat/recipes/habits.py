@@ -150,6 +150,18 @@ HABITS = (
         note="JAX takes the GPU of its installation if there is one; JAX_PLATFORMS=cpu before the command,"
         " or before Python starts, chooses the processor",
     ),
+    _name(
+        "stop_at",
+        "475",
+        "reward_threshold stop_reward target_reward target_score solved_score early_stop early_stopping"
+        " stop_score stop_on_reward",
+    ),
+    Habit(
+        "",
+        names=("callback", "callbacks", "callback_list", "on_evaluation", "eval_callback", "on_eval"),
+        note="qhat.train(env, callback=f) calls f with a qhat.Evaluation after each evaluation of the run,"
+        " and f stops the run by returning True",
+    ),
     Habit(
         "",
         names=("render", "render_mode", "record_video", "capture_video", "render_human"),

@@ -71,6 +71,7 @@ class RunSettings(RecipeSettings, total=False):
     wrap: Sequence[Wrapper | str] | Wrapper | str
     steps: int
     max_seconds: float | None
+    stop_at: float | None
     seeds: int
     seed: int
     eval_every: int

@@ -35,11 +35,12 @@ def card(
     names = names_of(config.recipe)
     parts = "".join(f" {word}" for word in flags(names))
     kinds = "".join(f"{name.rpartition(':')[2]}, " for name in names.values())
+    further = " --stop-at none" if summary["stopped_by"] == "stop_at" else ""
     commands = [
         f"qhat evaluate {folder}{parts}",
         f"qhat plot {folder}",
         f"qhat report {folder}{parts}",
-        f"qhat train {config.env} --resume --run-dir {folder} --steps {2 * config.steps}{parts}",
+        f"qhat train {config.env} --resume --run-dir {folder} --steps {2 * config.steps}{further}{parts}",
     ]
     if is_from_python(config.env):
         # There is no id from which to make the environment again.
@@ -59,6 +60,7 @@ def card(
             f"{config.seeds} seed{'s' if config.seeds > 1 else ''}, {summary['step']:,} of {config.steps:,}"
             " environment steps each.",
             "",
+            *([ended, ""] if (ended := ending(summary, config)) else []),
             "| seed | best greedy score in the run's evaluations | at step |",
             "|---|---|---|",
             *rows,
@@ -75,3 +77,14 @@ def card(
             *([] if snapshots else [NEW_EPISODES, ""]),
         ]
     )
+
+
+def ending(summary: Mapping[str, Any], config: TrainConfig) -> str:
+    """Say what ended a run before its last step; '' if a setting or a callback did not."""
+    reasons = {
+        "stop_at": f"its evaluation reached stop_at ({config.stop_at or 0:g})",
+        "callback": "the callback stopped it",
+        "max_seconds": f"its time was up (max_seconds {config.max_seconds or 0:g})",
+    }
+    reason = reasons.get(summary["stopped_by"])
+    return f"The run ended at step {summary['step']:,}: {reason}." if reason else ""

@@ -36,7 +36,13 @@ class Checkpoints:
         self._pieces.saved(self._folder.last(), state)
 
     def save(
-        self, step: int, state: TrainState, kept: TrainState, best: Mapping[str, Any], halted: Any
+        self,
+        step: int,
+        state: TrainState,
+        kept: TrainState,
+        best: Mapping[str, Any],
+        halted: Any,
+        stopped_by: str | None = None,
     ) -> None:
         """Write the checkpoint of `step` and the best weights, and move `last`.
 
@@ -44,6 +50,7 @@ class Checkpoints:
             kept: the part of the state that a checkpoint stores.
             best: each seed's best weights, with their scores and steps.
             halted: which seeds have stopped, `[S]`.
+            stopped_by: the setting that ends the run here.
         """
         about = {
             "step": step,
@@ -51,6 +58,7 @@ class Checkpoints:
             "best_score": [float(score) if np.isfinite(score) else None for score in best["score"]],
             "best_step": [int(at) for at in best["step"]],
             "halted": [bool(each) for each in halted],
+            "stopped_by": stopped_by,
         }
         require_finite(jax.tree.leaves(state.seeds.learner))
         rest, pieces, same = self._pieces.split(kept)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -110,6 +111,19 @@ def read_evaluations(folder: Path, seeds: int | None = None) -> Evaluations:
     steps = sorted(step for step, scores in at.items() if scores.keys() >= set(every))
     score = np.array([[at[step][seed] for step in steps] for seed in every])
     return Evaluations(step=np.array(steps, dtype=np.float64), score=score.reshape(len(every), len(steps)))
+
+
+def has_reached(folder: Path, about: Mapping[str, Any], stop_at: float | None) -> bool:
+    """Whether a run ended at its last checkpoint by its score, which still is at least `stop_at`.
+
+    Args:
+        about: the checkpoint's manifest.
+    """
+    if stop_at is None or about["stopped_by"] != "stop_at":
+        return False
+    evaluations = read_evaluations(folder)
+    scores = evaluations.score[:, evaluations.step == about["step"]]
+    return scores.size > 0 and bool(np.mean(scores) >= stop_at)
 
 
 def read_clock(folder: Path) -> Clock:

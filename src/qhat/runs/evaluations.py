@@ -43,6 +43,8 @@ class Evaluations:
         self._folder, self._play, self._key = folder, play, key
         self._tracking, self._stop, self._commanded = tracking, stop, commanded
         self.best = best
+        self.latest: Played | None = None
+        """What the latest evaluation brought; `None` before the first, or if it was cut."""
 
     @property
     def every_seed_has_one(self) -> bool:
@@ -56,6 +58,7 @@ class Evaluations:
         """
         online = state.seeds.learner.online
         self._stop.begin_evaluation()
+        self.latest = None
         try:
             if self._stop.failure is not None:
                 raise Cut
@@ -72,6 +75,7 @@ class Evaluations:
         scores = played.returns.mean(axis=1)
         # Of equal scores the latest counts: those weights have learned most.
         self._choose(scores >= self.best["score"], scores, step, online)
+        self.latest = played
         return {"evaluation": float(played.returns.mean()), "cut": int(played.cut.sum())}
 
     def _choose(self, better: np.ndarray, scores: Any, step: int, online: Any) -> None:

@@ -10,9 +10,12 @@ from qhat.runs import checkpoint
 from qhat.system.errors import require
 from qhat.system.files import quote
 
+STOPPED_BY = ("stop_at", "callback", "max_seconds")
+"""What can end a run before its last step, beside a signal."""
+
 
 def read_about(source: Path) -> dict[str, Any]:
-    """Return a manifest with checked fields: step, best_score, best_step and halted.
+    """Return a manifest with checked fields: step, best_score, best_step, halted and stopped_by.
 
     Raises:
         UsageError: there is no checkpoint, or it is damaged or of something else.
@@ -34,6 +37,11 @@ def read_about(source: Path) -> dict[str, Any]:
     require(
         isinstance(halted, list) and len(halted) == seeds and all(type(one) is bool for one in halted),
         f"{damaged} halted is {quote(halted)}; expected {seeds} of true and false, one for each seed.",
+    )
+    stopped = about.setdefault("stopped_by", None)
+    require(
+        stopped in (None, *STOPPED_BY),
+        f"{damaged} stopped_by is {quote(stopped)}; expected null or one of {', '.join(STOPPED_BY)}.",
     )
     return about
 

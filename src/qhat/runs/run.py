@@ -74,6 +74,8 @@ class Run:
         about, evaluations = self.summary(), read_evaluations(self.folder.path)
         best = ", ".join("none" if score is None else f"{score:.4g}" for score in about["best_score"])
         rows = {"folder": self.folder.path, "steps": f"{about['step']:,}", "best of each seed": best}
+        if about["stopped_by"]:
+            rows["ended by"] = about["stopped_by"]
         picture = curve(evaluations.step.tolist(), evaluations.score, "environment steps")
         env = "" if not is_from_python(self.spec.id) else ", env=..."
         commands = [
@@ -152,12 +154,13 @@ class Run:
         require_made_by_id(self.spec.id, how)
 
     def summary(self) -> dict[str, Any]:
-        """Return the last checkpoint's step, each seed's best own evaluation and its step, which halted.
+        """Return the last checkpoint's step, each seed's best score and its step, and what ended the run.
 
-        A seed halts at a number that is not finite.
+        `halted` says which seeds met a number that is not finite; `stopped_by` is `stop_at`, `callback`,
+        `max_seconds` or `None`.
         """
         about = read_about(self.folder.last())
-        return {name: about[name] for name in ("step", "best_score", "best_step", "halted")}
+        return {name: about[name] for name in ("step", "best_score", "best_step", "halted", "stopped_by")}
 
     def seed_index(self, wanted: int | None = None) -> int:
         """Return the index of the `wanted` seed, from 0. Default: the best in the run's evaluations."""

@@ -39,7 +39,7 @@ from qhat.system.files import write_text
 
 FIXED = ("env", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec")
 """Settings that resuming cannot change."""
-CHANGED = ("recipe_name", "steps", "on_nan")
+CHANGED = ("recipe_name", "steps", "stop_at", "on_nan")
 """Settings that resuming writes again; in older runs the name may disagree with the recipe."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from qhat.environments.catalogue import is_from_python
 from qhat.runs.folder import RunFolder
 from qhat.runs.tables import has_row
-from qhat.system.errors import QhatError, setting, spelled
+from qhat.system.errors import QhatError, in_python, setting, spelled
 
 GRACE = 4.0
 """Seconds for which an evaluation may continue after a signal."""
@@ -24,12 +24,17 @@ class StoppedError(QhatError):
     """The environment failed for good. The run was saved, and can be resumed."""
 
     def __init__(self, cause: Exception, folder: Path, env: str, step: int, why: str = ""):
-        python = f"qhat.train(env, run_dir={str(folder)!r}, resume=True)"
-        shell = f"qhat train --resume --run-dir {shlex.quote(str(folder))}"
-        how = python if is_from_python(env) else spelled(python, shell)
         sentence = cause.sentence if isinstance(cause, QhatError) else cause
-        super().__init__(f"{sentence}{why} The run is saved up to step {step:,}; to continue: {how}")
+        super().__init__(f"{sentence}{why} {saved_at(folder, env, step)}")
         self.folder, self.step = folder, step
+
+
+def saved_at(folder: Path, env: str, step: int) -> str:
+    """Say where a run is saved, and how to continue it."""
+    python = f"qhat.train(env, run_dir={str(folder)!r}, resume=True)"
+    shell = f"qhat train --resume --run-dir {shlex.quote(str(folder))}"
+    how = python if is_from_python(env) else spelled(python, shell)
+    return f"The run is saved up to step {step:,}; to continue: {how}"
 
 
 class Stop:
@@ -39,8 +44,12 @@ class Stop:
         self.started = time.perf_counter()
         self.should_stop = should_stop
         self.max_seconds: float | None = None
+        self.reached: str | None = None
+        """What ended the run after an evaluation: `stop_at` or `callback`."""
         self.failure: Exception | None = None
         """The exception of the environment."""
+        self.raised: BaseException | None = None
+        """The exception of the callback."""
         self.is_set = False
         """Whether the run stops with its next checkpoint."""
         self._evaluating = self.started
@@ -50,10 +59,20 @@ class Stop:
         """Seconds since the call of `train`."""
         return time.perf_counter() - self.started
 
+    @property
+    def late(self) -> bool:
+        """Whether the time is up."""
+        return self.max_seconds is not None and self.elapsed >= self.max_seconds
+
+    @property
+    def by(self) -> str | None:
+        """The setting that ends the run: `stop_at`, `callback` or `max_seconds`."""
+        return self.reached or ("max_seconds" if self.is_set and self.late else None)
+
     def is_over(self) -> bool:
         """Whether the run has to end now."""
-        late = self.max_seconds is not None and self.elapsed >= self.max_seconds
-        return self.failure is not None or late or self.should_stop()
+        ended = self.reached is not None or self.failure is not None or self.raised is not None
+        return ended or self.late or self.should_stop()
 
     def begin_evaluation(self) -> None:
         """Record that an evaluation begins now."""
@@ -66,12 +85,15 @@ class Stop:
         return time.perf_counter() > self._evaluating + GRACE and self.should_stop()
 
     def raise_failure(self, folder: RunFolder, env: str, step: int) -> None:
-        """Raise the failure of the environment that stopped the run, if there is one. The run is saved.
+        """Raise what stopped the run, if the environment or the callback failed. The run is saved.
 
         Raises:
-            StoppedError: the cause is an error that qhat knows.
-            Exception: any other cause, with a note.
+            StoppedError: the cause is an error that qhat knows, of the environment.
+            BaseException: any other cause, with a note.
         """
+        if self.raised is not None:
+            self.raised.add_note(in_python(saved_at(folder.path, env, step)))
+            raise self.raised
         if self.failure is None:
             return
         stopped = StoppedError(self.failure, folder.path, env, step, _after_an_evaluation(folder, step))

@@ -22,8 +22,10 @@ from qhat.evaluation.play import EvaluationProgress, Judge
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
 from qhat.recipes.settings import RunSettings
+from qhat.runs.callback import Callback, Evaluation, answer, require_callback
 from qhat.runs.card import card
 from qhat.runs.checkpoints import Checkpoints
+from qhat.runs.curves import has_reached
 from qhat.runs.evaluations import Evaluations
 from qhat.runs.faults import Faults, look_at_rewards
 from qhat.runs.job import Job, prepare
@@ -59,6 +61,7 @@ def train(
     config: TrainConfig | None = None,
     judge: Judge | None = None,
     progress: Callable[[Progress], None] | None = None,
+    callback: Callback | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     trackers: Sequence[Tracker] = (),
     **settings: Unpack[RunSettings],
@@ -73,7 +76,11 @@ def train(
         config: settings to start from. Default: `TrainConfig.of(env, recipe)`.
         judge: plays the run's evaluations of a Gymnasium environment; default: more copies of `env`.
         progress: called at most a few times a second. Default: a bar in a notebook, nothing elsewhere.
-        should_stop: called between compiled calls; when it returns true, the run saves and stops.
+        callback: called with a `qhat.Evaluation` after each of the run's evaluations; when it returns True,
+            the run saves and ends, and `train` returns it. If it raises an exception, the run is saved
+            first.
+        should_stop: called many times a second, as for a signal; when it returns true, the run saves and
+            `Interrupted` is raised.
         trackers: get the numbers of metrics.csv and eval.csv, like those that the settings name.
         settings: fields of `TrainConfig` or of its `Recipe`, for example `seeds=8`, `gamma=0.98` or
             `policy="double"`.
@@ -82,7 +89,9 @@ def train(
         UsageError: a value has no meaning; nothing was written.
         StoppedError: the environment failed; the run was saved.
         Interrupted: `should_stop` returned true.
+        Exception: the callback's own, with a note that says how to resume.
     """
+    require_callback(callback)
     stop = Stop(should_stop)
     known = source_of(env)
     config = configured(env, known.name, recipe, config, settings)
@@ -100,13 +109,14 @@ def train(
     with open_worlds(source, config, judge, shards, since) as worlds, contextlib.ExitStack() as closing:
         show_progress = EvaluationProgress(reporter.playing)
         job = prepare(config, worlds, shards, stop, show_progress)
-        return _train(job, tracking, stop, show_progress, reporter, closing)
+        return _train(job, tracking, stop, callback, show_progress, reporter, closing)
 
 
 def _train(
     job: Job,
     tracking: Tracking,
     stop: Stop,
+    callback: Callback | None,
     show_progress: EvaluationProgress,
     reporter: Reporter,
     closing: contextlib.ExitStack,
@@ -130,11 +140,28 @@ def _train(
     key = jax.random.key(2**31 + config.seed)
     commanded = job.spec.actions.commands is not None
     evaluations = Evaluations(folder, job.play, key, best, tracking, stop, commanded)
+    run = Run(folder, job.program, job.spec, config.env_kwargs, config.wrap)
     epsilon = float(config.recipe.explore.epsilon(jnp.int32(0)))
     reporter.update(torso=spell(config.recipe.torso), epsilon=epsilon)
-    if at and at % job.eval_every == 0 and not has_row(folder.evaluations, at * E):
-        # A signal cut the evaluation that was due here.
+
+    def save() -> None:
+        halted, rest = faults.halted, kept(job.loop, state)
+        checkpoints.save(at * E, state, rest, evaluations.best, halted, stop.by)
+
+    def evaluate() -> None:
         reporter.update(**evaluations.play(at, at * E, state))
+        if evaluations.latest is not None:
+            answer(Evaluation(at * E, evaluations.latest, run, save), stop, config.stop_at, callback)
+        stop.is_set |= stop.is_over()
+
+    if at and at % job.eval_every == 0:
+        # A signal cut the evaluation that was due here, or its score ended the run.
+        if not has_row(folder.evaluations, at * E):
+            evaluate()
+            if stop.is_set:
+                save()
+        else:
+            stop.is_set = has_reached(folder.path, run.summary(), config.stop_at)
     # The time of the first call includes compilation.
     began = stop.started
     while at < job.end and not stop.is_set and stop.failure is None:
@@ -145,18 +172,15 @@ def _train(
         stop.is_set = stop.is_over() or bool(faults.halted.all())
         show_progress.begin()
         if job.evaluates(at):
-            reporter.update(**evaluations.play(at, at * E, state))
-            stop.is_set |= stop.is_over()
+            evaluate()
         if job.saves(at) or stop.is_set:
             # The first checkpoint follows an evaluation, so that `best` never has untrained weights.
             if not job.evaluates(at) and not evaluations.every_seed_has_one:
-                reporter.update(**evaluations.play(at, at * E, state))
-            checkpoints.save(at * E, state, kept(job.loop, state), evaluations.best, faults.halted)
+                evaluate()
+            save()
         reporter.show()
         began = time.perf_counter()
-    return _finished(
-        job, Run(folder, job.program, job.spec, config.env_kwargs, config.wrap), at, stop, faults
-    )
+    return _finished(job, run, at, stop, faults)
 
 
 def _advance(
