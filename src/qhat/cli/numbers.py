@@ -12,11 +12,14 @@ from typing import Annotated, Any
 import tyro
 
 from qhat.axes.axis import AxisValue
+from qhat.environments.info import PREFIX
 from qhat.recipes.habits import our_word, ours_of
 from qhat.system.errors import UsageError, near_miss
 
 RENAMED = {"--adam-epsilon": "--optimiser adam:epsilon="}
 """Flags of earlier versions and their replacement, up to the value."""
+LOG = "--log"
+"""A list of names that all begin with `PREFIX`; the flag may be repeated."""
 POSITIONAL = typing.get_args(tyro.conf.Positional[str])[1]
 WHOLE, REAL, SWITCH = "a whole number", "a number", "nothing"
 
@@ -66,13 +69,23 @@ def plain(kind: type, words: Sequence[str], command: str = "") -> list[str]:
             count = max(1, sum(1 for _ in itertools.takewhile(_is_numeric, following)))
         elif several and "=" in following[0] and flag != "--wrap":
             count = sum(1 for _ in itertools.takewhile(lambda word: "=" in word, following))
+        elif flag == LOG:
+            count = max(
+                1, sum(1 for _ in itertools.takewhile(lambda word: word.startswith(PREFIX), following))
+            )
         taken = following[:count]
         if not equals:
             del rest[:count]
         if wanted:
             parts = [part for each in taken for part in (each.split(",") if several else [each]) if part]
             taken = [_number(flag, part, wanted, optional) for part in parts]
-        found += [flag, *taken]
+        if flag == LOG and flag in found:
+            # Each name may have its flag.
+            at = found.index(flag)
+            names = list(itertools.takewhile(_is_value, found[at + 1 :]))
+            found[at + 1 : at + 1 + len(names)] = [*names, *taken]
+        else:
+            found += [flag, *taken]
     return places + found
 
 

@@ -22,6 +22,7 @@ from qhat.cli.stopping import StopOnSignal
 from qhat.demonstrations.sources import require_readable
 from qhat.environments import wrappers
 from qhat.environments.catalogue import find
+from qhat.environments.info import require_backend
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import base_of, recipe_of, require_label
 from qhat.recipes.parts import require_known
@@ -62,6 +63,7 @@ def run(words: Sequence[str]) -> int:
     config = TrainConfig(**{field.name: getattr(args, field.name) for field in fields})
     config.validate()
     entry = find(config.env, config.env_kwargs)
+    require_backend(config.log, config.env, entry.backend)
     if not config.resume:
         RunFolder.require_unused(config.run_dir)
     for path in (config.init_from, config.run_dir if config.resume else None):
@@ -212,6 +214,8 @@ def _defaults(words: Sequence[str], parts: Parts) -> Train:
             require_known(written, parts)
             kept |= {"recipe": Recipe.from_json(written["recipe"], parts), "run_dir": opened.path}
             kept |= {"wrap": wrappers.listed(written["wrap"]), "resume": False}
+            if isinstance(kept.get("log"), list):
+                kept["log"] = tuple(kept["log"])
             defaults = Train(**kept)
             defaults.validate()
         name = value_of(words, "--recipe")

@@ -33,7 +33,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "environment": (
         "env_kwargs", "wrap", "num_envs", "normalise", "bins", "vector", "env_timeout", "env_restarts",
     ),
-    "output": ("run_dir", "save_every", "keep", "video", "tensorboard", "track", "json"),
+    "output": ("run_dir", "save_every", "keep", "video", "tensorboard", "track", "log", "json"),
 }  # fmt: skip
 """Fields of `Train` and of its recipe, by group."""
 FLAGS = {"recipe_name": "recipe"}
@@ -114,7 +114,7 @@ def _metavar(home: type, name: str, flag: str) -> str:
     if name == "env_kwargs":
         return "KEY=VALUE ..."
     wanted, several, _ = dict(flags_of(home))[flag]
-    kind = KINDS.get(wanted, "NAME" if name in ("recipe_name", "track") else "PATH")
+    kind = KINDS.get(wanted, "NAME" if name in ("recipe_name", "track", "log") else "PATH")
     return f"{kind} ..." if several else kind
 
 

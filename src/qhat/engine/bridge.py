@@ -28,7 +28,8 @@ FAILED, GOES_ON, PAUSES = 0, 1, 2
 BROKEN = 6
 """Index of the flag `broken` in the numbers of a step."""
 Rows = tuple[Array, ...]
-"""Observation and successor `[S, E, ...]`, rewards and flags `[S, 7, E]`, and masks if there are any."""
+"""Observation and successor `[S, E, ...]`, rewards and flags `[S, 7, E]`, two masks if there are any, and
+the values `[S, E, K]` that a run logs, if it logs some."""
 Result = TypeVar("Result")
 
 
@@ -59,7 +60,10 @@ class Bridge:
         observation = jax.ShapeDtypeStruct((*lead, *spec.shape), spec.dtype)
         numbers = jax.ShapeDtypeStruct((lead[0], 7, lead[1]), np.float32)
         mask = jax.ShapeDtypeStruct((*lead, *_mask_shape(spec)), np.bool_)
-        self._shapes = (observation, observation, numbers, *([mask, mask] if spec.masked else []))
+        logged = jax.ShapeDtypeStruct((*lead, len(environment.logs)), np.float32)
+        info = [logged] if environment.logs else []
+        masks = [mask, mask] if spec.masked else []
+        self._shapes = (observation, observation, numbers, *masks, *info)
 
     def step(self, action: Array) -> tuple[Array, Rows]:
         """Within a program: step with actions `[S, E, F]`; return the status and the rows."""
@@ -179,9 +183,11 @@ class Bridge:
 
 def timestep(rows: Rows) -> Timestep:
     """Return the rows of one seed as a timestep."""
-    observation, successor, (reward, terminated, truncated, real, score, over, broken), *masks = rows
+    observation, successor, (reward, terminated, truncated, real, score, over, broken), *rest = rows
     flags = (terminated > 0, truncated > 0, successor, real > 0)
-    return Timestep(observation, reward, *flags, *masks, score=score, over=over > 0, broken=broken > 0)
+    masks, info = (rest[:-1], rest[-1]) if len(rest) % 2 else (rest, None)
+    more = {"score": score, "over": over > 0, "broken": broken > 0, "info": info}
+    return Timestep(observation, reward, *flags, *masks, **more)
 
 
 def _mask_shape(spec: Spec) -> tuple[int, int]:
@@ -193,4 +199,5 @@ def _arrays(step: Timestep) -> tuple[np.ndarray, ...]:
     flags = (step.reward, step.terminated, step.truncated, step.real, step.scored, step.finished, broken)
     numbers = np.stack(flags, axis=1, dtype=np.float32, casting="unsafe")
     masks = [mask for mask in (step.legal, step.legal_successor) if mask is not None]
-    return step.observation, step.successor, numbers, *masks
+    info = [] if step.info is None else [step.info]
+    return step.observation, step.successor, numbers, *masks, *info

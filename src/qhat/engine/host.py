@@ -135,5 +135,7 @@ class HostLoop:
     def _empty_log(self, lead: tuple[int, ...]) -> Log:
         E = self.program.recipe.num_envs
         no = jnp.zeros(E, bool)
-        one = Log(no, jnp.zeros(E), jnp.zeros(E, jnp.int32), no, no_metrics())
+        names = len(self.environment.logs)
+        info = jnp.zeros((E, names)) if names else None
+        one = Log(no, jnp.zeros(E), jnp.zeros(E, jnp.int32), no, info, no_metrics())
         return jax.tree.map(lambda leaf: jnp.zeros((*lead, *leaf.shape), leaf.dtype), one)

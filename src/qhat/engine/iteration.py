@@ -149,7 +149,7 @@ class Program:
 
     def observe(
         self, clock: Clock, seed: SeedState, timestep: Timestep
-    ) -> tuple[SeedState, Timestep, tuple[Array, ...]]:
+    ) -> tuple[SeedState, Timestep, tuple[Array | None, ...]]:
         """Store what `seed.action` led to, if it is finite; also return the results of `tally`."""
         seed, timestep = self.screen(clock, seed, timestep)
         seed, ended = tally(self.store(seed, timestep), timestep)

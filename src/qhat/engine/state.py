@@ -69,6 +69,8 @@ class Log(eqx.Module):
     lengths: Int[Array, " E"]
     broken: Array
     """`[E]`, whether an episode was given up: numbers were not finite, or its process died."""
+    info: Float[Array, "E K"] | None
+    """Values that the run logs, NaN where there is none; `None` where it logs none."""
     metrics: Metrics
     """NaN where no update was made."""
 
@@ -95,8 +97,8 @@ def split(key: Array, *names: str) -> dict[str, Array]:
     return dict(zip(names, jax.random.split(key, len(names)), strict=True))
 
 
-def tally(seed: SeedState, timestep: Timestep) -> tuple[SeedState, tuple[Array, ...]]:
-    """Add the step to the running episodes; return which ended, returns, lengths, and which were broken."""
+def tally(seed: SeedState, timestep: Timestep) -> tuple[SeedState, tuple[Array | None, ...]]:
+    """Add the step to the running episodes; return the fields of its `Log`, but for the metrics."""
     returns = seed.episodes.returns + jnp.where(timestep.real, timestep.scored, 0.0)
     lengths = seed.episodes.lengths + timestep.real
     ended, over = timestep.finished & timestep.real, timestep.finished & timestep.real
@@ -104,7 +106,8 @@ def tally(seed: SeedState, timestep: Timestep) -> tuple[SeedState, tuple[Array, 
     if timestep.broken is not None:
         broken, over = timestep.broken & (lengths > 0), over | timestep.broken
     running = Episodes(jnp.where(over, 0.0, returns), jnp.where(over, 0, lengths))
-    return dataclasses.replace(seed, episodes=running), (ended, returns, lengths, broken)
+    info = None if timestep.info is None else jnp.where(timestep.real[:, None], timestep.info, jnp.nan)
+    return dataclasses.replace(seed, episodes=running), (ended, returns, lengths, broken, info)
 
 
 def no_metrics() -> Metrics:

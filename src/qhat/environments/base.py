@@ -47,6 +47,9 @@ class Timestep(NamedTuple):
     success: Any = None
     """`[E]` of float32: 1 where a try at the task's goal succeeded in this step, 0 where one failed, NaN
     where none ended. `None` in an environment that does not report it."""
+    info: Any = None
+    """`[E, K]` of float32, values of the environment's `logs`, NaN where a step has none. `None` where
+    nothing is logged."""
 
     @property
     def scored(self) -> Any:
@@ -132,6 +135,12 @@ class AnyEnvironment(abc.ABC):
     """Whether its state is a value that can be saved and restored."""
     is_async: bool = False
     """Whether it steps between `send` and `receive`, while the program continues."""
+    logs: tuple[str, ...] = ()
+    """Names of the values in `Timestep.info`, each `info.` and a name."""
+
+    def log_notes(self) -> list[str]:
+        """Return sentences about names of `logs` that had no number so far, each one time."""
+        return []
 
     def close(self) -> None:
         """End processes and close windows, where it has any."""

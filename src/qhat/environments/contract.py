@@ -75,6 +75,13 @@ def _require_shapes(environment: Environment, name: str) -> None:
         value = getattr(now, field)
         if value is not None or needed:
             _require_array(value, shape, dtype, name, field)
+    logs = environment.logs
+    require(
+        bool(logs) or now.info is None,
+        f"'{name}': `info` has values, and `logs` has no names; expected one name for each column.",
+    )
+    if logs:
+        _require_array(now.info, (E, len(logs)), "float32", name, "info")
     _require_same_state(state, after, name)
     mask = jax.eval_shape(environment.legal, state)
     masks = (mask, now.legal, now.legal_successor)

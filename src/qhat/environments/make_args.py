@@ -34,3 +34,5 @@ class MakeArgs:
     """Wrappers, innermost first. Reward wrappers belong to the learner and are ignored here."""
     bins: Sequence[int] = BINS
     """Commands of every joint, or one number for all, where actions are continuous."""
+    log: tuple[str, ...] = ()
+    """Names of values of `info` that timesteps have."""

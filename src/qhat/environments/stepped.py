@@ -22,7 +22,7 @@ class SteppedEnvironment(HostEnvironment):
             seed: of its random numbers.
         """
         self.spec, self.num_envs, self.seeds = environment.spec, environment.num_envs, seeds
-        self._environment, self._turn = environment, 0
+        self._environment, self._turn, self.logs = environment, 0, environment.logs
         self._start_key, self._step_key = jax.random.split(jax.random.key(seed))
         self._step: Any = jax.jit(jax.vmap(environment.step))
         self._state: Any = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
 from jaxtyping import Bool, Float
 
 KEYS = ("is_success", "success")
@@ -32,3 +33,20 @@ def judge(
     if key == "success":
         reached = reached | so_far
     return xp.where(ended, reached, xp.nan).astype("float32"), reached & ~ended
+
+
+def read(
+    info: dict[str, Any], so_far: np.ndarray, real: np.ndarray, ended: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Judge a step of a vector environment by its `info`, or `final_info` where a reset followed the step.
+
+    Returns:
+        `Timestep.success`, `None` without a name of `KEYS`, and what to remember.
+    """
+    final = info.get("final_info", {})
+    key = key_of({**info, **final})
+    if key is None:
+        return None, so_far
+    now, last = (np.asarray(each.get(key, np.zeros_like(ended)), float) for each in (info, final))
+    flag = np.where(ended & info.get("_final_info", np.zeros_like(ended)), last, now)
+    return judge(key, flag, so_far, real, ended, np)

@@ -154,7 +154,7 @@ class FromJax(Given):
         return False
 
     def make(self, args: MakeArgs) -> Environment:
-        return wrapped(JaxBatch(self.env, args.num_envs, bins=args.bins), args.wrap)
+        return wrapped(JaxBatch(self.env, args.num_envs, bins=args.bins, log=args.log), args.wrap)
 
     def judge(self, wrap: Sequence[Wrapper]) -> None:
         return None
@@ -200,7 +200,7 @@ class FromSingle(Given):
             f"One environment was given for {len(args.seeds)} seed(s) with num_envs={args.num_envs};"
             " expected a function that makes one.",
         )
-        more: dict[str, Any] = {"seconds": args.seconds, "bins": args.bins}
+        more: dict[str, Any] = {"seconds": args.seconds, "bins": args.bins, "log": args.log}
         build = functools.partial(around, self.env, args.wrap)
         return GymnasiumEnvironment.of(self.name, build, 1, args.seeds, args.since, **more)
 
@@ -237,7 +237,7 @@ class FromMaker(Source):
         build = functools.partial(wrapped_up, self.build, tuple(args.wrap))
         more: dict[str, Any] = {"vector": args.vector, "seconds": args.seconds, "restarts": args.restarts}
         copies = (args.num_envs, args.seeds, args.since)
-        return GymnasiumEnvironment.of(self.name, build, *copies, **more, bins=args.bins)
+        return GymnasiumEnvironment.of(self.name, build, *copies, **more, bins=args.bins, log=args.log)
 
     def judge(self, wrap: Sequence[Wrapper]) -> Callable[[], gymnasium.Env]:
         return functools.partial(wrapped_up, self.build, tuple(wrap))

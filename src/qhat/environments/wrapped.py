@@ -26,7 +26,7 @@ class WrappedEnvironment(Environment):
     def __init__(self, inner: Environment, part: EnvironmentWrapper):
         part.require_fit(inner)
         self.num_envs, self.snapshots = inner.num_envs, inner.snapshots
-        self.spec = part.spec(inner.spec)
+        self.spec, self.logs = part.spec(inner.spec), inner.logs
         self._inner, self._part = inner, part
 
     def start(self, keys: Array) -> tuple[WrappedState, Array]:
@@ -48,6 +48,9 @@ class WrappedEnvironment(Environment):
 
     def legal(self, state: WrappedState) -> Bool[Array, "E F C"] | None:
         return self._inner.legal(state.inner)
+
+    def log_notes(self) -> list[str]:
+        return self._inner.log_notes()
 
     def close(self) -> None:
         self._inner.close()

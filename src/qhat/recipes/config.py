@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
 import tyro
 
 from qhat.axes.axis import AxisValue, to_json
-from qhat.environments import options, wrappers
+from qhat.environments import info, options, wrappers
 from qhat.environments.catalogue import PYTHON
 from qhat.environments.scales import largest_score
 from qhat.environments.wrappers import Wrapper
@@ -94,6 +94,8 @@ class TrainConfig:
     """Also write TensorBoard's event files into the run folder."""
     track: str | None = None
     """Also log to wandb, mlflow or trackio (docs/tracking.md)."""
+    log: tuple[str, ...] = ()
+    """Values of the environment's info to write into metrics.csv, for example info.distance; repeatable."""
 
     def __post_init__(self) -> None:
         """Resolve the recipe and its name.
@@ -282,6 +284,7 @@ class TrainConfig:
         )
         good = isinstance(self.demos, tuple) and all(isinstance(source, str) for source in self.demos)
         require(good, f"{setting('demos')} is {quote(self.demos)}; expected a list of paths.")
+        info.require_names(self.log)
 
     def _validate_stop_at(self) -> None:
         """Raise `UsageError` for a score that no evaluation can reach."""
@@ -309,6 +312,7 @@ class TrainConfig:
             "run_dir": None,
             "init_from": str(self.init_from) if self.init_from else None,
             "demos": list(self.demos),
+            "log": list(self.log),
         }
 
 

@@ -156,6 +156,7 @@ HABITS = (
         "reward_threshold stop_reward target_reward target_score solved_score early_stop early_stopping"
         " stop_score stop_on_reward",
     ),
+    _part("log", "info.distance", "info_keywords info_keys log_info extra_metrics monitor_info"),
     Habit(
         "",
         names=("callback", "callbacks", "callback_list", "on_evaluation", "eval_callback", "on_eval"),

@@ -88,6 +88,7 @@ class RunSettings(RecipeSettings, total=False):
     env_restarts: int
     tensorboard: bool
     track: str | None
+    log: Sequence[str] | str
 
 
 NAMES = tuple(field.name for field in dataclasses.fields(Recipe))
@@ -139,15 +140,16 @@ def wrappers_of(wrap: Any) -> tuple[Wrapper, ...]:
 
 
 def read_run(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Read settings of a run: wrappers as text, one demonstration without a list, paths as text."""
+    """Read settings of a run: wrappers and paths as text, `demos` and `log` as one text without a list."""
     values = dict(settings)
     if "wrap" in values:
         values["wrap"] = wrappers_of(values["wrap"])
-    if "demos" in values:
-        demos = values["demos"]
-        values["demos"] = (demos,) if isinstance(demos, str) else demos
-        if isinstance(demos, list):
-            values["demos"] = tuple(demos)
+    for name in ("demos", "log"):
+        if name in values:
+            listed = values[name]
+            values[name] = (listed,) if isinstance(listed, str) else listed
+            if isinstance(listed, list):
+                values[name] = tuple(listed)
     for name in ("run_dir", "init_from"):
         if isinstance(values.get(name), str):
             values[name] = Path(values[name])

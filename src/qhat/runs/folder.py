@@ -72,6 +72,8 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.best = path / "best"
         self.figure = path / "progress.png"
+        self.logged: tuple[str, ...] = ()
+        """Names of values of `info` with a column in metrics.csv."""
 
     @staticmethod
     def create(path: Path | None, env: str, recipe: str) -> RunFolder:
@@ -158,12 +160,12 @@ class RunFolder:
 
     def start_tables(self) -> None:
         """Write the headers of metrics.csv and eval.csv."""
-        write_text(self.metrics, ",".join(METRICS) + "\n")
+        write_text(self.metrics, ",".join(self._fields(self.metrics)) + "\n")
         write_text(self.evaluations, ",".join(EVALUATIONS) + "\n")
 
     def append(self, table: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to metrics.csv or eval.csv."""
-        fields = METRICS if table == self.metrics else EVALUATIONS
+        fields = self._fields(table)
         with writing(table), table.open("a", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerows([row.get(field, "") for field in fields] for row in rows)
@@ -171,10 +173,13 @@ class RunFolder:
     def rewind(self, step: int) -> None:
         """Remove table rows later than `step`: a resumed run writes them again."""
         # Read both before writing either.
-        tables = {self.metrics: METRICS, self.evaluations: EVALUATIONS}
-        texts = {table: _until(table, fields, step) for table, fields in tables.items()}
+        tables = (self.metrics, self.evaluations)
+        texts = {table: _until(table, self._fields(table), step) for table in tables}
         for table, text in texts.items():
             write_text(table, text)
+
+    def _fields(self, table: Path) -> tuple[str, ...]:
+        return (*METRICS, *self.logged) if table == self.metrics else EVALUATIONS
 
     def steps(self) -> list[int]:
         """Return the steps of the checkpoints, the newest last."""

@@ -21,6 +21,7 @@ from qhat.engine.host import HostLoop
 from qhat.engine.loop import Loop
 from qhat.engine.prefill import prefill, primed
 from qhat.engine.state import TrainState
+from qhat.environments import info
 from qhat.environments.base import Spec, laid_out
 from qhat.environments.catalogue import is_from_python, marked, require_made_by_id
 from qhat.environments.user_envs import from_python
@@ -39,7 +40,7 @@ from qhat.system.files import write_text
 
 FIXED = ("env", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec")
 """Settings that resuming cannot change."""
-CHANGED = ("recipe_name", "steps", "stop_at", "on_nan")
+CHANGED = ("recipe_name", "steps", "stop_at", "on_nan", "log")
 """Settings that resuming writes again; in older runs the name may disagree with the recipe."""
 
 
@@ -75,6 +76,7 @@ def begin(
     names = names_of(config.recipe)
     parts = {PARTS: names} if names else {}
     folder.describe({**config.to_json(), "spec": spec_to_json(spec), SPAN: config.steps, **parts})
+    folder.logged = config.log
     folder.start_tables()
     weights = jax.tree.map(np.asarray, state.seeds.learner.online)
     S = config.seeds
@@ -117,6 +119,7 @@ def _resume(
             f"'{last}' is damaged: its manifest has step {step:,} and its state step"
             f" {at * config.recipe.num_envs:,}."
         )
+    folder.logged = config.log
     folder.rewind(at * config.recipe.num_envs)
     write_text(
         folder.config,
@@ -159,6 +162,15 @@ def horizon_of(config: TrainConfig) -> int:
     assert config.run_dir is not None
     written = RunFolder.open(config.run_dir).read_config()
     return (*spans_of(written), config.steps)[0]
+
+
+def with_log(config: TrainConfig) -> TrainConfig:
+    """Return the configuration, which logs what the run to resume logged too."""
+    assert config.run_dir is not None
+    names = RunFolder.open(config.run_dir).read_config().get("log", [])
+    with blaming(f"'{config.run_dir / 'config.json'}'"):
+        info.require_names(tuple(names) if isinstance(names, list) else names)
+    return dataclasses.replace(config, log=tuple(dict.fromkeys([*names, *config.log])))
 
 
 def step_reached(config: TrainConfig) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
@@ -42,8 +43,14 @@ class Call:
 class Tables:
     """Writes metrics.csv: finished episodes, and the progress of learning."""
 
-    def __init__(self, folder: RunFolder, tracking: Tracking, recipe: Recipe):
+    def __init__(self, folder: RunFolder, tracking: Tracking, recipe: Recipe, logs: Sequence[str] = ()):
+        """Begin.
+
+        Args:
+            logs: names of the values of the log's `info`; those with a column in the folder are written.
+        """
         self._folder, self._tracking, self._recipe = folder, tracking, recipe
+        self._columns = {name: index for index, name in enumerate(logs) if name in folder.logged}
         self._broken = 0
 
     def write(self, call: Call, state: TrainState) -> dict[str, Any]:
@@ -53,11 +60,15 @@ class Tables:
         rate = call.count * recipe.num_envs * seeds / call.seconds
         epsilon = float(recipe.explore.epsilon(jnp.int32(step)))
         means = {name: mean_of_finite(np.asarray(getattr(log.metrics, name))) for name in LEARNER_METRICS}
-        rows = episode_rows(log, call.first, recipe.num_envs)
+        rows = episode_rows(log, call.first, recipe.num_envs, self._columns)
         scores = [row["score"] for row in rows]
         same = {"epsilon": f"{epsilon:.4g}", "steps_per_second": speed(rate)}
         skipped = np.asarray(state.seeds.guard.skipped)
-        rows += progress_rows(step, means, np.asarray(log.broken), skipped, same)
+        latest = progress_rows(step, means, np.asarray(log.broken), skipped, same)
+        for name, at in self._columns.items():
+            for row, value in zip(latest, _mean_over_steps(np.asarray(log.info)[..., at]), strict=True):
+                row[name] = _written(value)
+        rows += latest
         self._folder.append(self._folder.metrics, rows)
         self._tracking.rows(rows)
         self._broken += int(log.broken.sum())
@@ -99,19 +110,34 @@ def evaluation_rows(step: int, played: Played, commanded: bool) -> list[dict[str
     return rows
 
 
-def episode_rows(log: Log, first: int, num_envs: int) -> list[dict[str, Any]]:
+def episode_rows(
+    log: Log, first: int, num_envs: int, columns: Mapping[str, int] = MappingProxyType({})
+) -> list[dict[str, Any]]:
     """Return metrics.csv's rows of finished episodes, by turn, then by seed; the latest come last.
 
     Args:
         log: leaves `[S, turns, E]`.
         first: iterations done before the log.
+        columns: names to write, with their places in the log's `info`. A row has the value of the
+            episode's last step.
     """
-    rows = []
+    rows, values = [], np.asarray(log.info)
     for turn, seed, env in np.argwhere(np.swapaxes(log.ended, 0, 1)):
         score, length = float(log.returns[seed, turn, env]), int(log.lengths[seed, turn, env])
         step = int((first + turn + 1) * num_envs)
-        rows.append({"kind": "episode", "seed_index": seed, "step": step, "score": score, "length": length})
+        row = {"kind": "episode", "seed_index": seed, "step": step, "score": score, "length": length}
+        row |= {name: _written(values[seed, turn, env, at]) for name, at in columns.items()}
+        rows.append(row)
     return rows
+
+
+def _mean_over_steps(values: np.ndarray) -> np.ndarray:
+    """Average `[S, turns, E]` over the steps that have a value; `[S]`."""
+    return mean_of_finite(np.asarray(values).reshape(len(values), -1))
+
+
+def _written(value: Any) -> str:
+    return f"{value:.6g}" if np.isfinite(value) else ""
 
 
 def speed(rate: float) -> str:

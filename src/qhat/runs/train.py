@@ -32,13 +32,13 @@ from qhat.runs.job import Job, prepare
 from qhat.runs.notebook import notebook_progress
 from qhat.runs.progress import Progress, Reporter
 from qhat.runs.run import Run
-from qhat.runs.start import begin, horizon_of, kept, step_reached
+from qhat.runs.start import begin, horizon_of, kept, step_reached, with_log
 from qhat.runs.stop import Stop
 from qhat.runs.tables import Call, Tables, has_row
 from qhat.runs.tracking import Tracker, Tracking, trackers_of
 from qhat.runs.worlds import configured, open_worlds
 from qhat.system import devices
-from qhat.system.errors import QhatError
+from qhat.system.errors import QhatError, warn
 from qhat.system.files import write_text
 from qhat.system.host_memory import give_back
 
@@ -102,6 +102,7 @@ def train(
     devices.prepare(devices.devices_for(config.seeds), spare=source.in_python())
     shards = devices.dividing(config.seeds, len(jax.local_devices()))
     since = step_reached(config) if config.resume else 0
+    config = with_log(config) if config.resume else config
     config = dataclasses.replace(config, recipe=config.recipe.scheduled(horizon_of(config)))
     stop.max_seconds = config.max_seconds
     show = progress or notebook_progress() or (lambda _: None)
@@ -135,7 +136,7 @@ def _train(
     closing.callback(tracking.finish)
     at = int(state.clock.iterations)
     tracking.start(config.to_json(), folder.path, at * E)
-    tables = Tables(folder, tracking, config.recipe)
+    tables = Tables(folder, tracking, config.recipe, job.loop.environment.logs)
     # Differs from every training key: seeds are numbered from 0, so no seed has this number.
     key = jax.random.key(2**31 + config.seed)
     commanded = job.spec.actions.commands is not None
@@ -173,6 +174,8 @@ def _train(
         show_progress.begin()
         if job.evaluates(at):
             evaluate()
+            for note in job.loop.environment.log_notes():
+                warn(note, stacklevel=3)
         if job.saves(at) or stop.is_set:
             # The first checkpoint follows an evaluation, so that `best` never has untrained weights.
             if not job.evaluates(at) and not evaluations.every_seed_has_one:

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from qhat.environments import limits
+from qhat.environments import info, limits
 from qhat.environments.base import Environment, Spec
 from qhat.environments.catalogue import is_from_python
 from qhat.environments.host import HostEnvironment
@@ -88,7 +88,7 @@ def open_worlds(
     numbers = range(config.seed, config.seed + config.seeds)
     args = MakeArgs(
         config.recipe.num_envs, numbers, devices, since, config.vector, config.env_timeout,
-        config.env_restarts, config.env_kwargs, config.wrap, config.recipe.bins,
+        config.env_restarts, config.env_kwargs, config.wrap, config.recipe.bins, config.log,
     )  # fmt: skip
     with contextlib.ExitStack() as opened:
         made = source.make(args)
@@ -99,6 +99,8 @@ def open_worlds(
             f"The environment has {made.num_envs} copies and the recipe num_envs"
             f" {config.recipe.num_envs}; expected as many.",
         )
+        info.require_backend(config.log, source.name, made.spec.backend)
+        info.require_known(config.log, made.logs, source.name)
         if judge is not None:
             spec_of(judge, wrap=(), bins=made.spec.actions.choices).require_fits(made.spec)
         if player is None:

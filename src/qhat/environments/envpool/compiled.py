@@ -54,8 +54,9 @@ class EnvPoolEnvironment(Environment):
         *,
         options: Mapping[str, object] | None = None,
         bins: Sequence[int] = BINS,
+        log: Sequence[str] = (),
     ):
-        self._task = PoolTask.of(entry, options, bins)
+        self._task, self.logs = PoolTask.of(entry, options, bins, log), tuple(log)
         self.num_envs, self._seeds, self._share = num_envs, len(seeds), len(seeds) // devices
         numbers = [[n for seed in share for n in episode_seeds(int(seed), since, num_envs)]
                    for share in np.split(np.asarray(seeds), devices)]  # fmt: skip

@@ -29,8 +29,9 @@ class EnvPoolHost(HostEnvironment):
         options: Mapping[str, object] | None = None,
         bins: Sequence[int] = BINS,
         picture: tuple[int, int] | None = None,
+        log: Sequence[str] = (),
     ):
-        self._task = PoolTask.of(entry, options, bins)
+        self._task, self.logs = PoolTask.of(entry, options, bins, log), tuple(log)
         self.num_envs, self.seeds = num_envs, len(seeds)
         numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
         self._pool = self._task.make(numbers, picture)

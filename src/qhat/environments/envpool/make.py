@@ -20,7 +20,7 @@ def make(entry: Entry, args: MakeArgs) -> Environment | EnvPoolHost:
     Warns:
         RuntimeWarning: the task has no compiled step here.
     """
-    more = {"options": args.options, "bins": args.bins}
+    more = {"options": args.options, "bins": args.bins, "log": args.log}
     if not PoolTask.of(entry, args.options).host:
         try:
             made = EnvPoolEnvironment(entry, args.num_envs, args.seeds, args.devices, args.since, **more)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from qhat.axes.actions import BINS, Actions
-from qhat.environments import success
+from qhat.environments import info, success
 from qhat.environments.base import Spec
 from qhat.environments.catalogue import Entry
 from qhat.environments.extras import load
@@ -44,6 +44,7 @@ class Rows(NamedTuple):
     over: Any = None
     broken: Any = None
     success: Any = None
+    info: Any = None
 
 
 class Past(NamedTuple):
@@ -73,15 +74,21 @@ class PoolTask:
     """Commands of every joint, where actions are continuous."""
     goal: str | None = None
     """Name in `info` that reports success, where the task has one."""
+    log: tuple[str, ...] = ()
+    """Names in `info` that a run logs."""
 
     @staticmethod
     def of(
-        entry: Entry, options: Mapping[str, object] | None = None, bins: Sequence[int] = BINS
+        entry: Entry,
+        options: Mapping[str, object] | None = None,
+        bins: Sequence[int] = BINS,
+        log: Sequence[str] = (),
     ) -> PoolTask:
         """Resolve options, before any pool is made.
 
         Raises:
-            UsageError: an option that the task does not have, or a value that it does not take.
+            UsageError: an option or a name to log that the task does not have, or a value that it does not
+                take.
         """
         spec = load("envpool", entry.id).make_spec(entry.name)
         config = spec.config._asdict()
@@ -94,7 +101,9 @@ class PoolTask:
         host = bool(resolved.pop(HOST, False))
         stack = int(str(resolved.get("stack_num", config["stack_num"]))) if atari else 1
         goal = success.key_of([name.removeprefix("info:") for name in spec.state_array_spec])
-        return PoolTask(entry, resolved, atari, stack, host, tuple(bins), goal)
+        info.require_known(log, [info.PREFIX + name for name in _numbers_in(spec)], entry.id)
+        names = tuple(name.removeprefix(info.PREFIX) for name in log)
+        return PoolTask(entry, resolved, atari, stack, host, tuple(bins), goal, names)
 
     def make(self, seeds: Sequence[int], picture: tuple[int, int] | None = None) -> Any:
         """Make a pool with one environment for each of EnvPool's seeds.
@@ -150,7 +159,8 @@ class PoolTask:
     @property
     def info_names(self) -> tuple[str, ...]:
         """Names in `info` that `rows` reads."""
-        return ("reward", "terminated") if self.atari else (self.goal,) if self.goal else ()
+        read = ("reward", "terminated") if self.atari else (self.goal,) if self.goal else ()
+        return tuple(dict.fromkeys((*read, *self.log)))
 
     def rows(
         self,
@@ -159,7 +169,7 @@ class PoolTask:
         reward: Any,
         terminated: Any,
         truncated: Any,
-        info: Any,
+        said: Any,
         xp: Any,
         layout: Observations | None = None,
     ) -> tuple[Any, Rows, Past]:
@@ -167,6 +177,7 @@ class PoolTask:
 
         Args:
             past: what the previous step returned.
+            said: its `info`.
             layout: what observations are made of.
 
         Returns:
@@ -180,14 +191,27 @@ class PoolTask:
         rows = Rows(reward, terminated & real, cut & ~terminated, real, broken=~ended & ~sound)
         over, reached = rows.terminated | rows.truncated, past.reached
         if self.goal:
-            succeeded, reached = success.judge(self.goal, info[self.goal], reached, real, over, xp)
+            succeeded, reached = success.judge(self.goal, said[self.goal], reached, real, over, xp)
             rows = rows._replace(success=succeeded)
         elif self.atari:
             # A life is an episode with `episodic_life`; a score is a whole game's.
-            game = ((info["terminated"] > 0) & ~ended) | cut
-            rows = rows._replace(score=info["reward"], over=game)
+            game = ((said["terminated"] > 0) & ~ended) | cut
+            rows = rows._replace(score=said["reward"], over=game)
+        if self.log:
+            columns = [said[name].astype("float32") for name in self.log]
+            rows = rows._replace(info=xp.stack(columns, axis=-1))
         # A row that is not believed may still be an episode's last: the next one is its reset.
         return observation, rows, Past((terminated | truncated) & ~ended, reached, failed)
+
+
+def _numbers_in(spec: Any) -> list[str]:
+    """Return the names in `info` that are one number for each copy."""
+    names = {
+        name.removeprefix("info:"): tuple(array.shape)
+        for name, array in spec.state_array_spec.items()
+        if name.startswith("info:") and name != "info:env_id" and not name.startswith("info:players.")
+    }
+    return [*(name for name, shape in names.items() if shape in ((), (-1,))), "elapsed_step"]
 
 
 def _require_option(env_id: str, key: str, value: object, known: Mapping[str, object]) -> None:

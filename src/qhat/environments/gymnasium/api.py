@@ -7,10 +7,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
 
 from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
-from qhat.system.errors import QhatError, described, require
+from qhat.system.errors import QhatError, UsageError, described, require
 from qhat.system.files import quote
 
 LIBRARIES = (str(Path(str(gymnasium.__file__)).parent), str(Path(__file__).parent.parent))
@@ -151,3 +152,16 @@ def _flag(value: Any) -> bool:
             f"gave {value!r} for terminated or truncated, where True or False is expected"
         )
     return bool(value)
+
+
+def mode_of(envs: VectorEnv, env_id: str) -> AutoresetMode:
+    """Return the autoreset mode that a vector environment says it has. Raises `UsageError`."""
+    declared = envs.metadata.get("autoreset_mode")
+    try:
+        return AutoresetMode(declared)
+    except ValueError:
+        names = ", ".join(f"AutoresetMode.{mode.name}" for mode in AutoresetMode)
+        raise UsageError(
+            f"Vector environment '{env_id}' has metadata['autoreset_mode'] {declared!r}; expected one of"
+            f" {names}: what it does after an episode's end decides what can be learned from."
+        ) from None

@@ -16,12 +16,13 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from qhat.axes.actions import BINS, Actions
 from qhat.environments import success
 from qhat.environments.base import Spec, Timestep
-from qhat.environments.gymnasium.api import MisbehavedError, NoFinalError, Watcher
+from qhat.environments.gymnasium.api import MisbehavedError, NoFinalError, Watcher, mode_of
 from qhat.environments.gymnasium.legal import LegalReader, merged
 from qhat.environments.gymnasium.processes import LostError
 from qhat.environments.gymnasium.restarts import Restarts
 from qhat.environments.gymnasium.workers import Steps, guard, of_copies, vectorise
 from qhat.environments.host import HostEnvironment
+from qhat.environments.info import InfoReader
 from qhat.environments.observations import Observations, inexact_of
 from qhat.environments.spaces import contained, episode_seeds
 from qhat.system.errors import QhatError, UsageError, described, require, setting, warn
@@ -46,6 +47,7 @@ class GymnasiumEnvironment(HostEnvironment):
         restarts: int = 0,
         renumbered: Callable[[int], list[int]] | None = None,
         mode: AutoresetMode | None = None,
+        log: Sequence[str] = (),
     ):
         """Take over a vector environment.
 
@@ -59,6 +61,7 @@ class GymnasiumEnvironment(HostEnvironment):
             restarts: how often lost processes are restarted.
             renumbered: what `numbers` are after so many restarts; the same ones unless given.
             mode: what it does at an episode's end, where its metadata does not say.
+            log: names of values of `info` that timesteps have.
 
         Raises:
             UsageError: its copies cannot be shared evenly, or its spaces are not for a Q-function.
@@ -85,6 +88,7 @@ class GymnasiumEnvironment(HostEnvironment):
         self.seconds = None if self.is_async else seconds
         self._stepping = Steps(envs, seconds)
         self._reader = LegalReader(self._actions, env_id)
+        self.logs, self._info = tuple(log), InfoReader(log, copies, env_id)
         self._restarts, self._renumbered = Restarts(restarts), renumbered or (lambda _: self._numbers)
         self._legal: np.ndarray | None = None
         self._first: np.ndarray | None = self._reset(notes=True)
@@ -120,6 +124,7 @@ class GymnasiumEnvironment(HostEnvironment):
         stack: int = 1,
         bins: Sequence[int] = BINS,
         restarts: int = 0,
+        log: Sequence[str] = (),
     ) -> GymnasiumEnvironment:
         """Make `num_envs` copies for each of `seeds`, stepped as `vector` of `workers.VECTORS` says."""
 
@@ -128,7 +133,7 @@ class GymnasiumEnvironment(HostEnvironment):
 
         envs = vectorise(build, len(numbers()), vector, env_id)
         task = (reference, seconds, stack, bins, restarts, numbers)
-        return GymnasiumEnvironment(env_id, envs, numbers(), len(seeds), *task)
+        return GymnasiumEnvironment(env_id, envs, numbers(), len(seeds), *task, log=log)
 
     def start(self) -> np.ndarray:
         first = self._reset() if self._first is None else self._first
@@ -177,7 +182,10 @@ class GymnasiumEnvironment(HostEnvironment):
         ended = (terminated | truncated) & real
         observation = self._observations.read(observed)
         successor, legal_successor = observation, self._masks(info, terminated & real)
-        legal, succeeded = legal_successor, self._success(info, real, ended)
+        legal = legal_successor
+        succeeded, self._reached = success.read(info, self._reached, real, ended)
+        resets = ended if self._mode is AutoresetMode.SAME_STEP else None
+        logged = self._info.read(info, resets) if self.logs else None
         if self._mode is AutoresetMode.SAME_STEP and ended.any():
             successor = self._last(observation, ended, info)
             legal, legal_successor = self._last_masks(info, ended, terminated)
@@ -195,8 +203,12 @@ class GymnasiumEnvironment(HostEnvironment):
             legal=legal,
             legal_successor=legal_successor,
             success=succeeded,
+            info=logged,
         )
         return Timestep(*(None if part is None else self._share(part) for part in step))
+
+    def log_notes(self) -> list[str]:
+        return self._info.notes()
 
     def close(self) -> None:
         self._stepping.close()
@@ -222,7 +234,8 @@ class GymnasiumEnvironment(HostEnvironment):
         no = np.zeros(first.shape[:2], bool)
         legal = None if self._legal is None else self._share(self._legal)
         reward, lost = no.astype(np.float32), ~no
-        return Timestep(first, reward, no, no, first, no, legal, legal, broken=lost)
+        logged = self._share(self._info.nothing()) if self.logs else None
+        return Timestep(first, reward, no, no, first, no, legal, legal, broken=lost, info=logged)
 
     def _reset(
         self,
@@ -243,6 +256,8 @@ class GymnasiumEnvironment(HostEnvironment):
             warn(note, stacklevel=2)
         self._ended[:], self._reached = False, np.zeros_like(self._ended)
         self._legal = self._reader.first(info, len(self._numbers))
+        if self.logs and notes:
+            self._info.require_numbers(info)
         if self._watcher is not None:
             self._watcher.began(observed, None)
         return self._observations.read(observed)
@@ -269,17 +284,6 @@ class GymnasiumEnvironment(HostEnvironment):
         for index in np.flatnonzero(ended):
             successor[index] = self._observations.read_one(info["final_obs"][index])
         return successor
-
-    def _success(self, info: dict[str, Any], real: np.ndarray, ended: np.ndarray) -> np.ndarray | None:
-        """Read success from `info`, or from `final_info` where a reset followed the step."""
-        final = info.get("final_info", {})
-        key = success.key_of({**info, **final})
-        if key is None:
-            return None
-        now, last = (np.asarray(each.get(key, np.zeros_like(ended)), float) for each in (info, final))
-        flag = np.where(ended & info.get("_final_info", np.zeros_like(ended)), last, now)
-        succeeded, self._reached = success.judge(key, flag, self._reached, real, ended, np)
-        return succeeded
 
     def _masks(self, info: dict[str, Any], free: np.ndarray) -> np.ndarray | None:
         return self._reader.read(info, free, self._steps)
@@ -329,16 +333,3 @@ class GymnasiumEnvironment(HostEnvironment):
     def _share(self, rows: np.ndarray) -> np.ndarray:
         """`[S·E, ...] → [S, E, ...]`."""
         return rows.reshape(self.seeds, self.num_envs, *rows.shape[1:])
-
-
-def mode_of(envs: VectorEnv, env_id: str) -> AutoresetMode:
-    """Return the autoreset mode that a vector environment says it has. Raises `UsageError`."""
-    declared = envs.metadata.get("autoreset_mode")
-    try:
-        return AutoresetMode(declared)
-    except ValueError:
-        names = ", ".join(f"AutoresetMode.{mode.name}" for mode in AutoresetMode)
-        raise UsageError(
-            f"Vector environment '{env_id}' has metadata['autoreset_mode'] {declared!r}; expected one of"
-            f" {names}: what it does after an episode's end decides what can be learned from."
-        ) from None

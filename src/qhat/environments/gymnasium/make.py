@@ -26,7 +26,7 @@ def make(entry: Entry, args: MakeArgs) -> GymnasiumEnvironment:
         return _batch(entry, args)
     build = functools.partial(make_reference, entry.name, args.options, tuple(args.wrap))
     task = (args.num_envs, args.seeds, args.since, entry.reference, args.vector, args.seconds)
-    more = {"stack": _stack(build), "bins": args.bins, "restarts": args.restarts}
+    more = {"stack": _stack(build), "bins": args.bins, "restarts": args.restarts, "log": args.log}
     return GymnasiumEnvironment.of(entry.id, build, *task, **more)
 
 
@@ -46,7 +46,7 @@ def of_vector(env_id: str, envs: VectorEnv, args: MakeArgs) -> GymnasiumEnvironm
     """Share one vector environment among all seeds, and see what it does at episodes' ends."""
     each = (episode_seeds(int(seed), args.since, args.num_envs) for seed in args.seeds)
     numbers = [number for seeds in each for number in seeds]
-    more = {"seconds": args.seconds, "bins": args.bins}
+    more = {"seconds": args.seconds, "bins": args.bins, "log": args.log}
     return probed(GymnasiumEnvironment(env_id, envs, numbers, len(args.seeds), **more))
 
 

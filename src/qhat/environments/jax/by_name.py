@@ -29,7 +29,8 @@ def entry_of(name: str, options: Mapping[str, Any]) -> Entry:
 def make(entry: Entry, args: MakeArgs) -> Environment:
     """Make copies of the class that an id names."""
     single = _made(entry.name, args.options)
-    batch = JaxBatch(single, args.num_envs, id=entry.id, bins=args.bins, options=args.options)
+    more = {"bins": args.bins, "options": args.options, "log": args.log}
+    batch = JaxBatch(single, args.num_envs, id=entry.id, **more)
     return wrapped(batch, args.wrap)
 
 

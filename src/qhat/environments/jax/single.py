@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Int
 
 from qhat.axes.actions import BINS, Actions
 from qhat.environments.base import Environment, Spec, Timestep
+from qhat.environments.info import find, names_in, require_known
 from qhat.environments.observations import Observations
 from qhat.system.errors import UsageError, require
 
@@ -49,8 +50,10 @@ class JaxEnvironment(abc.ABC):
         """Return the state of a new episode, any pytree of arrays, and its first observation."""
 
     @abc.abstractmethod
-    def step(self, state: Any, action: Any, key: Array) -> tuple[Any, Any, Any, Any]:
+    def step(self, state: Any, action: Any, key: Array) -> tuple[Any, ...]:
         """Return the new state, the observation, the reward and whether the task ended (`terminated`).
+
+        A dictionary of numbers may be the fifth value: `info`, of which a run logs what `log` names.
 
         Args:
             action: as the action space has it: a whole number for `Discrete`, an array for `Box`.
@@ -80,8 +83,9 @@ class JaxBatch(Environment):
         id: str = "",
         bins: Sequence[int] = BINS,
         options: Mapping[str, Any] | None = None,
+        log: Sequence[str] = (),
     ):
-        self.single, self.num_envs = single, num_envs
+        self.single, self.num_envs, self.logs = single, num_envs, tuple(log)
         self._name = id or type(single).__name__
         self._layout = Observations.of(_space(single, "observation_space", self._name), self._name)
         actions = Actions.of(
@@ -134,7 +138,7 @@ class JaxBatch(Environment):
 
     def _step(self, playing: Playing, action: Any, key: Array) -> tuple[Playing, Timestep]:
         move, again = jax.random.split(key)
-        after, observed, reward, terminated = self.single.step(playing.state, action, move)
+        after, observed, reward, terminated, *info = self.single.step(playing.state, action, move)
         successor, terminated = self._read(observed), jnp.asarray(terminated, bool)
         time = playing.time + 1
         late = (time >= self.spec.limit) if self.spec.limit else jnp.asarray(False)
@@ -152,7 +156,11 @@ class JaxBatch(Environment):
             real=jnp.asarray(True),
             legal=self._legal(next_playing.state) if self.spec.masked else None,
             legal_successor=self._legal(after) if self.spec.masked else None,
+            info=jnp.stack([self._logged(info, name) for name in self.logs]) if self.logs else None,
         )
+
+    def _logged(self, info: Sequence[Any], name: str) -> Array:
+        return jnp.asarray(find(info[0], name), jnp.float32)
 
     def _legal(self, state: Any) -> Bool[Array, "F C"]:
         shape = (self.spec.actions.factors, self.spec.actions.width)
@@ -184,8 +192,9 @@ class JaxBatch(Environment):
         types = self._same_state(state, self._values(stepped, "step", names)[0])
         # A second time with what `step` makes of a Python number.
         stepped = self._traced("step", self.single.step, types, action, key)
-        after, observation, reward, terminated = self._values(stepped, "step", names)
+        after, observation, reward, terminated, *info = self._values(stepped, "step", names)
         self._same_state(types, after)
+        self._require_info(*info)
         self._require_observation(observation, "step")
         self._require_scalar("reward", reward, "a number", lambda dtype: dtype.kind in "fiub")
         expected = "a bool, as the comparison `x > 1` gives"
@@ -205,7 +214,9 @@ class JaxBatch(Environment):
             raise UsageError(f"'{self._name}': {where} fails ({failure(error)}).") from error
 
     def _values(self, given: Any, where: str, names: tuple[str, ...]) -> tuple[Any, ...]:
-        if type(given) is tuple and len(given) == len(names):
+        rest = given[len(names) :] if type(given) is tuple and where == "step" else ()
+        has_info = len(rest) == 1 and isinstance(rest[0], Mapping)
+        if type(given) is tuple and len(given) == len(names) + has_info:
             return given
         found = f"{len(given)} values" if type(given) is tuple else f"one {type(given).__name__}"
         more = " A time limit is `limit = N` of the class." if where == "step" else ""
@@ -238,6 +249,13 @@ class JaxBatch(Environment):
         plain = hasattr(value, "dtype") and value.shape == () and good(np.dtype(value.dtype))
         fix = f"; take {name}[0]" if getattr(value, "shape", None) == (1,) else ""
         self._require(plain, f"step's {name} is {_said(value)}; expected {expected}, of shape (){fix}.")
+
+    def _require_info(self, info: Any = None) -> None:
+        require_known(self.logs, names_in(info), self._name)
+        for name in self.logs:
+            value = find(info, name)
+            good = hasattr(value, "dtype") and value.shape == () and np.dtype(value.dtype).kind in "biuf"
+            self._require(good, f"{name} is {_said(value)}; expected a number, of shape ().")
 
     def _same_state(self, before: Any, after: Any) -> Any:
         old, new = (jax.tree_util.tree_flatten_with_path(state) for state in (before, after))
