@@ -119,6 +119,8 @@ RESUMED = {
     **dict.fromkeys(("steps", "save_every", "eval_every", "keep", "seeds"), (0, "2", [], 1.5, True, {})),
     "seed": (-1, "0", 2**40, [], 1.5),
     "max_seconds": (-1, "9", [], {}),
+    "stop_at": ("9", [], {}, 501, True),
+    "log": (1, "info.x", [1], ["x"], {}, ["info.a,b"], ["info.x"] * 2),
     "env_timeout": (-1, "9", [], {}),
     "vector": (1, "both", ["sync"]),
 }

@@ -12,7 +12,7 @@ import tyro
 
 from qhat.axes.axis import AxisValue, to_json
 from qhat.environments import info, options, wrappers
-from qhat.environments.catalogue import PYTHON
+from qhat.environments.catalogue import is_from_python
 from qhat.environments.scales import largest_score
 from qhat.environments.wrappers import Wrapper
 from qhat.recipes import DEFAULT
@@ -294,7 +294,8 @@ class TrainConfig:
             math.isfinite(self.stop_at),
             f"{setting('stop_at')} is {self.stop_at}; expected a finite score, or none.",
         )
-        largest = None if self.env_kwargs else largest_score(self.env.removeprefix(PYTHON))
+        changed = self.env_kwargs or self.wrap or is_from_python(self.env)
+        largest = None if changed else largest_score(self.env)
         require(
             largest is None or self.stop_at <= largest,
             f"{setting('stop_at')} is {self.stop_at:g}, and the largest possible score of '{self.env}' is"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from qhat.axes.axis import AxisValue
+from qhat.environments import info
 from qhat.environments.catalogue import is_from_python
 from qhat.environments.observations import read_layout
 from qhat.environments.scales import largest_score
@@ -29,6 +30,8 @@ BINS = 60
 """Points of a training-score curve: each is the mean of the episodes that ended nearby."""
 TRACES = ("epsilon", "loss", "q")
 """Columns of metrics.csv that are drawn."""
+LOGGED = 12
+"""Most values of `info` that are drawn."""
 CLIPPED = 0.01
 """Share of the targets' mass outside the support above which there is a warning."""
 MOST = 10_000
@@ -142,7 +145,7 @@ def read_facts(path: Path, parts: Sequence[type[AxisValue]] = ()) -> Facts:
     command = _tried(troubles, "", lambda: read_text(folder.path / "command.txt").strip())
     evaluated = _tried(troubles, None, lambda: _evaluated(folder.evaluations))
     nothing: tuple[dict[str, Trace], dict[str, float]] = ({}, {})
-    traces, last = _tried(troubles, nothing, lambda: _metrics(folder.metrics))
+    traces, last = _tried(troubles, nothing, lambda: _metrics(folder.metrics, _logged(config)))
     return Facts(
         folder=folder,
         config=config,
@@ -232,16 +235,27 @@ def _evaluated(path: Path) -> Evaluated | None:
     return Evaluated(np.array(steps, float), both[..., 0], both[..., 1])
 
 
-def _metrics(path: Path) -> tuple[dict[str, Trace], dict[str, float]]:
+def _logged(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the first names of `info` that the run logs; none if they are damaged."""
+    names = config.get("log", [])
+    try:
+        info.require_names(tuple(names) if isinstance(names, list) else names)
+    except UsageError:
+        return ()
+    return tuple(names[:LOGGED])
+
+
+def _metrics(path: Path, logged: tuple[str, ...] = ()) -> tuple[dict[str, Trace], dict[str, float]]:
     """Return the traces, and the final `clipped`, `broken` and `skipped`."""
-    points: dict[str, dict[int, list[tuple[float, float]]]] = {name: {} for name in (*TRACES, "score")}
+    drawn, columns = (*TRACES, *logged), (*METRICS, *logged)
+    points: dict[str, dict[int, list[tuple[float, float]]]] = {name: {} for name in (*drawn, "score")}
     broken, latest = 0.0, {"clipped": {}, "skipped": {}}
-    for kind, *words in rows_of(path, METRICS):
-        row: dict[str, float] = dict(zip(METRICS[1:], map(_number, words), strict=True))
+    for kind, *words in rows_of(path, columns):
+        row: dict[str, float] = dict(zip(columns[1:], map(_number, words), strict=True))
         if not (_counts(row["seed_index"]) and math.isfinite(row["step"])):
             continue
         seed = int(row["seed_index"])
-        for name in ("score",) if kind == "episode" else TRACES:
+        for name in ("score",) if kind == "episode" else drawn:
             points[name].setdefault(seed, []).append((row["step"], row[name]))
         if kind == "progress":
             broken += row["broken"] if math.isfinite(row["broken"]) else 0.0

@@ -136,7 +136,10 @@ def drawn(facts: Facts) -> Html:
         if seeds == 1:
             parts.append(tag("p", "Only one seed, so no interval.", class_="quiet"))
         parts.append(details("The curve as a table", _numbers(line, evaluated.score, facts)))
-    small = [_small(name, trace) for name in LABELS if (trace := facts.traces.get(name)) is not None]
+    logged = [name for name in facts.traces if name not in LABELS]
+    small = [
+        _small(name, trace) for name in (*LABELS, *logged) if (trace := facts.traces.get(name)) is not None
+    ]
     if small:
         parts.append(tag("div", *small, class_="charts"))
         parts.append(tag("p", "Bold: mean over seeds; thin: each seed.", class_="quiet"))
@@ -145,7 +148,8 @@ def drawn(facts: Facts) -> Html:
 
 def _small(name: str, trace: Trace) -> Html:
     line = curves.of_trace(trace, "mean of the seeds" if len(trace.value) > 1 else "the only seed")
-    return curves.chart([line], LABELS[name], LABELS[name], small=True)
+    label = LABELS.get(name, f"{name}, mean over steps")
+    return curves.chart([line], label, label, small=True)
 
 
 def _numbers(line: curves.Line, score: Any, facts: Facts) -> Html:
