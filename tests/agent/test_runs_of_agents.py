@@ -15,6 +15,7 @@ import pytest
 import qhat
 from qhat.runs import checkpoint
 from qhat.runs.folder import path_of
+from qhat.runtime import Policy
 from qhat.system.errors import UsageError
 from tiny import TINY
 
@@ -187,7 +188,7 @@ def test_an_agent_is_exported(tmp_path: Path):
     run = agent.to_run("CartPole-v1", run_dir=tmp_path / "own", episodes=2)
     made = qhat.export(run, tmp_path / "export", observations=200)
     assert made.parity["passed"]
-    policy = qhat.runtime.Policy.load(tmp_path / "export")
+    policy = Policy.load(tmp_path / "export")
     states = 0.1 * np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     assert [policy.act(state) for state in states] == [agent.act(state, explore=False) for state in states]
 
@@ -199,6 +200,9 @@ def test_what_is_no_run_is_refused_in_one_sentence(trained: qhat.Run, tmp_path: 
     before = sorted((path.name, path.read_bytes()) for path in mine.rglob("*") if path.is_file())
     needs = "expected a run: agent.to_run(env) writes one"
     other = qhat.Agent(4, 2, gamma=0.5, **SETTINGS)
+    again: dict[str, Any] = {
+        **SETTINGS, "run_dir": trained.folder.path, "resume": True, "seeds": 2, "gamma": 0.5
+    }  # fmt: skip
     refusals = {
         needs: [lambda: path_of(agent)],
         "5 is no run": [lambda: path_of(5)],
@@ -211,12 +215,7 @@ def test_what_is_no_run_is_refused_in_one_sentence(trained: qhat.Run, tmp_path: 
         "was written by qhat.train": [lambda: agent.to_run("CartPole-v1", run_dir=trained.folder.path)],
         "another recipe": [lambda: other.to_run("CartPole-v1", run_dir=mine)],
         "was written by an Agent": [lambda: qhat.train("CartPole-v1", run_dir=mine, resume=True)],
-        "init_from=": [
-            lambda: qhat.train(
-                "CartPole-v1", "dqn", run_dir=trained.folder.path, resume=True, seeds=2,
-                **{**SETTINGS, "gamma": 0.5},
-            )
-        ],
+        "init_from=": [lambda: qhat.train("CartPole-v1", "dqn", **again)],
     }  # fmt: skip
     for words, calls in refusals.items():
         for call in calls:

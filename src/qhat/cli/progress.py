@@ -192,7 +192,9 @@ def _close(console: Console, config: TrainConfig, outcome: dict[str, Any]) -> No
     console.print("\nnext:")
     if outcome["interrupted"] or outcome["step"] < config.steps:
         further = " --stop-at none" if outcome["stopped_by"] == "stop_at" else ""
-        console.print(f"  qhat train --resume --run-dir {folder}{further}{parts}   # resume", soft_wrap=True)
+        console.print(
+            f"  qhat train --resume --run-dir {folder}{further}{parts}   # resume", soft_wrap=True
+        )
     console.print(
         f"  qhat evaluate {folder}{parts}   # an unbiased score, in fresh episodes", soft_wrap=True
     )
