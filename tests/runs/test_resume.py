@@ -141,3 +141,13 @@ def test_where_episodes_cannot_be_saved_others_begin_and_always_the_same(env: st
         left.append(everything(folder))
     assert left[0] == left[1]
     assert "Resuming begins new episodes" in (tmp_path / "one" / "README.md").read_text()
+
+
+def test_fewer_steps_than_a_run_has_do_not_shorten_it(tmp_path: Path):
+    more = {"run_dir": tmp_path / "run", "eval_every": 200, "eval_episodes": 1}
+    config = TrainConfig("CartPole-v1", recipe=recipes.get("dqn"), steps=400, **more)
+    run = train("CartPole-v1", config)
+    before = run.folder.read_config()
+    again = train("CartPole-v1", dataclasses.replace(config, steps=100, recipe=run.program.recipe, resume=True))
+    assert again.summary()["step"] == 400
+    assert again.folder.read_config()["steps"] == before["steps"] == 400

@@ -28,7 +28,7 @@ from qhat.agent.evaluated import Evaluated
 from qhat.agent.from_run import read_run
 from qhat.agent.host_network import HostNetwork
 from qhat.agent.learning import Learning
-from qhat.agent.made import fresh_state, prepared, queue_of
+from qhat.agent.made import fresh_state, prepared, queue_of, shown
 from qhat.agent.notices import Notices
 from qhat.agent.saved import Loaded, about, read_agent, rest
 from qhat.agent.streams import Stream, read_stream
@@ -79,6 +79,10 @@ class Agent(Evaluated):
         prepared(program)
         state = jax.jit(functools.partial(fresh_state, program))(jax.random.key(seed))
         self._start(Loaded(program, state, (0, 0, 0, 0), {}, int(seed)))
+
+    def __repr__(self) -> str:
+        """Return what it sees and does, its recipe, and how far it is."""
+        return shown(self.program, self._steps, self._updates)
 
     def act(self, observation: Any, explore: bool = True, mask: Any = None, stream: Any = None) -> Any:
         """Return the action for `observation`; the greedy one unless `explore`.

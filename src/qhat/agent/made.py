@@ -19,6 +19,8 @@ from qhat.environments.base import Spec
 from qhat.environments.user_envs import EnvLike
 from qhat.evaluation.scoring import score_in
 from qhat.evaluation.statistics import Score
+from qhat.recipes.labels import label_of
+from qhat.recipes.recipe import HORIZON
 from qhat.system import compilation_cache, devices
 from qhat.system.host_memory import nbytes, require_memory
 
@@ -47,6 +49,12 @@ def queue_of(program: Program, ring: Ring) -> Streams:
     at = filled if filled < ring.rows else ring.rows + cursor % ring.rows
     gamma, moments = program.recipe.gamma, ring.moments is not None
     return Streams(ring.rows, *spaces, gamma, moments, max(at, 0), ring.layout)
+
+
+def shown(program: Program, steps: int, updates: int) -> str:
+    """Write an agent in one line."""
+    spaces = f"observation {program.shape}, actions {program.actions.choices}"
+    return f"Agent({spaces}, {label_of(program.recipe, None, program.shape, program.layout, (HORIZON,))!r}, {steps:,} steps, {updates:,} updates)"
 
 
 def policy_of(program: Program) -> Spec:

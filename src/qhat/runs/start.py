@@ -121,6 +121,8 @@ def _resume(
         )
     folder.logged = config.log
     folder.rewind(at * config.recipe.num_envs)
+    # A run that is longer than what is asked for stays so.
+    wanted["steps"] = max(config.steps, min(step, int(written.get("steps", 0))))
     write_text(
         folder.config,
         json.dumps({**written, **{name: wanted[name] for name in CHANGED}}, indent=2) + "\n",
