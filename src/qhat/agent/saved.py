@@ -120,7 +120,8 @@ def read_agent(folder: Path, parts: Iterable[type[AxisValue]], settings: Mapping
             require(good, f"{name} is {quote(value)}; expected a whole number.")
         number, since = manifest.get("seed", 0), manifest.get("since", 0)
         program = Program.of(recipe, *spaces, layout=layout)
-    like = prepared(program)
+    with blaming(f"'{folder}'"):
+        like = prepared(program)
     fresh = jax.jit(functools.partial(fresh_state, program))(jax.random.key(0))
     seed, exploring = read_seed(folder, manifest, program, like, fresh)
     acting = None

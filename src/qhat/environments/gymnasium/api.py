@@ -9,8 +9,6 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from qhat.environments.base import Environment
-from qhat.environments.host import HostEnvironment
 from qhat.system.errors import QhatError, UsageError, described, require
 from qhat.system.files import quote
 
@@ -70,9 +68,10 @@ def _no_environment(made: Any) -> str:
         return f"a {kind} of {len(made)}; expected one environment alone."
     if isinstance(made, gymnasium.vector.VectorEnv):
         return f"the vector environment {kind}; expected a single one, or it itself, without a function."
-    if isinstance(made, Environment | HostEnvironment):
+    # Its class is not imported here, as that takes JAX.
+    if hasattr(made, "snapshots") and hasattr(made, "num_envs"):
         return f"{kind}, an environment of qhat's; expected it itself, without a function that makes it."
-    if hasattr(made, "reset") and hasattr(made, "step"):
+    if hasattr(made, "action_space") or (hasattr(made, "reset") and hasattr(made, "step")):
         return f"a {kind}; expected a subclass of gymnasium.Env: write `class {kind}(gymnasium.Env)`."
     return f"{quote(made)}; expected an environment, such as gymnasium.make('CartPole-v1') returns."
 
