@@ -53,8 +53,9 @@ def queue_of(program: Program, ring: Ring) -> Streams:
 
 def shown(program: Program, steps: int, updates: int) -> str:
     """Write an agent in one line."""
+    label = label_of(program.recipe, None, program.shape, program.layout, (HORIZON,))
     spaces = f"observation {program.shape}, actions {program.actions.choices}"
-    return f"Agent({spaces}, {label_of(program.recipe, None, program.shape, program.layout, (HORIZON,))!r}, {steps:,} steps, {updates:,} updates)"
+    return f"Agent({spaces}, {label!r}, {steps:,} steps, {updates:,} updates)"
 
 
 def policy_of(program: Program) -> Spec:
