@@ -534,6 +534,15 @@ MISTAKES = [
         'field: "velocity[0:2]", clip: [1, -1]',
         "is [1, -1]; expected the lowest and the highest number",
     ),
+    ("stop: {data: [0.0]}", "stop: {data: [.nan]}", "stop.data is [nan]; expected a list"),
+    ("{data: [-10.0]}", "{data: [-.inf]}", "data is [-inf]; expected"),
+    ("topic: joint_states", "topic: joint states", "is 'joint states'; expected a topic's name"),
+    ("effort_controller/commands", "effort_controller//commands", "expected a topic's name"),
+    ("effort_controller/commands", "/2effort", "expected a topic's name"),
+    *(
+        ("package: qhat_cartpole", f"package: {name}", f"package is '{name}', which Python or ROS uses")
+        for name in ("class", "rclpy", "json", "sensor_msgs")
+    ),
 ]
 """What is replaced in the map of the cart-pole, by what, and a part of the sentence."""
 

@@ -30,7 +30,7 @@ from qhat.agent.host_network import HostNetwork
 from qhat.agent.learning import Learning
 from qhat.agent.made import fresh_state, prepared, queue_of, shown
 from qhat.agent.notices import Notices
-from qhat.agent.saved import Loaded, about, read_agent, rest
+from qhat.agent.saved import Loaded, about, read_agent, rest, write_agent
 from qhat.agent.streams import Stream, read_stream
 from qhat.agent.to_run import Situation
 from qhat.agent.waiting_rows import MANY, TINY
@@ -40,7 +40,6 @@ from qhat.engine.state import SeedState
 from qhat.environments.observations import read_one
 from qhat.recipes.recipe import HORIZON, Recipe
 from qhat.recipes.settings import RecipeSettings
-from qhat.runs import checkpoint as checkpoints
 from qhat.system.errors import require
 
 
@@ -261,14 +260,14 @@ class Agent(Evaluated):
                 trees["replay"] = (seed.ring, seed.sampler)
             if streams:
                 trees["streams"] = steps
-            checkpoints.write(Path(path), trees, manifest)
+            write_agent(Path(path), trees, manifest)
 
     @staticmethod
     def load(
         path: str | Path,
         parts: tuple[type, ...] = (),
         *,
-        checkpoint: str = "best",
+        checkpoint: str | int = "best",
         seed_index: int | None = None,
         **settings: Unpack[RecipeSettings],
     ) -> Agent:

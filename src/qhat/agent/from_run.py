@@ -24,7 +24,7 @@ from qhat.system.errors import setting, warn
 def read_run(
     path: Path,
     parts: Iterable[type[AxisValue]],
-    checkpoint: str,
+    checkpoint: str | int,
     seed_index: int | None,
     settings: Mapping[str, Any],
 ) -> Loaded:
@@ -55,5 +55,5 @@ def read_run(
     copies = (online, jax.tree.map(jnp.copy, online))
     seed = eqx.tree_at(lambda each: (each.learner.online, each.learner.target), fresh, copies)
     steps = about["step"] if checkpoint == "last" else about["best_step"][at]
-    steps = int(checkpoint) if checkpoint.isdigit() else steps
+    steps = int(checkpoint) if str(checkpoint).isdigit() else steps
     return Loaded(program, primed(program, seed), (steps, 0, 0, 0), {}, number, since=steps)

@@ -26,7 +26,7 @@ from qhat.environments.observations import Observations, read_layout, read_space
 from qhat.recipes.recipe import Recipe
 from qhat.recipes.settings import NAMES, changed, require_known
 from qhat.runs import checkpoint
-from qhat.system.errors import UsageError, blaming, require
+from qhat.system.errors import QhatError, UsageError, blaming, require
 from qhat.system.files import quote
 
 NETWORK = ("head", "merge", "dense", "torso", "hidden", "layer_norm", "joints", "bins", "normalise")
@@ -65,6 +65,14 @@ def about(program: Program, steps: int, updates: int, acts: int, drawn: int = 0)
         "acts": acts,
         "drawn": drawn,
     }
+
+
+def write_agent(folder: Path, trees: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+    """Write an agent. Raises `QhatError` where the disk does not take it; an older one there stays."""
+    try:
+        checkpoint.write(folder, trees, manifest)
+    except OSError as error:
+        raise QhatError(f"'{folder}' cannot be written: {error.strerror or error}.") from error
 
 
 def read_saved(
@@ -150,6 +158,8 @@ def changed_recipe(recipe: Recipe, settings: Mapping[str, Any], source: Path) ->
     Raises:
         UsageError: a setting that there is not, or one that the weights were learned with.
     """
+    for name in ("num_envs", "steps"):
+        require(name not in settings, f"{name} is no setting of Agent.load: the caller's loop decides it.")
     require_known(settings, NAMES, "Agent.load")
     other = changed(recipe, settings).validate()
     for name in NETWORK:

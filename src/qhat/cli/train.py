@@ -20,18 +20,16 @@ from qhat.cli.parsing import read, value_of
 from qhat.cli.parts import check_spelling, with_parts
 from qhat.cli.stopping import StopOnSignal
 from qhat.demonstrations.sources import require_readable
-from qhat.environments import wrappers
 from qhat.environments.catalogue import find
 from qhat.environments.info import require_backend
 from qhat.recipes.config import TrainConfig
-from qhat.recipes.labels import base_of, recipe_of, require_label
-from qhat.recipes.parts import require_known
+from qhat.recipes.labels import base_of, recipe_of
 from qhat.recipes.presets import NAME as PRESET
 from qhat.recipes.presets import preset_of, read_preset
-from qhat.recipes.recipe import Recipe
 from qhat.runs.folder import RunFolder
+from qhat.runs.resumed import settings_of_run
 from qhat.runs.tracking import trackers_of
-from qhat.system.errors import UsageError, blaming, require
+from qhat.system.errors import UsageError, require
 
 Parts = tuple[type[AxisValue], ...]
 """Parts of recipes from outside the package."""
@@ -202,22 +200,8 @@ def _defaults(words: Sequence[str], parts: Parts) -> Train:
     check_spelling(words, parts)
     env: Any = tyro.MISSING
     if "--resume" in words and (folder := value_of(words, "--run-dir")):
-        opened = RunFolder.open(Path(folder))
-        written = opened.read_config()
-        names = {field.name for field in dataclasses.fields(TrainConfig)}
-        kept = {key: value for key, value in written.items() if key in names and value is not None}
-        for name in ("init_from", "demos"):
-            kept.pop(name, None)
-        called = kept.pop("recipe_name", recipes.DEFAULT)
-        with blaming(f"'{opened.config}'"):
-            require_label(called)
-            require_known(written, parts)
-            kept |= {"recipe": Recipe.from_json(written["recipe"], parts), "run_dir": opened.path}
-            kept |= {"wrap": wrappers.listed(written["wrap"]), "resume": False}
-            if isinstance(kept.get("log"), list):
-                kept["log"] = tuple(kept["log"])
-            defaults = Train(**kept)
-            defaults.validate()
+        called, kept = settings_of_run(Path(folder), parts)
+        defaults = Train(**kept)
         name = value_of(words, "--recipe")
         if name in (None, base_of(called), base_of(defaults.recipe_name)):
             return defaults

@@ -29,7 +29,7 @@ class Request:
     """What is exported, and what the caller says of it."""
 
     run: Run
-    checkpoint: str
+    checkpoint: str | int
     seed_index: int
     name: str | None
     safe_action: Any

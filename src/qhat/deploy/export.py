@@ -68,7 +68,7 @@ def export(
     run: Run | Agent | Path | str,
     out: Path | str | None = None,
     *,
-    checkpoint: str = "best",
+    checkpoint: str | int = "best",
     seed_index: int | None = None,
     name: str | None = None,
     safe_action: Any = None,

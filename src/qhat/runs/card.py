@@ -36,17 +36,23 @@ def card(
     parts = "".join(f" {word}" for word in flags(names))
     kinds = "".join(f"{name.rpartition(':')[2]}, " for name in names.values())
     further = " --stop-at none" if summary["stopped_by"] == "stop_at" else ""
+    # A run that ended before its last step goes on to it; one that is whole needs more.
+    more = 2 * config.steps if summary["step"] >= config.steps else None
     commands = [
         f"qhat evaluate {folder}{parts}",
         f"qhat plot {folder}",
         f"qhat report {folder}{parts}",
-        f"qhat train {config.env} --resume --run-dir {folder} --steps {2 * config.steps}{further}{parts}",
+        f"qhat train {config.env} --resume --run-dir {folder}"
+        + ("" if more is None else f" --steps {more}")
+        + further
+        + parts,
     ]
     if is_from_python(config.env):
         # There is no id from which to make the environment again.
         commands = [
             f"python: qhat.evaluate('{folder}', env=...{f', parts=({kinds[:-1]})' if names else ''})",
-            f"python: qhat.train(env, steps={2 * config.steps}, run_dir='{folder}', resume=True)",
+            f"python: qhat.train(env, {'' if more is None else f'steps={more}, '}run_dir='{folder}',"
+            " resume=True)",
             *commands[1:3],
         ]
     if of_agent:

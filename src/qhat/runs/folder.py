@@ -96,6 +96,12 @@ class RunFolder:
     def require_unused(path: Path | None) -> None:
         """Raise `UsageError` if something exists at `path` already."""
         if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            require(path.is_dir(), f"'{path}' is a file; expected a folder for the run.")
+            require(
+                (path / "config.json").exists(),
+                f"Folder '{path}' is not empty, and no run; expected a new one: name another"
+                f" {setting('run_dir')}.",
+            )
             raise UsageError(
                 f"Run folder '{path}' exists already; expected a new one. Add {setting('resume', True)}"
                 " to continue"
@@ -187,12 +193,13 @@ class RunFolder:
             return []
         return sorted(int(each.name) for each in self.checkpoints.iterdir() if _is_step(each.name))
 
-    def checkpoint(self, which: str) -> Path:
+    def checkpoint(self, which: str | int) -> Path:
         """Return the folder of the weights `which`: `best`, `last`, or a checkpoint's step.
 
         Raises:
             UsageError: there is no such checkpoint.
         """
+        which = str(which)
         if which in ("best", "last"):
             return self.best if which == "best" else self.last()
         steps = [str(step) for step in self.steps()]

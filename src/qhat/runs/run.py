@@ -101,7 +101,7 @@ class Run:
             wrap = wrappers.listed(config["wrap"])
             return Run(folder, program_of(recipe, spec, wrap), spec, check(config["env_kwargs"]), wrap)
 
-    def weights(self, checkpoint: str = "best") -> Any:
+    def weights(self, checkpoint: str | int = "best") -> Any:
         """Return the online weights of all seeds, leaves `[S, ...]`: best, last or a checkpoint's step."""
         source = self.folder.checkpoint(checkpoint)
         return read_tree(source, "weights", self._like(source), finite=[""])
@@ -109,7 +109,7 @@ class Run:
     def evaluate(
         self,
         episodes: int = 100,
-        checkpoint: str = "best",
+        checkpoint: str | int = "best",
         seed: int = 1_000_000,
         env: str | EnvLike | None = None,
         env_kwargs: Mapping[str, Any] | None = None,
@@ -169,7 +169,7 @@ class Run:
         require(0 <= at < len(scores), f"seed_index is {at}; expected 0 to {len(scores) - 1}.")
         return at
 
-    def policy(self, checkpoint: str = "best", seed_index: int | None = None) -> Policy:
+    def policy(self, checkpoint: str | int = "best", seed_index: int | None = None) -> Policy:
         """Return one seed's greedy policy, for a control loop: `action = policy(observation)`.
 
         Args:
@@ -199,7 +199,7 @@ class Run:
         )
         return self.spec
 
-    def weights_sha256(self, checkpoint: str = "last") -> str:
+    def weights_sha256(self, checkpoint: str | int = "last") -> str:
         """Hash of the weights' values, for comparing runs."""
         digest = hashlib.sha256()
         for name, value in sorted(flatten(self.weights(checkpoint)).items()):
@@ -301,7 +301,7 @@ def evaluate(
     env: str | EnvLike | None = None,
     *,
     episodes: int = 100,
-    checkpoint: str | None = None,
+    checkpoint: str | int | None = None,
     seed: int = 1_000_000,
     env_kwargs: Mapping[str, Any] | None = None,
     parts: Sequence[type[AxisValue]] = (),

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from qhat.environments import info, limits
@@ -18,6 +19,7 @@ from qhat.environments.user_envs import EnvLike, Source, from_python, source_of,
 from qhat.evaluation.play import LONGEST_EPISODE, Judge
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
+from qhat.runs.resumed import resumed
 from qhat.system.errors import require, setting, spelled
 from qhat.system.files import quote
 
@@ -46,6 +48,8 @@ def configured(
         config is None or not isinstance(env, str) or config.env == env,
         f"env is '{env}' and config.env '{config.env if config else ''}'; expected the same.",
     )
+    if config is None and settings.get("resume") and isinstance(settings.get("run_dir"), str | Path):
+        return resumed(name, recipe, settings)
     if config is None:
         return TrainConfig.of(name, recipe, **settings)
     return config.changed(name, recipe, settings)

@@ -23,7 +23,7 @@ from qhat.deploy.ros2.package.qhat_robot.mapping import RobotMap, load_yaml
 from qhat.deploy.ros2.package.qhat_robot.task import UnusableError
 from qhat.deploy.target import ExportTarget
 from qhat.system import machine
-from qhat.system.errors import UsageError, require
+from qhat.system.errors import UsageError, require, spelled
 from qhat.system.files import read_json
 
 NAME = "qhat_turtlebot3"
@@ -72,9 +72,11 @@ class Ros2(ExportTarget):
 def require_robot(env_id: str) -> None:
     """Raise `UsageError` for a policy of another environment than the mobile robot's."""
     if env_id.rpartition(":")[2] not in ROBOTS:
+        how = spelled("targets=[qhat.deploy.ros2.Ros2('MAP.yaml')]", "--ros2-map MAP.yaml")
         raise UsageError(
-            f"--ros2 writes the node of a TurtleBot3, and this run's environment is '{env_id}'; expected a"
-            " map of your robot, --ros2-map MAP.yaml (docs/ros2.md), or a run of TurtleBot3-v0."
+            f"{spelled('The target ros2', '--ros2')} writes the node of a TurtleBot3, and this run's"
+            f" environment is '{env_id}'; expected a map of your robot, {how}"
+            " (docs/ros2.md), or a run of TurtleBot3-v0."
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ THRESHOLDS = 201
 
 
 def compare(
-    runs: Sequence[Run | Path | str],
+    runs: Run | Path | str | Sequence[Run | Path | str],
     episodes: int = EPISODES,
     checkpoint: Which = "best",
     axis: Axis = "steps",
@@ -46,7 +46,7 @@ def compare(
     Runs with the same environment, recipe and settings form one group; their seeds are pooled.
 
     Args:
-        runs: runs, or their folders.
+        runs: runs, or their folders; or one of them.
         episodes: fresh episodes per seed; 0 uses the evaluations during training, by which the best weights
             were chosen.
         checkpoint: weights: `best` (by the evaluations during training) or `last`.
@@ -61,7 +61,8 @@ def compare(
     require(checkpoint in ("best", "last"), f"checkpoint is '{checkpoint}'; expected best or last.")
     require(repetitions >= 1, f"repetitions is {repetitions}; expected 1 or more.")
     require(axis in ("steps", "seconds"), f"axis is '{axis}'; expected steps or seconds.")
-    entrants, notes = read_entrants(runs, timed=axis == "seconds")
+    several = list(runs) if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
+    entrants, notes = read_entrants(several, timed=axis == "seconds")
     tasks, more = group(entrants)
     notes += more
     scored: dict[str, Scores] = {}

@@ -11,7 +11,7 @@ import numpy as np
 from .facts import Facts
 from .fields import FieldPath, Fields, Selection
 from .messages import NUMBERS, TIMES, TUPLES, element, is_array, near, read_type
-from .section import Section, as_number, blaming, shown
+from .section import Section, as_number, blaming, is_finite, shown
 from .sources import READING_KEYS, Reading, Topic
 from .task import UnusableError
 
@@ -154,7 +154,7 @@ class Command:
         given = section.get("stop", dict(STILL) if twist else None)
         stop, safe = _stop(section, given, reader, facts, twist)
         return Command(
-            section.text("topic"), kind, stamped, section.flag("stamp", kind != TRAJECTORY),
+            section.topic("topic"), kind, stamped, section.flag("stamp", kind != TRAJECTORY),
             section.text("frame", ""), table, shares, constants, stop, safe,
         )  # fmt: skip
 
@@ -205,7 +205,7 @@ def _stop(
     if given == "safe_action":
         if facts.safe_action is None:
             raise UnusableError(
-                f"{name} is 'safe_action', and the policy has none; expected qhat export --safe-action."
+                f"{name} is 'safe_action', and the policy has none; give the export its safe action."
             )
         return None, True
     if not isinstance(given, Mapping) or not given:
@@ -288,7 +288,7 @@ class _Fields:
         counts = {self.facts.choices[factor] for factor in factors}
         if given is None:
             return None
-        numbers = [as_number(one) for one in given] if isinstance(given, list) else []
+        numbers = [as_number(one) for one in given if is_finite(one)] if isinstance(given, list) else []
         if self.facts.kind == "joints" or None in numbers or {len(numbers)} != counts:
             wanted = "no values: the actions are numbers already"
             if self.facts.kind != "joints":
@@ -315,15 +315,15 @@ def _constant(name: str, value: Any, path: FieldPath, leaf: str | None) -> Any:
         good, wanted = all(isinstance(one, str) for one in entries), "a text"
     elif inner is None:
         good, wanted = (
-            all(isinstance(one, (str, bool, int, float)) for one in entries),
-            "a number or a text",
+            all(isinstance(one, (str, bool)) or is_finite(one) for one in entries),
+            "a finite number or a text",
         )
     else:
         _number_type(name, path, leaf)
         # `true` is a number here: fields of type bool take it.
         good, wanted = (
-            all(isinstance(one, bool) or as_number(one) is not None for one in entries),
-            "a number",
+            all(isinstance(one, bool) or is_finite(one) for one in entries),
+            "a finite number",
         )
         value = [float(one) for one in entries] if good and listed else float(value) if good else value
     count = path.count(leaf)

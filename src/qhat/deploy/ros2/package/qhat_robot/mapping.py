@@ -7,7 +7,9 @@ that are installed. Its keys are described in docs/ros2.md of qhat.
 from __future__ import annotations
 
 import dataclasses
+import keyword
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -150,7 +152,9 @@ def _goal(section: Section, topics: Mapping[str, Topic]) -> Goal | None:
             f"goal.odometry is {shown(odometry)}; expected the name of a topic of type nav_msgs/Odometry"
             f"{': ' + ', '.join(names) if names else ', and topics has none'}."
         )
-    return Goal(odometry, inner.text("topic", "goal_pose"), inner.number("tolerance", 0.2, 0.0, above=True))
+    return Goal(
+        odometry, inner.topic("topic", "goal_pose"), inner.number("tolerance", 0.2, 0.0, above=True)
+    )
 
 
 def _entries(
@@ -208,5 +212,9 @@ def _package(section: Section, facts: Facts) -> str:
     if not re.fullmatch(r"[a-z](_?[a-z0-9])+", name):
         raise UnusableError(
             f"package is '{name}'; expected lower-case letters, digits and _, as in my_arm."
+        )
+    if keyword.iskeyword(name) or name in sys.stdlib_module_names or name in (*CHECKED, "rclpy", "tf2_ros"):
+        raise UnusableError(
+            f"package is '{name}', which Python or ROS uses; expected another name, as my_arm."
         )
     return name

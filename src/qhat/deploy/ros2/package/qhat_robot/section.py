@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from .messages import near
 from .task import UnusableError
 
 MISSING: Any = object()
+TOPIC = re.compile(r"(~?/)?[A-Za-z_{][\w{}]*(/[A-Za-z_{][\w{}]*)*", re.ASCII)
+"""A topic's name, in which ROS may put names in braces ({node})."""
 
 
 class Section:
@@ -91,6 +94,16 @@ class Section:
             raise UnusableError(f"{self.name(key)} is {shown(value)}; expected a text.")
         return value
 
+    def topic(self, key: str, default: Any = MISSING) -> Any:
+        """Return the name of a topic, as ROS 2 takes it."""
+        value = self.text(key, default)
+        if not TOPIC.fullmatch(value):
+            raise UnusableError(
+                f"{self.name(key)} is {shown(value)}; expected a topic's name: letters, digits and _, with"
+                " / between parts, as in /arm/joint_states."
+            )
+        return value
+
     def flag(self, key: str, default: bool) -> bool:
         """Return `true` or `false`."""
         value = self.get(key, default)
@@ -121,6 +134,12 @@ def blaming(name: str) -> Iterator[None]:
         yield
     except UnusableError as error:
         raise UnusableError(f"{name} {error}") from None
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a value is a number other than infinity and NaN."""
+    number = as_number(value)
+    return number is not None and math.isfinite(number)
 
 
 def as_number(value: Any) -> float | None:

@@ -54,7 +54,7 @@ class Topic:
             )
         return Topic(
             name,
-            section.text("topic"),
+            section.topic("topic"),
             section.read("type", read_type),
             section.number("max_age", timeout, 0.0, above=True)
             if as_number(section.get("max_age", None)) != math.inf
