@@ -473,7 +473,11 @@ MISTAKES = [
     ),
     ("push left:", "push lefft:", "action: push left, push right. Did you mean 'push left'?"),
     ("      push left: {data: [-10.0]}\n", "", "commands[0].actions has 1 entries; expected 2 entries"),
-    ("{data: [-10.0]}", "{data: [much]}", "push left.data is ['much']; expected a number or a list."),
+    (
+        "{data: [-10.0]}",
+        "{data: [much]}",
+        "push left.data is ['much']; expected a finite number or a list.",
+    ),
     (
         "{data: [-10.0]}",
         "{dat: [-10.0]}",
@@ -487,7 +491,7 @@ MISTAKES = [
     (
         "stop: {data: [0.0]}",
         "stop: safe_action",
-        "the policy has none; expected qhat export --safe-action.",
+        "the policy has none; give the export its safe action.",
     ),
     ("rate: 50", "rate: fast", "rate is 'fast'; expected a number, more than 0."),
     ("rate: 50", "rate: 0", "rate is 0; expected a number, more than 0."),
@@ -534,7 +538,11 @@ MISTAKES = [
         'field: "velocity[0:2]", clip: [1, -1]',
         "is [1, -1]; expected the lowest and the highest number",
     ),
-    ("stop: {data: [0.0]}", "stop: {data: [.nan]}", "stop.data is [nan]; expected a list"),
+    (
+        "stop: {data: [0.0]}",
+        "stop: {data: [.nan]}",
+        "stop.data is [nan]; expected a finite number or a list",
+    ),
     ("{data: [-10.0]}", "{data: [-.inf]}", "data is [-inf]; expected"),
     ("topic: joint_states", "topic: joint states", "is 'joint states'; expected a topic's name"),
     ("effort_controller/commands", "effort_controller//commands", "expected a topic's name"),
