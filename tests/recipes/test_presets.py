@@ -9,8 +9,9 @@ import pytest
 from command_line import qhat
 from qhat.cli.train import read_train
 from qhat.environments.catalogue import find
+from qhat.recipes import DEFAULT
 from qhat.recipes.config import TrainConfig
-from qhat.recipes.presets import PRESETS, preset_of
+from qhat.recipes.presets import NAME, PRESETS, chosen_on, preset_of
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -60,3 +61,10 @@ def test_what_a_preset_has_on_can_be_turned_off():
     args = read_train(["Acrobot-v1", "--no-layer-norm", "--normalise"])
     assert not args.recipe.layer_norm
     assert args.recipe.normalise
+
+
+@pytest.mark.parametrize("env", [*PRESETS, "CartPole-v1", "envpool:WalkerWalk-v1"])
+def test_the_first_seed_is_none_by_which_the_recipe_was_chosen(env: str):
+    config = TrainConfig.of(env)
+    chosen = chosen_on(NAME if preset_of(env) else DEFAULT, env.rpartition(":")[2])
+    assert not any(config.seed + index in seeds for seeds in chosen for index in range(20))

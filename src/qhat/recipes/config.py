@@ -17,7 +17,7 @@ from qhat.environments.scales import largest_score
 from qhat.environments.wrappers import Wrapper
 from qhat.recipes import DEFAULT
 from qhat.recipes.labels import chosen, label_of, recipe_of, require_named
-from qhat.recipes.presets import preset_of, read_preset
+from qhat.recipes.presets import first_seed, preset_of, read_preset
 from qhat.recipes.recipe import Recipe
 from qhat.recipes.settings import NAMES, RunSettings, changed, read_run, require_known
 from qhat.system.display import short
@@ -65,7 +65,8 @@ class TrainConfig:
     seeds: int = 1
     """Independent seeds trained at once, each with its own weights, keys and environments."""
     seed: int = 0
-    """Number of the first seed; the result of a seed does not depend on the other seeds of the run."""
+    """Number of the first seed; a seed's result does not depend on others. dm_control's presets begin at
+    100, as they were chosen on lower ones."""
     eval_every: int = 2_500
     """Environment steps between the run's evaluations (greedy, fresh episodes)."""
     eval_episodes: int = 20
@@ -195,6 +196,7 @@ class TrainConfig:
             defaults = read_preset(Path(preset_file), kinds).settings()
         elif preset := preset_of(env):
             defaults = {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
+            defaults["seed"] = first_seed(env)
         return TrainConfig(env, **{**defaults, **values})._with_parts(parts)
 
     def validate(self) -> TrainConfig:

@@ -43,6 +43,11 @@ FIRST_DAY = (
 """Where the default recipe was chosen (docs/default-recipe.md)."""
 
 
+def first_seed(env: str) -> int:
+    """Return the first seed of a run that names none: not one by which the preset was chosen."""
+    return CONTROL_SEEDS if env.rpartition(":")[2] in CONTROL else 0
+
+
 def chosen_on(recipe: str, env: str) -> tuple[range, ...]:
     """Return the seeds by which a recipe's settings were chosen in an environment: no score is of these.
 
