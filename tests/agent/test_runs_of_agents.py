@@ -14,6 +14,7 @@ import pytest
 
 import qhat
 from qhat.runs import checkpoint
+from qhat.runs.callback import require_callback
 from qhat.runs.folder import path_of
 from qhat.runtime import Policy
 from qhat.system.errors import UsageError
@@ -206,6 +207,16 @@ def test_what_is_no_run_is_refused_in_one_sentence(trained: qhat.Run, tmp_path: 
     refusals = {
         needs: [lambda: path_of(agent)],
         "5 is no run": [lambda: path_of(5)],
+        "no run and no saved agent": [
+            lambda: qhat.Agent.load(tmp_path / "none"), lambda: qhat.Agent.load(""),
+        ],
+        "leave it out": [
+            lambda: qhat.Agent.load(tmp_path / "agent", checkpoint="last"),
+            lambda: qhat.Agent.load(tmp_path / "agent", seed_index=0),
+        ],
+        "num_envs is no setting": [lambda: qhat.Agent.load(trained.folder.path, num_envs=2)],
+        "progress is 3": [lambda: require_callback(None, 3)],
+        "should_stop is 'x'": [lambda: require_callback(None, None, "x")],
         "is a saved Agent; expected a run": [
             lambda: qhat.export(tmp_path / "agent"), lambda: qhat.evaluate(tmp_path / "agent"),
         ],

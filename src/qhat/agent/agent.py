@@ -25,12 +25,12 @@ from qhat.agent.arguments import (
     require_applied,
 )
 from qhat.agent.evaluated import Evaluated
-from qhat.agent.from_run import read_run
+from qhat.agent.from_run import loaded_from
 from qhat.agent.host_network import HostNetwork
 from qhat.agent.learning import Learning
 from qhat.agent.made import fresh_state, prepared, queue_of, shown
 from qhat.agent.notices import Notices
-from qhat.agent.saved import Loaded, about, read_agent, rest, write_agent
+from qhat.agent.saved import Loaded, about, rest, write_agent
 from qhat.agent.streams import Stream, read_stream
 from qhat.agent.to_run import Situation
 from qhat.agent.waiting_rows import MANY, TINY
@@ -284,11 +284,7 @@ class Agent(Evaluated):
             UsageError: there is no checkpoint, it is damaged or of something else, or a setting does not
                 fit.
         """
-        folder = Path(path)
-        if (folder / "config.json").exists():
-            loaded = read_run(folder, parts, checkpoint, seed_index, settings)
-        else:
-            loaded = read_agent(folder, parts, settings)
+        loaded = loaded_from(path, parts, checkpoint, seed_index, settings)
         agent = object.__new__(Agent)
         agent._start(loaded)
         return agent

@@ -12,13 +12,37 @@ import jax
 import jax.numpy as jnp
 
 from qhat.agent.made import fresh_state, prepared
-from qhat.agent.saved import Loaded, changed_recipe
+from qhat.agent.saved import Loaded, changed_recipe, read_agent
 from qhat.axes.axis import AxisValue, spell
 from qhat.engine.iteration import Program
 from qhat.engine.prefill import primed
 from qhat.environments.base import laid_out
+from qhat.runs.folder import path_of
 from qhat.runs.run import Run
-from qhat.system.errors import setting, warn
+from qhat.system.errors import require, setting, warn
+
+
+def loaded_from(
+    path: Any,
+    parts: Iterable[type[AxisValue]],
+    checkpoint: str | int,
+    seed_index: int | None,
+    settings: Mapping[str, Any],
+) -> Loaded:
+    """Read what an agent goes on from: a run, or what `Agent.save` wrote.
+
+    Raises:
+        UsageError: there is neither, or an argument does not fit it.
+    """
+    folder = path_of(path)
+    require(folder.name != "" and folder.exists(), f"There is no run and no saved agent '{folder}'.")
+    if (folder / "config.json").exists():
+        return read_run(folder, parts, checkpoint, seed_index, settings)
+    for name, given in (("checkpoint", checkpoint != "best"), ("seed_index", seed_index is not None)):
+        require(
+            not given, f"{name} is for a run, and '{folder}' is a saved agent, of one state; leave it out."
+        )
+    return read_agent(folder, parts, settings)
 
 
 def read_run(

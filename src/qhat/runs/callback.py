@@ -59,8 +59,11 @@ Callback = Callable[[Evaluation], bool | None]
 """Called after each evaluation; returns True to stop the run."""
 
 
-def require_callback(callback: Any) -> None:
+def require_callback(callback: Any, progress: Any = None, should_stop: Any = None) -> None:
     """Raise `UsageError` for what cannot be called."""
+    for name, given in (("progress", progress), ("should_stop", should_stop)):
+        good = given is None or callable(given)
+        require(good, f"{name} is {quote(given)}; expected a function, as help(qhat.train) says.")
     require(
         callback is None or callable(callback),
         f"callback is {quote(callback)}; expected a function of one argument, a qhat.Evaluation, that"

@@ -91,7 +91,7 @@ def train(
         Interrupted: `should_stop` returned true.
         Exception: the callback's own, with a note that says how to resume.
     """
-    require_callback(callback)
+    require_callback(callback, progress, should_stop)
     stop = Stop(should_stop)
     known = source_of(env)
     config = configured(env, known.name, recipe, config, settings)
