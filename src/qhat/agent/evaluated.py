@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from qhat.agent.made import evaluated
+from qhat.agent.made import played
 from qhat.agent.to_run import Situation, write_run
 from qhat.environments.user_envs import EnvLike
 from qhat.evaluation.statistics import Score
@@ -34,9 +34,8 @@ class Evaluated(abc.ABC):
         """Score the weights of now in fresh greedy episodes of `env`; see `qhat.evaluate`."""
         if env is None:
             raise UsageError("An agent knows no environment; expected one: qhat.evaluate(agent, env).")
-        options: dict[str, Any] = {"episodes": episodes, "seed": seed, "progress": progress}
-        now = self._situation()
-        return evaluated(now.program, now.online, env, env_kwargs or {}, options)
+        now, options = self._situation(), {"episodes": episodes, "seed": seed, "progress": progress}
+        return played(now.program, now.online, env, env_kwargs, **options).score
 
     def to_run(
         self,

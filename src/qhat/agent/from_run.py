@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -37,7 +36,8 @@ def loaded_from(
     folder = path_of(path)
     require(folder.name != "" and folder.exists(), f"There is no run and no saved agent '{folder}'.")
     if (folder / "config.json").exists():
-        return read_run(folder, parts, checkpoint, seed_index, settings)
+        run = Run.open(folder, tuple(parts))
+        return _of_run(run, checkpoint, run.seed_index(seed_index), settings)
     for name, given in (("checkpoint", checkpoint != "best"), ("seed_index", seed_index is not None)):
         require(
             not given, f"{name} is for a run, and '{folder}' is a saved agent, of one state; leave it out."
@@ -45,23 +45,16 @@ def loaded_from(
     return read_agent(folder, parts, settings)
 
 
-def read_run(
-    path: Path,
-    parts: Iterable[type[AxisValue]],
-    checkpoint: str | int,
-    seed_index: int | None,
-    settings: Mapping[str, Any],
-) -> Loaded:
-    """Read the weights of one seed of a run; ε and β go on from its step. Replay and optimiser are new.
+def _of_run(run: Run, checkpoint: str | int, at: int, settings: Mapping[str, Any]) -> Loaded:
+    """Read the weights of seed `at`; ε and β go on from their step. Replay and optimiser are new.
 
     Raises:
-        UsageError: there is no such checkpoint or seed, or a setting changes the network.
+        UsageError: there is no such checkpoint, or a setting changes the network.
 
     Warns:
         UserWarning: wrappers stood around the run's environment.
     """
-    run = Run.open(path, tuple(parts))
-    at, about = run.seed_index(seed_index), run.summary()
+    path, about = run.folder.path, run.summary()
     recipe = changed_recipe(dataclasses.replace(run.program.recipe, num_envs=1), settings, path)
     spec = laid_out(run.spec)
     if run.wrap:

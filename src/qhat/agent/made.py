@@ -1,4 +1,4 @@
-"""What an `Agent` makes of its program: a fresh state, and a score."""
+"""What an `Agent` makes of its program: a fresh state, its queue, episodes that it plays."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from qhat.engine.replay.ring import Ring
 from qhat.engine.state import SeedState
 from qhat.environments.base import Spec
 from qhat.environments.user_envs import EnvLike
-from qhat.evaluation.scoring import score_in
-from qhat.evaluation.statistics import Score
+from qhat.evaluation.scoring import Fresh, played_in
 from qhat.recipes.labels import label_of
 from qhat.recipes.recipe import HORIZON
 from qhat.system import compilation_cache, devices
@@ -26,7 +25,7 @@ from qhat.system.host_memory import nbytes, require_memory
 
 
 def fresh_state(program: Program, key: jax.Array) -> SeedState:
-    """Return the state of a new agent, whose ring has links."""
+    """Return the state of a new agent; its ring has links."""
     observation = jnp.zeros((1, *program.shape), program.dtype)
     seed = program.init(key, observation, None)
     return dataclasses.replace(seed, ring=linked.linked(seed.ring))
@@ -58,32 +57,19 @@ def shown(program: Program, steps: int, updates: int) -> str:
     return f"Agent({spaces}, {label!r}, {steps:,} steps, {updates:,} updates)"
 
 
-def policy_of(program: Program) -> Spec:
-    """Return what an agent takes and gives, to compare it with an environment's."""
-    return Spec("agent", "", program.shape, program.dtype, program.actions, layout=program.layout)
-
-
-def evaluated(
-    program: Program,
-    online: Any,
-    env: str | EnvLike,
-    env_kwargs: Mapping[str, Any],
-    options: Mapping[str, Any],
-) -> Score:
-    """Score parameters, leaves `[1, ...]`, in an environment with the spaces of the program.
+def played(
+    program: Program, online: Any, env: str | EnvLike, env_kwargs: Mapping[str, Any] | None, **options: Any
+) -> Fresh:
+    """Play episodes with parameters, leaves `[1, ...]`, in an environment with the spaces of the program.
 
     Args:
-        options: other arguments of `score_in`.
+        options: episodes, seed and progress, as `played_in` takes them.
 
     Raises:
         UsageError: the environment has other spaces.
     """
-    return score_in(
-        env,
-        program.learner,
-        online,
-        lambda spec: spec.require_fits(policy_of(program)),
-        actions=program.actions,
-        env_kwargs=env_kwargs,
-        **options,
+    policy = Spec("agent", "", program.shape, program.dtype, program.actions, layout=program.layout)
+    spaces: dict[str, Any] = {"actions": program.actions, "env_kwargs": env_kwargs or {}}
+    return played_in(
+        env, program.learner, online, lambda spec: spec.require_fits(policy), **spaces, **options
     )

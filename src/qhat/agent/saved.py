@@ -112,7 +112,7 @@ def read_saved(
 
 
 def read_agent(folder: Path, parts: Iterable[type[AxisValue]], settings: Mapping[str, Any]) -> Loaded:
-    """Read a saved agent, whose recipe `settings` change.
+    """Read a saved agent, with `settings` changed in its recipe.
 
     Raises:
         UsageError: there is none, or it is damaged, or a setting does not fit what was saved.

@@ -11,11 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from qhat.agent.made import policy_of
+from qhat.agent.made import played
 from qhat.engine.iteration import Program
 from qhat.environments.base import Spec
 from qhat.environments.user_envs import EnvLike, source_of
-from qhat.evaluation.scoring import played_in
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import SPAN, folder_of, label_of
 from qhat.recipes.parts import PARTS, names_of
@@ -64,18 +63,16 @@ def write_run(
         RunFolder.require_unused(run_dir)
     else:
         _require_same(old, name, now)
-    spec, played = played_in(
-        env, program.learner, now.online, lambda spec: spec.require_fits(policy_of(program)),
-        actions=program.actions, episodes=episodes, seed=SEED, env_kwargs=env_kwargs, progress=progress,
-    )  # fmt: skip
+    options: dict[str, Any] = {"episodes": episodes, "seed": SEED, "progress": progress}
+    fresh = played(program, now.online, env, env_kwargs, **options)
     spaces: dict[str, Any] = {"actions": program.actions, "layout": program.layout, "dtype": program.dtype}
-    spec = dataclasses.replace(spec, **spaces, stack=1, masked=program.masked)
+    spec = dataclasses.replace(fresh.spec, **spaces, stack=1, masked=program.masked)
     config = _config(now, name, spec, env_kwargs, episodes)
     folder = RunFolder.create(run_dir, name, folder_of(config.recipe_name)) if old is None else old
     names = names_of(config.recipe)
     parts = {PARTS: names} if names else {}
     with sole(folder.path):
-        best = _best(now, folder, float(played.returns.mean()), old is None)
+        best = _best(now, folder, float(fresh.played.returns.mean()), old is None)
         if old is None:
             folder.start_tables()
         folder.describe(
@@ -84,8 +81,8 @@ def write_run(
         # What an evaluation of the same step wrote is written again.
         folder.rewind(now.steps - 1)
         folder.append(folder.metrics, _episode_rows(now, folder))
-        commanded = program.actions.commands is not None
-        folder.append(folder.evaluations, evaluation_rows(now.steps, played, commanded))
+        rows = evaluation_rows(now.steps, fresh.played, fresh.commanded)
+        folder.append(folder.evaluations, rows)
         about = {
             "step": now.steps, "env": name, "recipe": config.recipe.to_json(),
             "best_score": [best["score"]], "best_step": [best["step"]], "halted": [False],

@@ -22,7 +22,7 @@ LONGEST = 200
 SHOWN = 40
 """Names of a long list that are shown."""
 WITHOUT_INFO = ("gymnax", "qhat")
-"""Backends whose environments have no `info`."""
+"""Backends that have no `info`."""
 OTHERS = ("final_obs", "final_info", "final_observation")
 """Keys that vector environments add."""
 
@@ -74,7 +74,7 @@ def require_backend(names: Sequence[str], env_id: str, backend: str) -> None:
         return
     raise UsageError(
         f"{setting('log')} has '{names[0]}', and environments of {backend}, such as '{env_id}', have no"
-        " info; expected one of gym: or envpool:, or a JaxEnvironment whose step returns info."
+        " info; expected one of gym: or envpool:, or a JaxEnvironment that returns info from its step."
     )
 
 

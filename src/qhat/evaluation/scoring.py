@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -21,25 +21,20 @@ from qhat.evaluation.statistics import Score
 from qhat.system.errors import require, setting
 
 
-def score_in(
-    env: str | EnvLike,
-    learner: Learner,
-    weights: Any,
-    fits: Callable[[Spec], None],
-    *,
-    actions: Actions,
-    episodes: int,
-    seed: int,
-    env_kwargs: Mapping[str, Any],
-    wrap: Sequence[Wrapper] = (),
-    progress: Callable[[str], None] = lambda _: None,
-) -> Score:
-    """Score weights in greedy episodes; see `played_in`."""
-    spec, played = played_in(
-        env, learner, weights, fits, actions=actions, episodes=episodes, seed=seed, env_kwargs=env_kwargs,
-        wrap=wrap, progress=progress,
-    )  # fmt: skip
-    return Score.of_played(spec.id, played, actions.commands is not None)
+class Fresh(NamedTuple):
+    """Fresh episodes, and where they were played."""
+
+    spec: Spec
+    """The environment's."""
+    played: Played
+    """`[S, episodes]`"""
+    commanded: bool
+    """Whether actions are commands of joints."""
+
+    @property
+    def score(self) -> Score:
+        """What they come to."""
+        return Score.of_played(self.spec.id, self.played, self.commanded)
 
 
 def played_in(
@@ -54,7 +49,7 @@ def played_in(
     env_kwargs: Mapping[str, Any],
     wrap: Sequence[Wrapper] = (),
     progress: Callable[[str], None] = lambda _: None,
-) -> tuple[Spec, Played]:
+) -> Fresh:
     """Play greedy episodes with every seed's weights, in the reference where there is one.
 
     Args:
@@ -62,9 +57,6 @@ def played_in(
         fits: raises `UsageError` for the spec of an environment in which they cannot play.
         actions: of the policy.
         seed: of the first episode; seed i's episodes are numbered on from seed + i·episodes.
-
-    Returns:
-        the environment's spec, and the episodes `[S, episodes]`.
     """
     require(episodes >= 1, f"{setting('episodes')} is {episodes}; expected 1 or more.")
     show_progress = EvaluationProgress(progress)
@@ -84,4 +76,4 @@ def played_in(
         played = play_of(learner, judge, episodes, show_progress=show_progress)(
             weights, jax.random.key(seed), first
         )
-    return spec, played
+    return Fresh(spec, played, actions.commands is not None)

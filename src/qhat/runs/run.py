@@ -24,7 +24,7 @@ from qhat.environments.options import check
 from qhat.environments.user_envs import EnvLike, spec_of
 from qhat.environments.wrappers import Wrapper
 from qhat.evaluation.deployed_policy import Policy
-from qhat.evaluation.scoring import score_in
+from qhat.evaluation.scoring import played_in
 from qhat.evaluation.statistics import Score
 from qhat.recipes.parts import kinds_of, require_known
 from qhat.recipes.recipe import Recipe
@@ -132,7 +132,7 @@ class Run:
             self.require_made_by_id("it again, as qhat.evaluate(run, env=...)")
         if env_kwargs is None:
             env_kwargs = self.env_kwargs if env is None else {}
-        return score_in(
+        fresh = played_in(
             self.spec.id if env is None else env,
             self.program.learner,
             self.weights(checkpoint),
@@ -144,6 +144,7 @@ class Run:
             wrap=self.wrap,
             progress=progress,
         )
+        return fresh.score
 
     def require_made_by_id(self, how: str) -> None:
         """Raise `UsageError` where the run's environment was handed over from Python.

@@ -96,7 +96,7 @@ def space_of(
 
     Args:
         only: names of dimensions. Default: all.
-        given: axes whose part the caller chose, which is not searched.
+        given: axes of which the caller chose the part; it is not searched.
 
     Raises:
         UsageError: a name is unknown, given, or does not apply to the recipe.
