@@ -394,7 +394,7 @@ def test_the_task_is_the_trainings(package: Path):
 
 
 def test_other_environments_are_refused():
-    with pytest.raises(UsageError, match=r"'CartPole-v1'; expected a map of your robot, --ros2-map"):
+    with pytest.raises(UsageError, match=r"'CartPole-v1'; expected a map of your robot, targets="):
         write_package(exported_cartpole()[1])
     for name in ("TurtleBot3-v0", "qhat:TurtleBot3-v0", "gym:qhat/TurtleBot3-v0"):
         require_robot(name)

@@ -19,6 +19,7 @@ from qhat.environments.base import laid_out
 from qhat.runs.folder import path_of
 from qhat.runs.run import Run
 from qhat.system.errors import require, setting, warn
+from qhat.system.files import current_folder
 
 
 def loaded_from(
@@ -34,7 +35,8 @@ def loaded_from(
         UsageError: there is neither, or an argument does not fit it.
     """
     folder = path_of(path)
-    require(folder.name != "" and folder.exists(), f"There is no run and no saved agent '{folder}'.")
+    exists = folder.name != "" and current_folder(folder).exists()
+    require(exists, f"There is no run and no saved agent '{folder}'.")
     if (folder / "config.json").exists():
         run = Run.open(folder, tuple(parts))
         return _of_run(run, checkpoint, run.seed_index(seed_index), settings)

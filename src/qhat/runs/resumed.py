@@ -54,6 +54,8 @@ def resumed(name: str, recipe: str | Recipe | None, settings: Mapping[str, Any])
         recipe: of the caller; the name of the run's own recipe leaves it as it is.
         settings: with `run_dir`.
     """
+    begun = {key: settings[key] for key in ("run_dir", *LEFT) if key in settings}
+    TrainConfig(name, resume=True, **begun).validate()
     kinds = tuple(type(value) for value in settings.values() if isinstance(value, AxisValue))
     called, kept = settings_of_run(Path(settings["run_dir"]), _kinds(recipe) + kinds)
     config = TrainConfig(**kept)
