@@ -48,7 +48,7 @@ def _threads(
     seeded: bool = False,
     replay_ratio: float = 1.0,
 ) -> list[Contender]:
-    """A PyTorch peer with 1 and with 2 threads: which one is faster depends on the machine."""
+    """A contender with 1 and with 2 threads: which one is faster depends on the machine."""
     return [
         Contender(
             part,
@@ -72,13 +72,15 @@ def _qhat(
     seeds: int = 1,
     part: str = "throughput",
     replay_ratio: float = 1.0,
+    steps: tuple[int, int] = (2_000, 50_000),
 ) -> Contender:
     arguments = ("--variant", variant, "--seeds", str(seeds))
-    size = ("--steps", 2_000, 50_000)
+    size = ("--steps", *steps)
     return Contender(part, name, label, "qhat_throughput.py", arguments, size, replay_ratio=replay_ratio)
 
 
 _STEPS = ("--steps", 500, 6_000)
+_PIXELS = ("--steps", 800, 4_000)
 _CHAPTER = "peers/chapter_throughput.py"
 _TRAIN = ("--steps", 3_000, 50_000)
 
@@ -141,7 +143,7 @@ THROUGHPUT = [
 ENVIRONMENTS = [
     *_threads(
         "environments",
-        "sb3-cartpole",
+        "sb3-host",
         "CartPole-v1 · Stable-Baselines3 DQN",
         "peers/sb3_throughput.py",
         (),
@@ -170,6 +172,29 @@ ENVIRONMENTS = [
         "minatar",
         part="environments",
         replay_ratio=0.25,
+    ),
+    *(
+        contender
+        for name, label in (("pong", "Pong-v5"), ("pong-8", "Pong-v5, 8 at once"))
+        for contender in (
+            *_threads(
+                "environments",
+                f"sb3-{name}",
+                f"{label} · Stable-Baselines3 DQN, CnnPolicy",
+                "peers/sb3_throughput.py",
+                ("--task", name),
+                _PIXELS,
+                replay_ratio=0.25,
+            ),
+            _qhat(
+                f"qhat-{name}",
+                f"{label} · qhat DQN, EnvPool compiled",
+                name,
+                part="environments",
+                replay_ratio=0.25,
+                steps=_PIXELS[1:],
+            ),
+        )
     ),
 ]
 
@@ -208,5 +233,37 @@ TIME_TO_SCORE = [
     ),
 ]
 
-CONTENDERS = (*THROUGHPUT, *ENVIRONMENTS, *REPLAY, *TIME_TO_SCORE)
-PARTS = ("throughput", "environments", "replay", "time-to-score")
+_UPDATES = ("--updates", 5, 50)
+UPDATES = [
+    contender
+    for network, label in (("nature", "Nature"), ("impala", "Impala"), ("minatar", "MinAtar"))
+    for contender in (
+        *_threads(
+            "updates",
+            f"torch-{network}",
+            f"{label} · PyTorch",
+            "peers/torch_update.py",
+            ("--network", network),
+            _UPDATES,
+        ),
+        *_threads(
+            "updates",
+            f"torch-{network}-last",
+            f"{label} · PyTorch, channels last",
+            "peers/torch_update.py",
+            ("--network", network, "--channels-last"),
+            _UPDATES,
+        ),
+        *_threads(
+            "updates",
+            f"qhat-{network}",
+            f"{label} · qhat",
+            "qhat_update.py",
+            ("--network", network),
+            _UPDATES,
+        ),
+    )
+]
+
+CONTENDERS = (*THROUGHPUT, *ENVIRONMENTS, *UPDATES, *REPLAY, *TIME_TO_SCORE)
+PARTS = ("throughput", "environments", "updates", "replay", "time-to-score")

@@ -12,7 +12,7 @@ from qhat.axes.merge import Dueling
 from qhat.axes.policy import Double
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard
-from qhat.axes.torso import MinAtar
+from qhat.axes.torso import MinAtar, Nature
 from qhat.recipes.recipe import Recipe
 from qhat.system.devices import devices_for, prepare
 
@@ -30,6 +30,10 @@ BASE = Recipe(
     num_envs=1,
 )
 DOUBLE_CLIP = replace(BASE, policy=Double(), max_gradient_norm=10.0)
+PONG = replace(
+    BASE, torso=Nature(), hidden=(512,), learning_rate=1e-4, replay_ratio=0.25, replay_capacity=20_000,
+    target=Hard(every=2_500),
+)  # fmt: skip
 VARIANTS: dict[str, Recipe] = {
     "dqn": BASE,
     "double": DOUBLE_CLIP,
@@ -49,6 +53,8 @@ VARIANTS: dict[str, Recipe] = {
     "chapter-per": replace(DOUBLE_CLIP, sampler=Prioritised(), max_gradient_norm=1.0),
     "host": BASE,
     "lunarlander": replace(BASE, hidden=(256, 256), batch_size=128, num_envs=8, replay_ratio=0.25),
+    "pong": PONG,
+    "pong-8": replace(PONG, num_envs=8),
     "minatar": replace(
         BASE,
         torso=MinAtar(),
@@ -62,6 +68,8 @@ ENVIRONMENTS = {
     "host": "gym:CartPole-v1",
     "lunarlander": "envpool:LunarLander-v3",
     "minatar": "gymnax:Breakout-MinAtar",
+    "pong": "envpool:Pong-v5",
+    "pong-8": "envpool:Pong-v5",
 }
 """Where it is not the compiled CartPole-v1."""
 
@@ -79,7 +87,7 @@ def measure(variant: str, seeds: int, devices: int, warmup: int, steps: int) -> 
     recipe, env_id = VARIANTS[variant], ENVIRONMENTS.get(variant, "CartPole-v1")
     environment = make_any(env_id, recipe.num_envs, range(seeds), devices)
     spec = environment.spec
-    program = Program.of(recipe, spec.shape, spec.dtype, spec.actions)
+    program = Program.of(recipe, spec.shape, spec.dtype, spec.actions, stack=spec.stack)
     if isinstance(environment, HostEnvironment):
         loop = HostLoop(program, environment)
     else:

@@ -74,7 +74,7 @@ def environments(chosen: Sequence[Contender], results: Results) -> Table:
     best = _best(chosen, results, speed, max)
     rows = []
     for contender in chosen:
-        task = contender.label.split("-v")[0].lower()
+        task = contender.name.partition("-")[2].removesuffix("-t1").removesuffix("-t2")
         rows.append(
             (
                 _label(contender, chosen, best),
@@ -87,8 +87,39 @@ def environments(chosen: Sequence[Contender], results: Results) -> Table:
         "Environments",
         "CartPole-v1: the work of the table above, qhat stepping Gymnasium's environment in Python."
         " LunarLander-v3: eight environments, one gradient step per four environment steps, batch 128, two"
-        " layers of 256. Breakout-MinAtar: one update per four frames, batch 32, 16 filters, 128.",
+        " layers of 256. Breakout-MinAtar: one update per four frames, batch 32, 16 filters, 128."
+        " Pong-v5: one update per four steps, batch 32, the Nature network, replay of 20,000; each"
+        " library's own pipeline of frames.",
         ("task · system", "steps/s", "× SB3", "memory at peak, MiB"),
+        rows,
+    )
+
+
+def updates(chosen: Sequence[Contender], results: Results) -> Table:
+    """Milliseconds of an update, as a share of PyTorch's on the same network with its better threads."""
+
+    def milliseconds(measured: dict) -> float:
+        return measured["milliseconds"]
+
+    best = _best(chosen, results, milliseconds, min)
+    rows = []
+    for contender in chosen:
+        network = contender.name.split("-")[1]
+        rows.append(
+            (
+                _label(contender, chosen, best),
+                _spread(results[contender.name], milliseconds, 2),
+                *(
+                    _ratio(results, contender.name, best.get(f"torch-{network}{layout}"), milliseconds)
+                    for layout in ("", "-last")
+                ),
+            )
+        )
+    return Table(
+        "Updates of image networks",
+        "One DQN update: batch 32, 4 frames of 84×84 bytes (MinAtar: 10×10 with 4 channels), forward passes"
+        " of both networks, gradient, Adam. The ratio is to the best of 1 and 2 threads.",
+        ("network · system", "ms", "× PyTorch's time", "× PyTorch's, channels last"),
         rows,
     )
 
@@ -154,6 +185,7 @@ def time_to_score(chosen: Sequence[Contender], results: Results) -> Table:
 TABLES: dict[str, Callable[[Sequence[Contender], Results], Table]] = {
     "throughput": throughput,
     "environments": environments,
+    "updates": updates,
     "replay": replay,
     "time-to-score": time_to_score,
 }

@@ -3,6 +3,7 @@
 Protects against channels read as pixels, a wrong number of features, and pixels fed to an MLP by accident.
 """
 
+import re
 from typing import Any
 
 import jax
@@ -32,8 +33,10 @@ def plain(parameters: Any, image: jax.Array, stride: int, padding: str) -> jax.A
 
 @pytest.mark.parametrize(
     ("kernel", "stride", "same", "size"),
-    [(3, 1, False, (10, 10)), (3, 1, True, (9, 12)), (8, 4, False, (43, 36)), (4, 2, False, (9, 20))],
-)
+    [(3, 1, False, (10, 10)), (3, 1, True, (9, 12)), (8, 4, False, (43, 36)), (4, 2, False, (9, 20)),
+     (3, 1, True, (40, 33)), (8, 4, False, (84, 80)), (4, 2, False, (37, 40)), (5, 5, False, (84, 83)),
+     (5, 2, False, (40, 41)), (4, 3, False, (41, 40))],
+)  # fmt: skip
 def test_convolution_is_the_plain_one_and_so_are_its_gradients(
     kernel: int, stride: int, same: bool, size: tuple[int, int]
 ) -> None:
@@ -60,6 +63,47 @@ def test_convolution_is_the_plain_one_and_so_are_its_gradients(
     ours, theirs = (gradients(apply, parameters, images) for apply in (fast, slow))
     for our, their in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(our, their, atol=1e-5)
+
+
+def test_seeds_weights_differ_and_so_do_their_convolutions() -> None:
+    drawn = jax.random.split(jax.random.key(0), 3)
+    parameters = jax.vmap(lambda key: convolution.init(key, 3, 5, 6))(drawn)
+    images = jax.random.normal(jax.random.key(1), (3, 4, 40, 41, 5))
+
+    def loss(convolve: Any, parameters: Any, images: jax.Array) -> jax.Array:
+        return jnp.mean(jax.vmap(lambda image: convolve(parameters, image))(images) ** 2)
+
+    def of_seeds(convolve: Any, shared: bool) -> Any:
+        gradient = jax.grad(lambda each, images: loss(convolve, each, images), argnums=(0, 1))
+        axes = (0, None) if shared else (0, 0)
+        return jax.jit(jax.vmap(gradient, axes))(parameters, images[0] if shared else images)
+
+    for shared in (True, False):
+        ours = of_seeds(convolution.convolve, shared)
+        theirs = of_seeds(lambda each, image: plain(each, image, 1, "VALID"), shared)
+        for our, their in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+            np.testing.assert_allclose(our, their, atol=1e-5)
+
+
+@pytest.mark.parametrize("torso", [Nature(), Impala()])
+def test_every_convolution_of_a_loop_has_the_order_that_xla_computes_fast(torso: Any) -> None:
+    shape = (84, 84, 4)
+    parameters = torso.init(jax.random.key(0), shape)
+    frames = jnp.ones((2, *shape))
+
+    def loss(parameters: Any) -> jax.Array:
+        return jnp.mean(jax.vmap(torso.apply, (None, 0))(parameters, frames) ** 2)
+
+    def several(parameters: Any) -> Any:
+        def one(parameters: Any, _: None) -> tuple[Any, None]:
+            return jax.tree.map(jnp.subtract, parameters, jax.grad(loss)(parameters)), None
+
+        return jax.lax.scan(one, parameters, None, length=2)[0]
+
+    text = str(jax.jit(several).lower(parameters).compile().as_text())
+    orders = re.findall(r" convolution\(.*dim_labels=(\S+?)[,\s]", text)
+    assert len(orders) >= 3 * 2
+    assert set(orders) == {"b01f_01io->b01f"}
 
 
 def test_minatar_torso_is_its_papers_convolution() -> None:

@@ -122,6 +122,7 @@ RESUMED = {
     "stop_at": ("9", [], {}, 501, True),
     "log": (1, "info.x", [1], ["x"], {}, ["info.a,b"], ["info.x"] * 2),
     "env_timeout": (-1, "9", [], {}),
+    "threads": (0, -1, "9", [], {}, 1.5, True),
     "vector": (1, "both", ["sync"]),
 }
 

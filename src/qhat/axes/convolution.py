@@ -1,7 +1,8 @@
-"""Convolutions of one image, as one matrix product: what XLA does well on a CPU.
+"""Convolutions of one image, in the form that XLA's CPU computes fastest.
 
-XLA's own convolution is 4 to 6 times slower there inside a compiled loop, and under a `vmap` over seeds,
-whose weights differ, becomes a grouped one. A product of patches with weights stays a batched product.
+A small image is one matrix product of its patches with the weights: that stays one product under a `vmap`
+over seeds, whose weights differ. Of a larger image the patches take longer than the products: there
+`correlate` is faster. docs/results/convolutions.md has the figures.
 """
 
 from __future__ import annotations
@@ -9,7 +10,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from qhat.axes.correlation import Window, correlate
 from qhat.system.lazy import Array, Float, jax, jnp
+
+SMALL = 16_384
+"""Numbers in the patches of an image up to which one product is faster (docs/results/convolutions.md)."""
 
 
 def init(key: Array, kernel: int, inputs: int, outputs: int) -> dict[str, Array]:
@@ -26,13 +31,28 @@ def convolve(
     """Convolve one image with the kernels of `init`, and add the biases.
 
     Args:
-        stride: divides the kernel's size.
+        stride: pixels from one place of the kernel to the next.
         same: whether the borders are filled with zeros, so that `[h, w]` is `[H, W]` at stride 1.
     """
     weight = parameters["weight"]
+    edge = weight.shape[0] // 2 if same else 0
+    image = image.astype(weight.dtype)
+    if _small(image.shape, weight.shape, stride, edge):
+        filled = jnp.pad(image, ((edge, edge), (edge, edge), (0, 0)))
+        return _product(weight, filled, stride) + parameters["bias"]
+    window = Window(stride, ((edge, edge), (edge, edge)))
+    return correlate(image[None], weight, window)[0] + parameters["bias"]
+
+
+def _small(image: tuple[int, ...], weight: tuple[int, ...], stride: int, edge: int) -> bool:
+    """Whether one product of patches is the faster way, with or without a `vmap` over seeds."""
+    places = math.prod(reach(side + 2 * edge, weight[0], stride) for side in image[:2])
+    return weight[0] % stride == 0 and places * math.prod(weight[:3]) <= SMALL
+
+
+def _product(weight: Array, image: Array, stride: int) -> Array:
+    """Convolve as one product: of every patch of the image, side by side, with the weights."""
     kernel, _, C, outputs = weight.shape
-    if same:
-        image = jnp.pad(image, ((kernel // 2,) * 2, (kernel // 2,) * 2, (0, 0)))
     height, width = reach(image.shape[0], kernel, stride), reach(image.shape[1], kernel, stride)
     # Blocks of stride × stride pixels become channels: then the stride is 1.
     k = kernel // stride
@@ -46,7 +66,7 @@ def convolve(
         [blocks[row : row + height, column : column + width] for row, column in places], axis=-1
     )
     product = patches.reshape(height * width, -1) @ folded.reshape(-1, outputs)
-    return product.reshape(height, width, outputs) + parameters["bias"]
+    return product.reshape(height, width, outputs)
 
 
 def reach(size: int, kernel: int, stride: int) -> int:
@@ -55,5 +75,26 @@ def reach(size: int, kernel: int, stride: int) -> int:
 
 
 def pool(image: Float[Array, "H W C"]) -> Float[Array, "h w C"]:
-    """Take the maximum of every 3×3 window at stride 2, borders filled: `h = ⌈H/2⌉`."""
-    return jax.lax.reduce_window(image, -jnp.inf, jax.lax.max, (3, 3, 1), (2, 2, 1), "SAME")
+    """Take the maximum of every 3×3 window at stride 2, borders filled: `h = ⌈H/2⌉`.
+
+    As maxima along each axis: the gradient of XLA's own windows takes 3 to 9 times as long on a CPU.
+    """
+    return _pool_along(_pool_along(image, 0), 1)
+
+
+def _pool_along(image: Array, axis: int) -> Array:
+    size = image.shape[axis]
+    places = -(-size // 2)
+    filled = max(2 * places + 1 - size, 0)
+    padding = [(0, 0)] * image.ndim
+    padding[axis] = (filled // 2, filled - filled // 2)
+    image = jnp.pad(image, padding, constant_values=-jnp.inf)
+    first, second, third = (
+        jax.lax.slice_in_dim(image, start, start + 2 * places - 1, 2, axis) for start in range(3)
+    )
+    return _larger(_larger(first, second), third)
+
+
+def _larger(first: Array, second: Array) -> Array:
+    """Return the maximum; of two equal numbers the first gets the gradient."""
+    return jnp.where(first >= second, first, second)

@@ -85,6 +85,8 @@ class TrainConfig:
     """Demonstrations to put into replay before the first step: .npz files, or minari: and an id."""
     vector: Literal["sync", "async"] = "sync"
     """Step the copies of a gym: environment in this process (sync), or each in a process (async)."""
+    threads: int | None = None
+    """Cores to use: one for each of several seeds, all of them for one. Default: all."""
     env_timeout: float = 60.0
     """Seconds after which a step of a gym: environment counts as hanging."""
     on_nan: Literal["stop", "skip"] = "stop"
@@ -207,6 +209,11 @@ class TrainConfig:
                 isinstance(value, int) and not isinstance(value, bool) and value >= 1,
                 f"{setting(name)} is {quote(value)}; expected a whole number of 1 or more.",
             )
+        require(
+            self.threads is None or (type(self.threads) is int and 1 <= self.threads <= 1024),
+            f"{setting('threads')} is {quote(self.threads)}; expected a whole number from 1 to 1024. Leave"
+            " it out to use every core.",
+        )
         self._validate_types()
         last = self.seed + self.seeds - 1
         require(

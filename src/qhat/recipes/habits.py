@@ -57,6 +57,7 @@ HABITS = (
     _name("gamma", "0.99", "discount discount_factor discount_rate"),
     _name("batch_size", "32", "batch minibatch_size minibatch mini_batch_size train_batch_size"),
     _name("seeds", "5", "n_seeds num_seeds nseeds runs num_runs"),
+    _name("threads", "2", "n_jobs num_threads n_threads nthreads num_cpus n_cpus cores num_cores cpus"),
     _name("seed", "100", "random_seed manual_seed"),
     _name("n_step", "3", "nstep n_steps n_step_returns multi_step num_step_returns"),
     _name("eval_every", "5000", "eval_freq eval_frequency eval_interval evaluation_interval"),

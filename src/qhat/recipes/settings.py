@@ -83,6 +83,7 @@ class RunSettings(RecipeSettings, total=False):
     init_from: Path | str | None
     demos: Sequence[str] | str
     vector: Literal["sync", "async"]
+    threads: int | None
     env_timeout: float
     on_nan: Literal["stop", "skip"]
     env_restarts: int

@@ -291,6 +291,7 @@ def _system() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": processor(),
         "cores": devices.cores(),
+        "threads": devices.in_use(),
         "packages": versions(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }

@@ -17,10 +17,11 @@ REFUSED = {
 """JAX settings under which training would fail with a JAX error."""
 
 
-def prepare(devices: int, spare: int = 0) -> None:
-    """Ask JAX for `devices` CPU devices, each with one thread.
+def prepare(devices: int, spare: int = 0, threads: int | None = None) -> None:
+    """Ask JAX for `devices` CPU devices: several have one thread each, one has all of them.
 
     Args:
+        threads: cores to use; by default all that this process may use.
         spare: additional threads. A program that calls Python occupies one; environments that run JAX
             programs inside that call would otherwise deadlock.
 
@@ -33,9 +34,11 @@ def prepare(devices: int, spare: int = 0) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {SINGLE_THREADED_EIGEN}".strip()
-    # A pool with more threads than devices hands the small operations of one loop back and forth
-    # between cores: a step of a 64x64 network is then a third slower, of a MinAtar network 3 times.
-    os.environ.setdefault("PJRT_NPROC", str(max(1, devices) + spare))
+    # XLA splits only products and convolutions that are large enough: with all cores a small network is
+    # as fast as with one, an image network up to 1.7 times as fast (docs/results/convolutions.md). Several
+    # devices fill the cores already.
+    pool = max(1, devices) if devices > 1 else threads or cores()
+    os.environ.setdefault("PJRT_NPROC", str(pool + spare))
     import jax
 
     for setting, why in REFUSED.items():
@@ -57,9 +60,15 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def devices_for(seeds: int) -> int:
-    """Return how many CPU devices to request: one per seed, at most one per available core."""
-    return max(1, min(seeds, cores()))
+def devices_for(seeds: int, threads: int | None = None) -> int:
+    """Return how many CPU devices to request: one per seed, at most one per core to use."""
+    return max(1, min(seeds, threads or cores()))
+
+
+def in_use() -> int:
+    """Return how many threads JAX computes with on a CPU; `prepare` decided it, or the user's variable."""
+    given = os.environ.get("PJRT_NPROC", "")
+    return int(given) if given.isdigit() else os.cpu_count() or 1
 
 
 def dividing(seeds: int, devices: int) -> int:
