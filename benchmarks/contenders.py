@@ -233,7 +233,7 @@ TIME_TO_SCORE = [
     ),
 ]
 
-_UPDATES = ("--updates", 5, 50)
+_UPDATES = ("--updates", 5, 20)
 UPDATES = [
     contender
     for network, label in (("nature", "Nature"), ("impala", "Impala"), ("minatar", "MinAtar"))

@@ -24,7 +24,7 @@ from qhat.axes.actions import Actions
 from qhat.axes.dense import Dense
 from qhat.axes.heads import Categorical, Expected
 from qhat.axes.operations import Op
-from qhat.axes.torso import MLP, Impala, MinAtar, Nature
+from qhat.axes.torso import MLP, DataEfficient, Impala, MinAtar, Nature
 from qhat.deploy import graph
 from qhat.deploy.parity import NEAR_TIE, TOLERANCE, Agreement, near_ties
 from qhat.engine.described import Exported, read_network
@@ -157,6 +157,7 @@ def test_only_the_atoms_in_use_are_exported():
         (Nature(), (4, 40, 44), "uint8"),
         (Nature(), (36, 40), "uint8"),
         (Nature(), (2, 36, 40, 3), "float32"),
+        (DataEfficient(), (4, 27, 44), "uint8"),
         (Impala(), (9, 12, 3), "uint8"),
         (Impala(), (2, 11, 8), "float32"),
     ],

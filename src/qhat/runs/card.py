@@ -11,6 +11,7 @@ from qhat.evaluation.statistics.text import score_text
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.parts import flags, names_of
 from qhat.recipes.schedule_text import FIXED, schedules
+from qhat.system import devices
 
 NEW_EPISODES = (
     "Resuming begins new episodes, because the state of this environment cannot be saved. The seed and the"
@@ -64,7 +65,7 @@ def card(
             f"# {config.env}, recipe {config.recipe_name}",
             "",
             f"{config.seeds} seed{'s' if config.seeds > 1 else ''}, {summary['step']:,} of {config.steps:,}"
-            " environment steps each.",
+            f" environment steps each.{'' if of_agent else _threads()}",
             "",
             *([ended, ""] if (ended := ending(summary, config)) else []),
             "| seed | best greedy score in the run's evaluations | at step |",
@@ -83,6 +84,11 @@ def card(
             *([] if snapshots else [NEW_EPISODES, ""]),
         ]
     )
+
+
+def _threads() -> str:
+    threads = devices.in_use()
+    return f" JAX computed with {threads} thread{'s' if threads > 1 else ''}."
 
 
 def ending(summary: Mapping[str, Any], config: TrainConfig) -> str:
