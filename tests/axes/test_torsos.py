@@ -127,7 +127,7 @@ def test_nature_is_the_papers_network() -> None:
     np.testing.assert_allclose(torso.apply(parameters, frames), x.reshape(-1), atol=1e-5)
 
 
-@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("width", [1, 2, 4])
 def test_impala_is_the_papers_network(width: int) -> None:
     torso, shape = Impala(width), (84, 84, 4)
     parameters = torso.init(jax.random.key(0), shape)
@@ -226,7 +226,7 @@ def test_auto_takes_what_fits_and_a_recipe_then_names_it(shape: tuple[int, ...],
 def test_every_recipe_takes_the_torso_that_fits() -> None:
     assert {recipe.torso for recipe in recipes.RECIPES.values()} == {Auto()}
     assert {kind.name for kind in TORSOS} == {
-        "auto", "mlp", "minatar", "nature", "data_efficient", "impala",
+        "auto", "mlp", "minatar", "nature", "data_efficient", "impala", "impoola",
     }  # fmt: skip
 
 

@@ -21,10 +21,11 @@ from full import FULL
 from log_cosh import LogCosh
 from qhat import recipes, runtime
 from qhat.axes.actions import Actions
+from qhat.axes.axis import spell
 from qhat.axes.dense import Dense
 from qhat.axes.heads import Categorical, Expected
 from qhat.axes.operations import Op
-from qhat.axes.torso import MLP, DataEfficient, Impala, MinAtar, Nature
+from qhat.axes.torso import MLP, DataEfficient, Impala, Impoola, MinAtar, Nature, Torso
 from qhat.deploy import graph
 from qhat.deploy.parity import NEAR_TIE, TOLERANCE, Agreement, near_ties
 from qhat.engine.described import Exported, read_network
@@ -157,11 +158,15 @@ def test_only_the_atoms_in_use_are_exported():
         (Nature(), (4, 40, 44), "uint8"),
         (Nature(), (36, 40), "uint8"),
         (Nature(), (2, 36, 40, 3), "float32"),
-        (DataEfficient(), (4, 27, 44), "uint8"),
         (Impala(), (9, 12, 3), "uint8"),
         (Impala(), (2, 11, 8), "float32"),
+        (Impala(width=2), (9, 12, 3), "uint8"),
+        (Impala(pool=2), (25, 17, 1), "uint8"),
+        (Impala(pool=1, spectral=True), (2, 11, 8), "float32"),
+        (Impoola(), (2, 11, 20), "uint8"),
+        (DataEfficient(), (4, 53, 25), "uint8"),
     ],
-    ids=lambda value: getattr(value, "name", str(value)),
+    ids=lambda value: spell(value) if isinstance(value, Torso) else str(value),
 )
 def test_every_torso_is_exported(torso: Any, shape: tuple[int, ...], dtype: str):
     recipe = dataclasses.replace(recipes.rainbow, torso=torso, hidden=(16,), head=Expected())

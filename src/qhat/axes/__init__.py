@@ -18,14 +18,25 @@ from qhat.axes.optimiser import OPTIMISERS, Adam, Optimiser, RMSProp
 from qhat.axes.policy import POLICIES, Double, ExpectedSarsa, Greedy, Policy, Softmax
 from qhat.axes.sampler import SAMPLERS, Prioritised, Sampler, Uniform
 from qhat.axes.target import TARGETS, Hard, Soft, Target
-from qhat.axes.torso import MLP, TORSOS, Auto, Convolutions, DataEfficient, Impala, MinAtar, Nature, Torso
+from qhat.axes.torso import (
+    MLP,
+    TORSOS,
+    Auto,
+    Convolutions,
+    DataEfficient,
+    Impala,
+    Impoola,
+    MinAtar,
+    Nature,
+    Torso,
+)  # fmt: skip
 
 __all__ = [
     "BONUSES", "EXPLORES", "HEADS", "JOINTS", "LAYERS", "MERGES", "MLP", "OPTIMISERS", "POLICIES",
     "SAMPLERS", "TARGETS", "TORSOS", "Actions", "Adam", "Auto", "AxisValue", "Bonus", "Categorical",
     "Convolutions", "DataEfficient", "Dense", "Double", "Dueling", "Each", "EpsilonGreedy", "Expected",
-    "ExpectedSarsa", "Explore",
-    "ExportedOutputs", "Greedy", "HLGauss", "Hard", "Head", "Impala", "Implicit", "Joints", "Layer",
+    "ExpectedSarsa", "Explore", "ExportedOutputs", "Greedy", "HLGauss", "Hard", "Head", "Impala", "Implicit", "Impoola",
+    "Joints", "Layer",
     "Merge", "MinAtar", "Munchausen", "Nature", "NoBonus", "NoExploration", "Noisy", "Op", "Optimiser",
     "Plain", "Policy", "Prioritised", "Quantile", "RMSProp", "Sampler", "Schedule", "Soft", "Softmax",
     "Target", "Together", "Torso", "Uniform", "take",

@@ -214,6 +214,18 @@ def _pool(graph: _Graph, op: Op) -> None:
     graph.node("MaxPool", graph.x, kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")
 
 
+def _adaptive_max(graph: _Graph, op: Op) -> None:
+    for axis, key in ((2, "rows"), (3, "columns")):
+        name = f"windows_{key}_{len(graph.nodes)}"
+        graph.node("Gather", graph.x, graph.constant(name, op[key], np.int64), axis=axis)
+        graph.node("ReduceMax", graph.x, axes=[axis + 1], keepdims=0)
+
+
+def _mean_pixels(graph: _Graph, op: Op) -> None:
+    graph.node("ReduceMean", graph.x, axes=[2, 3], keepdims=0)
+    graph.image = False
+
+
 def _relu(graph: _Graph, op: Op) -> None:
     graph.node("Relu", graph.x)
 
@@ -283,4 +295,5 @@ WRITERS = {
     "normalise": _normalise, "image": _image, "convolution": _convolution, "residual": _residual,
     "pool": _pool, "relu": _relu, "flatten": _flatten, "dense": _dense, "layer_norm": _layer_norm,
     "parts": _parts, "fractions": _fractions, "mean_fractions": _mean_fractions, "atoms": _atoms,
+    "adaptive_max": _adaptive_max, "mean_pixels": _mean_pixels,
 }  # fmt: skip

@@ -762,6 +762,11 @@ def _pool(op: dict, tensors: dict) -> Callable:
     return step
 
 
+def _adaptive_max(op: dict, tensors: dict) -> Callable:
+    rows, columns = (np.array(op[key], np.intp) for key in ("rows", "columns"))
+    return lambda x: x[rows].max(axis=1)[:, columns].max(axis=2)
+
+
 def _windows(x: np.ndarray, rows: tuple, columns: tuple, fill: float, k: int) -> np.ndarray:
     """Return every k×k window, `[h, w, C, k, k]`, of an image with borders."""
     filled = np.pad(x, (rows, columns, (0, 0)), constant_values=fill)
@@ -779,6 +784,7 @@ MAKERS = {
     "relu": lambda op, tensors: lambda x: np.maximum(x, 0),
     "flatten": lambda op, tensors: lambda x: x.reshape(-1),
     "mean_fractions": lambda op, tensors: lambda x: x.mean(axis=0),
+    "mean_pixels": lambda op, tensors: lambda x: x.mean(axis=(0, 1)), "adaptive_max": _adaptive_max,
 }  # fmt: skip
 """Functions that make an operation from what policy.json says of it."""
 

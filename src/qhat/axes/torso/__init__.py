@@ -1,0 +1,15 @@
+"""The axis `torso`: from an observation to a feature vector, before the hidden layers."""
+
+from qhat.axes.torso.auto import Auto
+from qhat.axes.torso.base import Torso
+from qhat.axes.torso.frames import Convolutions, DataEfficient, MinAtar, Nature
+from qhat.axes.torso.impala import Impala, Impoola
+from qhat.axes.torso.mlp import MLP
+from qhat.axes.torso.pictures import as_image, image_shape
+
+TORSOS: tuple[type[Torso], ...] = (Auto, MLP, MinAtar, Nature, DataEfficient, Impala, Impoola)
+
+__all__ = [
+    "MLP", "TORSOS", "Auto", "Convolutions", "DataEfficient", "Impala", "Impoola", "MinAtar", "Nature",
+    "Torso", "as_image", "image_shape",
+]  # fmt: skip

@@ -1,0 +1,48 @@
+"""The torso that an observation's shape asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+from qhat.axes.operations import Op
+from qhat.axes.torso.base import Torso
+from qhat.axes.torso.frames import MinAtar, Nature
+from qhat.axes.torso.mlp import MLP
+from qhat.axes.torso.pictures import read_picture
+from qhat.system.lazy import Array, Float
+
+
+@dataclasses.dataclass(frozen=True)
+class Auto(Torso):
+    """The torso that the observation's shape asks for: `fitted` says which.
+
+    A vector gets `mlp`; a picture whose sides have 36 pixels or more `nature`; a smaller one, with
+    its channels last, `minatar`.
+    """
+
+    name: ClassVar[str] = "auto"
+
+    def fitted(self, shape: tuple[int, ...]) -> Torso:
+        image = read_picture(shape)
+        if image is not None and min(image[:2]) >= 36:
+            return Nature()
+        if len(shape) == 3 and shape[2] <= min(shape[:2]) and 3 <= min(shape[:2]) < 36:
+            return MinAtar()
+        return MLP()
+
+    def of_image(self, shape: tuple[int, int, int]) -> Torso:
+        least = min(shape[:2])
+        return Nature() if least >= 36 else MinAtar() if least >= 3 else MLP()
+
+    def features(self, shape: tuple[int, ...]) -> int:
+        return self.fitted(shape).features(shape)
+
+    def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
+        return self.fitted(shape).init(key, shape)
+
+    def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
+        return self.fitted(observation.shape).apply(parameters, observation)
+
+    def export_ops(self, parameters: dict[str, Any], shape: tuple[int, ...], dtype: str) -> list[Op]:
+        return self.fitted(shape).export_ops(parameters, shape, dtype)

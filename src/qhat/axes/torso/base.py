@@ -1,0 +1,50 @@
+"""The base of every torso."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar
+
+from qhat.axes.axis import AxisValue, missing
+from qhat.axes.operations import Op
+from qhat.system.lazy import Array, Float
+
+
+class Torso(AxisValue, abc.ABC):
+    """Turns one observation into features; parameters are a (nested) dictionary of arrays."""
+
+    axis: ClassVar[str] = "torso"
+
+    def fitted(self, shape: tuple[int, ...]) -> Torso:
+        """Return the torso that this one is for observations of `shape`."""
+        return self
+
+    def of_image(self, shape: tuple[int, int, int]) -> Torso:
+        """Return the torso that this one is for images (height, width, channels)."""
+        return self
+
+    def form(self, shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Return the shape in which it takes an image without mistaking its axes."""
+        return shape
+
+    @abc.abstractmethod
+    def features(self, shape: tuple[int, ...]) -> int:
+        """Return the number of features for observations of `shape`. Raises `UsageError`."""
+
+    @abc.abstractmethod
+    def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
+        """Return the parameters."""
+
+    @abc.abstractmethod
+    def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
+        """Return the features of one observation of any dtype."""
+
+    @missing
+    def export_ops(self, parameters: dict[str, Any], shape: tuple[int, ...], dtype: str) -> list[Op]:
+        """Return `apply` as operations; what they give is flattened.
+
+        Args:
+            shape: of one observation.
+            dtype: of observations; empty for an image in the torso's own order, already scaled.
+        """
+        raise NotImplementedError(self.name)
