@@ -29,15 +29,15 @@ from qhat.axes.torso import (
     MinAtar,
     Nature,
     Torso,
-)  # fmt: skip
+)
 
 __all__ = [
     "BONUSES", "EXPLORES", "HEADS", "JOINTS", "LAYERS", "MERGES", "MLP", "OPTIMISERS", "POLICIES",
     "SAMPLERS", "TARGETS", "TORSOS", "Actions", "Adam", "Auto", "AxisValue", "Bonus", "Categorical",
     "Convolutions", "DataEfficient", "Dense", "Double", "Dueling", "Each", "EpsilonGreedy", "Expected",
-    "ExpectedSarsa", "Explore", "ExportedOutputs", "Greedy", "HLGauss", "Hard", "Head", "Impala", "Implicit", "Impoola",
-    "Joints", "Layer",
-    "Merge", "MinAtar", "Munchausen", "Nature", "NoBonus", "NoExploration", "Noisy", "Op", "Optimiser",
-    "Plain", "Policy", "Prioritised", "Quantile", "RMSProp", "Sampler", "Schedule", "Soft", "Softmax",
-    "Target", "Together", "Torso", "Uniform", "take",
+    "ExpectedSarsa", "Explore", "ExportedOutputs", "Greedy", "HLGauss", "Hard", "Head", "Impala",
+    "Implicit", "Impoola", "Joints", "Layer", "Merge", "MinAtar", "Munchausen", "Nature", "NoBonus",
+    "NoExploration", "Noisy", "Op", "Optimiser", "Plain", "Policy", "Prioritised", "Quantile",
+    "RMSProp", "Sampler", "Schedule", "Soft", "Softmax", "Target", "Together", "Torso", "Uniform",
+    "take",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 from qhat.axes.correlation import Window, correlate
 from qhat.system.lazy import Array, Float, jax, jnp
 
-SMALL = 16_384
+SMALL = 4_096
 """Numbers in the patches of an image up to which one product is faster (docs/results/convolutions.md)."""
 
 
