@@ -9,9 +9,11 @@ from __future__ import annotations
 import configparser
 import json
 import math
+import os
 import py_compile
 import re
 import signal
+import subprocess
 import sys
 import types
 import xml.etree.ElementTree as ElementTree
@@ -157,34 +159,45 @@ def test_a_late_topic_stops_it(cartpole: Path, monkeypatch: pytest.MonkeyPatch):
     assert abs(robot.sent(COMMANDS)[-1].data[0]) == 10.0, "it goes on"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_it_first(number: int, cartpole: Path, monkeypatch: pytest.MonkeyPatch):
+SIGNALLED = """
+import json, os, signal, sys
+from pathlib import Path
+import pytest
+from test_ros2_robots import COMMANDS, Ros, imported, install, joints
+
+package, number = Path(sys.argv[1]), int(sys.argv[2])
+with pytest.MonkeyPatch.context() as monkeypatch:
     ros = Ros({"start": True})
     install(ros, monkeypatch)
-    module = imported(cartpole, monkeypatch, cartpole.name)
+    module = imported(package, monkeypatch, package.name)
+    sent = []
 
-    sent_at: list[float] = []
-
-    def spin() -> None:
-        # To this thread: `os.kill` may wake another, and then a signal comes when the test has ended.
-        if ros.now > 0.5 and not sent_at:
-            sent_at.append(ros.now)
-            assert signal.getsignal(number) not in kept.values()
-            signal.raise_signal(number)
+    def spin():
+        if ros.now > 0.5 and not sent:
+            sent.append(ros.now)
+            os.kill(os.getpid(), number)
         ros.send("joint_states", joints(ros))
         ros.pass_time(0.02)
 
     ros.spinning = spin
-    kept = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        module.main()
-    finally:
-        for one, handler in kept.items():
-            signal.signal(one, handler)
-    sent = [message.data.tolist() for _, message in ros.sent[COMMANDS]]
+    module.main()
+    print(json.dumps([ros.running, [each.data.tolist() for _, each in ros.sent[COMMANDS]]]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_first(number: int, cartpole: Path):
+    # In a process of its own: here a signal that comes late would end the tests.
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    ran = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(cartpole), str(int(number))],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    running, sent = json.loads(ran.stdout.splitlines()[-1])
     assert [10.0] in sent or [-10.0] in sent
     assert sent[-1] == [0.0]
-    assert not ros.running
+    assert not running
 
 
 def test_a_filter_and_a_policy_that_fails(cartpole: Path, monkeypatch: pytest.MonkeyPatch):
