@@ -155,6 +155,12 @@ def test_impala_is_the_papers_network(width: int) -> None:
     np.testing.assert_allclose(torso.apply(parameters, frames), jax.nn.relu(x).reshape(-1), atol=1e-5)
 
 
+def test_a_pool_keeps_what_is_not_a_number() -> None:
+    for row in range(5):
+        pooled = convolution.pool(jnp.zeros((5, 5, 1)).at[row, 2].set(jnp.nan))
+        assert np.isnan(pooled).any()
+
+
 def test_data_efficient_is_the_papers_network() -> None:
     torso, shape = DataEfficient(), (84, 84, 4)
     parameters = torso.init(jax.random.key(0), shape)

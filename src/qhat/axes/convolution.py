@@ -1,7 +1,7 @@
 """Convolutions of one image, in the form that XLA's CPU computes fastest.
 
 A small image is one matrix product of its patches with the weights: that stays one product under a `vmap`
-over seeds, whose weights differ. Of a larger image the patches take longer than the products: there
+over seeds, which have different weights. Of a larger image the patches take longer than the products: there
 `correlate` is faster. docs/results/convolutions.md has the figures.
 """
 
@@ -96,5 +96,5 @@ def _pool_along(image: Array, axis: int) -> Array:
 
 
 def _larger(first: Array, second: Array) -> Array:
-    """Return the maximum; of two equal numbers the first gets the gradient."""
-    return jnp.where(first >= second, first, second)
+    """Return the maximum, NaN if one is; of two equal numbers the first gets the gradient."""
+    return jnp.where((first >= second) | jnp.isnan(first), first, second)

@@ -17,7 +17,7 @@ from qhat.system.lazy import Array, Float
 class Auto(Torso):
     """The torso that the observation's shape asks for: `fitted` says which.
 
-    A vector gets `mlp`; a picture whose sides have 36 pixels or more `nature`; a smaller one, with
+    A vector gets `mlp`; a picture with sides of 36 pixels or more `nature`; a smaller one, with
     its channels last, `minatar`.
     """
 
