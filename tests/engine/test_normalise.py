@@ -15,6 +15,7 @@ import pytest
 
 from full import FULL
 from inside import acting_weights
+from learned import learned_q
 from probes import KINDS, Probes, expected_q
 from qhat import Agent, recipes
 from qhat.axes.explore import EpsilonGreedy
@@ -112,12 +113,8 @@ def test_badly_scaled_observations_are_learned_from():
         environment = Scaled()
         spec = environment.spec
         program = Program.of(recipe, spec.shape, spec.dtype, spec.actions)
-        loop = Loop(program, environment)
-        state, _ = loop.compile(4_000)(loop.init(jax.random.split(jax.random.key(0), 1)), 4_000)
-        online = jax.tree.map(lambda leaf: leaf[0], state.seeds.learner.online)
         observations, expected = expected_q(0.9)
-        shown = environment._show(observations)
-        q = jax.jit(jax.vmap(program.learner.q_values, in_axes=(None, 0)))(online, shown)[:, 0]
+        q = learned_q(program, environment, 4_000, environment._show(observations))
         errors[normalise] = float(np.abs(np.asarray(q - expected)).max())
     assert errors[True] < 0.25
     assert errors[False] > 4 * errors[True]

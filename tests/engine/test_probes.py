@@ -6,18 +6,17 @@ ignores an action, and every recipe that "learns a bit".
 
 from dataclasses import replace
 
-import jax
 import numpy as np
 import pytest
 
 from full import FULL
+from learned import learned_q
 from probes import KINDS, Chain, Probes, expected_q
 from qhat.axes.bonus import Munchausen
 from qhat.axes.dense import Noisy
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.target import Hard, Soft
 from qhat.engine.iteration import Program
-from qhat.engine.loop import Loop
 from qhat.recipes import DEFAULT, RECIPES
 from qhat.recipes.recipe import AXES
 
@@ -61,15 +60,11 @@ def test_recipe_solves_the_probes(name: str) -> None:
     environment = Probes()
     spec = environment.spec
     program = Program.of(recipe, spec.shape, spec.dtype, spec.actions)
-    loop = Loop(program, environment)
-    state = loop.init(jax.random.split(jax.random.key(0), 1))
-    state, _ = loop.compile(4_000)(state, 4_000)
     bonus = recipe.bonus
     observations, expected = expected_q(
         GAMMA, bonus.alpha * bonus.floor if isinstance(bonus, Munchausen) else 0.0
     )
-    online = jax.tree.map(lambda leaf: leaf[0], state.seeds.learner.online)
-    q = jax.jit(jax.vmap(program.learner.q_values, in_axes=(None, 0)))(online, observations)[:, 0]
+    q = learned_q(program, environment, 4_000, observations)
     # With noise the target is the largest of noisy estimates, which is too high by a few per cent.
     rtol = 0.05 if isinstance(recipe.dense, Noisy) else 0.02
     np.testing.assert_allclose(q, expected, rtol=rtol, atol=0.05)
@@ -88,10 +83,7 @@ def test_a_cut_keeps_exploration_out_of_the_values(n: int, cut: float | None, of
     environment = Chain()
     spec = environment.spec
     program = Program.of(recipe, spec.shape, spec.dtype, spec.actions)
-    loop = Loop(program, environment)
-    state, _ = loop.compile(8_000)(loop.init(jax.random.split(jax.random.key(0), 1)), 8_000)
     observations, expected = environment.q(GAMMA)
-    online = jax.tree.map(lambda leaf: leaf[0], state.seeds.learner.online)
-    q = jax.jit(jax.vmap(program.learner.q_values, in_axes=(None, 0)))(online, observations)[:, 0]
+    q = learned_q(program, environment, 8_000, observations)
     error = float(np.abs(np.asarray(q) - expected).max())
     assert error > 0.1 if off else error < 0.01

@@ -17,6 +17,7 @@ import pytest
 import command_line
 import qhat
 from facts import some_facts
+from learned import learned_q
 from log_cosh import LogCosh
 from outside import OUTSIDE, Summary
 from places import ROOT, SOURCE
@@ -28,7 +29,6 @@ from qhat.axes.torso import MLP
 from qhat.cli import main
 from qhat.cli.train import read_train
 from qhat.engine.iteration import Program
-from qhat.engine.loop import Loop
 from qhat.environments import catalogue
 from qhat.recipes.recipe import AXES, Recipe
 from qhat.reports import findings, settings, spelling
@@ -75,11 +75,8 @@ def test_a_head_from_outside_learns_the_probes():
     environment = Probes()
     spec = environment.spec
     program = Program.of(recipe, spec.shape, spec.dtype, spec.actions)
-    loop = Loop(program, environment)
-    state, _ = loop.compile(6_000)(loop.init(jax.random.split(jax.random.key(0), 1)), 6_000)
     observations, expected = expected_q(0.9)
-    online = jax.tree.map(lambda leaf: leaf[0], state.seeds.learner.online)
-    q = jax.jit(jax.vmap(program.learner.q_values, in_axes=(None, 0)))(online, observations)[:, 0]
+    q = learned_q(program, environment, 6_000, observations)
     np.testing.assert_allclose(q, expected, rtol=0.02, atol=0.05)
 
 
