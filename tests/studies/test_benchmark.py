@@ -18,10 +18,11 @@ from qhat.environments.catalogue import find
 from qhat.recipes.presets import GAMES, PRESETS
 from qhat.recipes.recipe import Recipe
 from qhat.runs import train as experiment
-from qhat.studies.benchmark import running, suites
+from qhat.studies.benchmark import normalised, running, suites
 from qhat.studies.benchmark.page import page
 from qhat.studies.benchmark.results import Row, Summary, moved_down, read_rows, summary, write_rows
-from qhat.studies.benchmark.suites import SOURCES, SUITES, Published, Suite, Task, suite_of
+from qhat.studies.benchmark.suites import SUITES, suite_of
+from qhat.studies.benchmark.tasks import SOURCES, Published, Suite, Task
 from qhat.system.errors import UsageError, ranges
 
 TINY = Recipe(hidden=(8,), learning_starts=50)
@@ -189,6 +190,64 @@ def test_one_seed_has_no_interval_on_the_page_either():
     text = page(suite, {"CartPole-v1": [row(0, "best"), row(0, "last")]})
     assert "1.0 (one seed: no interval)" in text
     assert "no interval: one seed" in text
+
+
+def _played(*scores: tuple[float, float], seeds: int = 2) -> tuple[Suite, dict[str, list[Row]]]:
+    """A suite of games of which 10 is a random player's score and 30 a human's, and rows of two seeds."""
+    tasks, rows = [], {}
+    for at, pair in enumerate(scores):
+        name = f"Game{at}-v5"
+        theirs = (Published("Other", 20.0 + 10 * at, 100, "DER"),)
+        tasks.append(Task(name, 2, SETTINGS, published=theirs, players=(10.0, 30.0)))
+        rows[name] = [
+            row(seed, which, score if which == "last" else 1e9, name)
+            for seed, score in enumerate(pair[:seeds])
+            for which in ("best", "last")
+        ]
+    return Suite("games", "Games", "About.", tuple(tasks)), rows
+
+
+def test_normalised_scores_are_of_last_weights_beside_those_of_others_in_the_same_games():
+    suite, rows = _played((10, 30), (20, 40), (50, 50), (0, 10))
+    text = "\n".join(normalised.section(suite, rows))
+    assert "of 4 of 4 games, 2 seeds each" in text
+    assert "| Game1-v5 | 10 | 30 | 30.0 (1.00) | 30.0 (1.00) |" in text
+    # The middle four: of ours −0.5, 0, 0, 0.5, 1, 1.5, 2, 2, and of theirs 0.5, 1, 1.5, 2 the middle two.
+    (line,) = [line for line in text.splitlines() if "interquartile mean**" in line]
+    assert line.startswith("| **interquartile mean** | 0 | 1 | **0.750** [")
+    assert line.endswith("] | 1.250 |")
+    assert text in page(suite, rows)
+
+
+def test_games_without_runs_are_left_out_of_both_sides_and_one_seed_has_no_interval():
+    suite, rows = _played((10, 30), (20, 40), seeds=1)
+    del rows["Game1-v5"]
+    text = "\n".join(normalised.section(suite, rows))
+    assert "of 1 of 2 games, 1 seed each" in text
+    assert "**0.000** (one seed: no interval) | 0.500 |" in text
+    assert "Game1" not in text
+    assert normalised.section(suite, {}) == []
+    assert normalised.section(suite_of("smoke"), {"CartPole-v1": [row()]}) == []
+
+
+def test_a_game_with_more_seeds_than_another_counts_with_as_many():
+    suite, rows = _played((10, 30), (20, 40))
+    rows["Game0-v5"] = rows["Game0-v5"][:2]
+    assert "of 2 of 2 games, 1 seed each" in "\n".join(normalised.section(suite, rows))
+
+
+def test_the_atari_games_are_every_third_of_the_26():
+    assert [task.env for task in SUITES["atari-100k"].tasks] == [
+        f"{game}-v5" for game in sorted(OF_100K)[2::3]
+    ]
+
+
+OF_100K = (
+    "Alien", "Amidar", "Assault", "Asterix", "BankHeist", "BattleZone", "Boxing", "Breakout",
+    "ChopperCommand", "CrazyClimber", "DemonAttack", "Freeway", "Frostbite", "Gopher", "Hero", "Jamesbond",
+    "Kangaroo", "Krull", "KungFuMaster", "MsPacman", "Pong", "PrivateEye", "Qbert", "RoadRunner",
+    "Seaquest", "UpNDown",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SUITES)

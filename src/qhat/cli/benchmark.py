@@ -18,7 +18,8 @@ from qhat.cli.parsing import read
 from qhat.cli.parts import OtherParts, check_spelling, with_parts
 from qhat.environments.catalogue import find
 from qhat.studies.benchmark.results import Row, moved_down, read_rows, summary, write_rows
-from qhat.studies.benchmark.suites import Suite, Task, suite_of
+from qhat.studies.benchmark.suites import suite_of
+from qhat.studies.benchmark.tasks import Suite, Task
 from qhat.system.errors import UsageError, require, setting
 from qhat.system.files import write_text
 from qhat.system.machine import install_extra
@@ -31,9 +32,9 @@ RESULTS = Path("docs") / "results"
 class Benchmark(OtherParts):
     """Train a suite of tasks over several seeds, score them in fresh episodes, and write a table.
 
-    Suites: classic, minatar, minatar-5m, minatar-dqn, robots, smoke. Finished tasks are reused; interrupted
-    ones resume when the same command is run again. Parts (--head and so on) replace those of every task's
-    recipe; such runs and their table have a folder of their own.
+    Suites: classic, minatar, minatar-5m, minatar-dqn, atari-100k, pong-dqn, pong-rainbow, robots, smoke.
+    Finished tasks are reused; interrupted ones resume when the same command is run again. Parts (--head
+    and so on) replace those of every task's recipe; such runs and their table have a folder of their own.
     """
 
     suite: Annotated[str, tyro.conf.Positional]

@@ -16,7 +16,7 @@ from qhat.runs.progress import Progress
 from qhat.runs.train import Interrupted
 from qhat.studies.benchmark import page, running
 from qhat.studies.benchmark.results import Row
-from qhat.studies.benchmark.suites import Suite, Task
+from qhat.studies.benchmark.tasks import Suite, Task
 from qhat.system import devices
 
 EVERY = 30.0

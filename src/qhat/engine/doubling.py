@@ -119,17 +119,19 @@ def doubled_if(
     network: Network,
     head: Head,
     state: State,
-    z: Callable[[Weights], Array],
+    z: Callable[[Weights, Array], Array],
     overflow: Float[Array, " 2"],
 ) -> State:
     """Return the state of `double` where it is `due`.
 
     Args:
-        z: a function of the online parameters that returns what `double` takes.
+        z: a function of the online parameters that returns what `double` takes. It adds its second
+            argument, a 0, to what it looks at: what no turn of the loop changes, as the layers before the
+            outputs, XLA computes at every update.
     """
 
-    def body(_: Array, state: State) -> State:
-        return double(network, head, state, z(state[0]), overflow)
+    def body(turn: Array, state: State) -> State:
+        return double(network, head, state, z(state[0], turn), overflow)
 
     # A loop of 0 or 1 turns, not a `cond`: mapped over seeds, a `cond` computes both branches at every
     # update; the loop runs only if a seed needs it.

@@ -14,6 +14,7 @@ from qhat.engine.guard import Guard
 from qhat.engine.learner import Learner, LearnerState, Metrics
 from qhat.engine.replay import ring as replay
 from qhat.engine.replay.frames import require_frames
+from qhat.engine.shifts import require_pictures
 from qhat.engine.state import Clock, Episodes, Log, SeedState, no_metrics, split, strongly_typed, tally
 from qhat.environments.base import Timestep
 from qhat.environments.observations import Observations
@@ -66,6 +67,7 @@ class Program:
             f"{setting('normalise')} has no meaning for observations {shape} of {dtype}, a picture: the"
             " range of pixels is known, and replay's statistics of them would be large. Leave it out.",
         )
+        require_pictures(recipe.random_shift, shape, dtype, layout)
         recipe = recipe.scheduled()
         require_frames(shape, stack, recipe.replay_capacity // recipe.num_envs, recipe.n_step)
         learner = Learner.of(recipe, shape, actions, layout)

@@ -23,6 +23,7 @@ from qhat.engine.doubling import doubled_if
 from qhat.engine.network import Network
 from qhat.engine.replay.moments import Moments
 from qhat.engine.replay.ring import Transition
+from qhat.engine.shifts import with_shifts
 from qhat.environments.observations import Observations
 from qhat.recipes.recipe import Recipe
 
@@ -151,6 +152,7 @@ class Learner:
             steps: environment steps so far, for the learning rate; by default `updates` / `replay_ratio`.
             applies: whether the weights may move.
         """
+        batch = with_shifts(batch, self.recipe.random_shift, key)
         trained, fixed = split_trainable(state.online)
         noise, fractions = self._draw(key, weights.shape[0])
 
@@ -266,8 +268,9 @@ class Learner:
         z = self.network.apply(weights, self._shown(fixed, observation), noise, fractions)
         return z, self.recipe.head.basis(fixed.get(SUPPORT, {}), fractions)
 
-    def _outputs(self, observations: Array, parameters: Any) -> Float[Array, "B F C K"]:
-        """Return Z(s, ·; θ) for a batch of observations, without noise."""
+    def _outputs(self, observations: Array, parameters: Any, zero: Array) -> Float[Array, "B F C K"]:
+        """Return Z(s, ·; θ) for a batch of observations plus 0, without noise."""
+        observations += zero.astype(observations.dtype)
         return jax.vmap(lambda each: self._see(parameters, each, None, None)[0])(observations)
 
     def _shown(self, fixed: dict[str, Any], observation: Array) -> Any:

@@ -78,6 +78,8 @@ class Recipe:
     n_step_cut: float | None = None
     """End that sum before the first later action that costs more than this share of the value, so that
     exploration does not bias it. 0: before the first that is not greedy (Watkins 1989). None: sum all."""
+    random_shift: int = 0
+    """Move the pictures of a batch at random, by at most this many pixels (DrQ: 4). 0: do not."""
     joints: Joints = Together()
     """How actions of several factors share one target."""
     bins: tuple[int, ...] = BINS
@@ -203,6 +205,11 @@ class Recipe:
                 f"{setting(name)} is {quote(value)}; expected a whole number of 1 or more, below"
                 " 2147483648.",
             )
+        shift = self.random_shift
+        require(
+            _whole(shift, 0) and shift < 2**15,
+            f"{setting('random_shift')} is {quote(shift)}; expected 0 or more pixels, for example 4.",
+        )
         starts = self.learning_starts
         require(
             starts is None or (_whole(starts, 0) and starts < 2**31),
@@ -308,8 +315,8 @@ def upgraded(data: Mapping[str, Any], source: str = "A recipe") -> dict[str, Any
     Args:
         whose: the file it is from, for errors.
     """
-    # Of runs that knew no cut, which is none.
-    values = {"n_step_cut": None, **data}
+    # Of runs that knew no cut and no shift, which is none.
+    values = {"n_step_cut": None, "random_shift": 0, **data}
     if isinstance(values["n_step_cut"], bool):
         # Of runs that knew Watkins's alone.
         values["n_step_cut"] = 0.0 if values["n_step_cut"] else None

@@ -43,6 +43,7 @@ class RecipeSettings(TypedDict, total=False):
     layer_norm: bool
     n_step: int
     n_step_cut: float | None
+    random_shift: int
     joints: Joints | str
     bins: Sequence[int] | int
     sampler: Sampler | str

@@ -37,6 +37,14 @@ def read_picture(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
     return None
 
 
+def sides(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Return the axes of height and width, as `image_shape` reads them; `None` if it is no picture."""
+    read = read_picture(shape)
+    if read is None:
+        return None
+    return (0, 1) if shape[:2] == read[:2] else (1, 2)
+
+
 def as_image(observation: Array) -> Float[Array, "H W C"]:
     """Bring one observation into the order of `image_shape`; uint8 is scaled from 0…255 to 0…1."""
     image = observation.astype(jnp.float32)

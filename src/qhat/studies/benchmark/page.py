@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from qhat.recipes.presets import CONTROL_SEEDS as FRESH
 from qhat.recipes.presets import TUNING_SEEDS
+from qhat.studies.benchmark import normalised
 from qhat.studies.benchmark.results import WHICH, Row, Summary, summary
-from qhat.studies.benchmark.suites import FRESH, SOURCES, Published, Suite, Task
+from qhat.studies.benchmark.tasks import SOURCES, Published, Suite, Task
 from qhat.system.errors import ranges
 
 REPORTING = range(1_000)
@@ -44,6 +46,7 @@ def page(suite: Suite, rows: Mapping[str, Sequence[Row]]) -> str:
             "|---|---:|---|---:|---:|---:|---:|---:|---:|",
             *(_line(task, rows.get(task.env, ())) for task in suite.tasks),
             "",
+            *normalised.section(suite, rows),
             *_beside(suite, rows),
         ]
     )

@@ -23,7 +23,7 @@ from qhat.runs.progress import Progress
 from qhat.runs.run import Run, program_of
 from qhat.runs.train import Interrupted, train
 from qhat.studies.benchmark.results import WHICH, Row
-from qhat.studies.benchmark.suites import Task
+from qhat.studies.benchmark.tasks import Task
 from qhat.system.errors import require, setting
 from qhat.system.files import read_json, write_text
 from qhat.system.machine import machine

@@ -1,0 +1,67 @@
+"""Random shifts of a batch's pictures, as DrQ makes them (Kostrikov et al. 2021, arXiv:2004.13649)."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from qhat.axes.torso.pictures import sides
+from qhat.engine.replay.ring import Transition
+from qhat.environments.observations import Observations
+from qhat.system.errors import UsageError, require, setting
+
+
+def require_pictures(most: int, shape: tuple[int, ...], dtype: str, layout: Observations | None) -> None:
+    """Raise `UsageError` if observations are no pictures of more than `most` pixels a side.
+
+    Args:
+        dtype: of observations, where no layout says what they are.
+    """
+    if not most:
+        return
+    pictures = dtype == "uint8" or len(shape) > 2 if layout is None else layout.is_picture
+    across = sides(shape) if pictures else None
+    require(
+        across is not None,
+        f"{setting('random_shift', most)} moves pictures; this environment's observations are {shape}"
+        f" of {dtype}. Leave it out.",
+    )
+    assert across is not None
+    least = min(shape[axis] for axis in across)
+    require(
+        most < least,
+        f"{setting('random_shift')} is {most}; expected fewer pixels than a side of the pictures,"
+        f" {least}: 4 is usual.",
+    )
+
+
+KEY = 1
+"""Folded into an update's key for the key of its shifts."""
+
+
+def with_shifts(batch: Transition, most: int, key: Array) -> Transition:
+    """Return the batch with both its pictures moved, if `most` is not 0."""
+    if not most:
+        return batch
+    keys = jax.random.split(jax.random.fold_in(key, KEY))
+    before, after = batch.observation, batch.successor
+    before, after = (shifted(each, most, of) for each, of in zip((before, after), keys, strict=True))
+    return dataclasses.replace(batch, observation=before, successor=after)
+
+
+def shifted(pictures: Array, most: int, key: Array) -> Array:
+    """Move every picture of `[B, ...]` by up to `most` pixels along both sides; its edge fills the rest."""
+    across = sides(pictures.shape[1:])
+    if across is None:
+        raise UsageError(f"{setting('random_shift')} is {most}, but {pictures.shape[1:]} is no picture.")
+    by = jax.random.randint(key, (pictures.shape[0], 2), -most, most + 1)
+    return jax.vmap(functools.partial(_moved, across=across))(pictures, by)
+
+
+def _moved(picture: Array, by: Int[Array, " 2"], across: tuple[int, int]) -> Array:
+    for axis, distance in zip(across, (by[0], by[1]), strict=True):
+        size = picture.shape[axis]
+        picture = jnp.take(picture, jnp.clip(jnp.arange(size) + distance, 0, size - 1), axis=axis)
+    return picture
