@@ -59,7 +59,7 @@ def test_the_command_line_answers_every_habit(name: str) -> None:
         (("--use-dueling",), "qhat's word for --use-dueling is --merge: qhat train ... --merge dueling."),
         (("--epsilon-decay", "0.99"), "--explore epsilon:steps=10000."),
         (("--policy", "MlpPolicy"), "leave 'MlpPolicy' out (--hidden 64 64 sets its widths)"),
-        (("--cuda",), "qhat has no setting --cuda: JAX takes the GPU"),
+        (("--cuda",), "qhat's word for --cuda is --device: qhat train ... --device cuda."),
         (("--env-id", "Acrobot-v1"), "qhat takes the environment without --env-id: qhat train Acrobot-v1."),
     ],
 )

@@ -123,6 +123,7 @@ RESUMED = {
     "log": (1, "info.x", [1], ["x"], {}, ["info.a,b"], ["info.x"] * 2),
     "env_timeout": (-1, "9", [], {}),
     "threads": (0, -1, "9", [], {}, 1.5, True),
+    "device": ("gpu", "cuda", 1, [], {}, True, "CPU"),
     "vector": (1, "both", ["sync"]),
 }
 

@@ -20,7 +20,7 @@ from qhat.environments.options import write_words
 GROUPS: dict[str, tuple[str, ...]] = {
     "run": (
         "steps", "max_seconds", "stop_at", "seeds", "seed", "eval_every", "eval_episodes", "resume",
-        "init_from", "on_nan", "threads",
+        "init_from", "on_nan", "threads", "device",
     ),
     "algorithm": (
         "recipe_name", "preset", "parts", "head", "policy", "bonus", "joints", "n_step", "n_step_cut",

@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from qhat.system.devices import on_cpu
+
+# Of the processor alone.
 COMPILER_OPTIONS = {
     # Seeds fill the cores already. An operation that is split over more threads becomes slower: the
     # gradient of a convolution, joined to one vector, takes a hundred times as long.
@@ -51,7 +54,7 @@ def compiled(function: Callable[..., Any], like: tuple | None = None, **options:
             compiles at its first call.
         options: keywords of `jax.jit`.
     """
-    jitted = jax.jit(function, compiler_options=COMPILER_OPTIONS, **options)
+    jitted = jax.jit(function, compiler_options=COMPILER_OPTIONS if on_cpu() else None, **options)
     if like is None:
         return Compiled(jitted)
     ahead = jitted.lower(*like).compile()

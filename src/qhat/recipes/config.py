@@ -20,6 +20,7 @@ from qhat.recipes.labels import chosen, label_of, recipe_of, require_named
 from qhat.recipes.presets import first_seed, preset_of, read_preset
 from qhat.recipes.recipe import Recipe
 from qhat.recipes.settings import NAMES, RunSettings, changed, read_run, require_known
+from qhat.system.devices import require_device
 from qhat.system.display import short
 from qhat.system.errors import require, setting
 from qhat.system.files import quote
@@ -87,6 +88,8 @@ class TrainConfig:
     """Step the copies of a gym: environment in this process (sync), or each in a process (async)."""
     threads: int | None = None
     """Cores to use: one for each of several seeds, all of them for one. Default: all."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What JAX computes on. auto: a GPU if JAX finds one, else the processor (docs/gpu.md)."""
     env_timeout: float = 60.0
     """Seconds after which a step of a gym: environment counts as hanging."""
     on_nan: Literal["stop", "skip"] = "stop"
@@ -214,6 +217,7 @@ class TrainConfig:
             f"{setting('threads')} is {quote(self.threads)}; expected a whole number from 1 to 1024. Leave"
             " it out to use every core.",
         )
+        require_device(self.device)
         self._validate_types()
         last = self.seed + self.seeds - 1
         require(

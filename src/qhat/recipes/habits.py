@@ -146,12 +146,7 @@ HABITS = (
     _part("track", "wandb", "wandb use_wandb track_wandb wandb_project wandb_project_name with_wandb"),
     _part("track", "mlflow", "mlflow use_mlflow mlflow_uri"),
     _name("env", "CartPole-v1", "env env_id env_name environment gym_id task game env_type"),
-    Habit(
-        "",
-        names=("cuda", "device", "gpu", "use_cuda", "use_gpu", "accelerator", "platform"),
-        note="JAX takes the GPU of its installation if there is one; JAX_PLATFORMS=cpu before the command,"
-        " or before Python starts, chooses the processor",
-    ),
+    _part("device", "cuda", "cuda gpu use_cuda use_gpu accelerator platform"),
     _name(
         "stop_at",
         "475",

@@ -85,6 +85,7 @@ class RunSettings(RecipeSettings, total=False):
     demos: Sequence[str] | str
     vector: Literal["sync", "async"]
     threads: int | None
+    device: Literal["auto", "cpu", "cuda"]
     env_timeout: float
     on_nan: Literal["stop", "skip"]
     env_restarts: int

@@ -87,8 +87,7 @@ def card(
 
 
 def _threads() -> str:
-    threads = devices.in_use()
-    return f" JAX computed with {threads} thread{'s' if threads > 1 else ''}."
+    return f" JAX computed with {devices.named()}."
 
 
 def ending(summary: Mapping[str, Any], config: TrainConfig) -> str:

@@ -292,6 +292,7 @@ def _system() -> dict[str, Any]:
         "processor": processor(),
         "cores": devices.cores(),
         "threads": devices.in_use(),
+        "computes_with": devices.named(),
         "packages": versions(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }

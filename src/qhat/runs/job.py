@@ -126,11 +126,22 @@ def prepare(
 
 def _require_room(config: TrainConfig, loop: Loop | HostLoop, shape: TrainState, workspace: int) -> int:
     """Return the bytes that training will take, or raise `UsageError` where they are not free."""
-    needed = nbytes(shape) + workspace
+    needed, recipe = nbytes(shape) + workspace, config.recipe
+    replay, network = (nbytes(part) for part in (shape.seeds.ring, shape.seeds.learner))
+    # What takes most is named: what an update computes with grows with its batch.
+    if max(replay, workspace) >= network:
+        name = "batch_size" if workspace > replay else "replay_capacity"
+        what, fix = setting(name, getattr(recipe, name)), f"lower {setting(name)}"
+    else:
+        numbers = nbytes(shape.seeds.learner.online) // 4 // config.seeds
+        what, fix = (
+            f"a network of {numbers:,} weights",
+            f"a smaller {setting('torso')}, {setting('hidden')}",
+        )
     require_memory(
         needed,
-        f"Training {config.seeds} seed(s) with {setting('replay_capacity', config.recipe.replay_capacity)}",
-        f"expected less: lower {setting('replay_capacity')} or {setting('seeds')}",
+        f"Training {config.seeds} seed(s) with {what}",
+        f"expected less: {fix} or {setting('seeds')}",
     )
     # A new one is written before an old one goes; `best` is weights alone.
     copies = 1 if config.resume else config.keep + 1

@@ -99,7 +99,8 @@ def train(
     config = dataclasses.replace(config, **paths).validate()
     tracking = Tracking([*trackers_of(config), *trackers])
     source = source_of(env, config.env_kwargs) if known.by_id else known
-    devices.prepare(devices.devices_for(config.seeds, config.threads), source.in_python(), config.threads)
+    count = devices.devices_for(config.seeds, config.threads)
+    devices.prepare(count, source.in_python(), config.threads, config.device)
     shards = devices.dividing(config.seeds, len(jax.local_devices()))
     since = step_reached(config) if config.resume else 0
     config = with_log(config) if config.resume else config

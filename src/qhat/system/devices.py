@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from typing import Any
 
 from qhat.system import compilation_cache
-from qhat.system.errors import require
+from qhat.system.errors import UsageError, near_miss, require, setting
+from qhat.system.files import quote
+from qhat.system.machine import install_extra
 
 SINGLE_THREADED_EIGEN = "--xla_cpu_multi_thread_eigen=false"
 REFUSED = {
@@ -17,10 +20,31 @@ REFUSED = {
 """JAX settings under which training would fail with a JAX error."""
 
 
-def prepare(devices: int, spare: int = 0, threads: int | None = None) -> None:
+DEVICES = ("auto", "cpu", "cuda")
+"""What JAX may compute on; auto is a GPU if JAX finds one, and else the processor."""
+PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
+"""Packages that bring CUDA to JAX."""
+
+
+def require_device(device: str) -> None:
+    """Raise `UsageError` for a device that is none, or that JAX cannot have. Does not import JAX."""
+    require(
+        device in DEVICES,
+        f"{setting('device')} is {quote(device)}; expected {', '.join(DEVICES[:-1])} or {DEVICES[-1]}."
+        + near_miss(str(device), DEVICES),
+    )
+    require(
+        device != "cuda" or any(importlib.util.find_spec(name) for name in PLUGINS),
+        f"{setting('device', 'cuda')} needs JAX's CUDA packages, which are not installed; expected Linux,"
+        f" an NVIDIA GPU with its driver, and: {install_extra('cuda')}. Leave it out to use the processor.",
+    )
+
+
+def prepare(devices: int, spare: int = 0, threads: int | None = None, device: str = "auto") -> None:
     """Ask JAX for `devices` CPU devices: several have one thread each, one has all of them.
 
     Args:
+        device: one of `DEVICES`.
         threads: cores to use; by default all that this process may use.
         spare: additional threads. A program that calls Python occupies one; environments that run JAX
             programs inside that call would otherwise deadlock.
@@ -29,7 +53,7 @@ def prepare(devices: int, spare: int = 0, threads: int | None = None) -> None:
     program's entry point, not on import.
 
     Raises:
-        UsageError: a JAX setting is incompatible with qhat.
+        UsageError: a JAX setting is incompatible with qhat, or JAX does not have the device.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_cpu_multi_thread_eigen" not in flags:
@@ -41,13 +65,63 @@ def prepare(devices: int, spare: int = 0, threads: int | None = None) -> None:
     os.environ.setdefault("PJRT_NPROC", str(pool + spare))
     import jax
 
-    for setting, why in REFUSED.items():
-        require(not getattr(jax.config, setting), f"JAX's {setting} is on, and qhat {why}; turn it off.")
+    for name, why in REFUSED.items():
+        require(not getattr(jax.config, name), f"JAX's {name} is on, and qhat {why}; turn it off.")
     compilation_cache.enable()
+    _choose(device)
     try:
         jax.config.update("jax_num_cpu_devices", max(1, devices))
     except RuntimeError:
         return  # The backend is already initialised: seeds use the existing devices.
+
+
+def _choose(device: str) -> None:
+    """Let JAX take the device, and see that it did."""
+    require_device(device)
+    if device == "auto":
+        return
+    import jax
+
+    # The processor stays beside a GPU: Python's environments are called there.
+    jax.config.update("jax_platforms", "cpu" if device == "cpu" else "cuda,cpu")
+    try:
+        found = "cpu" if on_cpu() else "cuda"
+    except RuntimeError as error:
+        raise UsageError(
+            f"{setting('device')} is {device}, but JAX finds none here ({str(error).splitlines()[0]});"
+            " expected an NVIDIA GPU with its driver (nvidia-smi lists it)."
+        ) from None
+    require(
+        found == device,
+        f"{setting('device')} is {device}, but this process already computes on {found}; expected it before"
+        " JAX's first computation, in a process of its own.",
+    )
+
+
+def on_cpu() -> bool:
+    """Whether JAX computes on the processor. Asking makes JAX take its devices."""
+    import jax
+
+    return jax.default_backend() == "cpu"
+
+
+def named() -> str:
+    """Return what JAX computes with, for people: its threads, or its GPUs by name."""
+    if on_cpu():
+        threads = in_use()
+        return f"{threads} thread{'s' if threads > 1 else ''}"
+    import jax
+
+    kinds = [each.device_kind for each in jax.local_devices()]
+    return f"{len(kinds)} × {kinds[0]}" if len(kinds) > 1 else kinds[0]
+
+
+def free_bytes() -> int | None:
+    """Return what is free of a GPU's memory; `None` on the processor."""
+    import jax
+
+    stats = None if on_cpu() else jax.local_devices()[0].memory_stats()
+    return None if not stats else stats["bytes_limit"] - stats["bytes_in_use"]
 
 
 def cores() -> int:
@@ -91,6 +165,6 @@ def jit_fast_compile(function: Callable[..., Any], **options: Any) -> Callable[.
     def call(*arguments: Any) -> Any:
         # Compiler options are not allowed inside another traced program.
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
-        return (plain if traced else quick)(*arguments)
+        return (plain if traced or not on_cpu() else quick)(*arguments)
 
     return call

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import psutil
 
+from qhat.system.devices import free_bytes
 from qhat.system.errors import UsageError
 
 
@@ -41,10 +42,12 @@ def give_back() -> None:
 
 
 def require_memory(needed: int, what: str, fix: str) -> None:
-    """Raise `UsageError`, with both figures, when `needed` bytes are not available."""
-    available = psutil.virtual_memory().available
+    """Raise `UsageError`, with both figures, when `needed` bytes are not available where JAX computes."""
+    of_gpu = free_bytes()
+    available = psutil.virtual_memory().available if of_gpu is None else of_gpu
     if needed > available:
+        where = "this machine" if of_gpu is None else "the GPU"
         raise UsageError(
-            f"{what} needs {needed / 2**30:.1f} GiB, but {available / 2**30:.1f} GiB are free on this"
-            f" machine; {fix}."
+            f"{what} needs {needed / 2**30:.1f} GiB, but {available / 2**30:.1f} GiB are free on {where};"
+            f" {fix}."
         )

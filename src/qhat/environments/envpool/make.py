@@ -12,6 +12,7 @@ from qhat.environments.envpool.task import PoolTask
 from qhat.environments.make_args import MakeArgs
 from qhat.environments.wrapped import wrapped
 from qhat.environments.wrappers import require_unwrapped
+from qhat.system.devices import on_cpu
 
 
 def make(entry: Entry, args: MakeArgs) -> Environment | EnvPoolHost:
@@ -21,7 +22,8 @@ def make(entry: Entry, args: MakeArgs) -> Environment | EnvPoolHost:
         RuntimeWarning: the task has no compiled step here.
     """
     more = {"options": args.options, "bins": args.bins, "log": args.log}
-    if not PoolTask.of(entry, args.options).host:
+    # EnvPool's compiled step is the processor's: beside a GPU it is stepped in Python.
+    if not PoolTask.of(entry, args.options).host and on_cpu():
         try:
             made = EnvPoolEnvironment(entry, args.num_envs, args.seeds, args.devices, args.since, **more)
             return wrapped(made, args.wrap)
