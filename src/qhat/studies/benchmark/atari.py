@@ -12,8 +12,9 @@ from qhat.axes.optimiser import Adam
 from qhat.axes.policy import Double
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Soft
-from qhat.axes.torso import DataEfficient
+from qhat.axes.torso import DataEfficient, Nature
 from qhat.recipes import dqn, rainbow
+from qhat.recipes.presets import CONTROL_SEEDS as FRESH
 from qhat.recipes.recipe import Recipe
 from qhat.studies.benchmark.tasks import Number, Published, Suite, Task
 
@@ -40,7 +41,8 @@ SYSTEMS = (
 )
 
 # Data-efficient Rainbow's network and n (van Hasselt et al. 2019, arXiv:1906.05243), DrQ's shifts, and ε in
-# place of noise, as in DrQ(ε): one update per step of a network that two cores carry in half an hour.
+# place of noise, as in DrQ(ε): one update per step of a network that a core carries in half an hour. Chosen
+# between two settings on seed 2000 of Boxing, which is none of the games.
 RECIPE = Recipe(
     torso=DataEfficient(), hidden=(256,), head=Categorical(), policy=Double(), merge=Dueling(), n_step=10,
     random_shift=4, sampler=Prioritised(alpha=0.5), explore=EpsilonGreedy(1.0, 0.01, steps=5_000),
@@ -76,8 +78,9 @@ def hundred_thousand() -> Suite:
     )
 
 
+# With the small encoder DQN was at −16.5 after 600,000 steps of seed 0; so seeds begin later here.
 _PONG = {
-    "torso": DataEfficient(), "hidden": (512,), "target": Soft(0.005), "learning_rate": 3e-4,
+    "torso": Nature(), "hidden": (512,), "target": Soft(0.005), "learning_rate": 3e-4,
     "learning_rate_end": 5e-5, "batch_size": 32, "num_envs": 4, "replay_ratio": 0.25,
     "replay_capacity": 200_000, "learning_starts": 10_000,
 }  # fmt: skip
@@ -88,8 +91,8 @@ RAINBOW = dataclasses.replace(rainbow, **_PONG)
 def pong() -> tuple[Suite, Suite]:
     """Return `pong-dqn` and `pong-rainbow`."""
     about = (
-        "Sticky actions (0.25, Machado et al. 2018), six actions; the encoder of data-efficient Rainbow,"
-        " an update of 32 transitions per four steps."
+        "Sticky actions (0.25, Machado et al. 2018), six actions; the Nature network, an update of"
+        " 32 transitions per four steps."
     )
 
     def suite(name: str, title: str, recipe: Recipe, steps: int) -> Suite:
@@ -97,7 +100,7 @@ def pong() -> tuple[Suite, Suite]:
             "recipe": recipe, "steps": steps, "eval_every": 50_000, "eval_episodes": 10,
             "save_every": 50_000,
         }  # fmt: skip
-        return Suite(name, title, about, (Task("Pong-v5", 3, settings),))
+        return Suite(name, title, about, (Task("Pong-v5", 3, settings, first=FRESH),))
 
     return (
         suite("pong-dqn", "Pong by plain DQN", DQN, 1_000_000),
