@@ -186,6 +186,15 @@ ENVIRONMENTS = [
                 _PIXELS,
                 replay_ratio=0.25,
             ),
+            *_threads(
+                "environments",
+                f"torch-{name}",
+                f"{label} · DQN of one file in PyTorch",
+                "peers/torch_dqn_throughput.py",
+                ("--task", name),
+                _PIXELS,
+                replay_ratio=0.25,
+            ),
             _qhat(
                 f"qhat-{name}",
                 f"{label} · qhat DQN, EnvPool compiled",
