@@ -1,7 +1,7 @@
 """Steps per second of a DQN of one file in PyTorch on Pong, as CleanRL's are. Prints one JSON object.
 
-Gymnasium's frames, a ring of stacks in NumPy, Adam and a target network: for people who read every line. The
-work is that of the other peers: the Nature network, batch 32, an update per four steps.
+Gymnasium's frames, a ring of stacks in NumPy, Adam and a target network: for people who read every line.
+The work is that of the other peers: the Nature network, batch 32, an update per four steps.
 """
 
 import argparse
