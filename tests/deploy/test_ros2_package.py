@@ -351,28 +351,44 @@ class kept_signals:  # noqa: N801 - a context manager
             signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_robot_first(number: int, package: Path, monkeypatch: pytest.MonkeyPatch):
+SIGNALLED = """
+import json, os, sys
+from pathlib import Path
+import pytest
+from test_ros2_package import Ros, imported, install, sensors
+
+package, number = Path(sys.argv[1]), int(sys.argv[2])
+with pytest.MonkeyPatch.context() as monkeypatch:
     ros = Ros({"goal": "1.5, 0.0"})
     install(ros, monkeypatch)
     module = imported(package, monkeypatch)
+    sent = []
 
-    sent_at: list[float] = []
-
-    def spin() -> None:
-        # One signal alone: another thread may get it, and a second could come when the test has ended.
-        if ros.now > 1.0 and not sent_at:
-            sent_at.append(ros.now)
+    def spin():
+        if ros.now > 1.0 and not sent:
+            sent.append(ros.now)
             os.kill(os.getpid(), number)
         ros.pass_time(0.1, lambda: sensors(ros))
 
     ros.spinning = spin
-    with kept_signals():
-        module.main()
-    velocities = ros.velocities("cmd_vel")
+    module.main()
+    print(json.dumps([ros.running, [list(each) for each in ros.velocities("cmd_vel")]]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_robot_first(number: int, package: Path):
+    # In a process of its own: here a signal that comes late would end the tests.
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    ran = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(package), str(int(number))],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    running, velocities = json.loads(ran.stdout.splitlines()[-1])
     assert turtlebot3.SPEED in [linear for _, linear, _ in velocities], "it drove"
-    assert velocities[-1][1:] == (0.0, 0.0)
-    assert not ros.running
+    assert velocities[-1][1:] == [0.0, 0.0]
+    assert not running
 
 
 def test_an_edited_policy_does_not_drive(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
