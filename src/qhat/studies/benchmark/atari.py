@@ -72,8 +72,7 @@ def hundred_thousand() -> Suite:
         "Atari, 100,000 steps",
         "400,000 frames, no sticky actions, the actions that a game has; a lost life ends an episode in"
         " training, and scores are of whole games. The games are every third of the 26 by name, from the"
-        " third on, chosen before any was played. One recipe for all. The last weights are the result:"
-        " a run is evaluated at its end alone, so `best` is the same weights in other episodes.",
+        " third on, chosen before any was played. One recipe for all. The last weights are the result.",
         tuple(tasks),
     )
 
