@@ -166,6 +166,15 @@ ENVIRONMENTS = [
         part="environments",
         replay_ratio=0.25,
     ),
+    *_threads(
+        "environments",
+        "torch_dqn-minatar",
+        "Breakout-MinAtar · DQN of one file in PyTorch",
+        "peers/torch_dqn_throughput.py",
+        ("--task", "minatar"),
+        _STEPS,
+        replay_ratio=0.25,
+    ),
     _qhat(
         "qhat-minatar",
         "Breakout-MinAtar · qhat DQN",
@@ -191,6 +200,15 @@ ENVIRONMENTS = [
                 f"torch-{name}",
                 f"{label} · DQN of one file in PyTorch",
                 "peers/torch_dqn_throughput.py",
+                ("--task", name),
+                _PIXELS,
+                replay_ratio=0.25,
+            ),
+            *_threads(
+                "environments",
+                f"tianshou-{name}",
+                f"{label} · tianshou DQN, EnvPool",
+                "peers/tianshou_pong_throughput.py",
                 ("--task", name),
                 _PIXELS,
                 replay_ratio=0.25,
@@ -275,4 +293,6 @@ UPDATES = [
 ]
 
 CONTENDERS = (*THROUGHPUT, *ENVIRONMENTS, *UPDATES, *REPLAY, *TIME_TO_SCORE)
+# Results are kept by name.
+assert len({contender.name for contender in CONTENDERS}) == len(CONTENDERS)
 PARTS = ("throughput", "environments", "updates", "replay", "time-to-score")

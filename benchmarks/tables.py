@@ -87,9 +87,11 @@ def environments(chosen: Sequence[Contender], results: Results) -> Table:
         "Environments",
         "CartPole-v1: the work of the table above, qhat stepping Gymnasium's environment in Python."
         " LunarLander-v3: eight environments, one gradient step per four environment steps, batch 128, two"
-        " layers of 256. Breakout-MinAtar: one update per four frames, batch 32, 16 filters, 128."
-        " Pong-v5: one update per four steps, batch 32, the Nature network, replay of 20,000; each"
-        " library's own pipeline of frames.",
+        " layers of 256. Breakout-MinAtar: one update per four frames, batch 32, 16 filters, 128, replay of"
+        " 100,000; PyTorch steps the package minatar, qhat gymnax's version of it. Pong-v5: one update per"
+        " four steps, batch 32, the Nature network, replay of 20,000; each library's usual pipeline of"
+        " frames, which is EnvPool for tianshou and qhat, and Gymnasium with wrappers in Python for the"
+        " others. tianshou's target evaluates the online network as well, although nothing uses it.",
         ("task · system", "steps/s", "× SB3", "memory at peak, MiB"),
         rows,
     )

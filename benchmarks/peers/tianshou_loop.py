@@ -1,9 +1,9 @@
-"""What the throughput measurements of tianshou share: one environment, one update per step."""
+"""What the throughput measurements of tianshou share: the command line, and the loop on CartPole-v1."""
 
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,13 @@ from tianshou.data import Batch  # pyright: ignore[reportMissingImports]
 from tianshou.utils.torch_utils import policy_within_training_step  # pyright: ignore[reportMissingImports]
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """Read the command line, and set PyTorch's threads."""
-    parser = argparse.ArgumentParser(description=description)
+def arguments(description: str | None, tasks: Iterable[str] = ()) -> argparse.Namespace:
+    """Read the command line, with `--task` where there are several, and set PyTorch's threads."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    if names := tuple(tasks):
+        parser.add_argument("--task", choices=names, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--warmup", type=int, default=1_500)
     parser.add_argument("--steps", type=int, default=3_000)

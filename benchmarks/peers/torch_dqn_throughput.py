@@ -1,12 +1,15 @@
-"""Steps per second of a DQN of one file in PyTorch on Pong, as CleanRL's are. Prints one JSON object.
+"""Steps per second of a DQN of one file in PyTorch, as CleanRL's are. Prints one JSON object.
 
 Gymnasium's frames, a ring of stacks in NumPy, Adam and a target network: for people who read every line.
-The work is that of the other peers: the Nature network, batch 32, an update per four steps.
+The work is that of the other peers. Pong: the Nature network, batch 32, an update per four steps, replay of
+20,000. Breakout-MinAtar, which steps the package `minatar`: 16 filters, 128 units, replay of 100,000.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import ale_py
@@ -14,35 +17,73 @@ import gymnasium
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers import AtariPreprocessing, ClipReward, FrameStackObservation
-from torch_update import nature  # pyright: ignore[reportMissingImports]
+from gymnasium.wrappers import (
+    AtariPreprocessing,
+    ClipReward,
+    FrameStackObservation,
+    TransformObservation,
+)
+from minatar.gym import register_envs  # pyright: ignore[reportMissingImports]
+from torch_update import minatar, nature  # pyright: ignore[reportMissingImports]
 
-COPIES = {"pong": 1, "pong-8": 8}
-ACTIONS, BATCH, CAPACITY, STARTS, GAMMA, TARGET = 6, 32, 20_000, 1_000, 0.99, 1_000
+BATCH, STARTS, GAMMA = 32, 1_000, 0.99
 
 
-def environment() -> gymnasium.Env:
+@dataclass(frozen=True)
+class Task:
+    """An environment, and what a DQN needs to know for it."""
+
+    environment: Callable[[], gymnasium.Env]
+    copies: int
+    network: Callable[[int], torch.nn.Module]
+    scale: float
+    capacity: int
+    learning_rate: float
+    target_every: int
+    """Updates between copies to the target network."""
+
+
+def pong() -> gymnasium.Env:
+    """Return Pong in stacks of four frames, with clipped rewards."""
     frames = AtariPreprocessing(gymnasium.make("PongNoFrameskip-v4"), terminal_on_life_loss=True)
     return ClipReward(FrameStackObservation(frames, 4), -1.0, 1.0)
+
+
+def breakout() -> gymnasium.Env:
+    """Return Breakout-MinAtar with its three actions, channels first and in bytes."""
+    register_envs()
+    space = gymnasium.spaces.Box(0, 1, (4, 10, 10), np.uint8)
+    game = gymnasium.make("MinAtar/Breakout-v1")
+    return TransformObservation(game, lambda image: image.transpose(2, 0, 1).astype(np.uint8), space)
+
+
+TASKS = {
+    "pong": Task(pong, 1, nature, 255.0, 20_000, 1e-4, 2_500),
+    "pong-8": Task(pong, 8, nature, 255.0, 20_000, 1e-4, 2_500),
+    "minatar": Task(breakout, 1, minatar, 1.0, 100_000, 1e-3, 1_000),
+}
 
 
 class Ring:
     """The last transitions, as arrays; a stack is stored whole, with its successor."""
 
-    def __init__(self) -> None:
-        self.stacks = np.zeros((2, CAPACITY, 4, 84, 84), np.uint8)
-        self.actions = np.zeros(CAPACITY, np.int64)
-        self.rewards, self.continues = np.zeros((2, CAPACITY), np.float32)
-        self.stored = 0
+    def __init__(self, capacity: int, shape: tuple[int, ...]) -> None:
+        """Make room for `capacity` transitions with observations of `shape`."""
+        self.stacks = np.zeros((2, capacity, *shape), np.uint8)
+        self.actions = np.zeros(capacity, np.int64)
+        self.rewards, self.continues = np.zeros((2, capacity), np.float32)
+        self.capacity, self.stored = capacity, 0
 
     def add(self, before: np.ndarray, after: np.ndarray, action: int, reward: float, ended: bool) -> None:
-        at = self.stored % CAPACITY
+        """Store one transition, in place of the oldest where the ring is full."""
+        at = self.stored % self.capacity
         self.stacks[0, at], self.stacks[1, at], self.actions[at] = before, after, action
         self.rewards[at], self.continues[at] = reward, not ended
         self.stored += 1
 
     def sample(self, draws: np.random.Generator) -> list[torch.Tensor]:
-        at = draws.integers(min(self.stored, CAPACITY), size=BATCH)
+        """Return observations, successors, actions, rewards, and whether each episode continues."""
+        at = draws.integers(min(self.stored, self.capacity), size=BATCH)
         parts = (self.stacks[0, at], self.stacks[1, at], self.actions[at])
         return [torch.from_numpy(part) for part in (*parts, self.rewards[at], self.continues[at])]
 
@@ -50,23 +91,33 @@ class Ring:
 class DQN:
     """A network, its target, and the steps that train it."""
 
-    def __init__(self, copies: int) -> None:
-        self.envs = SyncVectorEnv([environment] * copies, autoreset_mode=AutoresetMode.SAME_STEP)
-        self.online, self.target = nature(), nature()
+    def __init__(self, task: Task) -> None:
+        """Make everything, and start the first episodes."""
+        self.task, makers = task, [task.environment] * task.copies
+        self.envs = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+        space: Any = self.envs.single_action_space
+        self.actions = int(space.n)
+        self.online, self.target = task.network(self.actions), task.network(self.actions)
         self.target.load_state_dict(self.online.state_dict())
-        self.adam = torch.optim.Adam(self.online.parameters(), lr=1e-4)
-        self.ring, self.draws = Ring(), np.random.default_rng(0)
+        self.adam = torch.optim.Adam(self.online.parameters(), lr=task.learning_rate)
         self.observation, _ = self.envs.reset(seed=0)
+        self.ring = Ring(task.capacity, self.observation.shape[1:])
+        self.draws = np.random.default_rng(0)
         self.steps = self.updates = 0
 
+    def scaled(self, stacks: torch.Tensor) -> torch.Tensor:
+        """Return bytes as the network takes them."""
+        return stacks.float() / self.task.scale
+
     def act(self) -> np.ndarray:
-        copies = self.envs.num_envs
+        """Choose an action for every copy, ε-greedily."""
         with torch.no_grad():
-            greedy = self.online(torch.from_numpy(self.observation).float() / 255).argmax(1).numpy()
-        explores = self.draws.random(copies) < max(0.05, 1 - self.steps / 5_000)
-        return np.where(explores, self.draws.integers(ACTIONS, size=copies), greedy)
+            greedy = self.online(self.scaled(torch.from_numpy(self.observation))).argmax(1).numpy()
+        explores = self.draws.random(self.task.copies) < max(0.05, 1 - self.steps / 5_000)
+        return np.where(explores, self.draws.integers(self.actions, size=self.task.copies), greedy)
 
     def step(self) -> None:
+        """Step every copy, and do the updates that are due."""
         action = self.act()
         observation, rewards, terminated, truncated, info = self.envs.step(action)
         final: Any = info.get("final_obs", {})
@@ -81,29 +132,33 @@ class DQN:
                 self.update()
 
     def update(self) -> None:
+        """Do one gradient step, and refresh the target network where it is time."""
         before, after, action, reward, continues = self.ring.sample(self.draws)
         with torch.no_grad():
-            best = self.target(after.float() / 255).max(1).values
-        predicted = self.online(before.float() / 255).gather(1, action[:, None])[:, 0]
+            best = self.target(self.scaled(after)).max(1).values
+        predicted = self.online(self.scaled(before)).gather(1, action[:, None])[:, 0]
         loss = torch.nn.functional.smooth_l1_loss(predicted, reward + GAMMA * continues * best)
         self.adam.zero_grad()
         loss.backward()
         self.adam.step()
         self.updates += 1
-        if self.updates % TARGET == 0:
+        if self.updates % self.task.target_every == 0:
             self.target.load_state_dict(self.online.state_dict())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", choices=COPIES, required=True)
+    """Train for the warm-up, then time the steps after it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--task", choices=TASKS, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--warmup", type=int, default=1_500)
     parser.add_argument("--steps", type=int, default=6_000)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     gymnasium.register_envs(ale_py)
-    agent = DQN(COPIES[options.task])
+    agent = DQN(TASKS[options.task])
     while agent.steps < options.warmup:
         agent.step()
     steps, updates, start = agent.steps, agent.updates, time.perf_counter()

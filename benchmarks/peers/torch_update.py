@@ -20,13 +20,14 @@ class Residual(nn.Module):
         return x + self.second(torch.relu(self.first(torch.relu(x))))
 
 
-def nature() -> nn.Module:
+def nature(actions: int = ACTIONS) -> nn.Module:
+    """Return the network of the Nature paper, for four frames of 84×84."""
     convolutions = (
         (nn.Conv2d(4, 32, 8, 4), nn.ReLU()),
         (nn.Conv2d(32, 64, 4, 2), nn.ReLU()),
         (nn.Conv2d(64, 64, 3), nn.ReLU()),
     )
-    dense = (nn.Flatten(), nn.Linear(3136, 512), nn.ReLU(), nn.Linear(512, ACTIONS))
+    dense = (nn.Flatten(), nn.Linear(3136, 512), nn.ReLU(), nn.Linear(512, actions))
     return nn.Sequential(*(layer for pair in convolutions for layer in pair), *dense)
 
 
@@ -40,8 +41,9 @@ def impala() -> nn.Module:
     return nn.Sequential(*layers, nn.ReLU(), *dense)
 
 
-def minatar() -> nn.Module:
-    dense = (nn.Flatten(), nn.Linear(1024, 128), nn.ReLU(), nn.Linear(128, ACTIONS))
+def minatar(actions: int = ACTIONS) -> nn.Module:
+    """Return the network of the MinAtar paper, for 10×10 with four channels."""
+    dense = (nn.Flatten(), nn.Linear(1024, 128), nn.ReLU(), nn.Linear(128, actions))
     return nn.Sequential(nn.Conv2d(4, 16, 3), nn.ReLU(), *dense)
 
 
