@@ -356,7 +356,7 @@ def test_the_command_prints_a_table_and_draws_a_figure(
         (["{run}/.."], "is no run folder: it has no config.json. It holds runs"),
         (["{run}", "--out", "c.jpg"], "expected a file that ends in .png, .svg or .pdf"),
         (["{run}", "--episodes", "-1"], "--episodes is -1"),
-        (["{run}", "--axis", "time"], "invalid choice 'time'"),
+        (["{run}", "--axis", "time"], "--axis is 'time'; expected steps or seconds."),
         (["{run}", "--episode", "3"], "Did you mean '--episodes'"),
     ],
 )

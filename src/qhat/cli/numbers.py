@@ -1,4 +1,4 @@
-"""Rewrites numbers as people type them (1e5, 100_000, 64,64) before tyro parses them."""
+"""Rewrites numbers as people type them (1e5, 100_000, 64,64), and checks words, before tyro parses them."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ def plain(kind: type, words: Sequence[str], command: str = "") -> list[str]:
         command: for the errors, as `train`.
 
     Raises:
-        UsageError: an unknown flag, a missing value, or a value that is not the expected number.
+        UsageError: an unknown flag, a missing value, or a value that is none of the expected words or no
+            number.
     """
-    known = dict(flags_of(kind))
+    known, choices = dict(flags_of(kind)), choices_of(kind)
     switches = {flag for flag, (wanted, _, optional) in known.items() if wanted == SWITCH and not optional}
     switches |= {"--help"}
     found: list[str] = []
@@ -79,6 +80,7 @@ def plain(kind: type, words: Sequence[str], command: str = "") -> list[str]:
         if wanted:
             parts = [part for each in taken for part in (each.split(",") if several else [each]) if part]
             taken = [_number(flag, part, wanted, optional) for part in parts]
+        _require_choice(flag, taken[0], choices.get(flag, ()))
         if flag == LOG and flag in found:
             # Each name may have its flag.
             at = found.index(flag)
@@ -140,6 +142,22 @@ def _number(flag: str, text: str, wanted: str, optional: bool) -> str:
     except (ValueError, OverflowError):
         such = "500 or 1e5" if wanted == WHOLE else "0.98"
         raise UsageError(f"{flag} is '{text}'; expected {wanted}, such as {such}.") from None
+
+
+def _require_choice(flag: str, word: str, choices: Sequence[str]) -> None:
+    if choices and word not in choices:
+        expected = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        raise UsageError(f"{flag} is '{word}'; expected {expected}.{near_miss(word, choices)}")
+
+
+def choices_of(kind: type) -> dict[str, tuple[str, ...]]:
+    """Return the words that a flag takes, for the flags of which each is a word of a list."""
+    hints = typing.get_type_hints(kind)
+    return {
+        f"--{name.replace('_', '-')}": typing.get_args(hint)
+        for name, hint in hints.items()
+        if typing.get_origin(hint) is typing.Literal
+    }
 
 
 def flags_of(kind: type) -> Iterator[tuple[str, tuple[str, bool, bool]]]:
