@@ -6,7 +6,6 @@ rclpy is a fake (fake_ros.py); the node, its logic and the policy are the export
 
 import configparser
 import json
-import os
 import py_compile
 import re
 import signal
@@ -26,6 +25,7 @@ from qhat.deploy.ros2 import NAME, require_robot, write_package
 from qhat.environments.turtlebot3 import physics as turtlebot3
 from qhat.evaluation.deployed_policy import Policy
 from qhat.system.errors import UsageError
+from signalled import signalled
 
 FREE = [2.0] * 360
 
@@ -378,14 +378,7 @@ with pytest.MonkeyPatch.context() as monkeypatch:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_robot_first(number: int, package: Path):
-    # In a process of its own: here a signal that comes late would end the tests.
-    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    ran = subprocess.run(
-        [sys.executable, "-c", SIGNALLED, str(package), str(int(number))],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths},
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    running, velocities = json.loads(ran.stdout.splitlines()[-1])
+    running, velocities = signalled("deploy", SIGNALLED, package, number)
     assert turtlebot3.SPEED in [linear for _, linear, _ in velocities], "it drove"
     assert velocities[-1][1:] == [0.0, 0.0]
     assert not running

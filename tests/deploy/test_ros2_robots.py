@@ -9,11 +9,9 @@ from __future__ import annotations
 import configparser
 import json
 import math
-import os
 import py_compile
 import re
 import signal
-import subprocess
 import sys
 import types
 import xml.etree.ElementTree as ElementTree
@@ -29,6 +27,7 @@ from qhat.cli.main import main
 from qhat.deploy.ros2 import Ros2, write_package
 from ros_maps import MAPS, POLICIES, Scripted
 from ros_messages import cdr, message_type
+from signalled import signalled
 
 
 @pytest.fixture(scope="module")
@@ -187,14 +186,7 @@ with pytest.MonkeyPatch.context() as monkeypatch:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_first(number: int, cartpole: Path):
-    # In a process of its own: here a signal that comes late would end the tests.
-    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    ran = subprocess.run(
-        [sys.executable, "-c", SIGNALLED, str(cartpole), str(int(number))],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths},
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    running, sent = json.loads(ran.stdout.splitlines()[-1])
+    running, sent = signalled("deploy", SIGNALLED, cartpole, number)
     assert [10.0] in sent or [-10.0] in sent
     assert sent[-1] == [0.0]
     assert not running

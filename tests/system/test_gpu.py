@@ -40,6 +40,21 @@ def test_cuda_that_is_not_installed_gets_its_sentence_quickly():
         TrainConfig.of("CartPole-v1", device="cuda").validate()
 
 
+def test_a_word_that_is_no_device_is_one_sentence_in_the_shell():
+    done = command_line.qhat(*TRAIN, "--device", "cdua")
+    assert done.returncode == 2
+    assert done.stderr == "qhat: --device is 'cdua'; expected auto, cpu or cuda. Did you mean 'cuda'?\n"
+
+
+def test_the_processor_by_name_has_a_device_per_seed():
+    script = "from qhat.system.devices import prepare\nprepare(2, device='cpu')\nimport jax\n"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{script}print(len(jax.local_devices()))"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "2\n"
+
+
 def test_a_device_that_is_none_is_refused_before_jax_is_imported():
     script = """
 import sys

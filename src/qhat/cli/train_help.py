@@ -29,8 +29,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "network": ("hidden", "torso", "merge", "dense", "layer_norm"),
     "exploration": ("explore",),
-    "replay": ("sampler", "batch_size", "replay_ratio", "replay_capacity", "learning_starts",
-        "random_shift", "demos",
+    "replay": (
+        "sampler", "batch_size", "replay_ratio", "replay_capacity", "learning_starts", "random_shift",
+        "demos",
     ),
     "environment": (
         "env_kwargs", "wrap", "num_envs", "normalise", "bins", "vector", "env_timeout", "env_restarts",

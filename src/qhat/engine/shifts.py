@@ -10,7 +10,10 @@ from jaxtyping import Array, Int
 from qhat.axes.torso.pictures import sides
 from qhat.engine.replay.ring import Transition
 from qhat.environments.observations import Observations
-from qhat.system.errors import UsageError, require, setting
+from qhat.system.errors import require, setting
+
+KEY = 1
+"""Folded into an update's key for the key of its shifts."""
 
 
 def require_pictures(most: int, shape: tuple[int, ...], dtype: str, layout: Observations | None) -> None:
@@ -37,10 +40,6 @@ def require_pictures(most: int, shape: tuple[int, ...], dtype: str, layout: Obse
     )
 
 
-KEY = 1
-"""Folded into an update's key for the key of its shifts."""
-
-
 def with_shifts(batch: Transition, most: int, key: Array) -> Transition:
     """Return the batch with both its pictures moved, if `most` is not 0."""
     if not most:
@@ -54,8 +53,7 @@ def with_shifts(batch: Transition, most: int, key: Array) -> Transition:
 def shifted(pictures: Array, most: int, key: Array) -> Array:
     """Move every picture of `[B, ...]` by up to `most` pixels along both sides; its edge fills the rest."""
     across = sides(pictures.shape[1:])
-    if across is None:
-        raise UsageError(f"{setting('random_shift')} is {most}, but {pictures.shape[1:]} is no picture.")
+    assert across is not None, "`require_pictures` has seen to it"
     by = jax.random.randint(key, (pictures.shape[0], 2), -most, most + 1)
     return jax.vmap(functools.partial(_moved, across=across))(pictures, by)
 

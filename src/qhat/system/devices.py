@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Callable
@@ -68,11 +69,11 @@ def prepare(devices: int, spare: int = 0, threads: int | None = None, device: st
     for name, why in REFUSED.items():
         require(not getattr(jax.config, name), f"JAX's {name} is on, and qhat {why}; turn it off.")
     compilation_cache.enable()
-    _choose(device)
-    try:
+    # Where the backend is already initialised, seeds use the existing devices.
+    with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", max(1, devices))
-    except RuntimeError:
-        return  # The backend is already initialised: seeds use the existing devices.
+    # Last, as it makes JAX take its devices.
+    _choose(device)
 
 
 def _choose(device: str) -> None:

@@ -41,8 +41,8 @@ SYSTEMS = (
 )
 
 # Data-efficient Rainbow's network and n (van Hasselt et al. 2019, arXiv:1906.05243), DrQ's shifts, and ε in
-# place of noise, as in DrQ(ε): one update per step of a network that a core carries in half an hour. Chosen
-# between two settings on seed 2000 of Boxing, which is none of the games.
+# place of noise, as in DrQ(ε): one update per step of a small network. Chosen between two settings on seed
+# 2000 of Boxing, which is none of the games.
 RECIPE = Recipe(
     torso=DataEfficient(), hidden=(256,), head=Categorical(), policy=Double(), merge=Dueling(), n_step=10,
     random_shift=4, sampler=Prioritised(alpha=0.5), explore=EpsilonGreedy(1.0, 0.01, steps=5_000),
