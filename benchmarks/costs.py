@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="rows whose name contains this (and plain DQN)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "costs.md")
     options = parser.parse_args()
-    devices.prepare(1)
+    devices.prepare(1, threads=1)
     chosen = {name: recipe for name, recipe in rows().items() if options.only in name or recipe is BASE}
     runners = {name: Runner(recipe) for name, recipe in chosen.items()}
     times: dict[str, list[float]] = {name: [] for name in runners}

@@ -14,6 +14,7 @@ from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard
 from qhat.axes.torso import MinAtar, Nature
 from qhat.recipes.recipe import Recipe
+from qhat.runs.threads import threads_for
 from qhat.system.devices import devices_for, prepare
 
 CHUNK = 10_000
@@ -72,6 +73,7 @@ ENVIRONMENTS = {
     "pong-8": "envpool:Pong-v5",
 }
 """Where it is not the compiled CartPole-v1."""
+PICTURES = {"pong", "pong-8"}
 
 
 def measure(variant: str, seeds: int, devices: int, warmup: int, steps: int) -> dict[str, float]:
@@ -117,7 +119,7 @@ def main() -> None:
     options = parser.parse_args()
     most = devices_for(options.seeds)
     devices = max(d for d in range(1, most + 1) if options.seeds % d == 0)
-    prepare(devices)
+    prepare(devices, threads=threads_for(VARIANTS[options.variant], options.variant in PICTURES))
     print(json.dumps(measure(options.variant, options.seeds, devices, options.warmup, options.steps)))
 
 

@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--what", choices=("tree", "full"), required=True)
     parser.add_argument("--iterations", type=int, default=50_000)
     options = parser.parse_args()
-    prepare(1)
+    prepare(1, threads=1)
     microseconds = {
         str(batch): measure(SLOTS, batch, options.what, options.iterations) for batch in BATCHES
     }

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
+from qhat.environments.pictured import pictured
+from qhat.environments.user_envs import source_of
+from qhat.recipes.config import TrainConfig
+from qhat.runs.threads import threads_for
 from qhat.system import devices
 
 TIED = """
@@ -52,3 +59,42 @@ def test_there_is_a_device_per_seed_and_no_more_than_cores(monkeypatch):
     monkeypatch.setattr(devices, "cores", lambda: 4)
     assert [devices.devices_for(seeds) for seeds in (1, 3, 4, 9)] == [1, 3, 4, 4]
     assert [devices.devices_for(seeds, threads=2) for seeds in (1, 3)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("env", "settings", "threads"),
+    [
+        ("CartPole-v1", {}, 1),
+        ("envpool:CartPole-v1", {}, 1),
+        ("gymnax:Breakout-MinAtar", {}, 1),
+        ("CartPole-v1", {"hidden": (256, 256), "batch_size": 32}, 1),
+        ("CartPole-v1", {"hidden": (256, 256), "batch_size": 256}, None),
+        ("CartPole-v1", {"head": "implicit", "hidden": (64, 64), "batch_size": 32}, 1),
+        ("CartPole-v1", {"head": "implicit", "hidden": (512, 512), "batch_size": 32}, None),
+        ("envpool:Pong-v5", {}, None),
+        ("envpool:Pong-v5", {"torso": "data_efficient"}, None),
+        ("gym:CartPole-v1", {}, None),
+        ("gym:CartPole-v1", {"torso": "mlp"}, None),
+    ],
+)
+def test_a_seed_has_every_core_where_a_product_is_large(env, settings, threads):
+    recipe = TrainConfig.of(env, **settings).validate().recipe
+    assert threads_for(recipe, source_of(env).has_pictures()) == threads
+
+
+def test_pictures_are_known_of_what_is_made_already():
+    vector, pixels = gym.spaces.Box(-1, 1, (4,)), gym.spaces.Box(0, 255, (64, 64, 3), np.uint8)
+    small = gym.spaces.Box(0, 255, (10, 10, 4), np.uint8)
+    both = gym.spaces.Dict({"camera": pixels, "joints": vector})
+    stacked = gym.spaces.Box(-1, 1, (4, 360))
+    spaces = (vector, pixels, small, both, stacked, gym.spaces.Tuple((vector, small)), None)
+    assert [pictured(space) for space in spaces] == [False, True, False, True, False, False, True]
+
+
+@pytest.mark.parametrize(("given", "threads"), [("", "1"), ("threads=2,", "2")])
+def test_a_small_network_trains_on_one_thread(tmp_path, given: str, threads: str):
+    folder = str(tmp_path / "run")
+    script = f"import qhat\nqhat.train('CartPole-v1', steps=1200, {given} run_dir={folder!r})"
+    environment = {name: value for name, value in os.environ.items() if name != "PJRT_NPROC"}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=300)
+    assert json.loads((tmp_path / "run" / "system.json").read_text())["threads"] == int(threads)

@@ -16,10 +16,12 @@ from qhat.engine.replay import linked
 from qhat.engine.replay.ring import Ring
 from qhat.engine.state import SeedState
 from qhat.environments.base import Spec
+from qhat.environments.pictured import pictured
 from qhat.environments.user_envs import EnvLike
 from qhat.evaluation.scoring import Fresh, played_in
 from qhat.recipes.labels import label_of
 from qhat.recipes.recipe import HORIZON
+from qhat.runs.threads import threads_for
 from qhat.system import compilation_cache, devices
 from qhat.system.host_memory import nbytes, require_memory
 
@@ -33,7 +35,7 @@ def fresh_state(program: Program, key: jax.Array) -> SeedState:
 
 def prepared(program: Program) -> SeedState:
     """Prepare JAX for an agent; return the shapes of its state, after a check that it fits in memory."""
-    devices.prepare(1)
+    devices.prepare(1, threads=threads_for(program.recipe, pictured(program)))
     compilation_cache.enable()
     shape = jax.eval_shape(functools.partial(fresh_state, program), jax.random.key(0))
     what = f"An agent with replay_capacity {program.recipe.replay_capacity}"

@@ -16,6 +16,7 @@ from qhat.axes.actions import BINS
 from qhat.environments.base import Environment, Spec
 from qhat.environments.catalogue import find, marked
 from qhat.environments.contract import require_contract
+from qhat.environments.extras import load
 from qhat.environments.gymnasium import api as gymnasium_api
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.make import of_vector
@@ -23,6 +24,7 @@ from qhat.environments.host import HostEnvironment
 from qhat.environments.jax.single import JaxBatch, JaxEnvironment
 from qhat.environments.make import make_with
 from qhat.environments.make_args import MakeArgs
+from qhat.environments.pictured import pictured
 from qhat.environments.reference import wrapped_up
 from qhat.environments.wrapped import wrapped
 from qhat.environments.wrappers import Wrapper, around, require_unwrapped
@@ -71,6 +73,13 @@ class Source(abc.ABC):
         """Return whether Python steps it, and may run anything in a step."""
         return True
 
+    def has_pictures(self) -> bool:
+        """Whether observations have pictures of 36 pixels or more a side.
+
+        True where that is known only of one that is made.
+        """
+        return True
+
     def look(self) -> int | None:
         """Check the contract, before anything is made of it.
 
@@ -94,6 +103,14 @@ class ById(Source):
 
     def in_python(self) -> bool:
         return find(self.env_id, self.options).backend == "gym"
+
+    def has_pictures(self) -> bool:
+        entry = find(self.env_id, self.options)
+        if entry.backend == "envpool":
+            arrays = load("envpool", self.env_id).make_spec(entry.name).state_array_spec
+            return any(pictured(array) for name, array in arrays.items() if name.startswith("obs"))
+        # Of those in JAX all are small; one of the caller's may not be, and has `threads`.
+        return entry.backend == "gym"
 
     def make(self, args: MakeArgs) -> Environment | HostEnvironment:
         return make_with(self.env_id, args)
@@ -129,6 +146,9 @@ class FromCompiled(Given):
     def in_python(self) -> bool:
         return False
 
+    def has_pictures(self) -> bool:
+        return pictured(self.env.spec)
+
     def make(self, args: MakeArgs) -> Environment:
         return wrapped(self.env, args.wrap)
 
@@ -153,6 +173,9 @@ class FromJax(Given):
     def in_python(self) -> bool:
         return False
 
+    def has_pictures(self) -> bool:
+        return False
+
     def make(self, args: MakeArgs) -> Environment:
         return wrapped(JaxBatch(self.env, args.num_envs, bins=args.bins, log=args.log), args.wrap)
 
@@ -171,6 +194,9 @@ class FromHosted(Given):
 
     env: HostEnvironment
 
+    def has_pictures(self) -> bool:
+        return pictured(self.env.spec)
+
     def make(self, args: MakeArgs) -> HostEnvironment:
         require_unwrapped(self.name, args.wrap)
         return self.env
@@ -181,6 +207,9 @@ class FromVector(Given):
     """A vector environment of Gymnasium's."""
 
     env: VectorEnv
+
+    def has_pictures(self) -> bool:
+        return pictured(getattr(self.env, "single_observation_space", None))
 
     def make(self, args: MakeArgs) -> HostEnvironment:
         require_unwrapped(self.name, args.wrap)
@@ -193,6 +222,9 @@ class FromSingle(Given):
 
     env: gymnasium.Env
     closes = True
+
+    def has_pictures(self) -> bool:
+        return pictured(getattr(self.env, "observation_space", None))
 
     def make(self, args: MakeArgs) -> HostEnvironment:
         require(

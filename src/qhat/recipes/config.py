@@ -87,7 +87,7 @@ class TrainConfig:
     vector: Literal["sync", "async"] = "sync"
     """Step the copies of a gym: environment in this process (sync), or each in a process (async)."""
     threads: int | None = None
-    """Cores to use: one for each of several seeds, all of them for one. Default: all."""
+    """Cores to use. Default: one per seed; for a single seed all, or one where the network is small."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What JAX computes on. auto: a GPU if JAX finds one, else the processor (docs/gpu.md)."""
     env_timeout: float = 60.0

@@ -35,6 +35,7 @@ from qhat.runs.run import Run
 from qhat.runs.start import begin, horizon_of, kept, step_reached, with_log
 from qhat.runs.stop import Stop
 from qhat.runs.tables import Call, Tables, has_row
+from qhat.runs.threads import threads_for
 from qhat.runs.tracking import Tracker, Tracking, trackers_of
 from qhat.runs.worlds import configured, open_worlds
 from qhat.system import devices
@@ -100,7 +101,8 @@ def train(
     tracking = Tracking([*trackers_of(config), *trackers])
     source = source_of(env, config.env_kwargs) if known.by_id else known
     count = devices.devices_for(config.seeds, config.threads)
-    devices.prepare(count, source.in_python(), config.threads, config.device)
+    threads = config.threads or threads_for(config.recipe, source.has_pictures())
+    devices.prepare(count, source.in_python(), threads, config.device)
     shards = devices.dividing(config.seeds, len(jax.local_devices()))
     since = step_reached(config) if config.resume else 0
     config = with_log(config) if config.resume else config

@@ -12,6 +12,7 @@ from qhat.system import compilation_cache
 from qhat.system.errors import UsageError, near_miss, require, setting
 from qhat.system.files import quote
 from qhat.system.machine import install_extra
+from qhat.system.threefry import draw_without_loops
 
 SINGLE_THREADED_EIGEN = "--xla_cpu_multi_thread_eigen=false"
 REFUSED = {
@@ -69,6 +70,7 @@ def prepare(devices: int, spare: int = 0, threads: int | None = None, device: st
     for name, why in REFUSED.items():
         require(not getattr(jax.config, name), f"JAX's {name} is on, and qhat {why}; turn it off.")
     compilation_cache.enable()
+    draw_without_loops()
     # Where the backend is already initialised, seeds use the existing devices.
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", max(1, devices))

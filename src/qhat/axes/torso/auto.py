@@ -12,6 +12,9 @@ from qhat.axes.torso.mlp import MLP
 from qhat.axes.torso.pictures import read_picture
 from qhat.system.lazy import Array, Float
 
+LARGE = 36
+"""Pixels of the shorter side from which on a picture gets `nature`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Auto(Torso):
@@ -25,15 +28,18 @@ class Auto(Torso):
 
     def fitted(self, shape: tuple[int, ...]) -> Torso:
         image = read_picture(shape)
-        if image is not None and min(image[:2]) >= 36:
+        if image is not None and min(image[:2]) >= LARGE:
             return Nature()
-        if len(shape) == 3 and shape[2] <= min(shape[:2]) and 3 <= min(shape[:2]) < 36:
+        if len(shape) == 3 and shape[2] <= min(shape[:2]) and 3 <= min(shape[:2]) < LARGE:
             return MinAtar()
         return MLP()
 
     def of_image(self, shape: tuple[int, int, int]) -> Torso:
         least = min(shape[:2])
-        return Nature() if least >= 36 else MinAtar() if least >= 3 else MLP()
+        return Nature() if least >= LARGE else MinAtar() if least >= 3 else MLP()
+
+    def gains_from_cores(self, pictures: bool) -> bool:
+        return pictures
 
     def features(self, shape: tuple[int, ...]) -> int:
         return self.fitted(shape).features(shape)

@@ -27,6 +27,14 @@ class Torso(AxisValue, abc.ABC):
         """Return the shape in which it takes an image without mistaking its axes."""
         return shape
 
+    def gains_from_cores(self, pictures: bool) -> bool:
+        """Whether an update has products so large that a second core computes part of them sooner.
+
+        Args:
+            pictures: whether observations have pictures of 36 pixels or more a side.
+        """
+        return True
+
     @abc.abstractmethod
     def features(self, shape: tuple[int, ...]) -> int:
         """Return the number of features for observations of `shape`. Raises `UsageError`."""

@@ -32,6 +32,9 @@ class MinAtar(Torso):
             f"minatar:filters is {self.filters}; expected 1 or more, up to 10,000.",
         )
 
+    def gains_from_cores(self, pictures: bool) -> bool:
+        return False
+
     def features(self, shape: tuple[int, ...]) -> int:
         if len(shape) != 3 or min(shape[:2]) < 3:
             raise UsageError(

@@ -17,6 +17,9 @@ class MLP(Torso):
 
     name: ClassVar[str] = "mlp"
 
+    def gains_from_cores(self, pictures: bool) -> bool:
+        return pictures
+
     def features(self, shape: tuple[int, ...]) -> int:
         return math.prod(shape)
 

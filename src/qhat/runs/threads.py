@@ -1,0 +1,24 @@
+"""How many cores compute one seed."""
+
+from __future__ import annotations
+
+import itertools
+
+from qhat.recipes.recipe import Recipe
+
+GAIN = 2**24
+"""Multiplications of one product from which on a second core saves time (docs/results/threads.md)."""
+
+
+def threads_for(recipe: Recipe, pictures: bool) -> int | None:
+    """Return 1 if no product of an update is large enough to gain from a second core; `None` is all cores.
+
+    XLA gives its threads small operations too: each then waits for the other's memory, and a step of a
+    small network takes up to twice as long.
+
+    Args:
+        pictures: whether observations have pictures of 36 pixels or more a side.
+    """
+    rows = recipe.batch_size * max(1, recipe.head.fractions("online"))
+    largest = max((rows * wide * high for wide, high in itertools.pairwise(recipe.hidden)), default=0)
+    return None if largest >= GAIN or recipe.torso.gains_from_cores(pictures) else 1
