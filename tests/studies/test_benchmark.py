@@ -7,6 +7,7 @@ begins anew, a comparison that cannot fail, and a page that hides what was lost 
 import dataclasses
 import functools
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,22 @@ def test_rows_are_the_fresh_scores_of_every_seed_and_are_kept(base: Path, monkey
     assert running.gathered(base, TASK, range(1_000), EPISODES, judging=False) == rows
     assert running.gathered(base, TASK, range(1_000), EPISODES + 1, judging=False) == []
     assert running.gathered(base, TASK, range(5, 1_000), EPISODES) == []
+
+
+@pytest.mark.parametrize(("best_step", "plays"), [([900, 900], ["best"]), ([600, 900], ["best", "last"])])
+def test_weights_that_are_best_and_last_play_once(
+    base: Path, tmp_path: Path, monkeypatch, best_step, plays
+):
+    path = tmp_path / "run"
+    shutil.copytree(running.run_folder(base, TASK, 0, 2), path)
+    run = running.Run.open(path)
+    scored, played = run.evaluate(EPISODES), []
+    monkeypatch.setattr(running.Run, "summary", lambda _: {"step": 900, "best_step": best_step})
+    monkeypatch.setattr(running.Run, "evaluate", lambda _, __, which: played.append(which) or scored)
+    # Another number of episodes than before, so that nothing is there yet.
+    scores = running.judged(run, TASK, EPISODES + 1)["scores"]
+    assert played == plays
+    assert scores["best"] == scores["last"]
 
 
 def test_runs_with_other_settings_are_never_mixed_in(base: Path):

@@ -116,11 +116,16 @@ def judged(
     run: Run, task: Task, episodes: int, tell: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
     """Score every seed's best and last weights in fresh episodes, unless already done; return the notes."""
-    notes, step = read_notes(run.folder.path), run.summary()["step"]
+    notes, summary = read_notes(run.folder.path), run.summary()
+    step = summary["step"]
     if is_judged(notes, step, episodes):
         return notes
     scores = {"step": step, "episodes": episodes, "date": datetime.date.today().isoformat()}
     for which in WHICH:
+        if which == "last" and all(best == step for best in summary["best_step"]):
+            # The same weights, and the same episodes.
+            scores[which] = scores["best"]
+            continue
         tell(f"{task.env}: {which} plays {episodes} fresh episodes per seed")
         score = run.evaluate(episodes, which)
         scores[which] = {"per_seed": score.per_seed, "success_per_seed": score.success_per_seed}
