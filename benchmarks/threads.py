@@ -1,6 +1,6 @@
 """A step of the compiled loop on one thread and on two: `python benchmarks/threads.py`.
 
-Writes docs/results/threads.md: the figures behind `GAIN` in src/qhat/runs/threads.py. CartPole-v1 (and
+The figures behind `GAIN` in src/qhat/runs/threads.py. CartPole-v1 (and
 Breakout-MinAtar), one seed, an update per step. Each figure is measured in a separate process, in turns.
 """
 

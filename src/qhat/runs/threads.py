@@ -7,7 +7,7 @@ import itertools
 from qhat.recipes.recipe import Recipe
 
 GAIN = 2**24
-"""Multiplications of one product from which on a second core saves time (docs/results/threads.md)."""
+"""Multiplications of one product from which on a second core saves time (benchmarks/threads.py)."""
 
 
 def threads_for(recipe: Recipe, pictures: bool) -> int | None:
