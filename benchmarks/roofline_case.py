@@ -90,7 +90,7 @@ def measure(loop: Loop, state: TrainState, warmup: int = 0) -> tuple[float, Coun
 
 
 def keeping(function: Callable[..., tuple[Any, Any]]) -> Part:
-    """Turn a part into a loop's turn, whose results the state keeps: else XLA would leave them out."""
+    """Turn a part into a loop's turn. The state keeps its results: else XLA would leave them out."""
 
     def part(clock: Clock, state: Any) -> Any:
         seed, given, _ = state

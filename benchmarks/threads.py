@@ -1,7 +1,7 @@
 """A step of the compiled loop on one thread and on two: `python benchmarks/threads.py`.
 
-The figures behind `GAIN` in src/qhat/runs/threads.py. CartPole-v1 (and
-Breakout-MinAtar), one seed, an update per step. Each figure is measured in a separate process, in turns.
+Writes docs/results/threads.md: the figures behind `GAIN` in src/qhat/runs/threads.py. CartPole-v1 (and
+Breakout-MinAtar), one seed, an update per step. Each figure is measured in separate processes.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from qhat_throughput import BASE, VARIANTS
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "results" / "threads.md"
 SECONDS, TURNS, ROUNDS = 4.0, 100, 2
+WARMUP = 12
+"""Calls before the clock runs: the first ten only fill the replay."""
 MINATAR = "gymnax:Breakout-MinAtar"
 
 
@@ -92,12 +94,14 @@ def measured(row: str) -> float:
     loop = Loop(Program.of(recipe, spec.shape, spec.dtype, spec.actions), environment, 1)
     state = loop.init(jax.random.split(jax.random.key(0), 1))
     run = loop.compile(TURNS)
-    for _ in range(20):
+    for _ in range(WARMUP):
         state, _ = run(state, TURNS)
+    # Calls return before they are done.
+    jax.block_until_ready(state)
     times, begun = [], time.perf_counter()
     while time.perf_counter() - begun < SECONDS:
         start = time.perf_counter()
-        state, _ = run(jax.block_until_ready(state), TURNS)
+        state, _ = run(state, TURNS)
         jax.block_until_ready(state)
         times.append(time.perf_counter() - start)
     return 1e6 * min(times) / TURNS

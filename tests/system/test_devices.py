@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from qhat.environments.make import make_any
 from qhat.environments.pictured import pictured
 from qhat.environments.user_envs import source_of
 from qhat.recipes.config import TrainConfig
@@ -89,6 +90,16 @@ def test_pictures_are_known_of_what_is_made_already():
     stacked = gym.spaces.Box(-1, 1, (4, 360))
     spaces = (vector, pixels, small, both, stacked, gym.spaces.Tuple((vector, small)), None)
     assert [pictured(space) for space in spaces] == [False, True, False, True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("env_id", "pictures"),
+    [("CartPole-v1", False), ("envpool:Pong-v5", True), ("envpool:HopperHop-v1", False)],
+)
+def test_pictures_are_known_of_an_id_and_of_its_spec(env_id: str, pictures: bool):
+    made = make_any(env_id, 1, range(1), 1)
+    assert pictured(made.spec) == source_of(env_id).has_pictures() == pictures
+    made.close()
 
 
 @pytest.mark.parametrize(("given", "threads"), [("", "1"), ("threads=2,", "2")])

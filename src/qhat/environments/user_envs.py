@@ -136,6 +136,9 @@ class Given(Source):
         known = getattr(spec, "id", None)
         return marked(known or type(getattr(self.env, "unwrapped", self.env)).__name__)
 
+    def has_pictures(self) -> bool:
+        return pictured(self.env.spec)
+
 
 @dataclasses.dataclass(frozen=True)
 class FromCompiled(Given):
@@ -145,9 +148,6 @@ class FromCompiled(Given):
 
     def in_python(self) -> bool:
         return False
-
-    def has_pictures(self) -> bool:
-        return pictured(self.env.spec)
 
     def make(self, args: MakeArgs) -> Environment:
         return wrapped(self.env, args.wrap)
@@ -193,9 +193,6 @@ class FromHosted(Given):
     """An environment of the host loop's."""
 
     env: HostEnvironment
-
-    def has_pictures(self) -> bool:
-        return pictured(self.env.spec)
 
     def make(self, args: MakeArgs) -> HostEnvironment:
         require_unwrapped(self.name, args.wrap)
