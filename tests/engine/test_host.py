@@ -370,3 +370,24 @@ def test_gymnasium_ids():
     ):
         with pytest.raises(UsageError, match=words):
             find(env_id)
+
+
+class Loose(gymnasium.ObservationWrapper):
+    """Does not record its arguments, as many third-party wrappers do not."""
+
+    def observation(self, observation: Any) -> Any:
+        return observation
+
+
+@pytest.mark.parametrize("how", ["wrapper without a record", "not registered"])
+def test_one_that_cannot_be_made_again_says_what_helps(tmp_path: Path, how: str):
+    made = gymnasium.make("CartPole-v1")
+    env: Any = Loose(made) if how.startswith("wrapper") else made.unwrapped
+    if how == "not registered":
+        env.spec = None
+    settings = {"recipe": ALONE, "steps": 50, "eval_episodes": 1}
+    with pytest.raises(UsageError, match=r"made again for the run's evaluations.*; expected a function"):
+        train(env, config=TrainConfig("", **settings, run_dir=tmp_path / "refused"))
+    assert not (tmp_path / "refused").exists(), "nothing was written"
+    judged = TrainConfig("", **settings, run_dir=tmp_path / "run")
+    assert train(env, config=judged, judge=lambda: gymnasium.make("CartPole-v1")).summary()["step"] == 50

@@ -97,7 +97,7 @@ def test_rows_are_the_fresh_scores_of_every_seed_and_are_kept(base: Path, monkey
 
 
 @pytest.mark.parametrize(("best_step", "plays"), [([900, 900], ["best"]), ([600, 900], ["best", "last"])])
-def test_weights_that_are_best_and_last_play_once(
+def test_weights_that_are_best_and_last_play_one_time(
     base: Path, tmp_path: Path, monkeypatch, best_step, plays
 ):
     path = tmp_path / "run"

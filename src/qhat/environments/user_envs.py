@@ -234,12 +234,22 @@ class FromSingle(Given):
         return GymnasiumEnvironment.of(self.name, build, 1, args.seeds, args.since, **more)
 
     def judge(self, wrap: Sequence[Wrapper]) -> Callable[[], gymnasium.Env]:
-        if self.env.spec is None:
-            raise UsageError(
-                f"Environment '{self.name}' cannot be made again for the run's evaluations; expected a"
-                " function that makes one, or judge=."
-            )
-        return functools.partial(wrapped_up, functools.partial(gymnasium.make, self.env.spec), tuple(wrap))
+        again = functools.partial(_made_again, self.name, self.env.spec)
+        return functools.partial(wrapped_up, again, tuple(wrap))
+
+
+def _made_again(name: str, spec: Any) -> gymnasium.Env:
+    """Make another environment by a spec; a wrapper that does not record its arguments has none."""
+    try:
+        if spec is not None:
+            return gymnasium.make(spec)
+        why = ""
+    except ValueError as error:
+        why = f" ({str(error).rstrip('.')})"
+    raise UsageError(
+        f"Environment '{name}' cannot be made again for the run's evaluations{why}; expected a function"
+        " that makes one, or judge=."
+    )
 
 
 @dataclasses.dataclass(frozen=True)

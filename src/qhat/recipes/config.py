@@ -215,7 +215,7 @@ class TrainConfig:
         require(
             self.threads is None or (type(self.threads) is int and 1 <= self.threads <= 1024),
             f"{setting('threads')} is {quote(self.threads)}; expected a whole number from 1 to 1024. Leave"
-            " it out to use every core.",
+            " it out: qhat takes every core where that helps.",
         )
         require_device(self.device)
         self._validate_types()
