@@ -17,7 +17,7 @@ from qhat.agent.agent import Agent
 from qhat.axes import convolution
 from qhat.axes.actions import Actions
 from qhat.axes.dense import Noisy
-from qhat.axes.torso import MLP, TORSOS, Auto, DataEfficient, Impala, MinAtar, Nature
+from qhat.axes.torso import MLP, TORSOS, Auto, DataEfficient, Impala, MinAtar, Mnih2013, Nature
 from qhat.engine.learner import Learner
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
@@ -173,7 +173,21 @@ def test_data_efficient_is_the_papers_network() -> None:
     np.testing.assert_allclose(torso.apply(parameters, frames), x.reshape(-1), atol=1e-5)
 
 
-@pytest.mark.parametrize("torso", [Nature(), DataEfficient(), Impala()], ids=lambda torso: torso.name)
+def test_mnih2013_is_the_papers_network() -> None:
+    torso, shape = Mnih2013(), (84, 84, 4)
+    parameters = torso.init(jax.random.key(0), shape)
+    assert torso.features(shape) == 9 * 9 * 32
+    assert sum(leaf.size for leaf in jax.tree.leaves(parameters)) == 4112 + 8224
+    frames = jax.random.randint(jax.random.key(1), shape, 0, 256).astype(jnp.uint8)
+    x = frames.astype(jnp.float32) / 255
+    for name, stride in (("convolution0", 4), ("convolution1", 2)):
+        x = jax.nn.relu(plain(parameters[name], x, stride, "VALID"))
+    np.testing.assert_allclose(torso.apply(parameters, frames), x.reshape(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "torso", [Nature(), Mnih2013(), DataEfficient(), Impala()], ids=lambda torso: torso.name
+)
 def test_every_order_of_axes_is_the_same_picture(torso: Any) -> None:
     last = np.random.default_rng(0).integers(0, 256, (40, 48, 6)).astype(np.uint8)
     parameters = torso.init(jax.random.key(0), last.shape)
@@ -200,7 +214,7 @@ def test_every_order_of_axes_is_the_same_picture(torso: Any) -> None:
     [
         (Nature(), (10, 10, 4)), (Nature(), (84,)), (Nature(), (35, 84, 4)), (Nature(), (84, 84, 84)),
         (Nature(), (2, 4, 84, 84)), (Impala(), (7, 7, 3)), (Impala(), (4,)), (MinAtar(), (10, 10)),
-        (DataEfficient(), (24, 84, 4)),
+        (DataEfficient(), (24, 84, 4)), (Mnih2013(), (19, 84, 4)),
     ],
 )  # fmt: skip
 def test_a_shape_that_does_not_fit_gets_a_sentence(torso: Any, shape: tuple[int, ...]) -> None:
@@ -232,7 +246,7 @@ def test_auto_takes_what_fits_and_a_recipe_then_names_it(shape: tuple[int, ...],
 def test_every_recipe_takes_the_torso_that_fits() -> None:
     assert {recipe.torso for recipe in recipes.RECIPES.values()} == {Auto()}
     assert {kind.name for kind in TORSOS} == {
-        "auto", "mlp", "minatar", "nature", "data_efficient", "impala", "impoola",
+        "auto", "mlp", "minatar", "nature", "mnih2013", "data_efficient", "impala", "impoola",
     }  # fmt: skip
 
 

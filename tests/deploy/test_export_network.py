@@ -25,7 +25,7 @@ from qhat.axes.axis import spell
 from qhat.axes.dense import Dense
 from qhat.axes.heads import Categorical, Expected
 from qhat.axes.operations import Op
-from qhat.axes.torso import MLP, DataEfficient, Impala, Impoola, MinAtar, Nature, Torso
+from qhat.axes.torso import MLP, DataEfficient, Impala, Impoola, MinAtar, Mnih2013, Nature, Torso
 from qhat.deploy import graph
 from qhat.deploy.parity import NEAR_TIE, TOLERANCE, Agreement, near_ties
 from qhat.engine.described import Exported, read_network
@@ -165,6 +165,7 @@ def test_only_the_atoms_in_use_are_exported():
         (Impala(pool=1, spectral=True), (2, 11, 8), "float32"),
         (Impoola(), (2, 11, 20), "uint8"),
         (DataEfficient(), (4, 53, 25), "uint8"),
+        (Mnih2013(), (4, 41, 25), "uint8"),
     ],
     ids=lambda value: spell(value) if isinstance(value, Torso) else str(value),
 )

@@ -23,7 +23,7 @@ from inside import acting_weights, state_of
 from qhat import Agent, recipes, runtime
 from qhat.agent.arguments import read_observation
 from qhat.axes.actions import Actions
-from qhat.axes.torso import MLP, DataEfficient, Impala, Impoola, MinAtar, Nature
+from qhat.axes.torso import MLP, DataEfficient, Impala, Impoola, MinAtar, Mnih2013, Nature
 from qhat.deploy import graph
 from qhat.deploy.about import entries_of
 from qhat.engine.calibration import STATISTICS
@@ -219,12 +219,12 @@ def test_an_observation_that_is_none_names_its_entry(change: dict, sentence: str
 
 @pytest.mark.parametrize(
     "torso",
-    [MLP(), MinAtar(2), Nature(), DataEfficient(), Impala(), Impoola()],
+    [MLP(), MinAtar(2), Nature(), Mnih2013(), DataEfficient(), Impala(), Impoola()],
     ids=lambda each: each.name,
 )
 def test_pictures_of_0_to_255_and_of_0_to_1_are_one_in_every_torso(torso: Any):
     """As arrays, first or last channels, and inside dictionaries."""
-    side = 36 if isinstance(torso, Nature | DataEfficient) else 16
+    side = 36 if isinstance(torso, Nature | Mnih2013 | DataEfficient) else 16
     ones = np.random.default_rng(0).integers(0, 2, (side, side, 1))
     recipe = dataclasses.replace(recipes.dqn, torso=torso, hidden=(4,))
     found = []

@@ -45,6 +45,7 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
 LEFT_OUT: dict[type[AxisValue], str] = {
     axes.Auto: "it is one of the other torsos",
     axes.DataEfficient: "as Nature; tests/axes/test_encoders.py has it",
+    axes.Mnih2013: "as Nature; tests/axes/test_torsos.py has it",
     axes.Impoola: "Impala but for its end; tests/axes/test_encoders.py has it",
     axes.Nature: "pictures of 36 pixels and more take long; tests/axes/test_torsos.py has it",
     axes.EpsilonGreedy: "no action is chosen here; tests/axes/test_exploration.py has it",

@@ -27,6 +27,7 @@ from qhat.axes.torso import (
     Impala,
     Impoola,
     MinAtar,
+    Mnih2013,
     Nature,
     Torso,
 )
@@ -36,8 +37,8 @@ __all__ = [
     "SAMPLERS", "TARGETS", "TORSOS", "Actions", "Adam", "Auto", "AxisValue", "Bonus", "Categorical",
     "Convolutions", "DataEfficient", "Dense", "Double", "Dueling", "Each", "EpsilonGreedy", "Expected",
     "ExpectedSarsa", "Explore", "ExportedOutputs", "Greedy", "HLGauss", "Hard", "Head", "Impala",
-    "Implicit", "Impoola", "Joints", "Layer", "Merge", "MinAtar", "Munchausen", "Nature", "NoBonus",
-    "NoExploration", "Noisy", "Op", "Optimiser", "Plain", "Policy", "Prioritised", "Quantile",
+    "Implicit", "Impoola", "Joints", "Layer", "Merge", "MinAtar", "Mnih2013", "Munchausen", "Nature",
+    "NoBonus", "NoExploration", "Noisy", "Op", "Optimiser", "Plain", "Policy", "Prioritised", "Quantile",
     "RMSProp", "Sampler", "Schedule", "Soft", "Softmax", "Target", "Together", "Torso", "Uniform",
     "take",
 ]  # fmt: skip

@@ -2,14 +2,14 @@
 
 from qhat.axes.torso.auto import Auto
 from qhat.axes.torso.base import Torso
-from qhat.axes.torso.frames import Convolutions, DataEfficient, MinAtar, Nature
+from qhat.axes.torso.frames import Convolutions, DataEfficient, MinAtar, Mnih2013, Nature
 from qhat.axes.torso.impala import Impala, Impoola
 from qhat.axes.torso.mlp import MLP
 from qhat.axes.torso.pictures import as_image, image_shape
 
-TORSOS: tuple[type[Torso], ...] = (Auto, MLP, MinAtar, Nature, DataEfficient, Impala, Impoola)
+TORSOS: tuple[type[Torso], ...] = (Auto, MLP, MinAtar, Nature, Mnih2013, DataEfficient, Impala, Impoola)
 
 __all__ = [
-    "MLP", "TORSOS", "Auto", "Convolutions", "DataEfficient", "Impala", "Impoola", "MinAtar", "Nature",
-    "Torso", "as_image", "image_shape",
+    "MLP", "TORSOS", "Auto", "Convolutions", "DataEfficient", "Impala", "Impoola", "MinAtar", "Mnih2013",
+    "Nature", "Torso", "as_image", "image_shape",
 ]  # fmt: skip

@@ -112,6 +112,19 @@ class Nature(Convolutions):
 
 
 @dataclasses.dataclass(frozen=True)
+class Mnih2013(Convolutions):
+    """Two convolutions over video frames: 16 of 8×8 at stride 4, 32 of 4×4 at 2.
+
+    The first DQN's, Mnih et al. 2013, arXiv:1312.5602, §4.1; a hidden layer of 256 follows there. It has a
+    third of Nature's multiplications.
+    """
+
+    name: ClassVar[str] = "mnih2013"
+
+    LAYERS: ClassVar[tuple[tuple[int, int, int], ...]] = ((8, 4, 16), (4, 2, 32))
+
+
+@dataclasses.dataclass(frozen=True)
 class DataEfficient(Convolutions):
     """Two convolutions over video frames: 32 of 5×5 at stride 5, 64 of 5×5 at 5.
 
