@@ -218,7 +218,7 @@ def test_every_order_of_axes_is_the_same_picture(torso: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_shape_that_does_not_fit_gets_a_sentence(torso: Any, shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match=r"torso '\w+' takes .*torso='mlp'"):
+    with pytest.raises(UsageError, match=r"torso '\w+' takes .*torso='auto'"):
         torso.features(shape)
 
 

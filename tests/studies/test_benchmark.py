@@ -203,10 +203,14 @@ def test_the_page_says_where_qhat_is_behind_and_what_was_not_run():
 
 
 def test_one_seed_has_no_interval_on_the_page_either():
-    suite = Suite("t", "T", "About.", (Task("CartPole-v1", 1, published=(Published("X", 1, 1, "rlox"),)),))
+    published = tuple(Published(f"X{score}", score, 1, "rlox") for score in (0, 1, 2))
+    suite = Suite("t", "T", "About.", (Task("CartPole-v1", 1, published=published),))
     text = page(suite, {"CartPole-v1": [row(0, "best"), row(0, "last")]})
     assert "1.0 (one seed: no interval)" in text
-    assert "no interval: one seed" in text
+    for way in ("higher", "equal", "lower"):
+        assert f"{way}, by one seed" in text
+    assert "- CartPole-v1: X2 has 2 at 1 steps, qhat 1.0" in text
+    assert "Behind in none" not in text
 
 
 def _played(*scores: tuple[float, float], seeds: int = 2) -> tuple[Suite, dict[str, list[Row]]]:

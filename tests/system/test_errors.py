@@ -53,7 +53,8 @@ BAD: list[dict[str, Any]] = [
     {"replay_ratio": 0.3}, {"replay_capacity": 2}, {"learning_starts": -1}, {"explore": "greedy"},
     {"policy": "softmaks"}, {"head": "c52"}, {"merge": 7}, {"torso": "nature:width=3"}, {"stepps": 3},
     {"seed": "x"}, {"layer_norm": 3}, {"env_kwargs": 3}, {"demos": 3}, {"wrap": "frame_stak"},
-    {"threads": 0}, {"device": "gpu"}, {"device": "cuda"}, {"random_shift": -1}, {"random_shift": 4},
+    {"threads": 0}, {"threads": 1000}, {"device": "gpu"}, {"device": "cuda"}, {"random_shift": -1},
+    {"random_shift": 4},
 ]  # fmt: skip
 
 

@@ -100,6 +100,7 @@ def train(
     config = dataclasses.replace(config, **paths).validate()
     tracking = Tracking([*trackers_of(config), *trackers])
     source = source_of(env, config.env_kwargs) if known.by_id else known
+    devices.require_threads(config.threads)
     count = devices.devices_for(config.seeds, config.threads)
     threads = config.threads or threads_for(config.recipe, source.has_pictures())
     devices.prepare(count, source.in_python(), threads, config.device)

@@ -137,6 +137,15 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def require_threads(threads: int | None) -> None:
+    """Raise `UsageError` if there are fewer cores: threads that share one wait for each other."""
+    require(
+        threads is None or threads <= cores(),
+        f"{setting('threads')} is {threads}, but this process may use {cores()} core{'s' * (cores() > 1)};"
+        f" expected {cores()} or fewer. Leave it out to have qhat choose.",
+    )
+
+
 def devices_for(seeds: int, threads: int | None = None) -> int:
     """Return how many CPU devices to request: one per seed, at most one per core to use."""
     return max(1, min(seeds, threads or cores()))

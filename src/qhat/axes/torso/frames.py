@@ -39,7 +39,7 @@ class MinAtar(Torso):
         if len(shape) != 3 or min(shape[:2]) < 3:
             raise UsageError(
                 f"torso 'minatar' takes observations of shape (height ≥ 3, width ≥ 3, channels); this"
-                f" environment's is {shape}. Use {setting('torso', 'mlp')}."
+                f" environment's is {shape}. Use {setting('torso', 'auto')}, which fits."
             )
         return (shape[0] - 2) * (shape[1] - 2) * self.filters
 

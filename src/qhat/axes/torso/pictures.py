@@ -20,7 +20,7 @@ def image_shape(shape: tuple[int, ...], torso: str, least: int) -> tuple[int, in
         raise UsageError(
             f"torso '{torso}' takes images of {least} pixels or more a side, (height, width), (height,"
             f" width, channels), (channels, height, width) or (stack, height, width, colours); this"
-            f" environment's observations are {shape}. Use {setting('torso', 'mlp')}."
+            f" environment's observations are {shape}. Use {setting('torso', 'auto')}, which fits."
         )
     return read
 

@@ -16,6 +16,7 @@ REPORTING = range(1_000)
 """Seeds for reported scores."""
 CHECKING = range(1_020, 2_000)
 """Seeds for runs that are compared with a pinned table."""
+NOWHERE = "Behind in none of the tasks that were run."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,8 @@ def compared(task: Task, ours: Summary, steps: int) -> list[Comparison]:
 
 def _verdict(theirs: Published, ours: Summary, steps: int) -> str:
     if ours.interval is None:
-        standing = "no interval: one seed"
+        way = "higher" if ours.iqm > theirs.score else "lower" if ours.iqm < theirs.score else "equal"
+        standing = f"{way}, by one seed"
     elif ours.interval[0] > theirs.score:
         standing = "ahead"
     elif ours.interval[1] < theirs.score:
@@ -159,20 +161,20 @@ def _beside(suite: Suite, rows: Mapping[str, Sequence[Row]]) -> list[str]:
             lines.append(f"| {task.env} | {theirs.system} | {steps} | {published} | {ours} | {verdict} |")
             if theirs.source not in sources:
                 sources.append(theirs.source)
-            if "behind" in verdict:
+            if "behind" in verdict or "lower" in verdict:
                 at = f" at {steps} steps" if steps else ""
                 lost.append(f"- {task.env}: {theirs.system} has {theirs.score:,g}{at}, qhat {ours}")
     return [
         "## Beside what others published",
         "",
-        "A figure is behind or ahead of ours when it lies outside our interval. Theirs are means where"
-        " nothing else is said; several are of a single run.",
+        "qhat is ahead or behind where a figure lies outside our interval; of one seed, without one, it is"
+        " only higher or lower. Theirs are means where nothing else is said; several are of a single run.",
         "",
         "| task | system | steps | published | qhat, best | qhat is |",
         "|---|---|---:|---|---:|---|",
         *lines,
         "",
-        *(["Where qhat is behind:", "", *lost] if lost else ["Behind in none of the tasks that were run."]),
+        *(["Where qhat is behind or lower:", "", *lost] if lost else [NOWHERE]),
         "",
         "Sources:",
         "",
