@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,8 @@ from qhat.axes.torso.pictures import sides
 from qhat.engine.iteration import Program
 from qhat.engine.learner import Learner
 from qhat.engine.replay.ring import Transition
-from qhat.engine.shifts import KEY, shifted
+from qhat.engine.shifts import KEY, across_of, require_pictures, shifted, with_shifts
+from qhat.environments.observations import Observations
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
 
@@ -27,10 +29,10 @@ SHAPES = [(9, 7), (4, 9, 7), (9, 7, 3), (2, 9, 7, 3)]
 def test_a_shift_is_a_crop_of_the_picture_with_its_edge_repeated(shape: tuple[int, ...], dtype: str):
     most, count = 3, 40
     pictures = np.random.default_rng(0).integers(0, 256, (count, *shape)).astype(dtype)
-    moved = np.asarray(shifted(jnp.asarray(pictures), most, jax.random.key(0)))
-    assert moved.dtype == pictures.dtype
     across = sides(shape)
     assert across is not None
+    moved = np.asarray(shifted(jnp.asarray(pictures), most, jax.random.key(0), across))
+    assert moved.dtype == pictures.dtype
     height, width = (shape[axis] for axis in across)
     padding = [(most, most) if axis in across else (0, 0) for axis in range(len(shape))]
     found = set()
@@ -71,8 +73,8 @@ def test_an_update_learns_from_both_pictures_each_moved_by_its_draw():
     keys = jax.random.split(jax.random.fold_in(key, KEY))
     moved = dataclasses.replace(
         batch,
-        observation=shifted(batch.observation, 4, keys[0]),
-        successor=shifted(batch.successor, 4, keys[1]),
+        observation=shifted(batch.observation, 4, keys[0], (1, 2)),
+        successor=shifted(batch.successor, 4, keys[1], (1, 2)),
     )
     state = jax.jit(learner.init)(jax.random.key(1))
     ones, number = jnp.ones(8), jnp.int32(1)
@@ -82,6 +84,33 @@ def test_an_update_learns_from_both_pictures_each_moved_by_its_draw():
     )
     np.testing.assert_array_equal(found, expected)
     assert not np.array_equal(found, unmoved)
+
+
+@pytest.mark.parametrize(
+    ("shape", "frames", "dtype", "across"),
+    [
+        ((3, 64, 64), 4, np.uint8, (2, 3)), ((64, 64, 3), 4, np.uint8, (1, 2)),
+        ((64, 64), 3, np.uint8, (1, 2)), ((4, 3, 64, 64), 0, np.uint8, (2, 3)),
+        ((4, 1, 84, 84), 0, np.uint8, (2, 3)), ((16, 16, 20), 0, np.int8, (0, 1)),
+        ((32, 16, 16), 0, np.uint8, (1, 2)), ((40, 48), 0, np.uint8, (0, 1)),
+    ],
+)  # fmt: skip
+def test_height_and_width_are_those_that_the_network_reads(
+    shape: tuple[int, ...], frames: int, dtype: Any, across: tuple[int, int]
+):
+    least, most = (-128, 127) if dtype == np.int8 else (0, 255)
+    layout = Observations.of(gym.spaces.Box(least, most, shape, dtype), "x")
+    layout = layout.stacked(frames) if frames else layout
+    assert across_of(layout.shape, layout) == across
+    require_pictures(4, layout.shape, layout.dtype, layout)
+    # One value in each channel of each frame: only a wrong axis can change it.
+    rest = [1 if axis in across else size for axis, size in enumerate(layout.shape)]
+    drawn = np.random.default_rng(0).integers(0, 100, (8, *rest)).astype(layout.dtype)
+    pictures = jnp.asarray(np.broadcast_to(drawn, (8, *layout.shape)))
+    batch = Transition(pictures, jnp.zeros((8, 1), jnp.int32), jnp.ones(8), jnp.ones(8), pictures)
+    moved = with_shifts(batch, 4, jax.random.key(0), layout)
+    np.testing.assert_array_equal(moved.observation, pictures)
+    np.testing.assert_array_equal(moved.successor, pictures)
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ class Learner:
             steps: environment steps so far, for the learning rate; by default `updates` / `replay_ratio`.
             applies: whether the weights may move.
         """
-        batch = with_shifts(batch, self.recipe.random_shift, key)
+        batch = with_shifts(batch, self.recipe.random_shift, key, self.network.layout)
         trained, fixed = split_trainable(state.online)
         noise, fractions = self._draw(key, weights.shape[0])
 

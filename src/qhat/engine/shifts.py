@@ -24,8 +24,8 @@ def require_pictures(most: int, shape: tuple[int, ...], dtype: str, layout: Obse
     """
     if not most:
         return
-    pictures = dtype == "uint8" or len(shape) > 2 if layout is None else layout.is_picture
-    across = sides(shape) if pictures else None
+    pictures = layout is not None or dtype == "uint8" or len(shape) > 2
+    across = across_of(shape, layout) if pictures else None
     require(
         across is not None,
         f"{setting('random_shift', most)} moves pictures; this environment's observations are {shape}"
@@ -40,20 +40,38 @@ def require_pictures(most: int, shape: tuple[int, ...], dtype: str, layout: Obse
     )
 
 
-def with_shifts(batch: Transition, most: int, key: Array) -> Transition:
+def across_of(shape: tuple[int, ...], layout: Observations | None) -> tuple[int, int] | None:
+    """Return the axes of height and width; `None` if the observation is not one picture.
+
+    Where a layout says which they are, no shape is interpreted: a stack of three colours looks like rows.
+    """
+    if layout is None:
+        return sides(shape)
+    if not layout.is_picture:
+        return None
+    height, width, *_ = layout.framed[0].image_axes
+    return height, width
+
+
+def with_shifts(batch: Transition, most: int, key: Array, layout: Observations | None = None) -> Transition:
     """Return the batch with both its pictures moved, if `most` is not 0."""
     if not most:
         return batch
+    across = across_of(batch.observation.shape[1:], layout)
+    assert across is not None, "`require_pictures` has seen to it"
     keys = jax.random.split(jax.random.fold_in(key, KEY))
     before, after = batch.observation, batch.successor
-    before, after = (shifted(each, most, of) for each, of in zip((before, after), keys, strict=True))
+    before, after = (
+        shifted(each, most, of, across) for each, of in zip((before, after), keys, strict=True)
+    )
     return dataclasses.replace(batch, observation=before, successor=after)
 
 
-def shifted(pictures: Array, most: int, key: Array) -> Array:
-    """Move every picture of `[B, ...]` by up to `most` pixels along both sides; its edge fills the rest."""
-    across = sides(pictures.shape[1:])
-    assert across is not None, "`require_pictures` has seen to it"
+def shifted(pictures: Array, most: int, key: Array, across: tuple[int, int]) -> Array:
+    """Move every picture of `[B, ...]` by up to `most` pixels along the axes `across`.
+
+    Its edge fills the rest.
+    """
     by = jax.random.randint(key, (pictures.shape[0], 2), -most, most + 1)
     return jax.vmap(functools.partial(_moved, across=across))(pictures, by)
 
