@@ -237,7 +237,12 @@ def test_normalised_scores_are_of_last_weights_beside_those_of_others_in_the_sam
     (line,) = [line for line in text.splitlines() if "interquartile mean**" in line]
     assert line.startswith("| **interquartile mean** | 0 | 1 | **0.750** [")
     assert line.endswith("] | 1.250 |")
-    assert text in page(suite, rows)
+    whole = page(suite, rows)
+    assert text in whole
+    # Best weights have 1e9 in every game, and are not what is compared.
+    assert "| qhat, last |" in whole
+    assert "- Game0-v5: Other has 20" not in whole
+    assert "- Game3-v5: Other has 50 at 100 steps, qhat 5.0 [" in whole
 
 
 def test_games_without_runs_are_left_out_of_both_sides_and_one_seed_has_no_interval():

@@ -71,7 +71,8 @@ def hundred_thousand() -> Suite:
         "atari-100k",
         "Atari, 100,000 steps",
         "400,000 frames, no sticky actions, the actions that a game has; a lost life ends an episode in"
-        " training, and scores are of whole games. The games are every third of the 26 by name, from the"
+        " training, and scores are of whole games; after a lost life EnvPool lets up to 30 frames pass, in"
+        " these games too. The games are every third of the 26 by name, from the"
         " third on, chosen before any was played. One recipe for all. The last weights are the result.",
         tuple(tasks),
     )

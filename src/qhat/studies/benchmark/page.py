@@ -145,15 +145,17 @@ def _beside(suite: Suite, rows: Mapping[str, Sequence[Row]]) -> list[str]:
     """Return the published scores, and where qhat is behind."""
     if not any(task.published for task in suite.tasks):
         return []
+    # Games are compared by the last weights, as the papers' are.
+    which = "last" if any(task.players for task in suite.tasks) else "best"
     lines, lost, sources = [], [], []
     for task in suite.tasks:
         done = rows.get(task.env, ())
-        best = summary(done, "best", task.measure)
-        ours = "not run yet" if best is None else _score(task, best)
+        found = summary(done, which, task.measure)
+        ours = "not run yet" if found is None else _score(task, found)
         verdicts = (
             ["" for _ in task.published]
-            if best is None
-            else [each.verdict for each in compared(task, best, done[0].steps)]
+            if found is None
+            else [each.verdict for each in compared(task, found, done[0].steps)]
         )
         for theirs, verdict in zip(task.published, verdicts, strict=True):
             steps = "" if theirs.steps is None else f"{theirs.steps:,}"
@@ -170,7 +172,7 @@ def _beside(suite: Suite, rows: Mapping[str, Sequence[Row]]) -> list[str]:
         "qhat is ahead or behind where a figure lies outside our interval; of one seed, without one, it is"
         " only higher or lower. Theirs are means where nothing else is said; several are of a single run.",
         "",
-        "| task | system | steps | published | qhat, best | qhat is |",
+        f"| task | system | steps | published | qhat, {which} | qhat is |",
         "|---|---|---:|---|---:|---|",
         *lines,
         "",
