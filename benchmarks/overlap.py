@@ -26,7 +26,7 @@ from qhat.system.machine import machine
 from qhat_throughput import PONG, VARIANTS
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "results" / "overlap.md"
-SECONDS, TURNS, WARMUP = 4.0, 12, 1_500
+SECONDS, TURNS, WARMUP = 3.0, 8, 1_500
 LONGEST = 1_000
 """Iterations of a call, at most."""
 PONG_ID = "envpool:Pong-v5"

@@ -145,6 +145,37 @@ def test_a_life_ends_an_episode_and_a_game_ends_a_score():
     assert lost >= 4 * over
 
 
+def test_a_game_that_ends_in_the_no_ops_after_a_lost_life_is_over():
+    """EnvPool starts the next game without a word; all frames of its stack are then the first one."""
+    options = {**SMALL, "episodic_life": True, "host": True}
+    environment = pool_of("RoadRunner-v5", ENVS, SEEDS, options=options)
+    numbers = [number for seed in SEEDS for number in episode_seeds(seed, 0, ENVS)]
+    pool: Any = envpool.make(
+        "RoadRunner-v5", env_type="gymnasium", num_envs=4, seed=numbers, **dict(environment.spec.options)
+    )
+    pool.reset()
+    environment.start()
+    total, totals, found = np.zeros(4), [], 0
+    before, life = np.zeros(4, bool), np.zeros(4, int)
+    for action in actions_for(environment, 1_500):
+        environment.send(action)
+        step = environment.receive()
+        observation, _, ended, _, info = pool.step(action.reshape(-1))
+        fresh = (observation[:, :1] == observation).all(axis=(1, 2, 3))
+        unsaid = before & (life > 0) & fresh & (info["lives"] > life)
+        over = (info["terminated"] > 0) & ended | unsaid
+        np.testing.assert_array_equal(step.finished.reshape(-1), over)
+        np.testing.assert_array_equal(step.closed.reshape(-1), over)
+        total += info["reward"]
+        totals += [*total[over]]
+        total[over], found = 0, found + unsaid.sum()
+        assert not (step.real.reshape(-1) & unsaid).any(), "it is a reset"
+        before, life = ended.copy(), info["lives"].copy()
+    assert found >= 1
+    assert len(totals) > found
+    environment.close()
+
+
 def test_replay_rebuilds_the_stacks_of_a_game():
     environment = pool_of("Breakout-v5", ENVS, SEEDS, options={**LIVES, "host": True})
     spec = environment.spec

@@ -33,7 +33,7 @@ RECIPE = replace(
 
 def rows_of(story: list[tuple[float, float, bool]], xp: Any = np) -> list[tuple[Any, Any]]:
     """What a pool's rows are taken for: observation, reward, and whether the row ends the episode."""
-    task, past = PoolTask.of(find("WalkerWalk-v1")), Past(*[np.zeros(1, bool)] * 3)
+    task, past = PoolTask.of(find("WalkerWalk-v1")), Past.nothing((1,), np)
     found = []
     for observation, reward, ends in story:
         row, paid = xp.asarray([[observation]], "float32"), xp.asarray([reward], "float32")

@@ -101,7 +101,7 @@ def tally(seed: SeedState, timestep: Timestep) -> tuple[SeedState, tuple[Array |
     """Add the step to the running episodes; return the fields of its `Log`, but for the metrics."""
     returns = seed.episodes.returns + jnp.where(timestep.real, timestep.scored, 0.0)
     lengths = seed.episodes.lengths + timestep.real
-    ended, over = timestep.finished & timestep.real, timestep.finished & timestep.real
+    ended = over = timestep.finished
     broken = jnp.zeros_like(ended)
     if timestep.broken is not None:
         broken, over = timestep.broken & (lengths > 0), over | timestep.broken

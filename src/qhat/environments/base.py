@@ -40,7 +40,7 @@ class Timestep(NamedTuple):
     """`[E]` of float32, the reward in the units of scores, where `reward` is transformed."""
     over: Any = None
     """`[E]` of bool. Whether what is scored ended here, where it is more than an episode (a game of several
-    lives)."""
+    lives). May be true in a row that is not `real`: a game can end in the reset after a lost life."""
     broken: Any = None
     """`[E]` of bool. Where the episode is over because its numbers are not finite, or its process was lost;
     such a row is not `real`. `None` in an environment that does not check."""
@@ -59,13 +59,12 @@ class Timestep(NamedTuple):
     @property
     def finished(self) -> Any:
         """Whether a score is complete."""
-        return self.terminated | self.truncated if self.over is None else self.over
+        return (self.terminated | self.truncated) & self.real if self.over is None else self.over
 
     @property
     def closed(self) -> Any:
         """Whether nothing more counts for this score: it is complete, or its episode broke off."""
-        closed = self.finished & self.real
-        return closed if self.broken is None else closed | self.broken
+        return self.finished if self.broken is None else self.finished | self.broken
 
 
 SEEDS = "seeds"

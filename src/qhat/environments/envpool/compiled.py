@@ -78,8 +78,8 @@ class EnvPoolEnvironment(Environment):
         first = [self._observations.read(pool.reset()[0]) for pool in self._pools]
         observation = np.concatenate(first).reshape(self._seeds, self.num_envs, *self.spec.shape)
         handles = np.repeat(np.stack(self._handles), self._share, axis=0)
-        no = jnp.zeros((self._seeds, self.num_envs), bool)
-        return jax.vmap(PoolState)(jnp.asarray(handles), Past(no, no, no)), jnp.asarray(observation)
+        past = Past.nothing((self._seeds, self.num_envs), jnp)
+        return jax.vmap(PoolState)(jnp.asarray(handles), past), jnp.asarray(observation)
 
     def reset(self, key: Array) -> tuple[PoolState, Array]:
         """A pool cannot be reset inside a program: raises `TypeError`."""

@@ -36,7 +36,7 @@ class EnvPoolHost(HostEnvironment):
         numbers = [number for seed in seeds for number in episode_seeds(int(seed), since, num_envs)]
         self._pool = self._task.make(numbers, picture)
         self._observations, self.spec = self._task.spaces(self._pool)
-        self._past = self._nothing = Past(*[np.zeros(len(numbers), bool)] * 3)
+        self._past = self._nothing = Past.nothing((len(numbers),), np)
 
     def start(self) -> np.ndarray:
         observation, _ = self._pool.reset()

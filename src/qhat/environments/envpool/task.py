@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from qhat.axes.actions import BINS, Actions
 from qhat.environments import info, success
 from qhat.environments.base import Spec
@@ -56,6 +58,14 @@ class Past(NamedTuple):
     """What `success.judge` remembers."""
     failed: Any
     """What `finite.sieve` remembers."""
+    lives: Any
+    """Of a game that goes on after a lost life, how many are left, float32; infinite elsewhere."""
+
+    @staticmethod
+    def nothing(shape: tuple[int, ...], xp: Any) -> Past:
+        """Return what there is before the first step."""
+        no = xp.zeros(shape, bool)
+        return Past(no, no, no, xp.full(shape, np.inf, "float32"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +169,7 @@ class PoolTask:
     @property
     def info_names(self) -> tuple[str, ...]:
         """Names in `info` that `rows` reads."""
-        read = ("reward", "terminated") if self.atari else (self.goal,) if self.goal else ()
+        read = ("reward", "terminated", "lives") if self.atari else (self.goal,) if self.goal else ()
         return tuple(dict.fromkeys((*read, *self.log)))
 
     def rows(
@@ -189,19 +199,23 @@ class PoolTask:
         real = ~ended & sound
         cut = truncated & real
         rows = Rows(reward, terminated & real, cut & ~terminated, real, broken=~ended & ~sound)
-        over, reached = rows.terminated | rows.truncated, past.reached
+        over, reached, lives = rows.terminated | rows.truncated, past.reached, past.lives
         if self.goal:
             succeeded, reached = success.judge(self.goal, said[self.goal], reached, real, over, xp)
             rows = rows._replace(success=succeeded)
         elif self.atari:
-            # A life is an episode with `episodic_life`; a score is a whole game's.
+            # A life is an episode with `episodic_life`; a score is a whole game's. After a lost life
+            # EnvPool plays no-ops. It does not report a game that ends in them: it has all lives again.
+            left = said["lives"].astype("float32")
             game = ((said["terminated"] > 0) & ~ended) | cut
-            rows = rows._replace(score=said["reward"], over=game)
+            goes_on = rows.terminated & ~game
+            rows = rows._replace(score=said["reward"], over=game | (ended & (left > past.lives)))
+            lives = xp.where(goes_on, left, xp.float32(np.inf))
         if self.log:
             columns = [said[name].astype("float32") for name in self.log]
             rows = rows._replace(info=xp.stack(columns, axis=-1))
         # A row that is not believed may still be an episode's last: the next one is its reset.
-        return observation, rows, Past((terminated | truncated) & ~ended, reached, failed)
+        return observation, rows, Past((terminated | truncated) & ~ended, reached, failed, lives)
 
 
 def _numbers_in(spec: Any) -> list[str]:
