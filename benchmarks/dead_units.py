@@ -45,17 +45,17 @@ def _row(run: Path) -> str:
         policy = Policy.load(f"{folder}/policy")
         ops = json.loads(Path(folder, "policy", "policy.json").read_text(encoding="utf-8"))["network"]
         tensors = load_file(Path(folder, "policy", "weights.safetensors"))
-    seen = _played(game, policy)
+    frames = _played(game, policy)
     shares = [
-        _dead(ops[1 : index + 1], tensors, seen) for index, op in enumerate(ops) if op["op"] == "relu"
+        _dead(ops[1 : index + 1], tensors, frames) for index, op in enumerate(ops) if op["op"] == "relu"
     ]
     hidden = shares.pop()
     # A dueling network's one layer in an export: the value's units, then the advantages'.
     halves = np.split(hidden, 2) if recipe["merge"]["name"] == "dueling" else [hidden, hidden]
-    bright = f"{seen[:, -1].mean() / 255:.2f}"
+    bright = f"{frames[:, -1].mean() / 255:.2f}"
     cells = [
         *(f"{share.mean():.0%}" for share in (shares[-1], *halves)),
-        f"{np.mean(seen.std(0) == 0):.0%}",
+        f"{np.mean(frames.std(0) == 0):.0%}",
     ]
     line = f"| {game.removesuffix('-v5')} | {recipe['torso']['name']} | {bright} | {' | '.join(cells)} |"
     print(line, flush=True)
@@ -67,21 +67,21 @@ def _played(game: str, policy: Policy) -> np.ndarray:
     env = envpool.make(game, env_type="gymnasium", num_envs=1, seed=3, repeat_action_probability=0.0)
     observation, _ = env.reset()
     policy.reset()
-    seen = []
+    frames = []
     for step in range(FRAMES):
         action = int(policy.act(observation[0][-1]))
         observation, _, terminated, truncated, _ = env.step(np.array([action]))
         if terminated[0] or truncated[0]:
             policy.reset()
         if step % EVERY == 0:
-            seen.append(observation[0].copy())
-    return np.array(seen)
+            frames.append(observation[0].copy())
+    return np.array(frames)
 
 
-def _dead(ops: list[Any], tensors: dict[str, np.ndarray], seen: np.ndarray) -> np.ndarray:
+def _dead(ops: list[Any], tensors: dict[str, np.ndarray], frames: np.ndarray) -> np.ndarray:
     """Return which units are 0 after these operations in every observation."""
     forward = plan(ops, tensors)
-    return np.max([forward(stack).reshape(-1).copy() for stack in seen], axis=0) <= 0
+    return np.max([forward(stack).reshape(-1).copy() for stack in frames], axis=0) <= 0
 
 
 def _page(rows: list[str]) -> str:
