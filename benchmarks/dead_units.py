@@ -23,7 +23,7 @@ from qhat.system.machine import machine
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "results" / "dead_units.md"
 FRAMES, EVERY = 1_600, 8
-"""Steps that are played, and every which of them is looked at."""
+"""Steps that are played without sticky actions; one in `EVERY` is looked at."""
 
 
 def main() -> None:
@@ -40,6 +40,10 @@ def main() -> None:
 def _row(run: Path) -> str:
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     game, recipe = config["env"].removeprefix("envpool:"), config["recipe"]
+    if config["spec"]["stack"] != 4 or config["spec"]["backend"] != "envpool" or len(recipe["hidden"]) != 1:
+        raise SystemExit(
+            f"'{run}' is a run of {game}; expected an Atari game of EnvPool, one hidden layer."
+        )
     with tempfile.TemporaryDirectory() as folder:
         qhat.export(str(run), out=f"{folder}/policy", checkpoint="last", observations=20)
         policy = Policy.load(f"{folder}/policy")

@@ -161,27 +161,22 @@ def test_a_pool_keeps_what_is_not_a_number() -> None:
         assert np.isnan(pooled).any()
 
 
-def test_data_efficient_is_the_papers_network() -> None:
-    torso, shape = DataEfficient(), (84, 84, 4)
+@pytest.mark.parametrize(
+    ("torso", "features", "weights", "strides"),
+    [(DataEfficient(), 3 * 3 * 64, 3232 + 51264, (5, 5)), (Mnih2013(), 9 * 9 * 32, 4112 + 8224, (4, 2))],
+    ids=["data_efficient", "mnih2013"],
+)
+def test_two_convolutions_are_the_papers_network(
+    torso: Any, features: int, weights: int, strides: tuple[int, ...]
+) -> None:
+    shape = (84, 84, 4)
     parameters = torso.init(jax.random.key(0), shape)
-    assert torso.features(shape) == 3 * 3 * 64
-    assert sum(leaf.size for leaf in jax.tree.leaves(parameters)) == 3232 + 51264
+    assert torso.features(shape) == features
+    assert sum(leaf.size for leaf in jax.tree.leaves(parameters)) == weights
     frames = jax.random.randint(jax.random.key(1), shape, 0, 256).astype(jnp.uint8)
     x = frames.astype(jnp.float32) / 255
-    for name in ("convolution0", "convolution1"):
-        x = jax.nn.relu(plain(parameters[name], x, 5, "VALID"))
-    np.testing.assert_allclose(torso.apply(parameters, frames), x.reshape(-1), atol=1e-5)
-
-
-def test_mnih2013_is_the_papers_network() -> None:
-    torso, shape = Mnih2013(), (84, 84, 4)
-    parameters = torso.init(jax.random.key(0), shape)
-    assert torso.features(shape) == 9 * 9 * 32
-    assert sum(leaf.size for leaf in jax.tree.leaves(parameters)) == 4112 + 8224
-    frames = jax.random.randint(jax.random.key(1), shape, 0, 256).astype(jnp.uint8)
-    x = frames.astype(jnp.float32) / 255
-    for name, stride in (("convolution0", 4), ("convolution1", 2)):
-        x = jax.nn.relu(plain(parameters[name], x, stride, "VALID"))
+    for index, stride in enumerate(strides):
+        x = jax.nn.relu(plain(parameters[f"convolution{index}"], x, stride, "VALID"))
     np.testing.assert_allclose(torso.apply(parameters, frames), x.reshape(-1), atol=1e-5)
 
 
