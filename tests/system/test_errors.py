@@ -48,6 +48,7 @@ def test_a_warning_is_spelled_for_python_and_points_at_its_caller():
 BAD: list[dict[str, Any]] = [
     {"steps": 0}, {"seed": -1}, {"seeds": 10**7}, {"max_seconds": 0}, {"keep": 0}, {"vector": "both"},
     {"on_nan": "go"}, {"env_timeout": 0}, {"env_restarts": -1}, {"resume": True}, {"track": "mlfow"},
+    {"cluster": "atuo"}, {"actors": 0}, {"actors": 2, "seeds": 2}, {"actor_cpus": 0}, {"actors": 10**6},
     {"demos": ("a.npz",), "resume": True, "run_dir": "runs/x"}, {"wrap": 3}, {"gamma": 2}, {"hidden": 0},
     {"n_step": 0}, {"n_step_cut": -1}, {"batch_size": 10**6}, {"bins": [1]}, {"learning_rate": 0},
     {"replay_ratio": 0.3}, {"replay_capacity": 2}, {"learning_starts": -1}, {"explore": "greedy"},

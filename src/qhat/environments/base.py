@@ -1,17 +1,19 @@
 """What an environment is to the engine: a batch, stepped by pure functions."""
 
+from __future__ import annotations
+
 import abc
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Array, Bool, Int
 
 from qhat.axes.actions import Actions
 from qhat.environments.observations import Observations
-from qhat.system.devices import jit_fast_compile
 from qhat.system.errors import require
+from qhat.system.lazy import Array, Bool, Int, jax
 
 
 class Timestep(NamedTuple):
@@ -153,7 +155,7 @@ class Environment(AnyEnvironment):
 
     def start(self, keys: Array) -> tuple[Any, Array]:
         """Return fresh environments for every seed of `keys` `[S]`; leaves `[S, ...]`."""
-        return _start(self, keys)
+        return _start()(self, keys)
 
     @abc.abstractmethod
     def reset(self, key: Array) -> tuple[Any, Array]:
@@ -184,4 +186,9 @@ def _reset(environment: Environment, keys: Array) -> tuple[Any, Array]:
     return jax.vmap(environment.reset)(keys)
 
 
-_start = jit_fast_compile(_reset, static_argnums=0)
+@functools.cache
+def _start() -> Callable[[Environment, Array], tuple[Any, Array]]:
+    """Compile at the first call: actors of a cluster import this module, and need no JAX."""
+    from qhat.system.devices import jit_fast_compile
+
+    return jit_fast_compile(_reset, static_argnums=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
@@ -12,10 +11,9 @@ import tyro
 
 from qhat.axes.axis import AxisValue, to_json
 from qhat.environments import info, options, wrappers
-from qhat.environments.catalogue import is_from_python
-from qhat.environments.scales import largest_score
 from qhat.environments.wrappers import Wrapper
 from qhat.recipes import DEFAULT
+from qhat.recipes.checks import require_placement, require_reachable, with_a_copy_each
 from qhat.recipes.labels import chosen, label_of, recipe_of, require_named
 from qhat.recipes.presets import first_seed, preset_of, read_preset
 from qhat.recipes.recipe import Recipe
@@ -102,6 +100,12 @@ class TrainConfig:
     """Also log to wandb, mlflow or trackio (docs/tracking.md)."""
     log: tuple[str, ...] = ()
     """Values of the environment's info to write into metrics.csv, for example info.distance; repeatable."""
+    cluster: str | None = None
+    """Ray cluster to train on: auto, local, or HOST:PORT of its head node (docs/cluster.md)."""
+    actors: int | None = None
+    """Processes on the cluster that step a gym: environment for one learner. Default: no such processes."""
+    actor_cpus: float = 1.0
+    """Cores that an actor takes; less than 1 where its simulator waits."""
 
     def __post_init__(self) -> None:
         """Resolve the recipe and its name.
@@ -123,6 +127,9 @@ class TrainConfig:
             # A run from an earlier version may have any name, and goes on under its label.
             require_named(self.recipe_name)
         object.__setattr__(self, "recipe", recipe)
+        if isinstance(recipe, Recipe):
+            recipe = with_a_copy_each(recipe, self.actors)
+            object.__setattr__(self, "recipe", recipe)
         # The command line's defaults have no environment yet.
         if isinstance(recipe, Recipe) and isinstance(self.env, str):
             object.__setattr__(self, "recipe_name", label_of(recipe, self.env, spans=self._spans))
@@ -242,7 +249,8 @@ class TrainConfig:
             self.max_seconds is None or self.max_seconds > 0,
             f"{setting('max_seconds')} is {self.max_seconds}; expected more than 0.",
         )
-        self._validate_stop_at()
+        require_reachable(self)
+        require_placement(self)
         require(
             self.vector in ("sync", "async"),
             f"{setting('vector')} is {self.vector}; expected sync or async.",
@@ -298,22 +306,6 @@ class TrainConfig:
         good = isinstance(self.demos, tuple) and all(isinstance(source, str) for source in self.demos)
         require(good, f"{setting('demos')} is {quote(self.demos)}; expected a list of paths.")
         info.require_names(self.log)
-
-    def _validate_stop_at(self) -> None:
-        """Raise `UsageError` for a score that no evaluation can reach."""
-        if self.stop_at is None:
-            return
-        require(
-            math.isfinite(self.stop_at),
-            f"{setting('stop_at')} is {self.stop_at}; expected a finite score, or none.",
-        )
-        changed = self.env_kwargs or self.wrap or is_from_python(self.env)
-        largest = None if changed else largest_score(self.env)
-        require(
-            largest is None or self.stop_at <= largest,
-            f"{setting('stop_at')} is {self.stop_at:g}, and the largest possible score of '{self.env}' is"
-            f" {largest or 0:g}; expected at most that.",
-        )
 
     def to_json(self) -> dict[str, Any]:
         """Write the configuration with every default."""

@@ -92,6 +92,9 @@ class RunSettings(RecipeSettings, total=False):
     tensorboard: bool
     track: str | None
     log: Sequence[str] | str
+    cluster: str | None
+    actors: int | None
+    actor_cpus: float
 
 
 NAMES = tuple(field.name for field in dataclasses.fields(Recipe))

@@ -40,7 +40,7 @@ from qhat.system.files import write_text
 
 FIXED = ("env", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec")
 """Settings that resuming cannot change."""
-CHANGED = ("recipe_name", "steps", "stop_at", "on_nan", "log")
+CHANGED = ("recipe_name", "steps", "stop_at", "on_nan", "log", "cluster", "actors", "actor_cpus")
 """Settings that resuming writes again; in older runs the name may disagree with the recipe."""
 
 

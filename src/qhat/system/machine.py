@@ -18,7 +18,7 @@ PACKAGES = ("qhat", "jax", "jaxlib", "numpy", "optax", "equinox", "gymnax", "gym
 EXTRAS = {
     "envpool": "robots", "ale_py": "atari", "minatar": "atari", "Box2D": "robots", "mujoco": "robots",
     "shimmy": "dm-control", "av": "video", "minari": "demos", "onnx": "export", "onnxruntime": "export",
-    "yaml": "export", "optuna": "tune", "tensorboardX": "tensorboard",
+    "yaml": "export", "optuna": "tune", "tensorboardX": "tensorboard", "ray": "ray",
 }  # fmt: skip
 """The extra of qhat that installs each optional module."""
 

@@ -1,0 +1,1 @@
+"""Training on several machines, on Ray: actors with environments around one learner."""

@@ -1,0 +1,199 @@
+"""A connection to a Ray cluster: to one that runs, or to one that is started on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import platform
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from qhat._version import __version__
+from qhat.system.errors import QhatError, UsageError, require, setting
+from qhat.system.ray_address import ADDRESS, AUTO, LOCAL, WORDS, require_address
+
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+TOKEN = {"RAY_AUTH_MODE": "token"}
+REACHES = 5.0
+"""Seconds that a machine has to answer a call for its port."""
+ANSWERS = 60.0
+"""Seconds that a node has to say what is installed on it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One machine of a cluster, and what is installed on it."""
+
+    id: str
+    """Ray's name of the node, in hexadecimal."""
+    name: str
+    """Its host name and address."""
+    cpus: float
+    gpus: float
+    memory: float
+    """Bytes that Ray may give to tasks."""
+    python: str = ""
+    """`3.11`; empty where the node was not asked."""
+    qhat: str = ""
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[list[Node]]:
+    """Connect to a cluster, or start one on this machine; return its nodes, of which every one fits.
+
+    A connection that the process has already is used, and stays.
+
+    Raises:
+        UsageError: the cluster cannot be reached, or a node differs from this machine.
+    """
+    require_address(address)
+    if "ray" not in sys.modules:
+        # Ray reads these while it is imported. Nothing is reported to its makers; a local cluster has a
+        # token anyway, and says so on stderr unless that is asked for.
+        os.environ.update({**QUIET, **(TOKEN if address == LOCAL else {}), **os.environ})
+    import ray
+
+    mine = not ray.is_initialized()
+    if mine:
+        _start(address)
+    try:
+        found = nodes()
+        require_alike(found)
+        yield found
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def nodes() -> list[Node]:
+    """Return the nodes that are alive, each with what is installed on it, the driver's first.
+
+    Raises:
+        QhatError: a node does not answer.
+    """
+    import ray
+
+    alive = [each for each in ray.nodes() if each["Alive"]]
+    here = ray.get_runtime_context().get_node_id()
+    alive.sort(key=lambda each: (each["NodeID"] != here, each["NodeManagerAddress"], each["NodeID"]))
+    return [
+        dataclasses.replace(_node(each), python=python, qhat=version)
+        for each, (python, version) in zip(
+            alive, _installed([each["NodeID"] for each in alive]), strict=True
+        )
+    ]
+
+
+def require_alike(found: Sequence[Node]) -> None:
+    """Raise `UsageError` for the first node with another Python or another qhat than this machine."""
+    here = ".".join(platform.python_version_tuple()[:2])
+    for node in found:
+        require(
+            node.python == here,
+            f"Node {node.name} has Python {node.python}, and this machine {here}; expected the same on"
+            " every node of a cluster.",
+        )
+        require(
+            node.qhat == __version__,
+            f"Node {node.name} has {f'qhat {node.qhat}' if node.qhat else 'no qhat'}, and this machine"
+            f" qhat {__version__}; expected the same on every node: pip install 'qhat[ray]=={__version__}'",
+        )
+
+
+def pinned(node_id: str) -> Any:
+    """Return the scheduling strategy that runs a task on one node alone."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)
+
+
+def _start(address: str) -> None:
+    """Connect, and leave the process's signal handlers as they are."""
+    import ray
+
+    if address not in WORDS:
+        _require_reachable(address)
+    quiet: dict[str, Any] = {}
+    if address == LOCAL:
+        quiet["include_dashboard"] = False
+    try:
+        with _handlers_kept():
+            ray.init(address, log_to_driver=False, configure_logging=False, **quiet)
+    except ConnectionError:
+        advice = f"start one with 'ray start --head', or type {setting('cluster', LOCAL)}"
+        what = "This machine is no node of a cluster" if address == AUTO else f"No cluster at '{address}'"
+        raise UsageError(f"{what} ({setting('cluster', address)}); {advice}.") from None
+    except RuntimeError as error:
+        # Ray compares its version and Python's with the cluster's.
+        said = " ".join(str(error).split())
+        raise UsageError(f"The cluster at '{address}' refuses this machine: {said}") from None
+
+
+def _require_reachable(address: str) -> None:
+    """Raise `UsageError` where nothing listens: Ray itself would wait for most of a minute."""
+    found = ADDRESS.fullmatch(address)
+    assert found is not None
+    host, port = found[2].strip("[]"), int(found[3])
+    try:
+        socket.create_connection((host, port), REACHES).close()
+    except (OSError, OverflowError) as error:
+        why = "it did not answer" if isinstance(error, TimeoutError) else f"{error}"
+        raise UsageError(
+            f"The cluster at '{address}' cannot be reached within {REACHES:g} s ({why}); expected the"
+            " address that 'ray start --head' printed on its head node."
+        ) from None
+
+
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself; a run answers it with a checkpoint."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+def _node(facts: dict[str, Any]) -> Node:
+    resources, name = facts["Resources"], facts["NodeManagerHostname"]
+    return Node(
+        id=facts["NodeID"],
+        name=f"{name} ({facts['NodeManagerAddress']})",
+        cpus=resources.get("CPU", 0.0),
+        gpus=resources.get("GPU", 0.0),
+        memory=resources.get("memory", 0.0),
+    )
+
+
+def _installed(ids: Sequence[str]) -> list[tuple[str, str]]:
+    """Ask every node for its Python and its qhat, which may be missing."""
+    import ray
+    from ray.exceptions import RayError
+
+    # A function within a function travels as code: the node needs no qhat to run it.
+    def ask() -> tuple[str, str]:
+        import platform
+
+        try:
+            from qhat._version import __version__ as version
+        except ImportError:
+            version = ""
+        return ".".join(platform.python_version_tuple()[:2]), version
+
+    remote = ray.remote(num_cpus=0, max_retries=0)(ask)
+    asked = [remote.options(scheduling_strategy=pinned(each)).remote() for each in ids]
+    try:
+        return ray.get(asked, timeout=ANSWERS)
+    except (RayError, TimeoutError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise QhatError(f"A node of the cluster does not answer: {said}") from None

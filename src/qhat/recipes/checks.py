@@ -1,0 +1,76 @@
+"""Checks of a run's settings that need more than the values themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+from qhat.environments.catalogue import is_from_python
+from qhat.environments.scales import largest_score
+from qhat.system.errors import require, setting
+from qhat.system.files import quote
+from qhat.system.ray_address import require_address
+
+if TYPE_CHECKING:
+    from qhat.recipes.config import TrainConfig
+    from qhat.recipes.recipe import Recipe
+
+MOST_ACTORS = 10_000
+"""Largest number of actors of one learner."""
+
+
+def with_a_copy_each(recipe: Recipe, actors: Any) -> Recipe:
+    """Return the recipe with at least as many environments as there are actors to step them."""
+    few = (
+        type(actors) is int
+        and type(recipe.num_envs) is int
+        and 1 <= recipe.num_envs < actors <= MOST_ACTORS
+    )
+    return dataclasses.replace(recipe, num_envs=actors) if few else recipe
+
+
+def require_reachable(config: TrainConfig) -> None:
+    """Raise `UsageError` for a `stop_at` that no evaluation can reach."""
+    if config.stop_at is None:
+        return
+    require(
+        math.isfinite(config.stop_at),
+        f"{setting('stop_at')} is {config.stop_at}; expected a finite score, or none.",
+    )
+    changed = config.env_kwargs or config.wrap or is_from_python(config.env)
+    largest = None if changed else largest_score(config.env)
+    require(
+        largest is None or config.stop_at <= largest,
+        f"{setting('stop_at')} is {config.stop_at:g}, and the largest possible score of '{config.env}' is"
+        f" {largest or 0:g}; expected at most that.",
+    )
+
+
+def require_placement(config: TrainConfig) -> None:
+    """Raise `UsageError` for a cluster, or actors, that cannot be."""
+    if config.cluster is not None:
+        require_address(config.cluster)
+    cpus, count = config.actor_cpus, config.actors
+    require(
+        isinstance(cpus, int | float) and not isinstance(cpus, bool) and 0 < cpus <= 1024,
+        f"{setting('actor_cpus')} is {quote(cpus)}; expected a number of cores from 0.01 to 1024.",
+    )
+    if count is None:
+        return
+    require(
+        isinstance(count, int) and not isinstance(count, bool) and 1 <= count <= MOST_ACTORS,
+        f"{setting('actors')} is {quote(count)}; expected a whole number from 1 to {MOST_ACTORS:,}. Without"
+        " it, the environments are stepped in the learner's process.",
+    )
+    require_address(config.cluster or "local")
+    require(
+        config.seeds == 1,
+        f"{setting('actors')} and {setting('seeds', config.seeds)} have no meaning together: actors feed"
+        f" one learner. Train one seed at a time, or leave {setting('actors')} out.",
+    )
+    require(
+        config.recipe.num_envs % count == 0,
+        f"{setting('num_envs', config.recipe.num_envs)} cannot be shared by {setting('actors', count)};"
+        f" expected a multiple, such as {setting('num_envs', count)}: one environment for each.",
+    )
