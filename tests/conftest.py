@@ -21,6 +21,7 @@ from browser import browser, window  # noqa: F401 - fixtures, for every test
 from full import FULL, LONG
 from places import SOURCE
 from qhat.system import devices
+from ray_cluster import ray_cluster  # noqa: F401 - the same
 
 # JAX is imported first, so that annotations name real array types; see qhat/system/lazy.py.
 assert jax.__name__ == "jax"

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from qhat.agent.host_network import HostNetwork
 from qhat.agent.learning import Acting
 from qhat.agent.shared_memory import same_memory, share_memory
 from qhat.agent.streams import Stream, read_stream
 from qhat.axes.axis import defines
 from qhat.axes.masks import read_mask
+from qhat.engine.host_network import HostNetwork
 from qhat.engine.iteration import Program
 from qhat.engine.state import split
 from qhat.system.errors import UsageError, require

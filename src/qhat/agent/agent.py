@@ -26,7 +26,6 @@ from qhat.agent.arguments import (
 )
 from qhat.agent.evaluated import Evaluated
 from qhat.agent.from_run import loaded_from
-from qhat.agent.host_network import HostNetwork
 from qhat.agent.learning import Learning
 from qhat.agent.made import fresh_state, prepared, queue_of, shown
 from qhat.agent.notices import Notices
@@ -35,6 +34,7 @@ from qhat.agent.streams import Stream, read_stream
 from qhat.agent.to_run import Situation
 from qhat.agent.waiting_rows import MANY, TINY
 from qhat.agent.writing import Writer
+from qhat.engine.host_network import HostNetwork
 from qhat.engine.iteration import Program
 from qhat.engine.state import SeedState
 from qhat.environments.observations import read_one

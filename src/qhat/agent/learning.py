@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qhat.agent.host_network import HostNetwork
 from qhat.agent.waiting_rows import LARGE, SMALL, TINY, Block, BlockLayout
 from qhat.engine.compiler import compiled
+from qhat.engine.host_network import HostNetwork
 from qhat.engine.iteration import Program
 from qhat.engine.learner import LearnerState, Metrics
 from qhat.engine.replay import linked

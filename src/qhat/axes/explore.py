@@ -14,6 +14,9 @@ from qhat.axes.axis import AxisValue, Schedule, missing
 from qhat.system.errors import require, setting
 from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
 
+LADDER, STEEPNESS = 0.4, 7.0
+"""ε of the first of several actors, and how steeply it falls to the last: the paper's ε and α."""
+
 
 class Explore(AxisValue, abc.ABC):
     """How the behaviour policy explores. State is a pytree of arrays, one row per environment."""
@@ -31,6 +34,16 @@ class Explore(AxisValue, abc.ABC):
     def scheduled(self, steps: int) -> Explore:
         """Return the same over a run of `steps` environment steps, where its schedule follows the run."""
         return self
+
+    def for_actor(self, actor: int, actors: int) -> Explore:
+        """Return how one of several actors explores; one actor explores as the recipe says.
+
+        Actor i of N has the constant ε = 0.4^(1 + 7i/(N − 1)) (Horgan et al. 2018, arXiv:1803.00933, §4.1):
+        some try much, others follow the policy to where it leads.
+        """
+        if actors == 1:
+            return self
+        return EpsilonGreedy(epsilon := LADDER ** (1 + STEEPNESS * actor / (actors - 1)), epsilon, steps=0)
 
     @abc.abstractmethod
     def choose(
@@ -125,6 +138,12 @@ class EpsilonGreedy(Explore):
         return dataclasses.replace(
             self, steps=round(self.fraction * steps), fraction=EpsilonGreedy.fraction
         )
+
+    def for_actor(self, actor: int, actors: int) -> Explore:
+        ladder = super().for_actor(actor, actors)
+        if ladder is self or not isinstance(ladder, EpsilonGreedy):
+            return ladder
+        return dataclasses.replace(ladder, hold=self.hold, per_factor=self.per_factor)
 
     def schedules(self, steps: int) -> list[Schedule]:
         return [Schedule("ε", self.start, self.end, self.scheduled(steps).steps or 0)]

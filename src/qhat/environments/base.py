@@ -143,6 +143,14 @@ class AnyEnvironment(abc.ABC):
         """Return sentences about names of `logs` that had no number so far, each one time."""
         return []
 
+    def records(self, step: int) -> list[dict[str, Any]]:
+        """Return what its processes did since the last call, as rows of metrics.csv, if that is due.
+
+        Args:
+            step: environment steps of the run.
+        """
+        return []
+
     def close(self) -> None:
         """End processes and close windows, where it has any."""
         return

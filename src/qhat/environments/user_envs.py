@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from qhat.environments.extras import load
 from qhat.environments.gymnasium import api as gymnasium_api
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.make import of_vector
+from qhat.environments.gymnasium.on_node import BuildOnNode, by_function, by_id, require_no_arguments
 from qhat.environments.host import HostEnvironment
 from qhat.environments.jax.single import JaxBatch, JaxEnvironment
 from qhat.environments.make import make_with
@@ -28,7 +28,7 @@ from qhat.environments.pictured import pictured
 from qhat.environments.reference import wrapped_up
 from qhat.environments.wrapped import wrapped
 from qhat.environments.wrappers import Wrapper, around, require_unwrapped
-from qhat.system.errors import UsageError, require
+from qhat.system.errors import UsageError, require, setting
 
 EnvLike = (
     JaxEnvironment | Environment | HostEnvironment | VectorEnv | gymnasium.Env | Callable[[], gymnasium.Env]
@@ -57,6 +57,13 @@ class Source(abc.ABC):
         Raises:
             UsageError: it has another number of copies than the run, or cannot be wrapped.
         """
+
+    def build_on_node(self) -> BuildOnNode:
+        """Return what makes it in other processes, without JAX. Raises `UsageError` if nothing does."""
+        raise UsageError(
+            f"'{self.name}' cannot be made on a node: {setting('actors')} expects a gym: id, or a function"
+            " that makes an environment of Gymnasium's."
+        )
 
     def judge(self, wrap: Sequence[Wrapper]) -> Environment | Callable[[], gymnasium.Env] | None:
         """Return what plays the scores: others of the same kind. `None` where `make` makes them, or an id.
@@ -111,6 +118,16 @@ class ById(Source):
             return any(pictured(array) for name, array in arrays.items() if name.startswith("obs"))
         # Of those in JAX all are small; one of the caller's may not be, and has `threads`.
         return entry.backend == "gym"
+
+    def build_on_node(self) -> BuildOnNode:
+        entry = find(self.env_id, self.options)
+        if entry.backend == "gym":
+            return functools.partial(by_id, self.env_id)
+        advice = f" Its reference is: gym:{entry.reference}." if entry.reference else ""
+        raise UsageError(
+            f"'{self.env_id}' ({entry.backend}) is compiled into the learner, and needs no"
+            f" {setting('actors')}: leave them out, or name a gym: environment.{advice}"
+        )
 
     def make(self, args: MakeArgs) -> Environment | HostEnvironment:
         return make_with(self.env_id, args)
@@ -265,36 +282,21 @@ class FromMaker(Source):
     @functools.cached_property
     def _made_name(self) -> str:
         called = getattr(self.build, "__name__", "env")
-        _require_no_arguments(self.build, called)
+        require_no_arguments(self.build, called)
         made: Any = self.build()
         gymnasium_api.require_environment(made, called)
         name = source_of(made).name
         made.close()
         return name
 
+    def build_on_node(self) -> BuildOnNode:
+        return functools.partial(by_function, self.name, self.build)
+
     def make(self, args: MakeArgs) -> HostEnvironment:
-        build = functools.partial(wrapped_up, self.build, tuple(args.wrap))
-        more: dict[str, Any] = {"vector": args.vector, "seconds": args.seconds, "restarts": args.restarts}
-        copies = (args.num_envs, args.seeds, args.since)
-        return GymnasiumEnvironment.of(self.name, build, *copies, **more, bins=args.bins, log=args.log)
+        return by_function(self.name, self.build, args)
 
     def judge(self, wrap: Sequence[Wrapper]) -> Callable[[], gymnasium.Env]:
         return functools.partial(wrapped_up, self.build, tuple(wrap))
-
-
-def _require_no_arguments(build: Callable[..., Any], name: str) -> None:
-    try:
-        signature = inspect.signature(build)
-    except (TypeError, ValueError):
-        # A callable of C does not say what it takes.
-        return
-    try:
-        signature.bind()
-    except TypeError:
-        raise UsageError(
-            f"The function '{name}' takes {signature}; expected one that makes an environment without"
-            " arguments, such as functools.partial fills them in."
-        ) from None
 
 
 SOURCES: tuple[tuple[type, Callable[[Any], Source]], ...] = (

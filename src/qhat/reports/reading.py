@@ -252,7 +252,8 @@ def _metrics(path: Path, logged: tuple[str, ...] = ()) -> tuple[dict[str, Trace]
     broken, latest = 0.0, {"clipped": {}, "skipped": {}}
     for kind, *words in rows_of(path, columns):
         row: dict[str, float] = dict(zip(columns[1:], map(_number, words), strict=True))
-        if not (_counts(row["seed_index"]) and math.isfinite(row["step"])):
+        known = kind in ("episode", "progress")
+        if not (known and _counts(row["seed_index"]) and math.isfinite(row["step"])):
             continue
         seed = int(row["seed_index"])
         for name in ("score",) if kind == "episode" else drawn:

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from qhat.cluster.environment import ActorEnvironment
+from qhat.cluster.loop import ActorLoop
 from qhat.engine.host import HostLoop
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Advance, Loop
@@ -21,7 +23,7 @@ from qhat.evaluation.play import EvaluationProgress, Play, cut_of, play_of
 from qhat.recipes.config import TrainConfig
 from qhat.runs.checkpoints import require_space
 from qhat.runs.run import program_of
-from qhat.runs.start import horizon_of, kept, spec_of_run
+from qhat.runs.start import AnyLoop, horizon_of, kept, spec_of_run
 from qhat.runs.stop import Stop
 from qhat.runs.worlds import Worlds, no_limit
 from qhat.system.errors import setting, warn
@@ -37,7 +39,7 @@ class Job:
 
     config: TrainConfig
     spec: Spec
-    loop: Loop | HostLoop
+    loop: AnyLoop
     advance: Advance
     play: Play
     """Plays the greedy episodes of every seed."""
@@ -96,8 +98,10 @@ def prepare(
         warn(no_limit(worlds, longest), stacklevel=4)
     program = program_of(config.recipe, spec, config.wrap, config.on_nan == "stop")
     config = config.fitted(program.recipe, spec, horizon_of(config))
-    loop: Loop | HostLoop
-    if isinstance(worlds.environment, HostEnvironment):
+    loop: AnyLoop
+    if isinstance(worlds.environment, ActorEnvironment):
+        loop = ActorLoop(program, worlds.environment)
+    elif isinstance(worlds.environment, HostEnvironment):
         loop = HostLoop(program, worlds.environment)
     else:
         loop = Loop(program, worlds.environment, devices)
@@ -124,7 +128,7 @@ def prepare(
     return Job(config, spec, loop, advance, play, keys, end, eval_every, save_every, memory)
 
 
-def _require_room(config: TrainConfig, loop: Loop | HostLoop, shape: TrainState, workspace: int) -> int:
+def _require_room(config: TrainConfig, loop: AnyLoop, shape: TrainState, workspace: int) -> int:
     """Return the bytes that training will take, or raise `UsageError` where they are not free."""
     needed, recipe = nbytes(shape) + workspace, config.recipe
     replay, network = (nbytes(part) for part in (shape.seeds.ring, shape.seeds.learner))

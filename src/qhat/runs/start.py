@@ -15,6 +15,8 @@ import numpy as np
 from jaxtyping import Array
 
 from qhat.axes.axis import from_json, spell
+from qhat.cluster.environment import COLUMNS
+from qhat.cluster.loop import ActorLoop
 from qhat.demonstrations.reading import joined, read
 from qhat.engine.guard import NOTHING
 from qhat.engine.host import HostLoop
@@ -38,6 +40,8 @@ from qhat.runs.run import AGENT, load_best, spec_from_json, spec_to_json
 from qhat.system.errors import UsageError, blaming, require, setting, warn
 from qhat.system.files import write_text
 
+AnyLoop = Loop | HostLoop | ActorLoop
+"""What runs a program."""
 FIXED = ("env", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec")
 """Settings that resuming cannot change."""
 CHANGED = ("recipe_name", "steps", "stop_at", "on_nan", "log", "cluster", "actors", "actor_cpus")
@@ -46,7 +50,7 @@ CHANGED = ("recipe_name", "steps", "stop_at", "on_nan", "log", "cluster", "actor
 
 def begin(
     config: TrainConfig,
-    loop: Loop | HostLoop,
+    loop: AnyLoop,
     spec: Spec,
     keys: Array,
     closing: contextlib.ExitStack,
@@ -76,7 +80,7 @@ def begin(
     names = names_of(config.recipe)
     parts = {PARTS: names} if names else {}
     folder.describe({**config.to_json(), "spec": spec_to_json(spec), SPAN: config.steps, **parts})
-    folder.logged = config.log
+    folder.logged = columns_of(config)
     folder.start_tables()
     weights = jax.tree.map(np.asarray, state.seeds.learner.online)
     S = config.seeds
@@ -85,7 +89,7 @@ def begin(
 
 
 def _resume(
-    config: TrainConfig, loop: Loop | HostLoop, spec: Spec, keys: Array, folder: RunFolder
+    config: TrainConfig, loop: AnyLoop, spec: Spec, keys: Array, folder: RunFolder
 ) -> tuple[RunFolder, TrainState, dict[str, Any]]:
     written = folder.read_config()
     written["spec"] = spec_to_json(spec_from_json(written.get("spec")).completed(spec))
@@ -119,7 +123,7 @@ def _resume(
             f"'{last}' is damaged: its manifest has step {step:,} and its state step"
             f" {at * config.recipe.num_envs:,}."
         )
-    folder.logged = config.log
+    folder.logged = columns_of(config)
     folder.rewind(at * config.recipe.num_envs)
     # A run that is longer than what is asked for stays so.
     wanted["steps"] = max(config.steps, min(step, int(written.get("steps", 0))))
@@ -133,6 +137,11 @@ def _resume(
     if written.get("on_nan") != config.on_nan:
         state = _forgiven(loop, state, keys)
     return folder, state, best
+
+
+def columns_of(config: TrainConfig) -> tuple[str, ...]:
+    """Return the columns that this run's metrics.csv has beside those of every run."""
+    return (*config.log, *(COLUMNS if config.actors else ()))
 
 
 def spec_of_run(config: TrainConfig, spec: Spec) -> Spec:
@@ -203,7 +212,7 @@ def on_device(state: TrainState) -> TrainState:
     return jax.tree.unflatten(structure, leaves)
 
 
-def _forgiven(loop: Loop | HostLoop, state: TrainState, keys: Array) -> TrainState:
+def _forgiven(loop: AnyLoop, state: TrainState, keys: Array) -> TrainState:
     """Clear the faults; seeds that had one begin new episodes."""
     met = state.seeds.guard.what != NOTHING
     if loop.environment.snapshots and met.any():
@@ -239,14 +248,14 @@ def _part(axis: str, value: Any) -> Any:
         return value
 
 
-def kept(loop: Loop | HostLoop, state: TrainState) -> TrainState:
+def kept(loop: AnyLoop, state: TrainState) -> TrainState:
     """Return the part of a state that a checkpoint stores: without environments that cannot be saved."""
     if loop.environment.snapshots or state.seeds.environment is None:
         return state
     return eqx.tree_at(lambda whole: whole.seeds.environment, state, replace_fn=lambda _: None)
 
 
-def _warm_start(config: TrainConfig, loop: Loop | HostLoop, state: TrainState, source: Path) -> TrainState:
+def _warm_start(config: TrainConfig, loop: AnyLoop, state: TrainState, source: Path) -> TrainState:
     parameters = load_best(RunFolder.open(source), state.seeds.learner.online, config.recipe)
     copies = (parameters, jax.tree.map(jnp.copy, parameters))
     seeds = eqx.tree_at(lambda each: (each.learner.online, each.learner.target), state.seeds, copies)

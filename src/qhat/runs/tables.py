@@ -53,8 +53,10 @@ class Tables:
         self._columns = {name: index for index, name in enumerate(logs) if name in folder.logged}
         self._broken = 0
 
-    def write(self, call: Call, state: TrainState) -> dict[str, Any]:
-        """Add a call's rows; return the fields of `Progress` that they change."""
+    def write(
+        self, call: Call, state: TrainState, more: Sequence[Mapping[str, Any]] = ()
+    ) -> dict[str, Any]:
+        """Add a call's rows, and `more`; return the fields of `Progress` that they change."""
         recipe, log = self._recipe, call.log
         step, seeds = call.last * recipe.num_envs, len(log.ended)
         rate = call.count * recipe.num_envs * seeds / call.seconds
@@ -68,7 +70,7 @@ class Tables:
         for name, at in self._columns.items():
             for row, value in zip(latest, _mean_over_steps(np.asarray(log.info)[..., at]), strict=True):
                 row[name] = _written(value)
-        rows += latest
+        rows += [*latest, *more]
         self._folder.append(self._folder.metrics, rows)
         self._tracking.rows(rows)
         self._broken += int(log.broken.sum())

@@ -106,11 +106,12 @@ class Tracking:
             return
         by_step: dict[int, dict[str, list[float]]] = {}
         for row in rows:
-            kinds = {"episode": "episode", "progress": "train"}
+            kinds = {"episode": "episode", "progress": "train", "actor": "actors"}
             name = kind or kinds[row["kind"]]
+            each = f"actor-{row['actor']}" if name == "actors" else f"seed-{row['seed_index']}"
             values = by_step.setdefault(int(row["step"]), {})
             for field, number in _numbers(row):
-                for tag in (f"{name}/{field}", f"{name}/{field}/seed-{row['seed_index']}"):
+                for tag in (f"{name}/{field}", f"{name}/{field}/{each}"):
                     values.setdefault(tag, []).append(number)
         for step in sorted(by_step):
             means = {tag: float(np.mean(numbers)) for tag, numbers in by_step[step].items()}
@@ -137,7 +138,7 @@ class Tracking:
 
 def _numbers(row: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
     for field, value in row.items():
-        if field in ("kind", "step", "seed_index"):
+        if field in ("kind", "step", "seed_index", "actor"):
             continue
         try:
             number = float(value)

@@ -172,7 +172,8 @@ def _train(
     while at < job.end and not stop.is_set and stop.failure is None:
         state, call = _advance(job, state, at, began, stop, faults, reporter)
         at = call.last
-        reporter.update(**tables.write(call, state), faults=tuple(faults.sentences), seconds=stop.elapsed)
+        written = tables.write(call, state, job.loop.environment.records(at * E))
+        reporter.update(**written, faults=tuple(faults.sentences), seconds=stop.elapsed)
         look_at_rewards(config.recipe, state, call.count)
         stop.is_set = stop.is_over() or bool(faults.halted.all())
         show_progress.begin()

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qhat.environments import info, limits
 from qhat.environments.base import Environment, Spec
@@ -22,6 +22,10 @@ from qhat.recipes.recipe import Recipe
 from qhat.runs.resumed import resumed
 from qhat.system.errors import require, setting, spelled
 from qhat.system.files import quote
+from qhat.system.ray_address import LOCAL
+
+if TYPE_CHECKING:
+    from qhat.cluster.environment import ActorEnvironment
 
 
 def configured(
@@ -59,7 +63,7 @@ def configured(
 class Worlds:
     """Both, ready to play."""
 
-    environment: Environment | HostEnvironment
+    environment: Environment | HostEnvironment | ActorEnvironment
     judge: Judge
     spec: Spec
     """The environment's, marked where it was handed over from Python."""
@@ -95,7 +99,7 @@ def open_worlds(
         config.env_restarts, config.env_kwargs, config.wrap, config.recipe.bins, config.log,
     )  # fmt: skip
     with contextlib.ExitStack() as opened:
-        made = source.make(args)
+        made = _hired(source, config, args, opened) if config.actors else source.make(args)
         if source.closes:
             opened.callback(made.close)
         require(
@@ -115,6 +119,23 @@ def open_worlds(
         yield Worlds(made, player, made.spec if source.by_id else from_python(made.spec), limit)
 
 
+def _hired(
+    source: Source, config: TrainConfig, args: MakeArgs, opened: contextlib.ExitStack
+) -> ActorEnvironment:
+    """Let actors on a cluster step the environment.
+
+    Raises:
+        UsageError: it cannot be made on a node, or the cluster does not suit.
+    """
+    from qhat.cluster.connection import connected
+    from qhat.cluster.environment import ActorEnvironment
+
+    assert config.actors is not None
+    build = source.build_on_node()
+    nodes = opened.enter_context(connected(config.cluster or LOCAL))
+    return ActorEnvironment(build, args, config.actors, config.actor_cpus, nodes)
+
+
 def _limit(judge: Judge) -> int:
     """Steps after which what plays the evaluations cuts episodes by itself; 0 where it declares none."""
     if not isinstance(judge, Environment | HostEnvironment):
@@ -129,10 +150,10 @@ def _limit(judge: Judge) -> int:
 
 
 def _player_beside(
-    made: Environment | HostEnvironment, source: Source, config: TrainConfig, since: int
+    made: Environment | HostEnvironment | ActorEnvironment, source: Source, config: TrainConfig, since: int
 ) -> Judge:
     """Make what plays the evaluations of what an id made: the reference, or other episodes of the same."""
-    if isinstance(made, HostEnvironment) and made.spec.reference:
+    if not isinstance(made, Environment) and made.spec.reference:
         return reference_builder(made.spec, options=config.env_kwargs, wrap=config.wrap)
     # Other episodes than the training's, whose seeds are numbered from 0.
     numbers = range(2**31 + config.seed, 2**31 + config.seed + config.seeds)

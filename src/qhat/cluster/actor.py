@@ -1,0 +1,142 @@
+"""An actor: a process with copies of the environment, which acts in NumPy and sends blocks of steps.
+
+It imports no JAX, and has nothing that matters: whatever it does not send is lost with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from qhat.axes.actions import Actions
+from qhat.axes.explore import Explore
+from qhat.cluster.blocks import REAL, Block, Recorder
+from qhat.engine.numpy_network import NumpyNetwork, Plan
+from qhat.environments.base import Spec, Timestep
+from qhat.environments.host import HostEnvironment
+from qhat.environments.make_args import MakeArgs
+from qhat.system.errors import QhatError, described
+
+Build = Callable[[MakeArgs], HostEnvironment]
+"""Makes the copies of an environment, on a node."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What an actor is: the copies that it steps, and their random numbers."""
+
+    actor: int
+    incarnation: int
+    build: Build
+    args: MakeArgs
+
+
+@dataclasses.dataclass(frozen=True)
+class Behaviour:
+    """How all actors choose actions; the weights come with every request."""
+
+    plan: Plan
+    explore: Explore
+    """The recipe's; each actor has its own share of exploration (`Explore.for_actor`)."""
+    actors: int
+    state: Any
+    """Of the exploration of an actor's copies, before the first step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What an actor says of itself when it has its environment."""
+
+    node: str
+    process: int
+    spec: Spec
+    logs: tuple[str, ...]
+
+
+class Actor:
+    """Steps K copies. Made by Ray, in a process of its node."""
+
+    def __init__(self, place: Place):
+        self._place = place
+        self._environment: HostEnvironment | None = None
+        self._behaviour: Behaviour | None = None
+        self._sent = self._steps = 0
+
+    def facts(self) -> Facts:
+        """Make the environment, and say what it is. Raises `QhatError`, with the node's name."""
+        try:
+            self._environment = environment = self._place.build(self._place.args)
+            self._observation = environment.start()[0]
+        except Exception as error:
+            said = error.sentence if isinstance(error, QhatError) else described(error)
+            raise QhatError(f"On node {platform.node()}: {said}") from error
+        legal = environment.legal()
+        self._legal = None if legal is None else legal[0]
+        key = (self._place.args.seeds[0] + 1) % 2**64
+        self._random = np.random.Generator(np.random.Philox(key=key))
+        return Facts(platform.node(), os.getpid(), environment.spec, environment.logs)
+
+    def rollout(
+        self, behaviour: Behaviour, weights: np.ndarray, version: int, rows: int, step: int
+    ) -> Block:
+        """Do `rows` steps of every copy.
+
+        Args:
+            weights: of the plan's network, joined to one vector.
+            version: gradient updates that they had.
+            step: environment steps that the learner has stored.
+        """
+        began, environment = time.perf_counter(), self._environment
+        assert environment is not None, "facts makes it"
+        if self._behaviour is None:
+            self._prepare(behaviour)
+        if version != self._version:
+            self._network.load(weights)
+            self._version = version
+        recorder = Recorder(self._observation, self._legal, environment.spec.stack)
+        for _ in range(rows):
+            action = self._choose(environment.spec.actions, step)
+            environment.send(action[None])
+            now = _alone(environment.receive())
+            recorder.add(action, now)
+            self._observation, self._legal = now.observation, now.legal
+        arrays, number, place = recorder.arrays(), self._sent, self._place
+        steps = int(np.count_nonzero(arrays["flags"] & REAL))
+        self._sent, self._steps = number + 1, self._steps + steps
+        seconds = time.perf_counter() - began
+        return Block(place.actor, place.incarnation, number, version, steps, seconds, arrays)
+
+    def totals(self) -> tuple[int, int]:
+        """Return how many blocks and steps were sent."""
+        return self._sent, self._steps
+
+    def _prepare(self, behaviour: Behaviour) -> None:
+        self._behaviour, self._version = behaviour, -1
+        self._network = NumpyNetwork(behaviour.plan)
+        self._explore = behaviour.explore.for_actor(self._place.actor, behaviour.actors)
+        self._exploration = behaviour.state
+
+    def _choose(self, actions: Actions, step: int) -> np.ndarray:
+        """Return the choices `[K, F]`."""
+        q = np.stack([self._network.q_values(row) for row in self._observation])
+        if self._legal is not None:
+            q = np.where(self._legal, q, -np.inf)
+        greedy, numbers = q.argmax(axis=2), self._explore.random_numbers(actions)
+        bits = self._random.integers(0, 2**32, (len(greedy), numbers), np.uint32)
+        state = self._exploration
+        self._exploration, choices = self._explore.decide(
+            state, greedy, bits, step, actions, self._legal, np
+        )
+        return np.asarray(choices, np.int32)
+
+
+def _alone(now: Timestep) -> Timestep:
+    """Return a timestep without its axis of seeds; one array stays one array."""
+    parts = {id(part): part[0] for part in now if part is not None}
+    return Timestep(*(None if part is None else parts[id(part)] for part in now))
