@@ -24,10 +24,12 @@ from qhat.cluster import environment as environments
 from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED
 from qhat.runs.checkpoints import Checkpoints
 from qhat.system.errors import UsageError
+from ray_cluster import add_node
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 SMALL: dict[str, Any] = {
-    "hidden": 8, "eval_episodes": 1, "replay_capacity": 60_000, "actor_cpus": 0.2, "cluster": "auto",
+    "hidden": 8, "eval_episodes": 1, "replay_capacity": 60_000, "actor_cpus": 0.2,
+    "cluster": "auto",
 }  # fmt: skip
 
 
@@ -251,13 +253,13 @@ def test_a_run_resumes_with_another_number_of_actors(tmp_path: Path, saved: list
 def test_a_node_that_goes_away_costs_its_actors_alone(
     tmp_path: Path, ray_cluster: Any, saved: list[Any], crew: list[Any]
 ):
-    node = ray_cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": os.environ.get("PYTHONPATH", "")})
+    extra = add_node(ray_cluster)
     gone = threading.Event()
 
     def stop(evaluation: Any) -> bool:
         if evaluation.step >= 1_000 and not gone.is_set():
             gone.set()
-            ray_cluster.remove_node(node, allow_graceful=False)
+            ray_cluster.remove_node(extra, allow_graceful=False)
         return evaluation.step >= 6_000
 
     with warnings.catch_warnings(record=True) as said:
@@ -285,7 +287,7 @@ BAD: list[tuple[Callable[[Path], dict[str, Any]], str]] = [
         lambda _: {"actors": 1, "env": "gym:cluster_envs:Moody-v0", "env_kwargs": {"what": "never"}},
         "the motor is not there",
     ),
-    (lambda _: {"actors": 1, "env": Numbered()}, "cannot be made on a node"),
+    (lambda _: {"actors": 1, "env": Numbered(), "judge": Numbered}, "cannot be made on a node"),
 ]
 
 

@@ -19,7 +19,7 @@ class Numbered(gymnasium.Env):
     """Observation: the episode's number in two halves, and the steps so far. Reward: the steps so far."""
 
     def __init__(self, seconds: float = 0.0, length: int = 11):
-        self.observation_space = gymnasium.spaces.Box(-1e6, 1e6, (3,), np.float32)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(3)
         self._seconds, self._length = seconds, length
 
@@ -88,4 +88,4 @@ class Modules(Numbered):
 
 
 for kind in (Numbered, Moody, Masked, Modules):
-    register(f"{kind.__name__}-v0", kind)
+    register(f"{kind.__name__}-v0", f"cluster_envs:{kind.__name__}")

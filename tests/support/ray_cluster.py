@@ -12,6 +12,20 @@ import pytest
 from places import ROOT
 
 
+def node() -> dict[str, Any]:
+    """Return what a node of it is: one core, and the paths of what tests import."""
+    paths = [str(ROOT / "src"), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]
+    return {"num_cpus": 1, "env_vars": {"PYTHONPATH": os.pathsep.join(paths)}}
+
+
+def add_node(cluster: Any) -> Any:
+    """Start another node, and return it."""
+    with warnings.catch_warnings():
+        # Ray forks, and JAX has threads.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return cluster.add_node(**node())
+
+
 @pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[Any]:
     """The cluster; this process is connected to it, and its nodes import what tests/support has."""
@@ -22,10 +36,8 @@ def ray_cluster() -> Iterator[Any]:
         import ray
         from ray.cluster_utils import Cluster
 
-        paths = [str(ROOT / "src"), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]
-        node: dict[str, Any] = {"num_cpus": 1, "env_vars": {"PYTHONPATH": os.pathsep.join(paths)}}
-        cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-        cluster.add_node(**node)
+        cluster = Cluster(initialize_head=True, head_node_args={**node(), "include_dashboard": False})
+        cluster.add_node(**node())
         ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
         try:
             yield cluster

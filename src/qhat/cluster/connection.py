@@ -81,11 +81,11 @@ def nodes() -> list[Node]:
     alive = [each for each in ray.nodes() if each["Alive"]]
     here = ray.get_runtime_context().get_node_id()
     alive.sort(key=lambda each: (each["NodeID"] != here, each["NodeManagerAddress"], each["NodeID"]))
+    installed = _installed([each["NodeID"] for each in alive])
     return [
-        dataclasses.replace(_node(each), python=python, qhat=version)
-        for each, (python, version) in zip(
-            alive, _installed([each["NodeID"] for each in alive]), strict=True
-        )
+        dataclasses.replace(_node(each), python=found[0], qhat=found[1])
+        for each, found in zip(alive, installed, strict=True)
+        if found is not None
     ]
 
 
@@ -175,10 +175,10 @@ def _node(facts: dict[str, Any]) -> Node:
     )
 
 
-def _installed(ids: Sequence[str]) -> list[tuple[str, str]]:
-    """Ask every node for its Python and its qhat, which may be missing."""
+def _installed(ids: Sequence[str]) -> list[tuple[str, str] | None]:
+    """Ask every node for its Python and its qhat, which may be missing; `None` for a node that is gone."""
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError
 
     # A function within a function travels as code, which a node without qhat can run.
     @no_type_check
@@ -193,8 +193,14 @@ def _installed(ids: Sequence[str]) -> list[tuple[str, str]]:
 
     remote = ray.remote(num_cpus=0, max_retries=0)(ask)
     asked = [remote.options(scheduling_strategy=pinned(each)).remote() for each in ids]
-    try:
-        return ray.get(asked, timeout=ANSWERS)
-    except (RayError, TimeoutError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise QhatError(f"A node of the cluster does not answer: {said}") from None
+    found: list[tuple[str, str] | None] = []
+    for ref in asked:
+        try:
+            found.append(ray.get(ref, timeout=ANSWERS))
+        except (NodeDiedError, TaskUnschedulableError):
+            # Ray lists a node for some seconds after it left.
+            found.append(None)
+        except (RayError, TimeoutError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise QhatError(f"A node of the cluster does not answer: {said}") from None
+    return found

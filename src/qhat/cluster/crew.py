@@ -239,18 +239,18 @@ class Crew:
         from ray.exceptions import RayError
 
         deadline = time.monotonic() + patience
-        while any(slot.requests for slot in self.slots) and time.monotonic() < deadline:
-            self.poll(0.1)
         sent = received = 0
         for slot in self.slots:
-            if slot.facts is None or slot.requests:
+            if slot.facts is None:
                 continue
+            asked = [*(request.ref for request in slot.requests), slot.handle.totals.remote()]
             try:
-                blocks, steps = ray.get(slot.handle.totals.remote(), timeout=patience)
+                *late, (blocks, steps) = ray.get(asked, timeout=max(deadline - time.monotonic(), 0.1))
             except (RayError, TimeoutError):
                 continue
-            sent, received = sent + steps, received + slot.steps
-            self.refused += blocks != slot.expected
+            numbers = [block.number for block in late]
+            self.refused += numbers != list(range(slot.expected, blocks))
+            sent, received = sent + steps, received + slot.steps + sum(block.steps for block in late)
         return sent, received
 
     def close(self) -> None:
