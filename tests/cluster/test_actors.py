@@ -74,12 +74,12 @@ def episodes_of(state: Any) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
         rows, used = ring.rows, int(ring.filled[0, lane])
         assert used < rows, "nothing was written over"
         part = slice(lane * rows, lane * rows + used + 1)
-        seen_rows = np.asarray(ring.observation[0, part]), np.asarray(ring.kind[0, part])
+        frames, kinds = np.asarray(ring.observation[0, part]), np.asarray(ring.kind[0, part])
         rewards = np.asarray(ring.reward[0, part])
-        for row in np.flatnonzero(seen_rows[1][:-1] != NOTHING):
-            observation, after = seen_rows[0][row], seen_rows[0][row + 1]
+        for row in np.flatnonzero(kinds[:-1] != NOTHING):
+            observation, after = frames[row], frames[row + 1]
             assert rewards[row] == observation[2] + 1
-            yield observation, after, int(seen_rows[1][row])
+            yield observation, after, int(kinds[row])
 
 
 def require_whole(state: Any, stored: int) -> collections.Counter[int]:

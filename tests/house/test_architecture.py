@@ -17,7 +17,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # From the ground up. A room imports only itself and the rooms above it in this list.
 ROOMS = (
     "_version", "system", "runtime", "robots", "axes", "environments", "recipes", "demonstrations",
-    "engine", "cluster", "evaluation", "runs", "agent", "deploy", "reports", "studies", "chapter", "cli",
+    "engine", "evaluation", "cluster", "runs", "agent", "deploy", "reports", "studies", "chapter", "cli",
     "__main__", "__init__",
 )  # fmt: skip
 AT_THE_ROOT = {"__init__.py", "__main__.py", "_version.py", "py.typed"}

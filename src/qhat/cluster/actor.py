@@ -5,11 +5,13 @@ It imports no JAX, and has nothing that matters: whatever it does not send is lo
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import platform
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,13 @@ from qhat.axes.explore import Explore
 from qhat.cluster.blocks import REAL, Block, Recorder
 from qhat.engine.numpy_network import NumpyNetwork, Plan
 from qhat.environments.base import Spec, Timestep
-from qhat.environments.host import HostEnvironment
+from qhat.environments.finite import sound
+from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.make_args import MakeArgs
+from qhat.evaluation.outcomes import Played
 from qhat.system.errors import QhatError, described
 
-Build = Callable[[MakeArgs], HostEnvironment]
+Build = Callable[[MakeArgs], GymnasiumEnvironment]
 """Makes the copies of an environment, on a node."""
 
 
@@ -64,7 +68,7 @@ class Actor:
 
     def __init__(self, place: Place):
         self._place = place
-        self._environment: HostEnvironment | None = None
+        self._environment: GymnasiumEnvironment | None = None
         self._behaviour: Behaviour | None = None
         self._sent = self._steps = 0
 
@@ -78,8 +82,7 @@ class Actor:
             raise QhatError(f"On node {platform.node()}: {said}") from error
         legal = environment.legal()
         self._legal = None if legal is None else legal[0]
-        key = (self._place.args.seeds[0] + 1) % 2**64
-        self._random = np.random.Generator(np.random.Philox(key=key))
+        self._random = np.random.default_rng([self._place.args.seeds[0], self._place.actor])
         return Facts(platform.node(), os.getpid(), environment.spec, environment.logs)
 
     def rollout(
@@ -112,6 +115,25 @@ class Actor:
         seconds = time.perf_counter() - began
         return Block(place.actor, place.incarnation, number, version, steps, seconds, arrays)
 
+    def play(self, behaviour: Behaviour, weights: np.ndarray, numbers: list[int], longest: int) -> Played:
+        """Play a greedy episode for each of `numbers`, in environments that they seed.
+
+        Args:
+            longest: steps after which an episode is cut.
+
+        Returns:
+            leaves `[1, len(numbers)]`.
+        """
+        network = NumpyNetwork(behaviour.plan)
+        network.load(weights)
+        args = dataclasses.replace(self._place.args, num_envs=len(numbers), vector="sync")
+        environment = self._place.build(args)
+        try:
+            with leaving_where_it_hangs(args.seconds) as alive:
+                return _play(environment, network, numbers, longest, alive)
+        finally:
+            environment.close()
+
     def totals(self) -> tuple[int, int]:
         """Return how many blocks and steps were sent."""
         return self._sent, self._steps
@@ -124,16 +146,59 @@ class Actor:
 
     def _choose(self, actions: Actions, step: int) -> np.ndarray:
         """Return the choices `[K, F]`."""
-        q = np.stack([self._network.q_values(row) for row in self._observation])
-        if self._legal is not None:
-            q = np.where(self._legal, q, -np.inf)
-        greedy, numbers = q.argmax(axis=2), self._explore.random_numbers(actions)
+        greedy = _greedy(self._network, self._observation, self._legal)
+        numbers = self._explore.random_numbers(actions)
         bits = self._random.integers(0, 2**32, (len(greedy), numbers), np.uint32)
         state = self._exploration
         self._exploration, choices = self._explore.decide(
             state, greedy, bits, step, actions, self._legal, np
         )
         return np.asarray(choices, np.int32)
+
+
+def _greedy(network: NumpyNetwork, observation: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
+    """Return the best legal choices `[K, F]` for the observations `[K, ...]`."""
+    q = np.stack([network.q_values(row) for row in observation])
+    return (q if legal is None else np.where(legal, q, -np.inf)).argmax(axis=2)
+
+
+@contextlib.contextmanager
+def leaving_where_it_hangs(seconds: float) -> Iterator[Callable[[], None]]:
+    """End this process where nothing calls the function for so long: the learner gets it as a lost one."""
+    latest, over = [time.monotonic()], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(min(seconds / 4, 1.0)):
+            if time.monotonic() - latest[0] > seconds:
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield lambda: latest.__setitem__(0, time.monotonic())
+    finally:
+        over.set()
+
+
+def _play(
+    environment: GymnasiumEnvironment,
+    network: NumpyNetwork,
+    numbers: list[int],
+    longest: int,
+    alive: Callable[[], None],
+) -> Played:
+    """Play until every copy's first episode is over; say after every step that it goes on."""
+    spec, observation = environment.spec, environment.begin(numbers)
+    legal, playing, turn = environment.legal(), np.ones((1, len(numbers)), bool), 0
+    kept, before = Played.nothing(playing.shape, spec.actions.factors, np), None
+    while playing.any() and turn < longest:
+        action = _greedy(network, observation[0], None if legal is None else legal[0])[None]
+        environment.send(action)
+        now = sound(environment.receive(), np, spec.layout)
+        kept = kept.add(now, playing, action, action if before is None else before, spec.actions, np)
+        playing = playing & ~now.closed
+        observation, legal, before, turn = now.observation, now.legal, action, turn + 1
+        alive()
+    return kept.ended(playing)
 
 
 def _alone(now: Timestep) -> Timestep:

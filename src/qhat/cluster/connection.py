@@ -10,11 +10,12 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, no_type_check
 
 from qhat._version import __version__
-from qhat.system.errors import QhatError, UsageError, require, setting
+from qhat.system.errors import QhatError, UsageError, setting
 from qhat.system.ray_address import ADDRESS, AUTO, LOCAL, WORDS, require_address
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -43,10 +44,13 @@ class Node:
 
 
 @contextlib.contextmanager
-def connected(address: str) -> Iterator[list[Node]]:
-    """Connect to a cluster, or start one on this machine; return its nodes, of which every one fits.
+def connected(address: str, alike: bool = True) -> Iterator[list[Node]]:
+    """Connect to a cluster, or start one on this machine; return its nodes.
 
     A connection that the process has already is used, and stays.
+
+    Args:
+        alike: whether every node has to be able to train with this machine.
 
     Raises:
         UsageError: the cluster cannot be reached, or a node differs from this machine.
@@ -63,7 +67,8 @@ def connected(address: str) -> Iterator[list[Node]]:
         _start(address)
     try:
         found = nodes()
-        require_alike(found)
+        if alike:
+            require_alike(found)
         yield found
     finally:
         if mine:
@@ -91,18 +96,22 @@ def nodes() -> list[Node]:
 
 def require_alike(found: Sequence[Node]) -> None:
     """Raise `UsageError` for the first node with another Python or another qhat than this machine."""
-    here = ".".join(platform.python_version_tuple()[:2])
     for node in found:
-        require(
-            node.python == here,
-            f"Node {node.name} has Python {node.python}, and this machine {here}; expected the same on"
-            " every node of a cluster.",
+        if what := difference(node):
+            raise UsageError(f"Node {node.name} has {what}")
+
+
+def difference(node: Node) -> str:
+    """Say what a node has that differs from this machine; empty where it is alike."""
+    here = ".".join(platform.python_version_tuple()[:2])
+    if node.python != here:
+        return f"Python {node.python}, and this machine {here}; expected the same on every node."
+    if node.qhat != __version__:
+        return (
+            f"{f'qhat {node.qhat}' if node.qhat else 'no qhat'}, and this machine qhat {__version__};"
+            f" expected the same on every node: pip install 'qhat[ray]=={__version__}'"
         )
-        require(
-            node.qhat == __version__,
-            f"Node {node.name} has {f'qhat {node.qhat}' if node.qhat else 'no qhat'}, and this machine"
-            f" qhat {__version__}; expected the same on every node: pip install 'qhat[ray]=={__version__}'",
-        )
+    return ""
 
 
 def pinned(node_id: str) -> Any:
@@ -122,7 +131,9 @@ def _start(address: str) -> None:
     if address == LOCAL:
         quiet["include_dashboard"] = False
     try:
-        with _handlers_kept():
+        with _handlers_kept(), warnings.catch_warnings():
+            # A process of Ray's is a fork that begins another program: JAX's threads do not matter to it.
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
             ray.init(address, log_to_driver=False, configure_logging=False, **quiet)
     except ConnectionError:
         advice = f"start one with 'ray start --head', or type {setting('cluster', LOCAL)}"

@@ -7,15 +7,18 @@ comes from it later counts.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
+import os
+import platform
 import time
+import uuid
 from typing import Any
 
 import numpy as np
 
 from qhat.cluster.actor import Actor, Behaviour, Build, Facts, Place
 from qhat.cluster.blocks import Block
+from qhat.cluster.slots import Cut, Record, Request, Slot, reason
 from qhat.environments.make_args import MakeArgs
 from qhat.system.errors import QhatError, UsageError, setting
 
@@ -29,57 +32,10 @@ least. They are chosen by weights that are older than those that learn from them
 MOST_ROWS = 256
 STARTS = 180.0
 """Seconds that the first actors have to make their environments."""
+NAMESPACE = "qhat"
+"""Ray's namespace of the actors, in which `qhat cluster status` counts them."""
 FAILURES = 10
 """Losses of one actor, with no block between them, after which the run ends."""
-
-
-@dataclasses.dataclass
-class Request:
-    """A block that an actor was asked for."""
-
-    ref: Any
-    rows: int
-
-
-@dataclasses.dataclass
-class Slot:
-    """The place of an actor: its process now, and its record."""
-
-    actor: int
-    incarnation: int = -1
-    handle: Any = None
-    facts: Facts | None = None
-    making: Any = None
-    """Reference to the facts of a process that makes its environment."""
-    requests: collections.deque[Request] = dataclasses.field(default_factory=collections.deque)
-    expected: int = 0
-    """Number of the next block of this incarnation."""
-    steps: int = 0
-    """Steps that this incarnation sent and the learner took."""
-    since: float = 0.0
-    """When the process began to make what it owes now."""
-    failures: int = 0
-    rows_per_second: float = 0.0
-
-
-@dataclasses.dataclass
-class Record:
-    """What an actor did since the last look."""
-
-    steps: int = 0
-    staleness: int = 0
-    """Gradient updates between the weights that acted and the newest ones when the block came, at most."""
-    lost: int = 0
-    """Processes."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Cut:
-    """A lost process: the open episodes of its copies are over."""
-
-    actor: int
-    why: str
-    node: str
 
 
 class Crew:
@@ -93,6 +49,7 @@ class Crew:
         cpus: float,
         seconds: float,
         numbers: np.random.Generator,
+        name: str,
     ):
         """Start the actors.
 
@@ -101,16 +58,19 @@ class Crew:
             cpus: cores that an actor takes.
             seconds: how long an actor may take for a step before it counts as hanging.
             numbers: draws the seeds.
+            name: of the environment, for `qhat cluster status`.
         """
         import ray
 
         self._build, self._args, self._seconds, self._numbers = build, args, seconds, numbers
         options = {"num_cpus": cpus, "max_restarts": 0, "max_task_retries": 0}
         self._kind: Any = ray.remote(**options)(Actor)
+        self._name = f"{name} on {platform.node()}, process {os.getpid()}, {uuid.uuid4().hex[:6]}"
         self.slots = [Slot(actor) for actor in range(actors)]
         self._records = [Record() for _ in self.slots]
         self.accepted = self.refused = 0
         """Steps taken from blocks, and blocks that were not the expected ones."""
+        self._cuts: list[Block | Cut] = []
         self._behaviour: Any = None
         self._weights: Any = None
         self._version = -1
@@ -207,8 +167,7 @@ class Crew:
 
         owed = {slot.requests[0].ref: slot for slot in self.slots if slot.requests}
         owed |= {slot.making: slot for slot in self.slots if slot.making is not None}
-        refs = list(owed)
-        found: list[Block | Cut] = []
+        refs, found, self._cuts = list(owed), [*self._cuts], []
         ready: list[Any] = []
         if refs:
             ready, rest = ray.wait(refs, num_returns=1, timeout=patience)
@@ -218,6 +177,30 @@ class Crew:
             found += self._take(owed[ref], ref)
         found += [self._replace(slot, self._hanging()) for slot in self.slots if self._hangs(slot)]
         return found
+
+    @property
+    def behaviour(self) -> Any:
+        """Reference to how the actors choose actions."""
+        return self._behaviour
+
+    def rested(self) -> None:
+        """Count the time that what is underway takes anew: the actors did something else."""
+        for slot in self.slots:
+            slot.since = time.monotonic()
+
+    def greet(self, patience: float) -> None:
+        """Take in the facts of new processes; wait for a first one for so many seconds."""
+        import ray
+
+        making = {slot.making: slot for slot in self.slots if slot.making is not None}
+        ready = ray.wait(list(making), num_returns=1, timeout=patience)[0] if making else []
+        for ref in ready:
+            self._cuts += [each for each in self._take(making[ref], ref) if isinstance(each, Cut)]
+
+    def lose(self, slot: Slot, incarnation: int, why: str) -> None:
+        """Replace a process that was found lost, if that is not done; the next `poll` says so."""
+        if slot.incarnation == incarnation:
+            self._cuts.append(self._replace(slot, why))
 
     def records(self, seconds: float) -> list[dict[str, Any]]:
         """Return what every actor did in the last `seconds`, and begin to count anew."""
@@ -318,17 +301,7 @@ class Crew:
         slot.expected = slot.steps = 0
         slot.facts, slot.since = None, time.monotonic()
         args = dataclasses.replace(self._args, seeds=(int(self._numbers.integers(2**62)),))
-        slot.handle = self._kind.remote(Place(slot.actor, slot.incarnation, self._build, args))
+        name = f"{self._name}#{slot.actor}.{slot.incarnation}"
+        kind = self._kind.options(name=name, namespace=NAMESPACE)
+        slot.handle = kind.remote(Place(slot.actor, slot.incarnation, self._build, args))
         slot.making = slot.handle.facts.remote()
-
-
-def reason(error: Exception) -> str:
-    """Say in a line why an actor was lost."""
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, Exception):
-        said = getattr(cause, "sentence", None) or f"{type(cause).__name__}: {cause}"
-        return " ".join(str(said).split()).rstrip(".")[:400]
-    names = {"ActorDiedError": "its process or its node died", "ActorUnavailableError": "its node is away"}
-    known = names.get(type(error).__name__)
-    said = " ".join(str(error).split())
-    return known if known and "The actor died because" not in said else said.rstrip(".")[:300]

@@ -29,10 +29,13 @@ class ActorEnvironment(AnyEnvironment):
 
     snapshots = False
 
-    def __init__(self, build: Build, args: MakeArgs, actors: int, cpus: float, nodes: list[Node]):
+    def __init__(
+        self, name: str, build: Build, args: MakeArgs, actors: int, cpus: float, nodes: list[Node]
+    ):
         """Start the actors, and wait until each has its environment.
 
         Args:
+            name: what the run calls it.
             args: of the run, whose E copies are shared evenly.
             cpus: cores that an actor takes.
             nodes: of the cluster that the process is connected to.
@@ -44,7 +47,8 @@ class ActorEnvironment(AnyEnvironment):
         self.num_envs, self.copies = args.num_envs, args.num_envs // actors
         seed = episode_seeds(int(args.seeds[0]), args.since, 1)
         each = dataclasses.replace(args, num_envs=self.copies, devices=1)
-        self.crew = Crew(build, each, actors, cpus, args.seconds, np.random.default_rng(seed))
+        numbers = np.random.default_rng(seed)
+        self.crew = Crew(build, each, actors, cpus, args.seconds, numbers, name)
         try:
             facts = self.crew.meet()
         except BaseException:

@@ -8,8 +8,7 @@ iteration wait for the next call.
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,28 +17,25 @@ import numpy as np
 from jaxtyping import Array
 
 from qhat.cluster.actor import Behaviour
-from qhat.cluster.blocks import Rows, read
-from qhat.cluster.crew import Cut
+from qhat.cluster.blocks import Rows
 from qhat.cluster.environment import ActorEnvironment
-from qhat.cluster.queue import Packed, Queue, empty
-from qhat.engine.bridge import FailedError, timestep
+from qhat.cluster.playing import played
+from qhat.cluster.queue import Queue, empty
+from qhat.cluster.session import Session
+from qhat.engine.bridge import timestep
 from qhat.engine.compiler import Compiled, compiled
-from qhat.engine.guard import NOTHING
 from qhat.engine.host_network import plan_of, tensors_of
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Advance
-from qhat.engine.state import Clock, Log, SeedState, TrainState, no_metrics
+from qhat.engine.state import Clock, SeedState, TrainState, no_metrics
+from qhat.evaluation.outcomes import Played
+from qhat.evaluation.play import Cut, Play
+from qhat.evaluation.rollout import ShowProgress
 from qhat.system.devices import jit_fast_compile
-from qhat.system.errors import QhatError, UsageError, warn
+from qhat.system.errors import UsageError
 
 DEPTH, CALL_BYTES = 64, 2**24
 """Most rows of one actor in a call, and bytes of observations of all of them."""
-PUBLISH = 0.1
-"""Seconds between two publications of the weights, at least."""
-CALL = 0.1
-"""Seconds that a call takes about: weights go out between calls."""
-PATIENCE = 0.05
-"""Seconds of a wait for steps, after which the caller is asked whether to go on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,12 +85,43 @@ class ActorLoop:
         number = jax.ShapeDtypeStruct((), jnp.int32)
         call = compiled(self._run, (like, dict(packed.leaves()), number, number), donate_argnums=0)
         self.environment.crew.behave(self._behaviour())
-        weights = jit_fast_compile(
-            lambda online: tensors_of(self.program.learner, self.program.dtype, _only(online))
-        )
+        weights = self._weights()
         queue = Queue(len(self.environment.crew.slots), self.environment.copies, depth, rows)
-        session = Session(self, call, weights, queue, depth)
+        session = Session(self.environment, call, weights, queue, depth)
         return Compiled(session.advance, call.workspace)
+
+    def play(
+        self,
+        episodes: int,
+        longest: int,
+        over: Callable[[], bool],
+        show_progress: ShowProgress,
+    ) -> Play:
+        """Return what lets the actors play an evaluation, as `play_of` does in this process.
+
+        Args:
+            episodes: shared evenly by the actors.
+        """
+        weights, crew = self._weights(), self.environment.crew
+
+        def waiting(rest: np.ndarray) -> None:
+            if over():
+                raise Cut
+            show_progress(0, longest, rest)
+
+        def playing(parameters: Any, key: Array, first: Sequence[int] | None = None) -> Played:
+            number = int(jax.random.bits(key) >> 2) if first is None else first[0]
+            numbers = range(number, number + episodes)
+            return played(crew, np.asarray(weights(parameters)), numbers, longest, waiting)
+
+        return playing
+
+    def _weights(self) -> Callable[[Any], Array]:
+        """Return what joins the network of the parameters, leaves `[1, ...]`, to a vector."""
+        learner, dtype = self.program.learner, self.program.dtype
+        return jit_fast_compile(
+            lambda online: tensors_of(learner, dtype, jax.tree.map(lambda leaf: leaf[0], online))
+        )
 
     def _run(
         self, state: TrainState, packed: dict[str, Array], depth: Array, turns: Array
@@ -163,126 +190,6 @@ class ActorLoop:
         return Rows(observation, action, observation, observation, numbers, mask, mask, mask, info)
 
 
-class Session:
-    """The calls of one training run."""
-
-    def __init__(self, loop: ActorLoop, call: Compiled, weights: Any, queue: Queue, depth: int):
-        self._loop, self._call, self._weights, self._queue = loop, call, weights, queue
-        self._crew, self._E = loop.environment.crew, loop.environment.num_envs
-        self._depth, self._published, self._seconds_per_turn = depth, 0.0, 0.0
-        self._carry = 0
-        """Steps stored beyond whole iterations."""
-        self._cells: list[tuple[Any, ...]] = []
-        """Log entries of steps, for iterations to come."""
-        self._stack = loop.environment.spec.stack
-        E, names = self._E, len(loop.environment.logs)
-        no, info = jnp.zeros(E, bool), jnp.zeros((E, names)) if names else None
-        self._blank = Log(no, jnp.zeros(E), jnp.zeros(E, jnp.int32), no, info, no_metrics())
-
-    def advance(
-        self, state: TrainState, count: int, pause: Callable[[], bool] = lambda: False
-    ) -> tuple[TrainState, Log]:
-        """Do up to `count` iterations; fewer if `pause` returns true."""
-        done, pieces = 0, []
-        if self._crew.version < 0:
-            self._publish(state)
-        try:
-            while done < count and not pause():
-                self._gather(state)
-                if self._carry + self._queue.steps < self._E:
-                    continue
-                most = min((count - done) * self._E, self._pace() * self._E) - self._carry
-                packed = self._queue.take(max(most, 1))
-                if packed is None:
-                    continue
-                turns = min((self._carry + packed.steps) // self._E, count - done)
-                began = time.perf_counter()
-                counts = (np.int32(packed.depth), np.int32(turns))
-                state, logs, metrics = self._call(state, dict(packed.rows.leaves()), *counts)
-                self._keep(logs, packed, bool(np.any(state.seeds.guard.what != NOTHING)))
-                pieces.append(self._log(turns, metrics))
-                self._carry += packed.steps - turns * self._E
-                done += turns
-                self._took(turns, time.perf_counter() - began)
-                if time.monotonic() - self._published > PUBLISH:
-                    self._publish(state)
-        except QhatError as error:
-            raise FailedError(error, (state, self._joined(pieces))) from error
-        return state, self._joined(pieces)
-
-    def _gather(self, state: TrainState) -> None:
-        """Take in what came, and ask for more."""
-        crew, queue = self._crew, self._queue
-        enough = self._carry + queue.steps >= self._E
-        for found in crew.poll(0.0 if enough else PATIENCE):
-            if isinstance(found, Cut):
-                queue.cut(found.actor)
-                where = f" on {found.node}" if found.node else ""
-                warn(
-                    f"Actor {found.actor}{where} was lost ({found.why}); another takes its place, and its"
-                    " open episodes were cut.",
-                    stacklevel=5,
-                )
-            else:
-                queue.add(found.actor, read(found, self._stack))
-        self._loop.environment.waiting = queue.steps
-        crew.request(queue.steps, int(state.clock.iterations) * self._E)
-
-    def _publish(self, state: TrainState) -> None:
-        weights = np.asarray(self._weights(state.seeds.learner.online))
-        self._crew.publish(weights, int(state.clock.updates))
-        self._published = time.monotonic()
-
-    def _pace(self) -> int:
-        """Iterations of one call: about `CALL` seconds, and no more than its rows can be."""
-        if not self._seconds_per_turn:
-            return 1
-        return int(np.clip(CALL / self._seconds_per_turn, 1, self._depth))
-
-    def _took(self, turns: int, seconds: float) -> None:
-        if turns:
-            each = seconds / turns
-            old = self._seconds_per_turn
-            self._seconds_per_turn = each if not old else 0.8 * old + 0.2 * each
-
-    def _keep(self, logs: tuple, packed: Packed, faulty: bool) -> None:
-        """Keep the log of every transition, in order; episodes that broke off count with the first ones."""
-        parts: list[Any] = [None if part is None else np.asarray(part)[: packed.depth] for part in logs]
-        ended, returns, lengths, broken, info, stored = parts
-        rows, lanes = np.nonzero(packed.rows.real[: packed.depth])
-        environment, count = self._loop.environment, int(np.count_nonzero(stored))
-        environment.stored += count
-        # What the guard leaves out is a fault of the environment's, and reported as one.
-        environment.left_out += len(rows) - count if faulty else 0
-        environment.waiting = self._queue.steps
-        lost = np.arange(len(rows)) < np.count_nonzero(broken)
-        cells = (part[rows, lanes] for part in (ended, returns, lengths))
-        self._cells.append((*cells, lost, None if info is None else info[rows, lanes]))
-
-    def _log(self, turns: int, metrics: Any) -> Log:
-        """Return the log of whole iterations, `[1, turns, E, ...]`; the rest stays."""
-        count = turns * self._E
-        parts = [
-            None if part[0] is None else np.concatenate(part) for part in zip(*self._cells, strict=True)
-        ]
-        self._cells = [tuple(None if part is None else part[count:] for part in parts)]
-        shaped: list[Any] = [
-            None if part is None else part[:count].reshape(1, turns, self._E, *part.shape[1:])
-            for part in parts
-        ]
-        metrics = jax.tree.map(lambda leaf: np.asarray(leaf)[None, :turns], metrics)
-        return jax.tree.unflatten(jax.tree.structure(self._blank), jax.tree.leaves((*shaped, metrics)))
-
-    def _joined(self, pieces: list[Log]) -> Log:
-        if not pieces:
-            return self._none()
-        return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *pieces)
-
-    def _none(self) -> Log:
-        """The log of no iterations."""
-        return jax.tree.map(lambda leaf: np.zeros((1, 0, *leaf.shape), leaf.dtype), self._blank)
-
-
 def _rows_of(row: dict[str, Array]) -> tuple[Array, ...]:
     """Return one row as the bridge has it."""
     parts = [row["after"], row["successor"], row["numbers"]]
@@ -296,8 +203,3 @@ def _depth(rows: Rows) -> int:
         value.dtype.itemsize * int(np.prod(value.shape[1:], dtype=np.int64)) for _, value in rows.leaves()
     )
     return int(np.clip(CALL_BYTES // max(bytes_of_a_row, 1), 4, DEPTH))
-
-
-def _only(tree: Any) -> Any:
-    """Return the leaves of the only seed."""
-    return jax.tree.map(lambda leaf: leaf[0], tree)

@@ -113,19 +113,31 @@ def prepare(
         max(1, every // config.recipe.num_envs) for every in (config.eval_every, config.save_every)
     )
     advance = loop.compile(min(LONGEST_CALL, eval_every, save_every, end), shape)
-    weights = loop.zeros(shape.seeds.learner.online)
-    ends: dict[str, Any] = {"over": stop.cuts_evaluation, "longest": longest}
-    play = play_of(
-        program.learner,
-        worlds.judge,
-        config.eval_episodes,
-        **ends,
-        ready=weights,
-        show_progress=show_progress,
-    )
+    ends = {"over": stop.cuts_evaluation, "longest": longest}
+    play = _play(config, loop, worlds, shape, ends, show_progress)
     give_back()
     memory = resident() + REST + _require_room(config, loop, shape, advance.workspace)
     return Job(config, spec, loop, advance, play, keys, end, eval_every, save_every, memory)
+
+
+def _play(
+    config: TrainConfig,
+    loop: AnyLoop,
+    worlds: Worlds,
+    shape: TrainState,
+    ends: dict[str, Any],
+    show_progress: EvaluationProgress,
+) -> Play:
+    """Return what plays the evaluations: the actors where they step the environment, else this process.
+
+    Args:
+        ends: `over` and `longest`, as `play_of` takes them.
+    """
+    if isinstance(loop, ActorLoop) and isinstance(worlds.judge, ActorEnvironment):
+        return loop.play(config.eval_episodes, **ends, show_progress=show_progress)
+    assert not isinstance(worlds.judge, ActorEnvironment)
+    ends |= {"ready": loop.zeros(shape.seeds.learner.online), "show_progress": show_progress}
+    return play_of(loop.program.learner, worlds.judge, config.eval_episodes, **ends)
 
 
 def _require_room(config: TrainConfig, loop: AnyLoop, shape: TrainState, workspace: int) -> int:

@@ -64,7 +64,7 @@ class Worlds:
     """Both, ready to play."""
 
     environment: Environment | HostEnvironment | ActorEnvironment
-    judge: Judge
+    judge: Judge | ActorEnvironment
     spec: Spec
     """The environment's, marked where it was handed over from Python."""
     limit: int
@@ -116,7 +116,9 @@ def open_worlds(
             if isinstance(player, Environment | HostEnvironment):
                 opened.callback(player.close)
         limit = _limit(player) if declared is None else declared
-        yield Worlds(made, player, made.spec if source.by_id else from_python(made.spec), limit)
+        # Where actors step the environment, they play the evaluations too.
+        judging = made if judge is None and config.actors else player
+        yield Worlds(made, judging, made.spec if source.by_id else from_python(made.spec), limit)
 
 
 def _hired(
@@ -133,7 +135,7 @@ def _hired(
     assert config.actors is not None
     build = source.build_on_node()
     nodes = opened.enter_context(connected(config.cluster or LOCAL))
-    return ActorEnvironment(build, args, config.actors, config.actor_cpus, nodes)
+    return ActorEnvironment(source.name, build, args, config.actors, config.actor_cpus, nodes)
 
 
 def _limit(judge: Judge) -> int:
