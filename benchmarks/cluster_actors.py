@@ -1,0 +1,240 @@
+"""What actors on a cluster gain, and that they learn the same: `python benchmarks/cluster_actors.py`.
+
+Writes docs/results/cluster_actors.md: steps/s of a simulator that waits 5 ms, with 1 to 16 actors; a task
+that computes, beside `--vector async`; LunarLander's curve beside that of one process, over 5 seeds; and a
+run in which 100 processes are killed. Each run is a process with a local cluster of this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+OUT = HERE.parent / "docs" / "results" / "cluster_actors.md"
+SLOW, BUSY = "gym:cluster_tasks:Slow-v0", "gym:cluster_tasks:Busy-v0"
+COUNTS = (1, 2, 4, 8, 16)
+SECONDS = 12.0
+"""Of a measurement, about."""
+ROUNDS = 3
+CURVE: dict[str, Any] = {"steps": 60_000, "eval_every": 10_000, "eval_episodes": 10, "num_envs": 4}
+SEEDS = 5
+
+
+def rate(env: str, steps: int, **settings: Any) -> float:
+    """Train, and return the environment steps/s from a fifth of the run to its end."""
+    import qhat
+
+    times: list[tuple[float, int]] = []
+
+    def note(now: Any) -> None:
+        times.append((time.perf_counter(), now.step))
+
+    every = {"eval_every": steps, "save_every": steps, "eval_episodes": 1, "progress": note}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        qhat.train(
+            env, "dqn", steps=steps, run_dir=Path(folder) / "run", progress=note, **every, **settings
+        )
+    # The last row comes after an evaluation.
+    inner = [each for each in times if steps / 5 <= each[1] < steps]
+    (began, first), (ended, last) = inner[0], inner[-1]
+    return (last - first) / (ended - began)
+
+
+def scale(actors: int) -> dict[str, Any]:
+    steps = int(actors * 200 * SECONDS)
+    return {"rate": rate(SLOW, steps, actors=actors, actor_cpus=0.1, cluster="local")}
+
+
+def busy(kind: str) -> dict[str, Any]:
+    """Two copies of a task that computes, in two processes: `async`, or `actors`."""
+    steps = int(4_000 * SECONDS)
+    if kind == "async":
+        return {"rate": rate(BUSY, steps, num_envs=2, vector="async")}
+    return {"rate": rate(BUSY, steps, num_envs=2, actors=2, actor_cpus=0.5, cluster="local")}
+
+
+def curve(kind: str) -> dict[str, Any]:
+    """Evaluations of LunarLander, of every seed: `one` process, or `actors`."""
+    import numpy as np
+
+    import qhat
+    from qhat.runs.curves import read_evaluations
+
+    found = []
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if kind == "one":
+            run = qhat.train("gym:LunarLander-v3", seeds=SEEDS, run_dir=Path(folder) / "run", **CURVE)
+            found.append(read_evaluations(run.folder.path))
+        for seed in range(SEEDS) if kind == "actors" else ():
+            more = {"actors": 4, "actor_cpus": 0.25, "cluster": "local", "seed": seed}
+            run = qhat.train("gym:LunarLander-v3", run_dir=Path(folder) / str(seed), **CURVE, **more)
+            found.append(read_evaluations(run.folder.path))
+    scores = np.concatenate([each.score for each in found])
+    return {"steps": found[0].step.tolist(), "scores": scores.tolist()}
+
+
+def kills(count: int) -> dict[str, Any]:
+    """Train while random actors get SIGKILL; return what was counted at both ends."""
+    import qhat
+    from qhat.cluster.environment import ActorEnvironment
+
+    made: list[ActorEnvironment] = []
+    begin, ended = ActorEnvironment.__init__, threading.Event()
+    gaps: list[float] = []
+    killed: dict[int, float] = {}
+
+    def noted(self: ActorEnvironment, *given: Any, **named: Any) -> None:
+        begin(self, *given, **named)
+        made.append(self)
+
+    ActorEnvironment.__init__ = noted
+
+    def kill() -> None:
+        done = 0
+        while done < count and not ended.is_set():
+            time.sleep(0.25)
+            slots = made[0].crew.slots if made else []
+            working = [slot for slot in slots if slot.facts is not None and slot.expected]
+            for slot in working:
+                if slot.actor in killed:
+                    gaps.append(time.monotonic() - killed.pop(slot.actor))
+            if len(working) > 1:
+                slot = random.choice(working)
+                assert slot.facts is not None
+                os.kill(slot.facts.process, signal.SIGKILL)
+                killed[slot.actor] = time.monotonic()
+                done += 1
+        ended.set()
+
+    threading.Thread(target=kill, daemon=True).start()
+    every: dict[str, Any] = {"eval_every": 1_000, "save_every": 10**6, "eval_episodes": 4}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        run = qhat.train(
+            SLOW, "dqn", steps=10**6, run_dir=Path(folder) / "run", actors=8, actor_cpus=0.2,
+            cluster="local", callback=lambda _: ended.is_set(), **every,
+        )  # fmt: skip
+        step = run.summary()["step"]
+    lost = sum("was lost" in str(each.message) for each in said)
+    one = made[0]
+    return {"kills": count, "lost": lost, "step": step, "accepted": one.crew.accepted, "stored": one.stored,
+            "refused": one.crew.refused, "gap": statistics.median(gaps), "longest": max(gaps)}  # fmt: skip
+
+
+PARTS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "scale": lambda word: scale(int(word)), "busy": busy, "curve": curve,
+    "kills": lambda word: kills(int(word)),
+}  # fmt: skip
+
+
+def alone(part: str, word: str) -> dict[str, Any]:
+    """Measure in a process of its own."""
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, __file__, "--one", part, word]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def tables(parts: list[str]) -> list[str]:
+    """Measure the parts, and return the lines of their tables."""
+    lines: list[str] = []
+    if "scale" in parts:
+        rounds = [{n: alone("scale", str(n))["rate"] for n in COUNTS} for _ in range(ROUNDS)]
+        lines += [
+            "## A simulator that waits 5 ms",
+            "",
+            "| actors | steps/s | times one actor |",
+            "|---|---|---|",
+        ]
+        for n in COUNTS:
+            ratio = statistics.median(each[n] / each[1] for each in rounds)
+            lines.append(f"| {n} | {statistics.median(each[n] for each in rounds):,.0f} | {ratio:.1f} |")
+        lines.append("")
+    if "busy" in parts:
+        pairs = [(alone("busy", "actors")["rate"], alone("busy", "async")["rate"]) for _ in range(ROUNDS)]
+        actors, processes = (statistics.median(each[at] for each in pairs) for at in (0, 1))
+        ratio = statistics.median(one / other for one, other in pairs)
+        lines += [
+            "## A task that computes, on two cores", "", "| two copies in | steps/s |", "|---|---|",
+            f"| actors | {actors:,.0f} |", f"| processes (`--vector async`) | {processes:,.0f} |", "",
+            f"Ratio: {ratio:.2f} (median of {ROUNDS} rounds).", "",
+        ]  # fmt: skip
+    if "curve" in parts:
+        lines += _curve()
+    if "kills" in parts:
+        found = alone("kills", "100")
+        lines += [
+            "## 100 kills", "",
+            f"{found['kills']} random processes of 8 actors got SIGKILL; {found['lost']} losses were"
+            f" noticed, and the run ended at step {found['step']:,}. Accepted {found['accepted']:,} steps,"
+            f" stored {found['stored']:,}, refused {found['refused']} blocks. From a kill to the first"
+            f" block of the successor: median {found['gap']:.1f} s, at most {found['longest']:.1f} s.", "",
+        ]  # fmt: skip
+    return lines
+
+
+def _curve() -> list[str]:
+    import numpy as np
+
+    one, actors = alone("curve", "one"), alone("curve", "actors")
+    lines = [
+        f"## LunarLander at equal steps, {SEEDS} seeds", "",
+        "| steps | one process | 4 actors | difference, 95% interval |", "|---|---|---|---|",
+    ]  # fmt: skip
+    random_ = np.random.default_rng(0)
+    for at, step in enumerate(one["steps"]):
+        a, b = (np.array(each["scores"])[:, at] for each in (one, actors))
+        draws = random_.integers(0, SEEDS, (2, 10_000, SEEDS))
+        differences = b[draws[1]].mean(axis=1) - a[draws[0]].mean(axis=1)
+        low, high = np.percentile(differences, [2.5, 97.5])
+        lines.append(
+            f"| {step:,.0f} | {a.mean():.0f} | {b.mean():.0f} |"
+            f" {b.mean() - a.mean():+.0f} ({low:.0f} to {high:.0f}) |"
+        )
+    return [*lines, "", "Means of the seeds' evaluations; the interval is a bootstrap over seeds.", ""]
+
+
+def main() -> None:
+    """Measure, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--one", nargs=2, help="measure one thing, and print it")
+    parser.add_argument("--only", nargs="*", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(PARTS[options.one[0]](options.one[1])))
+        return
+    from qhat.system.machine import machine
+
+    lines = tables(options.only)
+    words = f" --only {' '.join(options.only)}" if options.only != list(PARTS) else ""
+    head = [
+        "# Actors on a cluster", "",
+        f"Written by `python benchmarks/cluster_actors.py{words}` on {datetime.date.today()};"
+        f" {machine()}. A local Ray cluster of this machine; docs/cluster.md says what actors are.", "",
+    ]  # fmt: skip
+    options.out.write_text("\n".join([*head, *lines]).rstrip() + "\n", encoding="utf-8")
+    print(options.out)
+
+
+if __name__ == "__main__":
+    main()
