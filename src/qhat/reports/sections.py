@@ -7,6 +7,7 @@ from typing import Any
 
 from qhat.evaluation.statistics import Score
 from qhat.reports import curves
+from qhat.reports.actors import actors
 from qhat.reports.findings import FINE, NOTE, UNKNOWN, WARNING, Finding
 from qhat.reports.html import Html, command, data_uri, details, join, table, tag
 from qhat.reports.measure import Measured
@@ -143,6 +144,7 @@ def drawn(facts: Facts) -> Html:
     if small:
         parts.append(tag("div", *small, class_="charts"))
         parts.append(tag("p", "Bold: mean over seeds; thin: each seed.", class_="quiet"))
+    parts.append(actors(facts.folder.metrics))
     return join(parts)
 
 
