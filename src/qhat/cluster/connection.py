@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, no_type_check
 
 from qhat._version import __version__
 from qhat.system.errors import QhatError, UsageError, require, setting
@@ -180,7 +180,8 @@ def _installed(ids: Sequence[str]) -> list[tuple[str, str]]:
     import ray
     from ray.exceptions import RayError
 
-    # A function within a function travels as code: the node needs no qhat to run it.
+    # A function within a function travels as code, which a node without qhat can run.
+    @no_type_check
     def ask() -> tuple[str, str]:
         import platform
 
