@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,8 @@ import pytest
 from places import ROOT
 from qhat.cluster.connection import QUIET
 
+NOTICED = {"RAY_health_check_period_ms": "500", "RAY_health_check_timeout_ms": "2000"}
+"""How soon a killed node counts as dead."""
 SCRIPT = """
 import json, sys
 from ray.cluster_utils import Cluster
@@ -53,9 +56,10 @@ class RayCluster:
         self._process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, text=True,
-            env={**kept, **QUIET, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**kept, **QUIET, **NOTICED, "PYTHONPATH": os.pathsep.join(paths)},
         )  # fmt: skip
-        self.address, self.second = self._read()
+        self.address, second = self._read()
+        self.second: str | None = second
         """Where the head node listens, and Ray's name of the second node; None after it was killed."""
 
     def add_node(self, **options: Any) -> str:
@@ -112,6 +116,10 @@ def ray_cluster(started_cluster: RayCluster) -> RayCluster:
     """Return a cluster of two nodes, to which this process is connected."""
     if started_cluster.second is None:
         started_cluster.second = started_cluster.add_node(num_cpus=1)
+    import ray
+
+    while sum(node["Alive"] for node in ray.nodes()) != 2:
+        time.sleep(0.1)
     return started_cluster
 
 

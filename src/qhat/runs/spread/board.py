@@ -16,12 +16,14 @@ class Notice:
     """Step of the evaluation at which every group stops, with a checkpoint."""
     answered: int = 0
     """Step up to which the driver has compared evaluations; groups that wait may go on from there."""
+    waits: bool = True
+    """Whether groups wait for the others after an evaluation."""
     save: int | None = None
     """Step of the evaluation at which every group writes a checkpoint now."""
 
     def releases(self, step: int) -> bool:
         """Whether a group that waits after its evaluation of `step` may go on."""
-        return self.stop or step <= self.answered or self.ends_at(step)
+        return self.stop or not self.waits or step <= self.answered or self.ends_at(step)
 
     def ends_at(self, step: int) -> bool:
         """Whether a group stops after its evaluation of `step`."""

@@ -29,6 +29,8 @@ NEAR = 5.0
 """Seconds within which all groups have to reach an evaluation at which they can stop together."""
 LATE = 3 * NEAR
 """Seconds after which they stop where they are."""
+PATIENT = 60.0
+"""Seconds that groups wait for one that has no core, before they go on without it."""
 
 
 class Crowd:
@@ -50,6 +52,7 @@ class Crowd:
         self._faults: list[str] = []
         self._warned: set[str] = set()
         self._answered = 0
+        self._is_waiting = config.stop_at is not None or callback is not None
         self._stopping: float | None = None
         """When the groups were asked to stop."""
         self._shown = 0.0
@@ -69,6 +72,7 @@ class Crowd:
             self._pump()
             self._answer()
             self._watch()
+            self._release()
             self._report()
         self._report(now=True)
         return self._finished()
@@ -194,6 +198,21 @@ class Crowd:
             self._halt()
         else:
             self._change(ends=meeting)
+
+    def _release(self) -> None:
+        """Let groups go on if they wait for one that has no core, which they may occupy themselves."""
+        late = time.monotonic() - PATIENT
+        idle = [member for member in self._members if member.stream is not None and not member.node]
+        if not self._is_waiting or not any(member.submitted < late for member in idle):
+            return
+        if any(max(member.scores, default=0) > self._answered for member in self._members):
+            self._is_waiting = False
+            self._change(waits=False)
+            warn(
+                f"The cluster has no core for {idle[0].group}, so the other groups go on without it: the"
+                " run may train beyond the evaluation that ends it.",
+                stacklevel=4,
+            )
 
     def _meeting(self) -> int | None:
         """Return the step of an evaluation that all groups will reach soon; `None` if there is none."""

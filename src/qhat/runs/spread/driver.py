@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -74,6 +75,7 @@ def spread(
         closing.enter_context(sole(folder.path))
         groups = _groups(folder, config, count)
         closing.callback(tracking.finish)
+        closing.callback(_remove_unused, folder, config)
         return _train(folder, config, groups, shipped, task, show, callback, stop, tracking, closing)
 
 
@@ -169,6 +171,12 @@ def _folder(config: TrainConfig) -> RunFolder:
         assert config.run_dir is not None
         return RunFolder.open(config.run_dir)
     return RunFolder.create(config.run_dir, config.env, label_folder(config.recipe_name))
+
+
+def _remove_unused(folder: RunFolder, config: TrainConfig) -> None:
+    """Leave no folder of a run that did not begin: nothing but its groups' is in it."""
+    if not config.resume and not folder.config.exists():
+        shutil.rmtree(folder.path, ignore_errors=True)
 
 
 def _groups(folder: RunFolder, config: TrainConfig, count: int) -> list[Group]:

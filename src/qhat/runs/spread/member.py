@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from qhat.recipes.config import TrainConfig
 from qhat.runs.folder import RunFolder
 from qhat.runs.progress import Progress
 from qhat.runs.spread.events import (
-    DONE,
+    FAILED,
     Ended,
     Evaluated,
     Event,
@@ -64,6 +65,9 @@ class Member:
         self.stream: Any = None
         """Ray's generator of the running task; `None` where none runs."""
         self.node = ""
+        """Where the task trains; empty until it does."""
+        self.submitted = 0.0
+        """When the task was, by `time.monotonic`."""
         self.progress: Progress | None = None
         self.ended: Ended | None = None
         self.scores: dict[int, tuple[float, ...]] = {}
@@ -108,7 +112,7 @@ class Member:
         order = Order(config, name, self._attempts, sent.waits, files, inputs)
         remote = ray.remote(train_group).options(**sent.options, name=f"qhat {group}")
         self.stream = remote.remote(order, sent.env, sent.judge, sent.board)
-        self.node, self.ended = "", None
+        self.node, self.ended, self.submitted = "", None, time.monotonic()
 
     def next(self) -> Event | None:
         """Return the next event; `None` where there is none, because the task has ended.
@@ -131,7 +135,7 @@ class Member:
             # An error of this package, or of the libraries of the node.
             self.stream = None
             lines = str(error).strip().splitlines()
-            return Ended("failed", f"The task of {self.group} failed: {lines[-1] if lines else error}")
+            return Ended(FAILED, f"The task of {self.group} failed: {lines[-1] if lines else error}")
         except RayError as error:
             return self._died(" ".join(str(error).split()).partition(". ")[0])
         self._take(event)
@@ -197,8 +201,3 @@ class Member:
                 self.scores[step] = tuple(score for score, _ in values)
                 if all(rate is not None for _, rate in values):
                     self.success_rates[step] = tuple(rate or 0.0 for _, rate in values)
-
-
-def is_done(member: Member) -> bool:
-    """Whether a group trained to its last step."""
-    return member.ended is not None and member.ended.how == DONE

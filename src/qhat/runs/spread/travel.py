@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from qhat.system.errors import QhatError, UsageError, described, require, settin
 
 ANSWERS = 300.0
 """Seconds that a node has to import JAX and to make an environment."""
+MISSING = re.compile("No module named '([^']+)'")
 WEIGHTS = ("config.json", "last", "best/*", "checkpoints/*/manifest.json")
 """Files of a run from which another one starts."""
 
@@ -110,6 +112,10 @@ def require_playable(
         try:
             sentence = ray.get(answer, timeout=ANSWERS)
         except (RayError, TimeoutError) as error:
+            # The module of a caller's function may be missing before anything can be asked.
+            missing = MISSING.search(str(error))
+            name = missing[1] if missing else ""
+            require(not name, f"Node {node.name} cannot train in '{config.env}': {_lacks(name)}")
             why = " ".join(str(error).split())[:200]
             raise QhatError(
                 f"Node {node.name} cannot say whether it can make '{config.env}': {why}"
@@ -134,9 +140,13 @@ def can_make(env: str | EnvLike, config: TrainConfig) -> str | None:
         if source.closes:
             made.close()
     except ModuleNotFoundError as error:
-        return f"it has no module '{error.name}'; expected the same packages on every node."
+        return _lacks(error.name)
     except QhatError as error:
         return error.sentence
     except Exception as error:
         return f"{described(error)}."
     return None
+
+
+def _lacks(name: str | None) -> str:
+    return f"it has no module '{name}'; expected the same packages on every node."
