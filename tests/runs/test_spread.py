@@ -49,10 +49,11 @@ DIED = "ignore:The process of seed:UserWarning"
 
 
 def small(folder: Path, **settings: Any) -> TrainConfig:
-    return TrainConfig.of("CartPole-v1", "dqn", **{**SMALL, "run_dir": folder, **settings})
+    given: dict[str, Any] = {**SMALL, "run_dir": folder, **settings}
+    return TrainConfig.of("CartPole-v1", "dqn", **given)
 
 
-def rows_of(folder: Path, table: str, shift: int = 0) -> list[dict[str, str | None]]:
+def rows_of(folder: Path, table: str, shift: int = 0) -> list[dict[str, Any]]:
     """Return a table's rows without their speed, which is of no interest."""
     with (folder / table).open(newline="") as file:
         return [
@@ -299,7 +300,7 @@ def test_a_node_without_the_environment_is_named(
 
 
 def test_the_screen_has_a_line_for_each_group():
-    groups = [GroupProgress("seeds 0 to 1", "one", 500, 20.0, 9.5, ""), GroupProgress("seed 2", "", 0, *[math.nan] * 2, "waits")]
+    groups = [GroupProgress("seeds 0 to 1", "one", 500, 20.0, 9.5, ""), GroupProgress("seed 2", "", 0, math.nan, math.nan, "waits")]
     console = Console(width=100, file=io.StringIO())
     with console.capture() as drawn:
         console.print(groups_table(groups))

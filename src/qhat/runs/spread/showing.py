@@ -19,11 +19,7 @@ def progress_of(
     known = [(member.progress, member.group.count) for member in members if member.progress is not None]
     groups = tuple(_group(member) for member in members)
     steps = [(member.step, member.group.count) for member in members]
-    running = [
-        member.progress.steps_per_second
-        for member in members
-        if member.progress is not None and member.stream is not None
-    ]
+    running = [now.steps_per_second for now in _running(members)]
     slowest = min((now for now, _ in known), key=lambda now: now.step, default=None)
     return Progress(
         step=int(_mean(steps)),
@@ -45,8 +41,10 @@ def progress_of(
 
 def _group(member: Member) -> GroupProgress:
     now = member.progress
-    state = "done" if member.ended else ("" if member.node else "waits for a core")
-    if member.node and now is not None and now.playing:
+    state = "" if member.node else "waits for a core"
+    if member.ended is not None:
+        state = member.ended.how
+    elif member.node and now is not None and now.playing:
         state = "evaluates"
     return GroupProgress(
         seeds=str(member.group),
@@ -56,6 +54,13 @@ def _group(member: Member) -> GroupProgress:
         evaluation=math.nan if now is None else now.evaluation,
         state=state,
     )
+
+
+def _running(members: Sequence[Member]) -> list[Progress]:
+    """Return the progress of the groups that train; of all, when the last one has ended."""
+    known = [member for member in members if member.progress is not None]
+    now = [member for member in known if member.stream is not None] or known
+    return [member.progress for member in now if member.progress is not None]
 
 
 def _mean(values: Sequence[tuple[int | float, int]]) -> float:
