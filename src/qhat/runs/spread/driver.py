@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from qhat.cluster.connection import connected
+from qhat.cluster.connection import connected, pinned
 from qhat.environments.user_envs import EnvLike, Source
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.parts import kinds_of
@@ -93,7 +93,9 @@ def _train(
 ) -> Run:
     import ray
 
-    board: Any = ray.remote(Board).options(num_cpus=0).remote()
+    # On this node: the loss of another one must not end the run.
+    here = pinned(ray.get_runtime_context().get_node_id())
+    board: Any = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
     closing.callback(ray.kill, board)
     moved, files = inputs_of(_begun(folder, config))
     shipment = Shipment(

@@ -19,6 +19,7 @@ from typing import Any, no_type_check
 
 from qhat.recipes.config import TrainConfig
 from qhat.runs.folder import RunFolder
+from qhat.runs.lock import sole
 from qhat.runs.progress import Progress
 from qhat.runs.spread.board import Notice
 from qhat.runs.spread.events import (
@@ -38,6 +39,8 @@ from qhat.system.errors import QhatError, UsageError, described
 
 EVERY = 0.2
 """Seconds between two looks at the board, and between two reports of progress."""
+FRESH = 60.0
+"""Seconds within which a folder may not be locked yet."""
 INPUTS = "inputs"
 """Folder of a task with what its configuration names by a path."""
 
@@ -261,14 +264,19 @@ class _Training:
 
 @contextlib.contextmanager
 def _scratch(order: Order) -> Iterator[Path]:
-    """Make a folder on this node; remove those of earlier attempts, which were killed."""
+    """Make a folder on this node; remove those of processes that were killed."""
     base = Path(tempfile.gettempdir())
-    for old in base.glob(f"qhat-{order.name}-*"):
-        shutil.rmtree(old, ignore_errors=True)
-    place = base / f"qhat-{order.name}-{order.attempt}"
+    for old in base.glob("qhat-group-*"):
+        # One that is locked is in use, and one that is new will be.
+        with contextlib.suppress(OSError, UsageError):
+            if time.time() - old.stat().st_mtime > FRESH:
+                with sole(old):
+                    shutil.rmtree(old, ignore_errors=True)
+    place = base / f"qhat-group-{order.name}-{order.attempt}"
     place.mkdir(mode=0o700)
     try:
-        yield place
+        with sole(place):
+            yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from qhat.cluster.connection import pinned
 from qhat.runs.spread.member import DEATHS
 from qhat.studies.tuning.remote import Answers, Evaluated, Tried, run_trial
 from qhat.studies.tuning.search import Search
@@ -39,7 +40,9 @@ class Parallel:
 
         self._search = search
         self._most = max(1, int(ray.available_resources().get("CPU", 1)))
-        self._answers: Any = ray.remote(Answers).options(num_cpus=0).remote()
+        # On this node: the loss of another one must not end the search.
+        here = pinned(ray.get_runtime_context().get_node_id())
+        self._answers: Any = ray.remote(Answers).options(num_cpus=0, scheduling_strategy=here).remote()
         self._running: list[_Running] = []
         self._number = 0
 
