@@ -21,7 +21,6 @@ from browser import browser, window  # noqa: F401 - fixtures, for every test
 from full import FULL, LONG
 from places import SOURCE
 from qhat.system import devices
-from ray_cluster import ray_cluster  # noqa: F401 - the same
 
 # JAX is imported first, so that annotations name real array types; see qhat/system/lazy.py.
 assert jax.__name__ == "jax"
@@ -50,7 +49,8 @@ ROOMS = [f"qhat.{room.name}" for room in SOURCE.iterdir() if room.is_dir() and r
 install_import_hook(ROOMS, "beartype.beartype")
 jax.config.update(UNOPTIMISED, HAS_AVX and quick)
 
-from tiny import trained_cartpole  # noqa: E402, F401 - a fixture, whose modules the hook has to find
+from ray_cluster import ray_cluster, started_cluster  # noqa: E402, F401 - whose modules the hook finds
+from tiny import trained_cartpole  # noqa: E402, F401
 
 hypothesis.settings.register_profile("qhat", derandomize=not FULL)
 hypothesis.settings.load_profile("qhat")

@@ -24,7 +24,7 @@ from qhat.cluster import environment as environments
 from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED
 from qhat.runs.checkpoints import Checkpoints
 from qhat.system.errors import UsageError
-from ray_cluster import add_node
+from ray_cluster import RayCluster
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 SMALL: dict[str, Any] = {
@@ -251,15 +251,15 @@ def test_a_run_resumes_with_another_number_of_actors(tmp_path: Path, saved: list
 
 
 def test_a_node_that_goes_away_costs_its_actors_alone(
-    tmp_path: Path, ray_cluster: Any, saved: list[Any], crew: list[Any]
+    tmp_path: Path, ray_cluster: RayCluster, saved: list[Any], crew: list[Any]
 ):
-    extra = add_node(ray_cluster)
+    extra = ray_cluster.add_node(num_cpus=1)
     gone = threading.Event()
 
     def stop(evaluation: Any) -> bool:
         if evaluation.step >= 1_000 and not gone.is_set():
             gone.set()
-            ray_cluster.remove_node(extra, allow_graceful=False)
+            ray_cluster.remove_node(extra)
         return evaluation.step >= 6_000
 
     with warnings.catch_warnings(record=True) as said:

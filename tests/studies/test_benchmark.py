@@ -25,6 +25,7 @@ from qhat.studies.benchmark.results import Row, Summary, moved_down, read_rows, 
 from qhat.studies.benchmark.suites import SUITES, suite_of
 from qhat.studies.benchmark.tasks import SOURCES, Published, Suite, Task
 from qhat.system.errors import UsageError, ranges
+from ray_cluster import RayCluster
 
 TINY = Recipe(hidden=(8,), learning_starts=50)
 SETTINGS = {"recipe": TINY, "steps": 900, "eval_every": 300, "eval_episodes": 2, "save_every": 300}
@@ -412,6 +413,18 @@ def test_the_command_writes_keeps_and_checks(tmp_path: Path, monkeypatch: pytest
     done = tiny("--check", "--table", "--pin", "pin.csv", "--run-dir", "fresh")
     assert done.returncode == 0, done.stderr
     assert "no interval moved down" in done.stderr
+
+
+def test_a_suite_trains_its_seeds_on_a_cluster(
+    ray_cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(suites, "SUITES", {"tiny": TINY_SUITE})
+    words = "benchmark tiny --only CartPole-v1 --episodes 2 --cluster auto --run-dir runs --json"
+    done = qhat(*words.split(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["tasks"]["CartPole-v1"]["best"]["seeds"] == [0, 1]
+    folder = running.run_folder(tmp_path / "runs", TASK, 0, 2)
+    assert json.loads((folder / "config.json").read_text())["cluster"] == "auto"
 
 
 def test_a_suite_is_trained_with_a_part_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

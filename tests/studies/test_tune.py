@@ -30,10 +30,12 @@ from qhat.runs.train import Interrupted
 from qhat.studies.benchmark.results import summary
 from qhat.studies.benchmark.suites import SUITES
 from qhat.studies.tuning import final
+from qhat.studies.tuning.parallel import Parallel
 from qhat.studies.tuning.search import Search, best_of
 from qhat.studies.tuning.space import SPACE, applied, space_of
 from qhat.studies.tuning.study import Study, Trial
 from qhat.system.errors import UsageError
+from ray_cluster import RayCluster, processes
 
 BASE = TrainConfig(
     "CartPole-v1", recipe=Recipe(hidden=(8,), learning_starts=50), steps=300, eval_every=100,
@@ -88,17 +90,48 @@ def test_a_stopped_trial_leaves_nothing_behind(study: Path, monkeypatch: pytest.
     assert not (study / "trial").exists()
 
 
-def test_a_poor_trial_is_stopped_early(tmp_path: Path):
-    space = space_of(BASE.recipe, BASE.steps, DIMENSIONS)
+def with_better_ones(folder: Path) -> Search:
+    """Return a search that has five trials, each of them better than any that will be."""
+    study = Study(folder)
     known = {"learning_rate": 1e-3, "max_gradient_norm": None}
     better = tuple((step, 1e6) for step in (100, 200, 300, 400))
-    study = Study(tmp_path)
     for _ in range(5):
         study.add(Trial(known, "complete", 1e6, better, 1.0))
-    trial = Search(study, space, BASE).run_one(lambda: False, nothing)
+    return Search(study, space_of(BASE.recipe, BASE.steps, DIMENSIONS), BASE)
+
+
+def test_a_poor_trial_is_stopped_early(tmp_path: Path):
+    trial = with_better_ones(tmp_path).run_one(lambda: False, nothing)
     assert trial is not None
     assert trial.state == "pruned"
     assert trial.evaluations[-1][0] < BASE.steps
+
+
+def test_a_poor_trial_is_stopped_early_on_a_cluster(ray_cluster: RayCluster, tmp_path: Path):
+    search = with_better_ones(tmp_path)
+    Parallel(search).run(6, lambda: False, lambda: False, nothing)
+    trial = search.trials[-1]
+    assert trial.state == "pruned"
+    assert trial.evaluations[-1][0] < BASE.steps
+
+
+def test_trials_train_side_by_side_on_a_cluster(ray_cluster: RayCluster, tmp_path: Path):
+    space, study = space_of(BASE.recipe, BASE.steps, DIMENSIONS), Study(tmp_path / "study")
+    study.begin({"steps": BASE.steps})
+    search, killed = Search(study, space, BASE), []
+
+    def kill_one() -> bool:
+        for process in processes("qhat trial 2") if not killed else ():
+            process.kill()
+            killed.append(process.pid)
+        return False
+
+    Parallel(search).run(3, kill_one, lambda: False, nothing)
+    assert len(killed) == 1
+    trials = study.trials(space, BASE.recipe, BASE.steps)
+    assert [trial.state for trial in trials] == ["complete"] * 3, [trial.why for trial in trials]
+    assert all([step for step, _ in trial.evaluations] == [100, 200, 300] for trial in trials)
+    assert len({str(trial.params) for trial in trials}) == 3
 
 
 def test_seeds_for_tuning_comparing_and_reporting_do_not_overlap():

@@ -23,6 +23,7 @@ from qhat.studies.benchmark.tasks import Suite, Task
 from qhat.system.errors import UsageError, require, setting
 from qhat.system.files import write_text
 from qhat.system.machine import install_extra
+from qhat.system.ray_address import require_address
 
 RESULTS = Path("docs") / "results"
 """Folder of the repository's tables."""
@@ -54,6 +55,8 @@ class Benchmark(OtherParts):
     out: Path | None = None
     """Page to write, .md, with its data as .csv beside it. Default: docs/results/SUITE.md if that folder
     exists, without --check and other parts, otherwise SUITE.md in the folder of the runs."""
+    cluster: str | None = None
+    """Ray cluster over which the seeds of each task are spread: auto, local, or HOST:PORT."""
     table: tyro.conf.FlagCreatePairsOff[bool] = False
     """Do not train; write the table of the finished runs."""
     check: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -83,6 +86,8 @@ def benchmarked(args: Benchmark) -> tuple[dict[str, Any], int]:
     require(
         args.seeds is None or args.seeds >= 1, f"{setting('seeds')} is {args.seeds}; expected 1 or more."
     )
+    if args.cluster is not None:
+        require_address(args.cluster)
     require(not (args.pin and not args.check), f"{setting('pin')} needs {setting('check')}.")
     require(
         not (args.table and args.check and args.run_dir is None),
@@ -101,7 +106,8 @@ def benchmarked(args: Benchmark) -> tuple[dict[str, Any], int]:
     from qhat.cli.suite import Session
 
     base = args.run_dir or _folder(args)
-    session = Session(suite, tasks, base, first, args.seeds, args.episodes, _command(args, first))
+    command = _command(args, first)
+    session = Session(suite, tasks, base, first, args.seeds, args.episodes, command, args.cluster)
     rows = session.measure(train=not args.table, check=args.check)
     require(
         not args.table or any(rows.values()),

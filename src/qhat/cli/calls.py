@@ -131,7 +131,12 @@ def _words(args: Tune) -> list[str]:
     words, of_parts = [args.env], [field.name for field in dataclasses.fields(OtherParts)]
     for field in dataclasses.fields(args):
         value = getattr(args, field.name)
-        if field.name in ("env", "study", "json", *of_parts) or value in (None, field.default, {}, ()):
+        if field.name in ("env", "study", "cluster", "json", *of_parts) or value in (
+            None,
+            field.default,
+            {},
+            (),
+        ):
             continue
         words.append(f"--{field.name.replace('_', '-')}")
         if isinstance(value, Mapping):

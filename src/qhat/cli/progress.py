@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -24,6 +24,8 @@ from qhat.recipes.schedule_text import FIXED, schedules
 from qhat.reports.reading import CLIPPED
 from qhat.runs.card import ending
 from qhat.runs.folder import RunFolder
+from qhat.runs.progress import GroupProgress
+from qhat.runs.spread.groups import read_division
 from qhat.system.errors import in_shell
 
 if TYPE_CHECKING:
@@ -33,13 +35,39 @@ WIDE = 110
 """Terminal width from which the full progress line fits."""
 
 
+class Bars(Progress):
+    """The progress line, and below it a line for each group of seeds on a cluster."""
+
+    groups: Sequence[GroupProgress] = ()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return what is drawn."""
+        yield self.make_tasks_table(self.tasks)
+        if self.groups:
+            yield groups_table(self.groups)
+
+
+def groups_table(groups: Sequence[GroupProgress]) -> Table:
+    """Return a line for each group: its seeds, its node, its step and its scores."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("seeds", "node"):
+        table.add_column(name)
+    for name in ("step", "score", "greedy"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for each in groups:
+        scores = score_text(each.score), score_text(each.evaluation)
+        table.add_row(each.seeds.split(" ", 1)[1], each.node, f"{each.step:,}", *scores, each.state)
+    return table
+
+
 class TrainingScreen:
     """A live progress line on stderr while a run trains, and its results at the end."""
 
     def __init__(self, config: TrainConfig, entry: Entry, started: float):
         self._config, self._started = config, started
         self._console = Console(stderr=True, highlight=False)
-        self._bar = Progress(
+        self._bar = Bars(
             TextColumn("{task.percentage:3.0f}%"),
             BarColumn(bar_width=8),
             TextColumn("{task.fields[words]}"),
@@ -78,6 +106,7 @@ class TrainingScreen:
             self._warn(in_shell(sentence))
         self._now, self._reported = now, len(now.faults)
         words = _words(now, self._console.width < WIDE)
+        self._bar.groups = now.groups
         self._bar.update(self._task, completed=min(now.step, now.steps), words=words)
 
     def close(self, run: Run, interrupted: bool) -> dict[str, Any]:
@@ -143,6 +172,8 @@ def _resuming(config: TrainConfig) -> list[str]:
     from qhat.runs.manifest import read_about
 
     assert config.run_dir is not None
+    if config.cluster is not None and read_division(config.run_dir):
+        return ["resuming each group of seeds from its newest checkpoint"]
     about = read_about(RunFolder.open(config.run_dir).last())
     step = about["step"]
     if has_reached(config.run_dir, about, config.stop_at):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shlex
 import sys
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from qhat.axes.axis import to_json
 from qhat.cli.stopping import StopOnSignal
+from qhat.cluster.connection import connected
 from qhat.evaluation.statistics.text import score_text
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.parts import PARTS, flags, kinds_of, names_of
@@ -21,6 +23,7 @@ from qhat.runs.lock import sole
 from qhat.runs.progress import Progress
 from qhat.runs.train import Interrupted
 from qhat.studies.tuning import final
+from qhat.studies.tuning.parallel import Parallel
 from qhat.studies.tuning.search import Search, best_of
 from qhat.studies.tuning.space import Dimension
 from qhat.studies.tuning.study import COMPLETE, STATES, Study, Trial
@@ -66,7 +69,8 @@ class Studying:
             },
             kinds_of(base.recipe),
         )
-        with sole(self.study.path):
+        # Before JAX has threads, which forks of Ray's would not have.
+        with sole(self.study.path), connected(base.cluster) if base.cluster else contextlib.nullcontext():
             devices.prepare(devices.devices_for(max(base.seeds, len(seeds))))
             stop = StopOnSignal()
             try:
@@ -83,13 +87,21 @@ class Studying:
             f" {self.base.seeds} seeds, {len(search.trials)} of them done"
         )
         began = time.monotonic()
-        while len(search.trials) < trials and not stop():
-            if timeout is not None and time.monotonic() - began >= timeout:
-                self._say(f"the time limit of {timeout:g} seconds is reached: no more trials")
-                break
+
+        def is_late() -> bool:
+            return timeout is not None and time.monotonic() - began >= timeout
+
+        def say(trial: Trial) -> None:
+            self._say(_line(len(search.trials), trial, search.trials))
+
+        if self.base.cluster is not None:
+            Parallel(search).run(trials, stop, is_late, say)
+        while len(search.trials) < trials and not stop() and not is_late():
             trial = search.run_one(stop, self._reporter())
             if trial is not None:
-                self._say(_line(len(search.trials), trial, search.trials))
+                say(trial)
+        if len(search.trials) < trials and is_late():
+            self._say(f"the time limit of {timeout:g} seconds is reached: no more trials")
         outcome: dict[str, Any] = {
             "study": str(self.study.path),
             "env": self.base.env,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from qhat.cli.stopping import StopOnSignal
+from qhat.cluster.connection import connected
 from qhat.evaluation.statistics.text import score_text
 from qhat.runs.progress import Progress
 from qhat.runs.train import Interrupted
@@ -35,7 +38,15 @@ class Session:
         seeds: int | None,
         episodes: int,
         command: str,
+        cluster: str | None = None,
     ):
+        """Begin.
+
+        Args:
+            cluster: address of the Ray cluster to train on, one task after the other: the seeds of a single
+                one take all of its cores.
+        """
+        self.cluster = cluster
         self.suite, self.tasks, self.base = suite, tasks, base
         self.first, self.seeds, self.episodes, self.command = first, seeds, episodes, command
         self.console = Console(stderr=True, highlight=False)
@@ -48,6 +59,10 @@ class Session:
 
     def measure(self, train: bool, check: bool) -> dict[str, list[Row]]:
         """Train unfinished tasks if `train`; return the rows of every task."""
+        with connected(self.cluster) if self.cluster else contextlib.nullcontext():
+            return self._measure(train, check)
+
+    def _measure(self, train: bool, check: bool) -> dict[str, list[Row]]:
         devices.prepare(devices.devices_for(max(len(self._seeds(task)) for task in self.tasks)))
         stop = self.stop = StopOnSignal()
         for at, task in enumerate(self.tasks, 1):
@@ -66,7 +81,7 @@ class Session:
 
     def _train(self, task: Task, seeds: range, at: str, stop: StopOnSignal) -> None:
         path = running.run_folder(self.base, task, seeds[0], len(seeds))
-        config = task.config(len(seeds), seeds[0], path)
+        config = dataclasses.replace(task.config(len(seeds), seeds[0], path), cluster=self.cluster)
         self._say(f"{at}{task.env}, seeds {seeds[0]} to {seeds[-1]}, {config.steps:,} steps")
         shown = 0.0
 

@@ -22,6 +22,7 @@ from qhat.recipes.labels import folder_of
 from qhat.studies.tuning.space import space_of
 from qhat.system.errors import require, setting
 from qhat.system.machine import require_installed
+from qhat.system.ray_address import require_address
 
 TUNING, FINAL = 2_000, 3_000
 """First seeds of the trials and of the comparison with the defaults; reports use seeds below 1000."""
@@ -64,6 +65,8 @@ class Tune(OtherParts):
     """Options of the environment's constructor."""
     wrap: tuple[Wrapper, ...] = ()
     """Wrappers, innermost first."""
+    cluster: str | None = None
+    """Ray cluster on which trials train side by side: auto, local, or HOST:PORT."""
     study: Path | None = None
     """Folder of the study. Default: runs/tune/ENV/RECIPE."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -75,7 +78,7 @@ def run(words: Sequence[str]) -> int:
     words, parts = with_parts(words)
     check_spelling(words, parts, "tune")
     args = read(Tune, words, "tune", parts=parts)
-    outcome, exit_code = tuned(args, _without(words, ("--study", "--json")))
+    outcome, exit_code = tuned(args, _without(words, ("--study", "--cluster", "--json")))
     if args.json:
         print(json.dumps(outcome))
     return exit_code
@@ -98,6 +101,8 @@ def tuned(args: Tune, words: Sequence[str]) -> tuple[dict[str, Any], int]:
         )
     good = args.timeout is None or args.timeout > 0
     require(good, f"{setting('timeout')} is {args.timeout}; expected more than 0.")
+    if args.cluster is not None:
+        require_address(args.cluster)
     find(args.env, args.env_kwargs)
     base = _base(args).validate()
     space = space_of(base.recipe, base.steps, args.only, [*args.chosen()])
@@ -130,6 +135,7 @@ def _base(args: Tune) -> TrainConfig:
         "seed": TUNING,
         "env_kwargs": args.env_kwargs,
         "wrap": args.wrap,
+        "cluster": args.cluster,
         # Trials are never resumed, so no checkpoint is written before the end.
         "save_every": 2**31 - 1,
     }

@@ -22,6 +22,7 @@ from qhat.system.host_memory import require_memory
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+SUFFIX = ".safetensors"
 IN_FILES = {"outlook": "seen"}
 """Fields that have another name in files: that of qhat 0.1, so that old and new files are alike."""
 FILE, HASH = re.compile(r"[\w-]+\.safetensors"), re.compile("[0-9a-f]{64}")
@@ -36,7 +37,8 @@ def write(
     disk. A kill therefore leaves the old checkpoint or the new one.
 
     Args:
-        same: trees that another checkpoint has already, and its folder; their files are linked.
+        same: trees that another checkpoint has already, and its folder, or the file there where it has
+            another name; their files are linked.
 
     Raises:
         UsageError: `folder` is something else than a checkpoint; it does not change.
@@ -53,11 +55,17 @@ def write(
 def _fill(new: Path, trees: Mapping[str, Any], about: Mapping[str, Any], same: Mapping[str, Path]) -> None:
     """Write a whole checkpoint, on disk when this returns."""
     hashes = {}
-    known = {source: read_manifest(source)["sha256"] for source in set(same.values())}
-    for name, source in same.items():
-        path = source / f"{name}.safetensors"
-        _link(path, new / path.name)
-        hashes[path.name] = known[source][path.name]
+    files_of = {
+        name: source if source.suffix == SUFFIX else source / f"{name}{SUFFIX}"
+        for name, source in same.items()
+    }
+    known = {
+        folder: read_manifest(folder)["sha256"] for folder in {old.parent for old in files_of.values()}
+    }
+    for name, old in files_of.items():
+        path = new / f"{name}{SUFFIX}"
+        _link(old, path)
+        hashes[path.name] = known[old.parent][old.name]
     for name, tree in trees.items():
         path = new / f"{name}.safetensors"
         try:

@@ -8,6 +8,21 @@ from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
+class GroupProgress:
+    """The state of one group of seeds on a cluster."""
+
+    seeds: str
+    """Its seeds, as `seeds 0 to 15`."""
+    node: str
+    """Host name of the machine; empty while the group waits for a core."""
+    step: int
+    score: float
+    evaluation: float
+    state: str
+    """What the group does other than to train; empty while it trains."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Progress:
     """The state of a run in numbers."""
 
@@ -34,6 +49,8 @@ class Progress:
     """Progress of a running evaluation; empty during training."""
     cut: int = 0
     """Episodes of the latest evaluation, of all seeds, that it ended before they were over."""
+    groups: tuple[GroupProgress, ...] = ()
+    """Of a run on a cluster."""
 
 
 class Reporter:

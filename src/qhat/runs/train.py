@@ -32,6 +32,7 @@ from qhat.runs.job import Job, prepare
 from qhat.runs.notebook import notebook_progress
 from qhat.runs.progress import Progress, Reporter
 from qhat.runs.run import Run
+from qhat.runs.spread.groups import leave_groups
 from qhat.runs.start import begin, horizon_of, kept, step_reached, with_log
 from qhat.runs.stop import Stop
 from qhat.runs.tables import Call, Tables, has_row
@@ -100,6 +101,13 @@ def train(
     config = dataclasses.replace(config, **paths).validate()
     tracking = Tracking([*trackers_of(config), *trackers])
     source = source_of(env, config.env_kwargs) if known.by_id else known
+    show = progress or notebook_progress() or (lambda _: None)
+    if config.cluster is not None and config.actors is None:
+        from qhat.runs.spread.driver import spread
+
+        return spread(env, source, config, judge, show, callback, stop, tracking)
+    if config.resume and config.run_dir is not None:
+        leave_groups(Path(config.run_dir))
     devices.require_threads(config.threads)
     count = devices.devices_for(config.seeds, config.threads)
     threads = config.threads or threads_for(config.recipe, source.has_pictures())
@@ -109,7 +117,6 @@ def train(
     config = with_log(config) if config.resume else config
     config = dataclasses.replace(config, recipe=config.recipe.scheduled(horizon_of(config)))
     stop.max_seconds = config.max_seconds
-    show = progress or notebook_progress() or (lambda _: None)
     reporter = Reporter(show, _nothing_yet(config))
     with open_worlds(source, config, judge, shards, since) as worlds, contextlib.ExitStack() as closing:
         show_progress = EvaluationProgress(reporter.playing)

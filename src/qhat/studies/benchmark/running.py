@@ -21,6 +21,7 @@ from qhat.runs.lock import sole
 from qhat.runs.manifest import read_about
 from qhat.runs.progress import Progress
 from qhat.runs.run import Run, program_of
+from qhat.runs.spread.groups import read_division
 from qhat.runs.train import Interrupted, train
 from qhat.studies.benchmark.results import WHICH, Row
 from qhat.studies.benchmark.tasks import Task
@@ -85,7 +86,7 @@ def trained(
         )
         if is_finished(folder, config.steps):
             return Run.open(path, kinds_of(config.recipe))
-        resume = (path / "last").exists()
+        resume = (path / "last").exists() or (config.cluster is not None and bool(read_division(path)))
         if not resume:
             # Killed before its first checkpoint, so it cannot be resumed.
             with sole(path):

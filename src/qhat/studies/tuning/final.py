@@ -72,7 +72,8 @@ def judge(
     task = Task(base.env, len(seeds), {**settings, "recipe": candidate.recipe}, first=seeds[0])
     folder = study.path / "final" / candidate.name
     path = running.run_folder(folder, task, seeds[0], len(seeds))
-    running.trained(task.config(len(seeds), seeds[0], path), command, progress, should_stop)
+    config = dataclasses.replace(task.config(len(seeds), seeds[0], path), cluster=base.cluster)
+    running.trained(config, command, progress, should_stop)
     rows = running.gathered(folder, task, seeds, episodes)
     score = summary(rows)
     assert score is not None

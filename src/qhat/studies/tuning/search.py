@@ -7,6 +7,7 @@ import importlib
 import math
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,47 +76,79 @@ class Search:
         The proposal depends only on the earlier trials and their number, so a resumed study continues like
         an uninterrupted one.
         """
-        self.asked.sampler = self.optuna.samplers.TPESampler(seed=len(self.trials))
-        proposed = self.asked.ask(self.distributions)
-        trial = self._trained(proposed, should_stop, progress)
-        if trial is None:
-            self.asked.tell(proposed, state=self.optuna.trial.TrialState.FAIL)
-            return None
-        # Added in the form in which it will be read again, so that the next proposal is the same.
+        proposed = self.ask()
+        config = dataclasses.replace(self.config_of(proposed), run_dir=self.study.path / "trial")
+        trial = attempt(config, dict(proposed.params), proposed, should_stop, progress)
+        return self.record(proposed, trial)
+
+    def ask(self, running: int = 0) -> Any:
+        """Return Optuna's proposal.
+
+        Args:
+            running: number of trials that train now. The sampler takes their values for poor ones, so that
+                it does not propose the same again.
+        """
+        samplers = self.optuna.samplers
+        more = {"constant_liar": True} if running else {}
+        with warnings.catch_warnings():
+            # Optuna calls this option of its sampler experimental.
+            warnings.simplefilter("ignore", self.optuna.exceptions.ExperimentalWarning)
+            self.asked.sampler = samplers.TPESampler(seed=len(self.trials) + running, **more)
+        return self.asked.ask(self.distributions)
+
+    def config_of(self, proposed: Any) -> TrainConfig:
+        """Return what a proposal trains with."""
+        recipe = applied(self.space, self.base.recipe, dict(proposed.params), self.base.steps)
+        return dataclasses.replace(self.base, recipe=recipe)
+
+    def record(self, proposed: Any, trial: Trial | None) -> Trial | None:
+        """Log a trial, if it was not stopped, and return it."""
         self.asked.tell(proposed, state=self.optuna.trial.TrialState.FAIL)
-        self.asked.add_trial(self._known(trial))
-        self.study.add(trial)
-        self.trials.append(trial)
+        if trial is not None:
+            # Added in the form in which it will be read again, so that the next proposal is the same.
+            self.asked.add_trial(self._known(trial))
+            self.study.add(trial)
+            self.trials.append(trial)
         return trial
 
-    def _trained(
-        self, proposed: Any, should_stop: Callable[[], bool], progress: Callable[[Progress], None]
-    ) -> Trial | None:
-        params, folder = dict(proposed.params), self.study.path / "trial"
-        recipe = applied(self.space, self.base.recipe, params, self.base.steps)
-        config = dataclasses.replace(self.base, recipe=recipe, run_dir=folder)
-        watch = _Watch(config, proposed, progress)
-        began = time.perf_counter()
+
+def attempt(
+    config: TrainConfig,
+    params: dict[str, Any],
+    proposed: Any,
+    should_stop: Callable[[], bool],
+    progress: Callable[[Progress], None],
+) -> Trial | None:
+    """Train a trial in `config.run_dir`, which is removed; return `None` if it was stopped.
+
+    Args:
+        params: of the trial.
+        proposed: gets its evaluations by `report`, and says by `should_prune` whether it ends early.
+    """
+    folder = config.run_dir
+    assert folder is not None
+    watch = _Watch(config, proposed, progress)
+    began = time.perf_counter()
+    _emptied(folder)
+    why = ""
+    try:
+        train(config.env, config, progress=watch, should_stop=lambda: watch.hopeless or should_stop())
+        state = COMPLETE
+    except Interrupted:
+        if not watch.hopeless:
+            return None
+        state = PRUNED
+    except UsageError:
+        raise
+    except QhatError as error:
+        state, why = FAILED, in_shell(error)
+    finally:
         _emptied(folder)
-        why = ""
-        try:
-            train(config.env, config, progress=watch, should_stop=lambda: watch.hopeless or should_stop())
-            state = COMPLETE
-        except Interrupted:
-            if not watch.hopeless:
-                return None
-            state = PRUNED
-        except UsageError:
-            raise
-        except QhatError as error:
-            state, why = FAILED, in_shell(error)
-        finally:
-            _emptied(folder)
-        if not watch.evaluations and state != FAILED:
-            state, why = FAILED, "no evaluation gave a finite return"
-        value = None if state == FAILED else _value(watch.evaluations)
-        seconds = round(time.perf_counter() - began, 2)
-        return Trial(params, state, value, tuple(watch.evaluations), seconds, why)
+    if not watch.evaluations and state != FAILED:
+        state, why = FAILED, "no evaluation gave a finite return"
+    value = None if state == FAILED else _value(watch.evaluations)
+    seconds = round(time.perf_counter() - began, 2)
+    return Trial(params, state, value, tuple(watch.evaluations), seconds, why)
 
 
 class _Watch:
