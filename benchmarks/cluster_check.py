@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,12 @@ RUNS: tuple[tuple[int, float, int], ...] = (
 """Actors, seconds of a step, and `STEPS_UNDERWAY` where it is another than the code's."""
 
 
-def checked() -> list[dict[str, Any]]:
-    """Do every run in a process; return what `one` does for each."""
-    found = []
+def checked() -> Iterator[dict[str, Any]]:
+    """Do every run in a process; yield what `one` says of each."""
     for run in RUNS:
         words = [sys.executable, __file__, *map(str, run)]
         done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-        print(found[-1], flush=True)
-    return found
+        yield json.loads(done.stdout.splitlines()[-1])
 
 
 class EnoughError(Exception):

@@ -43,13 +43,19 @@ def main() -> None:
     known: dict[str, Any] = json.loads(COSTS.read_text(encoding="utf-8")) if COSTS.exists() else {}
     if options.measure:
         known |= {"cases": dict(_cases()), "machine": machine(), "date": str(datetime.date.today())}
+        _write(known)
     if options.check:
-        known["runs"] = checked()
-    if options.measure or options.check:
-        COSTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-        print(f"Written: {COSTS.name}")
+        known["runs"] = []
+        for run in checked():
+            known["runs"].append(run)
+            print(run, flush=True)
+            _write(known)
     PAGE.write_text(cluster_page.page(known), encoding="utf-8")
     print(f"Written: {PAGE.name}")
+
+
+def _write(known: dict[str, Any]) -> None:
+    COSTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
 
 def _cases() -> Iterable[tuple[str, dict[str, Any]]]:

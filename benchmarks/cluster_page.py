@@ -51,7 +51,7 @@ environment, and 10 Gbit/s lead to the learner's machine. *Full* names what satu
 * cores, network: these are used up.
 
 *Learner* is the share of the time in which the learner's thread works. *Filled* is the share of its stored
-places that have a step: a row has a place for every actor, and costs as much whether all of them have a step.
+places that have a step: a row has a place for every actor, and costs as much where few of them have one.
 
 *Staleness* is in gradient updates, between the weights that chose an action and the newest published ones
 when its block came: mean and largest.
