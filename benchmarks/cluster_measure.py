@@ -22,9 +22,10 @@ from qhat import recipes
 from qhat.axes.torso import Nature
 from qhat.cluster.actor import Actor, Behaviour, Place
 from qhat.cluster.blocks import Block, read
-from qhat.cluster.crew import Crew, Request, Slot
+from qhat.cluster.crew import Crew
 from qhat.cluster.loop import ActorLoop
 from qhat.cluster.queue import Queue, empty
+from qhat.cluster.slots import Request, Slot
 from qhat.engine.iteration import Program
 from qhat.environments.gymnasium.on_node import by_id
 from qhat.environments.make_args import MakeArgs
@@ -311,7 +312,7 @@ def _polls(handle: Any, shared: Any, ref: Any) -> tuple[float, float]:
     times = []
     for count in (8, 256):
         crew = Crew.__new__(Crew)
-        crew._seconds, crew.slots, now = 1e9, [], time.monotonic()
+        crew._seconds, crew.slots, crew._cuts, now = 1e9, [], [], time.monotonic()
         for at, each in enumerate(refs[:count]):
             slot = Slot(at, since=now)
             slot.requests.append(Request(each, 1))

@@ -1,6 +1,6 @@
 """N actors around one learner, simulated event by event from measured costs (`cluster_model.py`).
 
-The learner's loop is that of `qhat/cluster/loop.py`, and the policy of requests that of
+The learner's loop is that of `qhat/cluster/session.py`, and the policy of requests that of
 `qhat/cluster/crew.py`; their constants are read there. The simulation replaces only what takes time.
 """
 

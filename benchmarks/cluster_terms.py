@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 
-from qhat.cluster import crew, loop
-
-CALLS = vars(sys.modules[loop.Session.__module__])
-"""Constants of the learner's calls."""
+from qhat.cluster import crew, loop, session
 
 BUSY = 0.9
 """Share of its time from which on a part counts as full."""
@@ -91,9 +87,9 @@ class Policy:
     most_rows: int = crew.MOST_ROWS
     depth: int = loop.DEPTH
     call_bytes: float = loop.CALL_BYTES
-    call: float = CALLS["CALL"]
-    publish: float = CALLS["PUBLISH"]
-    patience: float = CALLS["PATIENCE"]
+    call: float = session.CALL
+    publish: float = session.PUBLISH
+    patience: float = session.PATIENCE
 
 
 @dataclasses.dataclass
