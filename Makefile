@@ -59,4 +59,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf dist .venv .venv-bench .venv-bench-rejax .cache
+	rm -rf dist .venv .venv-bench .venv-bench-rejax .venv-bench-cluster .cache

@@ -14,6 +14,7 @@ HERE = Path(__file__).resolve().parent
 PLACES = {
     "peers": ("requirements.txt", ".venv-bench"),
     "rejax": ("requirements-rejax.txt", ".venv-bench-rejax"),
+    "cluster": ("requirements-cluster.txt", ".venv-bench-cluster"),
 }
 """Requirements and folder of each environment."""
 
