@@ -11,6 +11,7 @@ import dataclasses
 import heapq
 
 from cluster_terms import LEARNER, Costs, Outcome, Place, Policy
+from qhat.cluster import crew
 
 WARMUP, CALLS = 2.0, 20
 """Simulated seconds before counting begins, and calls before it and while it lasts, at least."""
@@ -62,7 +63,7 @@ class _Learner:
     def request(self) -> None:
         """As `Crew.request`."""
         policy, costs = self.policy, self.costs
-        most = max(policy.underway, 4 * self.N)
+        most = max(policy.underway, crew.STEPS_OF_A_COPY * self.N)
         room = most - self.waiting - self.rows_asked
         longest = max(1, most // (policy.in_flight * self.N))
         for depth in range(policy.in_flight):
@@ -198,7 +199,7 @@ def _simulated(
     learner = _Learner(costs, actors, policy, place, slowdown)
     learner.request()
     # Slow learners get all steps that may be underway first.
-    most = max(policy.underway, 4 * actors)
+    most = max(policy.underway, crew.STEPS_OF_A_COPY * actors)
     warm = max(WARMUP, 1.5 * most * (costs.wait + costs.work) / actors)
     while learner.now < warm or learner.calls < CALLS:
         learner.step()

@@ -138,7 +138,8 @@ def _start(address: str) -> None:
     except ConnectionError:
         advice = f"start one with 'ray start --head', or type {setting('cluster', LOCAL)}"
         what = "This machine is no node of a cluster" if address == AUTO else f"No cluster at '{address}'"
-        raise UsageError(f"{what} ({setting('cluster', address)}); {advice}.") from None
+        token = " One that asks for a token needs the same token here (docs/cluster.md)."
+        raise UsageError(f"{what} ({setting('cluster', address)}); {advice}.{token}") from None
     except RuntimeError as error:
         # Ray compares its version and Python's with the cluster's.
         said = " ".join(str(error).split())
@@ -149,7 +150,7 @@ def _require_reachable(address: str) -> None:
     """Raise `UsageError` where nothing listens: Ray itself would wait for most of a minute."""
     found = ADDRESS.fullmatch(address)
     assert found is not None
-    host, port = found[2].strip("[]"), int(found[3])
+    host, port = found[1].strip("[]"), int(found[2])
     try:
         socket.create_connection((host, port), REACHES).close()
     except (OSError, OverflowError) as error:

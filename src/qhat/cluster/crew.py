@@ -27,8 +27,10 @@ IN_FLIGHT = 2
 SECONDS = 0.1
 """Seconds that a block takes about."""
 STEPS_UNDERWAY = 2_048
-"""Environment steps of all actors together that were asked for and are not stored; 4 for each copy at
-least. They are chosen by weights that are older than those that learn from them."""
+"""Environment steps of all actors together that were asked for and are not stored. They are chosen by
+weights that are older than those that learn from them."""
+STEPS_OF_A_COPY = 64
+"""Steps of one copy that may be underway however many there are: of shorter blocks, Ray's calls are the work."""
 MOST_ROWS = 256
 STARTS = 180.0
 """Seconds that the first actors have to make their environments."""
@@ -138,7 +140,7 @@ class Crew:
             step: environment steps stored.
         """
         copies = self._args.num_envs
-        most = max(STEPS_UNDERWAY, 4 * copies * len(self.slots))
+        most = max(STEPS_UNDERWAY, STEPS_OF_A_COPY * copies * len(self.slots))
         room = most - waiting - sum(each.rows for slot in self.slots for each in slot.requests) * copies
         longest = max(1, most // (IN_FLIGHT * copies * len(self.slots)))
         for depth in range(IN_FLIGHT):

@@ -80,7 +80,7 @@ class ActorLoop:
             UsageError: a part of the recipe does not describe itself, so that no actor can compute it.
         """
         rows = self._like()
-        depth = _depth(rows)
+        depth = _depth(rows, len(self.environment.crew.slots))
         packed = empty(rows, depth, self.environment.num_envs)
         number = jax.ShapeDtypeStruct((), jnp.int32)
         call = compiled(self._run, (like, dict(packed.leaves()), number, number), donate_argnums=0)
@@ -197,9 +197,9 @@ def _rows_of(row: dict[str, Array]) -> tuple[Array, ...]:
     return tuple(parts)
 
 
-def _depth(rows: Rows) -> int:
-    """Rows of one actor in a call: fewer where observations are large."""
+def _depth(rows: Rows, actors: int) -> int:
+    """Rows of one actor in a call: fewer where observations are large, or actors are many."""
     bytes_of_a_row = sum(
         value.dtype.itemsize * int(np.prod(value.shape[1:], dtype=np.int64)) for _, value in rows.leaves()
     )
-    return int(np.clip(CALL_BYTES // max(bytes_of_a_row, 1), 4, DEPTH))
+    return int(np.clip(CALL_BYTES // max(bytes_of_a_row * actors, 1), 1, DEPTH))

@@ -11,12 +11,18 @@ from qhat.system.machine import require_installed
 
 AUTO, LOCAL = "auto", "local"
 WORDS = (AUTO, LOCAL)
-ADDRESS = re.compile(r"(ray://)?([^\s/:]+|\[[0-9a-fA-F:]+\]):(\d{1,5})")
+CLIENT = "ray://"
+ADDRESS = re.compile(r"([^\s/:]+|\[[0-9a-fA-F:]+\]):(\d{1,5})")
 """Host and port of a head node."""
 
 
 def require_address(address: Any) -> None:
     """Raise `UsageError` for what is no address of a cluster, before Ray is imported."""
+    if isinstance(address, str) and address.startswith(CLIENT):
+        raise UsageError(
+            f"{setting('cluster')} is {quote(address)}, the address of a client, which cannot read results"
+            " while they are made; expected HOST:PORT, on a machine that is a node of the cluster, or auto."
+        )
     good = isinstance(address, str) and (address in WORDS or ADDRESS.fullmatch(address))
     if not good:
         near = near_miss(address, WORDS) if isinstance(address, str) else ""

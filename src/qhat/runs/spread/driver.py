@@ -31,8 +31,6 @@ from qhat.runs.tracking import Tracking
 from qhat.system import devices
 from qhat.system.errors import UsageError, require, setting
 
-CLIENT = "ray://"
-
 
 def spread(
     env: str | EnvLike,
@@ -50,12 +48,6 @@ def spread(
         source: of `env`.
         show: gets the progress of the whole.
     """
-    assert config.cluster is not None
-    require(
-        not config.cluster.startswith(CLIENT),
-        f"{setting('cluster', config.cluster)} is the address of a client, which cannot read results while"
-        " they are made; expected HOST:PORT, on a machine that is a node of the cluster, or auto.",
-    )
     require_movable(source, env, judge)
     if config.resume:
         _require_same(config)
