@@ -47,9 +47,7 @@ def rate(env: str, steps: int, **settings: Any) -> float:
     every = {"eval_every": steps, "save_every": steps, "eval_episodes": 1, "progress": note}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        qhat.train(
-            env, "dqn", steps=steps, run_dir=Path(folder) / "run", progress=note, **every, **settings
-        )
+        qhat.train(env, "dqn", steps=steps, run_dir=Path(folder) / "run", **every, **settings)
     # The last row comes after an evaluation.
     inner = [each for each in times if steps / 5 <= each[1] < steps]
     (began, first), (ended, last) = inner[0], inner[-1]

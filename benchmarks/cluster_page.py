@@ -40,7 +40,7 @@ Written by `python benchmarks/cluster_model.py`; do not edit. The costs are of {
 {known["machine"]}; `--measure` and `--check` measure them and the real runs again.
 
 A simulation of N actors and one learner, event by event, with the learner's loop and the constants of
-`src/qhat/cluster/`: two requests for each actor, blocks of about 0.1 s, at most 2,048 steps underway (or 4
+`src/qhat/cluster/`: two requests for each actor, blocks of about 0.1 s, at most 2,048 steps underway (or 64
 for each copy, if that is more), weights 10 times a second. What takes time is measured with qhat's
 functions (`benchmarks/cluster_measure.py`). Every actor has a core on one of 16 machines, one
 environment, and 10 Gbit/s lead to the learner's machine. *Full* names what saturates first:

@@ -11,6 +11,7 @@ is `setup_seconds`.
 
 import argparse
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -138,7 +139,7 @@ def main(
         num_cpus=os.cpu_count(),
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="error",
+        logging_level=logging.ERROR,
     )
     peer = build(options)
     setup = time.perf_counter() - start

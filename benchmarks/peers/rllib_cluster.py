@@ -11,6 +11,7 @@ One round waits for all runners, then learns, then sends the weights: no runner 
 """
 
 import argparse
+from typing import Any
 
 import cluster_loop
 import torch  # pyright: ignore[reportMissingImports]
@@ -39,7 +40,8 @@ class RLlib:
             .environment("CartPole-v1" if options.task == "cartpole" else "slow")
             .env_runners(
                 num_env_runners=options.runners,
-                num_cpus_per_env_runner=cluster_loop.CPUS_PER_RUNNER,
+                # Annotated as a whole number, documented as a fraction too.
+                num_cpus_per_env_runner=cluster_loop.CPUS_PER_RUNNER,  # pyright: ignore[reportArgumentType]
                 rollout_fragment_length=fragment,
             )
             .learners(num_learners=0)
@@ -86,7 +88,8 @@ class RLlib:
 
     def greedy(self, observations: torch.Tensor) -> torch.Tensor:
         # The learner is in this process, and so are the newest weights.
-        module = self.algorithm.learner_group._learner.module[MODULE]
+        group: Any = self.algorithm.learner_group
+        module = group._learner.module[MODULE]
         return module.forward_inference({"obs": observations})["actions"]
 
     def close(self) -> None:

@@ -72,27 +72,15 @@ def test_no_more_steps_than_the_cores_compute(terms: Any, simulate: Any, costs: 
     assert found.limit == "cores"
 
 
-def test_more_actors_are_no_fewer_steps_where_blocks_stay_long(terms: Any, simulate: Any, costs: Any):
-    rates = []
-    for actors in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
-        policy = terms.Policy(underway=40 * actors)
-        rates.append(simulate(costs, actors, policy=policy).rate)
+def test_more_actors_are_no_fewer_steps(terms: Any, simulate: Any, costs: Any):
+    rates = [simulate(costs, actors).rate for actors in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)]
     assert all(after >= 0.95 * before for before, after in itertools.pairwise(rates)), rates
-
-
-def test_short_blocks_cost_steps(terms: Any, simulate: Any, costs: Any):
-    """The limit of steps underway divides a fixed number of them by the actors."""
-    found = simulate(costs, 512, policy=terms.Policy(underway=2_048))
-    long = simulate(costs, 512, policy=terms.Policy(underway=40 * 512))
-    assert found.rows <= 2 < long.rows
-    assert found.rate < long.rate
-    assert found.staleness_most < long.staleness_most
 
 
 def test_steps_underway_are_bounded(terms: Any, simulate: Any, costs: Any):
     """What is underway is chosen by older weights, so that staleness follows from the limit."""
     slow = dataclasses.replace(costs, update=0.004)
-    found = simulate(slow, 64, policy=terms.Policy(underway=2_048))
+    found = simulate(slow, 32, policy=terms.Policy(underway=2_048))
     updates_underway = 2_048 * costs.replay_ratio
     between_publications = 2 * terms.Policy().call / slow.update
     assert found.staleness_most <= updates_underway + between_publications + 64 * costs.replay_ratio

@@ -30,7 +30,7 @@ STEPS_UNDERWAY = 2_048
 """Environment steps of all actors together that were asked for and are not stored. They are chosen by
 weights that are older than those that learn from them."""
 STEPS_OF_A_COPY = 64
-"""Steps of one copy that may be underway however many there are: of shorter blocks, Ray's calls are the work."""
+"""Steps of one copy that may be underway, whatever their number: short blocks cost calls of Ray's."""
 MOST_ROWS = 256
 STARTS = 180.0
 """Seconds that the first actors have to make their environments."""

@@ -48,6 +48,7 @@ def spread(
         source: of `env`.
         show: gets the progress of the whole.
     """
+    assert config.cluster is not None
     require_movable(source, env, judge)
     if config.resume:
         _require_same(config)
