@@ -8,6 +8,7 @@ run in which 100 processes are killed. Each run is a process with a local cluste
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -116,7 +117,8 @@ def kills(count: int) -> dict[str, Any]:
             if len(working) > 1:
                 slot = random.choice(working)
                 assert slot.facts is not None
-                os.kill(slot.facts.process, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(slot.facts.process, signal.SIGKILL)
                 killed[slot.actor] = time.monotonic()
                 done += 1
         ended.set()
@@ -152,11 +154,15 @@ def alone(part: str, word: str) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def tables(parts: list[str]) -> list[str]:
-    """Measure the parts, and return the lines of their tables."""
+def tables(parts: list[str], times: int) -> list[str]:
+    """Measure the parts, and return the lines of their tables.
+
+    Args:
+        times: rounds of what has ratios.
+    """
     lines: list[str] = []
     if "scale" in parts:
-        rounds = [{n: alone("scale", str(n))["rate"] for n in COUNTS} for _ in range(ROUNDS)]
+        rounds = [{n: alone("scale", str(n))["rate"] for n in COUNTS} for _ in range(times)]
         lines += [
             "## A simulator that waits 5 ms",
             "",
@@ -168,13 +174,13 @@ def tables(parts: list[str]) -> list[str]:
             lines.append(f"| {n} | {statistics.median(each[n] for each in rounds):,.0f} | {ratio:.1f} |")
         lines.append("")
     if "busy" in parts:
-        pairs = [(alone("busy", "actors")["rate"], alone("busy", "async")["rate"]) for _ in range(ROUNDS)]
+        pairs = [(alone("busy", "actors")["rate"], alone("busy", "async")["rate"]) for _ in range(times)]
         actors, processes = (statistics.median(each[at] for each in pairs) for at in (0, 1))
         ratio = statistics.median(one / other for one, other in pairs)
         lines += [
             "## A task that computes, on two cores", "", "| two copies in | steps/s |", "|---|---|",
             f"| actors | {actors:,.0f} |", f"| processes (`--vector async`) | {processes:,.0f} |", "",
-            f"Ratio: {ratio:.2f} (median of {ROUNDS} rounds).", "",
+            f"Ratio: {ratio:.2f} (median of {times} rounds).", "",
         ]  # fmt: skip
     if "curve" in parts:
         lines += _curve()
@@ -216,6 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--one", nargs=2, help="measure one thing, and print it")
     parser.add_argument("--only", nargs="*", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of what has ratios")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     if options.one:
@@ -223,8 +230,9 @@ def main() -> None:
         return
     from qhat.system.machine import machine
 
-    lines = tables(options.only)
+    lines = tables(options.only, options.rounds)
     words = f" --only {' '.join(options.only)}" if options.only != list(PARTS) else ""
+    words += f" --rounds {options.rounds}" if options.rounds != ROUNDS else ""
     head = [
         "# Actors on a cluster", "",
         f"Written by `python benchmarks/cluster_actors.py{words}` on {datetime.date.today()};"
