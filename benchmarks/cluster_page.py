@@ -157,7 +157,7 @@ def _runs(runs: list[dict[str, Any]], costs: Costs) -> str:
     body = "\n".join(lines)
     return f"""## Beside real runs
 
-Actors whose step sleeps 5 ms, on two Ray nodes of this machine, 11 s after a warm-up of 4 s
+Actors that sleep 5 ms in a step, on two Ray nodes of this machine, 11 s after a warm-up of 4 s
 (`benchmarks/cluster_check.py`). Here the model has the machine's {CHECK_CORES:.0f} cores for actors,
 learner and Ray together, and the time of a step that the run with one actor measured:
 {runs[0]["step"] * 1e3:.2f} ms. The last row has a limit of 64 steps underway, so that blocks have 2 rows,

@@ -49,7 +49,7 @@ ROOMS = [f"qhat.{room.name}" for room in SOURCE.iterdir() if room.is_dir() and r
 install_import_hook(ROOMS, "beartype.beartype")
 jax.config.update(UNOPTIMISED, HAS_AVX and quick)
 
-from ray_cluster import ray_cluster, started_cluster  # noqa: E402, F401 - whose modules the hook finds
+from ray_cluster import ray_cluster, started_cluster  # noqa: E402, F401 - the hook finds its modules
 from tiny import trained_cartpole  # noqa: E402, F401
 
 hypothesis.settings.register_profile("qhat", derandomize=not FULL)

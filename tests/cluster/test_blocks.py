@@ -96,7 +96,7 @@ def test_a_block_says_each_observation_one_time():
 
 
 def numbered(first: int, turns: int, real: np.ndarray) -> Rows:
-    """Return rows whose action says which row it is."""
+    """Return rows in which the action says which row it is."""
     number = np.arange(first, first + turns, dtype=np.int32)
     action = np.broadcast_to(number[:, None, None], (turns, K, 1)).astype(np.int32)
     observation = np.zeros((turns, K, 1), np.float32)

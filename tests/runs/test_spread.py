@@ -177,7 +177,7 @@ def test_a_stopped_run_continues(ray_cluster: RayCluster, alone: tuple[Run, Run]
 
 
 def begun(alone: tuple[Run, Run], folder: Path) -> RunFolder:
-    """Make the folder of a run of three seeds, whose groups stopped at steps 1500 and 1000."""
+    """Make the folder of a run of three seeds, in groups that stopped at steps 1500 and 1000."""
     run, groups = RunFolder(folder), [Group(0, 2), Group(2, 1)]
     folder.mkdir()
     written = json.loads(alone[0].folder.config.read_text())

@@ -41,9 +41,7 @@ class Explore(AxisValue, abc.ABC):
         Actor i of N has the constant ε = 0.4^(1 + 7i/(N − 1)) (Horgan et al. 2018, arXiv:1803.00933, §4.1):
         some try much, others follow the policy to where it leads.
         """
-        if actors == 1:
-            return self
-        return EpsilonGreedy(epsilon := LADDER ** (1 + STEEPNESS * actor / (actors - 1)), epsilon, steps=0)
+        return self if actors == 1 else EpsilonGreedy(at := _rung(actor, actors), at, steps=0)
 
     @abc.abstractmethod
     def choose(
@@ -140,10 +138,10 @@ class EpsilonGreedy(Explore):
         )
 
     def for_actor(self, actor: int, actors: int) -> Explore:
-        ladder = super().for_actor(actor, actors)
-        if ladder is self or not isinstance(ladder, EpsilonGreedy):
-            return ladder
-        return dataclasses.replace(ladder, hold=self.hold, per_factor=self.per_factor)
+        if actors == 1:
+            return self
+        epsilon = _rung(actor, actors)
+        return dataclasses.replace(self, start=epsilon, end=epsilon, steps=0)
 
     def schedules(self, steps: int) -> list[Schedule]:
         return [Schedule("ε", self.start, self.end, self.scheduled(steps).steps or 0)]
@@ -257,6 +255,11 @@ class NoExploration(Explore):
 
     def decide_one(self, bits: Sequence[int], step: int, choices: int) -> int | None:
         return None
+
+
+def _rung(actor: int, actors: int) -> float:
+    """Return ε of one of several actors."""
+    return LADDER ** (1 + STEEPNESS * actor / (actors - 1))
 
 
 def _nth_legal(bits: Any, legal: Any, xp: Any) -> Any:

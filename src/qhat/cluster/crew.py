@@ -73,6 +73,8 @@ class Crew:
         self.accepted = self.refused = 0
         """Steps taken from blocks, and blocks that were not the expected ones."""
         self._cuts: list[Block | Cut] = []
+        self._failure: QhatError | None = None
+        """Why the run has to end; raised after all that came before it was taken."""
         self._behaviour: Any = None
         self._weights: Any = None
         self._version = -1
@@ -116,6 +118,11 @@ class Crew:
         import ray
 
         self._behaviour = ray.put(behaviour)
+
+    @property
+    def behaviour(self) -> Any:
+        """Reference to how the actors choose actions."""
+        return self._behaviour
 
     def publish(self, weights: np.ndarray, version: int) -> None:
         """Give the actors new weights, from their next request on.
@@ -167,6 +174,7 @@ class Crew:
         """
         import ray
 
+        self._require_sound()
         owed = {slot.requests[0].ref: slot for slot in self.slots if slot.requests}
         owed |= {slot.making: slot for slot in self.slots if slot.making is not None}
         refs, found, self._cuts = list(owed), [*self._cuts], []
@@ -180,20 +188,20 @@ class Crew:
         found += [self._replace(slot, self._hanging()) for slot in self.slots if self._hangs(slot)]
         return found
 
-    @property
-    def behaviour(self) -> Any:
-        """Reference to how the actors choose actions."""
-        return self._behaviour
-
     def rested(self) -> None:
         """Count the time that what is underway takes anew: the actors did something else."""
         for slot in self.slots:
             slot.since = time.monotonic()
 
     def greet(self, patience: float) -> None:
-        """Take in the facts of new processes; wait for a first one for so many seconds."""
+        """Take in the facts of new processes; wait for a first one for so many seconds.
+
+        Raises:
+            QhatError: an actor was lost again and again.
+        """
         import ray
 
+        self._require_sound()
         making = {slot.making: slot for slot in self.slots if slot.making is not None}
         ready = ray.wait(list(making), num_returns=1, timeout=patience)[0] if making else []
         for ref in ready:
@@ -290,13 +298,19 @@ class Crew:
             ray.kill(slot.handle, no_restart=True)
         slot.failures += 1
         self._records[slot.actor].lost += 1
+        slot.requests.clear()
         if slot.failures > FAILURES:
-            raise QhatError(
+            slot.handle = slot.facts = slot.making = None
+            self._failure = QhatError(
                 f"Actor {slot.actor} was lost {slot.failures} times without a step between: {why}."
             )
-        slot.requests.clear()
-        self._make(slot)
+        else:
+            self._make(slot)
         return Cut(slot.actor, why, node)
+
+    def _require_sound(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     def _make(self, slot: Slot) -> None:
         slot.incarnation += 1

@@ -36,7 +36,7 @@ class ActorEnvironment(AnyEnvironment):
 
         Args:
             name: what the run calls it.
-            args: of the run, whose E copies are shared evenly.
+            args: of the run; its E copies are shared evenly.
             cpus: cores that an actor takes.
             nodes: of the cluster that the process is connected to.
 

@@ -24,10 +24,11 @@ from qhat.cluster.queue import Queue, empty
 from qhat.cluster.session import Session
 from qhat.engine.bridge import timestep
 from qhat.engine.compiler import Compiled, compiled
+from qhat.engine.host import again, fresh, zeros
 from qhat.engine.host_network import plan_of, tensors_of
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Advance
-from qhat.engine.state import Clock, SeedState, TrainState, no_metrics
+from qhat.engine.state import SeedState, TrainState, no_metrics
 from qhat.evaluation.outcomes import Played
 from qhat.evaluation.play import Cut, Play
 from qhat.evaluation.rollout import ShowProgress
@@ -47,29 +48,17 @@ class ActorLoop:
 
     def init(self, keys: Array) -> TrainState:
         """Return a fresh state for the seed of `keys` `[1]`."""
-        seed_keys = jax.vmap(jax.random.split)(keys)[:, 1]
         observation, legal = self._nothing()
-
-        def one(key: Array, observation: Array, *legal: Array) -> SeedState:
-            return self.program.init(key, observation, None, *legal)
-
-        seeds = jit_fast_compile(jax.vmap(one))(seed_keys, observation, *legal)
-        return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
+        return fresh(self.program, keys, observation, *legal)
 
     def restart(self, state: TrainState, keys: Array) -> TrainState:
         """Begin new episodes; the open ones count as truncated. `state` is donated."""
-        steps = state.clock.iterations * self.program.recipe.num_envs
         observation, legal = self._nothing()
-
-        def one(key: Array, seed: SeedState, observation: Array, legal: Array | None = None) -> SeedState:
-            return self.program.begin(seed, observation, None, legal, key, steps)
-
-        again = jit_fast_compile(jax.vmap(one), donate_argnums=1)
-        return TrainState(state.clock, again(keys, state.seeds, observation, *legal))
+        return again(self.program, state, keys, observation, *legal)
 
     def zeros(self, like: Any) -> Any:
         """Return zeros with the given shapes."""
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+        return zeros(like)
 
     def compile(self, longest: int, like: TrainState) -> Advance:
         """Return a function that does up to `longest` iterations in one call, as `HostLoop.compile` does.

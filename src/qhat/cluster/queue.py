@@ -47,7 +47,7 @@ class Queue:
     Args:
         copies: of the environment in every actor.
         depth: D, the most rows of one actor in one call.
-        like: rows of one actor, whose arrays have the shapes and types of all others.
+        like: rows of one actor; the arrays of all others have the same shapes and types.
     """
 
     def __init__(self, actors: int, copies: int, depth: int, like: Rows):

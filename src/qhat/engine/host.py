@@ -35,30 +35,15 @@ class HostLoop:
 
     def init(self, keys: Array) -> TrainState:
         """Return a fresh state for the seeds of `keys` `[S]`."""
-        observation = self.environment.start()
-        seed_keys = jax.vmap(jax.random.split)(keys)[:, 1]
-
-        def one(key: Array, observation: Array, *legal: Array) -> SeedState:
-            return self.program.init(key, observation, None, *legal)
-
-        begin = jit_fast_compile(jax.vmap(one))
-        seeds = begin(seed_keys, observation, *self._legal())
-        return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
+        return fresh(self.program, keys, self.environment.start(), *self._legal())
 
     def zeros(self, like: Any) -> Any:
         """Return zeros for every seed, with the given shapes."""
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+        return zeros(like)
 
     def restart(self, state: TrainState, keys: Array) -> TrainState:
         """Start new episodes; the open ones count as truncated. `state` is donated."""
-        observation = self.environment.start()
-        steps = state.clock.iterations * self.program.recipe.num_envs
-
-        def one(key: Array, seed: SeedState, observation: Array, legal: Array | None = None) -> SeedState:
-            return self.program.begin(seed, observation, None, legal, key, steps)
-
-        again = jit_fast_compile(jax.vmap(one), donate_argnums=1)
-        return TrainState(state.clock, again(keys, state.seeds, observation, *self._legal()))
+        return again(self.program, state, keys, self.environment.start(), *self._legal())
 
     def _legal(self) -> list[np.ndarray]:
         legal = self.environment.legal()
@@ -139,3 +124,30 @@ class HostLoop:
         info = jnp.zeros((E, names)) if names else None
         one = Log(no, jnp.zeros(E), jnp.zeros(E, jnp.int32), no, info, no_metrics())
         return jax.tree.map(lambda leaf: jnp.zeros((*lead, *leaf.shape), leaf.dtype), one)
+
+
+def fresh(program: Program, keys: Array, observation: Any, *legal: Any) -> TrainState:
+    """Return a fresh state for the seeds of `keys` `[S]`, about to act on `observation` `[S, E, ...]`."""
+    seed_keys = jax.vmap(jax.random.split)(keys)[:, 1]
+
+    def one(key: Array, observation: Array, *legal: Array) -> SeedState:
+        return program.init(key, observation, None, *legal)
+
+    seeds = jit_fast_compile(jax.vmap(one))(seed_keys, observation, *legal)
+    return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
+
+
+def again(program: Program, state: TrainState, keys: Array, observation: Any, *legal: Any) -> TrainState:
+    """Begin new episodes; the open ones count as truncated. `state` is donated."""
+    steps = state.clock.iterations * program.recipe.num_envs
+
+    def one(key: Array, seed: SeedState, observation: Array, legal: Array | None = None) -> SeedState:
+        return program.begin(seed, observation, None, legal, key, steps)
+
+    begin = jit_fast_compile(jax.vmap(one), donate_argnums=1)
+    return TrainState(state.clock, begin(keys, state.seeds, observation, *legal))
+
+
+def zeros(like: Any) -> Any:
+    """Return zeros for every seed, with the given shapes."""
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)

@@ -105,7 +105,7 @@ class Inbox:
         self.clear()
 
     def clear(self) -> None:
-        """Forget files whose list did not arrive."""
+        """Forget files that came without their list."""
         shutil.rmtree(self._incoming, ignore_errors=True)
 
     def contents(self) -> Iterator[tuple[str, bytes]]:

@@ -32,7 +32,7 @@ class _Running:
 
 
 class Parallel:
-    """A search whose trials are tasks of a cluster, to which this process is connected."""
+    """A search with trials as tasks of a cluster, to which this process is connected."""
 
     def __init__(self, search: Search):
         """Begin; the cluster's free cores say how many trials train at once."""
