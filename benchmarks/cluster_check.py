@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 WARMUP, SECONDS = 4.0, 11.0
 """Of a run, from its first steps on: what does not count, and what does."""
 RUNS: tuple[tuple[int, float, int], ...] = (
-    (1, 0.005, 0), (2, 0.005, 0), (4, 0.005, 0), (8, 0.005, 0), (16, 0.005, 0), (16, 0.005, 64),
+    (1, 0.005, 0), (2, 0.005, 0), (4, 0.005, 0), (8, 0.005, 0), (16, 0.005, 0),
 )  # fmt: skip
 """Actors, seconds of a step, and `STEPS_UNDERWAY` where it is another than the code's."""
 

@@ -160,8 +160,8 @@ def _runs(runs: list[dict[str, Any]], costs: Costs) -> str:
 Actors that sleep 5 ms in a step, on two Ray nodes of this machine, 11 s after a warm-up of 4 s
 (`benchmarks/cluster_check.py`). Here the model has the machine's {CHECK_CORES:.0f} cores for actors,
 learner and Ray together, and the time of a step that the run with one actor measured:
-{runs[0]["step"] * 1e3:.2f} ms. The last row has a limit of 64 steps underway, so that blocks have 2 rows,
-as with 512 actors.
+{runs[0]["step"] * 1e3:.2f} ms. It counts the work of a step as it is without a wait: after one, the same
+work takes a core 3 to 4 times as long here, and many actors fill the cores sooner than it says.
 
 | actors | steps underway | measured steps/s | model | error | measured staleness, most | model | full |
 |---:|---:|---:|---:|---:|---:|---:|---|
@@ -213,8 +213,8 @@ Where they differ, and why:
 * Ape-X's actors write to replay in another process, RLlib's into several, and the controller moves
   references to blocks. In qhat one thread reads, packs and stores every step, so that each is stored one
   time and the updates are exactly those of the replay ratio; its calls of Ray for a block come on top.
-* Ape-X does not bound staleness: its actors fetch weights every 400 frames, about 2.8 s. qhat's limit of
-  steps underway does, and shortens the blocks of many actors: the first and the fourth row.
+* Ape-X does not bound staleness: its actors fetch weights every 400 frames, about 2.8 s. qhat's blocks
+  last 0.1 s, which is 3 rows of such an actor: the first and the fourth row.
 * With long blocks the rows of a call belong to few actors, and most places that the learner stores are
   empty (*filled*). It packs blocks in the order in which they came, and a call takes as many steps as one
   iteration has where that already lasts 0.1 s.
