@@ -140,7 +140,7 @@ def test_a_function_that_makes_an_environment_travels(tmp_path: Path, saved: lis
     ("settings", "env"),
     [
         ({"wrap": "frame_stack:count=3"}, "gym:cluster_envs:Numbered-v0"),
-        ({}, "gym:cluster_envs:Masked-v0"),
+        ({}, "gym:cluster_envs:Barred-v0"),
         ({"vector": "async", "num_envs": 4}, "gym:cluster_envs:Numbered-v0"),
     ],
     ids=["stack", "mask", "processes"],

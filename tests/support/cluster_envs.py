@@ -1,6 +1,6 @@
 """Environments that actors on a cluster step: an observation says which step of which episode it is.
 
-gym:cluster_envs:Numbered-v0    gym:cluster_envs:Moody-v0    gym:cluster_envs:Masked-v0
+gym:cluster_envs:Numbered-v0    gym:cluster_envs:Moody-v0    gym:cluster_envs:Barred-v0
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Moody(Numbered):
         return result
 
 
-class Masked(Numbered):
+class Barred(Numbered):
     """Allows the action that the number of steps says, and the last one."""
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
@@ -87,5 +87,5 @@ class Modules(Numbered):
         return observation, reward, terminated, truncated, {**info, "jax": float("jax" in sys.modules)}
 
 
-for kind in (Numbered, Moody, Masked, Modules):
+for kind in (Numbered, Moody, Barred, Modules):
     register(f"{kind.__name__}-v0", f"cluster_envs:{kind.__name__}")

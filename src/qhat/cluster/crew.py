@@ -24,7 +24,7 @@ from qhat.system.errors import QhatError, UsageError, setting
 
 IN_FLIGHT = 2
 """Requests that an actor has at once: it works on one while the other travels."""
-SECONDS = 0.1
+SECONDS = 0.25
 """Seconds that a block takes about."""
 STEPS_UNDERWAY = 2_048
 """Environment steps of all actors together that were asked for and are not stored. They are chosen by

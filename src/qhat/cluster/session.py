@@ -20,7 +20,7 @@ from qhat.engine.guard import NOTHING
 from qhat.engine.state import Log, TrainState, no_metrics
 from qhat.system.errors import QhatError, warn
 
-PUBLISH = 0.1
+PUBLISH = 0.25
 """Seconds between two publications of the weights, at least."""
 CALL = 0.1
 """Seconds that a call takes about: weights go out between calls."""

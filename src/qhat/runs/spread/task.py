@@ -39,8 +39,6 @@ from qhat.system.errors import QhatError, UsageError, described
 
 EVERY = 0.2
 """Seconds between two looks at the board, and between two reports of progress."""
-FRESH = 60.0
-"""Seconds within which a folder may not be locked yet."""
 INPUTS = "inputs"
 """Folder of a task with what its configuration names by a path."""
 
@@ -267,15 +265,16 @@ def _scratch(order: Order) -> Iterator[Path]:
     """Make a folder on this node; remove those of processes that were killed."""
     base = Path(tempfile.gettempdir())
     for old in base.glob("qhat-group-*"):
-        # One that is locked is in use, and one that is new will be.
-        with contextlib.suppress(OSError, UsageError):
-            if time.time() - old.stat().st_mtime > FRESH:
-                with sole(old):
-                    shutil.rmtree(old, ignore_errors=True)
-    place = base / f"qhat-group-{order.name}-{order.attempt}"
-    place.mkdir(mode=0o700)
+        # One that is locked is in use.
+        with contextlib.suppress(OSError, UsageError), sole(old):
+            shutil.rmtree(old, ignore_errors=True)
+    name = f"{order.name}-{order.attempt}"
+    new, place = base / f"qhat-new-{name}", base / f"qhat-group-{name}"
+    new.mkdir(mode=0o700)
     try:
-        with sole(place):
+        with sole(new):
+            # The lock moves with the folder: nobody finds it without one.
+            new.rename(place)
             yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
