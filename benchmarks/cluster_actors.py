@@ -34,6 +34,8 @@ SECONDS = 12.0
 ROUNDS = 3
 CURVE: dict[str, Any] = {"steps": 60_000, "eval_every": 10_000, "eval_episodes": 10, "num_envs": 4}
 SEEDS = 5
+EPSILON = sum(0.4 ** (1 + 7 * actor / 3) for actor in range(4)) / 4
+"""Mean ε of the four actors."""
 
 
 def rate(env: str, steps: int, **settings: Any) -> float:
@@ -69,17 +71,22 @@ def busy(kind: str) -> dict[str, Any]:
 
 
 def curve(kind: str) -> dict[str, Any]:
-    """Evaluations of LunarLander, of every seed: `one` process, or `actors`."""
+    """Evaluations of LunarLander, of every seed: `one` process, one with a `constant` ε, or `actors`."""
     import numpy as np
 
     import qhat
+    from qhat.axes.explore import EpsilonGreedy
     from qhat.runs.curves import read_evaluations
 
     found = []
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if kind == "one":
-            run = qhat.train("gym:LunarLander-v3", seeds=SEEDS, run_dir=Path(folder) / "run", **CURVE)
+        if kind != "actors":
+            # The second process explores as much as four actors do, all the time.
+            explore = EpsilonGreedy(EPSILON, EPSILON, steps=0)
+            more: dict[str, Any] = {"explore": explore} if kind == "constant" else {}
+            place = Path(folder) / "run"
+            run = qhat.train("gym:LunarLander-v3", seeds=SEEDS, run_dir=place, **CURVE, **more)
             found.append(read_evaluations(run.folder.path))
         for seed in range(SEEDS) if kind == "actors" else ():
             more = {"actors": 4, "actor_cpus": 0.25, "cluster": "local", "seed": seed}
@@ -199,22 +206,29 @@ def tables(parts: list[str], times: int) -> list[str]:
 def _curve() -> list[str]:
     import numpy as np
 
-    one, actors = alone("curve", "one"), alone("curve", "actors")
+    kinds = ("one", "constant", "actors")
+    found = {kind: alone("curve", kind) for kind in kinds}
     lines = [
         f"## LunarLander at equal steps, {SEEDS} seeds", "",
-        "| steps | one process | 4 actors | difference, 95% interval |", "|---|---|---|---|",
+        f"| steps | one process, ε falls | one process, ε = {EPSILON:.3f} | 4 actors |"
+        " actors − falling ε, 95% interval | actors − constant ε, 95% interval |",
+        "|---|---|---|---|---|---|",
     ]  # fmt: skip
     random_ = np.random.default_rng(0)
-    for at, step in enumerate(one["steps"]):
-        a, b = (np.array(each["scores"])[:, at] for each in (one, actors))
-        draws = random_.integers(0, SEEDS, (2, 10_000, SEEDS))
-        differences = b[draws[1]].mean(axis=1) - a[draws[0]].mean(axis=1)
-        low, high = np.percentile(differences, [2.5, 97.5])
-        lines.append(
-            f"| {step:,.0f} | {a.mean():.0f} | {b.mean():.0f} |"
-            f" {b.mean() - a.mean():+.0f} ({low:.0f} to {high:.0f}) |"
-        )
-    return [*lines, "", "Means of the seeds' evaluations; the interval is a bootstrap over seeds.", ""]
+    for at, step in enumerate(found["one"]["steps"]):
+        scores = {kind: np.array(found[kind]["scores"])[:, at] for kind in kinds}
+        cells = [f"{step:,.0f}", *(f"{scores[kind].mean():.0f}" for kind in kinds)]
+        draws, b = random_.integers(0, SEEDS, (2, 10_000, SEEDS)), scores["actors"]
+        for a in (scores["one"], scores["constant"]):
+            differences = b[draws[1]].mean(axis=1) - a[draws[0]].mean(axis=1)
+            low, high = np.percentile(differences, [2.5, 97.5])
+            cells.append(f"{b.mean() - a.mean():+.0f} ({low:.0f} to {high:.0f})")
+        lines.append(f"| {' | '.join(cells)} |")
+    return [
+        *lines, "",
+        "Means of the seeds' evaluations; the interval is a bootstrap over seeds. Actors explore by Ape-X's"
+        " constant ε, one for each; the constant ε of one process is the mean of these.", "",
+    ]  # fmt: skip
 
 
 def main() -> None:

@@ -34,16 +34,18 @@ def page(known: dict[str, Any]) -> str:
 
 
 def _intro(known: dict[str, Any]) -> str:
+    policy = Policy()
     return f"""# How far actors scale: a model
 
 Written by `python benchmarks/cluster_model.py`; do not edit. The costs are of {known["date"]}, on
 {known["machine"]}; `--measure` and `--check` measure them and the real runs again.
 
 A simulation of N actors and one learner, event by event, with the learner's loop and the constants of
-`src/qhat/cluster/`: two requests for each actor, blocks of about 0.1 s, at most 2,048 steps underway (or 64
-for each copy, if that is more), weights 10 times a second. What takes time is measured with qhat's
-functions (`benchmarks/cluster_measure.py`). Every actor has a core on one of 16 machines, one
-environment, and 10 Gbit/s lead to the learner's machine. *Full* names what saturates first:
+`src/qhat/cluster/`: two requests for each actor, blocks of about {policy.seconds:g} s, at most
+{policy.underway:,} steps underway (or 64 for each copy, if that is more), weights every
+{policy.publish:g} s. What takes time is measured with qhat's functions (`benchmarks/cluster_measure.py`).
+Every actor has a core on one of 16 machines, one environment, and 10 Gbit/s lead to the learner's machine.
+*Full* names what saturates first:
 
 * simulators: the actors are busy all the time, and more of them bring more steps;
 * a part of the learner, which is one thread: more actors bring nothing, or less;
@@ -160,8 +162,8 @@ def _runs(runs: list[dict[str, Any]], costs: Costs) -> str:
 Actors that sleep 5 ms in a step, on two Ray nodes of this machine, 11 s after a warm-up of 4 s
 (`benchmarks/cluster_check.py`). Here the model has the machine's {CHECK_CORES:.0f} cores for actors,
 learner and Ray together, and the time of a step that the run with one actor measured:
-{runs[0]["step"] * 1e3:.2f} ms. It counts the work of a step as it is without a wait: after one, the same
-work takes a core 3 to 4 times as long here, and many actors fill the cores sooner than it says.
+{runs[0]["step"] * 1e3:.2f} ms. The work of a step is measured after a wait of the simulator, while nothing
+else ran: it takes a core longer than without a wait.
 
 | actors | steps underway | measured steps/s | model | error | measured staleness, most | model | full |
 |---:|---:|---:|---:|---:|---:|---:|---|

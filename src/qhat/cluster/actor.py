@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from qhat.axes.actions import Actions
+from qhat.axes.axis import defines
 from qhat.axes.explore import Explore
 from qhat.cluster.blocks import REAL, Block, Recorder
 from qhat.engine.numpy_network import NumpyNetwork, Plan
-from qhat.environments.base import Spec, Timestep
+from qhat.environments.base import Spec
 from qhat.environments.finite import sound
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.make_args import MakeArgs
@@ -103,10 +104,11 @@ class Actor:
             self._network.load(weights)
             self._version = version
         recorder = Recorder(self._observation, self._legal, environment.spec.stack)
-        for _ in range(rows):
-            action = self._choose(environment.spec.actions, step)
+        drawn = self._random.integers(0, 2**32, (rows, *self._numbers), np.uint32)
+        for bits in drawn:
+            action = self._choose(environment.spec.actions, bits, step)
             environment.send(action[None])
-            now = _alone(environment.receive())
+            now = environment.receive_rows()
             recorder.add(action, now)
             self._observation, self._legal = now.observation, now.legal
         arrays, number, place = recorder.arrays(), self._sent, self._place
@@ -143,12 +145,22 @@ class Actor:
         self._network = NumpyNetwork(behaviour.plan)
         self._explore = behaviour.explore.for_actor(self._place.actor, behaviour.actors)
         self._exploration = behaviour.state
+        environment, explore = self._environment, self._explore
+        assert environment is not None, "facts makes it"
+        actions, copies = environment.spec.actions, len(self._observation)
+        self._numbers = (copies, explore.random_numbers(actions))
+        has_state = isinstance(behaviour.state, np.ndarray) or bool(behaviour.state)
+        self._is_plain = copies == actions.factors == 1 and not has_state and self._legal is None
+        self._is_plain &= defines(explore, "decide_one", "choose")
 
-    def _choose(self, actions: Actions, step: int) -> np.ndarray:
-        """Return the choices `[K, F]`."""
+    def _choose(self, actions: Actions, bits: np.ndarray, step: int) -> np.ndarray:
+        """Return the choices `[K, F]`, by as many random numbers as `decide` takes."""
+        if self._is_plain:
+            choice = self._explore.decide_one(bits[0].tolist(), step, actions.width)
+            if choice is None:
+                choice = int(self._network.q_values(self._observation[0]).argmax())
+            return np.array([[choice]], np.int32)
         greedy = _greedy(self._network, self._observation, self._legal)
-        numbers = self._explore.random_numbers(actions)
-        bits = self._random.integers(0, 2**32, (len(greedy), numbers), np.uint32)
         state = self._exploration
         self._exploration, choices = self._explore.decide(
             state, greedy, bits, step, actions, self._legal, np
@@ -199,9 +211,3 @@ def _play(
         observation, legal, before, turn = now.observation, now.legal, action, turn + 1
         alive()
     return kept.ended(playing)
-
-
-def _alone(now: Timestep) -> Timestep:
-    """Return a timestep without its axis of seeds; one array stays one array."""
-    parts = {id(part): part[0] for part in now if part is not None}
-    return Timestep(*(None if part is None else parts[id(part)] for part in now))

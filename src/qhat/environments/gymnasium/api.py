@@ -133,6 +133,8 @@ def _quote(value: Any) -> str:
 
 def _number(reward: Any) -> Any:
     """Check a reward, which is left as it is."""
+    if isinstance(reward, float):
+        return reward
     if np.ndim(reward):
         several = np.size(reward) > 1
         raise MisbehavedError(
@@ -146,6 +148,8 @@ def _number(reward: Any) -> Any:
 
 def _flag(value: Any) -> bool:
     """Read `terminated` or `truncated`."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
     if np.ndim(value) or np.asarray(value).dtype.kind not in "biuf":
         raise MisbehavedError(
             f"gave {value!r} for terminated or truncated, where True or False is expected"

@@ -168,6 +168,11 @@ class GymnasiumEnvironment(HostEnvironment):
         self._stepping.begin(action)
 
     def receive(self) -> Timestep:
+        step = self.receive_rows()
+        return Timestep(*(None if part is None else self._share(part) for part in step))
+
+    def receive_rows(self) -> Timestep:
+        """Do as `receive`; leaves `[S·E, ...]`, the observation and the successor one array where equal."""
         try:
             observed, reward, terminated, truncated, info = self._stepping.finish()
         except LostError as error:
@@ -193,7 +198,7 @@ class GymnasiumEnvironment(HostEnvironment):
             observation, info = self._begin_again(ended)
             legal = merged(ended, self._masks(info, ~ended), legal_successor)
         self._ended, self._legal = ended, legal
-        step = Timestep(
+        return Timestep(
             observation=observation,
             successor=successor,
             reward=np.asarray(reward, np.float32),
@@ -205,7 +210,6 @@ class GymnasiumEnvironment(HostEnvironment):
             success=succeeded,
             info=logged,
         )
-        return Timestep(*(None if part is None else self._share(part) for part in step))
 
     def log_notes(self) -> list[str]:
         return self._info.notes()
@@ -221,7 +225,7 @@ class GymnasiumEnvironment(HostEnvironment):
                 self._fail(error)
             self._numbers = self._renumbered(self._restarts.done)
             try:
-                first = self._share(self._reset(self._stepping.begin_again))
+                first = self._reset(self._stepping.begin_again)
                 break
             except LostError as another:
                 error = another
@@ -231,10 +235,9 @@ class GymnasiumEnvironment(HostEnvironment):
             RuntimeWarning,
             stacklevel=2,
         )
-        no = np.zeros(first.shape[:2], bool)
-        legal = None if self._legal is None else self._share(self._legal)
+        no, legal = np.zeros(len(first), bool), self._legal
         reward, lost = no.astype(np.float32), ~no
-        logged = self._share(self._info.nothing()) if self.logs else None
+        logged = self._info.nothing() if self.logs else None
         return Timestep(first, reward, no, no, first, no, legal, legal, broken=lost, info=logged)
 
     def _reset(

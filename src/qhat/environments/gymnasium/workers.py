@@ -20,6 +20,7 @@ from qhat.environments.gymnasium import api as gymnasium_api
 from qhat.environments.gymnasium.api import MisbehavedError
 from qhat.environments.gymnasium.main_guard import require_guard, sentence
 from qhat.environments.gymnasium.mask_source import KEY, KEYS, MaskSource, mask_in_info
+from qhat.environments.gymnasium.one_copy import OneCopy
 from qhat.environments.gymnasium.processes import LostError, Processes, end, losing
 from qhat.environments.spaces import given_entries
 from qhat.system.errors import QhatError, UsageError, require, setting
@@ -75,7 +76,8 @@ class Guarded(gymnasium.Wrapper):
                     f"gave an observation{entry.where} of shape {value.shape}, where its space says"
                     f" {entry.shape}"
                 )
-            if not np.can_cast(value.dtype, entry.dtype, "same_kind") and not entry.choices:
+            fits = value.dtype == entry.dtype or np.can_cast(value.dtype, entry.dtype, "same_kind")
+            if not fits and not entry.choices:
                 raise MisbehavedError(
                     f"gave an observation{entry.where} of type {value.dtype}, where its space says"
                     f" {entry.dtype}"
@@ -86,7 +88,8 @@ class Guarded(gymnasium.Wrapper):
                     f" {entry.start + entry.choices - 1}"
                 )
         # Many environments write over the arrays that they gave.
-        copied = copy.deepcopy(observation)
+        plain = type(observation) is np.ndarray
+        copied = observation.copy() if plain else copy.deepcopy(observation)
         if not self.reuses:
             self._compare(observation, copied)
         return copied
@@ -111,6 +114,8 @@ def vectorise(build: Callable[[], gymnasium.Env], count: int, kind: str, name: s
     """
     if kind == "sync":
         made = [Guarded(build(), name) for _ in range(count)]
+        if count == 1 and OneCopy.takes(made[0]):
+            return OneCopy(made[0])
         again = [lambda env=env: env for env in made]
         return SyncVectorEnv(again, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
     require_guard(name)

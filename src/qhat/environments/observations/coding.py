@@ -88,7 +88,7 @@ class Observations:
         """Size of the pictures that are packed as bytes."""
         return sum(entry.size for entry in self.pictures if entry.is_bytes)
 
-    @property
+    @functools.cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape of one observation."""
         only = self.entries[0]
@@ -99,7 +99,7 @@ class Observations:
             return (*self.frames, *((only.choices,) if only.choices else only.shape))
         return (*self.frames, self.count)
 
-    @property
+    @functools.cached_property
     def dtype(self) -> str:
         """Type that one is stored as."""
         if self.is_packed:
