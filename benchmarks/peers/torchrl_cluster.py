@@ -5,13 +5,12 @@ batch 64, three-step returns, Adam 1e-3, gradients clipped at 10, epsilon from 1
 one update per environment step. The example's other settings are for 500,000 steps. The target network is
 copied every 100 updates: with 500, DQN needed twice as many steps.
 
-The runners work while the learner learns: each sends 32 steps when it has them, and receives the weights
-before its next ones. The next batch is waited for in a second thread, as the collector sends a runner
-back to work only when it is asked for another batch.
+Each runner sends 32 steps when it has them. The learner learns from them and then sends the weights to
+that runner, which waits for them; the others work meanwhile. To ask for batches in a second thread, so
+that a runner need not wait, failed after a minute: the collector's transport of weights timed out.
 """
 
 import argparse
-from concurrent.futures import ThreadPoolExecutor
 
 import cluster_loop
 import torch  # pyright: ignore[reportMissingImports]
@@ -76,13 +75,9 @@ class TorchRL:
         self.due = 0.0
         self.collector.update_policy_weights_()
         self.batches = iter(self.collector)
-        self.thread = ThreadPoolExecutor(1)
-        self.arriving = None
 
     def advance(self) -> None:
-        arriving = self.arriving or self.thread.submit(next, self.batches)
-        batch = arriving.result()
-        self.arriving = self.thread.submit(next, self.batches)
+        batch = next(self.batches)
         self.replay.extend(batch.select(*FIELDS))
         self.steps += batch.numel()
         self.exploration.step(batch.numel())
@@ -106,10 +101,6 @@ class TorchRL:
         return self.network(observations).argmax(-1)
 
     def close(self) -> None:
-        if self.arriving:
-            # The thread waits for a batch, and could not be ended with the collector.
-            self.arriving.result()
-        self.thread.shutdown()
         self.collector.shutdown()
 
 
