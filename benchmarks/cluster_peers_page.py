@@ -21,10 +21,10 @@ Each system has settings with which it learns CartPole-v1 well; the docstrings o
   prioritised replay of 50,000, n from 2 to 4, layers of 256, batch 32, target every 500 steps. Changed,
   because it then learned sooner: learning rate 1e-3 (5e-4), epsilon to 0.05 in 5,000 steps (25,000), one
   update per two environment steps (one per five).
-- TorchRL (`benchmarks/peers/torchrl_cluster.py`): its example's network (120 and 84 units) and batch
-  collector for Ray, asynchronous. Double DQN, uniform replay of 50,000, batch 64, three-step returns, Adam
-  1e-3, epsilon to 0.05 in 5,000 steps, target every 100 updates, one update per environment step. The
-  example's other values are for 500,000 steps.
+- TorchRL (`benchmarks/peers/torchrl_cluster.py`): its example's network (120 and 84 units) and its
+  asynchronous collector for Ray; the runners work while the learner learns. Double DQN, uniform replay of
+  50,000, batch 64, three-step returns, Adam 1e-3, epsilon to 0.05 in 5,000 steps, target every 100 updates,
+  one update per environment step. The example's other values are for 500,000 steps.
 
 On the 5 ms simulator every system has one update per environment step, and the same batches and networks
 as above.
@@ -65,7 +65,9 @@ def cartpole(members: Sequence[Contender], results: Results) -> Table:
         row = [each.label]
         for clock in ("seconds", "total_seconds"):
             row += [_until(found, clock), _times(found, results[members[0].name], clock)]
-        rows.append((*row, spread(_reached(found), lambda one: one["steps"], 0)))
+        reached: list[dict | None] = [one for one in found if one and one["reached"]]
+        steps = spread(reached, lambda one: one["steps"], 0) if reached else "–"
+        rows.append((*row, steps))
     return Table(
         "CartPole-v1 until 475, 2 runners",
         "Until the mean return of 20 greedy episodes is at least 475, evaluated every 2,500 steps."
@@ -132,13 +134,9 @@ def slow(members: Sequence[Contender], results: Results) -> Table:
         f"A simulator that waits 5 ms, {runners} runners",
         "Environment steps per second with learning, after 2,000 steps, for at most 30 s. Without"
         f" anything else {runners} runners could do {int(runners) * 200:,}.",
-        ("system", "steps/s", "qhat's are times that", "updates per step"),
+        ("system", "steps/s", "qhat's speed ÷ it", "updates per step"),
         rows,
     )
-
-
-def _reached(found: list[dict | None]) -> list[dict | None]:
-    return [one for one in found if one and one["reached"]]
 
 
 def _until(found: list[dict | None], clock: str) -> str:
