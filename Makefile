@@ -16,7 +16,7 @@ help:
 	@echo "make check   lint and types"
 	@echo "make format  put the code into the project's format"
 	@echo "make package build the wheel, and train from it in an empty venv; PYTHON=python3.12 says of which Python"
-	@echo "make bench   run the peers beside us (in venvs of their own; about half an hour)"
+	@echo "make bench   run the peers beside us (in venvs of their own; about an hour and a half)"
 	@echo "make setup   only make the .venv"
 
 $(READY): pyproject.toml constraints.txt
@@ -57,6 +57,8 @@ package:
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/peers_environment.py cluster
+	$(BIN)/python benchmarks/cluster_peers.py
 
 clean:
 	rm -rf dist .venv .venv-bench .venv-bench-rejax .venv-bench-cluster .cache

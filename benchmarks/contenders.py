@@ -30,7 +30,7 @@ class Contender:
         """The environment that it runs in: qhat's, or one of the peers'."""
         if not self.script.startswith("peers/"):
             return "qhat"
-        return "rejax" if "rejax" in self.script else "peers"
+        return next((name for name in ("rejax", "cluster") if name in self.script), "peers")
 
     def command(self, size: int, turn: int) -> list[str]:
         """Return the script's arguments for round `turn`."""
@@ -296,3 +296,26 @@ CONTENDERS = (*THROUGHPUT, *ENVIRONMENTS, *UPDATES, *REPLAY, *TIME_TO_SCORE)
 # Results are kept by name.
 assert len({contender.name for contender in CONTENDERS}) == len(CONTENDERS)
 PARTS = ("throughput", "environments", "updates", "replay", "time-to-score")
+
+
+def _cluster(name: str, label: str, script: str) -> list[Contender]:
+    """A system on a Ray cluster: to a score with 2 runners, and a slow task with 2 and with 16."""
+
+    def one(part: str, task: str, runners: int, size: tuple[str, int, int]) -> Contender:
+        arguments = ("--task", task, "--runners", str(runners))
+        return Contender(part, f"{name}-{part}", label, script, arguments, size, seeded=True)
+
+    return [
+        one("cartpole", "cartpole", 2, ("--max-seconds", 60, 600)),
+        one("slow-2", "slow", 2, ("--steps", 1_000, 3_000)),
+        one("slow-16", "slow", 16, ("--steps", 4_000, 20_000)),
+    ]
+
+
+CLUSTER = (
+    *_cluster("qhat", "qhat, its defaults", "cluster_qhat.py"),
+    *_cluster("rllib", "RLlib DQN", "peers/rllib_cluster.py"),
+    *_cluster("torchrl", "TorchRL DQN", "peers/torchrl_cluster.py"),
+)
+"""Measured by `cluster_peers.py`, on a page of its own."""
+CLUSTER_PARTS = ("cartpole", "slow-2", "slow-16")

@@ -6,6 +6,7 @@ drifts from minute to minute.
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -16,6 +17,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
 import peers_environment
@@ -63,12 +65,12 @@ def run_alone(command: Sequence[str], timeout: float) -> tuple[int, str, str, fl
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=out, stderr=said)
-        timer = threading.Timer(timeout, process.kill)
+        timer = threading.Timer(timeout, _kill, [process.pid])
         timer.start()
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
-            process.kill()
+            _kill(process.pid)
             raise
         finally:
             timer.cancel()
@@ -77,6 +79,15 @@ def run_alone(command: Sequence[str], timeout: float) -> tuple[int, str, str, fl
         said.seek(0)
         unit = 2**20 if sys.platform == "darwin" else 2**10
         return process.returncode, out.read(), said.read(), usage.ru_maxrss / unit
+
+
+def _kill(pid: int) -> None:
+    """Kill a process and what it started: Ray's processes outlive a driver that is killed."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for each in (*process.children(recursive=True), process):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
 
 
 def run_all(

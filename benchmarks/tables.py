@@ -47,7 +47,7 @@ def throughput(chosen: Sequence[Contender], results: Results) -> Table:
     rows = [
         (
             _label(contender, chosen, best),
-            _spread(results[contender.name], speed, 0),
+            spread(results[contender.name], speed, 0),
             _ratio(results, contender.name, best.get("sb3"), speed),
             _memory(results, contender),
         )
@@ -78,7 +78,7 @@ def environments(chosen: Sequence[Contender], results: Results) -> Table:
         rows.append(
             (
                 _label(contender, chosen, best),
-                _spread(results[contender.name], speed, 0),
+                spread(results[contender.name], speed, 0),
                 _ratio(results, contender.name, best.get(f"sb3-{task}"), speed),
                 _memory(results, contender),
             )
@@ -110,7 +110,7 @@ def updates(chosen: Sequence[Contender], results: Results) -> Table:
         rows.append(
             (
                 _label(contender, chosen, best),
-                _spread(results[contender.name], milliseconds, 2),
+                spread(results[contender.name], milliseconds, 2),
                 *(
                     _ratio(results, contender.name, best.get(f"torch-{network}{layout}"), milliseconds)
                     for layout in ("", "-last")
@@ -134,7 +134,7 @@ def replay(chosen: Sequence[Contender], results: Results) -> Table:
         for batch in ("32", "256"):
             time = _microseconds(batch)
             row += [
-                _spread(results[contender.name], time, 0),
+                spread(results[contender.name], time, 0),
                 _ratio(results, "cpprb", contender.name, time),
             ]
         rows.append((*row, _memory(results, contender)))
@@ -167,7 +167,7 @@ def time_to_score(chosen: Sequence[Contender], results: Results) -> Table:
     rows = [
         (
             _label(contender, chosen, best),
-            _spread(results[contender.name], seconds, 1),
+            spread(results[contender.name], seconds, 1),
             _ratio(results, best.get("sb3-zoo"), contender.name, seconds),
             _memory(results, contender),
             ", ".join(f"{one['mean_return']:.1f}" if one else "–" for one in results[contender.name]),
@@ -236,7 +236,7 @@ def _best(
     }
 
 
-def _spread(measured: list[dict | None], value: Callable[[dict], float], digits: int) -> str:
+def spread(measured: list[dict | None], value: Callable[[dict], float], digits: int) -> str:
     """Write the median, and the lowest and highest where there are several."""
     values = _values(measured, value)
     if not values:

@@ -1,12 +1,7 @@
-"""What the two peers on a Ray cluster share: the command line, the cluster, the rules of both measurements.
+"""What the two peers on a Ray cluster share: the cluster, and both measurements of `cluster_rules`.
 
-`cartpole`: train until the mean return of 20 greedy episodes is at least 475. It is evaluated after every
-2,500 environment steps, in the learner's process, in 20 environments at the same time: at most 500 calls
-of the network for an evaluation, where one episode after another would need 10,000. The clock starts
-with the first environment step and runs during the evaluations too; to start the cluster and its runners
-is `setup_seconds`.
-
-`slow`: train on a task that waits 5 ms per step, and count steps after the warm-up, while learning goes on.
+CartPole is evaluated in the learner's process, in 20 environments at the same time: at most 500 calls of
+the network for an evaluation, where one episode after another would need 10,000.
 """
 
 import argparse
@@ -15,8 +10,10 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
+# First, as it notes when the process began.
+import cluster_rules
 import gymnasium
 import numpy as np
 
@@ -26,12 +23,8 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 import ray  # pyright: ignore[reportMissingImports]
 import torch  # pyright: ignore[reportMissingImports]
 
-GOAL = 475.0
-EVALUATE_EVERY = 2_500
-EPISODES = 20
+CPUS_PER_RUNNER = cluster_rules.CPUS_PER_RUNNER
 LEARNING_STARTS = 1_000
-CPUS_PER_RUNNER = 0.1
-"""Less than one, so that 16 runners fit on 2 cores: Ray counts it, and limits nothing."""
 
 
 class Peer(Protocol):
@@ -57,10 +50,12 @@ class Peer(Protocol):
 def evaluate(peer: Peer, seed: int) -> float:
     """Return the mean return of 20 greedy episodes in CartPole-v1."""
     environments = gymnasium.make_vec(
-        "CartPole-v1", EPISODES, vectorization_mode=gymnasium.VectorizeMode.VECTOR_ENTRY_POINT
+        "CartPole-v1",
+        cluster_rules.EPISODES,
+        vectorization_mode=gymnasium.VectorizeMode.VECTOR_ENTRY_POINT,
     )
     observations, _ = environments.reset(seed=seed)
-    running, returns = np.ones(EPISODES, bool), np.zeros(EPISODES)
+    running, returns = np.ones(len(observations), bool), np.zeros(len(observations))
     while running.any():
         with torch.no_grad():
             actions = peer.greedy(torch.from_numpy(observations)).numpy()
@@ -71,30 +66,29 @@ def evaluate(peer: Peer, seed: int) -> float:
     return float(returns.mean())
 
 
-def train_to_score(peer: Peer, seed: int, max_seconds: float) -> dict[str, float]:
-    """Train until the goal or the time limit."""
-    best, due, start = 0.0, EVALUATE_EVERY, time.perf_counter()
-    while best < GOAL and time.perf_counter() - start < max_seconds:
+def train_to_score(
+    build: Callable[[argparse.Namespace], Peer], options: argparse.Namespace
+) -> tuple[Peer, dict[str, Any]]:
+    """Build the peer, and train it until the goal or the time limit."""
+    curve, reached, due = cluster_rules.Curve(), False, cluster_rules.EVALUATE_EVERY
+    peer = build(options)
+    while not reached and curve.seconds < options.max_seconds:
         peer.advance()
+        if peer.steps:
+            curve.note_steps()
         if peer.steps >= due:
-            best = max(best, evaluate(peer, 10_000 * (seed + 1) + due))
-            due += EVALUATE_EVERY
-    seconds = time.perf_counter() - start
-    return {
-        "seconds": seconds,
-        "steps": peer.steps,
-        "updates": peer.updates,
-        "reached": best >= GOAL,
-        "score": best,
-    }
+            score = evaluate(peer, 10_000 * (options.seed + 1) + due)
+            reached = curve.add(peer.steps, score)
+            due += cluster_rules.EVALUATE_EVERY
+    return peer, curve.result(peer.steps, peer.updates)
 
 
-def measure_throughput(peer: Peer, warmup: int, steps: int) -> dict[str, float]:
-    """Time the steps after the warm-up."""
+def measure_throughput(peer: Peer, warmup: int, steps: int, most: float) -> dict[str, float]:
+    """Time the steps after the warm-up, for at most `most` seconds."""
     while peer.steps < warmup:
         peer.advance()
     start, first, updates = time.perf_counter(), peer.steps, peer.updates
-    while peer.steps < first + steps:
+    while peer.steps < first + steps and time.perf_counter() - start < most:
         peer.advance()
     seconds = time.perf_counter() - start
     done = peer.steps - first
@@ -116,15 +110,7 @@ def main(
     Args:
         updates_per_step: of each task, where the command line does not say it.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--task", choices=("cartpole", "slow"), required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--runners", type=int, default=2)
-    parser.add_argument("--max-seconds", type=float, default=600.0, help="of cartpole")
-    parser.add_argument("--warmup", type=int, default=1_500, help="steps of slow before the clock starts")
-    parser.add_argument("--steps", type=int, default=3_000, help="steps of slow that are timed")
+    parser = cluster_rules.parser(description)
     parser.add_argument("--updates-per-step", type=float, help="gradient updates per environment step")
     options = parser.parse_args()
     if options.updates_per_step is None:
@@ -132,7 +118,6 @@ def main(
     # One thread: networks this small give a second one nothing to do.
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
-    start = time.perf_counter()
     # "local": without it Ray joins a cluster that happens to run on the machine.
     ray.init(
         address="local",
@@ -141,12 +126,11 @@ def main(
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
-    peer = build(options)
-    setup = time.perf_counter() - start
     if options.task == "cartpole":
-        measured = train_to_score(peer, options.seed, options.max_seconds)
+        peer, measured = train_to_score(build, options)
     else:
-        measured = measure_throughput(peer, options.warmup, options.steps)
+        peer = build(options)
+        measured = measure_throughput(peer, options.warmup, options.steps, options.timed_seconds)
     peer.close()
     ray.shutdown()
-    print(json.dumps({**measured, "setup_seconds": setup}), flush=True)
+    print(json.dumps(measured), flush=True)

@@ -7,10 +7,13 @@ copied every 100 updates: with 500, DQN needed twice as many steps.
 
 The runners work while the learner learns: each sends 32 steps when it has them, and receives the weights
 before its next ones. The next batch is waited for in a second thread, as the collector sends a runner
-back to work only when it is asked for another batch.
+back to work only when it is asked for another batch. That thread sends a copy of the network: the loss
+replaces the parameters of the network while it computes, and a runner that was sent the weights then
+waited for the missing ones until the transport gave up.
 """
 
 import argparse
+import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import cluster_loop
@@ -42,6 +45,18 @@ def slow() -> EnvBase:
     return GymWrapper(Slow(), categorical_action_encoding=True)
 
 
+def with_ends(batch: TensorDictBase) -> TensorDictBase:
+    """Say of returns of several steps whether their last step ended the episode.
+
+    `MultiStep` takes the observation and the rewards of the later steps, and leaves the flags of the first
+    one: the loss then added the value of a state in which the pole had fallen, and values diverged.
+    """
+    last = torch.arange(batch.numel()) + batch["steps_to_next_obs"].flatten() - 1
+    for name in ("done", "terminated"):
+        batch["next", name] = batch["next", name][last]
+    return batch
+
+
 class TorchRL:
     """The collector's batches, and the updates that they owe."""
 
@@ -53,16 +68,17 @@ class TorchRL:
         )
         actor = QValueActor(self.network, in_keys=["observation"], spec=spec, action_space="categorical")
         self.exploration = EGreedyModule(spec=spec, eps_init=1.0, eps_end=0.05, annealing_num_steps=5_000)
+        acting = copy.deepcopy(actor)
+        self.weights = list(zip(acting.parameters(), actor.parameters(), strict=True))
         self.collector = RayCollector(
             [make] * options.runners,
-            TensorDictSequential(actor, self.exploration),
+            TensorDictSequential(acting, self.exploration),
             collector_class=Collector,
             frames_per_batch=32,
             total_frames=10**9,
             sync=False,
             update_after_each_batch=True,
-            # In TorchRL 2 is the number of steps after the first.
-            postproc=MultiStep(gamma=GAMMA, n_steps=2),
+            postproc=MultiStep(gamma=GAMMA, n_steps=3),
             remote_configs={"num_cpus": cluster_loop.CPUS_PER_RUNNER, "num_gpus": 0},
         )
         self.collector.set_seed(options.seed)
@@ -77,13 +93,15 @@ class TorchRL:
         self.collector.update_policy_weights_()
         self.batches = iter(self.collector)
         self.thread = ThreadPoolExecutor(1)
-        self.arriving = None
+        self.arriving = self.thread.submit(next, self.batches)
 
     def advance(self) -> None:
-        arriving = self.arriving or self.thread.submit(next, self.batches)
-        batch = arriving.result()
+        batch = self.arriving.result()
+        with torch.no_grad():
+            for acting, learned in self.weights:
+                acting.copy_(learned)
         self.arriving = self.thread.submit(next, self.batches)
-        self.replay.extend(batch.select(*FIELDS))
+        self.replay.extend(with_ends(batch.select(*FIELDS)))
         self.steps += batch.numel()
         self.exploration.step(batch.numel())
         if self.steps < cluster_loop.LEARNING_STARTS:
@@ -106,9 +124,8 @@ class TorchRL:
         return self.network(observations).argmax(-1)
 
     def close(self) -> None:
-        if self.arriving:
-            # The thread waits for a batch, and could not be ended with the collector.
-            self.arriving.result()
+        # The thread waits for a batch, and could not be ended with the collector.
+        self.arriving.result()
         self.thread.shutdown()
         self.collector.shutdown()
 
