@@ -35,7 +35,7 @@ ROUNDS = 3
 CURVE: dict[str, Any] = {"steps": 60_000, "eval_every": 10_000, "eval_episodes": 10, "num_envs": 4}
 SEEDS = 5
 EPSILON = sum(0.4 ** (1 + 7 * actor / 3) for actor in range(4)) / 4
-"""Mean ε of the four actors."""
+"""Mean ε of the four actors, where it has fallen."""
 
 
 def rate(env: str, steps: int, **settings: Any) -> float:
@@ -71,7 +71,7 @@ def busy(kind: str) -> dict[str, Any]:
 
 
 def curve(kind: str) -> dict[str, Any]:
-    """Evaluations of LunarLander, of every seed: `one` process, one with a `constant` ε, or `actors`."""
+    """Every seed's evaluations: of `one` process, of one with the actors' `mean` ε, or of `actors`."""
     import numpy as np
 
     import qhat
@@ -82,9 +82,9 @@ def curve(kind: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if kind != "actors":
-            # The second process explores as much as four actors do, all the time.
-            explore = EpsilonGreedy(EPSILON, EPSILON, steps=0)
-            more: dict[str, Any] = {"explore": explore} if kind == "constant" else {}
+            # The second process explores as much as four actors do together.
+            explore = EpsilonGreedy(end=EPSILON)
+            more: dict[str, Any] = {"explore": explore} if kind == "mean" else {}
             place = Path(folder) / "run"
             run = qhat.train("gym:LunarLander-v3", seeds=SEEDS, run_dir=place, **CURVE, **more)
             found.append(read_evaluations(run.folder.path))
@@ -206,12 +206,12 @@ def tables(parts: list[str], times: int) -> list[str]:
 def _curve() -> list[str]:
     import numpy as np
 
-    kinds = ("one", "constant", "actors")
+    kinds = ("one", "mean", "actors")
     found = {kind: alone("curve", kind) for kind in kinds}
     lines = [
         f"## LunarLander at equal steps, {SEEDS} seeds", "",
-        f"| steps | one process, ε falls | one process, ε = {EPSILON:.3f} | 4 actors |"
-        " actors − falling ε, 95% interval | actors − constant ε, 95% interval |",
+        f"| steps | one process | one process, ε ends at {EPSILON:.3f} | 4 actors |"
+        " actors − one, 95% interval | actors − one with their ε, 95% interval |",
         "|---|---|---|---|---|---|",
     ]  # fmt: skip
     random_ = np.random.default_rng(0)
@@ -219,15 +219,15 @@ def _curve() -> list[str]:
         scores = {kind: np.array(found[kind]["scores"])[:, at] for kind in kinds}
         cells = [f"{step:,.0f}", *(f"{scores[kind].mean():.0f}" for kind in kinds)]
         draws, b = random_.integers(0, SEEDS, (2, 10_000, SEEDS)), scores["actors"]
-        for a in (scores["one"], scores["constant"]):
+        for a in (scores["one"], scores["mean"]):
             differences = b[draws[1]].mean(axis=1) - a[draws[0]].mean(axis=1)
             low, high = np.percentile(differences, [2.5, 97.5])
             cells.append(f"{b.mean() - a.mean():+.0f} ({low:.0f} to {high:.0f})")
         lines.append(f"| {' | '.join(cells)} |")
     return [
         *lines, "",
-        "Means of the seeds' evaluations; the interval is a bootstrap over seeds. Actors explore by Ape-X's"
-        " constant ε, one for each; the constant ε of one process is the mean of these.", "",
+        "Means of the seeds' evaluations; the interval is a bootstrap over seeds. Each actor's ε falls to"
+        f" one of Ape-X's, and {EPSILON:.3f} is the mean of these.", "",
     ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ Each system has settings with which it learns CartPole-v1 well; the docstrings o
 
 - qhat (`benchmarks/cluster_qhat.py`): the defaults of `qhat train`. Double DQN, two layers of 64, uniform
   replay of 100,000, batch 64, returns of up to 3 steps, Adam 1e-3 falling to 1e-4 in 50,000 steps, target
-  every 500 updates, one update per environment step. The constant epsilons of its two actors are 0.4 and
+  every 500 updates, one update per environment step. Of its two actors the epsilons fall to 0.4 and
   0.0007. It ends after 50,000 steps.
 - RLlib (`benchmarks/peers/rllib_cluster.py`): its tuned example for CartPole-v1. Double, dueling,
   prioritised replay of 50,000, n from 2 to 4, layers of 256, batch 32, target every 500 steps. Changed,

@@ -2,7 +2,7 @@
 
 The defaults of `qhat train`: Double DQN, two layers of 64, uniform replay of 100,000, batch 64, returns of
 up to 3 steps, Adam 1e-3 falling to 1e-4 in 50,000 steps, target every 500 updates, one update per
-environment step. Two actors have the constant epsilons 0.4 and 0.0007. They also play the evaluations.
+environment step. Of two actors the epsilons fall to 0.4 and 0.0007. They also play the evaluations.
 The cache of XLA is empty, so that compilation is in the time.
 """
 

@@ -216,3 +216,16 @@ def test_older_recipes_are_read_with_their_old_field():
     written = recipe.to_json()
     old = {("apart" if name == "per_factor" else name): it for name, it in written["explore"].items()}
     assert Recipe.from_json({**written, "explore": old}) == recipe
+
+
+def test_the_exploration_of_several_actors_falls_to_the_rungs_of_a_ladder():
+    """Horgan et al. 2018: ε_i = 0.4^(1 + 7i/(N − 1)); few actors need the recipe's fall to it."""
+    recipe = EpsilonGreedy(end=0.1, steps=1_000)
+    assert recipe.for_actor(0, 1) == recipe
+    for actor, end in ((0, 0.4), (1, 0.4**4.5), (2, 0.4**8)):
+        explore = recipe.for_actor(actor, 3)
+        assert float(explore.epsilon(jnp.int32(0))) == 1.0
+        assert float(explore.epsilon(jnp.int32(500))) == pytest.approx((1.0 + end) / 2)
+        assert float(explore.epsilon(jnp.int32(5_000))) == pytest.approx(end)
+    constant = NoExploration().for_actor(2, 3)
+    assert float(constant.epsilon(jnp.int32(0))) == pytest.approx(0.4**8)

@@ -38,8 +38,9 @@ class Explore(AxisValue, abc.ABC):
     def for_actor(self, actor: int, actors: int) -> Explore:
         """Return how one of several actors explores; one actor explores as the recipe says.
 
-        Actor i of N has the constant ε = 0.4^(1 + 7i/(N − 1)) (Horgan et al. 2018, arXiv:1803.00933, §4.1):
-        some try much, others follow the policy to where it leads.
+        Actor i of N ends at ε = 0.4^(1 + 7i/(N − 1)) (Horgan et al. 2018, arXiv:1803.00933, §4.1): some try
+        much, others follow the policy to where it leads. The paper's actors have it from the first step on.
+        Few actors learn more surely if it falls to that, as the recipe's ε falls to its end.
         """
         return self if actors == 1 else EpsilonGreedy(at := _rung(actor, actors), at, steps=0)
 
@@ -138,10 +139,7 @@ class EpsilonGreedy(Explore):
         )
 
     def for_actor(self, actor: int, actors: int) -> Explore:
-        if actors == 1:
-            return self
-        epsilon = _rung(actor, actors)
-        return dataclasses.replace(self, start=epsilon, end=epsilon, steps=0)
+        return self if actors == 1 else dataclasses.replace(self, end=_rung(actor, actors))
 
     def schedules(self, steps: int) -> list[Schedule]:
         return [Schedule("ε", self.start, self.end, self.scheduled(steps).steps or 0)]
