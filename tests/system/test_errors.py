@@ -55,7 +55,7 @@ BAD: list[dict[str, Any]] = [
     {"policy": "softmaks"}, {"head": "c52"}, {"merge": 7}, {"torso": "nature:width=3"}, {"stepps": 3},
     {"seed": "x"}, {"layer_norm": 3}, {"env_kwargs": 3}, {"demos": 3}, {"wrap": "frame_stak"},
     {"threads": 0}, {"threads": 1000}, {"device": "gpu"}, {"device": "cuda"}, {"random_shift": -1},
-    {"random_shift": 4},
+    {"random_shift": 4}, {"learners": 0}, {"learners": 2}, {"actors": 1, "learners": 3},
 ]  # fmt: skip
 
 

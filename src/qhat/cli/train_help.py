@@ -36,7 +36,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "environment": (
         "env_kwargs", "wrap", "num_envs", "normalise", "bins", "vector", "env_timeout", "env_restarts",
     ),
-    "cluster": ("cluster", "actors", "actor_cpus"),
+    "cluster": ("cluster", "actors", "actor_cpus", "learners"),
     "output": ("run_dir", "save_every", "keep", "video", "tensorboard", "track", "log", "json"),
 }  # fmt: skip
 """Fields of `Train` and of its recipe, by group."""

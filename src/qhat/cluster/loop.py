@@ -24,6 +24,7 @@ from qhat.cluster.queue import Queue, empty
 from qhat.cluster.session import Session
 from qhat.engine.bridge import timestep
 from qhat.engine.compiler import Compiled, compiled
+from qhat.engine.data_parallel import DataParallel
 from qhat.engine.host import again, fresh, zeros
 from qhat.engine.host_network import plan_of, tensors_of
 from qhat.engine.iteration import Program
@@ -45,20 +46,22 @@ class ActorLoop:
 
     program: Program
     environment: ActorEnvironment
+    devices: int = 1
+    """Devices that share every batch; it divides the batch size."""
 
     def init(self, keys: Array) -> TrainState:
         """Return a fresh state for the seed of `keys` `[1]`."""
         observation, legal = self._nothing()
-        return fresh(self.program, keys, observation, *legal)
+        return fresh(self.program, keys, observation, *legal, layout=self._parallel.layout)
 
     def restart(self, state: TrainState, keys: Array) -> TrainState:
         """Begin new episodes; the open ones count as truncated. `state` is donated."""
         observation, legal = self._nothing()
-        return again(self.program, state, keys, observation, *legal)
+        return again(self.program, state, keys, observation, *legal, layout=self._parallel.layout)
 
     def zeros(self, like: Any) -> Any:
         """Return zeros with the given shapes."""
-        return zeros(like)
+        return zeros(like, self._parallel.layout)
 
     def compile(self, longest: int, like: TrainState) -> Advance:
         """Return a function that does up to `longest` iterations in one call, as `HostLoop.compile` does.
@@ -70,14 +73,27 @@ class ActorLoop:
         """
         rows = self._like()
         depth = _depth(rows, len(self.environment.crew.slots))
-        packed = empty(rows, depth, self.environment.num_envs)
-        number = jax.ShapeDtypeStruct((), jnp.int32)
-        call = compiled(self._run, (like, dict(packed.leaves()), number, number), donate_argnums=0)
+        call = self.compile_call(dict(empty(rows, depth, self.environment.num_envs).leaves()), like)
         self.environment.crew.behave(self._behaviour())
         weights = self._weights()
         queue = Queue(len(self.environment.crew.slots), self.environment.copies, depth, rows)
         session = Session(self.environment, call, weights, queue, depth)
         return Compiled(session.advance, call.workspace)
+
+    def compile_call(self, packed: dict[str, Any], like: TrainState) -> Compiled:
+        """Compile `_run` for rows and a state like these, over the devices. The state is donated."""
+        parallel, number = self._parallel, jax.ShapeDtypeStruct((), jnp.int32)
+        learner = dataclasses.replace(self.program.learner, parallel=parallel)
+        run = dataclasses.replace(self, program=dataclasses.replace(self.program, learner=learner))._run
+        shapes = parallel.shapes((like, packed, number, number))
+        call = compiled(parallel.spread(run), shapes, donate_argnums=0)
+        if self.devices == 1:
+            return call
+        return Compiled(lambda state, *rows: call(parallel.laid(state), *rows), call.workspace)
+
+    @property
+    def _parallel(self) -> DataParallel:
+        return DataParallel(self.devices)
 
     def play(
         self,

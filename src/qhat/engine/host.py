@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Sharding
 from jaxtyping import Array
 
 from qhat.engine.bridge import GOES_ON, Bridge, timestep
@@ -126,28 +127,41 @@ class HostLoop:
         return jax.tree.map(lambda leaf: jnp.zeros((*lead, *leaf.shape), leaf.dtype), one)
 
 
-def fresh(program: Program, keys: Array, observation: Any, *legal: Any) -> TrainState:
-    """Return a fresh state for the seeds of `keys` `[S]`, about to act on `observation` `[S, E, ...]`."""
+def fresh(
+    program: Program, keys: Array, observation: Any, *legal: Any, layout: Sharding | None = None
+) -> TrainState:
+    """Return a fresh state for the seeds of `keys` `[S]`, about to act on `observation` `[S, E, ...]`.
+
+    Args:
+        layout: of the seeds' state, on several devices.
+    """
     seed_keys = jax.vmap(jax.random.split)(keys)[:, 1]
 
     def one(key: Array, observation: Array, *legal: Array) -> SeedState:
         return program.init(key, observation, None, *legal)
 
-    seeds = jit_fast_compile(jax.vmap(one))(seed_keys, observation, *legal)
+    seeds = jit_fast_compile(jax.vmap(one), out_shardings=layout)(seed_keys, observation, *legal)
     return TrainState(Clock(jnp.int32(0), jnp.int32(0)), seeds)
 
 
-def again(program: Program, state: TrainState, keys: Array, observation: Any, *legal: Any) -> TrainState:
+def again(
+    program: Program,
+    state: TrainState,
+    keys: Array,
+    observation: Any,
+    *legal: Any,
+    layout: Sharding | None = None,
+) -> TrainState:
     """Begin new episodes; the open ones count as truncated. `state` is donated."""
     steps = state.clock.iterations * program.recipe.num_envs
 
     def one(key: Array, seed: SeedState, observation: Array, legal: Array | None = None) -> SeedState:
         return program.begin(seed, observation, None, legal, key, steps)
 
-    begin = jit_fast_compile(jax.vmap(one), donate_argnums=1)
+    begin = jit_fast_compile(jax.vmap(one), donate_argnums=1, out_shardings=layout)
     return TrainState(state.clock, begin(keys, state.seeds, observation, *legal))
 
 
-def zeros(like: Any) -> Any:
+def zeros(like: Any, layout: Sharding | None = None) -> Any:
     """Return zeros for every seed, with the given shapes."""
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=layout), like)

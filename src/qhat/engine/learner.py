@@ -19,6 +19,7 @@ from qhat.axes.heads.outlook import Outlook
 from qhat.axes.policy import mask_illegal, nearly_greedy
 from qhat.engine import calibration
 from qhat.engine.calibration import STATISTICS, SUPPORT, split_trainable
+from qhat.engine.data_parallel import DataParallel
 from qhat.engine.doubling import doubled_if
 from qhat.engine.network import Network
 from qhat.engine.replay.moments import Moments
@@ -74,6 +75,7 @@ class Learner:
     recipe: Recipe
     network: Network
     actions: Actions
+    parallel: DataParallel = DataParallel()
 
     @staticmethod
     def of(
@@ -155,6 +157,7 @@ class Learner:
         batch = with_shifts(batch, self.recipe.random_shift, key, self.network.layout)
         trained, fixed = split_trainable(state.online)
         noise, fractions = self._draw(key, weights.shape[0])
+        batch, weights, fractions = self.parallel.share((batch, weights, fractions))
 
         def objective(trained: Any) -> tuple[Float[Array, ""], tuple[Array, Array, Array]]:
             regress = jax.vmap(self._regress, in_axes=(None, None, 0, None, 0))
@@ -165,9 +168,9 @@ class Learner:
         (loss, (errors, q, overflow)), gradient = jax.value_and_grad(objective, has_aux=True)(trained)
         # One flat vector: a small network's optimiser is otherwise dozens of tiny operations.
         flat, unravel = ravel_pytree(gradient)
-        norm, flat = clip_norm(flat, self.recipe.max_gradient_norm)
-        overflow = jnp.mean(overflow, axis=0)
-        metrics = Metrics(loss, jnp.mean(q), norm, jnp.sum(overflow))
+        norm, flat = clip_norm(self.parallel.mean(flat), self.recipe.max_gradient_norm)
+        loss, overflow, q = self.parallel.mean((loss, jnp.mean(overflow, axis=0), jnp.mean(q)))
+        metrics = Metrics(loss, q, norm, jnp.sum(overflow))
         moves = metrics.finite & applies
 
         steps = updates / self.recipe.replay_ratio if steps is None else steps
@@ -175,7 +178,7 @@ class Learner:
         moved: Any = optax.apply_updates(trained, unravel(change))
         online = {**moved, **fixed, **calibration.widened(self.recipe.head, fixed, overflow, moves)}
         target = self.recipe.target.follow(state.target, online, updates)
-        errors = jnp.where(jnp.isfinite(errors), errors, 0.0)
+        errors = self.parallel.joined(jnp.where(jnp.isfinite(errors), errors, 0.0))
         return LearnerState(online, target, optimiser), Update(errors, metrics, overflow, moves)
 
     def fit(
@@ -270,8 +273,9 @@ class Learner:
 
     def _outputs(self, observations: Array, parameters: Any, zero: Array) -> Float[Array, "B F C K"]:
         """Return Z(s, ·; θ) for a batch of observations plus 0, without noise."""
-        observations += zero.astype(observations.dtype)
-        return jax.vmap(lambda each: self._see(parameters, each, None, None)[0])(observations)
+        observations = self.parallel.share(observations) + zero.astype(observations.dtype)
+        z = jax.vmap(lambda each: self._see(parameters, each, None, None)[0])(observations)
+        return self.parallel.joined(z)
 
     def _shown(self, fixed: dict[str, Any], observation: Array) -> Any:
         """Return one observation in the form that the network takes."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qhat.environments.catalogue import is_from_python
 from qhat.environments.scales import largest_score
+from qhat.system.devices import dividing
 from qhat.system.errors import require, setting
 from qhat.system.files import quote
 from qhat.system.ray_address import require_address
@@ -56,6 +57,7 @@ def require_placement(config: TrainConfig) -> None:
         isinstance(cpus, int | float) and not isinstance(cpus, bool) and 0 < cpus <= 1024,
         f"{setting('actor_cpus')} is {quote(cpus)}; expected a number of cores from 0.01 to 1024.",
     )
+    require_learners(config)
     if count is None:
         return
     require(
@@ -74,3 +76,27 @@ def require_placement(config: TrainConfig) -> None:
         f"{setting('num_envs', config.recipe.num_envs)} cannot be shared by {setting('actors', count)};"
         f" expected a multiple, such as {setting('num_envs', count)}: one environment for each.",
     )
+
+
+def require_learners(config: TrainConfig) -> None:
+    """Raise `UsageError` for a number of devices that cannot share a batch."""
+    count, batch = config.learners, config.recipe.batch_size
+    if count is None:
+        return
+    require(
+        type(count) is int and count >= 1,
+        f"{setting('learners')} is {quote(count)}; expected a whole number of 1 or more: the devices that"
+        " share each batch.",
+    )
+    require(
+        config.actors is not None,
+        f"{setting('learners', count)} has no meaning without {setting('actors')}: only the batches of a"
+        " learner with actors are shared by devices. Leave it out.",
+    )
+    if type(batch) is int and batch >= 1:
+        fits = dividing(batch, min(count, batch))
+        require(
+            batch % count == 0,
+            f"{setting('batch_size', batch)} cannot be shared by {setting('learners', count)}; expected a"
+            f" number that divides it, such as {setting('learners', fits)}.",
+        )

@@ -106,6 +106,8 @@ class TrainConfig:
     """Processes on the cluster that step a gym: environment for one learner. Default: no such processes."""
     actor_cpus: float = 1.0
     """Cores that an actor takes; less than 1 where its simulator waits."""
+    learners: int | None = None
+    """Devices that share each batch, with actors. Default: the GPUs that JAX finds; one on a processor."""
 
     def __post_init__(self) -> None:
         """Resolve the recipe and its name.

@@ -95,6 +95,7 @@ class RunSettings(RecipeSettings, total=False):
     cluster: str | None
     actors: int | None
     actor_cpus: float
+    learners: int | None
 
 
 NAMES = tuple(field.name for field in dataclasses.fields(Recipe))

@@ -26,6 +26,7 @@ from qhat.runs.run import program_of
 from qhat.runs.start import AnyLoop, horizon_of, kept, spec_of_run
 from qhat.runs.stop import Stop
 from qhat.runs.worlds import Worlds, no_limit
+from qhat.system.devices import on_cpu
 from qhat.system.errors import setting, warn
 from qhat.system.host_memory import REST, give_back, nbytes, require_memory, resident
 
@@ -82,7 +83,7 @@ def prepare(
     """Compile what training and evaluations run, and see that there is room for it.
 
     Args:
-        devices: over which the seeds are spread.
+        devices: over which the seeds are spread, or each batch of a learner with actors.
         stop: asked while an evaluation plays.
         show_progress: says how far a long evaluation is.
 
@@ -100,7 +101,7 @@ def prepare(
     config = config.fitted(program.recipe, spec, horizon_of(config))
     loop: AnyLoop
     if isinstance(worlds.environment, ActorEnvironment):
-        loop = ActorLoop(program, worlds.environment)
+        loop = ActorLoop(program, worlds.environment, devices)
     elif isinstance(worlds.environment, HostEnvironment):
         loop = HostLoop(program, worlds.environment)
     else:
@@ -142,7 +143,9 @@ def _play(
 
 def _require_room(config: TrainConfig, loop: AnyLoop, shape: TrainState, workspace: int) -> int:
     """Return the bytes that training will take, or raise `UsageError` where they are not free."""
-    needed, recipe = nbytes(shape) + workspace, config.recipe
+    # Each learner has the whole state, and those of a processor take it from the same memory.
+    copies = loop.devices if isinstance(loop, ActorLoop) and on_cpu() else 1
+    needed, recipe = copies * (nbytes(shape) + workspace), config.recipe
     replay, network = (nbytes(part) for part in (shape.seeds.ring, shape.seeds.learner))
     # What takes most is named: what an update computes with grows with its batch.
     if max(replay, workspace) >= network:

@@ -44,7 +44,9 @@ AnyLoop = Loop | HostLoop | ActorLoop
 """What runs a program."""
 FIXED = ("env", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec")
 """Settings that resuming cannot change."""
-CHANGED = ("recipe_name", "steps", "stop_at", "on_nan", "log", "cluster", "actors", "actor_cpus")
+CHANGED = (
+    "recipe_name", "steps", "stop_at", "on_nan", "log", "cluster", "actors", "actor_cpus", "learners",
+)  # fmt: skip
 """Settings that resuming writes again; in older runs the name may disagree with the recipe."""
 
 

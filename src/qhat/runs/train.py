@@ -109,10 +109,12 @@ def train(
     if config.resume and config.run_dir is not None:
         leave_groups(Path(config.run_dir))
     devices.require_threads(config.threads)
-    count = devices.devices_for(config.seeds, config.threads)
+    count = devices.devices_for(config.learners or config.seeds, config.threads)
     threads = config.threads or threads_for(config.recipe, source.has_pictures())
     devices.prepare(count, source.in_python(), threads, config.device)
     shards = devices.dividing(config.seeds, len(jax.local_devices()))
+    if config.actors:
+        shards = devices.learners_for(config.recipe.batch_size, config.learners)
     since = step_reached(config) if config.resume else 0
     config = with_log(config) if config.resume else config
     config = dataclasses.replace(config, recipe=config.recipe.scheduled(horizon_of(config)))

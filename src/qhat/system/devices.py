@@ -157,9 +157,30 @@ def in_use() -> int:
     return int(given) if given.isdigit() else os.cpu_count() or 1
 
 
-def dividing(seeds: int, devices: int) -> int:
-    """Return the largest number of devices, at most `devices`, that divides `seeds` evenly."""
-    return max(count for count in range(1, devices + 1) if seeds % count == 0)
+def dividing(parts: int, devices: int) -> int:
+    """Return the largest number of devices, at most `devices`, that share `parts` (of seeds) evenly."""
+    return max(count for count in range(1, devices + 1) if parts % count == 0)
+
+
+def learners_for(batch: int, wanted: int | None) -> int:
+    """Return how many devices share each batch: by default all GPUs that can, and one processor's.
+
+    On a processor a share costs more to exchange than to compute, unless the network is large.
+
+    Raises:
+        UsageError: JAX has fewer devices than are wanted.
+    """
+    import jax
+
+    there = len(jax.local_devices())
+    if wanted is None:
+        return 1 if on_cpu() else dividing(batch, there)
+    require(
+        wanted <= there,
+        f"{setting('learners')} is {wanted}, but JAX has {there} device(s) in this process; expected at"
+        " most as many. A GPU is one, or each core of a processor, if the process has not computed before.",
+    )
+    return wanted
 
 
 def jit_fast_compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
