@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 import os
@@ -11,7 +10,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ import pytest
 
 import qhat
 from cluster_envs import Numbered
+from numbered_replay import episodes_of, require_whole
 from qhat.cluster import crew as crews
 from qhat.cluster import environment as environments
-from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED
+from qhat.engine.replay.nstep import NOTHING, TERMINATED, TRUNCATED
 from qhat.runs.checkpoints import Checkpoints
 from qhat.system.errors import UsageError
 from ray_cluster import RayCluster
@@ -66,39 +66,6 @@ def train(folder: Path, env: Any = "gym:cluster_envs:Numbered-v0", **settings: A
     steps = settings.pop("steps", 2_000)
     every = {"eval_every": steps, "save_every": steps}
     return qhat.train(env, "dqn", steps=steps, run_dir=folder / "run", **{**SMALL, **every, **settings})
-
-
-def episodes_of(state: Any) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """Yield each stored step: what was acted on, what followed in its ring, and its kind."""
-    ring = state.seeds.ring
-    for lane in range(ring.cursor.shape[1]):
-        rows, used = ring.rows, int(ring.filled[0, lane])
-        assert used < rows, "nothing was written over"
-        part = slice(lane * rows, lane * rows + used + 1)
-        frames, kinds = np.asarray(ring.observation[0, part]), np.asarray(ring.kind[0, part])
-        rewards = np.asarray(ring.reward[0, part])
-        for row in np.flatnonzero(kinds[:-1] != NOTHING):
-            observation, after = frames[row], frames[row + 1]
-            assert rewards[row] == observation[2] + 1
-            yield observation, after, int(kinds[row])
-
-
-def require_whole(state: Any, stored: int) -> collections.Counter[int]:
-    """Require that each step is in replay one time, and leads to the next one of its own episode."""
-    steps, kinds = collections.Counter(), collections.Counter()
-    for observation, after, kind in episodes_of(state):
-        steps[tuple(observation)] += 1
-        kinds[kind] += 1
-        assert tuple(after) == (*observation[:2], observation[2] + 1), "a transition across episodes"
-        over = after[2] >= 11 + observation[0] % 5
-        by_limit = bool(observation[1] % 2)
-        if over:
-            assert kind == (TRUNCATED if by_limit else TERMINATED)
-        else:
-            assert kind in (CONTINUES, TRUNCATED), "an episode that was cut is not terminated"
-    assert max(steps.values()) == 1, "a step is there twice"
-    assert sum(steps.values()) == stored, "a step is lost"
-    return kinds
 
 
 def test_every_step_is_stored_one_time_and_the_updates_are_those_of_the_recipe(
