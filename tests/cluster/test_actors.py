@@ -22,6 +22,7 @@ from cluster_envs import Numbered
 from numbered_replay import episodes_of, require_whole
 from qhat.cluster import crew as crews
 from qhat.cluster import environment as environments
+from qhat.cluster import loop
 from qhat.engine.replay.nstep import NOTHING, TERMINATED, TRUNCATED
 from qhat.runs.checkpoints import Checkpoints
 from qhat.system.errors import UsageError
@@ -203,6 +204,38 @@ def test_a_place_is_taken_again(tmp_path: Path, crew: list[Any]):
             tmp_path, actors=2, steps=60_000, eval_every=100, callback=stop, env_kwargs={"seconds": 0.005}
         )
     assert gaps
+
+
+def test_an_actor_that_dies_while_another_one_plays_is_replaced_at_that_time(
+    tmp_path: Path, crew: list[Any], monkeypatch: pytest.MonkeyPatch
+):
+    """One episode is played by one actor, and the other has nothing to do until it is over."""
+    playing, found = threading.Event(), []
+    play = loop.played
+
+    def noted(*given: Any) -> Any:
+        playing.set()
+        try:
+            return play(*given)
+        finally:
+            playing.clear()
+
+    def kill() -> None:
+        playing.wait()
+        idle = crew[0].crew.slots[1]
+        os.kill(idle.facts.process, signal.SIGKILL)
+        while playing.is_set() and not (idle.incarnation and idle.facts):
+            time.sleep(0.01)
+        found.append(playing.is_set())
+
+    monkeypatch.setattr(loop, "played", noted)
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    train(
+        tmp_path, actors=2, steps=400, eval_every=200, callback=lambda _: bool(found),
+        env_kwargs={"seconds": 0.02, "length": 500},
+    )  # fmt: skip
+    assert found == [True]
 
 
 def _working_since(crew: list[Any]) -> int:
