@@ -1,29 +1,28 @@
 """What actors on a cluster gain, and that they learn the same: `python benchmarks/cluster_actors.py`.
 
 Writes docs/results/cluster_actors.md: steps/s of a simulator that waits 5 ms, with 1 to 16 actors; a task
-that computes, beside `--vector async`; LunarLander's curve beside that of one process, over 5 seeds; and a
-run in which 100 processes are killed. Each run is a process with a local cluster of this machine.
+that computes, beside `--vector async`; LunarLander's curve beside that of one process, over 5 seeds; a run
+in which 100 processes are killed, and one in which 10 are, each on its own. Each run is a process with a
+local cluster of this machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
 import json
 import os
-import random
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from cluster_kills import kills, lines_of_kills, lines_of_one, one_by_one
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "docs" / "results" / "cluster_actors.md"
@@ -96,58 +95,9 @@ def curve(kind: str) -> dict[str, Any]:
     return {"steps": found[0].step.tolist(), "scores": scores.tolist()}
 
 
-def kills(count: int) -> dict[str, Any]:
-    """Train while random actors get SIGKILL; return what was counted at both ends."""
-    import qhat
-    from qhat.cluster.environment import ActorEnvironment
-
-    made: list[ActorEnvironment] = []
-    begin, ended = ActorEnvironment.__init__, threading.Event()
-    gaps: list[float] = []
-    killed: dict[int, float] = {}
-
-    def noted(self: ActorEnvironment, *given: Any, **named: Any) -> None:
-        begin(self, *given, **named)
-        made.append(self)
-
-    ActorEnvironment.__init__ = noted
-
-    def kill() -> None:
-        done = 0
-        while done < count and not ended.is_set():
-            time.sleep(0.25)
-            slots = made[0].crew.slots if made else []
-            working = [slot for slot in slots if slot.facts is not None and slot.expected]
-            for slot in working:
-                if slot.actor in killed:
-                    gaps.append(time.monotonic() - killed.pop(slot.actor))
-            if len(working) > 1:
-                slot = random.choice(working)
-                assert slot.facts is not None
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(slot.facts.process, signal.SIGKILL)
-                killed[slot.actor] = time.monotonic()
-                done += 1
-        ended.set()
-
-    threading.Thread(target=kill, daemon=True).start()
-    every: dict[str, Any] = {"eval_every": 1_000, "save_every": 10**6, "eval_episodes": 4}
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        run = qhat.train(
-            SLOW, "dqn", steps=10**6, run_dir=Path(folder) / "run", actors=8, actor_cpus=0.2,
-            cluster="local", callback=lambda _: ended.is_set(), **every,
-        )  # fmt: skip
-        step = run.summary()["step"]
-    lost = sum("was lost" in str(each.message) for each in said)
-    one = made[0]
-    return {"kills": count, "lost": lost, "step": step, "accepted": one.crew.accepted, "stored": one.stored,
-            "refused": one.crew.refused, "gap": statistics.median(gaps), "longest": max(gaps)}  # fmt: skip
-
-
 PARTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "scale": lambda word: scale(int(word)), "busy": busy, "curve": curve,
-    "kills": lambda word: kills(int(word)),
+    "kills": lambda word: kills(int(word)), "one": lambda word: one_by_one(int(word)),
 }  # fmt: skip
 
 
@@ -192,14 +142,9 @@ def tables(parts: list[str], times: int) -> list[str]:
     if "curve" in parts:
         lines += _curve()
     if "kills" in parts:
-        found = alone("kills", "100")
-        lines += [
-            "## 100 kills", "",
-            f"{found['kills']} random processes of 8 actors got SIGKILL; {found['lost']} losses were"
-            f" noticed, and the run ended at step {found['step']:,}. Accepted {found['accepted']:,} steps,"
-            f" stored {found['stored']:,}, refused {found['refused']} blocks. From a kill to the first"
-            f" block of the successor: median {found['gap']:.1f} s, at most {found['longest']:.1f} s.", "",
-        ]  # fmt: skip
+        lines += lines_of_kills(alone("kills", "100"))
+    if "one" in parts:
+        lines += lines_of_one(alone("one", "10"))
     return lines
 
 

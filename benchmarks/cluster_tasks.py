@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -48,5 +49,27 @@ class Busy(Slow):
         return super().step(action)
 
 
-for kind in (Slow, Busy):
+class Counted(Slow):
+    """Its observation is the episode's number in two halves and the steps so far, which are the reward."""
+
+    def __init__(self, seconds: float = 0.005, length: int = 200):
+        super().__init__(seconds, length)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        # Of the system: processes with equal seeds number their episodes differently too.
+        number = int.from_bytes(os.urandom(4), "little")
+        self._number = (number & 0xFFFF, number >> 16)
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, float(self._steps), terminated, truncated, info
+
+    def _drawn(self) -> np.ndarray:
+        self._now = np.array([*self._number, self._steps], np.float32)
+        return self._now.copy()
+
+
+for kind in (Slow, Busy, Counted):
     register(f"{kind.__name__}-v0", f"cluster_tasks:{kind.__name__}")

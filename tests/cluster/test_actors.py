@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import functools
@@ -12,7 +11,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,11 @@ import pytest
 
 import qhat
 from cluster_envs import Numbered
+from numbered_replay import episodes_of, require_whole
 from qhat.cluster import crew as crews
 from qhat.cluster import environment as environments
-from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED
+from qhat.cluster import loop
+from qhat.engine.replay.nstep import NOTHING, TERMINATED, TRUNCATED
 from qhat.runs.checkpoints import Checkpoints
 from qhat.system.errors import UsageError
 from ray_cluster import RayCluster
@@ -67,39 +68,6 @@ def train(folder: Path, env: Any = "gym:cluster_envs:Numbered-v0", **settings: A
     steps = settings.pop("steps", 2_000)
     every = {"eval_every": steps, "save_every": steps}
     return qhat.train(env, "dqn", steps=steps, run_dir=folder / "run", **{**SMALL, **every, **settings})
-
-
-def episodes_of(state: Any) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """Yield each stored step: what was acted on, what followed in its ring, and its kind."""
-    ring = state.seeds.ring
-    for lane in range(ring.cursor.shape[1]):
-        rows, used = ring.rows, int(ring.filled[0, lane])
-        assert used < rows, "nothing was written over"
-        part = slice(lane * rows, lane * rows + used + 1)
-        frames, kinds = np.asarray(ring.observation[0, part]), np.asarray(ring.kind[0, part])
-        rewards = np.asarray(ring.reward[0, part])
-        for row in np.flatnonzero(kinds[:-1] != NOTHING):
-            observation, after = frames[row], frames[row + 1]
-            assert rewards[row] == observation[2] + 1
-            yield observation, after, int(kinds[row])
-
-
-def require_whole(state: Any, stored: int) -> collections.Counter[int]:
-    """Require that each step is in replay one time, and leads to the next one of its own episode."""
-    steps, kinds = collections.Counter(), collections.Counter()
-    for observation, after, kind in episodes_of(state):
-        steps[tuple(observation)] += 1
-        kinds[kind] += 1
-        assert tuple(after) == (*observation[:2], observation[2] + 1), "a transition across episodes"
-        over = after[2] >= 11 + observation[0] % 5
-        by_limit = bool(observation[1] % 2)
-        if over:
-            assert kind == (TRUNCATED if by_limit else TERMINATED)
-        else:
-            assert kind in (CONTINUES, TRUNCATED), "an episode that was cut is not terminated"
-    assert max(steps.values()) == 1, "a step is there twice"
-    assert sum(steps.values()) == stored, "a step is lost"
-    return kinds
 
 
 def test_every_step_is_stored_one_time_and_the_updates_are_those_of_the_recipe(
@@ -239,6 +207,38 @@ def test_a_place_is_taken_again(tmp_path: Path, crew: list[Any]):
             tmp_path, actors=2, steps=60_000, eval_every=100, callback=stop, env_kwargs={"seconds": 0.005}
         )
     assert gaps
+
+
+def test_an_actor_that_dies_while_another_one_plays_is_replaced_at_that_time(
+    tmp_path: Path, crew: list[Any], monkeypatch: pytest.MonkeyPatch
+):
+    """One episode is played by one actor, and the other has nothing to do until it is over."""
+    playing, found = threading.Event(), []
+    play = loop.played
+
+    def noted(*given: Any) -> Any:
+        playing.set()
+        try:
+            return play(*given)
+        finally:
+            playing.clear()
+
+    def kill() -> None:
+        playing.wait()
+        idle = crew[0].crew.slots[1]
+        os.kill(idle.facts.process, signal.SIGKILL)
+        while playing.is_set() and not (idle.incarnation and idle.facts):
+            time.sleep(0.01)
+        found.append(playing.is_set())
+
+    monkeypatch.setattr(loop, "played", noted)
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    train(
+        tmp_path, actors=2, steps=400, eval_every=200, callback=lambda _: bool(found),
+        env_kwargs={"seconds": 0.02, "length": 500},
+    )  # fmt: skip
+    assert found == [True]
 
 
 def _working_since(crew: list[Any]) -> int:

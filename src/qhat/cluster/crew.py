@@ -32,6 +32,8 @@ weights that are older than those that learn from them."""
 STEPS_OF_A_COPY = 64
 """Steps of one copy that may be underway, whatever their number: short blocks cost calls of Ray's."""
 MOST_ROWS = 256
+SIGNS = 1.0
+"""Seconds between two signs of life of an actor while there is an evaluation."""
 STARTS = 180.0
 """Seconds that the first actors have to make their environments."""
 NAMESPACE = "qhat"
@@ -72,6 +74,8 @@ class Crew:
         self._records = [Record() for _ in self.slots]
         self.accepted = self.refused = 0
         """Steps taken from blocks, and blocks that were not the expected ones."""
+        self._signs = 0.0
+        """When signs of life were asked for."""
         self._cuts: list[Block | Cut] = []
         self._failure: QhatError | None = None
         """Why the run has to end; raised after all that came before it was taken."""
@@ -194,7 +198,10 @@ class Crew:
             slot.since = time.monotonic()
 
     def greet(self, patience: float) -> None:
-        """Take in the facts of new processes; wait for a first one for so many seconds.
+        """Take in the facts of new processes, and replace those that are gone.
+
+        Args:
+            patience: seconds to wait for a first new one.
 
         Raises:
             QhatError: an actor was lost again and again.
@@ -202,10 +209,30 @@ class Crew:
         import ray
 
         self._require_sound()
+        self._look_for_signs()
         making = {slot.making: slot for slot in self.slots if slot.making is not None}
         ready = ray.wait(list(making), num_returns=1, timeout=patience)[0] if making else []
         for ref in ready:
             self._cuts += [each for each in self._take(making[ref], ref) if isinstance(each, Cut)]
+
+    def _look_for_signs(self) -> None:
+        """Replace processes that died: one that plays nothing owes nothing else that would say so."""
+        import ray
+        from ray.exceptions import RayError
+
+        asked = {slot.sign: slot for slot in self.slots if slot.sign is not None}
+        for ref in ray.wait(list(asked), num_returns=len(asked), timeout=0)[0] if asked else ():
+            slot = asked[ref]
+            slot.sign = None
+            try:
+                ray.get(ref)
+            except RayError as error:
+                self.lose(slot, slot.incarnation, reason(error))
+        if time.monotonic() - self._signs > SIGNS:
+            self._signs = time.monotonic()
+            for slot in self.slots:
+                if slot.sign is None and slot.facts is not None:
+                    slot.sign = slot.handle.totals.remote()
 
     def lose(self, slot: Slot, incarnation: int, why: str) -> None:
         """Replace a process that was found lost, if that is not done; the next `poll` says so."""
@@ -300,7 +327,7 @@ class Crew:
         self._records[slot.actor].lost += 1
         slot.requests.clear()
         if slot.failures > FAILURES:
-            slot.handle = slot.facts = slot.making = None
+            slot.handle = slot.facts = slot.making = slot.sign = None
             self._failure = QhatError(
                 f"Actor {slot.actor} was lost {slot.failures} times without a step between: {why}."
             )
@@ -315,7 +342,7 @@ class Crew:
     def _make(self, slot: Slot) -> None:
         slot.incarnation += 1
         slot.expected = slot.steps = 0
-        slot.facts, slot.since = None, time.monotonic()
+        slot.facts, slot.sign, slot.since = None, None, time.monotonic()
         args = dataclasses.replace(self._args, seeds=(int(self._numbers.integers(2**62)),))
         name = f"{self._name}#{slot.actor}.{slot.incarnation}"
         kind = self._kind.options(name=name, namespace=NAMESPACE)

@@ -27,6 +27,8 @@ class Slot:
     facts: Facts | None = None
     making: Any = None
     """Reference to the facts of a process that makes its environment."""
+    sign: Any = None
+    """Reference to an answer that comes after all else that the process was asked for, if it lives."""
     requests: collections.deque[Request] = dataclasses.field(default_factory=collections.deque)
     expected: int = 0
     """Number of the next block of this incarnation."""

@@ -17,7 +17,7 @@ from qhat.engine.host import HostLoop
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Advance, Loop
 from qhat.engine.state import TrainState
-from qhat.environments.base import Spec
+from qhat.environments.base import Environment, Spec
 from qhat.environments.host import HostEnvironment
 from qhat.evaluation.play import EvaluationProgress, Play, cut_of, play_of
 from qhat.recipes.config import TrainConfig
@@ -99,13 +99,7 @@ def prepare(
         warn(no_limit(worlds, longest), stacklevel=4)
     program = program_of(config.recipe, spec, config.wrap, config.on_nan == "stop")
     config = config.fitted(program.recipe, spec, horizon_of(config))
-    loop: AnyLoop
-    if isinstance(worlds.environment, ActorEnvironment):
-        loop = ActorLoop(program, worlds.environment, devices)
-    elif isinstance(worlds.environment, HostEnvironment):
-        loop = HostLoop(program, worlds.environment)
-    else:
-        loop = Loop(program, worlds.environment, devices)
+    loop = loop_of(program, worlds.environment, devices)
     keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
     shape = jax.eval_shape(loop.init, keys)
     _require_room(config, loop, shape, 0)
@@ -119,6 +113,21 @@ def prepare(
     give_back()
     memory = resident() + REST + _require_room(config, loop, shape, advance.workspace)
     return Job(config, spec, loop, advance, play, keys, end, eval_every, save_every, memory)
+
+
+def loop_of(
+    program: Program, environment: Environment | HostEnvironment | ActorEnvironment, devices: int
+) -> AnyLoop:
+    """Return the loop that runs a program in an environment.
+
+    Args:
+        devices: over which the seeds are spread, or each batch of a learner with actors.
+    """
+    if isinstance(environment, ActorEnvironment):
+        return ActorLoop(program, environment, devices)
+    if isinstance(environment, HostEnvironment):
+        return HostLoop(program, environment)
+    return Loop(program, environment, devices)
 
 
 def _play(

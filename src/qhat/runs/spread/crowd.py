@@ -209,8 +209,8 @@ class Crowd:
             self._is_waiting = False
             self._change(waits=False)
             warn(
-                f"The cluster has no core for {idle[0].group}, so the other groups go on without it: the"
-                " run may train beyond the evaluation that ends it.",
+                f"The cluster has no core or memory for {idle[0].group}, so the other groups go on without"
+                " it: the run may train beyond the evaluation that ends it.",
                 stacklevel=4,
             )
 

@@ -24,6 +24,7 @@ from qhat.runs.spread.crowd import Crowd
 from qhat.runs.spread.groups import Group, divided, folder_of, read_division, write_division
 from qhat.runs.spread.member import Member, Shipment
 from qhat.runs.spread.merging import divide
+from qhat.runs.spread.need import Need, parts_of, require_room
 from qhat.runs.spread.travel import inputs_of, packed, require_movable, require_playable
 from qhat.runs.spread.whole import Whole
 from qhat.runs.stop import Stop
@@ -63,13 +64,16 @@ def spread(
             devices.prepare(1, device="cpu")
         task, count = _tasks(config, source)
         shipped = packed(env, f"'{source.name}'"), packed(judge, "judge")
-        require_playable(nodes, shipped[0], config, _process(config, source, look=True))
+        need = require_playable(nodes, shipped[0], config, _process(config, source, look=True))
+        able = _nodes(task)
+        count = parts_of(need, config.seeds, count, able)
         folder = _folder(config)
         closing.enter_context(sole(folder.path))
         groups = _groups(folder, config, count)
+        require_room(need, max(group.count for group in groups), able)
         closing.callback(tracking.finish)
         closing.callback(_remove_unused, folder, config)
-        return _train(folder, config, groups, shipped, task, show, callback, stop, tracking, closing)
+        return _train(folder, config, groups, shipped, task, need, show, callback, stop, tracking, closing)
 
 
 def _train(
@@ -78,6 +82,7 @@ def _train(
     groups: Sequence[Group],
     shipped: tuple[Any, Any],
     task: Mapping[str, Any],
+    need: Need,
     show: Callable[[Progress], None],
     callback: Callback | None,
     stop: Stop,
@@ -100,6 +105,7 @@ def _train(
         inputs={name: ray.put(data) for name, data in files.items()},
         waits=config.stop_at is not None or callback is not None,
         options=task,
+        need=need,
     )
     members = [Member(group, folder_of(folder.path, group), shipment) for group in groups]
     whole = Whole(folder, config, members, tracking)
@@ -131,7 +137,7 @@ def _tasks(config: TrainConfig, source: Source) -> tuple[dict[str, Any], int]:
     if config.device == "cuda":
         options["num_gpus"] = 1
         name, each = "GPU", 1.0
-    sizes = [node["Resources"].get(name, 0.0) for node in ray.nodes() if node["Alive"]]
+    sizes = [resources.get(name, 0.0) for resources in _nodes({})]
     what = "GPU" if name == "GPU" else f"{cores} core{'s' * (cores > 1)}"
     fix = setting("device", "cpu") if name == "GPU" else f"fewer {setting('threads')}"
     require(
@@ -149,6 +155,15 @@ def _tasks(config: TrainConfig, source: Source) -> tuple[dict[str, Any], int]:
         **_process(config, source),
     }
     return options, count
+
+
+def _nodes(task: Mapping[str, Any]) -> list[Mapping[str, float]]:
+    """Return the resources of the nodes that are large enough for a task's cores and GPUs."""
+    import ray
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    asked = {"CPU": task.get("num_cpus", 0), "GPU": task.get("num_gpus", 0)}
+    return [each for each in alive if all(each.get(name, 0.0) >= size for name, size in asked.items())]
 
 
 def _process(config: TrainConfig, source: Source, look: bool = False) -> dict[str, Any]:

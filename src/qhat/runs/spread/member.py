@@ -22,6 +22,7 @@ from qhat.runs.spread.events import (
     Started,
 )
 from qhat.runs.spread.groups import Group
+from qhat.runs.spread.need import Need
 from qhat.runs.spread.parcels import Inbox
 from qhat.runs.spread.tables import read_rows
 from qhat.runs.spread.task import Order, train_group
@@ -52,6 +53,7 @@ class Shipment:
     waits: bool
     options: Mapping[str, Any]
     """Ray's options of a task."""
+    need: Need
 
 
 class Member:
@@ -110,7 +112,8 @@ class Member:
         self._attempts += 1
         name = f"{sent.name}-{group.first}"
         order = Order(config, name, self._attempts, sent.waits, files, inputs)
-        remote = ray.remote(train_group).options(**sent.options, name=f"qhat {group}")
+        options = {**sent.options, "memory": sent.need.of(group.count), "name": f"qhat {group}"}
+        remote = ray.remote(train_group).options(**options)
         self.stream = remote.remote(order, sent.env, sent.judge, sent.board)
         self.node, self.ended, self.submitted = "", None, time.monotonic()
 

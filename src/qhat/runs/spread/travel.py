@@ -13,6 +13,7 @@ from qhat.environments.make_args import MakeArgs
 from qhat.environments.user_envs import ById, EnvLike, FromCompiled, FromJax, FromMaker, Source, source_of
 from qhat.recipes.config import TrainConfig
 from qhat.runs.folder import RunFolder
+from qhat.runs.spread.need import Need, need_of
 from qhat.runs.spread.task import ready_process
 from qhat.system import devices
 from qhat.system.errors import QhatError, UsageError, described, require, setting
@@ -84,12 +85,15 @@ def inputs_of(config: TrainConfig) -> tuple[TrainConfig, dict[str, bytes]]:
 
 def require_playable(
     nodes: Sequence[Node], env: Any, config: TrainConfig, process: Mapping[str, Any]
-) -> None:
-    """Make the environment on every node with a core for tasks; raise for the first that cannot.
+) -> Need:
+    """Make the environment on every node with a core for tasks.
 
     Args:
         env: an id, or a reference to what a caller gave in its place.
         process: Ray's options of the processes that will train.
+
+    Returns:
+        what is enough for a task on each of them.
 
     Raises:
         UsageError: a module is missing on a node, or the environment cannot be made there.
@@ -100,7 +104,7 @@ def require_playable(
 
     asked = [node for node in nodes if node.cpus >= 1]
     require(bool(asked), "The cluster has no node with a core for tasks; expected at least one.")
-    remote = ray.remote(can_make)
+    remote = ray.remote(made_on_node)
     # No core is taken: a node that is busy answers too.
     answers = [
         remote.options(num_cpus=0, max_retries=0, scheduling_strategy=pinned(node.id), **process).remote(
@@ -108,9 +112,10 @@ def require_playable(
         )
         for node in asked
     ]
+    whole = Need(0, 0)
     for node, answer in zip(asked, answers, strict=True):
         try:
-            sentence = ray.get(answer, timeout=ANSWERS)
+            found = ray.get(answer, timeout=ANSWERS)
         except (RayError, TimeoutError) as error:
             # The module of a caller's function may be missing before anything can be asked.
             missing = MISSING.search(str(error))
@@ -120,11 +125,14 @@ def require_playable(
             raise QhatError(
                 f"Node {node.name} cannot say whether it can make '{config.env}': {why}"
             ) from None
-        require(sentence is None, f"Node {node.name} cannot train in '{config.env}': {sentence}")
+        if isinstance(found, str):
+            raise UsageError(f"Node {node.name} cannot train in '{config.env}': {found}")
+        whole = whole.most(found)
+    return whole
 
 
-def can_make(env: str | EnvLike, config: TrainConfig) -> str | None:
-    """Make the environment here; return why it cannot be made, as the end of a sentence."""
+def made_on_node(env: str | EnvLike, config: TrainConfig) -> Need | str:
+    """Make the environment here; return what training takes, or why not, as the end of a sentence."""
     ready_process()
     try:
         source = source_of(env, config.env_kwargs)
@@ -137,15 +145,17 @@ def can_make(env: str | EnvLike, config: TrainConfig) -> str | None:
             bins=config.recipe.bins, log=config.log,
         )  # fmt: skip
         made = source.make(args)
-        if source.closes:
-            made.close()
+        try:
+            return need_of(made, config)
+        finally:
+            if source.closes:
+                made.close()
     except ModuleNotFoundError as error:
         return _lacks(error.name)
     except QhatError as error:
         return error.sentence
     except Exception as error:
         return f"{described(error)}."
-    return None
 
 
 def _lacks(name: str | None) -> str:
