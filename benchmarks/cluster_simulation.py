@@ -39,7 +39,7 @@ class _Learner:
         """Blocks in work: when they end, actor, rows, version of the weights, seconds."""
         self.arriving: list[tuple[float, int, int, int, float]] = []
         self.queue: collections.deque[_Waiting] = collections.deque()
-        self.turn = self.published = self.called = 0.0
+        self.turn = self.published = 0.0
         row = costs.packed_bytes
         self.depth = int(min(max(policy.call_bytes // max(row, 1), 4), policy.depth))
         self.spent = dict.fromkeys(LEARNER, 0.0)
@@ -159,20 +159,14 @@ class _Learner:
         self.waiting -= steps
         return min(max(filled.values()), self.depth), steps, blocks
 
-    def is_due(self, turns: int) -> bool:
-        """As `Session._is_due`."""
-        waiting = (self.carry + self.waiting) // self.N
-        return waiting >= turns or (waiting > 0 and self.now - self.called > self.policy.call)
-
     def step(self) -> None:
         """One turn of the loop in `Session.advance`."""
         costs, N, policy = self.costs, self.N, self.policy
-        pace = 1 if not self.turn else int(min(max(policy.call / self.turn, 1), self.depth))
-        self.poll(0.0 if self.is_due(pace) else policy.patience)
+        self.poll(0.0 if self.carry + self.waiting >= N else policy.patience)
         self.request()
-        if not self.is_due(pace):
+        if self.carry + self.waiting < N:
             return
-        self.called = self.now
+        pace = 1 if not self.turn else int(min(max(policy.call / self.turn, 1), self.depth))
         size = self.depth * N * costs.packed_bytes
         depth, steps, blocks = self.take(max(pace * N - self.carry, 1))
         self.spend("take", costs.take + costs.take_byte * size)

@@ -23,8 +23,7 @@ from qhat.system.errors import QhatError, warn
 PUBLISH = 0.25
 """Seconds between two publications of the weights, at least."""
 CALL = 0.1
-"""Seconds that a call takes about, as weights go out between calls; and from one to the next at most,
-where steps wait."""
+"""Seconds that a call takes about: weights go out between calls."""
 PATIENCE = 0.05
 """Seconds of a wait for steps, after which the caller is asked whether to go on."""
 
@@ -38,9 +37,7 @@ class Session:
         self._environment, self._call = environment, call
         self._weights, self._queue = weights, queue
         self._crew, self._E = environment.crew, environment.num_envs
-        self._depth, self._seconds_per_turn = depth, 0.0
-        self._published = self._called = 0.0
-        """When the weights left last, and when the last call began."""
+        self._depth, self._published, self._seconds_per_turn = depth, 0.0, 0.0
         self._carry = 0
         """Steps stored beyond whole iterations."""
         self._cells: list[tuple[Any, ...]] = []
@@ -59,15 +56,15 @@ class Session:
             self._publish(state)
         try:
             while done < count and not pause():
-                turns = min(count - done, self._pace())
-                self._gather(state, turns)
-                if not self._is_due(turns):
+                self._gather(state)
+                if self._carry + self._queue.steps < self._E:
                     continue
-                packed = self._queue.take(max(turns * self._E - self._carry, 1))
+                most = min((count - done) * self._E, self._pace() * self._E) - self._carry
+                packed = self._queue.take(max(most, 1))
                 if packed is None:
                     continue
                 turns = min((self._carry + packed.steps) // self._E, count - done)
-                began, self._called = time.perf_counter(), time.monotonic()
+                began = time.perf_counter()
                 counts = (np.int32(packed.depth), np.int32(turns))
                 state, logs, metrics = self._call(state, dict(packed.rows.leaves()), *counts)
                 self._keep(logs, packed, bool(np.any(state.seeds.guard.what != NOTHING)))
@@ -81,18 +78,11 @@ class Session:
             raise FailedError(error, (state, self._joined(pieces))) from error
         return state, self._joined(pieces)
 
-    def _is_due(self, turns: int) -> bool:
-        """Whether to call now: so many iterations wait, or one does and the last call is a while ago.
-
-        A call of few steps takes almost as long as one of many.
-        """
-        waiting = (self._carry + self._queue.steps) // self._E
-        return waiting >= turns or (waiting > 0 and time.monotonic() - self._called > CALL)
-
-    def _gather(self, state: TrainState, turns: int) -> None:
+    def _gather(self, state: TrainState) -> None:
         """Take in what came, and ask for more."""
         crew, queue = self._crew, self._queue
-        for found in crew.poll(0.0 if self._is_due(turns) else PATIENCE):
+        enough = self._carry + queue.steps >= self._E
+        for found in crew.poll(0.0 if enough else PATIENCE):
             if isinstance(found, Cut):
                 queue.cut(found.actor)
                 where = f" on {found.node}" if found.node else ""
