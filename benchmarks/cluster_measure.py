@@ -324,7 +324,7 @@ def _polls(handle: Any, shared: Any, ref: Any) -> tuple[float, float]:
     for count in (8, 256):
         crew = Crew.__new__(Crew)
         crew._failure = None
-        crew._seconds, crew.slots, crew._cuts, now = 1e9, [], [], time.monotonic()
+        crew._seconds, crew.slots, crew.cuts, now = 1e9, [], [], time.monotonic()
         for at, each in enumerate(refs[:count]):
             slot = Slot(at, since=now)
             slot.requests.append(Request(each, 1))

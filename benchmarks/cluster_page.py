@@ -216,9 +216,10 @@ Where they differ, and why:
   references to blocks. In qhat one thread reads, packs and stores every step, so that each is stored one
   time and the updates are exactly those of the replay ratio; its calls of Ray for a block come on top.
 * Ape-X does not bound staleness: its actors fetch weights every 400 frames, about 2.8 s. qhat's blocks
-  last 0.1 s, which is 3 rows of such an actor: the first and the fourth row.
+  last {Policy().seconds:g} s, which is {Policy().seconds / each:.0f} rows of such an actor: the first and
+  the fourth row.
 * With long blocks the rows of a call belong to few actors, and most places that the learner stores are
   empty (*filled*). It packs blocks in the order in which they came, and a call takes as many steps as one
-  iteration has where that already lasts 0.1 s.
+  iteration has where that already lasts {Policy().call:g} s.
 * Both systems had many machines and a GPU, while the costs here are of one processor with few cores.
 """

@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 from qhat.axes.actions import MOST, Actions
-from qhat.axes.explore import EpsilonGreedy, NoExploration
+from qhat.axes.explore import EpsilonGreedy, NoExploration, chooses_one
 from qhat.engine.iteration import Program
 from qhat.engine.state import Clock
 from qhat.environments.base import Timestep
@@ -229,3 +229,20 @@ def test_the_exploration_of_several_actors_falls_to_the_rungs_of_a_ladder():
         assert float(explore.epsilon(jnp.int32(5_000))) == pytest.approx(end, rel=1e-4)
     constant = NoExploration().for_actor(2, 3)
     assert float(constant.epsilon(jnp.int32(0))) == pytest.approx(0.4**8)
+    steady = EpsilonGreedy(0.1, 0.1, steps=1_000)
+    risen = [float(steady.for_actor(0, 3).epsilon(jnp.int32(step))) for step in (0, 500, 1_000)]
+    assert risen == pytest.approx([0.4, 0.4, 0.4]), "it does not rise on the way"
+
+
+def test_what_a_derived_class_decides_holds_for_one_environment_too():
+    @dataclasses.dataclass(frozen=True)
+    class First(EpsilonGreedy):
+        name: ClassVar[str] = "first"
+
+        def decide(
+            self, state: Any, greedy: Any, bits: Any, step: Any, actions: Actions, legal: Any, xp: Any
+        ) -> tuple[Any, Any]:
+            return state, xp.zeros_like(greedy)
+
+    assert chooses_one(EpsilonGreedy())
+    assert not chooses_one(First())

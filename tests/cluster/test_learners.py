@@ -47,6 +47,8 @@ CASES: dict[str, tuple[Recipe, Spec]] = {
     "normalised": (small("hl_gauss_dqn", normalise=True), VECTOR),
     "growing": (small("c51", head=GROWING), VECTOR),
     "masked": (small("per_dqn"), MASKED),
+    # The threshold is a mean over the batch, and most actions are near it.
+    "cut": (small("rainbow_lite", n_step_cut=0.9), VECTOR),
     "shifted": (small("double_dqn", random_shift=2, torso=recipes.get("dqn").torso), PICTURE),
 }
 

@@ -56,6 +56,7 @@ BAD: list[dict[str, Any]] = [
     {"seed": "x"}, {"layer_norm": 3}, {"env_kwargs": 3}, {"demos": 3}, {"wrap": "frame_stak"},
     {"threads": 0}, {"threads": 1000}, {"device": "gpu"}, {"device": "cuda"}, {"random_shift": -1},
     {"random_shift": 4}, {"learners": 0}, {"learners": 2}, {"actors": 1, "learners": 3},
+    {"actors": 1, "explore": "greedy", "dense": "noisy"},
 ]  # fmt: skip
 
 

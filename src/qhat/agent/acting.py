@@ -13,6 +13,7 @@ from qhat.agent.learning import Acting
 from qhat.agent.shared_memory import same_memory, share_memory
 from qhat.agent.streams import Stream, read_stream
 from qhat.axes.axis import defines
+from qhat.axes.explore import chooses_one
 from qhat.axes.masks import read_mask
 from qhat.engine.host_network import HostNetwork
 from qhat.engine.iteration import Program
@@ -70,7 +71,7 @@ class Actor:
         self._has_state = bool(jax.tree.leaves(self._fresh))
         self._choose = jax.jit(self._pure_choose)
         q_values = program.learner.q_values
-        self.is_plain = self._in_numpy and not self._has_state and defines(explore, "decide_one", "choose")
+        self.is_plain = self._in_numpy and not self._has_state and chooses_one(explore)
         self.is_plain &= program.actions.factors == 1 and not program.masked
         self._value = jax.jit(lambda arrays, observation: q_values(online(arrays), observation))
         every = jax.vmap(q_values, (None, 0))

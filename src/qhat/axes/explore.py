@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from qhat.axes.actions import Actions
-from qhat.axes.axis import AxisValue, Schedule, missing
+from qhat.axes.axis import AxisValue, Schedule, defines, missing
 from qhat.system.errors import require, setting
 from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
 
@@ -38,9 +38,9 @@ class Explore(AxisValue, abc.ABC):
     def for_actor(self, actor: int, actors: int) -> Explore:
         """Return how one of several actors explores; one actor explores as the recipe says.
 
-        Actor i of N ends at ε = 0.4^(1 + 7i/(N − 1)) (Horgan et al. 2018, arXiv:1803.00933, §4.1): some try
-        much, others follow the policy to where it leads. The paper's actors have it from the first step on.
-        Few actors learn more surely if it falls to that, as the recipe's ε falls to its end.
+        Actor i of N has ε = 0.4^(1 + 7i/(N − 1)) (Horgan et al. 2018, arXiv:1803.00933, §4.1): some try
+        much, others follow the policy to where it leads. The ε of `EpsilonGreedy` falls to that from its
+        start, in place of its end; the paper's actors have theirs from the first step on.
         """
         return self if actors == 1 else EpsilonGreedy(at := _rung(actor, actors), at, steps=0)
 
@@ -139,7 +139,10 @@ class EpsilonGreedy(Explore):
         )
 
     def for_actor(self, actor: int, actors: int) -> Explore:
-        return self if actors == 1 else dataclasses.replace(self, end=_rung(actor, actors))
+        if actors == 1:
+            return self
+        end = _rung(actor, actors)
+        return dataclasses.replace(self, start=max(self.start, end), end=end)
 
     def schedules(self, steps: int) -> list[Schedule]:
         return [Schedule("ε", self.start, self.end, self.scheduled(steps).steps or 0)]
@@ -253,6 +256,11 @@ class NoExploration(Explore):
 
     def decide_one(self, bits: Sequence[int], step: int, choices: int) -> int | None:
         return None
+
+
+def chooses_one(explore: Explore) -> bool:
+    """Whether `decide_one` does what `choose` and `decide` do: no derived class has other ones."""
+    return all(defines(explore, "decide_one", method) for method in ("choose", "decide"))
 
 
 def _rung(actor: int, actors: int) -> float:

@@ -63,7 +63,7 @@ def run(words: Sequence[str]) -> int:
     for name, count in status.runs.items():
         print(f"running: {name} with {count:,} actors")
     if not status.runs:
-        print("running: no actors of qhat")
+        print("running: no actors of qhat (seeds on a cluster are not listed)")
     where = "" if args.cluster == AUTO else f" {args.cluster}"
     print(f"next:\n  qhat train gym:ENV --actors N --cluster{where or ' auto'}")
     return 0

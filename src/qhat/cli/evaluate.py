@@ -93,7 +93,8 @@ def run(words: Sequence[str]) -> int:
     spread = "mean and standard deviation over episodes"
     print(f"  return     {score_text(score.mean_return)} ± {score_text(score.std_return)} ({spread})")
     if score.ci95 is None:
-        print("  seeds      only one, so no interval; try: qhat train --seeds 5")
+        more = "--seed 1, 2, … (one run each)" if written.get("actors") else "--seeds 5"
+        print(f"  seeds      only one, so no interval; try: qhat train {more}")
     else:
         low, high = score.ci95
         print(f"  IQM        {score_text(score.iqm)}   (interquartile mean over seeds)")

@@ -31,6 +31,7 @@ from qhat.system.errors import in_shell
 if TYPE_CHECKING:
     from qhat.runs.run import Run
 
+COMPILING = "compiling (a few seconds, once)"
 WIDE = 110
 """Terminal width from which the full progress line fits."""
 
@@ -87,9 +88,9 @@ class TrainingScreen:
                 self._console.print(line, soft_wrap=True)
         with self._bar, warnings.catch_warnings():
             warnings.showwarning = Warned(self._warn)
-            self._task = self._bar.add_task(
-                "train", total=self._config.steps, words="compiling (a few seconds, once)"
-            )
+            actors = self._config.actors
+            words = f"starting {actors:,} actors, and compiling" if actors else COMPILING
+            self._task = self._bar.add_task("train", total=self._config.steps, words=words)
             yield
 
     def starting(self) -> contextlib.AbstractContextManager[Any]:

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from qhat.axes.actions import Actions
-from qhat.axes.axis import defines
-from qhat.axes.explore import Explore
+from qhat.axes.explore import Explore, chooses_one
 from qhat.cluster.blocks import REAL, Block, Recorder
 from qhat.engine.numpy_network import NumpyNetwork, Plan
 from qhat.environments.base import Spec
@@ -151,7 +150,7 @@ class Actor:
         self._numbers = (copies, explore.random_numbers(actions))
         has_state = isinstance(behaviour.state, np.ndarray) or bool(behaviour.state)
         self._is_plain = copies == actions.factors == 1 and not has_state and self._legal is None
-        self._is_plain &= defines(explore, "decide_one", "choose")
+        self._is_plain &= chooses_one(explore)
 
     def _choose(self, actions: Actions, bits: np.ndarray, step: int) -> np.ndarray:
         """Return the choices `[K, F]`, by as many random numbers as `decide` takes."""

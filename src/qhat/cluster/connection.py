@@ -12,13 +12,20 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, no_type_check
 
 from qhat._version import __version__
 from qhat.system.errors import QhatError, UsageError, setting
 from qhat.system.ray_address import ADDRESS, AUTO, LOCAL, WORDS, require_address
 
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+}  # fmt: skip
+"""Nothing is reported to Ray's makers; errors of tasks are qhat's to say."""
+CALLS = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
+"""Where a cluster may refuse: Ray logs every one of its tries."""
 TOKEN = {"RAY_AUTH_MODE": "token"}
 REACHES = 5.0
 """Seconds that a machine has to answer a call for its port."""
@@ -57,9 +64,10 @@ def connected(address: str, alike: bool = True) -> Iterator[list[Node]]:
     """
     require_address(address)
     if "ray" not in sys.modules:
-        # Ray reads these while it is imported. Nothing is reported to its makers; a local cluster has a
-        # token anyway, and says so on stderr unless that is asked for.
-        os.environ.update({**QUIET, **(TOKEN if address == LOCAL else {}), **os.environ})
+        # Ray reads these while it is imported. A local cluster has a token anyway, and says so on stderr
+        # unless that is asked for; another one may have one.
+        token = TOKEN if address == LOCAL or _has_token() else {}
+        os.environ.update({**QUIET, **token, **({} if address in WORDS else CALLS), **os.environ})
     import ray
 
     mine = not ray.is_initialized()
@@ -136,14 +144,26 @@ def _start(address: str) -> None:
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
             ray.init(address, log_to_driver=False, configure_logging=False, **quiet)
     except ConnectionError:
-        advice = f"start one with 'ray start --head', or type {setting('cluster', LOCAL)}"
-        what = "This machine is no node of a cluster" if address == AUTO else f"No cluster at '{address}'"
-        token = " One that asks for a token needs the same token here (docs/cluster.md)."
-        raise UsageError(f"{what} ({setting('cluster', address)}); {advice}.{token}") from None
+        token = "One that asks for a token needs the same token here (docs/cluster.md)."
+        if address != AUTO:
+            raise UsageError(
+                f"What answers at '{address}' is no Ray cluster, or none that this machine may enter;"
+                f" expected the address that 'ray start --head' printed on its head node. {token}"
+            ) from None
+        raise UsageError(
+            f"This machine is no node of a cluster ({setting('cluster', address)}); start one with"
+            f" 'ray start --head', or type {setting('cluster', LOCAL)}. {token}"
+        ) from None
     except RuntimeError as error:
         # Ray compares its version and Python's with the cluster's.
         said = " ".join(str(error).split())
         raise UsageError(f"The cluster at '{address}' refuses this machine: {said}") from None
+
+
+def _has_token() -> bool:
+    """Whether there is a token where Ray looks for one."""
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _require_reachable(address: str) -> None:

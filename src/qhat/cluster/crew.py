@@ -74,9 +74,9 @@ class Crew:
         self._records = [Record() for _ in self.slots]
         self.accepted = self.refused = 0
         """Steps taken from blocks, and blocks that were not the expected ones."""
-        self._signs = 0.0
-        """When signs of life were asked for."""
-        self._cuts: list[Block | Cut] = []
+        self._signs = 0.0  # When signs of life were asked for.
+        self.cuts: list[Cut] = []
+        """Losses for `poll` to return."""
         self._failure: QhatError | None = None
         """Why the run has to end; raised after all that came before it was taken."""
         self._behaviour: Any = None
@@ -181,8 +181,8 @@ class Crew:
         self._require_sound()
         owed = {slot.requests[0].ref: slot for slot in self.slots if slot.requests}
         owed |= {slot.making: slot for slot in self.slots if slot.making is not None}
-        refs, found, self._cuts = list(owed), [*self._cuts], []
-        ready: list[Any] = []
+        found: list[Block | Cut] = [*self.cuts]
+        refs, ready, self.cuts = list(owed), [], []
         if refs:
             ready, rest = ray.wait(refs, num_returns=1, timeout=patience)
             if ready and rest:
@@ -213,7 +213,7 @@ class Crew:
         making = {slot.making: slot for slot in self.slots if slot.making is not None}
         ready = ray.wait(list(making), num_returns=1, timeout=patience)[0] if making else []
         for ref in ready:
-            self._cuts += [each for each in self._take(making[ref], ref) if isinstance(each, Cut)]
+            self.cuts += [each for each in self._take(making[ref], ref) if isinstance(each, Cut)]
 
     def _look_for_signs(self) -> None:
         """Replace processes that died: one that plays nothing owes nothing else that would say so."""
@@ -237,7 +237,7 @@ class Crew:
     def lose(self, slot: Slot, incarnation: int, why: str) -> None:
         """Replace a process that was found lost, if that is not done; the next `poll` says so."""
         if slot.incarnation == incarnation:
-            self._cuts.append(self._replace(slot, why))
+            self.cuts.append(self._replace(slot, why))
 
     def records(self, seconds: float) -> list[dict[str, Any]]:
         """Return what every actor did in the last `seconds`, and begin to count anew."""

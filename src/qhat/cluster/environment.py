@@ -14,7 +14,7 @@ from qhat.cluster.crew import Crew
 from qhat.environments.base import AnyEnvironment
 from qhat.environments.make_args import MakeArgs
 from qhat.environments.spaces import episode_seeds
-from qhat.system.errors import QhatError, require, setting
+from qhat.system.errors import QhatError, require, setting, warn
 
 EVERY = 5.0
 """Seconds between two records of the actors."""
@@ -69,7 +69,9 @@ class ActorEnvironment(AnyEnvironment):
         return [{**shared, **record} for record in self.crew.records(seconds)]
 
     def close(self) -> None:
-        """Count at both ends what was sent, and end the actors."""
+        """Say who was lost since the last steps, count at both ends what was sent, and end the actors."""
+        for cut in self.crew.cuts:
+            warn(f"{cut.sentence}", stacklevel=3)
         try:
             self._require_whole()
         finally:

@@ -85,12 +85,7 @@ class Session:
         for found in crew.poll(0.0 if enough else PATIENCE):
             if isinstance(found, Cut):
                 queue.cut(found.actor)
-                where = f" on {found.node}" if found.node else ""
-                warn(
-                    f"Actor {found.actor}{where} was lost ({found.why}); another takes its place, and its"
-                    " open episodes were cut.",
-                    stacklevel=5,
-                )
+                warn(found.sentence, stacklevel=5)
             else:
                 queue.add(found.actor, read(found, self._stack))
         self._environment.waiting = queue.steps

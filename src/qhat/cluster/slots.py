@@ -59,6 +59,15 @@ class Cut:
     why: str
     node: str
 
+    @property
+    def sentence(self) -> str:
+        """Say it."""
+        where = f" on {self.node}" if self.node else ""
+        return (
+            f"Actor {self.actor}{where} was lost ({self.why}); another takes its place, and its open"
+            " episodes were cut."
+        )
+
 
 def reason(error: Exception) -> str:
     """Say in a line why an actor was lost."""

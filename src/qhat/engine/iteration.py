@@ -261,16 +261,16 @@ class Program:
         Returns:
             the learner, the sampler's state, the ring's `greedy` if it keeps one, and metrics.
         """
-        recipe, parallel = self.recipe, self.learner.parallel
+        recipe = self.recipe
         keys = split(key, "sample", "noise")
         batch, slots, weights = replay.sample(
             ring, recipe.sampler, sampler, keys["sample"], steps,
             batch=recipe.batch_size, n=recipe.n_step, gamma=recipe.gamma,
         )  # fmt: skip
-        slots = parallel.agreed(slots)
+        slots = self.learner.parallel.agreed(slots)
         if recipe.n_step_cut is not None:
-            good = self.learner.nearly_greedy(learner.online, parallel.share(batch), recipe.n_step_cut)
-            ring = replay.mark(ring, slots, parallel.joined(good))
+            good = self.learner.nearly_greedy(learner.online, batch, recipe.n_step_cut)
+            ring = replay.mark(ring, slots, good)
         learner, update = self.learner.fit(
             learner, batch, weights, keys["noise"], number, ring.outlook, steps, ring.moments, applies
         )

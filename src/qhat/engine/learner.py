@@ -135,8 +135,11 @@ class Learner:
 
     def nearly_greedy(self, parameters: Any, batch: Transition, share: float) -> Bool[Array, " B"]:
         """Whether each stored action is as good as the greedy one; see `axes.policy.nearly_greedy`."""
-        q = jax.vmap(self.q_values, in_axes=(None, 0, None))(parameters, batch.observation, None)
-        return nearly_greedy(mask_illegal(q, batch.legal), batch.action, share)
+        observation = self.parallel.share(batch.observation)
+        q = jax.vmap(self.q_values, in_axes=(None, 0, None))(parameters, observation, None)
+        # The values' scale is that of the whole batch.
+        action, legal = self.parallel.agreed((batch.action, batch.legal))
+        return nearly_greedy(mask_illegal(self.parallel.joined(q), legal), action, share)
 
     def update(
         self,

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
+from qhat.axes.explore import NoExploration
 from qhat.environments.catalogue import is_from_python
 from qhat.environments.scales import largest_score
 from qhat.system.devices import dividing
@@ -70,6 +71,12 @@ def require_placement(config: TrainConfig) -> None:
         config.seeds == 1,
         f"{setting('actors')} and {setting('seeds', config.seeds)} have no meaning together: actors feed"
         f" one learner. Train one seed at a time, or leave {setting('actors')} out.",
+    )
+    require(
+        count > 1 or not isinstance(config.recipe.explore, NoExploration),
+        f"{setting('actors', 1)} with {setting('explore', 'greedy')} never tries another action: actors act"
+        f" in NumPy, without the noise of layers. Expected {setting('explore', 'epsilon')}, or"
+        f" {setting('actors', 2)} or more, which have an ε each.",
     )
     require(
         config.recipe.num_envs % count == 0,

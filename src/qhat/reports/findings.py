@@ -93,6 +93,9 @@ def _interval(facts: Facts, measured: Measured) -> Finding | None:
     if score is None:
         return None
     more = again(facts, "--seeds", str(max(5, 2 * facts.seeds)))
+    if facts.config.get("actors"):
+        # They feed one learner, of one seed.
+        more = again(facts, "--seed", str(facts.config.get("seed", 0) + 1))
     if score.ci95 is None:
         return Finding(
             "Interval", NOTE, "One seed was trained, so the score has no interval.",

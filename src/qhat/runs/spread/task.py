@@ -274,10 +274,10 @@ def _scratch(order: Order) -> Iterator[Path]:
     try:
         with sole(new):
             # The lock moves with the folder: nobody finds it without one.
-            new.rename(place)
+            new = new.rename(place)
             yield place
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
 
 
 @functools.cache
