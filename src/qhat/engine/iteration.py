@@ -261,8 +261,7 @@ class Program:
         Returns:
             the learner, the sampler's state, the ring's `greedy` if it keeps one, and metrics.
         """
-        recipe = self.recipe
-        keys = split(key, "sample", "noise")
+        recipe, keys = self.recipe, split(key, "sample", "noise")
         batch, slots, weights = replay.sample(
             ring, recipe.sampler, sampler, keys["sample"], steps,
             batch=recipe.batch_size, n=recipe.n_step, gamma=recipe.gamma,

@@ -135,11 +135,10 @@ class Learner:
 
     def nearly_greedy(self, parameters: Any, batch: Transition, share: float) -> Bool[Array, " B"]:
         """Whether each stored action is as good as the greedy one; see `axes.policy.nearly_greedy`."""
-        observation = self.parallel.share(batch.observation)
-        q = jax.vmap(self.q_values, in_axes=(None, 0, None))(parameters, observation, None)
-        # The values' scale is that of the whole batch.
+        q_values = jax.vmap(self.q_values, in_axes=(None, 0, None))
+        q = self.parallel.joined(q_values(parameters, self.parallel.share(batch.observation), None))
         action, legal = self.parallel.agreed((batch.action, batch.legal))
-        return nearly_greedy(mask_illegal(self.parallel.joined(q), legal), action, share)
+        return nearly_greedy(mask_illegal(q, legal), action, share)
 
     def update(
         self,

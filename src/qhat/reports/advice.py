@@ -80,3 +80,10 @@ def steadier(facts: Facts) -> str:
         end, over = f"{recipe.learning_rate / 10:g}", str(max(facts.steps, 1))
         return again(facts, "--learning-rate-end", end, "--learning-rate-steps", over)
     return again(facts, "--learning-rate", f"{recipe.learning_rate / 2:g}")
+
+
+def with_more_seeds(facts: Facts) -> str:
+    """Return the command that trains other seeds: several, or the next one of a run with actors."""
+    if facts.config.get("actors"):
+        return again(facts, "--seed", str(facts.config.get("seed", 0) + 1))
+    return again(facts, "--seeds", str(max(5, 2 * facts.seeds)))

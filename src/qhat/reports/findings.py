@@ -14,7 +14,7 @@ import numpy as np
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.sampler import Prioritised
 from qhat.evaluation.statistics import iqm
-from qhat.reports.advice import again, calmer, doctor, on, steadier
+from qhat.reports.advice import again, calmer, doctor, on, steadier, with_more_seeds
 from qhat.reports.measure import Measured
 from qhat.reports.reading import CLIPPED, Facts
 
@@ -92,10 +92,7 @@ def _interval(facts: Facts, measured: Measured) -> Finding | None:
     score = measured.score
     if score is None:
         return None
-    more = again(facts, "--seeds", str(max(5, 2 * facts.seeds)))
-    if facts.config.get("actors"):
-        # They feed one learner, of one seed.
-        more = again(facts, "--seed", str(facts.config.get("seed", 0) + 1))
+    more = with_more_seeds(facts)
     if score.ci95 is None:
         return Finding(
             "Interval", NOTE, "One seed was trained, so the score has no interval.",
