@@ -12,7 +12,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, no_type_check
 
 from qhat._version import __version__
@@ -24,9 +23,9 @@ QUIET = {
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
 }  # fmt: skip
 """Nothing is reported to Ray's makers; errors of tasks are qhat's to say."""
-CALLS = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
-"""Where a cluster may refuse: Ray logs every one of its tries."""
 TOKEN = {"RAY_AUTH_MODE": "token"}
+GREETING, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0", b"\4"
+"""How an HTTP/2 connection begins, and the type of the frame that answers it (RFC 9113, §3.4, §6.5)."""
 REACHES = 5.0
 """Seconds that a machine has to answer a call for its port."""
 ANSWERS = 60.0
@@ -65,9 +64,8 @@ def connected(address: str, alike: bool = True) -> Iterator[list[Node]]:
     require_address(address)
     if "ray" not in sys.modules:
         # Ray reads these while it is imported. A local cluster has a token anyway, and says so on stderr
-        # unless that is asked for; another one may have one.
-        token = TOKEN if address == LOCAL or _has_token() else {}
-        os.environ.update({**QUIET, **token, **({} if address in WORDS else CALLS), **os.environ})
+        # unless that is asked for. A process that uses a token loses its actors on a cluster without.
+        os.environ.update({**QUIET, **(TOKEN if address == LOCAL else {}), **os.environ})
     import ray
 
     mine = not ray.is_initialized()
@@ -144,7 +142,7 @@ def _start(address: str) -> None:
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
             ray.init(address, log_to_driver=False, configure_logging=False, **quiet)
     except ConnectionError:
-        token = "One that asks for a token needs the same token here (docs/cluster.md)."
+        token = "One that asks for a token needs the same here, and RAY_AUTH_MODE=token (docs/cluster.md)."
         if address != AUTO:
             raise UsageError(
                 f"What answers at '{address}' is no Ray cluster, or none that this machine may enter;"
@@ -160,19 +158,18 @@ def _start(address: str) -> None:
         raise UsageError(f"The cluster at '{address}' refuses this machine: {said}") from None
 
 
-def _has_token() -> bool:
-    """Whether there is a token where Ray looks for one."""
-    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()
-
-
 def _require_reachable(address: str) -> None:
-    """Raise `UsageError` where nothing listens: Ray itself would wait for most of a minute."""
+    """Raise `UsageError` where nothing listens, or not a gRPC server: Ray would wait, up to without end."""
     found = ADDRESS.fullmatch(address)
     assert found is not None
     host, port = found[1].strip("[]"), int(found[2])
     try:
-        socket.create_connection((host, port), REACHES).close()
+        with socket.create_connection((host, port), REACHES) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                connection.sendall(GREETING)
+                answer = connection.recv(9)
+                if answer[3:4] != SETTINGS:
+                    raise OSError("another service than Ray answered")
     except (OSError, OverflowError) as error:
         why = "it did not answer" if isinstance(error, TimeoutError) else f"{error}"
         raise UsageError(
