@@ -6,6 +6,7 @@ does it for the tests.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -124,10 +125,18 @@ def ray_cluster(started_cluster: RayCluster) -> RayCluster:
 
 
 def processes(task: str) -> list[psutil.Process]:
-    """Return the processes that run a task now, by a part of its name."""
-    found: list[Any] = []
+    """Return the processes of this cluster that run a task now, by a part of its name.
+
+    Another process of the tests has another cluster, and tasks of the same names.
+    """
+    import ray
+
+    address, found = ray.get_runtime_context().gcs_address, []
     for process in psutil.process_iter(["cmdline"]):
         words = " ".join(process.info["cmdline"] or ())
         if words.startswith("ray::") and task in words:
-            found.append(process)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                node = process.parent()
+                if node is not None and address in " ".join(node.cmdline()):
+                    found.append(process)
     return found
