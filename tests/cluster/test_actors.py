@@ -25,7 +25,6 @@ from qhat.cluster import crew as crews
 from qhat.cluster import environment as environments
 from qhat.cluster import loop
 from qhat.engine.replay.nstep import NOTHING, TERMINATED, TRUNCATED
-from qhat.runs.checkpoints import Checkpoints
 from qhat.system.errors import UsageError
 from ray_cluster import RayCluster
 
@@ -34,20 +33,6 @@ SMALL: dict[str, Any] = {
     "hidden": 8, "eval_episodes": 1, "replay_capacity": 60_000, "actor_cpus": 0.2,
     "cluster": "auto",
 }  # fmt: skip
-
-
-@pytest.fixture
-def saved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The states of the checkpoints, in order."""
-    states: list[Any] = []
-    save = Checkpoints.save
-
-    def keep(self: Checkpoints, step: int, state: Any, *rest: Any) -> Any:
-        states.append(state)
-        return save(self, step, state, *rest)
-
-    monkeypatch.setattr(Checkpoints, "save", keep)
-    return states
 
 
 @pytest.fixture

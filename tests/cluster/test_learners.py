@@ -24,7 +24,6 @@ from qhat.engine.iteration import Program
 from qhat.engine.state import TrainState
 from qhat.environments.base import Spec
 from qhat.recipes.recipe import Recipe
-from qhat.runs.checkpoints import Checkpoints
 from qhat.system import devices
 
 DEPTH, LANES, CALLS, TURNS = 32, 2, 3, 16
@@ -144,22 +143,8 @@ def test_an_update_over_two_devices_is_the_update_on_one(name: str):
     require_close(single, shared)
 
 
-@pytest.fixture
-def saved(monkeypatch: pytest.MonkeyPatch) -> list[TrainState]:
-    """The states of the checkpoints, in order."""
-    states: list[TrainState] = []
-    save = Checkpoints.save
-
-    def keep(self: Checkpoints, step: int, state: Any, *rest: Any) -> Any:
-        states.append(state)
-        return save(self, step, state, *rest)
-
-    monkeypatch.setattr(Checkpoints, "save", keep)
-    return states
-
-
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_run_over_two_devices_resumes_on_one_and_on_two_again(tmp_path: Path, saved: list[TrainState]):
+def test_a_run_over_two_devices_resumes_on_one_and_on_two_again(tmp_path: Path, saved: list[Any]):
     folder, env = tmp_path / "run", "gym:cluster_envs:Numbered-v0"
     settings: dict[str, Any] = {
         "actors": 2, "actor_cpus": 0.2, "cluster": "auto", "hidden": 8, "eval_episodes": 1,

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import iterate
 
 ARRAYS = (Box, Discrete, MultiBinary, MultiDiscrete)
-"""Spaces whose values are one array."""
+"""Spaces with one array for a value."""
 
 
 class OneCopy(SyncVectorEnv):
