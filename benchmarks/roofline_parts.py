@@ -84,7 +84,7 @@ def parts_of(program: Program, environment: Any) -> dict[str, Callable[..., tupl
         flat, unravel = ravel_pytree(trained)
         moves = jnp.isfinite(given["gradient"][0])
         change, optimiser = learner._descend(
-            given["gradient"], seed.learner.optimiser, clock.iterations, moves
+            given["gradient"], trained, seed.learner.optimiser, clock.iterations, moves
         )
         online = {**unravel(flat + change), **fixed}
         state = dataclasses.replace(seed.learner, online=online, optimiser=optimiser)

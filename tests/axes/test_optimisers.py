@@ -11,8 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qhat.axes.optimiser import Adam, Optimiser, RMSProp
+from qhat.axes.actions import Actions
+from qhat.axes.optimiser import Adam, AdamW, Optimiser, RMSProp
+from qhat.axes.torso import MLP
 from qhat.cli.numbers import plain
+from qhat.engine.learner import Learner
+from qhat.engine.replay.ring import Transition
 from qhat.recipes.recipe import Recipe
 from qhat.runs.folder import RunFolder
 from qhat.studies.tuning.study import Study
@@ -40,6 +44,34 @@ def rmsprop(gradients: np.ndarray, value: RMSProp) -> list[np.ndarray]:
         velocity = value.momentum * velocity + g / root
         out.append(velocity.copy())
     return out
+
+
+def test_weights_decay_besides_the_gradient():
+    """θ ← θ − α·(Adam's step + λ·θ), for steps in a row and by weights of its own (Loshchilov & Hutter)."""
+    value, rate = AdamW(decay=0.3, epsilon=1e-3), 0.05
+    gradients = np.random.default_rng(1).normal(size=(STEPS, SIZE)).astype(np.float32)
+    scaling, weights = value.scaling(), np.linspace(-2, 2, SIZE).astype(np.float32)
+    expected, state = weights.astype(float), scaling.init(jnp.asarray(weights))
+    for gradient, step in zip(gradients, adam(gradients, 1e-3), strict=True):
+        change, state = scaling.update(jnp.asarray(gradient), state, jnp.asarray(weights))
+        weights = weights - rate * np.asarray(change)
+        expected = expected - rate * (step + 0.3 * expected)
+    np.testing.assert_allclose(weights, expected, rtol=1e-5)
+
+
+def test_a_learner_hands_its_weights_to_the_optimiser():
+    recipe = Recipe(optimiser=AdamW(decay=0.5), learning_rate=0.1, hidden=(4,), torso=MLP()).scheduled()
+    learner = Learner.of(recipe, (3,), Actions((2,)))
+    state = learner.init(jax.random.key(0))
+    # The first layer's units are never above 0, so that nothing but the decay moves their weights.
+    layer = {"weight": jnp.ones((4, 3)), "bias": jnp.full(4, -100.0)}
+    state = dataclasses.replace(state, online={**state.online, "q_hidden": layer})
+    batch = Transition(
+        jnp.ones((2, 3)), jnp.zeros((2, 1), jnp.int32), jnp.ones(2), jnp.zeros(2), jnp.ones((2, 3))
+    )
+    after, _ = learner.update(state, batch, jnp.ones(2), jax.random.key(1), jnp.int32(1))
+    np.testing.assert_allclose(after.online["q_hidden"]["weight"], 1 - 0.1 * 0.5, rtol=1e-6)
+    np.testing.assert_allclose(after.online["q_hidden"]["bias"], -100 * (1 - 0.1 * 0.5), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

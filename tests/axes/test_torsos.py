@@ -241,7 +241,8 @@ def test_auto_takes_what_fits_and_a_recipe_then_names_it(shape: tuple[int, ...],
 def test_every_recipe_takes_the_torso_that_fits() -> None:
     assert {recipe.torso for recipe in recipes.RECIPES.values()} == {Auto()}
     assert {kind.name for kind in TORSOS} == {
-        "auto", "mlp", "minatar", "nature", "mnih2013", "data_efficient", "impala", "impoola",
+        "auto", "mlp", "bronet", "simba", "minatar", "nature", "mnih2013", "data_efficient", "impala",
+        "impoola",
     }  # fmt: skip
 
 

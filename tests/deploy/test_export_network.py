@@ -23,9 +23,22 @@ from qhat import recipes, runtime
 from qhat.axes.actions import Actions
 from qhat.axes.axis import spell
 from qhat.axes.dense import Dense
+from qhat.axes.greedy import best
 from qhat.axes.heads import Categorical, Expected
+from qhat.axes.joints import Pairs
 from qhat.axes.operations import Op
-from qhat.axes.torso import MLP, DataEfficient, Impala, Impoola, MinAtar, Mnih2013, Nature, Torso
+from qhat.axes.torso import (
+    MLP,
+    BroNet,
+    DataEfficient,
+    Impala,
+    Impoola,
+    MinAtar,
+    Mnih2013,
+    Nature,
+    SimBa,
+    Torso,
+)
 from qhat.deploy import graph
 from qhat.deploy.parity import NEAR_TIE, TOLERANCE, Agreement, near_ties
 from qhat.engine.described import Exported, read_network
@@ -71,7 +84,7 @@ class Both:
         observations, actions = self.observations(), self.learner.actions
         values = jax.jit(jax.vmap(self.learner.q_values, (None, 0)))(self.parameters, observations)
         expected = np.asarray(values)
-        choice = expected.argmax(axis=-1)
+        choice = best(expected, None, self.learner.network.joint)
         sent = actions.to_env(choice)
         model = graph.build(
             self.exported, self.learner.network.shape, self.dtype, actions, False, {"name": "x"}
@@ -140,6 +153,17 @@ def test_no_hidden_layer_and_commands_of_joints():
     assert equal((Expected(), recipes.dqn.merge, Dense(), (6,), False, False), whole)
 
 
+@pytest.mark.parametrize("recipe", [recipes.dqn, recipes.rainbow, recipes.iqn], ids=lambda r: r.head.name)
+@pytest.mark.parametrize(
+    "actions", [UNEQUAL, Actions.binned([-1.0, 0.0], [1.0, 5.0], [3, 2], "x")], ids=["unequal", "joints"]
+)
+def test_pairs_are_exported(recipe: Recipe, actions: Actions):
+    recipe = dataclasses.replace(recipe, joints=Pairs(), torso=MLP(), hidden=(8,))
+    both = Both.of(recipe, (5,), actions)
+    assert both.learner.network.joint is not None
+    both.require_equal()
+
+
 def test_only_the_atoms_in_use_are_exported():
     recipe = dataclasses.replace(recipes.c51, head=Categorical(atoms=51), hidden=(8,))
     both = Both.of(recipe, (3,), Actions((2,)))
@@ -166,6 +190,8 @@ def test_only_the_atoms_in_use_are_exported():
         (Impoola(), (2, 11, 20), "uint8"),
         (DataEfficient(), (4, 53, 25), "uint8"),
         (Mnih2013(), (4, 41, 25), "uint8"),
+        (BroNet(width=12, blocks=2), (7,), "float32"),
+        (SimBa(width=12, blocks=2), (2, 3), "float32"),
     ],
     ids=lambda value: spell(value) if isinstance(value, Torso) else str(value),
 )

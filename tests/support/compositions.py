@@ -27,6 +27,7 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
     axes.Munchausen: (axes.Munchausen(tau=TAU),),
     axes.Together: (axes.Together(),),
     axes.Each: (axes.Each(),),
+    axes.Pairs: (axes.Pairs(),),
     axes.Plain: (axes.Plain(),),
     axes.Dueling: (axes.Dueling(),),
     axes.Dense: (axes.Dense(),),
@@ -36,8 +37,11 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
     axes.Hard: (axes.Hard(every=10),),
     axes.Soft: (axes.Soft(tau=0.1),),
     axes.Adam: (axes.Adam(),),
+    axes.AdamW: (axes.AdamW(decay=0.1),),
     axes.RMSProp: (axes.RMSProp(momentum=0.9, outside=True),),
     axes.MLP: (axes.MLP(),),
+    axes.BroNet: (axes.BroNet(width=8, blocks=1),),
+    axes.SimBa: (axes.SimBa(width=8, blocks=1),),
     axes.MinAtar: (axes.MinAtar(filters=4),),
     # Impala takes long to compile, and has tests of its own in test_torsos.py.
     axes.Impala: (axes.Impala(),) if FULL else (),
@@ -91,7 +95,8 @@ class Cell(NamedTuple):
 def cell(values: dict[str, Any]) -> Cell:
     """Compose a cell from one value per axis."""
     parts = {name: value for name, value in values.items() if name not in ("actions", "masked")}
-    shape = {"mlp": (5,), "minatar": (4, 4, 2), "impala": (8, 8, 2)}[values["torso"].name]
+    pictures = {"minatar": (4, 4, 2), "impala": (8, 8, 2)}
+    shape = pictures.get(values["torso"].name, (5,))
     return Cell(replace(BASE, **parts), shape, values["actions"], values["masked"])
 
 

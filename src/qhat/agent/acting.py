@@ -14,6 +14,7 @@ from qhat.agent.shared_memory import same_memory, share_memory
 from qhat.agent.streams import Stream, read_stream
 from qhat.axes.axis import defines
 from qhat.axes.explore import chooses_one
+from qhat.axes.greedy import best
 from qhat.axes.masks import read_mask
 from qhat.engine.host_network import HostNetwork
 from qhat.engine.iteration import Program
@@ -145,13 +146,12 @@ class Actor:
     def _greedy(self, acting: Acting, observations: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
         if self._host is not None and len(observations) < MANY_ROBOTS:
             self._host.load(acting.tensors)
-            each = [self._host.q_values(observation) for observation in observations]
-            q = each[0][None] if len(each) == 1 else np.stack(each)
-        elif len(observations) == 1:
+            return self._host.greedy(observations, legal)
+        if len(observations) == 1:
             q = np.asarray(self._value(acting.learner, observations[0]))[None]
         else:
             q = np.asarray(self._values(acting.learner, observations))
-        return (q if legal is None else np.where(legal, q, -np.inf)).argmax(axis=2)
+        return best(q, legal, self.program.learner.network.joint)
 
     def choose(
         self,

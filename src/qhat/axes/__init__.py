@@ -11,10 +11,10 @@ from qhat.axes.dense import LAYERS, Dense, Layer, Noisy
 from qhat.axes.explore import EXPLORES, EpsilonGreedy, Explore, NoExploration
 from qhat.axes.heads import HEADS, Categorical, Expected, Head, HLGauss, Implicit, Quantile
 from qhat.axes.heads.base import ExportedOutputs, take
-from qhat.axes.joints import JOINTS, Each, Joints, Together
+from qhat.axes.joints import JOINTS, Each, Joints, Pairs, Together
 from qhat.axes.merge import MERGES, Dueling, Merge, Plain
 from qhat.axes.operations import Op
-from qhat.axes.optimiser import OPTIMISERS, Adam, Optimiser, RMSProp
+from qhat.axes.optimiser import OPTIMISERS, Adam, AdamW, Optimiser, RMSProp
 from qhat.axes.policy import POLICIES, Double, ExpectedSarsa, Greedy, Policy, Softmax
 from qhat.axes.sampler import SAMPLERS, Prioritised, Sampler, Uniform
 from qhat.axes.target import TARGETS, Hard, Soft, Target
@@ -22,6 +22,7 @@ from qhat.axes.torso import (
     MLP,
     TORSOS,
     Auto,
+    BroNet,
     Convolutions,
     DataEfficient,
     Impala,
@@ -29,16 +30,18 @@ from qhat.axes.torso import (
     MinAtar,
     Mnih2013,
     Nature,
+    SimBa,
     Torso,
 )
 
 __all__ = [
     "BONUSES", "EXPLORES", "HEADS", "JOINTS", "LAYERS", "MERGES", "MLP", "OPTIMISERS", "POLICIES",
-    "SAMPLERS", "TARGETS", "TORSOS", "Actions", "Adam", "Auto", "AxisValue", "Bonus", "Categorical",
-    "Convolutions", "DataEfficient", "Dense", "Double", "Dueling", "Each", "EpsilonGreedy", "Expected",
-    "ExpectedSarsa", "Explore", "ExportedOutputs", "Greedy", "HLGauss", "Hard", "Head", "Impala",
-    "Implicit", "Impoola", "Joints", "Layer", "Merge", "MinAtar", "Mnih2013", "Munchausen", "Nature",
-    "NoBonus", "NoExploration", "Noisy", "Op", "Optimiser", "Plain", "Policy", "Prioritised", "Quantile",
-    "RMSProp", "Sampler", "Schedule", "Soft", "Softmax", "Target", "Together", "Torso", "Uniform",
-    "take",
+    "SAMPLERS", "TARGETS", "TORSOS", "Actions", "Adam", "AdamW", "Auto", "AxisValue", "Bonus", "BroNet",
+    "Categorical", "Convolutions", "DataEfficient", "Dense", "Double", "Dueling", "Each",
+    "EpsilonGreedy", "Expected", "ExpectedSarsa", "Explore", "ExportedOutputs", "Greedy", "HLGauss",
+    "Hard", "Head", "Impala", "Implicit", "Impoola", "Joints", "Layer", "Merge", "MinAtar", "Mnih2013",
+    "Munchausen", "Nature", "NoBonus", "NoExploration", "Noisy", "Op", "Optimiser", "Pairs",
+    "Plain", "Policy",
+    "Prioritised", "Quantile", "RMSProp", "Sampler", "Schedule", "SimBa", "Soft", "Softmax", "Target",
+    "Together", "Torso", "Uniform", "take",
 ]  # fmt: skip

@@ -6,8 +6,11 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
+from qhat.axes.actions import Actions
 from qhat.axes.axis import AxisValue
 from qhat.axes.heads.base import Head
+from qhat.axes.joint_actions import JointActions
+from qhat.system.errors import require, setting
 from qhat.system.lazy import Array, Float, Int, jax, jnp
 
 
@@ -15,6 +18,14 @@ class Joints(AxisValue, abc.ABC):
     """Regresses the outputs of the chosen actions onto the target, for one example."""
 
     axis: ClassVar[str] = "joints"
+
+    def joint(self, actions: Actions) -> JointActions | None:
+        """Return the joint actions that Q has a value for; `None` where it has one per choice of a factor.
+
+        Raises:
+            UsageError: there are too many.
+        """
+        return None
 
     @abc.abstractmethod
     def regress(
@@ -57,4 +68,38 @@ class Each(Joints):
         return jnp.mean(losses), jnp.mean(jnp.abs(errors))
 
 
-JOINTS: tuple[type[Joints], ...] = (Together, Each)
+@dataclasses.dataclass(frozen=True)
+class Pairs(Joints):
+    """Q(s, a) is the mean over all pairs of joints (i, j) of Q_ij(s, a_i, a_j): a coordination graph.
+
+    Guestrin et al. 2002, "Coordinated reinforcement learning", eq. 3, with an edge between any two joints.
+    Two joints that have to move together, such as a finger's, get a value for every pair of their commands.
+    The greedy action is the best of all joint actions, of which there may be `most`. One factor has no
+    pair, and is as with `together`.
+    """
+
+    name: ClassVar[str] = "pairs"
+
+    most: int = 256
+    """Largest number of joint actions."""
+
+    def validate(self) -> None:
+        require(4 <= self.most <= 10_000, f"pairs:most is {self.most}; expected 4 to 10,000 joint actions.")
+
+    def joint(self, actions: Actions) -> JointActions | None:
+        count, choices = actions.joint, "×".join(map(str, actions.choices))
+        require(
+            count <= self.most or actions.factors == 1,
+            f"{setting('joints', 'pairs')} compares all joint actions, and {choices} choices are {count:,}"
+            f" of them; expected at most {self.most:,}: take fewer bins ({setting('bins', 2)}),"
+            f" {setting('joints', 'together')}, or {setting('joints', f'pairs:most={count}')}.",
+        )
+        return JointActions(actions.choices) if actions.factors > 1 else None
+
+    def regress(
+        self, head: Head, z: Float[Array, "F C K"], action: Int[Array, " F"], target: Any, basis: Any
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        return head.loss(head.predict(z, action, basis), target, basis)
+
+
+JOINTS: tuple[type[Joints], ...] = (Together, Each, Pairs)

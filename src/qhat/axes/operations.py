@@ -9,12 +9,34 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from qhat.axes.normalisation import EPSILON
+
 Op = dict[str, Any]
 
 
 def relu() -> Op:
     """Return max(x, 0)."""
     return {"op": "relu"}
+
+
+def flatten() -> Op:
+    """Return the numbers of an array, as a list."""
+    return {"op": "flatten"}
+
+
+def dense(parameters: dict[str, Any], name: str) -> Op:
+    """Return weight @ x + bias."""
+    return {"op": "dense", "name": name, "weight": parameters["weight"], "bias": parameters["bias"]}
+
+
+def layer_norm(parameters: dict[str, Any], name: str, groups: int = 1) -> Op:
+    """Return `normalise` of `groups` equal parts of x, each by itself."""
+    return {"op": "layer_norm", "name": name, **parameters, "groups": groups, "epsilon": EPSILON}
+
+
+def shortcut(network: list[Op]) -> Op:
+    """Return x + network(x)."""
+    return {"op": "shortcut", "network": network}
 
 
 def convolution(parameters: dict[str, Any], name: str, stride: int = 1, same: bool = False) -> Op:

@@ -41,6 +41,29 @@ class Adam(Optimiser):
 
 
 @dataclasses.dataclass(frozen=True)
+class AdamW(Optimiser):
+    """Adam's direction + λ·θ: weights decay besides the gradient (Loshchilov & Hutter 2019, algorithm 2).
+
+    https://arxiv.org/abs/1711.05101. An update multiplies every weight by 1 − learning rate × λ, and adds
+    Adam's step.
+    """
+
+    name: ClassVar[str] = "adamw"
+
+    decay: float = 0.01
+    """λ, the share of a weight that goes, in units of the learning rate; 0 is `adam`."""
+    epsilon: float = 1e-8
+    """ε, against division by a gradient that is nearly 0."""
+
+    def validate(self) -> None:
+        require(self.decay >= 0, f"adamw:decay is {self.decay}; expected 0 or more.")
+        require(self.epsilon > 0, f"adamw:epsilon is {self.epsilon}; expected more than 0.")
+
+    def scaling(self) -> GradientTransformation:
+        return optax.chain(optax.scale_by_adam(eps=self.epsilon), optax.add_decayed_weights(self.decay))
+
+
+@dataclasses.dataclass(frozen=True)
 class RMSProp(Optimiser):
     """g / √(E[g²] − E[g]² + ε): centred RMSProp (Graves 2013, arXiv:1308.0850, eq. 38 to 40).
 
@@ -81,4 +104,4 @@ class RMSProp(Optimiser):
         return optax.chain(scaled, optax.trace(self.momentum)) if self.momentum else scaled
 
 
-OPTIMISERS: tuple[type[Optimiser], ...] = (Adam, RMSProp)
+OPTIMISERS: tuple[type[Optimiser], ...] = (Adam, AdamW, RMSProp)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from qhat.axes.axis import AxisValue
 from qhat.system.errors import require, setting
-from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
+from qhat.system.lazy import Array, Bool, Float, jax, jnp
 
 
 class Policy(AxisValue, abc.ABC):
@@ -140,19 +140,6 @@ class ExpectedSarsa(Policy):
 def mask_illegal(q: Float[Array, "*E F C"], legal: Bool[Array, "*E F C"] | None) -> Float[Array, "*E F C"]:
     """Return Q with −∞ where an action is not legal."""
     return q if legal is None else jnp.where(legal, q, -jnp.inf)
-
-
-def nearly_greedy(q: Float[Array, "B F C"], action: Int[Array, "B F"], share: float) -> Bool[Array, " B"]:
-    """Return whether Q(s, a) falls short of max_a Q(s, a) by no more than a share of the values.
-
-    Of several factors the mean counts, as in their joint Q.
-
-    Args:
-        share: what an action may cost, in units of the batch's mean of |max_a Q(s, a)|.
-    """
-    best = jnp.max(q, axis=-1)
-    chosen = jnp.take_along_axis(q, action[..., None], axis=-1)[..., 0]
-    return jnp.mean(best - chosen, axis=-1) <= share * jnp.mean(jnp.abs(best))
 
 
 def log_softmax(q: Float[Array, "F C"], tau: float) -> Float[Array, "F C"]:

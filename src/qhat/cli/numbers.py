@@ -77,10 +77,13 @@ def plain(kind: type, words: Sequence[str], command: str = "") -> list[str]:
         taken = following[:count]
         if not equals:
             del rest[:count]
+        if several and wanted and not optional and taken == ["none"]:
+            taken = []
         if wanted:
             parts = [part for each in taken for part in (each.split(",") if several else [each]) if part]
             taken = [_number(flag, part, wanted, optional) for part in parts]
-        _require_choice(flag, taken[0], choices.get(flag, ()))
+        if taken:
+            _require_choice(flag, taken[0], choices.get(flag, ()))
         if flag == LOG and flag in found:
             # Each name may have its flag.
             at = found.index(flag)

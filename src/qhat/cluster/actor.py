@@ -159,18 +159,12 @@ class Actor:
             if choice is None:
                 choice = int(self._network.q_values(self._observation[0]).argmax())
             return np.array([[choice]], np.int32)
-        greedy = _greedy(self._network, self._observation, self._legal)
+        greedy = self._network.greedy(self._observation, self._legal)
         state = self._exploration
         self._exploration, choices = self._explore.decide(
             state, greedy, bits, step, actions, self._legal, np
         )
         return np.asarray(choices, np.int32)
-
-
-def _greedy(network: NumpyNetwork, observation: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
-    """Return the best legal choices `[K, F]` for the observations `[K, ...]`."""
-    q = np.stack([network.q_values(row) for row in observation])
-    return (q if legal is None else np.where(legal, q, -np.inf)).argmax(axis=2)
 
 
 @contextlib.contextmanager
@@ -202,7 +196,7 @@ def _play(
     legal, playing, turn = environment.legal(), np.ones((1, len(numbers)), bool), 0
     kept, before = Played.nothing(playing.shape, spec.actions.factors, np), None
     while playing.any() and turn < longest:
-        action = _greedy(network, observation[0], None if legal is None else legal[0])[None]
+        action = network.greedy(observation[0], None if legal is None else legal[0])[None]
         environment.send(action)
         now = sound(environment.receive(), np, spec.layout)
         kept = kept.add(now, playing, action, action if before is None else before, spec.actions, np)

@@ -108,6 +108,7 @@ def describe(
             "units": meaning.action_units,
             "dtype": actions.dtype,
             "masked": masked,
+            **({} if exported.joint is None else {"joint": True}),
         },
         "control_period": period,
         "safe_action": None,

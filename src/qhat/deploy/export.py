@@ -169,7 +169,9 @@ def _write(
         lambda leaf: jnp.asarray(leaf[request.seed_index]), run.weights(request.checkpoint)
     )
     compiled = jax.jit(jax.vmap(learner.q_values, in_axes=(None, 0)))
-    trained = parity.Trained(lambda batch: np.asarray(compiled(weights, batch)), actions)
+    trained = parity.Trained(
+        lambda batch: np.asarray(compiled(weights, batch)), actions, learner.network.joint
+    )
     first = copies.start()
     stack = _stack(spec.shape, spec.stack, first.observation)
     frame = spec.shape if stack is None else _frame(spec.shape, spec.stack)

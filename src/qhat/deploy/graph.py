@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from qhat.axes.actions import Actions
+from qhat.axes.joint_actions import JointActions
 from qhat.axes.operations import Op
 from qhat.engine.described import Exported
 
@@ -88,19 +89,21 @@ def build(
         graph.node("Cast", graph.x, to=TensorProto.FLOAT)
     for op in ops:
         WRITERS[op["op"]](graph, op)
-    factors = (actions.factors, actions.width)
+    factors = (actions.factors, actions.width) if exported.joint is None else (1, actions.joint)
     discrete = not actions.vector
     if exported.ops[-1]["op"] == "atoms" or not discrete:
         graph.node("Reshape", graph.x, graph.shape(-1, *(factors[1:] if discrete else factors)))
-    if actions.exists is not None:
+    if actions.exists is not None and exported.joint is None:
         there = graph.constant("exists", actions.exists, bool)
         graph.node("Where", there, graph.x, graph.constant("never", -np.inf, np.float32))
     graph.call("q_values")
     if masked:
-        sides = factors[1:] if discrete else factors
+        sides = factors[1:] if discrete else (actions.factors, actions.width)
         inputs.append(_value("mask", "bool", batch, *sides))
-        graph.node("Where", "mask", graph.x, graph.constant("never", -np.inf, np.float32))
-    _action(graph, actions)
+        q = graph.x
+        legal = "mask" if exported.joint is None else _joint_mask(graph, actions, exported.joint)
+        graph.node("Where", legal, q, graph.constant("never", -np.inf, np.float32))
+    _action(graph, actions, exported.joint)
     outputs = [
         _value("q_values", "float32", batch, *(factors[1:] if discrete else factors)),
         _value(
@@ -152,11 +155,27 @@ def _stack(graph: _Graph, op: Op, dtype: str) -> None:
     graph.call("frames_next")
 
 
-def _action(graph: _Graph, actions: Actions) -> None:
+def _joint_mask(graph: _Graph, actions: Actions, joint: JointActions) -> str:
+    """Return which joint actions have only legal choices."""
+    from onnx import TensorProto
+
+    graph.node("Cast", "mask", to=TensorProto.FLOAT)
+    graph.node("Reshape", graph.x, graph.shape(-1, actions.factors * actions.width))
+    places = joint.table + np.arange(actions.factors) * actions.width
+    graph.node("Gather", graph.x, graph.constant("joint_choices", places, np.int64), axis=1)
+    graph.node("ReduceMin", graph.x, axes=[2], keepdims=0)
+    graph.node("Reshape", graph.x, graph.shape(-1, 1, len(joint.table)))
+    return graph.node("Cast", graph.x, to=TensorProto.BOOL)
+
+
+def _action(graph: _Graph, actions: Actions, joint: JointActions | None) -> None:
     """Choose, and convert the choice to an action of the environment."""
     from onnx import helper
 
     graph.node("ArgMax", graph.x, axis=-1, keepdims=0)
+    if joint is not None:
+        graph.node("Gather", graph.constant("joint_actions", joint.table, np.int64), graph.x)
+        graph.node("Reshape", graph.x, graph.shape(-1, actions.factors))
     given = (actions.factors,) if actions.vector else ()
     if actions.commands is not None:
         first = np.arange(actions.factors) * actions.width
@@ -207,6 +226,13 @@ def _residual(graph: _Graph, op: Op) -> None:
     for name in ("first", "second"):
         graph.node("Relu", graph.x)
         _convolution(graph, op[name])
+    graph.node("Add", x, graph.x)
+
+
+def _shortcut(graph: _Graph, op: Op) -> None:
+    x = graph.x
+    for step in op["network"]:
+        WRITERS[step["op"]](graph, step)
     graph.node("Add", x, graph.x)
 
 
@@ -295,5 +321,5 @@ WRITERS = {
     "normalise": _normalise, "image": _image, "convolution": _convolution, "residual": _residual,
     "pool": _pool, "relu": _relu, "flatten": _flatten, "dense": _dense, "layer_norm": _layer_norm,
     "parts": _parts, "fractions": _fractions, "mean_fractions": _mean_fractions, "atoms": _atoms,
-    "adaptive_max": _adaptive_max, "mean_pixels": _mean_pixels,
+    "adaptive_max": _adaptive_max, "mean_pixels": _mean_pixels, "shortcut": _shortcut,
 }  # fmt: skip

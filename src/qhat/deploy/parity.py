@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from qhat.axes.actions import Actions
+from qhat.axes.greedy import best
+from qhat.axes.joint_actions import JointActions
 from qhat.deploy.copies import Copies, Situation
 from qhat.engine.described import Op
 from qhat.runtime import Policy, split
@@ -96,6 +98,16 @@ class Trained:
     values: Callable[[np.ndarray], np.ndarray]
     """From observations `[n, ...]` to Q `[n, F, C]`."""
     actions: Actions
+    joint: JointActions | None = None
+    """Joint actions, if Q is of them: it is `[n, 1, J]` then."""
+
+    def greedy(self, q: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
+        """Return the best choices `[n, F]`."""
+        return best(q, legal, self.joint)
+
+    def of_values(self, legal: np.ndarray | None) -> np.ndarray | None:
+        """Return the mask of Q's values: of joint actions, if Q is of them."""
+        return legal if legal is None or self.joint is None else self.joint.legal(legal)
 
 
 def equal_actions(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -103,10 +115,6 @@ def equal_actions(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     if (found.shape, found.dtype) != (expected.shape, expected.dtype):
         return np.zeros(len(expected), bool)
     return (found == expected).reshape(len(expected), -1).all(axis=1)
-
-
-def greedy(q: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
-    return np.argmax(q if legal is None else np.where(legal, q, -np.inf), axis=-1)
 
 
 class Graph:
@@ -154,7 +162,7 @@ class Graph:
         if frames is not None:
             feed |= {"frames": frames, "start": start}
         q, action, *rest = self._session.run(self._names, feed)
-        return q.reshape(len(q), self._actions.factors, -1), action, rest[0] if rest else None
+        return q.reshape(len(q), -1, q.shape[-1]), action, rest[0] if rest else None
 
 
 @dataclasses.dataclass
@@ -197,7 +205,7 @@ def roll_out(
         progress(f"comparing observations: {found.graph.observations:,} of {count:,}")
         batch, legal = now.observation, now.legal
         q = trained.values(batch)
-        choice = greedy(q, legal)
+        choice = trained.greedy(q, legal)
         expected = trained.actions.to_env(choice)
         at = 0
         for size in BATCHES:
@@ -205,15 +213,16 @@ def roll_out(
             mask = None if legal is None else legal[part]
             values, action = graph.whole(batch[part], mask)
             same = equal_actions(action, expected[part])
-            found.graph.take(q[part], values, same, mask)
+            found.graph.take(q[part], values, same, trained.of_values(mask))
             found.batches[size] += len(values)
             at += size
         if not slow or found.numpy.observations < PICTURES:
-            _compare_numpy(found.numpy, policy, batch, q, expected, legal)
+            _compare_numpy(found.numpy, policy, batch, q, expected, legal, trained)
         found.distinct.update(hash(row.tobytes()) for row in batch)
         found.low = np.minimum(found.low, batch.min(axis=0))
         found.high = np.maximum(found.high, batch.max(axis=0))
-        drawn = rng.random((*choice.shape, q.shape[-1])) * (np.isfinite(q) if legal is None else legal)
+        possible = np.asarray(trained.actions.all_legal) if legal is None else legal
+        drawn = rng.random((*choice.shape, possible.shape[-1])) * possible
         explores = rng.random(len(batch)) < chance
         found.last = batch
         taken = np.where(explores[:, None], drawn.argmax(axis=-1), choice)
@@ -230,12 +239,14 @@ def _compare_numpy(
     q: np.ndarray,
     expected: np.ndarray,
     legal: np.ndarray | None,
+    trained: Trained,
 ) -> None:
     for index, row in enumerate(batch):
         mask = None if legal is None else legal[index]
         values = policy.q_values(row).reshape(1, *q.shape[1:])
         same = np.array([np.array_equal(policy.act(row, mask), expected[index])])
-        agreement.take(q[index : index + 1], values, same, None if mask is None else mask[None])
+        mask = trained.of_values(None if mask is None else mask[None])
+        agreement.take(q[index : index + 1], values, same, mask)
 
 
 def play(
@@ -261,12 +272,13 @@ def play(
         start = np.full(copies.num_envs, turn == 0) if stack else None
         values, action, frames = graph.run(graph.newest(now.observation), now.legal, frames, start)
         q = trained.values(now.observation)
-        expected = trained.actions.to_env(greedy(q, now.legal))
+        expected = trained.actions.to_env(trained.greedy(q, now.legal))
         same = equal_actions(action, expected)
         if playing[0] and not (slow and turn >= PICTURES):
             first = None if now.legal is None else now.legal[:1]
-            _compare_numpy(beside, policy, graph.newest(now.observation)[:1], q[:1], expected[:1], first)
-        mask = None if now.legal is None else now.legal[playing]
+            newest = graph.newest(now.observation)[:1]
+            _compare_numpy(beside, policy, newest, q[:1], expected[:1], first, trained)
+        mask = trained.of_values(None if now.legal is None else now.legal[playing])
         tied = agreement.take(q[playing], values[playing], same[playing], mask)
         first_tie = turn if first_tie is None and tied.any() else first_tie
         now = copies.step(action)

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat.axes.axis import defines
-from qhat.axes.operations import Op, relu
+from qhat.axes.joint_actions import JointActions
+from qhat.axes.operations import Op, layer_norm, relu
 from qhat.axes.torso import Torso
 from qhat.engine.calibration import STATISTICS, SUPPORT
 from qhat.engine.learner import Learner
@@ -42,6 +43,8 @@ class Exported:
     tensors: dict[str, Any] = dataclasses.field(default_factory=dict)
     xp: Any = np
     """The library that computes them: NumPy, or `jax.numpy` while JAX traces."""
+    joint: JointActions | None = None
+    """Joint actions, if the outputs are of them."""
 
     def add(self, op: str, tensors: Mapping[str, Any] | None = None, name: str = "", **fields: Any) -> None:
         """Add an operation; its tensors are stored as `name/key`."""
@@ -64,6 +67,8 @@ class Exported:
         for key, value in op.items():
             if isinstance(value, Mapping):
                 named[key] = self._named(value, prefix)
+            elif key == "network":
+                named[key] = [self._named(part, prefix) for part in value]
             elif hasattr(value, "shape"):
                 named |= self.store({key: value}, name)
             elif key != "name":
@@ -95,7 +100,7 @@ def read_network(learner: Learner, parameters: Any, dtype: str, stack: Op | None
     require_exportable(learner)
     network, head = learner.network, learner.recipe.head
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(parameters))
-    exported = Exported(xp=jnp if traced else np)
+    exported = Exported(xp=jnp if traced else np, joint=network.joint)
     if stack is not None:
         exported.ops.append(stack)
     _add_features(exported, learner, parameters, dtype)
@@ -189,12 +194,12 @@ def _add_hidden(exported: Exported, network: Network, parameters: Any, names: li
             key: xp.concatenate([xp.asarray(parameters[f"{layer}_norm"][key]) for layer in names])
             for key in ("scale", "offset")
         }
-        exported.add("layer_norm", norms, f"{name}_norm", groups=len(names), epsilon=1e-5)
+        exported.put(layer_norm(norms, f"{name}_norm", groups=len(names)))
     exported.put(relu())
 
 
 def _add_outputs(exported: Exported, learner: Learner, parameters: Any) -> None:
-    network, head, actions = learner.network, learner.recipe.head, learner.actions
+    network, head, actions = learner.network, learner.recipe.head, learner.network.actions
     F, C, K, xp = actions.factors, actions.width, network.outputs, exported.xp
     exact = np.float64 if xp is np else np.float32
     streams = network.merge.streams(C)
@@ -210,6 +215,8 @@ def _add_outputs(exported: Exported, learner: Learner, parameters: Any) -> None:
         both = xp.concatenate([*whole, bias[:, None]], axis=1)
         layers[name] = both.reshape(F, width, K, -1)
     rows = network.merge.export_rows(layers, np.asarray(actions.all_legal, bool))
+    if network.joint is not None:
+        rows = xp.einsum("jp,fpki->fjki", network.joint.mixing, rows)
     outputs = head.export_outputs(rows, parameters.get(SUPPORT, {}))
     for op in outputs.before:
         exported.put(op)

@@ -14,7 +14,8 @@ from qhat.engine.described import DESCRIBED, Exported, read_network
 from qhat.engine.learner import Learner
 from qhat.engine.numpy_network import NumpyNetwork, Plan
 
-QUICK = ("dense", "relu", "normalise", "flatten", "layer_norm", "fractions", "atoms", "mean_fractions")
+QUICK = ("dense", "relu", "normalise", "flatten", "layer_norm", "fractions", "atoms", "mean_fractions",
+         "shortcut")  # fmt: skip
 """Operations that take a few µs in NumPy; convolutions take milliseconds."""
 
 
@@ -49,6 +50,10 @@ class HostNetwork:
         """Return Q `[F, C]` of one observation."""
         return self._network.q_values(observation)
 
+    def greedy(self, observations: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
+        """Return the best legal choices `[B, F]` for observations `[B, ...]`."""
+        return self._network.greedy(observations, legal)
+
 
 def plan_of(learner: Learner, dtype: str) -> Plan | None:
     """Return a learner's network as data; `None` where a part does not describe itself.
@@ -64,16 +69,18 @@ def plan_of(learner: Learner, dtype: str) -> Plan | None:
     except jax.errors.ConcretizationTypeError:
         # A part from outside the package describes itself in NumPy alone.
         return None
-    shapes = {name: tuple(tensor.shape) for name, tensor in described.tensors.items()}
-    exists = learner.actions.exists
-    outputs = (learner.actions.factors, learner.actions.width)
-    return Plan(described.ops, shapes, outputs, None if exists is None else np.asarray(exists))
+    # By name: JAX sorts the keys of parameters, and a part may write its tensors in their order.
+    shapes = {name: tuple(described.tensors[name].shape) for name in sorted(described.tensors)}
+    actions, joint = learner.network.actions, learner.network.joint
+    outputs = (actions.factors, actions.width) if joint is None else (1, len(joint.table))
+    exists = None if actions.exists is None else np.asarray(actions.exists)
+    return Plan(described.ops, shapes, outputs, exists, joint)
 
 
 def tensors_of(learner: Learner, dtype: str, online: Any) -> Float[Array, " T"]:
     """Return the tensors of a plan, joined to one vector, for the parameters `online`; traceable."""
     described = read_network(learner, online, dtype, None)
-    return jnp.concatenate([jnp.ravel(tensor) for tensor in described.tensors.values()])
+    return jnp.concatenate([jnp.ravel(described.tensors[name]) for name in sorted(described.tensors)])
 
 
 def _described(learner: Learner, dtype: str) -> Exported:

@@ -15,8 +15,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from qhat.axes.actions import Actions
+from qhat.axes.greedy import best, nearly_greedy
 from qhat.axes.heads.outlook import Outlook
-from qhat.axes.policy import mask_illegal, nearly_greedy
+from qhat.axes.joint_actions import of_joint_actions
+from qhat.axes.policy import mask_illegal
 from qhat.engine import calibration
 from qhat.engine.calibration import STATISTICS, SUPPORT, split_trainable
 from qhat.engine.data_parallel import DataParallel
@@ -131,12 +133,13 @@ class Learner:
     ) -> Int[Array, "E F"]:
         """Return argmax_a Q(s, a; θ) over the legal actions, for each of a batch of observations."""
         q = jax.vmap(self.q_values, in_axes=(None, 0, None))(parameters, observations, key)
-        return jnp.argmax(mask_illegal(q, legal), axis=-1).astype(jnp.int32)
+        return best(q, legal, self.network.joint, jnp).astype(jnp.int32)
 
     def nearly_greedy(self, parameters: Any, batch: Transition, share: float) -> Bool[Array, " B"]:
-        """Whether each stored action is as good as the greedy one; see `axes.policy.nearly_greedy`."""
+        """Whether each stored action is as good as the greedy one; see `axes.greedy`."""
         q_values = jax.vmap(self.q_values, in_axes=(None, 0, None))
         q = self.parallel.joined(q_values(parameters, self.parallel.share(batch.observation), None))
+        batch = of_joint_actions(batch, self.network.joint)
         action, legal = self.parallel.agreed((batch.action, batch.legal))
         return nearly_greedy(mask_illegal(q, legal), action, share)
 
@@ -156,7 +159,9 @@ class Learner:
             steps: environment steps so far, for the learning rate; by default `updates` / `replay_ratio`.
             applies: whether the weights may move.
         """
-        batch = with_shifts(batch, self.recipe.random_shift, key, self.network.layout)
+        batch = with_shifts(
+            of_joint_actions(batch, self.network.joint), self.recipe.random_shift, key, self.network.layout
+        )
         trained, fixed = split_trainable(state.online)
         noise, fractions = self._draw(key, weights.shape[0])
         batch, weights, fractions = self.parallel.share((batch, weights, fractions))
@@ -176,7 +181,7 @@ class Learner:
         moves = metrics.finite & applies
 
         steps = updates / self.recipe.replay_ratio if steps is None else steps
-        change, optimiser = self._descend(flat, state.optimiser, steps, moves)
+        change, optimiser = self._descend(flat, trained, state.optimiser, steps, moves)
         moved: Any = optax.apply_updates(trained, unravel(change))
         online = {**moved, **fixed, **calibration.widened(self.recipe.head, fixed, overflow, moves)}
         target = self.recipe.target.follow(state.target, online, updates)
@@ -290,7 +295,7 @@ class Learner:
 
     def _q(self, z: Float[Array, "F C K"], basis: Any) -> Float[Array, "F C"]:
         """Return the mean of every choice, −∞ where a factor has fewer choices than the widest."""
-        means, exists = self.recipe.head.mean(z, basis), self.actions.exists
+        means, exists = self.recipe.head.mean(z, basis), self.network.actions.exists
         return means if exists is None else jnp.where(jnp.asarray(exists), means, -jnp.inf)
 
     def _draw(self, key: Array, batch: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -307,10 +312,10 @@ class Learner:
         return noise, fractions
 
     def _descend(
-        self, gradient: Float[Array, " P"], optimiser: Any, steps: Any, moves: Bool[Array, ""]
+        self, gradient: Float[Array, " P"], weights: Any, optimiser: Any, steps: Any, moves: Bool[Array, ""]
     ) -> tuple[Float[Array, " P"], Any]:
         """Return the change of the weights, and the new optimiser; neither changes unless `moves`."""
-        step, after = self.recipe.optimiser.scaling().update(gradient, optimiser)
+        step, after = self.recipe.optimiser.scaling().update(gradient, optimiser, ravel_pytree(weights)[0])
         change = jnp.where(moves, -self.learning_rate(steps) * jnp.asarray(step), 0.0)
         return change, jax.tree.map(functools.partial(jnp.where, moves), after, optimiser)
 

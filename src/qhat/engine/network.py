@@ -11,7 +11,9 @@ from typing import Any
 
 from qhat.axes.actions import Actions
 from qhat.axes.dense import Dense, Layer
+from qhat.axes.joint_actions import JointActions
 from qhat.axes.merge import Merge
+from qhat.axes.normalisation import init_norm, normalise
 from qhat.axes.torso import Torso
 from qhat.environments.observations import Observations
 from qhat.recipes.recipe import Recipe
@@ -39,23 +41,27 @@ class Network:
     """Number of cosines in the embedding of a fraction; 0 if the network takes no fractions."""
     layout: Observations | None = None
     """The parts of an observation; `None` is one array, which the torso gets unchanged."""
+    joint: JointActions | None = None
+    """Joint actions whose outputs are means of those of `actions`, which are pairs of choices then."""
 
     @staticmethod
     def of(
         recipe: Recipe, shape: tuple[int, ...], actions: Actions, layout: Observations | None
     ) -> Network:
         """Compose the network of a recipe that is `fitted` to observations of `shape`."""
+        joint = recipe.joints.joint(actions)
         return Network(
             torso=recipe.torso,
             dense=recipe.dense,
             merge=recipe.merge,
             hidden=recipe.hidden,
             shape=shape,
-            actions=actions,
+            actions=actions if joint is None else Actions((joint.outputs,)),
             outputs=recipe.head.outputs,
             embedding=recipe.head.embedding,
             layer_norm=recipe.layer_norm,
             layout=layout,
+            joint=joint,
         )
 
     def init(self, key: Array) -> dict[str, Any]:
@@ -68,7 +74,7 @@ class Network:
         for name, sizes in layers.items():
             parameters[name] = self.dense.init(keys.pop(), *sizes)
             if self.layer_norm and "hidden" in name:
-                parameters[f"{name}_norm"] = {"scale": jnp.ones(sizes[1]), "offset": jnp.zeros(sizes[1])}
+                parameters[f"{name}_norm"] = init_norm(sizes[1])
         if self.embedding:
             # It embeds a fraction, not the state, so it has no noise.
             parameters["embedding"] = Dense().init(embedding_key, self.embedding, self._shared()[-1])
@@ -195,7 +201,8 @@ class Network:
             y = self._hidden(f"{name}_hidden", parameters, x, noise) if self.hidden else x
             out = self.dense.apply(parameters[name], y, noise[name])
             streams[name] = out.reshape(self.actions.factors, width, self.outputs)
-        return self.merge.merge(streams, self.actions.exists)
+        z = self.merge.merge(streams, self.actions.exists)
+        return z if self.joint is None else self.joint.mix(z)
 
     def _hidden(
         self, name: str, parameters: dict[str, Any], x: Float[Array, " I"], noise: dict[str, Array | None]
@@ -231,13 +238,6 @@ class Network:
 
     def _streams(self) -> dict[str, int]:
         return self.merge.streams(self.actions.width)
-
-
-def normalise(parameters: dict[str, Any], x: Float[Array, " O"]) -> Float[Array, " O"]:
-    """Return x with mean 0 and variance 1 over its features, scaled and moved (arXiv:1607.06450, eq. 4)."""
-    centred = x - jnp.mean(x)
-    spread = jax.lax.rsqrt(jnp.mean(centred**2) + 1e-5)
-    return centred * spread * parameters["scale"] + parameters["offset"]
 
 
 def embed(parameters: dict[str, Any], fractions: Float[Array, " T"]) -> Float[Array, "T I"]:

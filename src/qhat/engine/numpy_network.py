@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from qhat import runtime
+from qhat.axes.greedy import best
+from qhat.axes.joint_actions import JointActions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +20,11 @@ class Plan:
     ops: list[dict[str, Any]]
     shapes: dict[str, tuple[int, ...]]
     outputs: tuple[int, int]
-    """F factors, C choices of the widest."""
+    """F factors, C choices of the widest; or 1, and the number of joint actions."""
     exists: np.ndarray | None = None
     """`[F, C]`, which choices there are; `None` is all."""
+    joint: JointActions | None = None
+    """Joint actions, if Q is of them."""
 
 
 class NumpyNetwork:
@@ -34,7 +38,7 @@ class NumpyNetwork:
             views[name] = self._weights[at : at + sizes[name]].reshape(shape)
             at += sizes[name]
         self._forward = runtime.plan(plan.ops, views)
-        self._outputs = plan.outputs
+        self._outputs, self._joint = plan.outputs, plan.joint
         self._missing = None if plan.exists is None else ~plan.exists
 
     def load(self, weights: Any) -> None:
@@ -45,3 +49,8 @@ class NumpyNetwork:
         """Return Q `[F, C]` of one observation."""
         q = self._forward(observation).reshape(self._outputs)
         return q.copy() if self._missing is None else np.where(self._missing, -np.inf, q)
+
+    def greedy(self, observations: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
+        """Return the best legal choices `[B, F]` for observations `[B, ...]`."""
+        each = [self.q_values(observation) for observation in observations]
+        return best(each[0][None] if len(each) == 1 else np.stack(each), legal, self._joint)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from qhat.axes.greedy import best
 from qhat.axes.masks import read_mask
 from qhat.engine.learner import Learner
 from qhat.environments.base import Spec
@@ -38,11 +39,13 @@ class Policy:
             UsageError: another shape, or numbers that are not finite.
         """
         q, legal = self._q(observation), read_mask(mask, self.spec.actions, "mask")
-        choice = np.argmax(q if legal is None else np.where(legal, q, -np.inf), axis=1)
-        return self.spec.actions.to_env(choice)
+        return self.spec.actions.to_env(best(q, legal, self.learner.network.joint))
 
     def q_values(self, observation: Any) -> np.ndarray:
-        """Return Q(s, ·), `[actions]`, or `[factors, choices]` of several factors or of joints."""
+        """Return Q(s, ·), `[actions]`, or `[factors, choices]` of several factors or of joints.
+
+        With `joints="pairs"` it is `[1, joint actions]`; of these, the last joint's command changes first.
+        """
         q = self._q(observation)
         return q if self.spec.actions.vector else q[0]
 

@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from qhat.axes.greedy import best
+from qhat.axes.policy import mask_illegal
 from qhat.engine.learner import Learner
 from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
@@ -252,7 +254,9 @@ def _standard_error(gap: np.ndarray, counts: np.ndarray) -> float:
 def _look(learner: Learner, parameters: Any, observation: Array, legal: Array | None) -> tuple:
     """Return the greedy actions `[E, F]`, their Q `[E]`, and which units of each layer are above 0."""
     q = jax.vmap(learner.q_values, in_axes=(None, 0))(parameters, observation)
-    q = q if legal is None else jnp.where(legal, q, -jnp.inf)
     units = jax.vmap(learner.activations, in_axes=(None, 0))(parameters, observation)
     alive = {name: jnp.any(values > 0, axis=0) for name, values in units.items()}
-    return jnp.argmax(q, axis=-1).astype(jnp.int32), jnp.mean(jnp.max(q, axis=-1), axis=-1), alive
+    joint = learner.network.joint
+    action = best(q, legal, joint, jnp).astype(jnp.int32)
+    q = mask_illegal(q, legal if legal is None or joint is None else joint.legal(legal, jnp))
+    return action, jnp.mean(jnp.max(q, axis=-1), axis=-1), alive

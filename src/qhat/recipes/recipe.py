@@ -70,7 +70,7 @@ class Recipe:
     torso: Torso = Auto()
     """Layers from an observation to features; auto chooses by the observation's shape."""
     hidden: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers after the torso."""
+    """Widths of the hidden layers after the torso; none: the outputs follow the torso."""
     layer_norm: bool = False
     """Normalise the input of each hidden layer's ReLU."""
     n_step: int = 1

@@ -55,9 +55,13 @@ class Policy:
         ends = {"low": [None], "high": [None]} if beyond == "ignore" else observation
         self._low, self._high = (_bound(ends[end], self.shape, self.dtype, end) for end in ("low", "high"))
         F, C = len(self.choices), max(self.choices)
-        self._outputs = (F, C)
+        self._outputs, self._joint = (F, C), None
         exists = np.arange(C) < np.array(self.choices)[:, None]
         self._exists = None if exists.all() else exists
+        if actions.get("joint"):
+            # Q is of every joint action; of these, the last joint's choice changes first.
+            places = np.unravel_index(np.arange(math.prod(self.choices)), self.choices)
+            self._joint, self._exists, self._outputs = np.stack(places, axis=1), None, (1, len(places[0]))
         self._table, self._rows = None, np.arange(F)
         self._start, self._shape = _layout(actions)
         self._first, self._type = int(self._start[0]), np.dtype(actions["dtype"])
@@ -138,6 +142,8 @@ class Policy:
         if len(q) == 1:
             choice: Any = int(q.argmax())
             good = -math.inf < q.item(choice) < math.inf
+            if self._joint is not None:
+                choice = self._joint[choice]
         else:
             choice = q.argmax(axis=1)
             good = bool(np.isfinite(q[self._rows, choice]).all())
@@ -151,7 +157,10 @@ class Policy:
         return (choice + self._start).astype(self._type).reshape(self._shape)
 
     def q_values(self, observation: Any, _check: bool = True) -> np.ndarray:
-        """Return Q, `[C]` where actions are discrete, else `[F, C]`. A frame stack stays where it is."""
+        """Return Q, `[C]` where actions are discrete, else `[F, C]`; of joint actions `[1, J]`.
+
+        A frame stack stays where it is.
+        """
         q = self._values(self._read(observation) if _check else observation)[0].copy()
         return q[0] if self._kind == "discrete" else q
 
@@ -245,13 +254,15 @@ class Policy:
 
     def _legal(self, mask: Any) -> np.ndarray:
         legal = _array(mask)
-        F, C = self._outputs
+        F, C = len(self.choices), max(self.choices)
         good = legal.dtype.kind in "biuf" and legal.shape in ((F, C), *([(C,)] if F == 1 else []))
         _need(
             good and bool(np.isin(legal, (0, 1)).all()),
-            f"The mask has shape {legal.shape}; expected 0 or 1 for each of {self._outputs} choices.",
+            f"The mask has shape {legal.shape}; expected 0 or 1 for each of {(F, C)} choices.",
         )
         legal = legal.reshape(F, C).astype(bool)
+        if self._joint is not None:
+            legal = np.logical_and.reduce(legal[self._rows, self._joint], axis=1)[None]
         allowed = legal if self._exists is None else legal & self._exists
         _need(bool(allowed.any(axis=1).all()), "The mask allows no action; expected at least one.")
         return legal
@@ -459,6 +470,9 @@ def _require_sound(about: dict) -> None:
             raise ValueError("actions.commands")
         if np.dtype(actions["dtype"]).kind not in "fiub":
             raise ValueError("actions.dtype")
+    joint = actions.get("joint", False)
+    if type(joint) is not bool or (joint and math.prod(actions["choices"]) > 10**6):
+        raise ValueError("actions.joint")
     _require_layout(actions, F)
     if not (isinstance(network, list) and 0 < len(network) <= 1_000):
         raise ValueError("network")
@@ -753,6 +767,11 @@ def _residual(op: dict, tensors: dict) -> Callable:
     return lambda x: x + second(np.maximum(first(np.maximum(x, 0)), 0))
 
 
+def _shortcut(op: dict, tensors: dict) -> Callable:
+    run = plan(op["network"], tensors)
+    return lambda x: x + run(x)
+
+
 def _pool(op: dict, tensors: dict) -> Callable:
     def step(x: np.ndarray) -> np.ndarray:
         # Of an even side the border is at its end.
@@ -785,6 +804,7 @@ MAKERS = {
     "flatten": lambda op, tensors: lambda x: x.reshape(-1),
     "mean_fractions": lambda op, tensors: lambda x: x.mean(axis=0),
     "mean_pixels": lambda op, tensors: lambda x: x.mean(axis=(0, 1)), "adaptive_max": _adaptive_max,
+    "shortcut": _shortcut,
 }  # fmt: skip
 """Functions that make an operation from what policy.json says of it."""
 

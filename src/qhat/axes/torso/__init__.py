@@ -6,10 +6,13 @@ from qhat.axes.torso.frames import Convolutions, DataEfficient, MinAtar, Mnih201
 from qhat.axes.torso.impala import Impala, Impoola
 from qhat.axes.torso.mlp import MLP
 from qhat.axes.torso.pictures import as_image, image_shape
+from qhat.axes.torso.residual import BroNet, SimBa
 
-TORSOS: tuple[type[Torso], ...] = (Auto, MLP, MinAtar, Nature, Mnih2013, DataEfficient, Impala, Impoola)
+TORSOS: tuple[type[Torso], ...] = (
+    Auto, MLP, BroNet, SimBa, MinAtar, Nature, Mnih2013, DataEfficient, Impala, Impoola,
+)  # fmt: skip
 
 __all__ = [
-    "MLP", "TORSOS", "Auto", "Convolutions", "DataEfficient", "Impala", "Impoola", "MinAtar", "Mnih2013",
-    "Nature", "Torso", "as_image", "image_shape",
+    "MLP", "TORSOS", "Auto", "BroNet", "Convolutions", "DataEfficient", "Impala", "Impoola", "MinAtar",
+    "Mnih2013", "Nature", "SimBa", "Torso", "as_image", "image_shape",
 ]  # fmt: skip

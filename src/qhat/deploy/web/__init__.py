@@ -34,6 +34,7 @@ KINDS = {
 """Environments whose equations the page has."""
 OPERATIONS = (
     "stack", "normalise", "flatten", "dense", "layer_norm", "relu", "fractions", "mean_fractions", "atoms",
+    "shortcut",
 )  # fmt: skip
 """Operations that the page can run: all but those of images."""
 OPTIONS = {

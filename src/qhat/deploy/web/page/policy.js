@@ -100,6 +100,13 @@ class Policy {
     if (op.op === "mean_fractions") {
       return (rows) => [rows[0].map((_, i) => rows.reduce((sum, row) => sum + row[i], 0) / rows.length)];
     }
+    if (op.op === "shortcut") {
+      const inner = op.network.map((step) => this.compile(step, tensors));
+      return (rows) => {
+        const added = inner.reduce((now, step) => step(now), rows);
+        return rows.map((row, k) => row.map((one, i) => one + added[k][i]));
+      };
+    }
     const run = OPERATIONS[op.op](op, tensors);
     return (rows) => rows.map(run);
   }
