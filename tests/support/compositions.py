@@ -36,6 +36,8 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
     axes.Prioritised: (axes.Prioritised(),),
     axes.Hard: (axes.Hard(every=10),),
     axes.Soft: (axes.Soft(tau=0.1),),
+    axes.NoReset: (axes.NoReset(),),
+    axes.Periodic: (axes.Periodic(every=3),),
     axes.Adam: (axes.Adam(),),
     axes.AdamW: (axes.AdamW(decay=0.1),),
     axes.RMSProp: (axes.RMSProp(momentum=0.9, outside=True),),

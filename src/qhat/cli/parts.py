@@ -15,6 +15,7 @@ from qhat.axes.joints import Joints
 from qhat.axes.merge import Merge
 from qhat.axes.optimiser import Optimiser
 from qhat.axes.policy import Policy
+from qhat.axes.reset import Reset
 from qhat.axes.sampler import Sampler
 from qhat.axes.target import Target
 from qhat.axes.torso import Torso
@@ -54,6 +55,8 @@ class OtherParts:
     """How the target network is updated."""
     optimiser: Optimiser | None = None
     """How a gradient is scaled."""
+    reset: Reset | None = None
+    """Whether weights are drawn anew in the middle of training."""
     parts: tuple[str, ...] = ()
     """Parts of recipes from outside the package, as my_module:MyPart (docs/extending.md); repeatable."""
 

@@ -24,8 +24,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "algorithm": (
         "recipe_name", "preset", "parts", "head", "policy", "bonus", "joints", "n_step", "n_step_cut",
-        "gamma", "target", "optimiser", "learning_rate", "learning_rate_end", "learning_rate_steps",
-        "max_gradient_norm",
+        "gamma", "target", "optimiser", "reset", "learning_rate", "learning_rate_end",
+        "learning_rate_steps", "max_gradient_norm",
     ),
     "network": ("hidden", "torso", "merge", "dense", "layer_norm"),
     "exploration": ("explore",),

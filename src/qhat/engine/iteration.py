@@ -14,6 +14,7 @@ from qhat.engine.guard import Guard
 from qhat.engine.learner import Learner, LearnerState, Metrics
 from qhat.engine.replay import ring as replay
 from qhat.engine.replay.frames import require_frames
+from qhat.engine.resets import with_reset
 from qhat.engine.shifts import require_pictures
 from qhat.engine.state import Clock, Episodes, Log, SeedState, no_metrics, split, strongly_typed, tally
 from qhat.environments.base import Timestep
@@ -273,6 +274,7 @@ class Program:
         learner, update = self.learner.fit(
             learner, batch, weights, keys["noise"], number, ring.outlook, steps, ring.moments, applies
         )
+        learner = with_reset(self.learner, learner, keys["noise"], number, steps, applies)
         return learner, recipe.sampler.update(sampler, slots, update.errors), ring.greedy, update.metrics
 
     def act(

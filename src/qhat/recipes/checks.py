@@ -6,7 +6,9 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
+from qhat.axes.axis import spell
 from qhat.axes.explore import NoExploration
+from qhat.axes.reset import Periodic
 from qhat.environments.catalogue import is_from_python
 from qhat.environments.scales import largest_score
 from qhat.system.devices import dividing
@@ -82,6 +84,21 @@ def require_placement(config: TrainConfig) -> None:
         config.recipe.num_envs % count == 0,
         f"{setting('num_envs', config.recipe.num_envs)} cannot be shared by {setting('actors', count)};"
         f" expected a multiple, such as {setting('num_envs', count)}: one environment for each.",
+    )
+
+
+def require_resets(config: TrainConfig) -> None:
+    """Raise `UsageError` for resets of which none falls into the run."""
+    reset, recipe = config.recipe.reset, config.recipe
+    if not isinstance(reset, Periodic):
+        return
+    updates = int(config.steps * recipe.replay_ratio)
+    last = updates - reset.every if reset.steps is None else int(reset.steps * recipe.replay_ratio)
+    rest = f", and none falls into its last {reset.every:,}" if reset.steps is None else ""
+    require(
+        reset.every <= last,
+        f"{setting('reset', spell(reset))} resets nothing: the run has {updates:,} updates{rest}. Expected"
+        f" {setting('reset', f'periodic:every={max(1, updates // 4)}')}, or a longer run.",
     )
 
 

@@ -13,7 +13,7 @@ from qhat.axes.axis import AxisValue, to_json
 from qhat.environments import info, options, wrappers
 from qhat.environments.wrappers import Wrapper
 from qhat.recipes import DEFAULT
-from qhat.recipes.checks import require_placement, require_reachable, with_a_copy_each
+from qhat.recipes.checks import require_placement, require_reachable, require_resets, with_a_copy_each
 from qhat.recipes.labels import chosen, label_of, recipe_of, require_named
 from qhat.recipes.presets import first_seed, preset_of, read_preset
 from qhat.recipes.recipe import Recipe
@@ -253,6 +253,7 @@ class TrainConfig:
         )
         require_reachable(self)
         require_placement(self)
+        require_resets(self)
         require(
             self.vector in ("sync", "async"),
             f"{setting('vector')} is {self.vector}; expected sync or async.",

@@ -21,7 +21,8 @@ from qhat.environments.observations import Observations
 from qhat.recipes import RECIPES, get
 from qhat.recipes.presets import NAME as PRESET
 from qhat.recipes.presets import preset_of
-from qhat.recipes.recipe import AXES, Recipe, upgraded
+from qhat.recipes.recipe import AXES, Recipe
+from qhat.recipes.upgrades import upgraded
 from qhat.system.errors import UsageError, near_miss, require
 from qhat.system.files import quote
 

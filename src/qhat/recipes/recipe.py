@@ -19,10 +19,12 @@ from qhat.axes.joints import JOINTS, Joints, Together
 from qhat.axes.merge import MERGES, Merge, Plain
 from qhat.axes.optimiser import OPTIMISERS, Adam, Optimiser
 from qhat.axes.policy import POLICIES, Greedy, Policy
+from qhat.axes.reset import RESETS, NoReset, Reset
 from qhat.axes.sampler import SAMPLERS, Sampler, Uniform
 from qhat.axes.target import TARGETS, Hard, Target
 from qhat.axes.torso import TORSOS, Auto, Torso
 from qhat.environments.observations import Observations
+from qhat.recipes.upgrades import upgraded
 from qhat.system.display import card, short
 from qhat.system.errors import UsageError, require, setting
 from qhat.system.files import quote
@@ -39,6 +41,7 @@ AXES: dict[str, tuple[type[AxisValue], ...]] = {
     "explore": EXPLORES,
     "target": TARGETS,
     "optimiser": OPTIMISERS,
+    "reset": RESETS,
 }
 """The axes whose values are parts, with the parts that qhat ships."""
 
@@ -92,6 +95,8 @@ class Recipe:
     """How the target network is updated."""
     optimiser: Optimiser = Adam()
     """How a gradient is scaled before the learning rate applies."""
+    reset: Reset = NoReset()
+    """Whether weights are drawn anew in the middle of training."""
     normalise: bool | None = None
     """Normalise observations by their running mean and standard deviation, within ±10. None: only if the
     bounds of their space are large."""
@@ -136,6 +141,7 @@ class Recipe:
         return dataclasses.replace(
             self,
             explore=self.explore.scheduled(steps),
+            reset=self.reset.scheduled(steps, self.replay_ratio),
             learning_rate_steps=steps if self.learning_rate_steps is None else self.learning_rate_steps,
             learning_starts=min(1_000, steps // 50) if starts is None else starts,
         )
@@ -307,32 +313,6 @@ class Recipe:
             return Recipe(**values).validate()
         except TypeError:
             raise UsageError("A recipe has a field of the wrong type.") from None
-
-
-def upgraded(data: Mapping[str, Any], source: str = "A recipe") -> dict[str, Any]:
-    """Return what `to_json` of an earlier version wrote, as this version writes it.
-
-    Args:
-        whose: the file it is from, for errors.
-    """
-    # Of runs that knew no cut and no shift, which is none.
-    values = {"n_step_cut": None, "random_shift": 0, **data}
-    if isinstance(values["n_step_cut"], bool):
-        # Of runs that knew Watkins's alone.
-        values["n_step_cut"] = 0.0 if values["n_step_cut"] else None
-    if "adam_epsilon" in values:
-        # Of 0.1.0's first runs, which knew no other optimiser.
-        require(
-            "optimiser" not in values,
-            f"{source} has both adam_epsilon ({quote(values['adam_epsilon'])}) and an optimiser; expected"
-            " the optimiser alone, as adam:epsilon=….",
-        )
-        values["optimiser"] = {"name": Adam.name, "epsilon": values.pop("adam_epsilon")}
-    explore = values.get("explore")
-    if isinstance(explore, Mapping) and "apart" in explore and "per_factor" not in explore:
-        # The name until 0.2.0.
-        values["explore"] = {("per_factor" if key == "apart" else key): it for key, it in explore.items()}
-    return values
 
 
 def _whole(value: Any, least: int) -> bool:

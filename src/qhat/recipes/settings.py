@@ -20,6 +20,7 @@ from qhat.axes.joints import Joints
 from qhat.axes.merge import Merge
 from qhat.axes.optimiser import Optimiser
 from qhat.axes.policy import Policy
+from qhat.axes.reset import Reset
 from qhat.axes.sampler import Sampler
 from qhat.axes.target import Target
 from qhat.axes.torso import Torso
@@ -50,6 +51,7 @@ class RecipeSettings(TypedDict, total=False):
     explore: Explore | str
     target: Target | str
     optimiser: Optimiser | str
+    reset: Reset | str
     normalise: bool | None
     gamma: float
     learning_rate: float

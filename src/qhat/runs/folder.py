@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qhat.environments.catalogue import is_from_python, marked
-from qhat.recipes.recipe import upgraded
+from qhat.recipes.upgrades import upgraded
 from qhat.system import devices
 from qhat.system.errors import UsageError, near_miss, require, setting
 from qhat.system.files import (

@@ -14,7 +14,8 @@ from typing import Any
 
 from qhat.axes.axis import AxisValue
 from qhat.recipes.parts import require_known
-from qhat.recipes.recipe import Recipe, upgraded
+from qhat.recipes.recipe import Recipe
+from qhat.recipes.upgrades import upgraded
 from qhat.studies.tuning.space import Dimension, applied
 from qhat.system.errors import QhatError, UsageError, blaming, require, setting
 from qhat.system.files import parse_json, quote, read_json, read_text, write_text

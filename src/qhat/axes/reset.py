@@ -1,0 +1,104 @@
+"""The axis `reset`: whether weights are drawn anew in the middle of training."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
+from qhat.axes.axis import AxisValue
+from qhat.system.errors import require
+from qhat.system.lazy import Array, Bool, Int, jax, jnp
+
+TORSO = "torso"
+"""Name of the torso's parameters in the network's."""
+
+
+class Reset(AxisValue, abc.ABC):
+    """Says when weights are drawn anew, and how much of the old ones stays."""
+
+    axis: ClassVar[str] = "reset"
+    happens: ClassVar[bool] = True
+    """Whether there are resets at all; an update without them does not look."""
+
+    def scheduled(self, steps: int, replay_ratio: float) -> Reset:
+        """Return the same for a run of `steps` environment steps with so many updates each."""
+        return self
+
+    @abc.abstractmethod
+    def due(self, updates: Int[Array, ""], steps: Int[Array, ""]) -> Bool[Array, ""]:
+        """Return whether weights are reset after `updates` gradient updates in all."""
+
+    @abc.abstractmethod
+    def mixed(self, parameters: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
+        """Return the weights after a reset, given the old ones and fresh ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NoReset(Reset):
+    """Weights are drawn at the start alone."""
+
+    name: ClassVar[str] = "none"
+    happens: ClassVar[bool] = False
+
+    def due(self, updates: Int[Array, ""], steps: Int[Array, ""]) -> Bool[Array, ""]:
+        return jnp.bool_(False)
+
+    def mixed(self, parameters: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
+        return parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class Periodic(Reset):
+    """Every so many updates, θ ← keep·θ + (1 − keep)·fresh weights; replay stays.
+
+    Nikishin et al. 2022, arXiv:2205.07802, §4, draw the last layers anew; shrink and perturb (Ash & Adams
+    2020, arXiv:1910.08475) moves the others half the way, as in BBF (Schwarzer et al. 2023,
+    arXiv:2305.19452, §3). The target network becomes the online network, and the optimiser starts afresh.
+    """
+
+    name: ClassVar[str] = "periodic"
+
+    every: int = 40_000
+    """Gradient updates between resets."""
+    keep: float = 0.0
+    """Share of the hidden and output layers' weights that stays."""
+    keep_torso: float = 0.5
+    """Share of the torso's weights that stays; 1 leaves the torso as it is."""
+    steps: int | None = None
+    """Environment steps after which nothing is reset; none: when fewer than `every` updates are left."""
+
+    def validate(self) -> None:
+        require(self.every >= 1, f"periodic:every is {self.every}; expected 1 or more updates.")
+        for name in ("keep", "keep_torso"):
+            share = getattr(self, name)
+            require(0 <= share <= 1, f"periodic:{name} is {share}; expected a share within [0, 1].")
+        require(
+            not self.keep == self.keep_torso == 1,
+            "periodic:keep and keep_torso are both 1, which resets nothing; expected less for one of them.",
+        )
+        require(
+            self.steps is None or self.steps >= 0,
+            f"periodic:steps is {self.steps}; expected 0 or more environment steps, or none.",
+        )
+
+    def scheduled(self, steps: int, replay_ratio: float) -> Periodic:
+        if self.steps is not None:
+            return self
+        return dataclasses.replace(self, steps=max(0, int(steps - self.every / replay_ratio)))
+
+    def due(self, updates: Int[Array, ""], steps: Int[Array, ""]) -> Bool[Array, ""]:
+        assert self.steps is not None, "a reset that follows the run is `scheduled` first"
+        return (updates % self.every == 0) & (steps <= self.steps)
+
+    def mixed(self, parameters: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
+        def mix(share: float) -> Any:
+            return lambda old, new: share * old + (1.0 - share) * new
+
+        return {
+            name: jax.tree.map(mix(self.keep_torso if name == TORSO else self.keep), old, fresh[name])
+            for name, old in parameters.items()
+        }
+
+
+RESETS: tuple[type[Reset], ...] = (NoReset, Periodic)

@@ -1,0 +1,40 @@
+"""Draws weights anew in the middle of training, if the recipe says so."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Int
+
+from qhat.engine.calibration import split_trainable
+from qhat.engine.learner import Learner, LearnerState
+
+
+def with_reset(
+    learner: Learner,
+    state: LearnerState,
+    key: Array,
+    updates: Int[Array, ""],
+    steps: Int[Array, ""],
+    applies: Array | bool,
+) -> LearnerState:
+    """Return the state after gradient update number `updates`, reset if that is due.
+
+    Supports and statistics stay as they are: they are measured, not learned.
+    """
+    reset = learner.recipe.reset
+    if not reset.happens:
+        return state
+    # Folded in, so that the update before it draws what it drew without resets.
+    key = jax.random.fold_in(key, 1)
+
+    def anew(state: LearnerState) -> LearnerState:
+        trained, fixed = split_trainable(state.online)
+        weights = reset.mixed(trained, learner.network.init(key))
+        online = {**weights, **fixed}
+        optimiser = learner.recipe.optimiser.scaling().init(ravel_pytree(weights)[0])
+        return LearnerState(online, jax.tree.map(jnp.copy, online), optimiser)
+
+    due: Bool[Array, ""] = reset.due(updates, steps) & applies
+    return jax.lax.cond(due, anew, lambda state: state, state)
