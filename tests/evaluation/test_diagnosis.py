@@ -22,9 +22,12 @@ from qhat.axes.actions import Actions
 from qhat.axes.bonus import Munchausen
 from qhat.axes.policy import Softmax
 from qhat.axes.sumtree import SumTree
+from qhat.axes.torso import BroNet
 from qhat.engine.learner import Learner
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
+from qhat.environments.make import make_any
 from qhat.environments.wrappers import RewardClip, RewardScale
+from qhat.evaluation import plasticity
 from qhat.evaluation.diagnosis import Record, comparable, diagnose, effective_share, horizon, record
 from qhat.recipes import get
 from qhat.recipes.recipe import Recipe
@@ -230,3 +233,58 @@ def test_one_array_of_another_file_is_refused(tmp_path: Path):
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(UsageError, match="SHA-256"):
         checkpoint.read_leaf(tmp_path / "last", "state", "sampler", np.ones(3, np.float32))
+
+
+def grown(parameters: dict, times: float) -> dict:
+    """Return the parameters with `times` the weights of the first hidden layer."""
+    layer = parameters["hidden0"]
+    return {**parameters, "hidden0": {**layer, "weight": times * layer["weight"]}}
+
+
+def test_growth_is_that_of_the_layer_that_grew_most():
+    learner = Learner.of(
+        dataclasses.replace(get("dueling_dqn"), hidden=(8, 4)), (KINDS + 2,), Actions((2,))
+    )
+    fresh = learner.network.init(jax.random.key(plasticity.KEY))
+    found = plasticity.growths(grown(fresh, 3.0), fresh)
+    assert set(found) == {"hidden0", "value_hidden", "advantage_hidden"}, "outputs do not count"
+    assert found["hidden0"] == pytest.approx(3.0)
+    assert found["value_hidden"] == found["advantage_hidden"] == pytest.approx(1.0)
+    torso = Learner.of(Recipe(torso=BroNet(width=8, blocks=1), hidden=()), (3,), Actions((2,)))
+    fresh = torso.network.init(jax.random.key(plasticity.KEY))
+    assert set(plasticity.growths(fresh, fresh)) == {
+        "torso/input", "torso/block0_first", "torso/block0_second"
+    }  # fmt: skip
+
+
+def test_the_effective_rank_counts_directions():
+    rng = np.random.default_rng(0)
+    columns = np.linalg.qr(rng.normal(size=(50, 4)))[0]
+    assert plasticity.effective_rank(columns) == pytest.approx(4.0)
+    assert plasticity.effective_rank(np.outer(rng.normal(size=50), rng.normal(size=4))) == pytest.approx(
+        1.0
+    )
+    assert plasticity.effective_rank(np.zeros((50, 4))) == 0.0
+
+
+@pytest.mark.parametrize("where", ["compiled", "gymnasium"])
+def test_the_plasticity_of_every_seed_is_measured_on_observations_of_its_play(where: str):
+    learner = Learner.of(Recipe(hidden=(8, 6)), (4,), Actions((2,)))
+    one = learner.init_parameters(jax.random.key(plasticity.KEY))
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), one, grown(one, 5.0))
+    if where == "compiled":
+        made = make_any("CartPole-v1", 3, (5, 6))
+    else:
+        made = GymnasiumEnvironment.of("CartPole-v1", lambda: gymnasium.make("CartPole-v1"), 3, (5, 6))
+    try:
+        recorded = record(learner, both, made, steps=150)
+    finally:
+        made.close()
+    assert recorded.sample is not None
+    assert recorded.sample.shape == (2, 50 * 3, 4)
+    assert (np.abs(recorded.sample).sum(axis=2) > 0).all(), "no row is empty"
+    found = plasticity.measure(learner, both, recorded.sample)
+    assert found.growth == pytest.approx([1.0, 5.0])
+    assert found.grown[1] == "hidden0"
+    assert found.rank[0] == pytest.approx(found.fresh_rank[0])
+    assert 1.0 <= found.rank[1] <= 6.0

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import qhat
-from facts import EPSILON, FALLEN, LEVEL, LITE, RISING, diagnosis, evaluated, score, some_facts
+from facts import EPSILON, FALLEN, LEVEL, LITE, RISING, able, diagnosis, evaluated, score, some_facts
+from qhat.axes.optimiser import AdamW
 from qhat.cli.train import read_train
 from qhat.environments.wrappers import RewardScale
 from qhat.recipes import RECIPES
@@ -22,10 +23,14 @@ from qhat.recipes.presets import PRESETS
 from qhat.recipes.recipe import Recipe
 from qhat.reports import curves, reading
 from qhat.reports.advice import again
-from qhat.reports.findings import FINE, NOTE, UNKNOWN, WARNING, findings
+from qhat.reports.finding import FINE, NOTE, UNKNOWN, WARNING
+from qhat.reports.findings import findings
 from qhat.reports.measure import Measured
 from qhat.reports.spelling import OF_A_RUN
 from qhat.studies.benchmark.suites import suite_of
+
+DECAYED = dataclasses.replace(LITE, optimiser=AdamW())
+GROWN = diagnosis(0, plasticity=able(growth=12.0))
 
 CHECKS: list[tuple[str, str, dict[str, Any], dict[str, Any], str]] = [
     ("Interval", WARNING, {}, {"score": score(100, 400, 120)}, "--seeds 5"),
@@ -44,6 +49,16 @@ CHECKS: list[tuple[str, str, dict[str, Any], dict[str, Any], str]] = [
     ("Q against returns", FINE, {}, {"diagnosis": diagnosis(0, q=[14.0, 9.0])}, ""),
     ("Q against returns", UNKNOWN, {}, {"diagnosis": diagnosis(0, q=[], value=[], error=[], states=0)}, ""),
     ("Q against returns", UNKNOWN, {}, {"diagnosis": diagnosis(0), "compared": "with γ = 1"}, ""),
+    ("Plasticity", WARNING, {}, {"diagnosis": GROWN}, "--optimiser adamw"),
+    (
+        "Plasticity",
+        WARNING,
+        {"recipe": DECAYED},
+        {"diagnosis": GROWN},
+        "--reset",
+    ),
+    ("Plasticity", WARNING, {}, {"diagnosis": diagnosis(0, plasticity=able(rank=4.0))}, "--reset"),
+    ("Plasticity", FINE, {}, {"diagnosis": diagnosis(0, plasticity=able())}, ""),
     ("Dead units", WARNING, {}, {"diagnosis": diagnosis(0, dead=0.8)}, "--layer-norm"),
     ("Dead units", FINE, {}, {"diagnosis": diagnosis(0, dead=0.2)}, ""),
     ("Replay", WARNING, {}, {"effective": (0.5, 0.04)}, "--sampler prioritised:alpha=0.3"),

@@ -25,7 +25,8 @@ from qhat.cli.main import COMMANDS
 from qhat.evaluation.statistics import Score
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import label_of
-from qhat.reports.findings import FINE, NOTE, UNKNOWN, WARNING, Finding, findings
+from qhat.reports.finding import FINE, NOTE, UNKNOWN, WARNING, Finding
+from qhat.reports.findings import findings
 from qhat.reports.html import command, document, tag
 from qhat.reports.measure import Measured, measure
 from qhat.reports.page import RunReport, page

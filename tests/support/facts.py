@@ -9,6 +9,7 @@ import numpy as np
 
 import qhat
 from qhat.evaluation.diagnosis import Diagnosis
+from qhat.evaluation.plasticity import Plasticity
 from qhat.evaluation.statistics import Score
 from qhat.reports.reading import Evaluated, Facts, Trace
 from qhat.runs.folder import RunFolder
@@ -31,6 +32,10 @@ def diagnosis(bias: float, dead: float = 0.1, **changes: Any) -> Diagnosis:
               "states": 500, "observations": 5_000, "horizon": 44, "dead": [dead, dead],
               "dead_by_layer": {"hidden0": dead}}  # fmt: skip
     return Diagnosis(**(fields | changes))
+
+
+def able(growth: float = 2.0, rank: float = 30.0) -> Plasticity:
+    return Plasticity([1.5, growth], ["value_hidden", "hidden0"], [32.0, rank], [40.0, 40.0])
 
 
 def some_facts(**changes: Any) -> Facts:

@@ -118,11 +118,10 @@ class Learner:
         fractions = self.recipe.head.fixed_fractions()
         return self._q(*self._see(parameters, observation, noise, fractions))
 
-    def activations(self, parameters: Any, observation: Array) -> dict[str, Float[Array, " _"]]:
-        """Return the output of every hidden unit for one observation; see `Network.activations`."""
+    def shown(self, parameters: Any, observation: Array) -> tuple[Any, Any, Any]:
+        """Return the arguments of `Network.activations` and `features` for one observation."""
         weights, fixed = split_trainable(parameters)
-        shown = self._shown(fixed, observation)
-        return self.network.activations(weights, shown, self.recipe.head.fixed_fractions())
+        return weights, self._shown(fixed, observation), self.recipe.head.fixed_fractions()
 
     def greedy(
         self,

@@ -128,6 +128,15 @@ class Network:
             outputs[name] = jnp.max(jnp.stack(every), axis=0)
         return outputs
 
+    def features(
+        self, parameters: dict[str, Any], observation: Any, fractions: Float[Array, " T"] | None = None
+    ) -> Float[Array, " I"]:
+        """Return what the last layers take, of all streams together, for one observation, without noise."""
+        if not self.hidden:
+            return self._features(parameters.get("torso", {}), observation)
+        outputs = self.activations(parameters, observation, fractions)
+        return jnp.concatenate([outputs[f"{stream}_hidden"] for stream in self._streams()])
+
     def branches(self) -> list[tuple[str, Torso, tuple[int, ...]]]:
         """Return, for each picture, the name of its parameters, its torso and the torso's input shape."""
         if self.layout is None:

@@ -25,6 +25,7 @@ from qhat.engine.learner import Learner
 from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.wrappers import RewardWrapper
+from qhat.evaluation.plasticity import Plasticity
 from qhat.evaluation.rollout import Gathering, Turn, player
 
 TAIL = 0.01
@@ -34,6 +35,8 @@ ROWS = {
     "terminated": bool, "truncated": bool, "real": bool, "broken": bool,
 }  # fmt: skip
 """What is kept of every step, and its type."""
+SAMPLE = 64
+"""Steps of which observations are kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Record:
     real: np.ndarray
     alive: dict[str, np.ndarray]
     """`[S, units]` of every hidden layer: whether a unit was above 0 on any observation."""
+    sample: np.ndarray | None = None
+    """`[S, N, ...]`, some of the observations."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +79,8 @@ class Diagnosis:
     """Share of each seed's hidden units that were 0 on every observation; empty without hidden layers."""
     dead_by_layer: dict[str, float]
     """The same of every layer, mean over the seeds."""
+    plasticity: Plasticity | None = None
+    """Whether the networks can still learn."""
 
     @property
     def bias(self) -> list[float]:
@@ -109,18 +116,27 @@ class Steps(Gathering):
 
     def act(self, learner: Learner, parameters: Any, observation: Array, legal: Array | None) -> tuple:
         action, q, alive = _look(learner, parameters, observation, legal)
-        return action, (q, alive)
+        return action, (q, alive, observation)
 
     def begin(self, shape: tuple[int, ...], details: Any, xp: Any) -> _Kept:
         rows = {name: xp.zeros((*shape[:-1], self.steps, shape[-1]), kind) for name, kind in ROWS.items()}
         alive = {name: xp.zeros(units.shape, bool) for name, units in details[1].items()}
-        return _Kept(rows, alive)
+        lead, (E, *sizes) = shape[:-1], details[2].shape[len(shape) - 1 :]
+        rows_of_sample = min(SAMPLE, self.steps)
+        sample = xp.zeros((*lead, rows_of_sample, E, *sizes), details[2].dtype)
+        return _Kept(rows, alive, sample)
 
     def add(self, kept: _Kept, turn: Turn, xp: Any) -> _Kept:
-        (q, units), now = turn.details, turn.now
+        (q, units, observation), now = turn.details, turn.now
         row = {"q": q, **{name: getattr(now, name) for name in ROWS if name != "q"}}
         rows = {name: _put(kept.rows[name], turn.index, row[name], xp) for name in ROWS}
-        return _Kept(rows, {name: kept.alive[name] | units[name] for name in units})
+        alive = {name: kept.alive[name] | units[name] for name in units}
+        return _Kept(rows, alive, _put_sample(kept.sample, turn.index // self.stride, observation, xp))
+
+    @property
+    def stride(self) -> int:
+        """Steps of which the last one's observations are kept."""
+        return -(-self.steps // min(SAMPLE, self.steps))
 
 
 class _Kept(NamedTuple):
@@ -128,6 +144,16 @@ class _Kept(NamedTuple):
     """`[..., T, E]` each."""
     alive: dict[str, Any]
     """`[..., units]` of every hidden layer."""
+    sample: Any
+    """`[..., rows, E, ...]`, observations of some steps."""
+
+
+def _put_sample(sample: Any, at: Any, observation: Any, xp: Any) -> Any:
+    """Return the sample with a step's observations: of one seed in JAX, of all seeds in NumPy."""
+    if xp is not np:
+        return sample.at[at].set(observation)
+    sample[:, at] = observation
+    return sample
 
 
 def _put(rows: Any, at: Any, row: Any, xp: Any) -> Any:
@@ -164,7 +190,10 @@ def record(
         reward = np.asarray(part.learned(jnp.asarray(reward.reshape(-1)))).reshape(reward.shape)
     cut = (rows["truncated"] & ~terminated & real) | rows["broken"]
     learned = np.where(real, reward, 0.0)
-    return Record(rows["q"], learned, terminated & real, cut, real, rollout.kept.alive)
+    kept = rollout.kept
+    sample = kept.sample[:, : -(-rollout.steps // Steps(steps).stride)]
+    sample = sample.reshape(len(sample), -1, *sample.shape[3:])
+    return Record(rows["q"], learned, terminated & real, cut, real, kept.alive, sample)
 
 
 def diagnose(record: Record, gamma: float, limit: int = 0) -> Diagnosis:
@@ -254,7 +283,8 @@ def _standard_error(gap: np.ndarray, counts: np.ndarray) -> float:
 def _look(learner: Learner, parameters: Any, observation: Array, legal: Array | None) -> tuple:
     """Return the greedy actions `[E, F]`, their Q `[E]`, and which units of each layer are above 0."""
     q = jax.vmap(learner.q_values, in_axes=(None, 0))(parameters, observation)
-    units = jax.vmap(learner.activations, in_axes=(None, 0))(parameters, observation)
+    look = jax.vmap(lambda one: learner.network.activations(*learner.shown(parameters, one)))
+    units = look(observation)
     alive = {name: jnp.any(values > 0, axis=0) for name, values in units.items()}
     joint = learner.network.joint
     action = best(q, legal, joint, jnp).astype(jnp.int32)

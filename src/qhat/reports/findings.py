@@ -5,7 +5,6 @@ A new check is one function here and one row of `FINDINGS` (docs/extending.md).
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -15,14 +14,13 @@ from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.sampler import Prioritised
 from qhat.evaluation.statistics import iqm
 from qhat.reports.advice import again, calmer, doctor, on, steadier, with_more_seeds
+from qhat.reports.finding import FINE, NOTE, UNKNOWN, WARNING, Finding
 from qhat.reports.measure import Measured
+from qhat.reports.plasticity import dead_units, plasticity
 from qhat.reports.reading import CLIPPED, Facts
 
-FINE, NOTE, WARNING, UNKNOWN = "fine", "note", "warning", "not measured"
 OVERESTIMATED = 0.1
 """Q is too large when the mean of Q minus return exceeds this share of a return's size."""
-DEAD = 0.5
-"""Share of hidden units. A converged policy visits few kinds of states, so a quarter is common."""
 EFFECTIVE = 0.1
 """Effective share of replay, below which batches repeat too much."""
 EPSILON = 0.2
@@ -33,20 +31,6 @@ COLLAPSE = 0.25
 """Largest loss at the end, as a share of the learned range."""
 RISING = 0.05
 """Largest growth over the last quarter of the evaluations, as a share of the learned range."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """The result of one check."""
-
-    name: str
-    status: str
-    found: str
-    """What was found, as a sentence with its number."""
-    why: str = ""
-    """Why it matters."""
-    next: str = ""
-    """The next command to type; empty if there is none."""
 
 
 def findings(facts: Facts, measured: Measured) -> list[Finding]:
@@ -253,27 +237,6 @@ def _clipped(facts: Facts, _: Measured) -> Finding | None:
     return Finding("Support", WARNING, found, why, again(facts, "--head", f"{name}:v_min=LOW,v_max=HIGH"))
 
 
-def _dead(facts: Facts, measured: Measured) -> Finding | None:
-    diagnosis = measured.diagnosis
-    if diagnosis is None or not diagnosis.dead:
-        return None
-    share = float(np.mean(diagnosis.dead))
-    layers = ", ".join(f"{name} {each:.0%}" for name, each in sorted(diagnosis.dead_by_layer.items()))
-    found = (
-        f"{share:.0%} of the hidden units were 0 on all of {diagnosis.observations:,} observations"
-        f" ({layers}; convolutions are not counted)."
-    )
-    if diagnosis.observations < 1_000:
-        return Finding("Dead units", UNKNOWN, f"{diagnosis.observations:,} observations are too few.")
-    if share <= DEAD:
-        return Finding("Dead units", FINE, found)
-    return Finding(
-        "Dead units", WARNING, found,
-        "No gradient reaches such a unit, so the network is effectively smaller (arXiv:2302.12902).",
-        again(facts, "--layer-norm"),
-    )  # fmt: skip
-
-
 def _effective(facts: Facts, measured: Measured) -> Finding | None:
     if facts.recipe is None or not isinstance(facts.recipe.sampler, Prioritised):
         return None
@@ -344,7 +307,7 @@ Check = Callable[[Facts, Measured], Finding | None]
 """A check returns `None` where it does not apply."""
 
 FINDINGS: tuple[Check, ...] = (
-    _scored, _cut, _interval, _overestimation, _collapse, _rising, _epsilon, _clipped, _dead, _effective,
-    _halted, _broken, _files,
+    _scored, _cut, _interval, _overestimation, _collapse, _rising, _epsilon, _clipped, dead_units,
+    plasticity, _effective, _halted, _broken, _files,
 )  # fmt: skip
 """Every check of a report, in the order in which equally bad findings are listed."""

@@ -16,7 +16,7 @@ from qhat.environments.host import HostEnvironment
 from qhat.environments.make import make_any
 from qhat.environments.reference import judge_name
 from qhat.environments.wrappers import of_rewards
-from qhat.evaluation import diagnosis
+from qhat.evaluation import diagnosis, plasticity
 from qhat.evaluation.diagnosis import Diagnosis
 from qhat.evaluation.statistics import Score
 from qhat.reports.video import limit_of, play
@@ -155,7 +155,11 @@ def _diagnosed(run: Run) -> Diagnosis:
         )
     finally:
         environment.close()
-    return diagnosis.diagnose(record, recipe.gamma if reach else 1.0, limit)
+    found = diagnosis.diagnose(record, recipe.gamma if reach else 1.0, limit)
+    if record.sample is None:
+        return found
+    able = plasticity.measure(run.program.learner, weights, record.sample)
+    return dataclasses.replace(found, plasticity=able)
 
 
 def _unlimited(run: Run, seeds: int, steps: int) -> Environment | HostEnvironment:

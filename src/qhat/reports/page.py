@@ -9,7 +9,7 @@ from importlib import resources
 
 from qhat._version import __version__
 from qhat.reports import curves, sections, settings
-from qhat.reports.findings import NOTE, WARNING, Finding
+from qhat.reports.finding import NOTE, WARNING, Finding
 from qhat.reports.html import Html, document, join, table, tag
 from qhat.reports.measure import Measured
 from qhat.reports.reading import Facts

@@ -8,7 +8,7 @@ from typing import Any
 from qhat.evaluation.statistics import Score
 from qhat.reports import curves
 from qhat.reports.actors import actors
-from qhat.reports.findings import FINE, NOTE, UNKNOWN, WARNING, Finding
+from qhat.reports.finding import FINE, NOTE, UNKNOWN, WARNING, Finding
 from qhat.reports.html import Html, command, data_uri, details, join, table, tag
 from qhat.reports.measure import Measured
 from qhat.reports.reading import Facts, Trace

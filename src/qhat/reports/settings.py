@@ -11,7 +11,7 @@ from qhat.axes.axis import AxisValue, spell
 from qhat.environments.options import write_words
 from qhat.recipes.presets import NAME as PRESET
 from qhat.reports.advice import on
-from qhat.reports.findings import WARNING, Finding
+from qhat.reports.finding import WARNING, Finding
 from qhat.reports.html import Html, command, details, join, table, tag
 from qhat.reports.reading import Facts
 from qhat.reports.spelling import OF_A_RUN, default_of, words_of
