@@ -10,12 +10,13 @@ from qhat.axes.bonus import Munchausen
 from qhat.axes.dense import Noisy
 from qhat.axes.explore import EpsilonGreedy, NoExploration
 from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
-from qhat.axes.joints import Each
+from qhat.axes.joints import Each, Pairs
 from qhat.axes.merge import Dueling
-from qhat.axes.optimiser import Adam
+from qhat.axes.optimiser import Adam, AdamW
 from qhat.axes.policy import Double, Softmax
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard, Soft
+from qhat.axes.torso import BroNet, SimBa
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError, near_miss
 
@@ -95,6 +96,20 @@ bdq = replace(
     paper="https://arxiv.org/abs/1711.08946",
 )
 decqn_rainbow = replace(decqn, head=Categorical(), sampler=Prioritised(beta=0.2))
+# A value for each pair of commands: a coordination graph of all joints.
+decqn_pairs = replace(decqn, joints=Pairs(), paper="https://jmlr.org/papers/v7/kok06a.html")
+# The networks of two actor-critic algorithms, under decoupled Q-learning.
+bro = replace(
+    decqn,
+    torso=BroNet(width=128),
+    hidden=(),
+    layer_norm=False,
+    optimiser=AdamW(),
+    learning_rate=5e-4,
+    learning_rate_end=5e-5,
+    paper="https://arxiv.org/abs/2405.16158",
+)
+simba = replace(bro, torso=SimBa(), normalise=True, paper="https://arxiv.org/abs/2410.09754")
 
 # The textbook chapter's agents: its algorithms (squared error, and where it clips, norm 1), with the
 # settings of the others. Its own settings do not hold: docs/from-the-chapter.md.
@@ -146,6 +161,9 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "decqn": decqn,
         "bdq": bdq,
         "decqn_rainbow": decqn_rainbow,
+        "decqn_pairs": decqn_pairs,
+        "bro": bro,
+        "simba": simba,
         "chapter_dqn": chapter_dqn,
         "chapter_double": chapter_double,
         "chapter_dueling": chapter_dueling,
