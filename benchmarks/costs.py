@@ -20,9 +20,12 @@ from qhat.axes.dense import Noisy
 from qhat.axes.explore import NoExploration
 from qhat.axes.heads import Categorical, HLGauss, Implicit, Quantile
 from qhat.axes.merge import Dueling
+from qhat.axes.optimiser import AdamW
 from qhat.axes.policy import Double, Softmax
+from qhat.axes.reset import Periodic
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Soft
+from qhat.axes.torso import BroNet, SimBa
 from qhat.recipes.recipe import Recipe
 from qhat.system import devices
 from qhat_throughput import BASE, VARIANTS
@@ -51,6 +54,10 @@ def rows() -> dict[str, Recipe]:
         "n_step 20": replace(BASE, n_step=20),
         "sampler prioritised": replace(BASE, sampler=Prioritised()),
         "target soft": replace(BASE, target=Soft()),
+        "optimiser adamw": replace(BASE, optimiser=AdamW()),
+        "reset periodic": replace(BASE, reset=Periodic()),
+        "torso bronet:width=64, no hidden layer": replace(BASE, torso=BroNet(width=64), hidden=()),
+        "torso simba:width=64, no hidden layer": replace(BASE, torso=SimBa(width=64), hidden=()),
         "Rainbow": rainbow,
         "Rainbow, support calibrated": replace(rainbow, head=Categorical()),
         "Rainbow with implicit quantiles": replace(rainbow, head=Implicit()),

@@ -113,7 +113,10 @@ class Agent(Evaluated):
         return np.stack(actions) if batch else actions[0]
 
     def q_values(self, observation: Any) -> np.ndarray:
-        """Return Q(s, ·): `[actions]`, or `[factors, choices]` with several factors or joints."""
+        """Return Q(s, ·): `[actions]`, or `[factors, choices]` with several factors or joints.
+
+        With `joints="pairs"`: `[1, joint actions]`; of these, the last joint's choice changes first.
+        """
         q = self._actor.values(self._learning.acting, self._checked(observation, "observation"))
         return q if self.program.actions.vector else q[0]
 

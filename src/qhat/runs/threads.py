@@ -20,5 +20,6 @@ def threads_for(recipe: Recipe, pictures: bool) -> int | None:
         pictures: whether observations have pictures of 36 pixels or more a side.
     """
     rows = recipe.batch_size * max(1, recipe.head.fractions("online"))
-    largest = max((rows * wide * high for wide, high in itertools.pairwise(recipe.hidden)), default=0)
+    layers = [wide * high for wide, high in itertools.pairwise(recipe.hidden)]
+    largest = rows * max([recipe.torso.largest_layer, *layers])
     return None if largest >= GAIN or recipe.torso.gains_from_cores(pictures) else 1

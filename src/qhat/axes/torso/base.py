@@ -35,6 +35,11 @@ class Torso(AxisValue, abc.ABC):
         """
         return True
 
+    @property
+    def largest_layer(self) -> int:
+        """Weights of its largest fully connected layer between layers; 0 where it has none."""
+        return 0
+
     @abc.abstractmethod
     def features(self, shape: tuple[int, ...]) -> int:
         """Return the number of features for observations of `shape`. Raises `UsageError`."""

@@ -39,6 +39,10 @@ class _Blocks(Torso):
     def features(self, shape: tuple[int, ...]) -> int:
         return self.width
 
+    @property
+    def largest_layer(self) -> int:
+        return self.width**2
+
     def _names(self) -> list[str]:
         return [f"block{index}" for index in range(self.blocks)]
 
@@ -94,6 +98,10 @@ class SimBa(_Blocks):
 
     width: int = 128
     """Features, in and out of every block."""
+
+    @property
+    def largest_layer(self) -> int:
+        return WIDER * self.width**2
 
     def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
         width, (first, *keys) = self.width, jax.random.split(key, 1 + 2 * self.blocks)

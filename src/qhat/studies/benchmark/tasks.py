@@ -104,8 +104,8 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         "DER": "van Hasselt et al. 2019, https://arxiv.org/abs/1906.05243",
         "rliable": "Agarwal et al. 2021, https://arxiv.org/abs/2108.13264; its runs as kept in"
         " https://github.com/eloialonso/iris, results/data",
-        "simbav2": "result files of SimbaV2's and FlashSAC's repositories, in which an action repeat of 2 is"
-        " two steps, https://github.com/DAVIAN-Robotics/SimbaV2",
+        "simbav2": "result files of SimbaV2's and FlashSAC's repositories, an action repeat of 2 being two"
+        " steps, https://github.com/dojeon-ai/SimbaV2",
         "tdmpc2": "tdmpc2's published result files, https://github.com/nicklashansen/tdmpc2",
     }
 )
