@@ -194,6 +194,34 @@ def test_joints_are_commanded():
     assert found.dtype == np.float32
 
 
+def test_joint_actions_have_a_value_each_and_the_last_joint_changes_first():
+    commands = [[-1.0, 0.0, 1.0], [0.0, 4.0]]
+    weight = np.zeros((6, 2))
+    weight[3] = weight[4] = [1.0, 0.0]
+    weight[4, 1] = 1.0
+    policy = made(
+        DENSE, linear(weight, np.zeros(6)), (2,), "float32",
+        kind="joints", choices=[3, 2], commands=commands, dtype="float32", joint=True, masked=True,
+    )  # fmt: skip
+    # Of the six: (0, 1), (1, 1) and (2, 0) are the second, fourth and fifth.
+    np.testing.assert_array_equal(policy.act([1.0, 1.0]), np.array([1.0, 0.0], np.float32))
+    np.testing.assert_array_equal(policy.act([1.0, -1.0]), np.array([0.0, 4.0], np.float32))
+    assert policy.q_values([1.0, 1.0]).shape == (1, 6)
+    found = policy.act([1.0, 1.0], mask=[[1, 1, 0], [1, 1, 0]])
+    np.testing.assert_array_equal(found, np.array([0.0, 4.0], np.float32))
+    with pytest.raises(PolicyError, match="mask allows no action"):
+        policy.act([1.0, 1.0], mask=[[0, 0, 0], [1, 1, 0]])
+
+
+def test_a_shortcut_adds_its_input():
+    ops = [*DENSE, {"op": "shortcut", "network": [{"op": "relu"}, *DENSE[-1:]]}]
+    square = np.array([[0.0, 1.0], [2.0, 0.0]])
+    policy = made(ops, linear(square, [0.5, -9.0]), (2,), "float32", choices=[2])
+    x = square @ [1.0, 2.0] + [0.5, -9.0]
+    expected = x + square @ np.maximum(x, 0) + [0.5, -9.0]
+    np.testing.assert_allclose(policy.q_values([1.0, 2.0]), expected, rtol=1e-6)
+
+
 # The loop -----------------------------------------------------------------------------------------------
 
 
@@ -436,6 +464,8 @@ def piped(folder: Path) -> None:
 
 
 SIDES = {"shape": [9], "low": [None], "high": [None], "names": None}
+
+
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "edited bounds": (edited(lambda a: a["observation"].update(high=[None] * 4)), "was edited"),
     "edited labels": (edited(lambda a: a["actions"]["labels"][0].reverse()), "was edited"),
@@ -470,6 +500,9 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "none": (resealed(lambda a: a["actions"].update(choices=[])), "fields are missing"),
     "kind": (resealed(lambda a: a["actions"].update(kind="joints")), "fields are missing"),
     "operation": (resealed(lambda a: a["network"].append({"op": "system"})), "operation 'system'"),
+    "a shortcut of nothing": (resealed(lambda a: a["network"].append({"op": "shortcut"})), "cannot be run"),
+    "joint": (resealed(lambda a: a["actions"].update(joint="yes")), "fields are missing"),
+    "joint actions": (resealed(lambda a: a["actions"].update(joint=True)), "fields are missing"),
     "no operation": (resealed(lambda a: a.update(network=[3])), "fields are missing"),
     "tensor": (resealed(lambda a: a["network"][1].update(weight="../../etc")), "cannot be run"),
     "order": (resealed(lambda a: a["network"].reverse()), "cannot be run"),

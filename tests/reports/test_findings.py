@@ -57,7 +57,7 @@ CHECKS: list[tuple[str, str, dict[str, Any], dict[str, Any], str]] = [
         {"diagnosis": GROWN},
         "--reset",
     ),
-    ("Plasticity", WARNING, {}, {"diagnosis": diagnosis(0, plasticity=able(rank=4.0))}, "--reset"),
+    ("Plasticity", WARNING, {}, {"diagnosis": diagnosis(0, plasticity=able(rank=3.0))}, "--reset"),
     ("Plasticity", FINE, {}, {"diagnosis": diagnosis(0, plasticity=able())}, ""),
     ("Dead units", WARNING, {}, {"diagnosis": diagnosis(0, dead=0.8)}, "--layer-norm"),
     ("Dead units", FINE, {}, {"diagnosis": diagnosis(0, dead=0.2)}, ""),

@@ -111,7 +111,7 @@ class Policy:
             policy = Policy(about, run, onnx, beyond)
             q = policy.q_values(np.zeros(policy.shape, policy.dtype), _check=False)
             _need(not np.isnan(q).any(), "its values at 0 are not numbers.")
-        except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
+        except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
             if isinstance(error, PolicyError):
                 raise
             raise PolicyError(f"'{folder}' is damaged: its network cannot be run ({error}).") from None
@@ -471,7 +471,7 @@ def _require_sound(about: dict) -> None:
         if np.dtype(actions["dtype"]).kind not in "fiub":
             raise ValueError("actions.dtype")
     joint = actions.get("joint", False)
-    if type(joint) is not bool or (joint and math.prod(actions["choices"]) > 10**6):
+    if type(joint) is not bool or (joint and (F == 1 or math.prod(actions["choices"]) > 10**6)):
         raise ValueError("actions.joint")
     _require_layout(actions, F)
     if not (isinstance(network, list) and 0 < len(network) <= 1_000):
