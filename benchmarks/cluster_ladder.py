@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import qhat
-from qhat.axes.explore import LADDER, STEEPNESS, EpsilonGreedy
+from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.explore.base import LADDER, STEEPNESS
 from qhat.runs.curves import read_evaluations
 
 GOAL = 475.0

@@ -55,6 +55,7 @@ LEFT_OUT: dict[type[AxisValue], str] = {
     axes.Impoola: "Impala but for its end; tests/axes/test_encoders.py has it",
     axes.Nature: "pictures of 36 pixels and more take long; tests/axes/test_torsos.py has it",
     axes.EpsilonGreedy: "no action is chosen here; tests/axes/test_exploration.py has it",
+    axes.Pink: "no action is chosen here; tests/axes/test_pink.py has it",
     axes.NoExploration: "no action is chosen here; tests/axes/test_exploration.py has it",
 }
 """Parts that are in no composition, and why."""

@@ -8,7 +8,7 @@ from qhat.axes.actions import Actions
 from qhat.axes.axis import AxisValue, Schedule
 from qhat.axes.bonus import BONUSES, Bonus, Munchausen, NoBonus
 from qhat.axes.dense import LAYERS, Dense, Layer, Noisy
-from qhat.axes.explore import EXPLORES, EpsilonGreedy, Explore, NoExploration
+from qhat.axes.explore import EXPLORES, EpsilonGreedy, Explore, NoExploration, Pink
 from qhat.axes.heads import HEADS, Categorical, Expected, Head, HLGauss, Implicit, Quantile
 from qhat.axes.heads.base import ExportedOutputs, take
 from qhat.axes.joints import JOINTS, Each, Joints, Pairs, Together
@@ -42,6 +42,6 @@ __all__ = [
     "EpsilonGreedy", "Expected", "ExpectedSarsa", "Explore", "ExportedOutputs", "Greedy", "HLGauss",
     "Hard", "Head", "Impala", "Implicit", "Impoola", "Joints", "Layer", "Merge", "MinAtar", "Mnih2013",
     "Munchausen", "Nature", "NoBonus", "NoExploration", "NoReset", "Noisy", "Op", "Optimiser", "Pairs",
-    "Periodic", "Plain", "Policy", "Prioritised", "Quantile", "RMSProp", "Reset", "Sampler", "Schedule",
-    "SimBa", "Soft", "Softmax", "Target", "Together", "Torso", "Uniform", "take",
+    "Periodic", "Pink", "Plain", "Policy", "Prioritised", "Quantile", "RMSProp", "Reset", "Sampler",
+    "Schedule", "SimBa", "Soft", "Softmax", "Target", "Together", "Torso", "Uniform", "take",
 ]  # fmt: skip

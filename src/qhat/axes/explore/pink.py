@@ -1,0 +1,122 @@
+"""Exploration by noise that is correlated in time."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+
+from qhat.axes.actions import Actions
+from qhat.axes.axis import Schedule
+from qhat.axes.explore.base import Explore, uniform
+from qhat.system.errors import require, setting
+from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
+
+OCTAVES = 8
+"""Processes that are added up: white noise, and those with time constants of 1, 2, 4, … 64 steps."""
+KEPT = np.array([0.0, *(math.exp(-(2.0**-octave)) for octave in range(OCTAVES - 1))], np.float32)
+"""Share of each that stays from one step to the next."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pink(Explore):
+    """Moves every joint's command by pink noise: deviations last for a step, or for a hundred.
+
+    The noise of a joint is the sum of white noise and first-order processes whose time constants double,
+    each of the same variance, so that its power falls as 1/f (Eberhard et al. 2023, "Pink noise is all you
+    need", ICLR, have it for continuous actions). σ is in units of half a joint's range; the command that is
+    executed is the nearest one to the greedy one plus the noise, within the range.
+    """
+
+    name: ClassVar[str] = "pink"
+
+    start: float = 1.0
+    """σ at step 0."""
+    end: float = 0.3
+    """σ from step `steps` on."""
+    steps: int | None = None
+    """Environment steps over which σ falls from `start` to `end`; none: `fraction` of the run."""
+    fraction: float = 0.1
+    """Share of the run over which σ falls, where `steps` is none."""
+
+    def validate(self) -> None:
+        for word, value in (("start", self.start), ("end", self.end)):
+            require(0.0 <= value <= 100.0, f"pink:{word} is {value}; expected a σ within [0, 100].")
+        require(
+            self.steps is None or self.steps >= 0,
+            f"pink:steps is {self.steps}; expected 0 or more steps, or none for a fraction of the run.",
+        )
+        require(
+            0.0 <= self.fraction <= 1.0,
+            f"pink:fraction is {self.fraction}; expected a share of the run within [0, 1].",
+        )
+
+    def scheduled(self, steps: int) -> Pink:
+        """With the number of steps that `fraction` is, which then says no more."""
+        if self.steps is not None:
+            return self
+        return dataclasses.replace(self, steps=round(self.fraction * steps), fraction=Pink.fraction)
+
+    def schedules(self, steps: int) -> list[Schedule]:
+        return [Schedule("σ", self.start, self.end, self.scheduled(steps).steps or 0)]
+
+    def init(self, num_envs: int, actions: Actions) -> Any:
+        require(
+            actions.commands is not None,
+            f"{setting('explore', 'pink')} moves a joint's command to a near one, and these actions are"
+            f" {actions}, which have no order. Expected {setting('explore', 'epsilon')}.",
+        )
+        return jnp.zeros((num_envs, actions.factors, OCTAVES), jnp.float32)
+
+    def epsilon(self, step: Int[Array, ""]) -> Float[Array, ""]:
+        """Return σ, at most 1: which share of the steps departs depends on the number of commands."""
+        return jnp.minimum(self._sigma(step, jnp), 1.0)
+
+    def choose(
+        self,
+        state: Any,
+        greedy: Int[Array, "E F"],
+        key: Array,
+        step: Int[Array, ""],
+        actions: Actions,
+        legal: Bool[Array, "E F C"] | None = None,
+    ) -> tuple[Any, Int[Array, "E F"]]:
+        bits = jax.random.bits(key, (greedy.shape[0], self.random_numbers(actions)))
+        return self.decide(state, greedy, bits, step, actions, legal, jnp)
+
+    def random_numbers(self, actions: Actions) -> int:
+        return actions.factors * OCTAVES
+
+    def decide(
+        self, state: Any, greedy: Any, bits: Any, step: Any, actions: Actions, legal: Any, xp: Any
+    ) -> tuple[Any, Any]:
+        rho = xp.asarray(KEPT)
+        fresh = _normal(bits, xp).reshape(state.shape)
+        state = rho * state + xp.sqrt(1.0 - rho**2) * fresh
+        noise = self._sigma(step, xp) * xp.sum(state, axis=-1) / math.sqrt(OCTAVES)
+        last = xp.asarray(actions.choices, xp.int32) - 1
+        moved = greedy + xp.rint(noise * last / 2.0).astype(xp.int32)
+        action = xp.clip(moved, 0, last).astype(xp.int32)
+        if legal is None:
+            return state, action
+        # A command that is not legal is replaced by the greedy one.
+        allowed = xp.take_along_axis(legal, action[..., None], axis=2)[..., 0]
+        return state, xp.where(allowed, action, greedy)
+
+    def _sigma(self, step: Any, xp: Any) -> Any:
+        assert self.steps is not None, "a σ that follows the run is `scheduled` first"
+        if not self.steps:
+            return xp.float32(self.end)
+        done = xp.clip(xp.asarray(step) / self.steps, 0.0, 1.0)
+        return xp.float32(self.start + done * (self.end - self.start))
+
+
+def _normal(bits: Any, xp: Any) -> Any:
+    """Return draws from N(0, 1), one for each of the random numbers `[E, 2n]` (Box & Muller 1958)."""
+    half = bits.shape[1] // 2
+    # Of (0, 1]: the logarithm of 0 is not finite.
+    radius = xp.sqrt(-2.0 * xp.log(uniform(bits[:, :half], xp) + np.float32(2.0**-24)))
+    angle = np.float32(2.0 * math.pi) * uniform(bits[:, half:], xp)
+    return xp.concatenate([radius * xp.cos(angle), radius * xp.sin(angle)], axis=1)
