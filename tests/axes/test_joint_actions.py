@@ -114,3 +114,17 @@ def test_jax_and_numpy_choose_alike() -> None:
         values = agent.q_values(row)
         expected = agent.program.actions.to_env(best(values, None, learner.network.joint))
         np.testing.assert_array_equal(agent.act(row, explore=False), expected)
+
+
+def test_only_remedies_that_work_are_named() -> None:
+    joints = Actions.binned([-1.0] * 8, [1.0] * 8, [3], "x")
+    with pytest.raises(UsageError) as few:
+        Pairs().joint(joints)
+    assert "6,561 of them" in str(few.value)
+    assert "bins=2" in str(few.value)
+    assert "pairs:most=6561" in str(few.value)
+    with pytest.raises(UsageError) as many:
+        Pairs().joint(Actions((3,) * 40))
+    assert "those of 40 factors" in str(many.value)
+    assert not re.search(r"bins|most=", str(many.value))
+    assert "together" in str(many.value)

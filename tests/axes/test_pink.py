@@ -125,3 +125,12 @@ def test_an_agent_of_a_robot_explores_with_it() -> None:
     moved = np.array([agent.act(before.copy()) for _ in range(100)])
     assert ((moved >= -1) & (moved <= 1)).all()
     assert (moved != greedy).any(axis=0).all()
+
+
+def test_each_of_several_actors_has_its_sigma() -> None:
+    first, *_, last = (Pink(0.5, 0.3, 100).for_actor(actor, 4) for actor in range(4))
+    assert isinstance(first, Pink)
+    assert isinstance(last, Pink)
+    assert first.end == pytest.approx(0.4)
+    assert last.end == pytest.approx(0.4**8)
+    assert Pink().for_actor(0, 1) == Pink()

@@ -466,6 +466,11 @@ def piped(folder: Path) -> None:
 SIDES = {"shape": [9], "low": [None], "high": [None], "names": None}
 
 
+def joint_of_one(about: dict) -> None:
+    about["format"] = 2
+    about["actions"]["joint"] = True
+
+
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "edited bounds": (edited(lambda a: a["observation"].update(high=[None] * 4)), "was edited"),
     "edited labels": (edited(lambda a: a["actions"]["labels"][0].reverse()), "was edited"),
@@ -478,7 +483,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "deep": (text("policy.json", b"[" * 100_000), "cannot be read as JSON"),
     "NaN": (text("policy.json", b'{"format": NaN}'), "cannot be read as JSON.*NaN"),
     "a list": (text("policy.json", b"[1]"), "names no format"),
-    "of tomorrow": (edited(lambda a: a.update(format=2)), "has format 2; this runtime reads 1"),
+    "of tomorrow": (edited(lambda a: a.update(format=3)), "has format 3; this runtime reads 1 and 2"),
     "true": (edited(lambda a: a.update(format=True)), "has format True"),
     "missing": (lambda folder: (folder / "policy.json").unlink(), "is missing"),
     "no weights": (lambda folder: (folder / "weights.safetensors").unlink(), "is missing"),
@@ -502,7 +507,9 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "operation": (resealed(lambda a: a["network"].append({"op": "system"})), "operation 'system'"),
     "a shortcut of nothing": (resealed(lambda a: a["network"].append({"op": "shortcut"})), "cannot be run"),
     "joint": (resealed(lambda a: a["actions"].update(joint="yes")), "fields are missing"),
-    "joint actions": (resealed(lambda a: a["actions"].update(joint=True)), "fields are missing"),
+    "joint actions": (resealed(joint_of_one), "fields are missing"),
+    "of format 1": (resealed(lambda a: a["actions"].update(joint=True)), "fields are missing"),
+    "no joint actions": (resealed(lambda a: a.update(format=2)), "fields are missing"),
     "no operation": (resealed(lambda a: a.update(network=[3])), "fields are missing"),
     "tensor": (resealed(lambda a: a["network"][1].update(weight="../../etc")), "cannot be run"),
     "order": (resealed(lambda a: a["network"].reverse()), "cannot be run"),

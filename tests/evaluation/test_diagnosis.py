@@ -288,3 +288,11 @@ def test_the_plasticity_of_every_seed_is_measured_on_observations_of_its_play(wh
     assert found.grown[1] == "hidden0"
     assert found.rank[0] == pytest.approx(found.fresh_rank[0])
     assert 1.0 <= found.rank[1] <= 6.0
+
+
+def test_weights_that_are_not_finite_have_no_rank():
+    learner = Learner.of(Recipe(hidden=(4,)), (3,), Actions((2,)))
+    one = learner.init_parameters(jax.random.key(0))
+    broken = jax.tree.map(lambda leaf: jnp.full((1, *leaf.shape), jnp.nan), one)
+    found = plasticity.measure(learner, broken, np.ones((1, 20, 3), np.float32))
+    assert found.rank == found.fresh_rank == []

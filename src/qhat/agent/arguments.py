@@ -67,7 +67,8 @@ def read_recipe(recipe: Any, settings: Mapping[str, Any], steps: Any) -> Recipe:
     require(isinstance(chosen, Recipe), f"recipe is {recipe!r}; expected a name or a Recipe.")
     require_known(settings, [*OF_AN_AGENT, *(name for name in NAMES if name != "num_envs")], "Agent")
     chosen = dataclasses.replace(changed(chosen, settings), num_envs=1)
-    return chosen.validate().scheduled(int(steps))
+    chosen = chosen.validate()
+    return dataclasses.replace(chosen, reset=chosen.reset.endless()).scheduled(int(steps))
 
 
 def read_observation(observation: Any) -> Observations:

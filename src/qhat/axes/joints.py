@@ -68,6 +68,10 @@ class Each(Joints):
         return jnp.mean(losses), jnp.mean(jnp.abs(errors))
 
 
+LARGEST = 10_000
+"""Joint actions beyond which to compare all takes too long."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Pairs(Joints):
     """Q(s, a) is the mean over all pairs of joints (i, j) of Q_ij(s, a_i, a_j): a coordination graph.
@@ -84,17 +88,22 @@ class Pairs(Joints):
     """Largest number of joint actions."""
 
     def validate(self) -> None:
-        require(4 <= self.most <= 10_000, f"pairs:most is {self.most}; expected 4 to 10,000 joint actions.")
+        good = 4 <= self.most <= LARGEST
+        require(good, f"pairs:most is {self.most}; expected 4 to {LARGEST:,} joint actions.")
 
     def joint(self, actions: Actions) -> JointActions | None:
-        count, choices = actions.joint, "×".join(map(str, actions.choices))
+        count, F = actions.joint, actions.factors
+        choices = "×".join(map(str, actions.choices)) if F <= 8 else f"those of {F} factors"
+        two = actions.commands is not None and max(actions.choices) > 2 and self.most >= 2**F
+        remedies = [f"fewer bins ({setting('bins', 2)})"] if two else []
+        remedies += [setting("joints", f"pairs:most={count}")] if count <= LARGEST else []
+        remedies.append(setting("joints", "together"))
         require(
-            count <= self.most or actions.factors == 1,
+            count <= self.most or F == 1,
             f"{setting('joints', 'pairs')} compares all joint actions, and {choices} choices are {count:,}"
-            f" of them; expected at most {self.most:,}: take fewer bins ({setting('bins', 2)}),"
-            f" {setting('joints', 'together')}, or {setting('joints', f'pairs:most={count}')}.",
+            f" of them; expected at most {self.most:,}: take {', or '.join(remedies)}.",
         )
-        return JointActions(actions.choices) if actions.factors > 1 else None
+        return JointActions(actions.choices) if F > 1 else None
 
     def regress(
         self, head: Head, z: Float[Array, "F C K"], action: Int[Array, " F"], target: Any, basis: Any

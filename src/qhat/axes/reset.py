@@ -21,12 +21,16 @@ class Reset(AxisValue, abc.ABC):
     happens: ClassVar[bool] = True
     """Whether there are resets at all; an update without them does not look."""
 
-    def scheduled(self, steps: int, replay_ratio: float) -> Reset:
-        """Return the same for a run of `steps` environment steps with so many updates each."""
+    def scheduled(self, updates: int) -> Reset:
+        """Return the same for a run of so many gradient updates."""
+        return self
+
+    def endless(self) -> Reset:
+        """Return the same for a loop whose end nobody knows."""
         return self
 
     @abc.abstractmethod
-    def due(self, updates: Int[Array, ""], steps: Int[Array, ""]) -> Bool[Array, ""]:
+    def due(self, updates: Int[Array, ""]) -> Bool[Array, ""]:
         """Return whether weights are reset after `updates` gradient updates in all."""
 
     @abc.abstractmethod
@@ -41,7 +45,7 @@ class NoReset(Reset):
     name: ClassVar[str] = "none"
     happens: ClassVar[bool] = False
 
-    def due(self, updates: Int[Array, ""], steps: Int[Array, ""]) -> Bool[Array, ""]:
+    def due(self, updates: Int[Array, ""]) -> Bool[Array, ""]:
         return jnp.bool_(False)
 
     def mixed(self, parameters: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
@@ -65,8 +69,9 @@ class Periodic(Reset):
     """Share of the hidden and output layers' weights that stays."""
     keep_torso: float = 0.5
     """Share of the torso's weights that stays; 1 leaves the torso as it is."""
-    steps: int | None = None
-    """Environment steps after which nothing is reset; none: when fewer than `every` updates are left."""
+    last: int | None = None
+    """Gradient update after which there is no reset; none: when fewer than `every` are left. An `Agent`,
+    whose end nobody knows, goes on."""
 
     def validate(self) -> None:
         require(self.every >= 1, f"periodic:every is {self.every}; expected 1 or more updates.")
@@ -74,22 +79,25 @@ class Periodic(Reset):
             share = getattr(self, name)
             require(0 <= share <= 1, f"periodic:{name} is {share}; expected a share within [0, 1].")
         require(
-            not self.keep == self.keep_torso == 1,
+            self.keep < 1 or self.keep_torso < 1,
             "periodic:keep and keep_torso are both 1, which resets nothing; expected less for one of them.",
         )
         require(
-            self.steps is None or self.steps >= 0,
-            f"periodic:steps is {self.steps}; expected 0 or more environment steps, or none.",
+            self.last is None or self.last >= 0,
+            f"periodic:last is {self.last}; expected an update, 0 or more, or none.",
         )
 
-    def scheduled(self, steps: int, replay_ratio: float) -> Periodic:
-        if self.steps is not None:
-            return self
-        return dataclasses.replace(self, steps=max(0, int(steps - self.every / replay_ratio)))
+    def scheduled(self, updates: int) -> Periodic:
+        return (
+            self if self.last is not None else dataclasses.replace(self, last=max(0, updates - self.every))
+        )
 
-    def due(self, updates: Int[Array, ""], steps: Int[Array, ""]) -> Bool[Array, ""]:
-        assert self.steps is not None, "a reset that follows the run is `scheduled` first"
-        return (updates % self.every == 0) & (steps <= self.steps)
+    def endless(self) -> Periodic:
+        return self if self.last is not None else dataclasses.replace(self, last=2**31 - 1)
+
+    def due(self, updates: Int[Array, ""]) -> Bool[Array, ""]:
+        assert self.last is not None, "a reset that follows the run is `scheduled` first"
+        return (updates % self.every == 0) & (updates <= self.last)
 
     def mixed(self, parameters: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
         def mix(share: float) -> Any:

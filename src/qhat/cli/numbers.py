@@ -14,7 +14,7 @@ import tyro
 from qhat.axes.axis import AxisValue
 from qhat.environments.info import PREFIX
 from qhat.recipes.habits import our_word, ours_of
-from qhat.system.errors import UsageError, near_miss
+from qhat.system.errors import UsageError, near_miss, require
 
 RENAMED = {"--adam-epsilon": "--optimiser adam:epsilon="}
 """Flags of earlier versions and their replacement, up to the value."""
@@ -77,8 +77,12 @@ def plain(kind: type, words: Sequence[str], command: str = "") -> list[str]:
         taken = following[:count]
         if not equals:
             del rest[:count]
-        if several and wanted and not optional and taken == ["none"]:
-            taken = []
+        if flag == HIDDEN:
+            beside = following[count : count + 1]
+            mixed = beside == ["none"] or (taken == ["none"] and any(map(_is_numeric, beside)))
+            words = " ".join([*taken, *beside])
+            require(not mixed, f"{flag} is {words}; expected widths, for example 64 64, or none alone.")
+            taken = [] if taken == ["none"] else taken
         if wanted:
             parts = [part for each in taken for part in (each.split(",") if several else [each]) if part]
             taken = [_number(flag, part, wanted, optional) for part in parts]
@@ -92,6 +96,10 @@ def plain(kind: type, words: Sequence[str], command: str = "") -> list[str]:
         else:
             found += [flag, *taken]
     return places + found
+
+
+HIDDEN = "--hidden"
+"""The flag of numbers that may be none at all."""
 
 
 def _require_our_word(flag: str, following: Sequence[str], known: Mapping[str, Any], command: str) -> None:

@@ -70,7 +70,7 @@ def describe(
     kind = "joints" if actions.commands is not None else "multi_discrete" if actions.vector else "discrete"
     period = meaning.period if request.control_period is None else request.control_period
     return {
-        "format": runtime.FORMAT,
+        "format": runtime.FORMAT if exported.joint is None else runtime.FORMAT_JOINT,
         "name": request.name or f"{spec.id.rpartition(':')[2].rpartition('/')[2]} {recipe}",
         "qhat": __version__,
         "environment": {

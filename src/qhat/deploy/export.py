@@ -274,7 +274,7 @@ def _write_weights(new: Path, about: dict[str, Any], exported: Exported) -> dict
     (new / runtime.WEIGHTS).write_bytes(data)
     fields = ("environment", "source", "observation", "actions", "control_period")
     return {
-        "format": str(runtime.FORMAT),
+        "format": str(about["format"]),
         "name": about["name"],
         "policy_sha256": digest,
         "weights_sha256": _sha256(new / runtime.WEIGHTS),

@@ -274,7 +274,7 @@ class Program:
         learner, update = self.learner.fit(
             learner, batch, weights, keys["noise"], number, ring.outlook, steps, ring.moments, applies
         )
-        learner = with_reset(self.learner, learner, keys["noise"], number, steps, applies)
+        learner = with_reset(self.learner, learner, keys["noise"], number, applies)
         return learner, recipe.sampler.update(sampler, slots, update.errors), ring.greedy, update.metrics
 
     def act(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
 from qhat.engine.calibration import split_trainable
 from qhat.engine.learner import Learner, LearnerState
@@ -16,7 +18,6 @@ def with_reset(
     state: LearnerState,
     key: Array,
     updates: Int[Array, ""],
-    steps: Int[Array, ""],
     applies: Array | bool,
 ) -> LearnerState:
     """Return the state after gradient update number `updates`, reset if that is due.
@@ -34,7 +35,8 @@ def with_reset(
         weights = reset.mixed(trained, learner.network.init(key))
         online = {**weights, **fixed}
         optimiser = learner.recipe.optimiser.scaling().init(ravel_pytree(weights)[0])
-        return LearnerState(online, jax.tree.map(jnp.copy, online), optimiser)
+        fresh = LearnerState(online, jax.tree.map(jnp.copy, online), optimiser)
+        return jax.tree.map(functools.partial(jnp.where, applies), fresh, state)
 
-    due: Bool[Array, ""] = reset.due(updates, steps) & applies
-    return jax.lax.cond(due, anew, lambda state: state, state)
+    # Of the clock alone, which all seeds share: a condition per seed would draw weights at every update.
+    return jax.lax.cond(reset.due(updates), anew, lambda state: state, state)

@@ -32,7 +32,8 @@ class Plasticity:
     grown: list[str]
     """The layer that has it."""
     rank: list[float]
-    """Effective rank of the features before the last layers; empty where there are fewer observations."""
+    """Effective rank of the features before the last layers; empty where observations are too few, or a
+    number is not finite."""
     fresh_rank: list[float]
     """The same of a fresh network, on the same observations."""
 
@@ -60,7 +61,7 @@ def measure(learner: Learner, parameters: Any, observations: np.ndarray) -> Plas
             growth.append(layers[name])
             grown.append(name)
         both = [np.asarray(features(each, rows), np.float64) for each in (trained, {**trained, **fresh})]
-        if len(rows) >= both[0].shape[1]:
+        if len(rows) >= both[0].shape[1] and all(np.isfinite(each).all() for each in both):
             rank.append(effective_rank(both[0]))
             fresh_rank.append(effective_rank(both[1]))
     return Plasticity(growth, grown, rank, fresh_rank)

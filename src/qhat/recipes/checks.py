@@ -89,14 +89,16 @@ def require_placement(config: TrainConfig) -> None:
 
 def require_resets(config: TrainConfig) -> None:
     """Raise `UsageError` for resets of which none falls into the run."""
-    reset, recipe = config.recipe.reset, config.recipe
+    reset = config.recipe.reset
     if not isinstance(reset, Periodic):
         return
-    updates = int(config.steps * recipe.replay_ratio)
-    last = updates - reset.every if reset.steps is None else int(reset.steps * recipe.replay_ratio)
-    rest = f", and none falls into its last {reset.every:,}" if reset.steps is None else ""
+    recipe = config.recipe.scheduled(config.steps)
+    updates, last = recipe.updates_in(config.steps), recipe.reset.scheduled(0)
+    assert isinstance(last, Periodic)
+    assert last.last is not None, "it was scheduled"
+    rest = f", and none falls into its last {reset.every:,}" if reset.last is None else ""
     require(
-        reset.every <= last,
+        reset.every <= min(updates, last.last),
         f"{setting('reset', spell(reset))} resets nothing: the run has {updates:,} updates{rest}. Expected"
         f" {setting('reset', f'periodic:every={max(1, updates // 4)}')}, or a longer run.",
     )

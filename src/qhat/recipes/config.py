@@ -253,7 +253,6 @@ class TrainConfig:
         )
         require_reachable(self)
         require_placement(self)
-        require_resets(self)
         require(
             self.vector in ("sync", "async"),
             f"{setting('vector')} is {self.vector}; expected sync or async.",
@@ -275,6 +274,7 @@ class TrainConfig:
         options.check(self.env_kwargs)
         wrappers.validate(self.wrap)
         self.recipe.validate()
+        require_resets(self)
         for name, copies in (("num_envs", self.recipe.num_envs), ("eval_episodes", self.eval_episodes)):
             require(
                 self.seeds * copies <= COPIES,

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qhat.axes.axis import AxisValue, from_json, spell, to_json
-from qhat.axes.explore import Explore
 from qhat.axes.torso import Auto
 from qhat.environments.observations import Observations
 from qhat.recipes import RECIPES, get
@@ -191,8 +190,10 @@ def _spanning(recipe: Recipe | Mapping[str, Any], span: int | None) -> Recipe | 
             recipe = Recipe.from_json(recipe)
         except UsageError:
             return recipe
-    # Not yet validated: anything may stand in it.
-    return recipe.scheduled(span) if isinstance(recipe.explore, Explore) else recipe
+    try:
+        return recipe.validate().scheduled(span)
+    except UsageError:
+        return recipe
 
 
 def value_of(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -138,13 +138,19 @@ class Recipe:
         Every schedule that follows the run gets its number of steps; the others keep theirs.
         """
         starts = self.learning_starts
-        return dataclasses.replace(
+        recipe = dataclasses.replace(
             self,
             explore=self.explore.scheduled(steps),
-            reset=self.reset.scheduled(steps, self.replay_ratio),
             learning_rate_steps=steps if self.learning_rate_steps is None else self.learning_rate_steps,
             learning_starts=min(1_000, steps // 50) if starts is None else starts,
         )
+        return dataclasses.replace(recipe, reset=self.reset.scheduled(recipe.updates_in(steps)))
+
+    def updates_in(self, steps: int) -> int:
+        """Return the gradient updates of a run of `steps` environment steps; of a `scheduled` recipe."""
+        every, first = self.iterations_per_update, -(-self.first_update // self.num_envs)
+        due = steps // self.num_envs // every - (first - 1) // every
+        return max(0, due) * max(1, self.updates_per_iteration)
 
     @property
     def first_update(self) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from qhat.axes.axis import spell
 from qhat.axes.optimiser import AdamW
-from qhat.axes.reset import NoReset
+from qhat.axes.reset import Periodic, Reset
 from qhat.reports.advice import again
 from qhat.reports.finding import FINE, UNKNOWN, WARNING, Finding
 from qhat.reports.measure import Measured
@@ -19,8 +22,8 @@ COLLAPSED = 0.1
 """Effective rank of the features, as a share of a fresh network's on the same observations.
 
 A robot that stands still had 15%, and still learned."""
-RESETS = 4
-"""Resets of a run that is advised to have some."""
+RESETS = 3
+"""Resets, at the least, of a run that is advised to have some."""
 
 
 def dead_units(facts: Facts, measured: Measured) -> Finding | None:
@@ -66,8 +69,11 @@ def plasticity(facts: Facts, measured: Measured) -> Finding | None:
     why = "The network fits new targets slowly (arXiv:2407.01800, arXiv:2010.14498)."
     if worst >= GROWN and not isinstance(facts.recipe.optimiser, AdamW):
         return Finding("Plasticity", WARNING, found, why, again(facts, "--optimiser", "adamw"))
-    every = max(1, int(facts.steps * facts.recipe.replay_ratio) // (RESETS + 1))
-    if not isinstance(facts.recipe.reset, NoReset):
+    every = max(1, facts.recipe.scheduled(facts.steps).updates_in(facts.steps) // (RESETS + 1))
+    reset: Reset = Periodic(every)
+    if isinstance(facts.recipe.reset, Periodic):
         why += " It has resets; they come too seldom, or keep too much."
-        every = max(1, every // 2)
-    return Finding("Plasticity", WARNING, found, why, again(facts, "--reset", f"periodic:every={every}"))
+        reset = replace(
+            facts.recipe.reset, every=min(every, max(1, facts.recipe.reset.every // 2)), last=None
+        )
+    return Finding("Plasticity", WARNING, found, why, again(facts, "--reset", spell(reset)))

@@ -87,6 +87,6 @@ def _spelled(value: Any) -> list[str]:
     if isinstance(value, Mapping):
         return write_words(value)
     if isinstance(value, tuple):
-        return [word for part in value for word in _spelled(part)]
+        return [word for part in value for word in _spelled(part)] or ["none"]
     # All digits of a number: a rounded step size would be another one.
     return ["none" if value is None else str(value)]

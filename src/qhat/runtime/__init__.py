@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-FORMAT = 1
+FORMAT, FORMAT_JOINT = 1, 2
+"""Of policy.json; the second is of policies with values of joint actions, which older runtimes misread."""
 WEIGHTS, GRAPH, ABOUT = "weights.safetensors", "policy.onnx", "policy.json"
 ALONE, ALONE_ROWS = 9_000, 250_000
 """Multiplications, by a vector and by a matrix, that OpenBLAS does on one thread."""
@@ -418,8 +419,9 @@ def _read_about(folder: Path) -> dict:
         f"'{path}' is no policy of qhat's: it names no format.",
     )
     found = about["format"]
-    _need(type(found) is int and found == FORMAT,
-          f"'{path}' has format {str(found)[:40]}; this runtime reads {FORMAT}.")  # fmt: skip
+    _need(type(found) is int and found in (FORMAT, FORMAT_JOINT),
+          f"'{path}' has format {str(found)[:40]}; this runtime reads {FORMAT} and"
+          f" {FORMAT_JOINT}.")  # fmt: skip
     try:
         _require_sound(about)
         hashes = {name: str(about["files"][name]["sha256"]) for name in (WEIGHTS, GRAPH)}
@@ -471,7 +473,11 @@ def _require_sound(about: dict) -> None:
         if np.dtype(actions["dtype"]).kind not in "fiub":
             raise ValueError("actions.dtype")
     joint = actions.get("joint", False)
-    if type(joint) is not bool or (joint and (F == 1 or math.prod(actions["choices"]) > 10**6)):
+    if (
+        type(joint) is not bool
+        or joint != (about["format"] == FORMAT_JOINT)
+        or (joint and (F == 1 or math.prod(actions["choices"]) > 10**6))
+    ):
         raise ValueError("actions.joint")
     _require_layout(actions, F)
     if not (isinstance(network, list) and 0 < len(network) <= 1_000):

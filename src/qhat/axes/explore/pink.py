@@ -10,7 +10,7 @@ import numpy as np
 
 from qhat.axes.actions import Actions
 from qhat.axes.axis import Schedule
-from qhat.axes.explore.base import Explore, uniform
+from qhat.axes.explore.base import Explore, rung, uniform
 from qhat.system.errors import require, setting
 from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
 
@@ -27,7 +27,8 @@ class Pink(Explore):
     The noise of a joint is the sum of white noise and first-order processes whose time constants double,
     each of the same variance, so that its power falls as 1/f (Eberhard et al. 2023, "Pink noise is all you
     need", ICLR, have it for continuous actions). σ is in units of half a joint's range; the command that is
-    executed is the nearest one to the greedy one plus the noise, within the range.
+    executed is the nearest one to the greedy one plus the noise, within the range. Every process starts at
+    0, so the first steps of a run deviate less.
     """
 
     name: ClassVar[str] = "pink"
@@ -58,6 +59,13 @@ class Pink(Explore):
         if self.steps is not None:
             return self
         return dataclasses.replace(self, steps=round(self.fraction * steps), fraction=Pink.fraction)
+
+    def for_actor(self, actor: int, actors: int) -> Explore:
+        """With a σ that falls to the actor's ε of Ape-X's ladder, in place of its end."""
+        if actors == 1:
+            return self
+        end = rung(actor, actors)
+        return dataclasses.replace(self, start=max(self.start, end), end=end)
 
     def schedules(self, steps: int) -> list[Schedule]:
         return [Schedule("σ", self.start, self.end, self.scheduled(steps).steps or 0)]

@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
 
+from qhat.axes.torso import MLP, Auto
 from qhat.deploy.target import ExportTarget
 from qhat.system.errors import UsageError, require, setting, spelled
 from qhat.system.files import read_json
@@ -171,7 +172,9 @@ def _facts(folder: Path, about: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the facts about the policy that the page shows."""
     source, proof = about["source"], read_json(folder / "parity.json")["onnxruntime"]
     inputs, outputs = math.prod(about["observation"]["shape"]), about["actions"]["choices"][0]
-    layers = " · ".join(map(str, (inputs, *about["recipe"]["hidden"], outputs)))
+    torso = about["recipe"]["torso"]["name"]
+    named = [] if torso in (Auto.name, MLP.name) else [torso]
+    layers = " · ".join(map(str, (inputs, *named, *about["recipe"]["hidden"], outputs)))
     facts = [
         ("recipe", source["recipe"]),
         ("trained for", f"{source['step']:,} steps"),

@@ -55,7 +55,7 @@ def _fall(recipe: Recipe, share: float, steps: int) -> Recipe:
 
 
 def _width(recipe: Recipe, width: int, _: int) -> Recipe:
-    return dataclasses.replace(recipe, hidden=(width,) * max(1, len(recipe.hidden)))
+    return dataclasses.replace(recipe, hidden=(width,) * len(recipe.hidden))
 
 
 def _target(recipe: Recipe, spelled: str, _: int) -> Recipe:
@@ -70,6 +70,9 @@ def _explore(name: str) -> Apply:
 
     return apply
 
+
+OF_HIDDEN = ("width", "layer_norm")
+"""What only hidden layers have."""
 
 SPACE: tuple[Dimension, ...] = (
     Dimension("learning_rate", _field("learning_rate"), low=1e-4, high=5e-3),
@@ -117,6 +120,12 @@ def space_of(
                 dimension.name not in only,
                 f"{setting('only', dimension.name)} searches what {setting(axis)} chooses; expected one of"
                 " the two.",
+            )
+            continue
+        if dimension.name in OF_HIDDEN and not recipe.hidden:
+            require(
+                dimension.name not in only,
+                f"{setting('only', dimension.name)}: the recipe has no hidden layer after its torso.",
             )
             continue
         if dimension.name.startswith("epsilon") and not isinstance(recipe.explore, EpsilonGreedy):
