@@ -26,6 +26,7 @@ from qhat.axes import (
     Op,
     Optimiser,
     Policy,
+    Reset,
     Sampler,
     Target,
     Torso,
@@ -48,6 +49,20 @@ class Uninformed(Policy):
     ) -> tuple[Float[Array, "F C"], Float[Array, "F C"]]:
         allowed = jnp.where(target > -jnp.inf, 1.0, 0.0)
         return allowed / jnp.sum(allowed, axis=1, keepdims=True), jnp.zeros_like(target)
+
+
+@dataclasses.dataclass(frozen=True)
+class Halfway(Reset):
+    """Every few updates, half the way to fresh weights."""
+
+    name: ClassVar[str] = "halfway"
+    every: int = 7
+
+    def due(self, updates: Int[Array, ""]) -> Bool[Array, ""]:
+        return updates % self.every == 0
+
+    def mixed(self, parameters: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
+        return jax.tree.map(lambda old, new: 0.5 * (old + new), parameters, fresh)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +235,7 @@ OUTSIDE: dict[str, Any] = {
     value.axis: value
     for value in (
         LogCosh(), Uninformed(), Alive(), Halves(), Added(), NoBias(), Doubled(), FirstEnvironment(),
-        Lowest(), Same(), Signs(),
+        Lowest(), Same(), Signs(), Halfway(),
     )
 }  # fmt: skip
 """By axis."""

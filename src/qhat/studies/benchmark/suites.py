@@ -120,7 +120,7 @@ _ROBOT_ROWS: Mapping[str, tuple[tuple[Number, ...], Number]] = {
     "HopperStand-v1": ((2, 1, 302), 954),
 }
 """SAC's returns at `_SAC_STEPS`, TD-MPC2's at a million; three seeds each."""
-_FRONTIER = ("SAC, another's", "SimbaV2", "BRO, 2 updates per step", "MR.Q", "XQC")
+_FRONTIER = ("SAC of SimbaV2's files", "SimbaV2", "BRO, 2 updates per step", "MR.Q", "XQC")
 _FRONTIER_ROWS: Mapping[str, tuple[tuple[int, ...], tuple[Number, ...]]] = {
     "WalkerWalk-v1": ((200_000, 200_000, 250_000, 250_000), (595, 959, 964, 966)),
     "WalkerRun-v1": ((500_000,) * 5, (516, 800, 746, 767, 784)),
