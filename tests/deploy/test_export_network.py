@@ -29,6 +29,7 @@ from qhat.axes.joints import Pairs
 from qhat.axes.operations import Op
 from qhat.axes.torso import (
     MLP,
+    Auto,
     BroNet,
     DataEfficient,
     Impala,
@@ -129,6 +130,10 @@ def equal(network: tuple[Any, ...], actions: Actions) -> bytes:
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_every_recipe_is_exported(name: str):
+    recipe = recipes.get(name)
+    if recipe.torso != Auto():
+        assert len(Both.of(recipe, (5,), Actions((2,))).require_equal()) > 100_000, "bronet and simba"
+        return
     # Recipes that differ in how they learn have the same network, which is compared once.
     assert len(equal(of_network(recipes.get(name)), Actions((2,)))) > 1_000
 
