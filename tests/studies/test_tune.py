@@ -160,7 +160,7 @@ def test_every_value_of_a_recipes_space_makes_a_recipe(name: str):
         }
         changed = applied(space, recipe, params, 1_000)
         assert changed.n_step == params["n_step"]
-        assert changed.hidden == (params["width"],) * len(recipe.hidden)
+        assert changed.hidden == (params["width"] if recipe.hidden else 0,) * len(recipe.hidden)
         if explores:
             assert changed.explore.steps == round(params["epsilon_share"] * 1_000)  # pyright: ignore
         if params["learning_rate_fall"] != 1.0:
