@@ -475,7 +475,7 @@ def _require_sound(about: dict) -> None:
     joint = actions.get("joint", False)
     if (
         type(joint) is not bool
-        or joint != (about["format"] == FORMAT_JOINT)
+        or joint != (about.get("format", FORMAT) == FORMAT_JOINT)
         or (joint and (F == 1 or math.prod(actions["choices"]) > 10**6))
     ):
         raise ValueError("actions.joint")
