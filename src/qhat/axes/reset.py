@@ -26,7 +26,7 @@ class Reset(AxisValue, abc.ABC):
         return self
 
     def endless(self) -> Reset:
-        """Return the same for a loop whose end nobody knows."""
+        """Return the same for a loop without a known end."""
         return self
 
     @abc.abstractmethod
@@ -70,8 +70,8 @@ class Periodic(Reset):
     keep_torso: float = 0.5
     """Share of the torso's weights that stays; 1 leaves the torso as it is."""
     last: int | None = None
-    """Gradient update after which there is no reset; none: when fewer than `every` are left. An `Agent`,
-    whose end nobody knows, goes on."""
+    """Gradient update after which there is no reset; none: when fewer than `every` are left. An `Agent`
+    has no known end, and goes on."""
 
     def validate(self) -> None:
         require(self.every >= 1, f"periodic:every is {self.every}; expected 1 or more updates.")

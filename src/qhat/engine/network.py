@@ -42,7 +42,7 @@ class Network:
     layout: Observations | None = None
     """The parts of an observation; `None` is one array, which the torso gets unchanged."""
     joint: JointActions | None = None
-    """Joint actions whose outputs are means of those of `actions`, which are pairs of choices then."""
+    """Joint actions, if Q is of them: each output is a mean of outputs of `actions`, which are then pairs."""
 
     @staticmethod
     def of(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from qhat.axes.actions import Actions
-from qhat.axes.axis import AxisValue, defines, missing
+from qhat.axes.axis import AxisValue, Schedule, defines, missing
+from qhat.system.errors import require
 from qhat.system.lazy import Array, Bool, Float, Int
 
 LADDER, STEEPNESS = 0.4, 7.0
@@ -86,6 +88,58 @@ class Explore(AxisValue, abc.ABC):
             the choice to execute; `None` for the greedy one.
         """
         raise NotImplementedError(self.name)
+
+
+class Falling(Explore):
+    """Exploration of a size that falls on a line over environment steps, and then stays.
+
+    A derived class has these as its fields, and checks `start` and `end`.
+    """
+
+    symbol: ClassVar[str]
+    """Of the size."""
+    start: float
+    end: float
+    steps: int | None
+    """Environment steps over which it falls; none: `fraction` of the run."""
+    fraction: float
+
+    def validate(self) -> None:
+        require(
+            self.steps is None or self.steps >= 0,
+            f"{self.name}:steps is {self.steps}; expected 0 or more steps, or none for a fraction of the"
+            " run.",
+        )
+        require(
+            0.0 <= self.fraction <= 1.0,
+            f"{self.name}:fraction is {self.fraction}; expected a share of the run within [0, 1].",
+        )
+
+    def scheduled(self, steps: int) -> Falling:
+        """With the number of steps that `fraction` is, which then says no more."""
+        if self.steps is not None:
+            return self
+        change = {"steps": round(self.fraction * steps), "fraction": type(self).fraction}
+        return dataclasses.replace(self, **change)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    def for_actor(self, actor: int, actors: int) -> Explore:
+        """With a size that falls to the actor's ε of Ape-X's ladder, in place of its end."""
+        if actors == 1:
+            return self
+        change = {"start": max(self.start, rung(actor, actors)), "end": rung(actor, actors)}
+        return dataclasses.replace(self, **change)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    def schedules(self, steps: int) -> list[Schedule]:
+        return [Schedule(self.symbol, self.start, self.end, self.scheduled(steps).steps or 0)]
+
+    def size(self, step: Any, xp: Any) -> Any:
+        """Return the size at environment step `step`, a float32."""
+        assert self.steps is not None, f"a {self.symbol} that follows the run is `scheduled` first"
+        if not self.steps:
+            return xp.float32(self.end)
+        done = step / self.steps
+        fraction = min(done, 1.0) if isinstance(done, float) else xp.clip(done, 0.0, 1.0)
+        return xp.float32(self.start + fraction * (self.end - self.start))
 
 
 def chooses_one(explore: Explore) -> bool:

@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from qhat.axes.actions import Actions
-from qhat.axes.axis import Schedule
-from qhat.axes.explore.base import Explore, rung, uniform
+from qhat.axes.explore.base import Falling, uniform
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
 
 
 @dataclasses.dataclass(frozen=True)
-class EpsilonGreedy(Explore):
+class EpsilonGreedy(Falling):
     """ε-greedy (Watkins 1989), with ε a line over *environment steps* and a hold for real motors.
 
     ε is the expected share of steps that explore whatever `hold` is: an exploratory action that is
@@ -24,6 +23,7 @@ class EpsilonGreedy(Explore):
     """
 
     name: ClassVar[str] = "epsilon"
+    symbol: ClassVar[str] = "ε"
 
     start: float = 1.0
     """ε at step 0."""
@@ -41,36 +41,12 @@ class EpsilonGreedy(Explore):
     def validate(self) -> None:
         for word, value in (("start", self.start), ("end", self.end)):
             require(0.0 <= value <= 1.0, f"epsilon:{word} is {value}; expected a share within [0, 1].")
-        require(
-            self.steps is None or self.steps >= 0,
-            f"epsilon:steps is {self.steps}; expected 0 or more steps, or none for a fraction of the run.",
-        )
-        require(
-            0.0 <= self.fraction <= 1.0,
-            f"epsilon:fraction is {self.fraction}; expected a share of the run within [0, 1].",
-        )
+        super().validate()
         require(self.hold >= 1, f"epsilon:hold is {self.hold}; expected 1 or more steps.")
         require(
             isinstance(self.per_factor, bool),
             f"epsilon:per_factor is {self.per_factor!r}; expected true or false.",
         )
-
-    def scheduled(self, steps: int) -> EpsilonGreedy:
-        """With the number of steps that `fraction` is, which then says no more."""
-        if self.steps is not None:
-            return self
-        return dataclasses.replace(
-            self, steps=round(self.fraction * steps), fraction=EpsilonGreedy.fraction
-        )
-
-    def for_actor(self, actor: int, actors: int) -> Explore:
-        if actors == 1:
-            return self
-        end = rung(actor, actors)
-        return dataclasses.replace(self, start=max(self.start, end), end=end)
-
-    def schedules(self, steps: int) -> list[Schedule]:
-        return [Schedule("ε", self.start, self.end, self.scheduled(steps).steps or 0)]
 
     def init(self, num_envs: int, actions: Actions) -> Any:
         repeated = jnp.zeros((num_envs, actions.factors), jnp.int32)
@@ -79,15 +55,7 @@ class EpsilonGreedy(Explore):
         )
 
     def epsilon(self, step: Int[Array, ""]) -> Float[Array, ""]:
-        return self._epsilon(step, jnp)
-
-    def _epsilon(self, step: Any, xp: Any) -> Any:
-        assert self.steps is not None, "an ε that follows the run is `scheduled` first"
-        if not self.steps:
-            return xp.float32(self.end)
-        done = step / self.steps
-        fraction = min(done, 1.0) if isinstance(done, float) else xp.clip(done, 0.0, 1.0)
-        return xp.float32(self.start + fraction * (self.end - self.start))
+        return self.size(step, jnp)
 
     def choose(
         self,
@@ -108,7 +76,7 @@ class EpsilonGreedy(Explore):
         self, state: Any, greedy: Any, bits: Any, step: Any, actions: Actions, legal: Any, xp: Any
     ) -> tuple[Any, Any]:
         deciding = self._deciding(actions)
-        epsilon = self._epsilon(step, xp)
+        epsilon = self.size(step, xp)
         begins = uniform(bits[:, :deciding], xp) < epsilon / (epsilon + self.hold * (1.0 - epsilon))
         if legal is None:
             drawn = (bits[:, deciding:] % xp.asarray(actions.choices, xp.uint32)).astype(xp.int32)
@@ -125,7 +93,7 @@ class EpsilonGreedy(Explore):
 
     def decide_one(self, bits: Sequence[int], step: int, choices: int) -> int | None:
         assert self.hold == 1, "a held action is a state"
-        explores = (bits[0] >> 8) * 2.0**-24 < float(self._epsilon(step, np))
+        explores = (bits[0] >> 8) * 2.0**-24 < float(self.size(step, np))
         return bits[1] % choices if explores else None
 
     def _deciding(self, actions: Actions) -> int:

@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from qhat.axes.actions import Actions
-from qhat.axes.axis import Schedule
-from qhat.axes.explore.base import Explore, rung, uniform
+from qhat.axes.explore.base import Falling, uniform
 from qhat.system.errors import require, setting
 from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
 
@@ -21,7 +20,7 @@ KEPT = np.array([0.0, *(math.exp(-(2.0**-octave)) for octave in range(OCTAVES - 
 
 
 @dataclasses.dataclass(frozen=True)
-class Pink(Explore):
+class Pink(Falling):
     """Moves every joint's command by pink noise: deviations last for a step, or for a hundred.
 
     The noise of a joint is the sum of white noise and first-order processes whose time constants double,
@@ -32,6 +31,7 @@ class Pink(Explore):
     """
 
     name: ClassVar[str] = "pink"
+    symbol: ClassVar[str] = "σ"
 
     start: float = 1.0
     """σ at step 0."""
@@ -45,30 +45,7 @@ class Pink(Explore):
     def validate(self) -> None:
         for word, value in (("start", self.start), ("end", self.end)):
             require(0.0 <= value <= 100.0, f"pink:{word} is {value}; expected a σ within [0, 100].")
-        require(
-            self.steps is None or self.steps >= 0,
-            f"pink:steps is {self.steps}; expected 0 or more steps, or none for a fraction of the run.",
-        )
-        require(
-            0.0 <= self.fraction <= 1.0,
-            f"pink:fraction is {self.fraction}; expected a share of the run within [0, 1].",
-        )
-
-    def scheduled(self, steps: int) -> Pink:
-        """With the number of steps that `fraction` is, which then says no more."""
-        if self.steps is not None:
-            return self
-        return dataclasses.replace(self, steps=round(self.fraction * steps), fraction=Pink.fraction)
-
-    def for_actor(self, actor: int, actors: int) -> Explore:
-        """With a σ that falls to the actor's ε of Ape-X's ladder, in place of its end."""
-        if actors == 1:
-            return self
-        end = rung(actor, actors)
-        return dataclasses.replace(self, start=max(self.start, end), end=end)
-
-    def schedules(self, steps: int) -> list[Schedule]:
-        return [Schedule("σ", self.start, self.end, self.scheduled(steps).steps or 0)]
+        super().validate()
 
     def init(self, num_envs: int, actions: Actions) -> Any:
         require(
@@ -80,7 +57,7 @@ class Pink(Explore):
 
     def epsilon(self, step: Int[Array, ""]) -> Float[Array, ""]:
         """Return σ, at most 1: which share of the steps departs depends on the number of commands."""
-        return jnp.minimum(self._sigma(step, jnp), 1.0)
+        return jnp.minimum(self.size(step, jnp), 1.0)
 
     def choose(
         self,
@@ -103,7 +80,7 @@ class Pink(Explore):
         rho = xp.asarray(KEPT)
         fresh = _normal(bits, xp).reshape(state.shape)
         state = rho * state + xp.sqrt(1.0 - rho**2) * fresh
-        noise = self._sigma(step, xp) * xp.sum(state, axis=-1) / math.sqrt(OCTAVES)
+        noise = self.size(step, xp) * xp.sum(state, axis=-1) / math.sqrt(OCTAVES)
         last = xp.asarray(actions.choices, xp.int32) - 1
         moved = greedy + xp.rint(noise * last / 2.0).astype(xp.int32)
         action = xp.clip(moved, 0, last).astype(xp.int32)
@@ -112,13 +89,6 @@ class Pink(Explore):
         # A command that is not legal is replaced by the greedy one.
         allowed = xp.take_along_axis(legal, action[..., None], axis=2)[..., 0]
         return state, xp.where(allowed, action, greedy)
-
-    def _sigma(self, step: Any, xp: Any) -> Any:
-        assert self.steps is not None, "a σ that follows the run is `scheduled` first"
-        if not self.steps:
-            return xp.float32(self.end)
-        done = xp.clip(xp.asarray(step) / self.steps, 0.0, 1.0)
-        return xp.float32(self.start + done * (self.end - self.start))
 
 
 def _normal(bits: Any, xp: Any) -> Any:
