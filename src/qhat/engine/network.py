@@ -42,7 +42,7 @@ class Network:
     layout: Observations | None = None
     """The parts of an observation; `None` is one array, which the torso gets unchanged."""
     joint: JointActions | None = None
-    """Joint actions, if Q is of them: each output is a mean of outputs of `actions`, which are then pairs."""
+    """Joint actions, if Q is of them: each output is a mean of those of `actions`, which are then pairs."""
 
     @staticmethod
     def of(
