@@ -42,7 +42,7 @@ sample = quick_jit(draw_batch, static_argnums=(1, 4, 5))
 def view_all(ring, n: int):
     slots = jnp.arange(ring.size)
     window = replay.view(ring, slots, n, GAMMA)
-    successor = ring.observation[replay._ahead(ring, slots, window.length)]
+    successor = ring.observation[ring.ahead(slots, window.length)]
     return window, successor
 
 

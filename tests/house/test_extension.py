@@ -17,6 +17,7 @@ import pytest
 import command_line
 import qhat
 from facts import some_facts
+from goal_envs import Line
 from learned import learned_q
 from log_cosh import LogCosh
 from outside import OUTSIDE, Summary
@@ -24,6 +25,7 @@ from places import ROOT, SOURCE
 from probes import KINDS, Probes, expected_q
 from qhat import axes
 from qhat.axes.policy import ExpectedSarsa, Softmax
+from qhat.axes.relabel import NoRelabel
 from qhat.axes.target import Soft
 from qhat.axes.torso import MLP
 from qhat.cli import main
@@ -86,6 +88,9 @@ def test_a_value_of_every_axis_from_outside_is_composed_trained_saved_and_export
     recipe = Recipe(
         **OUTSIDE, hidden=(8,), learning_starts=50, learning_rate=1e-4, normalise=False, num_envs=2
     ).validate()  # fmt: skip
+    goals = qhat.train(Line(), recipe, steps=100, eval_episodes=2, run_dir=tmp_path / "goals")
+    assert goals.program.recipe.relabel == OUTSIDE["relabel"]
+    recipe = dataclasses.replace(recipe, relabel=NoRelabel())
     parts = tuple(type(value) for value in OUTSIDE.values())
     assert Recipe.from_json(recipe.to_json(), parts) == recipe
     config = qhat.TrainConfig(

@@ -18,9 +18,11 @@ from jaxtyping import Array, Int
 
 from everything import everything
 from full import FULL
+from goal_envs import Line
 from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.relabel import Hindsight
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard
 from qhat.engine.loop import Loop
@@ -36,8 +38,8 @@ EVERY = 24
 STEPS = 21 * EVERY
 SPLITS = range(EVERY, STEPS, EVERY) if FULL else (2 * EVERY, 13 * EVERY)
 """Before the first update, and when replay has begun to be written over."""
-# Between them a part of every axis: priorities, noise, atoms, fractions, a bonus, several factors.
-SOME = ("rainbow", "m_iqn", "bdq", "qhat")
+# Between them a part of every axis: priorities, noise, atoms, fractions, a bonus, several factors, goals.
+SOME = ("rainbow", "m_iqn", "bdq", "her", "qhat")
 
 
 class Arm(Environment):
@@ -84,8 +86,10 @@ def begun(name: str, folder: Path) -> tuple[EnvLike | str, TrainConfig]:
     """Return the test's environment: two joints for robots' recipes, CartPole for the others."""
     recipe = small(recipes.get(name))
     env = Arm(recipe.num_envs) if recipe.num_envs > 1 else "CartPole-v1"
+    if recipe.relabel.happens:
+        recipe, env = dataclasses.replace(recipe, relabel=Hindsight(distance=0.5)), Line()
     return env, TrainConfig(
-        env if isinstance(env, str) else "arm", name, recipe, steps=STEPS, save_every=EVERY,
+        env if isinstance(env, str) else "arm" if isinstance(env, Arm) else "own:Line", name, recipe, steps=STEPS, save_every=EVERY,
         eval_every=5 * EVERY, eval_episodes=recipe.num_envs, keep=STEPS // EVERY, run_dir=folder,
     )  # fmt: skip
 

@@ -35,6 +35,7 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
     axes.Uniform: (axes.Uniform(),),
     axes.Prioritised: (axes.Prioritised(),),
     axes.Hard: (axes.Hard(every=10),),
+    axes.NoRelabel: (axes.NoRelabel(),),
     axes.Soft: (axes.Soft(tau=0.1),),
     axes.NoReset: (axes.NoReset(),),
     axes.Periodic: (axes.Periodic(every=3),),
@@ -49,6 +50,7 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
     axes.Impala: (axes.Impala(),) if FULL else (),
 }
 LEFT_OUT: dict[type[AxisValue], str] = {
+    axes.Hindsight: "the observations here have no goals; tests/engine/test_goals.py has it",
     axes.Auto: "it is one of the other torsos",
     axes.DataEfficient: "as Nature; tests/axes/test_encoders.py has it",
     axes.Mnih2013: "as Nature; tests/axes/test_torsos.py has it",

@@ -26,6 +26,7 @@ from qhat.axes import (
     Op,
     Optimiser,
     Policy,
+    Relabel,
     Reset,
     Sampler,
     Target,
@@ -63,6 +64,22 @@ class Halfway(Reset):
 
     def mixed(self, parameters: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
         return jax.tree.map(lambda old, new: 0.5 * (old + new), parameters, fresh)
+
+
+@dataclasses.dataclass(frozen=True)
+class Final(Relabel):
+    """Every step gets the goal that its episode ended with, in another norm."""
+
+    name: ClassVar[str] = "final"
+
+    def choose(self, key: Array, left: Int[Array, " B"]) -> tuple[Bool[Array, " B"], Int[Array, " B"]]:
+        return jnp.ones(left.shape, bool), left
+
+    def reward(self, achieved: Float[Array, "*B G"], desired: Float[Array, "*B G"]) -> Float[Array, "*B"]:
+        return jnp.where(self.reached(achieved, desired), 0.0, -1.0)
+
+    def reached(self, achieved: Float[Array, "*B G"], desired: Float[Array, "*B G"]) -> Bool[Array, "*B"]:
+        return jnp.max(jnp.abs(achieved - desired), axis=-1) < 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,7 +252,7 @@ OUTSIDE: dict[str, Any] = {
     value.axis: value
     for value in (
         LogCosh(), Uninformed(), Alive(), Halves(), Added(), NoBias(), Doubled(), FirstEnvironment(),
-        Lowest(), Same(), Signs(), Halfway(),
+        Lowest(), Same(), Signs(), Halfway(), Final(),
     )
 }  # fmt: skip
 """By axis."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from qhat import recipes
 from qhat.axes.actions import BINS, Actions
+from qhat.axes.axis import spell
 from qhat.axes.masks import read_mask
 from qhat.environments.observations import Observations
 from qhat.recipes.recipe import Recipe
@@ -68,7 +69,17 @@ def read_recipe(recipe: Any, settings: Mapping[str, Any], steps: Any) -> Recipe:
     require_known(settings, [*OF_AN_AGENT, *(name for name in NAMES if name != "num_envs")], "Agent")
     chosen = dataclasses.replace(changed(chosen, settings), num_envs=1)
     chosen = chosen.validate()
+    require_no_relabel(chosen)
     return dataclasses.replace(chosen, reset=chosen.reset.endless()).scheduled(int(steps))
+
+
+def require_no_relabel(recipe: Recipe) -> None:
+    """Raise `UsageError` for a recipe that relabels steps, whose episodes an agent's replay mixes."""
+    require(
+        not recipe.relabel.happens,
+        f"relabel is {spell(recipe.relabel)}, and an Agent's replay does not know which steps are of one"
+        " episode; expected it in a run (qhat train, qhat.train), or 'none'.",
+    )
 
 
 def read_observation(observation: Any) -> Observations:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from qhat.agent.made import fresh_state, prepared
 from qhat.agent.saved import Loaded, changed_recipe, read_agent
 from qhat.axes.axis import AxisValue, spell
+from qhat.axes.relabel import NoRelabel
 from qhat.engine.iteration import Program
 from qhat.engine.prefill import primed
 from qhat.environments.base import laid_out
@@ -57,7 +58,8 @@ def _of_run(run: Run, checkpoint: str | int, at: int, settings: Mapping[str, Any
         UserWarning: wrappers stood around the run's environment.
     """
     path, about = run.folder.path, run.summary()
-    recipe = changed_recipe(dataclasses.replace(run.program.recipe, num_envs=1), settings, path)
+    recipe = dataclasses.replace(run.program.recipe, num_envs=1, relabel=NoRelabel())
+    recipe = changed_recipe(recipe, settings, path)
     spec = laid_out(run.spec)
     if run.wrap:
         wrap = ", ".join(setting("wrap", spell(part)) for part in run.wrap)

@@ -16,6 +16,7 @@ from qhat.axes.merge import MERGES, Dueling, Merge, Plain
 from qhat.axes.operations import Op
 from qhat.axes.optimiser import OPTIMISERS, Adam, AdamW, Optimiser, RMSProp
 from qhat.axes.policy import POLICIES, Double, ExpectedSarsa, Greedy, Policy, Softmax
+from qhat.axes.relabel import RELABELS, Hindsight, NoRelabel, Relabel
 from qhat.axes.reset import RESETS, NoReset, Periodic, Reset
 from qhat.axes.sampler import SAMPLERS, Prioritised, Sampler, Uniform
 from qhat.axes.target import TARGETS, Hard, Soft, Target
@@ -37,11 +38,12 @@ from qhat.axes.torso import (
 
 __all__ = [
     "BONUSES", "EXPLORES", "HEADS", "JOINTS", "LAYERS", "MERGES", "MLP", "OPTIMISERS", "POLICIES",
-    "RESETS", "SAMPLERS", "TARGETS", "TORSOS", "Actions", "Adam", "AdamW", "Auto", "AxisValue", "Bonus",
-    "BroNet", "Categorical", "Convolutions", "DataEfficient", "Dense", "Double", "Dueling", "Each",
-    "EpsilonGreedy", "Expected", "ExpectedSarsa", "Explore", "ExportedOutputs", "Greedy", "HLGauss",
-    "Hard", "Head", "Impala", "Implicit", "Impoola", "Joints", "Layer", "Merge", "MinAtar", "Mnih2013",
-    "Munchausen", "Nature", "NoBonus", "NoExploration", "NoReset", "Noisy", "Op", "Optimiser", "Pairs",
-    "Periodic", "Pink", "Plain", "Policy", "Prioritised", "Quantile", "RMSProp", "Reset", "Sampler",
-    "Schedule", "SimBa", "Soft", "Softmax", "Target", "Together", "Torso", "Uniform", "take",
+    "RELABELS", "RESETS", "SAMPLERS", "TARGETS", "TORSOS", "Actions", "Adam", "AdamW", "Auto",
+    "AxisValue", "Bonus", "BroNet", "Categorical", "Convolutions", "DataEfficient", "Dense", "Double",
+    "Dueling", "Each", "EpsilonGreedy", "Expected", "ExpectedSarsa", "Explore", "ExportedOutputs",
+    "Greedy", "HLGauss", "Hard", "Head", "Hindsight", "Impala", "Implicit", "Impoola", "Joints",
+    "Layer", "Merge", "MinAtar", "Mnih2013", "Munchausen", "Nature", "NoBonus", "NoExploration",
+    "NoRelabel", "NoReset", "Noisy", "Op", "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy",
+    "Prioritised", "Quantile", "RMSProp", "Relabel", "Reset", "Sampler", "Schedule", "SimBa", "Soft",
+    "Softmax", "Target", "Together", "Torso", "Uniform", "take",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from qhat.axes.joints import Joints
 from qhat.axes.merge import Merge
 from qhat.axes.optimiser import Optimiser
 from qhat.axes.policy import Policy
+from qhat.axes.relabel import Relabel
 from qhat.axes.reset import Reset
 from qhat.axes.sampler import Sampler
 from qhat.axes.target import Target
@@ -55,6 +56,8 @@ class OtherParts:
     """How the target network is updated."""
     optimiser: Optimiser | None = None
     """How a gradient is scaled."""
+    relabel: Relabel | None = None
+    """Whether a step is also learned from with goals that were achieved later."""
     reset: Reset | None = None
     """Whether weights are drawn anew in the middle of training."""
     parts: tuple[str, ...] = ()

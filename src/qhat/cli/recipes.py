@@ -16,7 +16,7 @@ from qhat.recipes.recipe import Recipe
 
 REFERENCE = "dqn"
 """Recipe that others are compared with."""
-SHOWN = ("head", "policy", "bonus", "merge", "dense", "sampler", "optimiser")
+SHOWN = ("head", "policy", "bonus", "merge", "dense", "sampler", "relabel", "optimiser")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,8 @@ def _show(name: str, recipe: Recipe) -> None:
     print_rows(rows)
     if name != REFERENCE:
         print(f"\n* differs from {REFERENCE}")
-    print(f"\nnext:\n  qhat train CartPole-v1 --recipe {name}\n  qhat train --recipe {name} --help")
+    env = "FetchReach-v4" if recipe.relabel.happens else "CartPole-v1"
+    print(f"\nnext:\n  qhat train {env} --recipe {name}\n  qhat train --recipe {name} --help")
 
 
 def _differences(recipe: Recipe) -> str:

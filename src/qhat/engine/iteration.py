@@ -14,6 +14,8 @@ from qhat.engine.guard import Guard
 from qhat.engine.learner import Learner, LearnerState, Metrics
 from qhat.engine.replay import ring as replay
 from qhat.engine.replay.frames import require_frames
+from qhat.engine.replay.goals import Goals
+from qhat.engine.replay.hindsight import relabelled
 from qhat.engine.resets import with_reset
 from qhat.engine.shifts import require_pictures
 from qhat.engine.state import Clock, Episodes, Log, SeedState, no_metrics, split, strongly_typed, tally
@@ -69,6 +71,7 @@ class Program:
             " range of pixels is known, and replay's statistics of them would be large. Leave it out.",
         )
         require_pictures(recipe.random_shift, shape, dtype, layout)
+        Goals.of(recipe.relabel, 1, layout)
         recipe = recipe.scheduled()
         require_frames(shape, stack, recipe.replay_capacity // recipe.num_envs, recipe.n_step)
         learner = Learner.of(recipe, shape, actions, layout)
@@ -86,6 +89,7 @@ class Program:
             E, recipe.replay_capacity // E, self.shape, self.dtype, self.actions,
             stack=self.stack, masked=self.masked, watch=recipe.gamma if recipe.head.calibrates else None,
             normalise=bool(recipe.normalise), marks_greedy=recipe.n_step_cut is not None, layout=packed,
+            goals=Goals.of(recipe.relabel, recipe.replay_capacity // E * E, self.layout, self.rewards),
         )  # fmt: skip
         action = jnp.zeros((E, self.actions.factors), jnp.int32)
         fresh = Guard.new(observation, action, packed)
@@ -262,12 +266,13 @@ class Program:
         Returns:
             the learner, the sampler's state, the ring's `greedy` if it keeps one, and metrics.
         """
-        recipe, keys = self.recipe, split(key, "sample", "noise")
+        recipe, keys = self.recipe, split(key, "sample", "noise", "goals")
         batch, slots, weights = replay.sample(
             ring, recipe.sampler, sampler, keys["sample"], steps,
             batch=recipe.batch_size, n=recipe.n_step, gamma=recipe.gamma,
         )  # fmt: skip
         slots = self.learner.parallel.agreed(slots)
+        batch = relabelled(ring, batch, slots, keys["goals"], recipe.n_step, recipe.gamma)
         if recipe.n_step_cut is not None:
             good = self.learner.nearly_greedy(learner.online, batch, recipe.n_step_cut)
             ring = replay.mark(ring, slots, good)

@@ -14,6 +14,7 @@ from qhat.axes.joints import Each, Pairs
 from qhat.axes.merge import Dueling
 from qhat.axes.optimiser import Adam, AdamW
 from qhat.axes.policy import Double, Softmax
+from qhat.axes.relabel import Hindsight
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard, Soft
 from qhat.axes.torso import BroNet, SimBa
@@ -111,6 +112,18 @@ bro = replace(
 )
 simba = replace(bro, torso=SimBa(), normalise=True, paper="https://arxiv.org/abs/2410.09754")
 
+# Goals: what an episode achieved is a goal that it reached. Its positions are all of one small space, and
+# its velocities are not.
+her = replace(
+    decqn,
+    relabel=Hindsight(),
+    n_step=1,
+    bins=(3,),
+    gamma=0.98,
+    normalise=True,
+    paper="https://arxiv.org/abs/1707.01495",
+)
+
 # The textbook chapter's agents: its algorithms (squared error, and where it clips, norm 1), with the
 # settings of the others. Its own settings do not hold: docs/from-the-chapter.md.
 _chapter = replace(_small, head=Expected(delta=None))
@@ -164,6 +177,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "decqn_pairs": decqn_pairs,
         "bro": bro,
         "simba": simba,
+        "her": her,
         "chapter_dqn": chapter_dqn,
         "chapter_double": chapter_double,
         "chapter_dueling": chapter_dueling,

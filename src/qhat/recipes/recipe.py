@@ -19,6 +19,7 @@ from qhat.axes.joints import JOINTS, Joints, Together
 from qhat.axes.merge import MERGES, Merge, Plain
 from qhat.axes.optimiser import OPTIMISERS, Adam, Optimiser
 from qhat.axes.policy import POLICIES, Greedy, Policy
+from qhat.axes.relabel import RELABELS, NoRelabel, Relabel
 from qhat.axes.reset import RESETS, NoReset, Reset
 from qhat.axes.sampler import SAMPLERS, Sampler, Uniform
 from qhat.axes.target import TARGETS, Hard, Target
@@ -38,6 +39,7 @@ AXES: dict[str, tuple[type[AxisValue], ...]] = {
     "dense": LAYERS,
     "torso": TORSOS,
     "sampler": SAMPLERS,
+    "relabel": RELABELS,
     "explore": EXPLORES,
     "target": TARGETS,
     "optimiser": OPTIMISERS,
@@ -89,6 +91,8 @@ class Recipe:
     """Number of commands per joint for continuous actions: one number for all, or one per joint."""
     sampler: Sampler = Uniform()
     """How batches are drawn from replay."""
+    relabel: Relabel = NoRelabel()
+    """Whether a step is also learned from with goals that were achieved later."""
     explore: Explore = EpsilonGreedy()
     """Exploration strategy."""
     target: Target = Hard()

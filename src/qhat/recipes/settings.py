@@ -20,6 +20,7 @@ from qhat.axes.joints import Joints
 from qhat.axes.merge import Merge
 from qhat.axes.optimiser import Optimiser
 from qhat.axes.policy import Policy
+from qhat.axes.relabel import Relabel
 from qhat.axes.reset import Reset
 from qhat.axes.sampler import Sampler
 from qhat.axes.target import Target
@@ -48,6 +49,7 @@ class RecipeSettings(TypedDict, total=False):
     joints: Joints | str
     bins: Sequence[int] | int
     sampler: Sampler | str
+    relabel: Relabel | str
     explore: Explore | str
     target: Target | str
     optimiser: Optimiser | str

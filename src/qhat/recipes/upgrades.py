@@ -7,6 +7,7 @@ from typing import Any
 
 from qhat.axes.axis import to_json
 from qhat.axes.optimiser import Adam
+from qhat.axes.relabel import NoRelabel
 from qhat.axes.reset import NoReset
 from qhat.system.errors import require
 from qhat.system.files import quote
@@ -18,8 +19,9 @@ def upgraded(data: Mapping[str, Any], source: str = "A recipe") -> dict[str, Any
     Args:
         source: the file it is from, for errors.
     """
-    # Of runs that knew no cut, no shift and no reset, which is none.
-    values = {"n_step_cut": None, "random_shift": 0, "reset": to_json(NoReset()), **data}
+    # Of runs that knew no cut, no shift, no reset and no other goals, which is none.
+    added = {"reset": to_json(NoReset()), "relabel": to_json(NoRelabel())}
+    values = {"n_step_cut": None, "random_shift": 0, **added, **data}
     if isinstance(values["n_step_cut"], bool):
         # Of runs that knew Watkins's alone.
         values["n_step_cut"] = 0.0 if values["n_step_cut"] else None

@@ -28,6 +28,7 @@ from qhat.runs.checkpoints import Checkpoints
 from qhat.runs.curves import has_reached
 from qhat.runs.evaluations import Evaluations
 from qhat.runs.faults import Faults, look_at_rewards
+from qhat.runs.goal_rewards import require_rule
 from qhat.runs.job import Job, prepare
 from qhat.runs.notebook import notebook_progress
 from qhat.runs.progress import Progress, Reporter
@@ -219,6 +220,7 @@ def _advance(
         logs.append(jax.tree.map(lambda leaf, turns=turns: np.asarray(leaf)[:, :turns], log))
         done += turns
         faults.look(state.seeds)
+        require_rule(job.config, state.seeds)
         now = time.perf_counter()
         if done >= count or stop.is_over() or faults.halted.all():
             log = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *logs)

@@ -34,7 +34,7 @@ class Outlook(eqx.Module):
             self.gamma,
         )
 
-    def widened(self, returns: Float[Array, " 2"], rewards: Float[Array, " 2"]) -> Outlook:
+    def widened(self, returns: Float[Array, " R"], rewards: Float[Array, " K"]) -> Outlook:
         """Take in ranges of steps that were followed elsewhere."""
         return Outlook(self.trace, _widen(self.returns, returns), _widen(self.rewards, rewards), self.gamma)
 

@@ -19,6 +19,7 @@ from qhat.axes.actions import Actions
 from qhat.axes.heads.outlook import Outlook
 from qhat.axes.sampler import Sampler
 from qhat.engine.replay import frames
+from qhat.engine.replay.goals import Goals
 from qhat.engine.replay.links import Links, walk
 from qhat.engine.replay.moments import Moments
 from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED, Window, n_step
@@ -92,6 +93,8 @@ class Ring(eqx.Module):
     """The parts of an observation; statistics are of its numbers only."""
     links: Links | None = None
     """Links between the rows of an `Agent`'s ring; without links, a row leads to the row after it."""
+    goals: Goals | None = None
+    """What is known of episodes and their goals, if the recipe relabels steps."""
 
     @staticmethod
     def empty(
@@ -107,6 +110,7 @@ class Ring(eqx.Module):
         normalise: bool = False,
         marks_greedy: bool = False,
         layout: Observations | None = None,
+        goals: Goals | None = None,
     ) -> "Ring":
         """Allocate `num_envs` rings. Observations keep their `dtype`.
 
@@ -117,6 +121,7 @@ class Ring(eqx.Module):
             normalise: whether to record `moments`.
             marks_greedy: whether to record `greedy`.
             layout: the parts of an observation.
+            goals: `Goals.of` this ring's size.
         """
         size = num_envs * rows
         return Ring(
@@ -133,6 +138,7 @@ class Ring(eqx.Module):
             greedy=jnp.zeros(size, bool) if marks_greedy else None,
             moments=Moments.of(shape, layout) if normalise else None,
             layout=layout,
+            goals=goals,
         )
 
     @property
@@ -142,6 +148,11 @@ class Ring(eqx.Module):
 
     def _slots(self, row: Int[Array, "*W E"]) -> Int[Array, "*W E"]:
         return jnp.arange(self.cursor.shape[0]) * self.rows + row % self.rows
+
+    def ahead(self, slots: Int[Array, "..."], steps: Int[Array, "..."]) -> Int[Array, "..."]:
+        """Return the slot that is `steps` rows later in the ring of the same environment."""
+        first = slots // self.rows * self.rows
+        return first + (slots - first + steps) % self.rows
 
 
 def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, " M"]]:
@@ -165,8 +176,14 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
     if legal is not None and step.legal is not None and step.legal_next is not None:
         both = jnp.concatenate([step.legal, step.legal_next])
         legal = legal.at[every[K - 1 : K + 1].ravel()].set(both, mode="drop")
+    goals = ring.goals
+    if goals is not None:
+        values = (step.observation, step.reward, step.successor, step.terminated, step.real)
+        goals = goals.see(*values, first, ring.cursor)
     if outlook is not None:
         outlook = outlook.see(step.reward, ended, step.real)
+        if goals is not None:
+            outlook = outlook.widened(jnp.zeros(2), goals.best_reward(step.successor))
     if moments is not None:
         whole = jnp.concatenate([step.observation, step.successor])
         if ring.layout is not None:
@@ -186,6 +203,7 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         outlook=outlook,
         moments=moments,
         greedy=None if ring.greedy is None else ring.greedy.at[start].set(False, mode="drop"),
+        goals=goals,
     )
     return ring, slots, kinds.ravel() != NOTHING
 
@@ -213,12 +231,12 @@ def view(ring: Ring, slots: Int[Array, " B"], n: int, gamma: float) -> Window:
             window = n_step(kinds, ring.reward[steps], gamma, greedy)
             last = steps[window.length - 1]
             onward = links.after[last]
-            after = _ahead(ring, last, onward)
+            after = ring.ahead(last, onward)
             return dataclasses.replace(window, complete=window.complete & (onward > 0), after=after)
 
         steps, kinds = walk(links, ring.kind, slots, n, ring.rows)
         return jax.vmap(linked, in_axes=1)(kinds, steps)
-    rows = _ahead(ring, slots[:, None], jnp.arange(n))
+    rows = ring.ahead(slots[:, None], jnp.arange(n))
     greedy = None if ring.greedy is None else ring.greedy[rows]
     return jax.vmap(n_step, in_axes=(0, 0, None, 0))(ring.kind[rows], ring.reward[rows], gamma, greedy)
 
@@ -232,7 +250,7 @@ def mark(ring: Ring, slots: Int[Array, " B"], greedy: Bool[Array, " B"] | None) 
 
 def look_up(ring: Ring, slots: Int[Array, " B"], window: Window) -> Transition:
     """Return the transitions that begin at `slots`, given the result of `view`."""
-    after = _ahead(ring, slots, window.length) if window.after is None else window.after
+    after = ring.ahead(slots, window.length) if window.after is None else window.after
     return Transition(
         observation=_observations(ring, slots),
         action=ring.action[slots],
@@ -298,10 +316,4 @@ def _observations(ring: Ring, slots: Int[Array, " B"]) -> Array:
     """Return the observations `[B, ...]` of slots; a stack is joined from its row and those before it."""
     if ring.stack == 1:
         return ring.observation[slots]
-    return frames.join(ring.observation[_ahead(ring, slots[:, None], jnp.arange(1 - ring.stack, 1))])
-
-
-def _ahead(ring: Ring, slots: Int[Array, "..."], steps: Int[Array, "..."]) -> Int[Array, "..."]:
-    """Return the slot that is `steps` rows later in the ring of the same environment."""
-    first = slots // ring.rows * ring.rows
-    return first + (slots - first + steps) % ring.rows
+    return frames.join(ring.observation[ring.ahead(slots[:, None], jnp.arange(1 - ring.stack, 1))])
