@@ -147,17 +147,22 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             steps=300_000, eval_every=20_000, eval_episodes=100,
         ),
         **{f"{game}-MinAtar": minatar() for game in GAMES},
-        "WalkerWalk-v1": _robot(250_000, gamma=0.98, learning_rate_steps=240_000),
+        "WalkerWalk-v1": _robot(500_000, gamma=0.98, **_BRO),
         "WalkerRun-v1": _robot(500_000, gamma=0.98),
         "CheetahRun-v1": _robot(500_000, gamma=0.98, **_BRO),
         "CartpoleSwingup-v1": _robot(250_000, bins=(5,)),
-        "HopperStand-v1": _robot(1_000_000, replay_ratio=0.5),
+        # Full torque costs a fifth of the reward: a third command is none.
+        "HopperStand-v1": _robot(1_000_000, bins=(3,), replay_ratio=0.5, **_BRO),
+        "HopperHop-v1": _robot(1_000_000, bins=(3,), replay_ratio=0.5, **_BRO),
+        "AcrobotSwingup-v1": _robot(1_000_000, bins=(3,), replay_ratio=0.5, **_BRO),
         # Whether it turns fast enough hangs on single steps: their values, and no stray ones among them.
         "FingerSpin-v1": _robot(
             500_000, bins=(3,), gamma=0.98, n_step=1, explore=EpsilonGreedy(1.0, 0.01, 20_000), **_BRO,
         ),
         # Its episodes succeed or fail: ten do not tell two checkpoints apart.
-        "ReacherHard-v1": _robot(500_000, eval_episodes=30, bins=(5,), gamma=0.98, replay_ratio=0.5),
+        "ReacherHard-v1": _robot(
+            500_000, eval_episodes=30, bins=(5,), gamma=0.98, replay_ratio=0.5, **_BRO
+        ),
         # Seventy-eight numbers of very different size, and twelve joints.
         "QuadrupedWalk-v1": _robot(
             500_000, bins=(3,), hidden=(256, 256), batch_size=128, replay_ratio=0.5, normalise=True,
