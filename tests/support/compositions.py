@@ -36,6 +36,8 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
     axes.Prioritised: (axes.Prioritised(),),
     axes.Hard: (axes.Hard(every=10),),
     axes.NoRelabel: (axes.NoRelabel(),),
+    axes.Fixed: (axes.Fixed(),),
+    axes.Receding: (axes.Receding(n_step=4, gamma=0.5, updates=20),),
     axes.Soft: (axes.Soft(tau=0.1),),
     axes.NoReset: (axes.NoReset(),),
     axes.Periodic: (axes.Periodic(every=3),),

@@ -20,6 +20,7 @@ from qhat.axes import (
     Bonus,
     Explore,
     Head,
+    Horizon,
     Joints,
     Layer,
     Merge,
@@ -62,8 +63,24 @@ class Halfway(Reset):
     def due(self, updates: Int[Array, ""]) -> Bool[Array, ""]:
         return updates % self.every == 0
 
+    def since(self, updates: Int[Array, ""]) -> Int[Array, ""]:
+        return updates % self.every
+
     def mixed(self, parameters: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
         return jax.tree.map(lambda old, new: 0.5 * (old + new), parameters, fresh)
+
+
+@dataclasses.dataclass(frozen=True)
+class Alternating(Horizon):
+    """One reward and two, in turns."""
+
+    name: ClassVar[str] = "alternating"
+
+    def longest(self, n_step: int) -> int:
+        return 2
+
+    def at(self, updates: Int[Array, ""], n_step: int, gamma: float) -> Any:
+        return 1 + updates % 2, gamma
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,6 +270,7 @@ OUTSIDE: dict[str, Any] = {
     for value in (
         LogCosh(), Uninformed(), Alive(), Halves(), Added(), NoBias(), Doubled(), FirstEnvironment(),
         Lowest(), Same(), Signs(), Halfway(), Final(),
+        Alternating(),
     )
 }  # fmt: skip
 """By axis."""

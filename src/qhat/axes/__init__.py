@@ -11,6 +11,7 @@ from qhat.axes.dense import LAYERS, Dense, Layer, Noisy
 from qhat.axes.explore import EXPLORES, EpsilonGreedy, Explore, NoExploration, Pink
 from qhat.axes.heads import HEADS, Categorical, Expected, Head, HLGauss, Implicit, Quantile
 from qhat.axes.heads.base import ExportedOutputs, take
+from qhat.axes.horizon import HORIZONS, Fixed, Horizon, Receding
 from qhat.axes.joints import JOINTS, Each, Joints, Pairs, Together
 from qhat.axes.merge import MERGES, Dueling, Merge, Plain
 from qhat.axes.operations import Op
@@ -37,13 +38,13 @@ from qhat.axes.torso import (
 )
 
 __all__ = [
-    "BONUSES", "EXPLORES", "HEADS", "JOINTS", "LAYERS", "MERGES", "MLP", "OPTIMISERS", "POLICIES",
-    "RELABELS", "RESETS", "SAMPLERS", "TARGETS", "TORSOS", "Actions", "Adam", "AdamW", "Auto",
-    "AxisValue", "Bonus", "BroNet", "Categorical", "Convolutions", "DataEfficient", "Dense", "Double",
-    "Dueling", "Each", "EpsilonGreedy", "Expected", "ExpectedSarsa", "Explore", "ExportedOutputs",
-    "Greedy", "HLGauss", "Hard", "Head", "Hindsight", "Impala", "Implicit", "Impoola", "Joints",
-    "Layer", "Merge", "MinAtar", "Mnih2013", "Munchausen", "Nature", "NoBonus", "NoExploration",
-    "NoRelabel", "NoReset", "Noisy", "Op", "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy",
-    "Prioritised", "Quantile", "RMSProp", "Relabel", "Reset", "Sampler", "Schedule", "SimBa", "Soft",
-    "Softmax", "Target", "Together", "Torso", "Uniform", "take",
+    "BONUSES", "EXPLORES", "HEADS", "HORIZONS", "JOINTS", "LAYERS", "MERGES", "MLP", "OPTIMISERS",
+    "POLICIES", "RELABELS", "RESETS", "SAMPLERS", "TARGETS", "TORSOS", "Actions", "Adam", "AdamW",
+    "Auto", "AxisValue", "Bonus", "BroNet", "Categorical", "Convolutions", "DataEfficient", "Dense",
+    "Double", "Dueling", "Each", "EpsilonGreedy", "Expected", "ExpectedSarsa", "Explore",
+    "ExportedOutputs", "Fixed", "Greedy", "HLGauss", "Hard", "Head", "Hindsight", "Horizon", "Impala",
+    "Implicit", "Impoola", "Joints", "Layer", "Merge", "MinAtar", "Mnih2013", "Munchausen", "Nature",
+    "NoBonus", "NoExploration", "NoRelabel", "NoReset", "Noisy", "Op", "Optimiser", "Pairs", "Periodic",
+    "Pink", "Plain", "Policy", "Prioritised", "Quantile", "RMSProp", "Receding", "Relabel", "Reset",
+    "Sampler", "Schedule", "SimBa", "Soft", "Softmax", "Target", "Together", "Torso", "Uniform", "take",
 ]  # fmt: skip

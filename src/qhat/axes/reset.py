@@ -34,6 +34,10 @@ class Reset(AxisValue, abc.ABC):
         """Return whether weights are reset after `updates` gradient updates in all."""
 
     @abc.abstractmethod
+    def since(self, updates: Int[Array, ""]) -> Int[Array, ""]:
+        """Return the number of gradient updates since the last reset, after `updates` in all."""
+
+    @abc.abstractmethod
     def mixed(self, parameters: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
         """Return the weights after a reset, given the old ones and fresh ones."""
 
@@ -47,6 +51,9 @@ class NoReset(Reset):
 
     def due(self, updates: Int[Array, ""]) -> Bool[Array, ""]:
         return jnp.bool_(False)
+
+    def since(self, updates: Int[Array, ""]) -> Int[Array, ""]:
+        return updates
 
     def mixed(self, parameters: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
         return parameters
@@ -98,6 +105,10 @@ class Periodic(Reset):
     def due(self, updates: Int[Array, ""]) -> Bool[Array, ""]:
         assert self.last is not None, "a reset that follows the run is `scheduled` first"
         return (updates % self.every == 0) & (updates <= self.last)
+
+    def since(self, updates: Int[Array, ""]) -> Int[Array, ""]:
+        assert self.last is not None, "a reset that follows the run is `scheduled` first"
+        return updates - jnp.minimum(updates, self.last) // self.every * self.every
 
     def mixed(self, parameters: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
         def mix(share: float) -> Any:

@@ -11,6 +11,7 @@ from qhat.axes.bonus import Bonus
 from qhat.axes.dense import Layer
 from qhat.axes.explore import Explore
 from qhat.axes.heads import Head
+from qhat.axes.horizon import Horizon
 from qhat.axes.joints import Joints
 from qhat.axes.merge import Merge
 from qhat.axes.optimiser import Optimiser
@@ -60,6 +61,8 @@ class OtherParts:
     """Whether a step is also learned from with goals that were achieved later."""
     reset: Reset | None = None
     """Whether weights are drawn anew in the middle of training."""
+    horizon: Horizon | None = None
+    """Whether the number of summed rewards and the discount change during training."""
     parts: tuple[str, ...] = ()
     """Parts of recipes from outside the package, as my_module:MyPart (docs/extending.md); repeatable."""
 

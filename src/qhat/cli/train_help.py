@@ -24,7 +24,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "algorithm": (
         "recipe_name", "preset", "parts", "head", "policy", "bonus", "joints", "n_step", "n_step_cut",
-        "gamma", "target", "optimiser", "reset", "learning_rate", "learning_rate_end",
+        "gamma", "target", "optimiser", "reset", "horizon", "learning_rate", "learning_rate_end",
         "learning_rate_steps", "max_gradient_norm",
     ),
     "network": ("hidden", "torso", "merge", "dense", "layer_norm"),

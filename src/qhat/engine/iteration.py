@@ -73,7 +73,7 @@ class Program:
         require_pictures(recipe.random_shift, shape, dtype, layout)
         Goals.of(recipe.relabel, 1, layout)
         recipe = recipe.scheduled()
-        require_frames(shape, stack, recipe.replay_capacity // recipe.num_envs, recipe.n_step)
+        require_frames(shape, stack, recipe.replay_capacity // recipe.num_envs, recipe.longest)
         learner = Learner.of(recipe, shape, actions, layout)
         spaces = (shape, dtype, actions, masked, stack)
         return Program(learner.recipe, learner, *spaces, rewards, stops, layout)
@@ -267,12 +267,13 @@ class Program:
             the learner, the sampler's state, the ring's `greedy` if it keeps one, and metrics.
         """
         recipe, keys = self.recipe, split(key, "sample", "noise", "goals")
+        n, gamma = recipe.horizon.at(recipe.reset.since(number - 1), recipe.n_step, recipe.gamma)
         batch, slots, weights = replay.sample(
             ring, recipe.sampler, sampler, keys["sample"], steps,
-            batch=recipe.batch_size, n=recipe.n_step, gamma=recipe.gamma,
+            batch=recipe.batch_size, n=recipe.longest, gamma=gamma, limit=n,
         )  # fmt: skip
         slots = self.learner.parallel.agreed(slots)
-        batch = relabelled(ring, batch, slots, keys["goals"], recipe.n_step, recipe.gamma)
+        batch = relabelled(ring, batch, slots, keys["goals"], recipe.longest, gamma, n)
         if recipe.n_step_cut is not None:
             good = self.learner.nearly_greedy(learner.online, batch, recipe.n_step_cut)
             ring = replay.mark(ring, slots, good)

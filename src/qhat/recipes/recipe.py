@@ -15,6 +15,7 @@ from qhat.axes.bonus import BONUSES, Bonus, NoBonus
 from qhat.axes.dense import LAYERS, Dense, Layer
 from qhat.axes.explore import EXPLORES, EpsilonGreedy, Explore
 from qhat.axes.heads import HEADS, Expected, Head
+from qhat.axes.horizon import HORIZONS, Fixed, Horizon
 from qhat.axes.joints import JOINTS, Joints, Together
 from qhat.axes.merge import MERGES, Merge, Plain
 from qhat.axes.optimiser import OPTIMISERS, Adam, Optimiser
@@ -44,6 +45,7 @@ AXES: dict[str, tuple[type[AxisValue], ...]] = {
     "target": TARGETS,
     "optimiser": OPTIMISERS,
     "reset": RESETS,
+    "horizon": HORIZONS,
 }
 """The axes whose values are parts, with the parts that qhat ships."""
 
@@ -101,6 +103,8 @@ class Recipe:
     """How a gradient is scaled before the learning rate applies."""
     reset: Reset = NoReset()
     """Whether weights are drawn anew in the middle of training."""
+    horizon: Horizon = Fixed()
+    """Whether the number of summed rewards and the discount change during training."""
     normalise: bool | None = None
     """Normalise observations by their running mean and standard deviation, within ±10. None: only if the
     bounds of their space are large."""
@@ -155,6 +159,11 @@ class Recipe:
         every, first = self.iterations_per_update, -(-self.first_update // self.num_envs)
         due = steps // self.num_envs // every - (first - 1) // every
         return max(0, due) * max(1, self.updates_per_iteration)
+
+    @property
+    def longest(self) -> int:
+        """Largest number of rewards that are summed."""
+        return self.horizon.longest(self.n_step)
 
     @property
     def first_update(self) -> int:
@@ -273,9 +282,9 @@ class Recipe:
         )
         rows = self.replay_capacity // self.num_envs
         require(
-            rows >= self.n_step + 2,
+            rows >= self.longest + 2,
             f"{setting('replay_capacity', self.replay_capacity)} leaves {rows} rows for each of"
-            f" {self.num_envs} environments; expected at least n_step + 2 = {self.n_step + 2}.",
+            f" {self.num_envs} environments; expected at least n_step + 2 = {self.longest + 2}.",
         )
         updates = self.num_envs * self.replay_ratio
         require(

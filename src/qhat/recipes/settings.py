@@ -16,6 +16,7 @@ from qhat.axes.bonus import Bonus
 from qhat.axes.dense import Layer
 from qhat.axes.explore import Explore
 from qhat.axes.heads import Head
+from qhat.axes.horizon import Horizon
 from qhat.axes.joints import Joints
 from qhat.axes.merge import Merge
 from qhat.axes.optimiser import Optimiser
@@ -54,6 +55,7 @@ class RecipeSettings(TypedDict, total=False):
     target: Target | str
     optimiser: Optimiser | str
     reset: Reset | str
+    horizon: Horizon | str
     normalise: bool | None
     gamma: float
     learning_rate: float

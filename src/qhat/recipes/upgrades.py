@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qhat.axes.axis import to_json
+from qhat.axes.horizon import Fixed
 from qhat.axes.optimiser import Adam
 from qhat.axes.relabel import NoRelabel
 from qhat.axes.reset import NoReset
@@ -19,8 +20,9 @@ def upgraded(data: Mapping[str, Any], source: str = "A recipe") -> dict[str, Any
     Args:
         source: the file it is from, for errors.
     """
-    # Of runs that knew no cut, no shift, no reset and no other goals, which is none.
-    added = {"reset": to_json(NoReset()), "relabel": to_json(NoRelabel())}
+    # Of runs that knew no cut, no shift, no reset, no other goals and no other horizon, which is none.
+    parts = {"reset": NoReset(), "relabel": NoRelabel(), "horizon": Fixed()}
+    added = {axis: to_json(part) for axis, part in parts.items()}
     values = {"n_step_cut": None, "random_shift": 0, **added, **data}
     if isinstance(values["n_step_cut"], bool):
         # Of runs that knew Watkins's alone.

@@ -11,19 +11,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from qhat.engine.replay.nstep import TERMINATED, TRUNCATED, n_step
 from qhat.engine.replay.ring import Ring, Transition
 
 
 def relabelled(
-    ring: Ring, batch: Transition, slots: Int[Array, " B"], key: Array, n: int, gamma: float
+    ring: Ring,
+    batch: Transition,
+    slots: Int[Array, " B"],
+    key: Array,
+    n: int,
+    gamma: float | Float[Array, ""],
+    limit: Int[Array, ""] | None = None,
 ) -> Transition:
     """Return a batch of which some transitions have another goal; the batch itself without `Goals`.
 
     Args:
         slots: where the transitions begin; those out of range stay as they are.
+        limit: most rewards to sum, 1 to n; `None` is n.
     """
     goals = ring.goals
     if goals is None:
@@ -43,7 +50,8 @@ def relabelled(
     kinds = jnp.where((kinds == TERMINATED) & ~ended, TRUNCATED, kinds)
     kinds = jnp.where(goals.ends & goals.rule.reached(shown, new), TERMINATED, kinds).astype(jnp.uint8)
     greedy = None if ring.greedy is None else ring.greedy[path[:, :-1]]
-    window = jax.vmap(n_step, in_axes=(0, 0, None, 0))(kinds, goals.reward(shown, new), gamma, greedy)
+    windows = jax.vmap(n_step, in_axes=(0, 0, None, 0, None))
+    window = windows(kinds, goals.reward(shown, new), gamma, greedy, limit)
     after = ring.observation[ring.ahead(slots, window.length)]
     place = (slice(None), slice(*goals.desired))
     other = dataclasses.replace(

@@ -26,8 +26,9 @@ class Window(eqx.Module):
 def n_step(
     kinds: UInt8[Array, " n"],
     rewards: Float[Array, " n"],
-    gamma: float,
+    gamma: float | Float[Array, ""],
     greedy: Bool[Array, " n"] | None = None,
+    limit: Int[Array, ""] | None = None,
 ) -> Window:
     """Sum the rewards of up to n steps from one start, stopping at the episode's end.
 
@@ -37,6 +38,7 @@ def n_step(
         greedy: whether the action of each step is as good as the greedy one. The sum then stops before
             the first later step whose action is not (Watkins 1989, "Learning from Delayed Rewards", ch. 7;
             the traces of Munos et al. 2016, arXiv:1606.02647, for a greedy policy). `None` sums all.
+        limit: most rewards to sum, 1 to n; `None` is n.
     """
     inside = jnp.bool_(True)
     reward, discount = jnp.float32(0.0), jnp.float32(1.0)
@@ -49,4 +51,6 @@ def n_step(
         inside &= kinds[j] == CONTINUES
         if greedy is not None and j + 1 < kinds.shape[0]:
             inside &= greedy[j + 1]
+        if limit is not None:
+            inside &= j + 1 < limit
     return Window(reward, discount, length, complete)

@@ -221,14 +221,20 @@ def cut(ring: Ring, where: Bool[Array, " E"] | bool = True) -> Ring:
     )
 
 
-def view(ring: Ring, slots: Int[Array, " B"], n: int, gamma: float) -> Window:
-    """Build the n-step window of every start. Fields have shape `[B]`."""
+def view(
+    ring: Ring,
+    slots: Int[Array, " B"],
+    n: int,
+    gamma: float | Float[Array, ""],
+    limit: Int[Array, ""] | None = None,
+) -> Window:
+    """Build the n-step window of every start; with a `limit`, no longer than that. Fields are `[B]`."""
     links = ring.links
     if links is not None:
 
         def linked(kinds: Array, steps: Array) -> Window:
             greedy = None if ring.greedy is None else ring.greedy[steps]
-            window = n_step(kinds, ring.reward[steps], gamma, greedy)
+            window = n_step(kinds, ring.reward[steps], gamma, greedy, limit)
             last = steps[window.length - 1]
             onward = links.after[last]
             after = ring.ahead(last, onward)
@@ -238,7 +244,8 @@ def view(ring: Ring, slots: Int[Array, " B"], n: int, gamma: float) -> Window:
         return jax.vmap(linked, in_axes=1)(kinds, steps)
     rows = ring.ahead(slots[:, None], jnp.arange(n))
     greedy = None if ring.greedy is None else ring.greedy[rows]
-    return jax.vmap(n_step, in_axes=(0, 0, None, 0))(ring.kind[rows], ring.reward[rows], gamma, greedy)
+    windows = jax.vmap(n_step, in_axes=(0, 0, None, 0, None))
+    return windows(ring.kind[rows], ring.reward[rows], gamma, greedy, limit)
 
 
 def mark(ring: Ring, slots: Int[Array, " B"], greedy: Bool[Array, " B"] | None) -> Ring:
@@ -271,13 +278,17 @@ def sample(
     *,
     batch: int,
     n: int,
-    gamma: float,
+    gamma: float | Float[Array, ""],
+    limit: Int[Array, ""] | None = None,
 ) -> tuple[Transition, Int[Array, " B"], Float[Array, " B"]]:
     """Draw n-step transitions whose windows are complete.
 
     A draw that is incomplete or no start is repeated, at most `REDRAWS` times; this keeps the
     proportions of the sampler's probabilities. A draw that is still unusable (in a ring that is
     almost empty) gets weight 0 and a slot out of range.
+
+    Args:
+        limit: most rewards to sum, 1 to n; `None` is n.
 
     Returns:
         transitions, their slots, and their importance weights.
@@ -295,13 +306,13 @@ def sample(
         new_slots, new_relative = (jnp.roll(drawn, turn) for drawn in draw(draw_key))
         slots = jnp.where(window.complete, slots, new_slots)
         relative = jnp.where(window.complete, relative, new_relative)
-        return tries + 1, key, slots, relative, view(ring, slots, n, gamma)
+        return tries + 1, key, slots, relative, view(ring, slots, n, gamma, limit)
 
     def unusable(carry: tuple) -> Bool[Array, ""]:
         return (carry[0] < REDRAWS) & ~jnp.all(carry[-1].complete)
 
     slots, relative = draw(key)
-    carry = (0, key, slots, relative, view(ring, slots, n, gamma))
+    carry = (0, key, slots, relative, view(ring, slots, n, gamma, limit))
     _, _, slots, relative, window = jax.lax.while_loop(unusable, again, carry)
     transition = look_up(ring, slots, window)
     weights = sampler.weights(jnp.where(window.complete, relative, jnp.inf), step)
