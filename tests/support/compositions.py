@@ -36,6 +36,7 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
     axes.Prioritised: (axes.Prioritised(),),
     axes.Hard: (axes.Hard(every=10),),
     axes.NoRelabel: (axes.NoRelabel(),),
+    axes.Full: (axes.Full(),),
     axes.Fixed: (axes.Fixed(),),
     axes.Receding: (axes.Receding(n_step=4, gamma=0.5, updates=20),),
     axes.Soft: (axes.Soft(tau=0.1),),
@@ -52,6 +53,7 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
     axes.Impala: (axes.Impala(),) if FULL else (),
 }
 LEFT_OUT: dict[type[AxisValue], str] = {
+    axes.Growing: "the actions here have no order; tests/engine/test_growth.py has it",
     axes.Hindsight: "the observations here have no goals; tests/engine/test_goals.py has it",
     axes.Auto: "it is one of the other torsos",
     axes.DataEfficient: "as Nature; tests/axes/test_encoders.py has it",

@@ -29,6 +29,7 @@ from qhat.axes import (
     Policy,
     Relabel,
     Reset,
+    Resolution,
     Sampler,
     Target,
     Torso,
@@ -81,6 +82,23 @@ class Alternating(Horizon):
 
     def at(self, updates: Int[Array, ""], n_step: int, gamma: float) -> Any:
         return 1 + updates % 2, gamma
+
+
+@dataclasses.dataclass(frozen=True)
+class Late(Resolution):
+    """The last choice comes into use after ten updates, beside the first and the one before it."""
+
+    name: ClassVar[str] = "late"
+
+    def require_fit(self, actions: Actions) -> None:
+        return
+
+    def opened(self, choices: tuple[int, ...]) -> np.ndarray:
+        whole = np.arange(max(choices)) < np.asarray(choices)[:, None]
+        return np.stack([whole & (np.arange(max(choices)) != 1), whole])
+
+    def level(self, updates: Int[Array, ""], levels: int) -> Int[Array, ""]:
+        return jnp.int32(updates >= 10)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,7 +288,7 @@ OUTSIDE: dict[str, Any] = {
     for value in (
         LogCosh(), Uninformed(), Alive(), Halves(), Added(), NoBias(), Doubled(), FirstEnvironment(),
         Lowest(), Same(), Signs(), Halfway(), Final(),
-        Alternating(),
+        Alternating(), Late(),
     )
 }  # fmt: skip
 """By axis."""

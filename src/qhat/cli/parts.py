@@ -18,6 +18,7 @@ from qhat.axes.optimiser import Optimiser
 from qhat.axes.policy import Policy
 from qhat.axes.relabel import Relabel
 from qhat.axes.reset import Reset
+from qhat.axes.resolution import Resolution
 from qhat.axes.sampler import Sampler
 from qhat.axes.target import Target
 from qhat.axes.torso import Torso
@@ -61,6 +62,8 @@ class OtherParts:
     """Whether a step is also learned from with goals that were achieved later."""
     reset: Reset | None = None
     """Whether weights are drawn anew in the middle of training."""
+    resolution: Resolution | None = None
+    """Whether all commands of a joint are in use from the start."""
     horizon: Horizon | None = None
     """Whether the number of summed rewards and the discount change during training."""
     parts: tuple[str, ...] = ()

@@ -34,7 +34,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "random_shift", "demos",
     ),
     "environment": (
-        "env_kwargs", "wrap", "num_envs", "normalise", "bins", "vector", "env_timeout", "env_restarts",
+        "env_kwargs", "wrap", "num_envs", "normalise", "bins", "resolution", "vector",
+        "env_timeout", "env_restarts",
     ),
     "cluster": ("cluster", "actors", "actor_cpus", "learners"),
     "output": ("run_dir", "save_every", "keep", "video", "tensorboard", "track", "log", "json"),

@@ -1,4 +1,4 @@
-"""Parameters that no gradient moves: statistics of observations, and the support of a head.
+"""Parameters that no gradient moves: statistics of observations, the support of a head, open commands.
 
 The statistics that standardise observations are those of replay. The support of a distributional head is
 placed by the returns stored so far. It widens while targets fall beyond it, and doubles its spacing when it
@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from qhat.axes.actions import Actions
 from qhat.axes.heads import Head
 from qhat.axes.heads import support as supports
 from qhat.axes.heads.outlook import Outlook
 from qhat.engine.replay.moments import Moments
+from qhat.recipes.recipe import Recipe
 
 SUPPORT = "support"
 """Name of the entry that holds the support: the values of a head's K numbers."""
@@ -24,13 +26,34 @@ SUPPORT = "support"
 STATISTICS = "observations"
 """Name of the entry that holds the statistics by which observations are normalised."""
 
+OPENED = "opened"
+"""Name of the entry that says which commands are in use, 1 or 0, `[F, C]`, where their number grows."""
+CLOSED = -1e9
+"""Value of a command that is not in use: finite, so that exports and softmaxes compute with it."""
+
 Parameters = dict[str, Any]
 
 
 def split_trainable(parameters: Parameters) -> tuple[Parameters, Parameters]:
     """Split parameters into those that gradients move and the others (none for most recipes)."""
-    fixed = {name: parameters[name] for name in (SUPPORT, STATISTICS) if name in parameters}
+    fixed = {name: parameters[name] for name in (SUPPORT, STATISTICS, OPENED) if name in parameters}
     return {name: leaf for name, leaf in parameters.items() if name not in fixed}, fixed
+
+
+def first(recipe: Recipe, actions: Actions, moments: Moments | None) -> Parameters:
+    """Return those of fresh weights.
+
+    Args:
+        moments: of no observation, if the recipe normalises.
+    """
+    fixed: Parameters = {}
+    if support := recipe.head.init_support():
+        fixed[SUPPORT] = support
+    if moments is not None:
+        fixed[STATISTICS] = moments
+    if recipe.resolution.grows:
+        fixed[OPENED] = jnp.asarray(recipe.resolution.opened(actions.choices)[0], jnp.float32)
+    return fixed
 
 
 def standardised(parameters: Parameters, moments: Moments | None) -> Parameters:

@@ -20,7 +20,7 @@ from qhat.axes.axis import defines
 from qhat.axes.joint_actions import JointActions
 from qhat.axes.operations import Op, layer_norm, relu
 from qhat.axes.torso import Torso
-from qhat.engine.calibration import STATISTICS, SUPPORT
+from qhat.engine.calibration import CLOSED, OPENED, STATISTICS, SUPPORT
 from qhat.engine.learner import Learner
 from qhat.engine.network import Network, embed
 from qhat.engine.replay.moments import EPSILON, LIMIT
@@ -215,6 +215,10 @@ def _add_outputs(exported: Exported, learner: Learner, parameters: Any) -> None:
         both = xp.concatenate([*whole, bias[:, None]], axis=1)
         layers[name] = both.reshape(F, width, K, -1)
     rows = network.merge.export_rows(layers, np.asarray(actions.all_legal, bool))
+    if OPENED in parameters:
+        nothing = xp.zeros(rows.shape[-1], exact)
+        closed = xp.concatenate([nothing[:-1], xp.asarray([CLOSED], exact)])
+        rows = xp.where(xp.asarray(parameters[OPENED])[..., None, None] > 0.5, rows, closed)
     if network.joint is not None:
         rows = xp.einsum("jp,fpki->fjki", network.joint.mixing, rows)
     outputs = head.export_outputs(rows, parameters.get(SUPPORT, {}))

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Int
 
 from qhat.axes.actions import Actions
 from qhat.engine.compiler import after_token
+from qhat.engine.growth import open_choices, with_growth
 from qhat.engine.guard import Guard
 from qhat.engine.learner import Learner, LearnerState, Metrics
 from qhat.engine.replay import ring as replay
@@ -281,6 +282,7 @@ class Program:
             learner, batch, weights, keys["noise"], number, ring.outlook, steps, ring.moments, applies
         )
         learner = with_reset(self.learner, learner, keys["noise"], number, applies)
+        learner = with_growth(self.learner, learner, number, applies)
         return learner, recipe.sampler.update(sampler, slots, update.errors), ring.greedy, update.metrics
 
     def act(
@@ -294,8 +296,9 @@ class Program:
         """Choose the next action for `observation` from the legal ones, with exploration."""
         keys = split(key, "explore", "noise")
         greedy = self.learner.greedy(seed.learner.online, observation, keys["noise"], legal)
+        in_use = open_choices(seed.learner.online, legal, self.recipe.num_envs)
         exploration, action = self.recipe.explore.choose(
-            seed.exploration, greedy, keys["explore"], steps, self.actions, legal
+            seed.exploration, greedy, keys["explore"], steps, self.actions, in_use
         )
         return dataclasses.replace(
             seed, observation=observation, legal=legal, action=action, exploration=exploration

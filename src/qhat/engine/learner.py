@@ -20,7 +20,7 @@ from qhat.axes.heads.outlook import Outlook
 from qhat.axes.joint_actions import of_joint_actions
 from qhat.axes.policy import mask_illegal
 from qhat.engine import calibration
-from qhat.engine.calibration import STATISTICS, SUPPORT, split_trainable
+from qhat.engine.calibration import CLOSED, OPENED, STATISTICS, SUPPORT, split_trainable
 from qhat.engine.data_parallel import DataParallel
 from qhat.engine.doubling import doubled_if
 from qhat.engine.network import Network
@@ -91,16 +91,13 @@ class Learner:
             layout: the parts of an observation.
         """
         recipe = recipe.fitted(shape, layout).scheduled()
+        recipe.resolution.require_fit(actions)
         return Learner(recipe, Network.of(recipe, shape, actions, layout), actions)
 
     def init_parameters(self, key: Array) -> dict[str, Any]:
         """Draw θ, and place the head's support."""
-        parameters = self.network.init(key)
-        if support := self.recipe.head.init_support():
-            parameters[SUPPORT] = support
-        if self.recipe.normalise:
-            parameters[STATISTICS] = Moments.of(self.network.shape, self.network.layout)
-        return parameters
+        moments = Moments.of(self.network.shape, self.network.layout) if self.recipe.normalise else None
+        return self.network.init(key) | calibration.first(self.recipe, self.actions, moments)
 
     def init(self, key: Array) -> LearnerState:
         """Draw θ; θ⁻ = θ."""
@@ -241,15 +238,15 @@ class Learner:
         """Return the loss, error, Q(s, a) and overflow of one transition."""
         recipe, head = self.recipe, self.recipe.head
 
-        def see(look: str, parameters: Any, observation: Array) -> tuple[Array, Any]:
+        def see(look: str, parameters: Any, observation: Array) -> tuple[Array, Any, Any]:
             drawn = fractions[look]
             # A choice of action averages over fixed fractions, as acting does.
             at = head.fixed_fractions() if drawn is None else drawn
             return self._see(parameters, observation, noise[look], at)
 
-        z, basis = see("online", online, transition.observation)
-        z_next, basis_next = see("target", target, transition.successor)
-        q_next = self._q(z_next, basis_next)
+        z, basis, _ = see("online", online, transition.observation)
+        z_next, basis_next, opened = see("target", target, transition.successor)
+        q_next = self._q(z_next, basis_next, opened)
         if head.samples:
             q_next = self._q(*see("selection", target, transition.successor))
         q_select = q_next
@@ -271,11 +268,11 @@ class Learner:
 
     def _see(
         self, parameters: Any, observation: Array, noise: Array | None, fractions: Array | None
-    ) -> tuple[Float[Array, "F C K"], Any]:
-        """Return Z(s, ·; θ) for one observation, and the head's basis: what its K numbers stand for."""
+    ) -> tuple[Float[Array, "F C K"], Any, Float[Array, "F C"] | None]:
+        """Return Z(s, ·; θ) for one observation, what its K numbers stand for, and what is in use."""
         weights, fixed = split_trainable(parameters)
         z = self.network.apply(weights, self._shown(fixed, observation), noise, fractions)
-        return z, self.recipe.head.basis(fixed.get(SUPPORT, {}), fractions)
+        return z, self.recipe.head.basis(fixed.get(SUPPORT, {}), fractions), fixed.get(OPENED)
 
     def _outputs(self, observations: Array, parameters: Any, zero: Array) -> Float[Array, "B F C K"]:
         """Return Z(s, ·; θ) for a batch of observations plus 0, without noise."""
@@ -292,9 +289,10 @@ class Learner:
             numbers = fixed[STATISTICS].standardise(numbers)
         return numbers if layout is None else (images, numbers)
 
-    def _q(self, z: Float[Array, "F C K"], basis: Any) -> Float[Array, "F C"]:
+    def _q(self, z: Float[Array, "F C K"], basis: Any, opened: Array | None) -> Float[Array, "F C"]:
         """Return the mean of every choice, −∞ where a factor has fewer choices than the widest."""
         means, exists = self.recipe.head.mean(z, basis), self.network.actions.exists
+        means = means if opened is None else jnp.where(opened > 0.5, means, CLOSED)
         return means if exists is None else jnp.where(jnp.asarray(exists), means, -jnp.inf)
 
     def _draw(self, key: Array, batch: int) -> tuple[dict[str, Any], dict[str, Any]]:

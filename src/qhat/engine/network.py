@@ -202,6 +202,17 @@ class Network:
         last = {name: jax.tree.map(function, parameters[name]) for name in self._streams()}
         return {**parameters, **last}
 
+    def mixed_choices(self, parameters: dict[str, Any], mixing: Float[Array, "F C C"]) -> dict[str, Any]:
+        """Return a tree like the parameters, in whose last layers the rows of choices are mixed."""
+        F, C = self.actions.factors, self.actions.width
+
+        def mix(rows: Array) -> Array:
+            by_choice = rows.reshape(F, C, -1)
+            return jnp.einsum("fdc,fcn->fdn", mixing, by_choice).reshape(rows.shape)
+
+        several = [name for name, width in self._streams().items() if width == C]
+        return {**parameters, **{name: jax.tree.map(mix, parameters[name]) for name in several}}
+
     def _outputs(
         self, parameters: dict[str, Any], x: Float[Array, " I"], noise: dict[str, Array | None]
     ) -> Float[Array, "F C K"]:

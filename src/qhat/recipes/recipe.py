@@ -22,6 +22,7 @@ from qhat.axes.optimiser import OPTIMISERS, Adam, Optimiser
 from qhat.axes.policy import POLICIES, Greedy, Policy
 from qhat.axes.relabel import RELABELS, NoRelabel, Relabel
 from qhat.axes.reset import RESETS, NoReset, Reset
+from qhat.axes.resolution import RESOLUTIONS, Full, Resolution
 from qhat.axes.sampler import SAMPLERS, Sampler, Uniform
 from qhat.axes.target import TARGETS, Hard, Target
 from qhat.axes.torso import TORSOS, Auto, Torso
@@ -36,6 +37,7 @@ AXES: dict[str, tuple[type[AxisValue], ...]] = {
     "policy": POLICIES,
     "bonus": BONUSES,
     "joints": JOINTS,
+    "resolution": RESOLUTIONS,
     "merge": MERGES,
     "dense": LAYERS,
     "torso": TORSOS,
@@ -52,7 +54,6 @@ AXES: dict[str, tuple[type[AxisValue], ...]] = {
 
 HORIZON = 50_000
 """Environment steps that schedules are made for where nobody says how long a run is."""
-
 WIDEST, DEEPEST = 1_000_000, 100
 """Units of a layer, and layers, beyond which numbers are no network's."""
 
@@ -91,6 +92,8 @@ class Recipe:
     """How actions of several factors share one target."""
     bins: tuple[int, ...] = BINS
     """Number of commands per joint for continuous actions: one number for all, or one per joint."""
+    resolution: Resolution = Full()
+    """Whether all of these commands are in use from the start."""
     sampler: Sampler = Uniform()
     """How batches are drawn from replay."""
     relabel: Relabel = NoRelabel()
@@ -152,7 +155,9 @@ class Recipe:
             learning_rate_steps=steps if self.learning_rate_steps is None else self.learning_rate_steps,
             learning_starts=min(1_000, steps // 50) if starts is None else starts,
         )
-        return dataclasses.replace(recipe, reset=self.reset.scheduled(recipe.updates_in(steps)))
+        followers = {"reset": self.reset, "resolution": self.resolution}
+        made = {axis: part.scheduled(recipe.updates_in(steps)) for axis, part in followers.items()}
+        return dataclasses.replace(recipe, **made)
 
     def updates_in(self, steps: int) -> int:
         """Return the gradient updates of a run of `steps` environment steps; of a `scheduled` recipe."""
@@ -258,12 +263,7 @@ class Recipe:
             _number(self.gamma) and 0 <= self.gamma <= 1,
             f"{setting('gamma')} is {self.gamma}; expected a discount within [0, 1].",
         )
-        for name in (
-            "learning_rate",
-            "learning_rate_end",
-            "replay_ratio",
-            "max_gradient_norm",
-        ):
+        for name in ("learning_rate", "learning_rate_end", "replay_ratio", "max_gradient_norm"):
             value = getattr(self, name)
             may_be_none = name in ("max_gradient_norm", "learning_rate_end") and value is None
             good = may_be_none or _positive(value)

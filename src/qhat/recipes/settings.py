@@ -23,6 +23,7 @@ from qhat.axes.optimiser import Optimiser
 from qhat.axes.policy import Policy
 from qhat.axes.relabel import Relabel
 from qhat.axes.reset import Reset
+from qhat.axes.resolution import Resolution
 from qhat.axes.sampler import Sampler
 from qhat.axes.target import Target
 from qhat.axes.torso import Torso
@@ -55,6 +56,7 @@ class RecipeSettings(TypedDict, total=False):
     target: Target | str
     optimiser: Optimiser | str
     reset: Reset | str
+    resolution: Resolution | str
     horizon: Horizon | str
     normalise: bool | None
     gamma: float

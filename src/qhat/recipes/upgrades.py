@@ -10,6 +10,7 @@ from qhat.axes.horizon import Fixed
 from qhat.axes.optimiser import Adam
 from qhat.axes.relabel import NoRelabel
 from qhat.axes.reset import NoReset
+from qhat.axes.resolution import Full
 from qhat.system.errors import require
 from qhat.system.files import quote
 
@@ -20,8 +21,8 @@ def upgraded(data: Mapping[str, Any], source: str = "A recipe") -> dict[str, Any
     Args:
         source: the file it is from, for errors.
     """
-    # Of runs that knew no cut, no shift, no reset, no other goals and no other horizon, which is none.
-    parts = {"reset": NoReset(), "relabel": NoRelabel(), "horizon": Fixed()}
+    # Of runs that knew none of these.
+    parts = {"reset": NoReset(), "relabel": NoRelabel(), "horizon": Fixed(), "resolution": Full()}
     added = {axis: to_json(part) for axis, part in parts.items()}
     values = {"n_step_cut": None, "random_shift": 0, **added, **data}
     if isinstance(values["n_step_cut"], bool):

@@ -1,0 +1,168 @@
+"""The axis `resolution`: how many of a joint's commands are in use at a time of training."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+from typing import Any, ClassVar
+
+import numpy as np
+
+from qhat.axes.actions import Actions
+from qhat.axes.axis import AxisValue, spell
+from qhat.system.errors import require, setting
+from qhat.system.lazy import Array, Int, jnp
+
+
+class Resolution(AxisValue, abc.ABC):
+    """Says which commands are in use, in levels; the commands of the last level are all."""
+
+    axis: ClassVar[str] = "resolution"
+    grows: ClassVar[bool] = True
+    """Whether commands come into use later at all; an update without that does not look."""
+
+    def scheduled(self, updates: int) -> Resolution:
+        """Return the same for a run of so many gradient updates."""
+        return self
+
+    @abc.abstractmethod
+    def require_fit(self, actions: Actions) -> None:
+        """Raise `UsageError` if the actions have no such levels."""
+
+    @abc.abstractmethod
+    def opened(self, choices: tuple[int, ...]) -> np.ndarray:
+        """Return which commands are in use, of joints with so many: `[levels, F, C]`, true or false."""
+
+    @abc.abstractmethod
+    def level(self, updates: Int[Array, ""], levels: int) -> Int[Array, ""]:
+        """Return the level after `updates` gradient updates in all: 0 to `levels` − 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Full(Resolution):
+    """All commands are in use from the start."""
+
+    name: ClassVar[str] = "full"
+    grows: ClassVar[bool] = False
+
+    def require_fit(self, actions: Actions) -> None:
+        return
+
+    def opened(self, choices: tuple[int, ...]) -> np.ndarray:
+        return _first(choices)[None]
+
+    def level(self, updates: Int[Array, ""], levels: int) -> Int[Array, ""]:
+        return jnp.zeros_like(updates)
+
+
+@dataclasses.dataclass(frozen=True)
+class Growing(Resolution):
+    """Joints begin with few commands; then, level by level, one more comes between any two of them.
+
+    Growing Q-networks (Seyde et al. 2024, arXiv:2404.04253, §4). A new command begins with the mean of its
+    neighbours' values. Coarse commands explore far; fine ones, later, are precise.
+    """
+
+    name: ClassVar[str] = "growing"
+
+    start: int = 2
+    """Commands of a joint in the first level, evenly spaced from its least to its largest."""
+    share: float = 0.5
+    """Share of the run's updates after which all commands are in use; levels before are equally long."""
+    last: int | None = None
+    """Gradient update after which all are in use; none: by `share`."""
+
+    def validate(self) -> None:
+        require(self.start >= 2, f"growing:start is {self.start}; expected 2 or more commands.")
+        require(0 < self.share <= 1, f"growing:share is {self.share}; expected a share above 0, at most 1.")
+        require(
+            self.last is None or self.last >= 1,
+            f"growing:last is {self.last}; expected an update, 1 or more, or none.",
+        )
+
+    def validate_within(self, recipe: Any) -> None:
+        require(
+            not recipe.head.init_support(),
+            f"{setting('resolution', 'growing')} needs outputs that are values, and those of"
+            f" {setting('head', recipe.head.name)} are probabilities; expected"
+            f" {setting('head', 'expected')} or {setting('head', 'quantile')}.",
+        )
+        require(
+            recipe.joints.name != "pairs",
+            f"{setting('resolution', 'growing')} adds commands of single joints, and"
+            f" {setting('joints', 'pairs')} has values of joint actions; expected"
+            f" {setting('joints', 'together')}.",
+        )
+
+    def scheduled(self, updates: int) -> Growing:
+        if self.last is not None:
+            return self
+        return dataclasses.replace(self, last=max(1, round(self.share * updates)))
+
+    def require_fit(self, actions: Actions) -> None:
+        grow, first = setting("resolution", spell(self)), self.start
+        require(
+            actions.commands is not None,
+            f"{grow} has no meaning for actions without an order, {actions}; expected joints whose range is"
+            f" cut into {setting('bins')}.",
+        )
+        good = [2**level * (first - 1) + 1 for level in range(1, 6)]
+        wrong = next((count for count in actions.choices if _levels(count, first) < 2), None)
+        require(
+            wrong is None,
+            f"{grow} halves the distance between {first} commands, and a joint has {wrong}; expected"
+            f" {setting('bins')} of {', '.join(map(str, good[:-1]))} or {good[-1]}.",
+        )
+
+    def opened(self, choices: tuple[int, ...]) -> np.ndarray:
+        levels = max(_levels(count, self.start) for count in choices)
+        table = np.zeros((levels, len(choices), max(choices)), bool)
+        for level in range(levels):
+            for joint, count in enumerate(choices):
+                halvings = max(0, _levels(count, self.start) - 1 - level)
+                table[level, joint, : count : 2**halvings] = True
+        return table
+
+    def level(self, updates: Int[Array, ""], levels: int) -> Int[Array, ""]:
+        assert self.last is not None, "a resolution that follows the run is `scheduled` first"
+        done = jnp.minimum(updates, self.last) / self.last
+        return jnp.floor(done * (levels - 1)).astype(jnp.int32)
+
+
+def between(opened: np.ndarray) -> np.ndarray:
+    """Return how the rows of a level come from those of another: `[levels, levels, F, C, C]`, from and to.
+
+    Args:
+        opened: which commands are in use, `[levels, F, C]`.
+
+    Returns:
+        for a command that comes into use, equal shares of its neighbours in use; for others, itself.
+    """
+    levels, F, C = opened.shape
+    mixing = np.broadcast_to(np.eye(C, dtype=np.float32), (levels, levels, F, C, C)).copy()
+    for level in range(levels - 1):
+        step = mixing[level, level].copy()
+        for joint, command in zip(*np.nonzero(opened[level + 1] & ~opened[level]), strict=True):
+            old = np.flatnonzero(opened[level, joint])
+            near = [*old[old < command][-1:], *old[old > command][:1]]
+            step[joint, command] = 0.0
+            step[joint, command, near] = 1.0 / len(near)
+        mixing[: level + 1, level + 1] = step @ mixing[: level + 1, level]
+    return mixing
+
+
+@functools.cache
+def _levels(count: int, start: int) -> int:
+    """Number of levels from `start` commands to `count`; 0 if halving never comes to `count`."""
+    levels, now = 1, start
+    while now < count:
+        levels, now = levels + 1, 2 * now - 1
+    return levels if now == count else 0
+
+
+def _first(choices: tuple[int, ...]) -> np.ndarray:
+    return np.arange(max(choices)) < np.asarray(choices)[:, None]
+
+
+RESOLUTIONS: tuple[type[Resolution], ...] = (Full, Growing)
