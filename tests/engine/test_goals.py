@@ -7,11 +7,13 @@ plain Python that knows episodes and nothing of rings.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from pathlib import Path
 from typing import Any, ClassVar
 
+import equinox as eqx
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,7 @@ import numpy as np
 import pytest
 
 import qhat
-from goal_envs import Corridor, Line
+from goal_envs import Corridor, Far, Line
 from qhat.agent.agent import Agent
 from qhat.axes import Actions, Hindsight, Prioritised, Relabel, Uniform
 from qhat.axes.axis import parse, spell
@@ -31,7 +33,9 @@ from qhat.engine.replay.goals import Goals, goal_places
 from qhat.engine.replay.hindsight import relabelled
 from qhat.environments.observations import Observations
 from qhat.environments.wrappers import FrameStack, RewardScale
+from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
+from qhat.runs.goal_rewards import require_rule
 from qhat.system.errors import UsageError
 
 GAMMA, ROWS, E = 0.9, 24, 2
@@ -244,6 +248,7 @@ def test_values_are_spelled(kind: type[Relabel]) -> None:
     [
         ("hindsight:share=0", "hindsight:share is 0"),
         ("hindsight:distance=0", "expected more than 0"),
+        ("hindsight:differing=2", "hindsight:differing is 2"),
         ("hindsight:success=-1", "expected success > failure"),
         ("hindsigt", "Did you mean 'hindsight'"),
     ],
@@ -315,6 +320,49 @@ def test_a_rule_that_is_not_the_environments_is_refused(rule: Hindsight, fits: s
     with pytest.raises(UsageError, match=r"gives other rewards than .* Its rewards so far fit") as caught:
         train(Corridor, "dqn", run_dir=tmp_path / "run", **{**SETTINGS, "relabel": rule})
     assert fits in str(caught.value)
+
+
+@pytest.mark.parametrize(("differing", "passes"), [(0.02, True), (0.01, False)])
+def test_a_share_of_steps_may_have_another_reward(differing: float, passes: bool) -> None:
+    rule = dataclasses.replace(RULE, differing=differing)
+    _, ring = filled(False, 20, 0, rule)
+    two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), ring)
+    met = (jnp.array([12, 0]), jnp.array([1_000, 1_000]))
+    two = eqx.tree_at(lambda ring: (ring.goals.wrong, ring.goals.steps), two, met)
+    with contextlib.nullcontext() if passes else pytest.raises(UsageError, match="12 of 1,000 steps"):
+        require_rule(TrainConfig("Corridor", recipe=Recipe(relabel=rule)), two)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"wrap": (RewardScale(10.0),)}, "wrappers of rewards leave -10; .* Derive a class"),
+        (
+            {"relabel": Hindsight(success=1.0, failure=0.0)},
+            "rewards so far are -1: set failure, and success",
+        ),
+    ],
+    ids=["scaled", "constant"],
+)
+def test_what_does_not_fit_is_not_guessed(settings: Any, says: str, tmp_path: Path) -> None:
+    env = Far() if "relabel" in settings else Line()
+    given = {"relabel": Hindsight(distance=3.0)} | settings
+    with pytest.raises(UsageError, match=says):
+        train(env, "dqn", run_dir=tmp_path / "run", **SETTINGS, **given)
+
+
+def test_rounding_at_the_edge_does_not_tell_whether_episodes_end() -> None:
+    goals = Goals.of(RULE, 4, LAYOUT)
+    assert goals is not None
+    for ended, passed, ends in (
+        (0, 0, False),
+        (1, 0, True),
+        (300, 1, True),
+        (300, 4, False),
+        (0, 9, False),
+    ):
+        met = (jnp.int32(ended), jnp.int32(passed))
+        assert bool(eqx.tree_at(lambda each: (each.ended, each.passed), goals, met).ends) == ends
 
 
 def test_frames_of_goals_are_refused(tmp_path: Path) -> None:

@@ -18,9 +18,22 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import qhat
-from qhat.axes import Actions, Categorical, Dueling, EpsilonGreedy, Full, Growing, Noisy, Pairs, Quantile
+from qhat.axes import (
+    Actions,
+    Categorical,
+    Dueling,
+    EpsilonGreedy,
+    ExpectedSarsa,
+    Full,
+    Growing,
+    Noisy,
+    Pairs,
+    Pink,
+    Quantile,
+)
 from qhat.axes.axis import parse, spell
 from qhat.axes.resolution import RESOLUTIONS, between
+from qhat.deploy.parity import Agreement
 from qhat.engine.calibration import CLOSED, OPENED, split_trainable
 from qhat.engine.growth import open_choices, with_growth
 from qhat.engine.iteration import Program
@@ -135,6 +148,37 @@ def test_at_other_times_nothing_changes(updates: int, applies: bool) -> None:
     assert all(map(np.array_equal, jax.tree.leaves(state), jax.tree.leaves(after)))
 
 
+def test_what_is_in_use_stays_so() -> None:
+    """Weights that were loaded may have more commands than the level of a run that begins."""
+    made = learner()
+    state = made.init(KEY)
+    whole = grown(made, grown(made, grown(made, state, 100), 200), 300)
+    again = grown(made, whole, 100)
+    assert all(map(np.array_equal, jax.tree.leaves(whole), jax.tree.leaves(again)))
+
+
+def test_where_only_closed_commands_are_legal_they_are_tried() -> None:
+    state = learner().init(KEY)
+    legal = jnp.zeros((1, 2, 9), bool).at[0, 0, 3:6].set(True).at[0, 1, :3].set(True)
+    tried = open_choices(state.online, legal, 1)
+    assert tried is not None
+    assert np.flatnonzero(tried[0, 0]).tolist() == [3, 4, 5]
+    assert np.flatnonzero(tried[0, 1]).tolist() == [0]
+
+
+def test_parity_does_not_count_closed_commands() -> None:
+    q = np.full((3, 1, 5), CLOSED, np.float32)
+    q[:, 0, [0, 4]] = [[1.0, 2.0], [2.0, 1.0], [1.0, 3.0]]
+    agreement = Agreement()
+    agreement.take(q, np.where(q == CLOSED, q, -q), np.zeros(3, bool), None)
+    assert agreement.near_ties == 0
+    assert agreement.differing == 3
+    assert not agreement.good
+    opened = Agreement()
+    opened.take(q, np.where(q == CLOSED, np.float32(0.0), q), np.ones(3, bool), None)
+    assert not opened.good, "one that the export has in use"
+
+
 def test_without_growth_nothing_is_compiled() -> None:
     made = learner(resolution=Full())
     state = made.init(KEY)
@@ -197,6 +241,8 @@ def test_values_are_spelled(kind: Any) -> None:
         ({"resolution": Growing(last=0)}, ACTIONS, "growing:last is 0"),
         ({"head": Categorical()}, ACTIONS, "are probabilities"),
         ({"joints": Pairs()}, ACTIONS, "has values of joint actions"),
+        ({"explore": Pink()}, ACTIONS, "moves to those nearby"),
+        ({"policy": ExpectedSarsa()}, ACTIONS, "backs all up"),
         ({}, Actions((9,)), "actions without an order"),
         ({}, Actions.of(BOX, "a test", (4,)), "a joint has 4; expected .*3, 5, 9, 17 or 33"),
         ({}, Actions.of(BOX, "a test", (2,)), "a joint has 2"),

@@ -116,7 +116,7 @@ def test_a_limited_window_is_that_of_a_smaller_n(n: int) -> None:
         ({"horizon": Receding(gamma=1.0)}, "receding:gamma is 1"),
         ({"horizon": Receding(n_step=0)}, "receding:n_step is 0"),
         ({"horizon": Receding(updates=0)}, "receding:updates is 0"),
-        ({"horizon": Receding(n_step=90, gamma=0.1), "replay_capacity": 64}, "at least n_step"),
+        ({"horizon": Receding(n_step=90, gamma=0.1), "replay_capacity": 64}, "horizon's n_step . 2 = 92"),
     ],
 )
 def test_a_horizon_without_a_meaning_is_refused(changes: Any, says: str) -> None:

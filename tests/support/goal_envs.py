@@ -62,3 +62,11 @@ class Line(qhat.JaxEnvironment):
 
     def _shown(self, state: Any) -> dict[str, Any]:
         return {"observation": state["at"], "achieved_goal": state["at"], "desired_goal": state["goal"]}
+
+
+class Far(Line):
+    """Its goal is never reached."""
+
+    def reset(self, key: Any) -> Any:
+        state = {"at": jnp.zeros(1), "goal": jnp.full(1, 15.0)}
+        return state, self._shown(state)

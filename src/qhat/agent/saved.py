@@ -30,7 +30,18 @@ from qhat.runs import checkpoint
 from qhat.system.errors import QhatError, UsageError, blaming, require
 from qhat.system.files import quote
 
-NETWORK = ("head", "merge", "dense", "torso", "hidden", "layer_norm", "joints", "bins", "normalise")
+NETWORK = (
+    "head",
+    "merge",
+    "dense",
+    "torso",
+    "hidden",
+    "layer_norm",
+    "joints",
+    "bins",
+    "resolution",
+    "normalise",
+)
 """Settings that weights were learned with."""
 
 

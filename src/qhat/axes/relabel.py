@@ -20,6 +20,8 @@ class Relabel(AxisValue, abc.ABC):
     axis: ClassVar[str] = "relabel"
     happens: ClassVar[bool] = True
     """Whether any step gets another goal; without it, nothing is stored or compiled for goals."""
+    differing: float = 0.001
+    """Share of steps that may have another reward than `reward` gives; with more, a run stops."""
 
     @abc.abstractmethod
     def choose(self, key: Array, left: Int[Array, " B"]) -> tuple[Bool[Array, " B"], Int[Array, " B"]]:
@@ -79,10 +81,16 @@ class Hindsight(Relabel):
     """Reward of every other step."""
     dense: bool = False
     """Whether the reward is the negative distance instead."""
+    differing: float = 0.001
+    """Share of the environment's steps that may have another reward, such as a collision's."""
 
     def validate(self) -> None:
         require(
             0 < self.share <= 1, f"hindsight:share is {self.share}; expected a share above 0, at most 1."
+        )
+        require(
+            0 <= self.differing <= 1,
+            f"hindsight:differing is {self.differing}; expected a share within [0, 1].",
         )
         require(self.distance > 0, f"hindsight:distance is {self.distance}; expected more than 0.")
         require(

@@ -88,6 +88,17 @@ class Growing(Resolution):
             f" {setting('head', recipe.head.name)} are probabilities; expected"
             f" {setting('head', 'expected')} or {setting('head', 'quantile')}.",
         )
+        keeps = f"{setting('resolution', 'growing')} keeps some commands out of use, and"
+        require(
+            recipe.explore.name != "pink",
+            f"{keeps} {setting('explore', 'pink')} moves to those nearby; expected"
+            f" {setting('explore', 'epsilon')}.",
+        )
+        require(
+            recipe.policy.name != "expected_sarsa",
+            f"{keeps} {setting('policy', 'expected_sarsa')} backs all up; expected"
+            f" {setting('policy', 'double')}.",
+        )
         require(
             recipe.joints.name != "pairs",
             f"{setting('resolution', 'growing')} adds commands of single joints, and"
@@ -101,7 +112,7 @@ class Growing(Resolution):
         return dataclasses.replace(self, last=max(1, round(self.share * updates)))
 
     def require_fit(self, actions: Actions) -> None:
-        grow, first = setting("resolution", spell(self)), self.start
+        grow, first = setting("resolution", spell(dataclasses.replace(self, last=None))), self.start
         require(
             actions.commands is not None,
             f"{grow} has no meaning for actions without an order, {actions}; expected joints whose range is"

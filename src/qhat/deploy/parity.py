@@ -12,6 +12,7 @@ from qhat.axes.actions import Actions
 from qhat.axes.greedy import best
 from qhat.axes.joint_actions import JointActions
 from qhat.deploy.copies import Copies, Situation
+from qhat.engine.calibration import CLOSED
 from qhat.engine.described import Op
 from qhat.runtime import Policy, split
 from qhat.system.errors import QhatError
@@ -78,8 +79,12 @@ class Agreement:
 
 
 def magnitude(q: np.ndarray) -> np.ndarray:
-    """Return max(1, |Q|) of observations `[n, F, C] → [n]`; choices that do not exist do not count."""
-    return np.maximum(1.0, np.abs(np.where(np.isfinite(q), q, 0.0)).max(axis=(1, 2)))
+    """Return max(1, |Q|) of observations `[n, F, C] → [n]`.
+
+    Choices that do not exist, and commands that are not in use, do not count.
+    """
+    counts = np.isfinite(q) & (q != np.float32(CLOSED))
+    return np.maximum(1.0, np.abs(np.where(counts, q, 0.0)).max(axis=(1, 2)))
 
 
 def near_ties(q: np.ndarray) -> np.ndarray:

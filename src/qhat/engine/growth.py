@@ -32,9 +32,11 @@ def with_growth(
     before, now = (resolution.level(count, len(opened)) for count in (updates - 1, updates))
 
     def grown(state: LearnerState) -> LearnerState:
-        mix = mixing[before, now]
+        # What is in use stays so: weights that were loaded may have more than their level.
+        old = state.online[OPENED]
+        mix = jnp.where(old[..., None] > 0.5, jnp.eye(old.shape[-1]), mixing[before, now])
         online, target = (
-            {**network.mixed_choices(parameters, mix), OPENED: table[now]}
+            {**network.mixed_choices(parameters, mix), OPENED: jnp.maximum(old, table[now])}
             for parameters in (state.online, state.target)
         )
         flat, unravel = ravel_pytree(split_trainable(state.online)[0])
@@ -62,4 +64,8 @@ def open_choices(
     if OPENED not in parameters:
         return legal
     opened = jnp.broadcast_to(parameters[OPENED] > 0.5, (count, *parameters[OPENED].shape))
-    return opened if legal is None else opened & legal
+    if legal is None:
+        return opened
+    both = opened & legal
+    # A state may allow only commands that are not in use yet.
+    return jnp.where(both.any(axis=2, keepdims=True), both, legal)

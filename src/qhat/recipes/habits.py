@@ -39,7 +39,7 @@ HABITS = (
         "steps",
         "100000",
         "total_timesteps timesteps num_timesteps n_timesteps total_steps max_steps num_steps"
-        " training_steps max_timesteps horizon",
+        " training_steps max_timesteps",
     ),
     _part(
         "steps",

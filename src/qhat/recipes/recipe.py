@@ -280,11 +280,12 @@ class Recipe:
             " rows;"
             f" expected a batch no larger than {setting('replay_capacity')}.",
         )
-        rows = self.replay_capacity // self.num_envs
+        rows, least = self.replay_capacity // self.num_envs, self.longest + 2
+        words = "n_step + 2" if self.longest == self.n_step else f"{setting('horizon')}'s n_step + 2"
         require(
-            rows >= self.longest + 2,
+            rows >= least,
             f"{setting('replay_capacity', self.replay_capacity)} leaves {rows} rows for each of"
-            f" {self.num_envs} environments; expected at least n_step + 2 = {self.longest + 2}.",
+            f" {self.num_envs} environments; expected at least {words} = {least}.",
         )
         updates = self.num_envs * self.replay_ratio
         require(

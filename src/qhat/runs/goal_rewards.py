@@ -9,40 +9,52 @@ import numpy as np
 from qhat.axes.axis import spell
 from qhat.axes.relabel import Hindsight
 from qhat.engine.replay.nstep import NOTHING
-from qhat.engine.state import SeedState
+from qhat.engine.replay.ring import Ring
 from qhat.recipes.config import TrainConfig
 from qhat.system.errors import UsageError, setting
 
-FEW, SHARE = 10, 0.001
-"""Steps with another reward, and their share, that rounding at the goal's edge does not explain."""
+FEW = 10
+"""Steps with another reward that rounding at the goal's edge does not explain."""
 
 
-def require_rule(config: TrainConfig, seeds: SeedState) -> None:
-    """Raise `UsageError` if the environment's rewards are not those that relabelled steps get."""
-    goals = seeds.ring.goals
+def require_rule(config: TrainConfig, ring: Ring) -> None:
+    """Raise `UsageError` if the environment's rewards are not those that relabelled steps get.
+
+    Args:
+        ring: of all seeds, `[S, ...]`.
+    """
+    goals = ring.goals
     if goals is None:
         return
     wrong, steps = np.asarray(goals.wrong), np.asarray(goals.steps)
-    if not (bad := (wrong >= FEW) & (wrong > SHARE * steps)).any():
+    if not (bad := (wrong >= FEW) & (wrong > goals.rule.differing * steps)).any():
         return
     seed = int(np.argmax(bad))
     distance, reward, rule = np.asarray(goals.example)[seed].tolist()
-    better = _fitting(*_steps(seeds, seed))
-    fix = (
-        f"Its rewards so far fit {setting('relabel', spell(better))}."
-        if better is not None
-        else "Derive a class from Hindsight with this task's reward (docs/concepts/relabel.md)."
-    )
+    distances, rewards = _steps(ring, seed)
+    better = None if goals.rewards else _fitting(distances, rewards)
+    if better is not None:
+        fix = f"Its rewards so far fit {setting('relabel', spell(better))}."
+    elif not goals.rewards and rewards.min() == rewards.max():
+        fix = (
+            f"All of its rewards so far are {rewards[0]:g}: set failure, and success to what a goal is"
+            f" worth, for example {setting('relabel', 'hindsight:success=1,failure=0')}."
+        )
+    else:
+        fix = (
+            "Derive a class from Hindsight with this task's reward, or allow a share of such steps with its"
+            " setting 'differing' (docs/concepts/relabel.md)."
+        )
+    theirs = "what the wrappers of rewards leave" if goals.rewards else "the environment"
     raise UsageError(
         f"{setting('relabel', spell(config.recipe.relabel))} gives other rewards than '{config.env}': at a"
-        f" distance of {distance:.3g} from the goal {rule:.4g}, and the environment {reward:.4g};"
+        f" distance of {distance:.3g} from the goal {rule:.4g}, and {theirs} {reward:.4g};"
         f" {wrong[seed]:,} of {steps[seed]:,} steps differ. {fix}"
     )
 
 
-def _steps(seeds: SeedState, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _steps(ring: Ring, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the distance from the goal after every step in replay, and its reward."""
-    ring = seeds.ring
     goals: Any = ring.goals
     slots = np.flatnonzero(np.asarray(ring.kind[seed]) != NOTHING)
     after = slots // ring.rows * ring.rows + (slots % ring.rows + 1) % ring.rows

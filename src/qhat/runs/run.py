@@ -34,7 +34,7 @@ from qhat.runs.folder import RunFolder, path_of
 from qhat.runs.manifest import read_about
 from qhat.system import compilation_cache
 from qhat.system.display import card, curve
-from qhat.system.errors import UsageError, blaming, require
+from qhat.system.errors import UsageError, blaming, require, setting
 
 
 def opened(run: Any, parts: Sequence[type[AxisValue]] = ()) -> Run:
@@ -232,7 +232,12 @@ def load_best(folder: RunFolder, like: Any, recipe: Recipe) -> Any:
     have = jax.tree.leaves(weights)[0].shape[0]
     spread = jax.tree.map(lambda leaf: jnp.asarray(leaf)[jnp.arange(S) % have], weights)
     if jax.tree.map(jnp.shape, spread) != jax.tree.map(jnp.shape, like):
-        raise UsageError(f"The weights of '{folder.path}' have a different network architecture.")
+        theirs, ours = (each.resolution.grows for each in (source.program.recipe, recipe))
+        growing = setting("resolution", "growing")
+        about = f" They know which commands are in use: expected {growing}." if theirs and not ours else ""
+        if ours and not theirs:
+            about = f" They do not know which commands are in use: leave {growing} out."
+        raise UsageError(f"The weights of '{folder.path}' have a different network architecture.{about}")
     return spread
 
 

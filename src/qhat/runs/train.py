@@ -220,7 +220,7 @@ def _advance(
         logs.append(jax.tree.map(lambda leaf, turns=turns: np.asarray(leaf)[:, :turns], log))
         done += turns
         faults.look(state.seeds)
-        require_rule(job.config, state.seeds)
+        require_rule(job.config, state.seeds.ring)
         now = time.perf_counter()
         if done >= count or stop.is_over() or faults.halted.all():
             log = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *logs)

@@ -14,6 +14,8 @@ from qhat.environments.observations import Observations
 from qhat.environments.wrapper import RewardWrapper
 from qhat.system.errors import UsageError, require, setting
 
+ROUNDING = 0.01
+"""Share of the steps at a goal that rounding may take for others."""
 ACHIEVED, DESIRED = "achieved_goal", "desired_goal"
 """Keys of an observation, those of Gymnasium-Robotics' `GoalEnv`."""
 
@@ -25,10 +27,10 @@ class Goals(eqx.Module):
     """Row of the first step of the row's episode."""
     last: Int[Array, " N"]
     """At an episode's first step: row of its latest one."""
-    ended: Bool[Array, ""]
-    """Whether a step that reached its goal ended an episode."""
-    passed: Bool[Array, ""]
-    """Whether one did not."""
+    ended: Int[Array, ""]
+    """Number of steps that reached their goal and ended an episode."""
+    passed: Int[Array, ""]
+    """Number of those that reached it and did not."""
     steps: Int[Array, ""]
     """Number of steps whose reward was compared with the rule's."""
     wrong: Int[Array, ""]
@@ -55,13 +57,13 @@ class Goals(eqx.Module):
             return None
         places = goal_places(layout)
         rows, zero = jnp.zeros(size, jnp.int32), jnp.int32(0)
-        no, none = jnp.bool_(False), jnp.zeros(3)
-        return Goals(rows, rows, no, no, zero, zero, none, *places, rule, rewards)
+        return Goals(rows, rows, zero, zero, zero, zero, jnp.zeros(3), *places, rule, rewards)
 
     @property
     def ends(self) -> Bool[Array, ""]:
         """Whether an episode ends at its goal: then relabelled steps that reach theirs are terminal."""
-        return self.ended & ~self.passed
+        # At the goal's edge, rounding tells whether a step reached it.
+        return self.passed < ROUNDING * self.ended
 
     def see(
         self,
@@ -85,7 +87,8 @@ class Goals(eqx.Module):
         achieved = successor[:, slice(*self.achieved)]
         desired = observation[:, slice(*self.desired)]
         reached, rule = self.rule.reached(achieved, desired), self.reward(achieved, desired)
-        differs = real & (jnp.abs(rule - reward) > 1e-3 * jnp.maximum(1.0, jnp.abs(rule)))
+        largest = jnp.maximum(jnp.abs(rule), jnp.abs(reward))
+        differs = real & (jnp.abs(rule - reward) > 1e-3 * largest + 1e-6)
         at = jnp.argmax(differs)
         distance = jnp.sqrt(jnp.sum(jnp.square(achieved - desired), axis=-1))
         met = jnp.stack([distance[at], reward[at], rule[at]])
@@ -93,8 +96,8 @@ class Goals(eqx.Module):
             self,
             first=self.first.at[jnp.where(real, base + cursor, size)].set(begun, mode="drop"),
             last=self.last.at[jnp.where(real, base + begun, size)].set(cursor, mode="drop"),
-            ended=self.ended | jnp.any(real & reached & terminated),
-            passed=self.passed | jnp.any(real & reached & ~terminated),
+            ended=self.ended + jnp.sum(real & reached & terminated),
+            passed=self.passed + jnp.sum(real & reached & ~terminated),
             steps=self.steps + jnp.sum(real),
             wrong=self.wrong + jnp.sum(differs),
             example=jnp.where((self.wrong == 0) & differs.any(), met, self.example),
@@ -133,7 +136,8 @@ def goal_places(layout: Observations | None) -> tuple[tuple[int, int], tuple[int
     require(
         ACHIEVED in by_name and DESIRED in by_name,
         f"{relabel} needs observations with '{ACHIEVED}' and '{DESIRED}', as those of Gymnasium-Robotics'"
-        f" goal environments; these have {_named(entries)}. Leave {setting('relabel')} out.",
+        f" goal environments; these have {_named(entries)}. Expected"
+        f" {setting('relabel', 'none')}, or another recipe.",
     )
     assert layout is not None, "it has entries"
     require(
