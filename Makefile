@@ -31,7 +31,7 @@ demo: $(READY)
 	@$(BIN)/python -m qhat.cli.demo
 
 walk: $(READY)
-	@run=runs/walk/$$(date +%Y-%m-%d_%H-%M-%S) && $(BIN)/qhat train WalkerWalk-v1 --steps 150000 --run-dir $$run \
+	@run=runs/walk/$$(date +%Y-%m-%d_%H-%M-%S) && $(BIN)/qhat train WalkerWalk-v1 --run-dir $$run \
 		&& $(BIN)/qhat play $$run --video walk.mp4
 
 test: $(READY)

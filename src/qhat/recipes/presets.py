@@ -147,7 +147,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             steps=300_000, eval_every=20_000, eval_episodes=100,
         ),
         **{f"{game}-MinAtar": minatar() for game in GAMES},
-        "WalkerWalk-v1": _robot(500_000, gamma=0.98, **_BRO),
+        "WalkerWalk-v1": _robot(250_000, gamma=0.98, learning_rate_steps=240_000),
         "WalkerRun-v1": _robot(500_000, gamma=0.98),
         "CheetahRun-v1": _robot(500_000, gamma=0.98, **_BRO),
         "CartpoleSwingup-v1": _robot(250_000, bins=(5,)),
