@@ -320,8 +320,8 @@ def test_unknown_settings_and_recipes_name_the_near_miss() -> None:
         Agent(4, 2, "dubble_dqn")
     with pytest.raises(UsageError, match=r"Its settings are recipe, steps, seed, masked, head,"):
         small(zzz=1)
-    with pytest.raises(UsageError, match="qhat's word for horizon is steps: steps=5000"):
-        small(horizon=5_000)
+    with pytest.raises(UsageError, match="qhat's word for total_steps is steps: steps=5000"):
+        small(total_steps=5_000)
 
 
 def test_unbounded_joints_are_refused_in_words_that_an_agent_has() -> None:

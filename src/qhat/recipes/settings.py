@@ -50,13 +50,13 @@ class RecipeSettings(TypedDict, total=False):
     random_shift: int
     joints: Joints | str
     bins: Sequence[int] | int
+    resolution: Resolution | str
     sampler: Sampler | str
     relabel: Relabel | str
     explore: Explore | str
     target: Target | str
     optimiser: Optimiser | str
     reset: Reset | str
-    resolution: Resolution | str
     horizon: Horizon | str
     normalise: bool | None
     gamma: float
