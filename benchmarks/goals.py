@@ -21,41 +21,28 @@ import time
 from pathlib import Path
 from typing import Any
 
+import beside_peer
 import peers_environment
 import qhat
+from beside_peer import Keep
 from qhat.evaluation.statistics import iqm, stratified_bootstrap_ci
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
 TASKS = ("FetchReach-v4", "FetchPush-v4", "FetchPickAndPlace-v4")
 EPISODES = 100
-Keep = dict[str, dict[str, dict[str, Any]]]
-"""What a seed did, by `task system` and the seed's number."""
 
 
 def main() -> None:
     """Train both on each task; write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0, help="number of the first seed")
+    parser = beside_peer.flags(__doc__, TASKS, 5, "goals")
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--only", nargs="*", default=[], choices=TASKS, help="all unless given")
-    parser.add_argument("--threads", type=int, default=2, help="PyTorch's")
-    parser.add_argument("--keep", type=Path, default=ROOT / "docs" / "results" / "goals.json")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "goals.md")
     args = parser.parse_args()
-    done: Keep = json.loads(args.keep.read_text()) if args.keep.exists() else {}
     peers = peers_environment.ensure("peers")
-    for seed in range(args.seed, args.seed + args.seeds):
-        for task in args.only or TASKS:
-            for system in ("qhat", "SAC"):
-                results = done.setdefault(f"{task} {system}", {})
-                if str(seed) not in results:
-                    results[str(seed)] = (
-                        ours(task, seed, args) if system == "qhat" else sac(task, seed, peers, args)
-                    )
-                    print(task, system, seed, results[str(seed)], flush=True)
-                    args.keep.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+    systems = {
+        "qhat": lambda task, seed: ours(task, seed, args),
+        "SAC": lambda task, seed: sac(task, seed, peers, args),
+    }
+    done = beside_peer.trained(args, TASKS, systems)
     args.out.write_text(_page(args, done), encoding="utf-8")
 
 
@@ -92,7 +79,7 @@ def rows(done: Keep) -> list[str]:
         peer = list(done.get(f"{task} SAC", {}).values())
         mine = list(done.get(f"{task} qhat", {}).values())
         if not peer or not mine:
-            lines.append(f"| {task} | not run yet | | | |")
+            lines.append(f"| {task} | not run yet | | | | |")
             continue
         steps = max(result["steps"] for result in peer)
         early = [_at(result["curve"], steps) for result in mine]

@@ -79,7 +79,7 @@ def reward(achieved: np.ndarray, desired: np.ndarray) -> float:
 
 
 class World:
-    """E copies whose episodes end at random, at a goal too if `ends`; and a record of them."""
+    """E copies with episodes that end at random, at a goal too if `ends`; and a record of them."""
 
     def __init__(self, seed: int, ends: bool):
         self.random, self.ends, self.count = np.random.default_rng(seed), ends, 0

@@ -243,7 +243,7 @@ def test_values_are_spelled(kind: Any) -> None:
         ({"joints": Pairs()}, ACTIONS, "has values of joint actions"),
         ({"explore": Pink()}, ACTIONS, "moves to those nearby"),
         ({"policy": ExpectedSarsa()}, ACTIONS, "backs all up"),
-        ({}, Actions((9,)), "actions without an order"),
+        ({}, Actions((9,)), "9 choices without an order"),
         ({}, Actions.of(BOX, "a test", (4,)), "a joint has 4; expected .*3, 5, 9, 17 or 33"),
         ({}, Actions.of(BOX, "a test", (2,)), "a joint has 2"),
         ({"resolution": Growing(start=4)}, ACTIONS, "7, 13, 25, 49 or 97"),

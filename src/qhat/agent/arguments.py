@@ -74,7 +74,7 @@ def read_recipe(recipe: Any, settings: Mapping[str, Any], steps: Any) -> Recipe:
 
 
 def require_no_relabel(recipe: Recipe) -> None:
-    """Raise `UsageError` for a recipe that relabels steps, whose episodes an agent's replay mixes."""
+    """Raise `UsageError` for a recipe that relabels steps: an agent's replay mixes episodes."""
     require(
         not recipe.relabel.happens,
         f"relabel is {spell(recipe.relabel)}, and an Agent's replay does not know which steps are of one"

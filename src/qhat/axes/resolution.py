@@ -115,8 +115,8 @@ class Growing(Resolution):
         grow, first = setting("resolution", spell(dataclasses.replace(self, last=None))), self.start
         require(
             actions.commands is not None,
-            f"{grow} has no meaning for actions without an order, {actions}; expected joints whose range is"
-            f" cut into {setting('bins')}.",
+            f"{grow} has no meaning for {'×'.join(map(str, actions.choices))} choices without an order;"
+            f" expected joints with a range that is cut into {setting('bins')}.",
         )
         good = [2**level * (first - 1) + 1 for level in range(1, 6)]
         wrong = next((count for count in actions.choices if _levels(count, first) < 2), None)

@@ -203,7 +203,7 @@ class Network:
         return {**parameters, **last}
 
     def mixed_choices(self, parameters: dict[str, Any], mixing: Float[Array, "F C C"]) -> dict[str, Any]:
-        """Return a tree like the parameters, in whose last layers the rows of choices are mixed."""
+        """Return a tree like the parameters, with the rows of choices in the last layers mixed."""
         F, C = self.actions.factors, self.actions.width
 
         def mix(rows: Array) -> Array:

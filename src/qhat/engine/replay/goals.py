@@ -32,7 +32,7 @@ class Goals(eqx.Module):
     passed: Int[Array, ""]
     """Number of those that reached it and did not."""
     steps: Int[Array, ""]
-    """Number of steps whose reward was compared with the rule's."""
+    """Number of rewards that were compared with the rule's."""
     wrong: Int[Array, ""]
     """Number of those that had another reward."""
     example: Float[Array, " 3"]
@@ -111,7 +111,7 @@ class Goals(eqx.Module):
         return reward
 
     def best_reward(self, successor: Float[Array, "E D"]) -> Float[Array, " E"]:
-        """Return the reward of steps whose goal was what they achieved: relabelled steps have it."""
+        """Return the reward of steps that achieved their goal: relabelled steps have it."""
         achieved = successor[:, slice(*self.achieved)]
         return self.reward(achieved, achieved)
 
