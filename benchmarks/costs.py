@@ -25,13 +25,13 @@ from qhat.axes.dense import Noisy
 from qhat.axes.explore import NoExploration
 from qhat.axes.heads import Categorical, HLGauss, Implicit, Quantile
 from qhat.axes.horizon import Receding
-from qhat.axes.joints import Pairs
+from qhat.axes.joints import Pairs, Regularised
 from qhat.axes.merge import Dueling
 from qhat.axes.optimiser import AdamW
 from qhat.axes.policy import Double, Softmax
 from qhat.axes.relabel import Hindsight
 from qhat.axes.reset import Periodic
-from qhat.axes.resolution import Growing
+from qhat.axes.resolution import CoarseToFine, Growing
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Soft
 from qhat.axes.torso import BroNet, SimBa
@@ -89,7 +89,9 @@ def rows_of_points() -> dict[str, Recipe]:
         "point, plain DQN": base,
         "point, relabel hindsight": replace(base, relabel=Hindsight()),
         "point, joints pairs": replace(base, joints=Pairs()),
+        "point, joints regularised": replace(base, joints=Regularised()),
         "point, resolution growing": replace(base, resolution=Growing(last=10_000)),
+        "point, resolution coarse_to_fine": replace(base, resolution=CoarseToFine()),
     }
 
 

@@ -40,7 +40,7 @@ def test_a_value_is_the_mean_of_its_pairs() -> None:
     joint, rng = JointActions(CHOICES), np.random.default_rng(0)
     tables = [rng.normal(size=(CHOICES[i], CHOICES[j], 5)) for i, j in joint.pairs]
     z = np.concatenate([table.reshape(-1, 5) for table in tables])[None]
-    assert z.shape[1] == joint.outputs == 2 * 4 + 2 * 3 + 4 * 3
+    assert (z.shape[1],) == joint.outputs == (2 * 4 + 2 * 3 + 4 * 3,)
     found = np.asarray(joint.mix(jnp.asarray(z, jnp.float32)))[0]
     for place, action in enumerate(itertools.product(*map(range, CHOICES))):
         parts = [table[action[i], action[j]] for (i, j), table in zip(joint.pairs, tables, strict=True)]

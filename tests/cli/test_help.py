@@ -65,7 +65,8 @@ def test_a_recipe_is_shown_in_full(name: str) -> None:
     for axis in AXES:
         assert train_help.in_full(getattr(recipes.get(name), axis)) in done.stdout
     assert recipes.get(name).paper in done.stdout
-    env = "FetchReach-v4" if name == "her" else "CartPole-v1"
+    others = {"her": "FetchReach-v4", "decqn_growing": "WalkerRun-v1", "decqn_coarse": "WalkerRun-v1"}
+    env = others.get(name, "CartPole-v1")
     assert f"qhat train {env} --recipe {name}" in done.stdout
     assert json.loads(qhat("recipes", name, "--json").stdout) == recipes.get(name).to_json()
 

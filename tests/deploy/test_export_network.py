@@ -27,6 +27,7 @@ from qhat.axes.greedy import best
 from qhat.axes.heads import Categorical, Expected
 from qhat.axes.joints import Pairs
 from qhat.axes.operations import Op
+from qhat.axes.resolution import CoarseToFine
 from qhat.axes.torso import (
     MLP,
     Auto,
@@ -166,6 +167,14 @@ def test_pairs_are_exported(recipe: Recipe, actions: Actions):
     recipe = dataclasses.replace(recipe, joints=Pairs(), torso=MLP(), hidden=(8,))
     both = Both.of(recipe, (5,), actions)
     assert both.learner.network.joint is not None
+    both.require_equal()
+
+
+@pytest.mark.parametrize("recipe", [recipes.dqn, recipes.rainbow, recipes.iqn], ids=lambda r: r.head.name)
+def test_cells_of_joints_are_exported(recipe: Recipe):
+    recipe = dataclasses.replace(recipe, resolution=CoarseToFine(), torso=MLP(), hidden=(8,))
+    both = Both.of(recipe, (5,), Actions.binned([-1.0, 0.0], [1.0, 5.0], [9, 3], "x"))
+    assert both.learner.network.cells is not None
     both.require_equal()
 
 

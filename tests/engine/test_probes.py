@@ -22,8 +22,12 @@ from qhat.recipes import RECIPES as ALL
 from qhat.recipes.recipe import AXES
 
 GAMMA = 0.9
-# The probes have no goals: tests/engine/test_goals.py has them.
-RECIPES = {name: recipe for name, recipe in ALL.items() if not recipe.relabel.happens}
+# The probes have no goals and no joints: tests/engine/test_goals.py, test_growth.py and test_cells.py do.
+RECIPES = {
+    name: recipe
+    for name, recipe in ALL.items()
+    if not recipe.relabel.happens and recipe.resolution.name == "full"
+}
 pytestmark = pytest.mark.usefixtures("optimised")
 
 
@@ -36,7 +40,7 @@ def composition(name: str) -> tuple:
 COMPOSITIONS = {composition(name): name for name in reversed(list(RECIPES))}
 # Every head, policy, bonus, merge and kind of layer, and what the named recipes make of them together.
 FEW = ["dqn", "qhat", "rainbow", "m_iqn", "qr_dqn", "hl_gauss_dqn", "chapter_rainbow_per", "bdq",
-       "decqn_pairs", "bro", "simba"]  # fmt: skip
+       "decqn_pairs", "decqn_regularised", "bro", "simba"]  # fmt: skip
 
 
 def test_the_few_have_every_part_of_the_many() -> None:

@@ -86,6 +86,8 @@ def begun(name: str, folder: Path) -> tuple[EnvLike | str, TrainConfig]:
     """Return the test's environment: two joints for robots' recipes, CartPole for the others."""
     recipe = small(recipes.get(name))
     env = Arm(recipe.num_envs) if recipe.num_envs > 1 else "CartPole-v1"
+    if recipe.resolution.name != "full":
+        env = "Pendulum-v1"
     if recipe.relabel.happens:
         recipe, env = dataclasses.replace(recipe, relabel=Hindsight(distance=0.5)), Line()
     return env, TrainConfig(

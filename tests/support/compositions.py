@@ -28,6 +28,7 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
     axes.Together: (axes.Together(),),
     axes.Each: (axes.Each(),),
     axes.Pairs: (axes.Pairs(),),
+    axes.Regularised: (axes.Regularised(),),
     axes.Plain: (axes.Plain(),),
     axes.Dueling: (axes.Dueling(),),
     axes.Dense: (axes.Dense(),),
@@ -54,6 +55,7 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
 }
 LEFT_OUT: dict[type[AxisValue], str] = {
     axes.Growing: "the actions here have no order; tests/engine/test_growth.py has it",
+    axes.CoarseToFine: "the actions here have no order; tests/axes/test_cells.py has it",
     axes.Hindsight: "the observations here have no goals; tests/engine/test_goals.py has it",
     axes.Auto: "it is one of the other torsos",
     axes.DataEfficient: "as Nature; tests/axes/test_encoders.py has it",

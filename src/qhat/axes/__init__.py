@@ -12,14 +12,14 @@ from qhat.axes.explore import EXPLORES, EpsilonGreedy, Explore, NoExploration, P
 from qhat.axes.heads import HEADS, Categorical, Expected, Head, HLGauss, Implicit, Quantile
 from qhat.axes.heads.base import ExportedOutputs, take
 from qhat.axes.horizon import HORIZONS, Fixed, Horizon, Receding
-from qhat.axes.joints import JOINTS, Each, Joints, Pairs, Together
+from qhat.axes.joints import JOINTS, Each, Joints, Pairs, Regularised, Together
 from qhat.axes.merge import MERGES, Dueling, Merge, Plain
 from qhat.axes.operations import Op
 from qhat.axes.optimiser import OPTIMISERS, Adam, AdamW, Optimiser, RMSProp
 from qhat.axes.policy import POLICIES, Double, ExpectedSarsa, Greedy, Policy, Softmax
 from qhat.axes.relabel import RELABELS, Hindsight, NoRelabel, Relabel
 from qhat.axes.reset import RESETS, NoReset, Periodic, Reset
-from qhat.axes.resolution import RESOLUTIONS, Full, Growing, Resolution
+from qhat.axes.resolution import RESOLUTIONS, CoarseToFine, Full, Growing, Resolution
 from qhat.axes.sampler import SAMPLERS, Prioritised, Sampler, Uniform
 from qhat.axes.target import TARGETS, Hard, Soft, Target
 from qhat.axes.torso import (
@@ -41,12 +41,12 @@ from qhat.axes.torso import (
 __all__ = [
     "BONUSES", "EXPLORES", "HEADS", "HORIZONS", "JOINTS", "LAYERS", "MERGES", "MLP", "OPTIMISERS",
     "POLICIES", "RELABELS", "RESETS", "RESOLUTIONS", "SAMPLERS", "TARGETS", "TORSOS", "Actions", "Adam",
-    "AdamW", "Auto", "AxisValue", "Bonus", "BroNet", "Categorical", "Convolutions", "DataEfficient",
-    "Dense", "Double", "Dueling", "Each", "EpsilonGreedy", "Expected", "ExpectedSarsa", "Explore",
-    "ExportedOutputs", "Fixed", "Full", "Greedy", "Growing", "HLGauss", "Hard", "Head", "Hindsight",
-    "Horizon", "Impala", "Implicit", "Impoola", "Joints", "Layer", "Merge", "MinAtar", "Mnih2013",
-    "Munchausen", "Nature", "NoBonus", "NoExploration", "NoRelabel", "NoReset", "Noisy", "Op",
+    "AdamW", "Auto", "AxisValue", "Bonus", "BroNet", "Categorical", "CoarseToFine", "Convolutions",
+    "DataEfficient", "Dense", "Double", "Dueling", "Each", "EpsilonGreedy", "Expected", "ExpectedSarsa",
+    "Explore", "ExportedOutputs", "Fixed", "Full", "Greedy", "Growing", "HLGauss", "Hard", "Head",
+    "Hindsight", "Horizon", "Impala", "Implicit", "Impoola", "Joints", "Layer", "Merge", "MinAtar",
+    "Mnih2013", "Munchausen", "Nature", "NoBonus", "NoExploration", "NoRelabel", "NoReset", "Noisy", "Op",
     "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy", "Prioritised", "Quantile", "RMSProp",
-    "Receding", "Relabel", "Reset", "Resolution", "Sampler", "Schedule", "SimBa", "Soft", "Softmax",
-    "Target", "Together", "Torso", "Uniform", "take",
+    "Receding", "Regularised", "Relabel", "Reset", "Resolution", "Sampler", "Schedule", "SimBa", "Soft",
+    "Softmax", "Target", "Together", "Torso", "Uniform", "take",
 ]  # fmt: skip

@@ -32,9 +32,9 @@ class JointActions:
         return list(itertools.combinations(range(len(self.choices)), 2))
 
     @property
-    def outputs(self) -> int:
+    def outputs(self) -> tuple[int]:
         """P, number of pairs of choices of any two factors."""
-        return sum(self.choices[i] * self.choices[j] for i, j in self.pairs)
+        return (sum(self.choices[i] * self.choices[j] for i, j in self.pairs),)
 
     @functools.cached_property
     def mixing(self) -> np.ndarray:
@@ -51,6 +51,10 @@ class JointActions:
     def mix(self, z: Float[Array, "1 P K"]) -> Float[Array, "1 J K"]:
         """Return the outputs of joint actions of the outputs of pairs."""
         return jnp.einsum("jp,fpk->fjk", jnp.asarray(self.mixing), z)
+
+    def mix_rows(self, rows: Any, xp: Any) -> Any:
+        """Return the rows of joint actions, `[1, J, K, I]`, of those of pairs in the last layer."""
+        return xp.einsum("jp,fpki->fjki", self.mixing, rows)
 
     def index(self, choice: Any, xp: Any = np) -> Any:
         """Return the joint actions `[..., 1]` of choices `[..., F]`."""

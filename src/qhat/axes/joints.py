@@ -10,6 +10,7 @@ from qhat.axes.actions import Actions
 from qhat.axes.axis import AxisValue
 from qhat.axes.heads.base import Head
 from qhat.axes.joint_actions import JointActions
+from qhat.axes.policy import Greedy
 from qhat.system.errors import require, setting
 from qhat.system.lazy import Array, Float, Int, jax, jnp
 
@@ -18,6 +19,24 @@ class Joints(AxisValue, abc.ABC):
     """Regresses the outputs of the chosen actions onto the target, for one example."""
 
     axis: ClassVar[str] = "joints"
+    uses_target: ClassVar[bool] = False
+    """Whether `restraint` has a value: an update then evaluates the target network in s too."""
+
+    def restraint(
+        self,
+        head: Head,
+        z: Float[Array, "F C K"],
+        action: Int[Array, " F"],
+        target: Any,
+        basis: Any,
+        before: tuple[Any, Any],
+    ) -> Float[Array, ""]:
+        """Return what is added to the loss of `regress`.
+
+        Args:
+            before: Z(s, ·; θ⁻) and its basis.
+        """
+        return jnp.float32(0.0)
 
     def joint(self, actions: Actions) -> JointActions | None:
         """Return the joint actions that Q has a value for; `None` where it has one per choice of a factor.
@@ -68,6 +87,49 @@ class Each(Joints):
         return jnp.mean(losses), jnp.mean(jnp.abs(errors))
 
 
+@dataclasses.dataclass(frozen=True)
+class Regularised(Together):
+    """The mean over the joints is fitted, and a joint with a large error stays near its target network.
+
+    Where one joint explored and the return is low, the values of the others should not fall. Added to the
+    loss is β times the mean over the joints of w·L(Q_f(s, a_f; θ⁻), Q_f(s, a_f)), where L is the head's
+    loss, w = 1 − exp(−|δ|), and δ is the error of Q_f(s, a_f) against the target of all (Ireland & Montana
+    2024, arXiv:2401.08850, §4.2). Their ensemble of ten networks is not here.
+    """
+
+    name: ClassVar[str] = "regularised"
+    uses_target: ClassVar[bool] = True
+
+    beta: float = 0.5
+    """β, weight of the restraint."""
+
+    def validate(self) -> None:
+        good = 0 < self.beta <= 1_000
+        require(good, f"regularised:beta is {self.beta}; expected a weight above 0, at most 1,000.")
+
+    def restraint(
+        self,
+        head: Head,
+        z: Float[Array, "F C K"],
+        action: Int[Array, " F"],
+        target: Any,
+        basis: Any,
+        before: tuple[Any, Any],
+    ) -> Float[Array, ""]:
+        def alone(
+            outputs: Float[Array, "C K"], choice: Int[Array, ""], kept: Float[Array, "C K"]
+        ) -> Float[Array, ""]:
+            prediction = head.predict(outputs[None], choice[None], basis)
+            _, error = head.loss(prediction, target, basis)
+            weight = jax.lax.stop_gradient(1.0 - jnp.exp(-jnp.abs(error)))
+            pi = jax.nn.one_hot(choice[None], outputs.shape[0])
+            zero = jnp.float32(0.0)
+            same = head.backup(zero, zero + 1.0, kept[None], pi, jnp.zeros_like(pi), before[1], Greedy())
+            return weight * head.loss(prediction, jax.lax.stop_gradient(same), basis)[0]
+
+        return self.beta * jnp.mean(jax.vmap(alone)(z, action, before[0]))
+
+
 LARGEST = 10_000
 """Joint actions beyond which to compare all takes too long."""
 
@@ -111,4 +173,4 @@ class Pairs(Joints):
         return head.loss(head.predict(z, action, basis), target, basis)
 
 
-JOINTS: tuple[type[Joints], ...] = (Together, Each, Pairs)
+JOINTS: tuple[type[Joints], ...] = (Together, Each, Pairs, Regularised)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qhat.axes.axis import AxisValue
 from qhat.system.errors import require
-from qhat.system.lazy import jnp, optax
+from qhat.system.lazy import Array, Float, jnp, optax
 
 if TYPE_CHECKING:
     from optax import GradientTransformation
@@ -102,6 +102,14 @@ class RMSProp(Optimiser):
 
         scaled = optax.GradientTransformation(init, update)
         return optax.chain(scaled, optax.trace(self.momentum)) if self.momentum else scaled
+
+
+def clip_norm(
+    gradient: Float[Array, " P"], most: float | None
+) -> tuple[Float[Array, ""], Float[Array, " P"]]:
+    """Return the norm of a gradient, and the gradient scaled to a norm of at most `most`."""
+    norm = jnp.sqrt(jnp.dot(gradient, gradient))
+    return norm, gradient if most is None else gradient * jnp.minimum(1.0, most / (norm + 1e-12))
 
 
 OPTIMISERS: tuple[type[Optimiser], ...] = (Adam, AdamW, RMSProp)

@@ -1,8 +1,7 @@
-"""The axis `resolution`: how many of a joint's commands are in use at a time of training."""
+"""The axis `resolution`: how many of a joint's commands are in use at a time, and what near ones share."""
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import functools
 from typing import Any, ClassVar
@@ -11,32 +10,36 @@ import numpy as np
 
 from qhat.axes.actions import Actions
 from qhat.axes.axis import AxisValue, spell
+from qhat.axes.cells import Cells
 from qhat.system.errors import require, setting
 from qhat.system.lazy import Array, Int, jnp
 
 
-class Resolution(AxisValue, abc.ABC):
+class Resolution(AxisValue):
     """Says which commands are in use, in levels; the commands of the last level are all."""
 
     axis: ClassVar[str] = "resolution"
-    grows: ClassVar[bool] = True
+    grows: ClassVar[bool] = False
     """Whether commands come into use later at all; an update without that does not look."""
 
     def scheduled(self, updates: int) -> Resolution:
         """Return the same for a run of so many gradient updates."""
         return self
 
-    @abc.abstractmethod
     def require_fit(self, actions: Actions) -> None:
         """Raise `UsageError` if the actions have no such levels."""
 
-    @abc.abstractmethod
+    def cells(self, actions: Actions) -> Cells | None:
+        """Return the cells that Q has a value for; `None` where it has one per choice of a factor."""
+        return None
+
     def opened(self, choices: tuple[int, ...]) -> np.ndarray:
         """Return which commands are in use, of joints with so many: `[levels, F, C]`, true or false."""
+        return (np.arange(max(choices)) < np.asarray(choices)[:, None])[None]
 
-    @abc.abstractmethod
     def level(self, updates: Int[Array, ""], levels: int) -> Int[Array, ""]:
         """Return the level after `updates` gradient updates in all: 0 to `levels` − 1."""
+        return jnp.zeros_like(updates)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,16 +47,56 @@ class Full(Resolution):
     """All commands are in use from the start."""
 
     name: ClassVar[str] = "full"
-    grows: ClassVar[bool] = False
+
+
+@dataclasses.dataclass(frozen=True)
+class CoarseToFine(Resolution):
+    """All commands are in use, and those that are near each other share values, in three levels or more.
+
+    The range of a joint is cut into `parts`, each of these again, and so on, as by coarse-to-fine
+    Q-networks (Seo et al. 2024, arXiv:2407.07787, §3). There, each level has a critic that chooses within
+    the part that the level before chose. Here Q_f(s, a_f) is the mean of one value per level, that of the
+    cell in which a command lies: the greedy command is the best of all, and what is learned of a command
+    tells of its neighbours.
+    """
+
+    name: ClassVar[str] = "coarse_to_fine"
+
+    parts: int = 3
+    """Parts into which a cell is cut: 3 has cells of a third, a ninth, … of a joint's range."""
+
+    def validate(self) -> None:
+        good = 2 <= self.parts <= 1_000
+        require(good, f"coarse_to_fine:parts is {self.parts}; expected 2 to 1,000 parts.")
+
+    def validate_within(self, recipe: Any) -> None:
+        require(
+            recipe.joints.name != "pairs",
+            f"{setting('resolution', 'coarse_to_fine')} has values of parts of single joints' ranges, and"
+            f" {setting('joints', 'pairs')} of joint actions; expected {setting('joints', 'together')}.",
+        )
 
     def require_fit(self, actions: Actions) -> None:
-        return
+        _require_order(self, actions)
+        good = [self.parts**level for level in range(1, 5)]
+        wrong = next((count for count in actions.choices if self._levels(count) < 1), None)
+        wrong = actions.choices[0] if wrong is None and max(actions.choices) == self.parts else wrong
+        require(
+            wrong is None,
+            f"{setting('resolution', spell(self))} cuts a range into {self.parts} parts, each of these into"
+            f" as many, and so on, and a joint has {wrong} commands; expected {setting('bins')} of"
+            f" {', '.join(map(str, good[1:-1]))} or {good[-1]}.",
+        )
 
-    def opened(self, choices: tuple[int, ...]) -> np.ndarray:
-        return _first(choices)[None]
+    def cells(self, actions: Actions) -> Cells:
+        return Cells(actions.choices, self.parts)
 
-    def level(self, updates: Int[Array, ""], levels: int) -> Int[Array, ""]:
-        return jnp.zeros_like(updates)
+    def _levels(self, count: int) -> int:
+        """Number of levels; 0 if cells of one command are never reached."""
+        levels, cells = 0, 1
+        while cells < count:
+            levels, cells = levels + 1, cells * self.parts
+        return levels if cells == count else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +108,7 @@ class Growing(Resolution):
     """
 
     name: ClassVar[str] = "growing"
+    grows: ClassVar[bool] = True
 
     start: int = 2
     """Commands of a joint in the first level, evenly spaced from its least to its largest."""
@@ -113,11 +157,7 @@ class Growing(Resolution):
 
     def require_fit(self, actions: Actions) -> None:
         grow, first = setting("resolution", spell(dataclasses.replace(self, last=None))), self.start
-        require(
-            actions.commands is not None,
-            f"{grow} has no meaning for {'×'.join(map(str, actions.choices))} choices without an order;"
-            f" expected joints with a range that is cut into {setting('bins')}.",
-        )
+        _require_order(dataclasses.replace(self, last=None), actions)
         good = [2**level * (first - 1) + 1 for level in range(1, 6)]
         wrong = next((count for count in actions.choices if _levels(count, first) < 2), None)
         require(
@@ -172,8 +212,14 @@ def _levels(count: int, start: int) -> int:
     return levels if now == count else 0
 
 
-def _first(choices: tuple[int, ...]) -> np.ndarray:
-    return np.arange(max(choices)) < np.asarray(choices)[:, None]
+def _require_order(resolution: Resolution, actions: Actions) -> None:
+    """Raise `UsageError` if choices are no commands, of which some are near each other."""
+    require(
+        actions.commands is not None,
+        f"{setting('resolution', spell(resolution))} has no meaning for"
+        f" {'×'.join(map(str, actions.choices))} choices without an order; expected joints with a range"
+        f" that is cut into {setting('bins')}.",
+    )
 
 
-RESOLUTIONS: tuple[type[Resolution], ...] = (Full, Growing)
+RESOLUTIONS: tuple[type[Resolution], ...] = (Full, Growing, CoarseToFine)

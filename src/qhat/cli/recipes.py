@@ -75,7 +75,8 @@ def _show(name: str, recipe: Recipe) -> None:
     print_rows(rows)
     if name != REFERENCE:
         print(f"\n* differs from {REFERENCE}")
-    env = "FetchReach-v4" if recipe.relabel.happens else "CartPole-v1"
+    env = "CartPole-v1" if recipe.resolution.name == "full" else "WalkerRun-v1"
+    env = "FetchReach-v4" if recipe.relabel.happens else env
     print(f"\nnext:\n  qhat train {env} --recipe {name}\n  qhat train --recipe {name} --help")
 
 

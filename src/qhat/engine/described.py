@@ -219,8 +219,8 @@ def _add_outputs(exported: Exported, learner: Learner, parameters: Any) -> None:
         nothing = xp.zeros(rows.shape[-1], exact)
         closed = xp.concatenate([nothing[:-1], xp.asarray([CLOSED], exact)])
         rows = xp.where(xp.asarray(parameters[OPENED])[..., None, None] > 0.5, rows, closed)
-    if network.joint is not None:
-        rows = xp.einsum("jp,fpki->fjki", network.joint.mixing, rows)
+    if network.mixes is not None:
+        rows = network.mixes.mix_rows(rows, xp)
     outputs = head.export_outputs(rows, parameters.get(SUPPORT, {}))
     for op in outputs.before:
         exported.put(op)

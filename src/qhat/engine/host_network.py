@@ -71,9 +71,9 @@ def plan_of(learner: Learner, dtype: str) -> Plan | None:
         return None
     # By name: JAX sorts the keys of parameters, and a part may write its tensors in their order.
     shapes = {name: tuple(described.tensors[name].shape) for name in sorted(described.tensors)}
-    actions, joint = learner.network.actions, learner.network.joint
+    actions, joint = learner.actions, learner.network.joint
     outputs = (actions.factors, actions.width) if joint is None else (1, len(joint.table))
-    exists = None if actions.exists is None else np.asarray(actions.exists)
+    exists = None if learner.network.exists is None else np.asarray(learner.network.exists)
     return Plan(described.ops, shapes, outputs, exists, joint)
 
 

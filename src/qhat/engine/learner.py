@@ -18,6 +18,7 @@ from qhat.axes.actions import Actions
 from qhat.axes.greedy import best, nearly_greedy
 from qhat.axes.heads.outlook import Outlook
 from qhat.axes.joint_actions import of_joint_actions
+from qhat.axes.optimiser import clip_norm
 from qhat.axes.policy import mask_illegal
 from qhat.engine import calibration
 from qhat.engine.calibration import CLOSED, OPENED, STATISTICS, SUPPORT, split_trainable
@@ -256,13 +257,17 @@ class Learner:
             mask_illegal(q_next, transition.legal_next), mask_illegal(q_select, transition.legal_next)
         )
         reward = transition.reward
+        looks_back = recipe.bonus.uses_target or recipe.joints.uses_target
+        before: Any = see("bonus", target, transition.observation) if looks_back else (None, None, None)
         if recipe.bonus.uses_target:
-            q_now = self._q(*see("bonus", target, transition.observation))
+            q_now = self._q(*before)
             reward += recipe.bonus.value(mask_illegal(q_now, transition.legal), transition.action)
 
         goal = head.backup(reward, transition.discount, z_next, pi, entropy, basis_next, recipe.policy)
         goal = jax.lax.stop_gradient(goal)
         loss, error = recipe.joints.regress(head, z, transition.action, goal, basis)
+        if recipe.joints.uses_target:
+            loss += recipe.joints.restraint(head, z, transition.action, goal, basis, before[:2])
         chosen = jnp.take_along_axis(head.mean(z, basis), transition.action[:, None], axis=1)
         return loss, error, jnp.mean(chosen), head.overflow(goal, basis)
 
@@ -291,7 +296,7 @@ class Learner:
 
     def _q(self, z: Float[Array, "F C K"], basis: Any, opened: Array | None) -> Float[Array, "F C"]:
         """Return the mean of every choice, −∞ where a factor has fewer choices than the widest."""
-        means, exists = self.recipe.head.mean(z, basis), self.network.actions.exists
+        means, exists = self.recipe.head.mean(z, basis), self.network.exists
         means = means if opened is None else jnp.where(opened > 0.5, means, CLOSED)
         return means if exists is None else jnp.where(jnp.asarray(exists), means, -jnp.inf)
 
@@ -315,11 +320,3 @@ class Learner:
         step, after = self.recipe.optimiser.scaling().update(gradient, optimiser, ravel_pytree(weights)[0])
         change = jnp.where(moves, -self.learning_rate(steps) * jnp.asarray(step), 0.0)
         return change, jax.tree.map(functools.partial(jnp.where, moves), after, optimiser)
-
-
-def clip_norm(
-    gradient: Float[Array, " P"], most: float | None
-) -> tuple[Float[Array, ""], Float[Array, " P"]]:
-    """Return the norm of a gradient, and the gradient scaled to a norm of at most `most`."""
-    norm = jnp.sqrt(jnp.dot(gradient, gradient))
-    return norm, gradient if most is None else gradient * jnp.minimum(1.0, most / (norm + 1e-12))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qhat.axes.actions import Actions
+from qhat.axes.cells import Cells
 from qhat.axes.dense import Dense, Layer
 from qhat.axes.joint_actions import JointActions
 from qhat.axes.merge import Merge
@@ -43,26 +44,41 @@ class Network:
     """The parts of an observation; `None` is one array, which the torso gets unchanged."""
     joint: JointActions | None = None
     """Joint actions, if Q is of them: each output is a mean of those of `actions`, which are then pairs."""
+    cells: Cells | None = None
+    """Cells of the joints' ranges, if outputs are theirs: they are `actions`, and a command's is a mean."""
 
     @staticmethod
     def of(
         recipe: Recipe, shape: tuple[int, ...], actions: Actions, layout: Observations | None
     ) -> Network:
         """Compose the network of a recipe that is `fitted` to observations of `shape`."""
-        joint = recipe.joints.joint(actions)
+        joint, cells = recipe.joints.joint(actions), recipe.resolution.cells(actions)
+        mixes = joint or cells
+        outputs = actions if mixes is None else Actions(mixes.outputs)
         return Network(
             torso=recipe.torso,
             dense=recipe.dense,
             merge=recipe.merge,
             hidden=recipe.hidden,
             shape=shape,
-            actions=actions if joint is None else Actions((joint.outputs,)),
+            actions=outputs,
             outputs=recipe.head.outputs,
             embedding=recipe.head.embedding,
             layer_norm=recipe.layer_norm,
             layout=layout,
             joint=joint,
+            cells=cells,
         )
+
+    @property
+    def exists(self) -> tuple[tuple[bool, ...], ...] | None:
+        """`[F, C]`, which choices each factor has; `None` where Q has a value for all."""
+        return self.actions.exists if self.cells is None else Actions(self.cells.choices).exists
+
+    @property
+    def mixes(self) -> JointActions | Cells | None:
+        """What makes the values of choices, or of joint actions, of the last layer's outputs."""
+        return self.joint or self.cells
 
     def init(self, key: Array) -> dict[str, Any]:
         """Draw the parameters θ."""
@@ -222,7 +238,7 @@ class Network:
             out = self.dense.apply(parameters[name], y, noise[name])
             streams[name] = out.reshape(self.actions.factors, width, self.outputs)
         z = self.merge.merge(streams, self.actions.exists)
-        return z if self.joint is None else self.joint.mix(z)
+        return z if self.mixes is None else self.mixes.mix(z)
 
     def _hidden(
         self, name: str, parameters: dict[str, Any], x: Float[Array, " I"], noise: dict[str, Array | None]

@@ -10,11 +10,12 @@ from qhat.axes.bonus import Munchausen
 from qhat.axes.dense import Noisy
 from qhat.axes.explore import EpsilonGreedy, NoExploration
 from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
-from qhat.axes.joints import Each, Pairs
+from qhat.axes.joints import Each, Pairs, Regularised
 from qhat.axes.merge import Dueling
 from qhat.axes.optimiser import Adam, AdamW
 from qhat.axes.policy import Double, Softmax
 from qhat.axes.relabel import Hindsight
+from qhat.axes.resolution import CoarseToFine, Growing
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard, Soft
 from qhat.axes.torso import BroNet, SimBa
@@ -99,6 +100,13 @@ bdq = replace(
 decqn_rainbow = replace(decqn, head=Categorical(), sampler=Prioritised(beta=0.2))
 # A value for each pair of commands: a coordination graph of all joints.
 decqn_pairs = replace(decqn, joints=Pairs(), paper="https://jmlr.org/papers/v7/kok06a.html")
+# One network of REValueD's ensemble.
+decqn_regularised = replace(decqn, joints=Regularised(), paper="https://arxiv.org/abs/2401.08850")
+# Fine commands: they come into use during training, or share values with those nearby.
+decqn_growing = replace(decqn, bins=(9,), resolution=Growing(), paper="https://arxiv.org/abs/2404.04253")
+decqn_coarse = replace(
+    decqn, bins=(27,), resolution=CoarseToFine(), paper="https://arxiv.org/abs/2407.07787"
+)
 # The networks of two actor-critic algorithms, under decoupled Q-learning.
 bro = replace(
     decqn,
@@ -175,6 +183,9 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "bdq": bdq,
         "decqn_rainbow": decqn_rainbow,
         "decqn_pairs": decqn_pairs,
+        "decqn_regularised": decqn_regularised,
+        "decqn_growing": decqn_growing,
+        "decqn_coarse": decqn_coarse,
         "bro": bro,
         "simba": simba,
         "her": her,
