@@ -16,7 +16,7 @@ import pytest
 
 from qhat.agent.agent import Agent
 from qhat.axes.axis import parse, spell
-from qhat.axes.torso import TORSOS, BroNet, SimBa
+from qhat.axes.torso import TORSOS, BroNet, SimBa, SimBaV2
 from qhat.system.errors import UsageError
 
 SHAPE = (2, 3)
@@ -57,8 +57,28 @@ def simba(p: dict[str, Any], s: np.ndarray, blocks: int) -> np.ndarray:
     return norm(p["norm"], x)
 
 
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x)
+
+
+def simba2(p: dict[str, Any], s: np.ndarray, blocks: int) -> np.ndarray:
+    def dense(layer: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        return np.asarray(layer["scale"], float) * (np.asarray(layer["weight"], float) @ x)
+
+    x = unit(dense(p["input"], unit(np.append(s, 3.0))))
+    for index in range(blocks):
+        name = f"block{index}"
+        y = unit(np.asarray(p[f"{name}_second"], float) @ np.maximum(dense(p[f"{name}_first"], x), 0))
+        share = np.asarray(p[f"{name}_share"], float) / 8**-0.5 / (blocks + 1)
+        x = unit(x + share * (y - x))
+    return x * 8**0.5
+
+
+KINDS = {"bronet": (BroNet, bronet), "simba": (SimBa, simba), "simba2": (SimBaV2, simba2)}
+
+
 @pytest.mark.parametrize("blocks", [1, 3])
-@pytest.mark.parametrize(("kind", "oracle"), [(BroNet, bronet), (SimBa, simba)], ids=["bronet", "simba"])
+@pytest.mark.parametrize(("kind", "oracle"), KINDS.values(), ids=KINDS)
 def test_it_is_the_papers_network(kind: Any, oracle: Any, blocks: int) -> None:
     torso = kind(width=8, blocks=blocks)
     parameters, s = drawn(torso), np.random.default_rng(2).normal(size=SHAPE)
@@ -73,7 +93,9 @@ def test_the_inner_layer_of_simba_is_four_times_as_wide() -> None:
     assert parameters["block0_second"]["weight"].shape == (8, 32)
 
 
-@pytest.mark.parametrize("text", ["bronet", "bronet:width=512,blocks=3", "simba", "simba:width=64"])
+@pytest.mark.parametrize(
+    "text", ["bronet", "bronet:width=512,blocks=3", "simba", "simba:width=64", "simba2:shift=2.0"]
+)
 def test_each_is_spelled(text: str) -> None:
     assert spell(parse(text, TORSOS)) == text
 
@@ -83,6 +105,7 @@ def test_each_is_spelled(text: str) -> None:
     [
         ("bronet:width=0", "bronet:width is 0; expected 1 or more, up to 100,000."),
         ("simba:blocks=0", "simba:blocks is 0; expected 1 or more, up to 100."),
+        ("simba2:shift=0", "simba2:shift is 0.0; expected more than 0."),
         ("simba:depth=2", "torso 'simba' has no setting 'depth'"),
     ],
 )
@@ -91,7 +114,7 @@ def test_settings_without_meaning_are_refused(text: str, says: str) -> None:
         parse(text, TORSOS)
 
 
-@pytest.mark.parametrize("torso", ["bronet:width=16", "simba:width=16"])
+@pytest.mark.parametrize("torso", ["bronet:width=16", "simba:width=16", "simba2:width=16"])
 def test_a_fixed_batch_is_fitted(torso: str) -> None:
     """γ = 0: Q has to become the reward, which is another one for each observation."""
     agent = Agent(
@@ -105,9 +128,12 @@ def test_a_fixed_batch_is_fitted(torso: str) -> None:
     agent.replay(updates=600)
     found = np.array([agent.q_values(row)[1] for row in observations])
     assert np.abs(found - rewards).max() < 0.1
+    parameters = agent._learning.learner.online["torso"]
+    rows = [np.linalg.norm(leaf, axis=1) for leaf in jax.tree.leaves(parameters) if np.ndim(leaf) == 2]
+    assert all(np.allclose(lengths, 1.0) for lengths in rows) == ("simba2" in torso)
 
 
-@pytest.mark.parametrize("torso", ["bronet:width=16", "simba:width=16"])
+@pytest.mark.parametrize("torso", ["bronet:width=16", "simba:width=16", "simba2:width=16"])
 def test_an_agent_acts_in_numpy_as_it_learns_in_jax(torso: str) -> None:
     """Keys of parameters are sorted by JAX: tensors of equal sizes may not change places."""
     agent = Agent((3,), 4, torso=torso, hidden=(), seed=1)

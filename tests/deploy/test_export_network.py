@@ -39,6 +39,7 @@ from qhat.axes.torso import (
     Mnih2013,
     Nature,
     SimBa,
+    SimBaV2,
     Torso,
 )
 from qhat.deploy import graph
@@ -206,6 +207,7 @@ def test_only_the_atoms_in_use_are_exported():
         (Mnih2013(), (4, 41, 25), "uint8"),
         (BroNet(width=12, blocks=2), (7,), "float32"),
         (SimBa(width=12, blocks=2), (2, 3), "float32"),
+        (SimBaV2(width=12, blocks=2), (2, 3), "float32"),
     ],
     ids=lambda value: spell(value) if isinstance(value, Torso) else str(value),
 )

@@ -49,6 +49,7 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
     axes.MLP: (axes.MLP(),),
     axes.BroNet: (axes.BroNet(width=8, blocks=1),),
     axes.SimBa: (axes.SimBa(width=8, blocks=1),),
+    axes.SimBaV2: (axes.SimBaV2(width=8, blocks=1),),
     axes.MinAtar: (axes.MinAtar(filters=4),),
     # Impala takes long to compile, and has tests of its own in test_torsos.py.
     axes.Impala: (axes.Impala(),) if FULL else (),

@@ -35,6 +35,7 @@ from qhat.axes.torso import (
     Mnih2013,
     Nature,
     SimBa,
+    SimBaV2,
     Torso,
 )
 
@@ -47,6 +48,6 @@ __all__ = [
     "Hindsight", "Horizon", "Impala", "Implicit", "Impoola", "Joints", "Layer", "Merge", "MinAtar",
     "Mnih2013", "Munchausen", "Nature", "NoBonus", "NoExploration", "NoRelabel", "NoReset", "Noisy", "Op",
     "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy", "Prioritised", "Quantile", "RMSProp",
-    "Receding", "Regularised", "Relabel", "Reset", "Resolution", "Sampler", "Schedule", "SimBa", "Soft",
-    "Softmax", "Target", "Together", "Torso", "Uniform", "take",
+    "Receding", "Regularised", "Relabel", "Reset", "Resolution", "Sampler", "Schedule", "SimBa", "SimBaV2",
+    "Soft", "Softmax", "Target", "Together", "Torso", "Uniform", "take",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from qhat.axes.normalisation import EPSILON
+from qhat.axes.normalisation import EPSILON, SHORTEST
 
 Op = dict[str, Any]
 
@@ -37,6 +37,21 @@ def layer_norm(parameters: dict[str, Any], name: str, groups: int = 1) -> Op:
 def shortcut(network: list[Op]) -> Op:
     """Return x + network(x)."""
     return {"op": "shortcut", "network": network}
+
+
+def unit(length: float = 1.0, append: float | None = None) -> Op:
+    """Return x with a length.
+
+    Args:
+        append: a number that is put behind those of x first.
+    """
+    more = {} if append is None else {"append": append}
+    return {"op": "unit", "length": length, "epsilon": SHORTEST, **more}
+
+
+def blend(network: list[Op], share: Any, name: str) -> Op:
+    """Return x + share ⊙ (network(x) − x)."""
+    return {"op": "blend", "name": name, "network": network, "share": share}
 
 
 def convolution(parameters: dict[str, Any], name: str, stride: int = 1, same: bool = False) -> Op:

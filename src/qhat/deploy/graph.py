@@ -236,6 +236,30 @@ def _shortcut(graph: _Graph, op: Op) -> None:
     graph.node("Add", x, graph.x)
 
 
+def _blend(graph: _Graph, op: Op) -> None:
+    x = graph.x
+    for step in op["network"]:
+        WRITERS[step["op"]](graph, step)
+    graph.node("Sub", graph.x, x)
+    graph.node("Mul", graph.x, graph.tensor(op["share"]))
+    graph.node("Add", x, graph.x)
+
+
+def _unit(graph: _Graph, op: Op) -> None:
+    if "append" in op:
+        # ONNX's padding takes one number; of every row it is the same.
+        pads = graph.constant("one_behind", [0, 0, 0, 1], np.int64)
+        graph.node("Pad", graph.x, pads, graph.constant("behind", op["append"], np.float32))
+    x = graph.x
+    graph.node("Mul", x, x)
+    graph.node("ReduceSum", graph.x, graph.constant("last", [1], np.int64), keepdims=1)
+    graph.node("Add", graph.x, graph.constant(f"shortest_{op['epsilon']}", op["epsilon"], np.float32))
+    graph.node("Sqrt", graph.x)
+    graph.node("Div", x, graph.x)
+    if op["length"] != 1.0:
+        graph.node("Mul", graph.x, graph.constant(f"length_{op['length']}", op["length"], np.float32))
+
+
 def _pool(graph: _Graph, op: Op) -> None:
     graph.node("MaxPool", graph.x, kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")
 
@@ -322,4 +346,5 @@ WRITERS = {
     "pool": _pool, "relu": _relu, "flatten": _flatten, "dense": _dense, "layer_norm": _layer_norm,
     "parts": _parts, "fractions": _fractions, "mean_fractions": _mean_fractions, "atoms": _atoms,
     "adaptive_max": _adaptive_max, "mean_pixels": _mean_pixels, "shortcut": _shortcut,
+    "blend": _blend, "unit": _unit,
 }  # fmt: skip

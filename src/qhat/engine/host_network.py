@@ -15,7 +15,7 @@ from qhat.engine.learner import Learner
 from qhat.engine.numpy_network import NumpyNetwork, Plan
 
 QUICK = ("dense", "relu", "normalise", "flatten", "layer_norm", "fractions", "atoms", "mean_fractions",
-         "shortcut")  # fmt: skip
+         "shortcut", "blend", "unit")  # fmt: skip
 """Operations that take a few µs in NumPy; convolutions take milliseconds."""
 
 

@@ -180,6 +180,7 @@ class Learner:
         steps = updates / self.recipe.replay_ratio if steps is None else steps
         change, optimiser = self._descend(flat, trained, state.optimiser, steps, moves)
         moved: Any = optax.apply_updates(trained, unravel(change))
+        moved = self.network.projected(moved, moves)
         online = {**moved, **fixed, **calibration.widened(self.recipe.head, fixed, overflow, moves)}
         target = self.recipe.target.follow(state.target, online, updates)
         errors = self.parallel.joined(jnp.where(jnp.isfinite(errors), errors, 0.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from qhat.axes.torso import Torso
 from qhat.environments.observations import Observations
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import blaming
-from qhat.system.lazy import Array, Float, jax, jnp
+from qhat.system.lazy import Array, Bool, Float, jax, jnp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +96,14 @@ class Network:
             # It embeds a fraction, not the state, so it has no noise.
             parameters["embedding"] = Dense().init(embedding_key, self.embedding, self._shared()[-1])
         return parameters
+
+    def projected(self, parameters: dict[str, Any], moves: Bool[Array, ""]) -> dict[str, Any]:
+        """Return the parameters after an update, within the torso's limits if it has any and they moved."""
+        if not self.torso.projects:
+            return parameters
+        before = parameters["torso"]
+        after = jax.tree.map(functools.partial(jnp.where, moves), self.torso.projected(before), before)
+        return {**parameters, "torso": after}
 
     def noise(self, key: Array, looks: int = 1) -> Float[Array, "L N"] | None:
         """Draw the noise of every layer for each of `looks` at the network; `None` without noise."""

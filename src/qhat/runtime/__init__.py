@@ -778,6 +778,22 @@ def _shortcut(op: dict, tensors: dict) -> Callable:
     return lambda x: x + run(x)
 
 
+def _blend(op: dict, tensors: dict) -> Callable:
+    run, share = plan(op["network"], tensors), tensors[op["share"]]
+    return lambda x: x + share * (run(x) - x)
+
+
+def _unit(op: dict, tensors: dict) -> Callable:
+    length, epsilon, more = (np.float32(op.get(key, 0)) for key in ("length", "epsilon", "append"))
+
+    def step(x: np.ndarray) -> np.ndarray:
+        if "append" in op:
+            x = np.concatenate([x, np.broadcast_to(more, (*x.shape[:-1], 1))], axis=-1)
+        return x * (length / np.sqrt((x * x).sum(axis=-1, keepdims=True) + epsilon))
+
+    return step
+
+
 def _pool(op: dict, tensors: dict) -> Callable:
     def step(x: np.ndarray) -> np.ndarray:
         # Of an even side the border is at its end.
@@ -810,7 +826,7 @@ MAKERS = {
     "flatten": lambda op, tensors: lambda x: x.reshape(-1),
     "mean_fractions": lambda op, tensors: lambda x: x.mean(axis=0),
     "mean_pixels": lambda op, tensors: lambda x: x.mean(axis=(0, 1)), "adaptive_max": _adaptive_max,
-    "shortcut": _shortcut,
+    "shortcut": _shortcut, "blend": _blend, "unit": _unit,
 }  # fmt: skip
 """Functions that make an operation from what policy.json says of it."""
 

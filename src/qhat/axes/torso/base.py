@@ -14,6 +14,8 @@ class Torso(AxisValue, abc.ABC):
     """Turns one observation into features; parameters are a (nested) dictionary of arrays."""
 
     axis: ClassVar[str] = "torso"
+    projects: ClassVar[bool] = False
+    """Whether an update is followed by `projected`."""
 
     def fitted(self, shape: tuple[int, ...]) -> Torso:
         """Return the torso that this one is for observations of `shape`."""
@@ -51,6 +53,10 @@ class Torso(AxisValue, abc.ABC):
     @abc.abstractmethod
     def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
         """Return the features of one observation of any dtype."""
+
+    def projected(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Return the parameters after an update within their limits, if it `projects`."""
+        return parameters
 
     @missing
     def export_ops(self, parameters: dict[str, Any], shape: tuple[int, ...], dtype: str) -> list[Op]:

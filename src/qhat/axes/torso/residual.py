@@ -18,7 +18,7 @@ WIDEST, DEEPEST = 100_000, 100
 
 
 @dataclasses.dataclass(frozen=True)
-class _Blocks(Torso):
+class Blocks(Torso):
     """What both share: a first layer, then blocks that each add to their input."""
 
     width: int = 256
@@ -48,7 +48,7 @@ class _Blocks(Torso):
 
 
 @dataclasses.dataclass(frozen=True)
-class BroNet(_Blocks):
+class BroNet(Blocks):
     """x ← x + LN(W₂ ReLU(LN(W₁ x))), after ReLU(LN(W₀ s)) (Nauman et al. 2024, arXiv:2405.16158, Fig. 3).
 
     The paper's critic has 2 blocks of 512, and `--optimiser adamw`. It has no hidden layer after them:
@@ -87,7 +87,7 @@ class BroNet(_Blocks):
 
 
 @dataclasses.dataclass(frozen=True)
-class SimBa(_Blocks):
+class SimBa(Blocks):
     """x ← x + W₂ ReLU(W₁ LN(x)), and LN at the end (Lee et al. 2024, arXiv:2410.09754, §4.2).
 
     W₁ has four times the width. The paper has `--normalise` before it, 2 blocks of 512 in its critic, and

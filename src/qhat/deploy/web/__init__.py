@@ -35,7 +35,7 @@ KINDS = {
 """Environments whose equations the page has."""
 OPERATIONS = (
     "stack", "normalise", "flatten", "dense", "layer_norm", "relu", "fractions", "mean_fractions", "atoms",
-    "shortcut",
+    "shortcut", "blend", "unit",
 )  # fmt: skip
 """Operations that the page can run: all but those of images."""
 OPTIONS = {

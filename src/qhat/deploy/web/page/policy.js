@@ -57,6 +57,12 @@ const OPERATIONS = {
       return y;
     };
   },
+  unit: (op) => (x) => {
+    const whole = "append" in op ? Float32Array.from([...x, op.append]) : x;
+    const square = whole.reduce((sum, one) => sum + one * one, 0);
+    const scale = op.length / Math.sqrt(square + op.epsilon);
+    return whole.map((one) => one * scale);
+  },
   atoms: (op, tensors) => {
     const values = tensors[op.values].data;
     const K = values.length;
@@ -100,11 +106,13 @@ class Policy {
     if (op.op === "mean_fractions") {
       return (rows) => [rows[0].map((_, i) => rows.reduce((sum, row) => sum + row[i], 0) / rows.length)];
     }
-    if (op.op === "shortcut") {
+    if (op.op === "shortcut" || op.op === "blend") {
       const inner = op.network.map((step) => this.compile(step, tensors));
+      const share = op.op === "blend" ? tensors[op.share].data : null;
       return (rows) => {
-        const added = inner.reduce((now, step) => step(now), rows);
-        return rows.map((row, k) => row.map((one, i) => one + added[k][i]));
+        const made = inner.reduce((now, step) => step(now), rows);
+        const added = (one, k, i) => (share ? share[i] * (made[k][i] - one) : made[k][i]);
+        return rows.map((row, k) => row.map((one, i) => one + added(one, k, i)));
       };
     }
     const run = OPERATIONS[op.op](op, tensors);
