@@ -34,7 +34,7 @@ from qhat.axes.reset import Periodic
 from qhat.axes.resolution import CoarseToFine, Growing
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Soft
-from qhat.axes.torso import BroNet, SimBa
+from qhat.axes.torso import BroNet, SimBa, SimBaV2
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Loop
 from qhat.environments.base import Environment
@@ -76,6 +76,7 @@ def rows() -> dict[str, Recipe]:
         "horizon receding": replace(BASE, horizon=Receding()),
         "torso bronet:width=64, no hidden layer": replace(BASE, torso=BroNet(width=64), hidden=()),
         "torso simba:width=64, no hidden layer": replace(BASE, torso=SimBa(width=64), hidden=()),
+        "torso simba2:width=64, no hidden layer": replace(BASE, torso=SimBaV2(width=64), hidden=()),
         "Rainbow": rainbow,
         "Rainbow, support calibrated": replace(rainbow, head=Categorical()),
         "Rainbow with implicit quantiles": replace(rainbow, head=Implicit()),

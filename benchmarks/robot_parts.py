@@ -38,6 +38,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "the base: 3 commands per joint": {},
     "`torso bronet:width=128`, `optimiser adamw`": {**BLOCKS, "torso": "bronet:width=128"},
     "`torso simba:width=64`, `optimiser adamw`": {**BLOCKS, "torso": "simba:width=64", "normalise": True},
+    "`torso simba2:width=64`": {
+        **BLOCKS, "torso": "simba2:width=64", "normalise": True, "optimiser": "adam",
+    },
     "`optimiser adamw`": {"optimiser": "adamw:epsilon=1e-05"},
     "`joints regularised`": {"joints": "regularised"},
     "`joints each`": {"joints": "each"},

@@ -254,8 +254,8 @@ def test_every_recipe_takes_the_torso_that_fits() -> None:
     others = {name: each.torso for name, each in recipes.RECIPES.items() if each.torso != Auto()}
     assert others == {"bro": BroNet(width=128), "simba": SimBa(), "simba2": SimBaV2()}
     assert {kind.name for kind in TORSOS} == {
-        "auto", "mlp", "bronet", "simba", "simba2", "minatar", "nature", "mnih2013", "data_efficient", "impala",
-        "impoola",
+        "auto", "mlp", "bronet", "simba", "simba2", "minatar", "nature", "mnih2013", "data_efficient",
+        "impala", "impoola",
     }  # fmt: skip
 
 

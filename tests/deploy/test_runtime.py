@@ -222,6 +222,28 @@ def test_a_shortcut_adds_its_input():
     np.testing.assert_allclose(policy.q_values([1.0, 2.0]), expected, rtol=1e-6)
 
 
+def test_a_blend_moves_a_share_of_the_way():
+    ops = [*DENSE, {"op": "blend", "share": "s", "network": [{"op": "relu"}, *DENSE[-1:]]}]
+    square = np.array([[0.0, 1.0], [2.0, 0.0]])
+    share = np.array([0.25, 1.0])
+    policy = made(
+        ops, {**linear(square, [0.5, -9.0]), "s": share.astype(np.float32)}, (2,), "float32", choices=[2]
+    )
+    x = square @ [1.0, 2.0] + [0.5, -9.0]
+    inner = square @ np.maximum(x, 0) + [0.5, -9.0]
+    np.testing.assert_allclose(policy.q_values([1.0, 2.0]), x + share * (inner - x), rtol=1e-6)
+
+
+def test_a_unit_has_its_length():
+    unit = {"op": "unit", "length": 2.0, "epsilon": 1e-8}
+    policy = made([unit, *DENSE], linear(np.eye(2), [0.0, 0.0]), (2,), "float32", choices=[2])
+    np.testing.assert_allclose(policy.q_values([3.0, -4.0]), [1.2, -1.6], rtol=1e-6)
+    behind = {**unit, "append": 12.0, "length": 1.0}
+    policy = made([behind, *DENSE], linear(np.eye(3)[1:], [0.0, 0.0]), (2,), "float32", choices=[2])
+    np.testing.assert_allclose(policy.q_values([3.0, -4.0]), [-4 / 13, 12 / 13], rtol=1e-6)
+    assert np.isfinite(policy.q_values([0.0, 0.0])).all()
+
+
 # The loop -----------------------------------------------------------------------------------------------
 
 

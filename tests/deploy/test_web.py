@@ -24,6 +24,7 @@ from qhat.axes.actions import Actions
 from qhat.axes.dense import Dense, Noisy
 from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
 from qhat.axes.merge import Dueling, Plain
+from qhat.axes.torso import BroNet, SimBaV2
 from qhat.cli.main import main
 from qhat.deploy.web import KINDS, constants_of, require_drawable, write_page
 from qhat.engine.calibration import STATISTICS
@@ -112,6 +113,8 @@ COMPOSITIONS = {
     "implicit": {"head": Implicit(policy=8, embedding=8), "merge": Dueling(), "layer_norm": True},
     "normalised": {"normalise": True},
     "no hidden layer": {"hidden": ()},
+    "shortcuts": {"hidden": (), "torso": BroNet(width=8)},
+    "weights of length 1": {"hidden": (), "torso": SimBaV2(width=8)},
 }
 
 
