@@ -1,9 +1,9 @@
 """Goals: decoupled Q-learning with hindsight against SAC with it, in EnvPool's Fetch.
 
 `python benchmarks/goals.py`. Stable-Baselines3's SAC trains for the given minutes, counted from the start
-of its process. qhat trains by its preset, `qhat train TASK --seed K`, in a separate process with an empty
-compilation cache, and stops when that time is over. Both then play greedy episodes. One after the other on
-the idle machine; `--keep FILE` goes on from seeds that are done.
+of its process. qhat trains by its preset, `qhat train TASK --seed K`, or by the recipe `her` where it has
+none, in a separate process with an empty compilation cache, and stops when that time is over. Both then
+play greedy episodes. One after the other on the idle machine; `--keep FILE` goes on from seeds that are done.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import peers_environment
 import qhat
 from beside_peer import Keep
 from qhat.evaluation.statistics import iqm, stratified_bootstrap_ci
+from qhat.recipes.presets import preset_of
 
 HERE = Path(__file__).resolve().parent
 TASKS = ("FetchReach-v4", "FetchPush-v4", "FetchPickAndPlace-v4")
@@ -52,6 +53,7 @@ def ours(task: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
         run = Path(folder) / "run"
         command = [sys.executable, "-m", "qhat", "train", task, "--seed", str(seed), "--run-dir", str(run)]
         command += ["--max-seconds", str(60 * args.minutes)]
+        command += [] if preset_of(task) else ["--recipe", "her", "--steps", "1000000"]
         environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "cache")}
         began = time.perf_counter()
         subprocess.run(command, check=True, env=environment, capture_output=True)
@@ -111,8 +113,9 @@ def _page(args: argparse.Namespace, done: Keep) -> str:
             f"{datetime.date.today()}, {os.cpu_count()} cores, {platform.machine()}, one process at once.",
             f"SAC is Stable-Baselines3's with its HerReplayBuffer ({args.threads} threads of PyTorch,",
             "rl-zoo's settings of FetchReach), one copy of EnvPool's environment, stopped when the minutes",
-            "since its process began are over. qhat is `qhat train TASK --seed K`, its preset, with an",
-            "empty compilation cache, stopped likewise or at the preset's steps. Both then play",
+            "since its process began are over. qhat is `qhat train TASK --seed K`, its preset, or the",
+            "recipe `her` where it has none, with an empty compilation cache, stopped likewise or at the",
+            "preset's steps. Both then play",
             f"{EPISODES} greedy episodes in EnvPool; the share that ends at the goal is shown: of SAC's",
             "last weights, of qhat's `best` checkpoint. The third row is qhat's evaluation during",
             "training, after as many steps as SAC did.",

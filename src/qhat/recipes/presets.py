@@ -15,7 +15,8 @@ from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.heads import Expected, Quantile
 from qhat.axes.optimiser import Adam, AdamW
 from qhat.axes.policy import Double, Softmax
-from qhat.axes.sampler import Prioritised
+from qhat.axes.relabel import Hindsight
+from qhat.axes.sampler import Prioritised, Uniform
 from qhat.axes.target import Hard, Soft
 from qhat.axes.torso import BroNet
 from qhat.environments import options, wrappers
@@ -176,6 +177,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "Hopper-v5": _robot(
             2_000_000, 250_000, bins=(3,), replay_ratio=0.5, replay_capacity=1_000_000,
             head=Expected(delta=None), explore=EpsilonGreedy(1.0, 0.1, 10_000, per_factor=True),
+        ),
+        # Success is rare until goals are relabelled; then it comes within two thousand steps.
+        "FetchReach-v4": _robot(
+            15_000, 1_000, 50, relabel=Hindsight(), sampler=Uniform(), n_step=1, bins=(3,), gamma=0.98,
+            normalise=True, replay_ratio=0.5, learning_starts=1_000, learning_rate_steps=15_000,
+            explore=EpsilonGreedy(1.0, 0.05, 5_000, per_factor=True),
         ),
         # Rewards of ±10: an error beyond 1 has to count in full.
         "TurtleBot3-v0": Preset(
