@@ -3,7 +3,8 @@
 `python benchmarks/goals.py`. Stable-Baselines3's SAC trains for the given minutes, counted from the start
 of its process. qhat trains by its preset, `qhat train TASK --seed K`, or by the recipe `her` where it has
 none, in a separate process with an empty compilation cache, and stops when that time is over. Both then
-play greedy episodes. One after the other on the idle machine; `--keep FILE` goes on from seeds that are done.
+play greedy episodes. One after the other on the idle machine; `--keep FILE` goes on from seeds that are
+done.
 """
 
 from __future__ import annotations
