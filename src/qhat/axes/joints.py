@@ -94,7 +94,7 @@ class Regularised(Together):
     Where one joint explored and the return is low, the values of the others should not fall. Added to the
     loss is β times the mean over the joints of w·L(Q_f(s, a_f; θ⁻), Q_f(s, a_f)), where L is the head's
     loss, w = 1 − exp(−|δ|), and δ is the error of Q_f(s, a_f) against the target of all (Ireland & Montana
-    2024, arXiv:2401.08850, §4.2). Their ensemble of ten networks is not here.
+    2024, arXiv:2401.08850, §4). Their ensemble of ten networks is not here.
     """
 
     name: ClassVar[str] = "regularised"

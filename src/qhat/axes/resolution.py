@@ -51,7 +51,7 @@ class Full(Resolution):
 
 @dataclasses.dataclass(frozen=True)
 class CoarseToFine(Resolution):
-    """All commands are in use, and those that are near each other share values, in three levels or more.
+    """All commands are in use, and those that are near each other share values, in two levels or more.
 
     The range of a joint is cut into `parts`, each of these again, and so on, as by coarse-to-fine
     Q-networks (Seo et al. 2024, arXiv:2407.07787, §3). There, each level has a critic that chooses within

@@ -60,10 +60,7 @@ class SimBaV2(Blocks):
         return x * self.width**0.5
 
     def projected(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        def project(leaf: Array) -> Array:
-            return leaf if leaf.ndim < 2 else leaf / jnp.linalg.norm(leaf, axis=1, keepdims=True)
-
-        return jax.tree.map(project, parameters)
+        return jax.tree.map(lambda leaf: leaf if leaf.ndim < 2 else _of_length_1(leaf), parameters)
 
     def export_ops(self, parameters: dict[str, Any], shape: tuple[int, ...], dtype: str) -> list[Op]:
         def dense(weight: Any, name: str) -> Op:
@@ -100,5 +97,8 @@ class SimBaV2(Blocks):
 
 def _orthogonal(key: Array, inputs: int, outputs: int) -> Float[Array, "O I"]:
     """Return rows of length 1, orthogonal to each other as far as there are no more of them than inputs."""
-    weight = jax.nn.initializers.orthogonal()(key, (outputs, inputs))
-    return weight / jnp.linalg.norm(weight, axis=1, keepdims=True)
+    return _of_length_1(jax.nn.initializers.orthogonal()(key, (outputs, inputs)))
+
+
+def _of_length_1(weight: Float[Array, "O I"]) -> Float[Array, "O I"]:
+    return weight * jax.lax.rsqrt(jnp.maximum(jnp.sum(weight**2, axis=1, keepdims=True), 1e-20))
