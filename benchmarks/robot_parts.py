@@ -69,8 +69,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "robot_parts.md")
     args = parser.parse_args()
     done: dict[str, dict[str, Any]] = json.loads(args.keep.read_text()) if args.keep.exists() else {}
-    for name, changes in ROWS.items():
-        for task in TASKS:
+    for task in TASKS:
+        for name, changes in ROWS.items():
             wanted = not args.only or any(word in name for word in args.only)
             if wanted and task not in done.setdefault(name, {}):
                 done[name][task] = trained(task, changes, args)
