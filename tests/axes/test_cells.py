@@ -28,6 +28,7 @@ from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
 
 BOX = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+WHOLE = gymnasium.spaces.Box(0, 2, (1,), np.int32)
 UNEQUAL = Actions.of(BOX, "a test", (9, 3))
 
 
@@ -36,6 +37,10 @@ def test_a_value_is_the_mean_of_its_cells() -> None:
     assert cells.outputs == (3 + 9 + 27, 3 + 9)
     z = rng.normal(size=(2, 39, 4)).astype(np.float32)
     found = np.asarray(cells.mix(jnp.asarray(z)))
+    np.testing.assert_allclose(cells.mix_rows(z[..., None], np)[..., 0], found, atol=1e-6)
+    assert not found[1, 9:].any()
+    alone = Cells((27, 27), 3).mix(jnp.asarray(z))
+    np.testing.assert_allclose(alone[0], found[0], atol=1e-6)
     for command in range(27):
         mean = (z[0, command // 9] + z[0, 3 + command // 3] + z[0, 12 + command]) / 3
         np.testing.assert_allclose(found[0, command], mean, atol=1e-6)
@@ -79,12 +84,19 @@ def test_jax_and_numpy_choose_alike() -> None:
         np.testing.assert_array_equal(agent.act(row, explore=False), expected)
 
 
-def test_a_run_learns_continues_and_is_exported(tmp_path: Path) -> None:
+def test_a_run_is_exported_and_continued_by_its_like(tmp_path: Path) -> None:
     settings: Any = {
         "steps": 300, "learning_starts": 60, "eval_every": 100, "eval_episodes": 1, "bins": (27,),
         "resolution": "coarse_to_fine", "hidden": (8,), "batch_size": 8, "seed": 4,
     }  # fmt: skip
     run = qhat.train("Pendulum-v1", "decqn", run_dir=tmp_path / "run", **settings)
+    again = qhat.train(
+        "Pendulum-v1", "decqn", run_dir=tmp_path / "again", init_from=tmp_path / "run", **settings
+    )
+    assert again.program.learner.network.cells == run.program.learner.network.cells
+    plain = {**settings, "resolution": "full", "bins": (39,)}
+    with pytest.raises(UsageError, match="resolution coarse_to_fine; expected full"):
+        qhat.train("Pendulum-v1", "decqn", run_dir=tmp_path / "no", init_from=tmp_path / "run", **plain)
     assert run.program.actions.choices == (27,)
     assert qhat.export(run, tmp_path / "out", observations=300).parity["passed"]
 
@@ -98,10 +110,12 @@ def test_values_are_spelled(kind: Any) -> None:
     ("resolution", "actions", "says"),
     [
         (CoarseToFine(), Actions((9,)), "9 choices without an order"),
-        (CoarseToFine(), Actions.of(BOX, "a test", (5,)), "5 commands; expected bins of 9, 27 or 81"),
+        (CoarseToFine(), Actions.of(BOX, "a test", (5,)), "5 commands; expected bins of 9 or 27 or 81."),
         (CoarseToFine(), Actions.of(BOX, "a test", (3,)), "a joint has 3 commands"),
         (CoarseToFine(parts=2), Actions.of(BOX, "a test", (8, 2)), ""),
-        (CoarseToFine(parts=2), Actions.of(BOX, "a test", (2,)), "expected bins of 4, 8 or 16"),
+        (CoarseToFine(parts=2), Actions.of(BOX, "a test", (2,)), "expected bins of 4 or 8 or 16."),
+        (CoarseToFine(parts=1000), Actions.of(BOX, "a test", (9,)), "expected bins of 1000000."),
+        (CoarseToFine(), Actions.of(WHOLE, "a test", (9,)), "3 commands; .* whole numbers, or resolution="),
     ],
 )
 def test_levels_that_do_not_fit_are_refused(resolution: Any, actions: Actions, says: str) -> None:

@@ -105,7 +105,7 @@ def test_each_is_spelled(text: str) -> None:
     [
         ("bronet:width=0", "bronet:width is 0; expected 1 or more, up to 100,000."),
         ("simba:blocks=0", "simba:blocks is 0; expected 1 or more, up to 100."),
-        ("simba2:shift=0", "simba2:shift is 0.0; expected more than 0."),
+        ("simba2:shift=0", "simba2:shift is 0.0; expected more than 0, up to 1,000,000."),
         ("simba:depth=2", "torso 'simba' has no setting 'depth'"),
     ],
 )

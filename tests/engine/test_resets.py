@@ -19,7 +19,7 @@ import pytest
 
 import qhat
 from qhat.agent.agent import Agent
-from qhat.axes import MLP, Actions, BroNet, NoReset, Periodic
+from qhat.axes import MLP, Actions, BroNet, NoReset, Periodic, SimBaV2
 from qhat.axes.axis import parse, spell
 from qhat.axes.reset import RESETS
 from qhat.engine.iteration import Program
@@ -69,6 +69,16 @@ def test_a_reset_mixes_old_and_fresh_weights(torso: Any) -> None:
     assert same(after.online["observations"], before.online["observations"])
     assert same(after.target, after.online)
     assert same(after.optimiser, made.init(KEY).optimiser)
+
+
+def test_weights_of_length_1_are_so_after_a_reset() -> None:
+    made = learner(torso=SimBaV2(width=4, blocks=1), reset=Periodic(every=10, keep_torso=0.7, last=100))
+    _, after = reset(made, updates=20)
+    for parameters in (after.online, after.target):
+        rows = [leaf for leaf in jax.tree.leaves(parameters["torso"]) if leaf.ndim == 2]
+        assert len(rows) == 3
+        for leaf in rows:
+            np.testing.assert_allclose(np.linalg.norm(leaf, axis=1), 1.0, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("updates", "applies"), [(19, True), (21, True), (110, True), (20, False)])

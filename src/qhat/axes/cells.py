@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
-
-import numpy as np
 
 from qhat.system.lazy import Array, Float, jnp
 
@@ -29,25 +26,32 @@ class Cells:
         """Cells of each joint, of all levels together."""
         return tuple(sum(self._levels(count)) for count in self.choices)
 
-    @functools.cached_property
-    def mixing(self) -> np.ndarray:
-        """`[F, C, N]`, the share of every cell's value in each command's: the mean of those it lies in."""
-        table = np.zeros((len(self.choices), max(self.choices), max(self.outputs)), np.float32)
-        for joint, count in enumerate(self.choices):
-            before, levels = 0, self._levels(count)
-            for cells in levels:
-                for command in range(count):
-                    table[joint, command, before + command * cells // count] = 1.0 / len(levels)
-                before += cells
-        return table
-
     def mix(self, z: Float[Array, "F N K"]) -> Float[Array, "F C K"]:
         """Return the outputs of commands of the outputs of cells."""
-        return jnp.einsum("fcn,fnk->fck", jnp.asarray(self.mixing), z)
+        return self._means(z, jnp)
 
     def mix_rows(self, rows: Any, xp: Any) -> Any:
         """Return the rows of commands, `[F, C, K, I]`, of those of cells in the last layer."""
-        return xp.einsum("fcn,fnki->fcki", self.mixing, rows)
+        return self._means(rows, xp)
+
+    def _means(self, z: Any, xp: Any) -> Any:
+        """Return means `[F, C, ...]` of what cells have, `[F, N, ...]`; 0 where there is no command."""
+        if len(set(self.choices)) == 1:
+            return self._mean(z, self.choices[0], xp)
+        joints = []
+        for joint, count in enumerate(self.choices):
+            mean = self._mean(z[joint : joint + 1], count, xp)
+            missing = max(self.choices) - count
+            joints.append(xp.pad(mean, [(0, 0), (0, missing), *[(0, 0)] * (z.ndim - 2)]))
+        return xp.concatenate(joints)
+
+    def _mean(self, z: Any, count: int, xp: Any) -> Any:
+        """Return the same of joints that all have `count` commands."""
+        before, total, levels = 0, 0.0, self._levels(count)
+        for cells in levels:
+            total = total + xp.repeat(z[:, before : before + cells], count // cells, axis=1)
+            before += cells
+        return total / len(levels)
 
     def _levels(self, count: int) -> list[int]:
         """Cells in each level of a joint with so many commands."""

@@ -21,6 +21,8 @@ class Joints(AxisValue, abc.ABC):
     axis: ClassVar[str] = "joints"
     uses_target: ClassVar[bool] = False
     """Whether `restraint` has a value: an update then evaluates the target network in s too."""
+    rows: ClassVar[str] = "choices"
+    """Of what the rows of the last layer are: weights fit others that have the same."""
 
     def restraint(
         self,
@@ -31,9 +33,10 @@ class Joints(AxisValue, abc.ABC):
         basis: Any,
         before: tuple[Any, Any],
     ) -> Float[Array, ""]:
-        """Return what is added to the loss of `regress`.
+        """Return what is added to the loss of `regress`; it is asked only where `uses_target` is true.
 
         Args:
+            target: G, as `Head.backup` returns it, with the `basis` of the online network.
             before: Z(s, ·; θ⁻) and its basis.
         """
         return jnp.float32(0.0)
@@ -145,6 +148,7 @@ class Pairs(Joints):
     """
 
     name: ClassVar[str] = "pairs"
+    rows: ClassVar[str] = "pairs"
 
     most: int = 256
     """Largest number of joint actions."""

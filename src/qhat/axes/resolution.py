@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from qhat.axes.actions import Actions
+from qhat.axes.actions import WHOLE, Actions
 from qhat.axes.axis import AxisValue, spell
 from qhat.axes.cells import Cells
 from qhat.system.errors import require, setting
@@ -21,6 +21,11 @@ class Resolution(AxisValue):
     axis: ClassVar[str] = "resolution"
     grows: ClassVar[bool] = False
     """Whether commands come into use later at all; an update without that does not look."""
+
+    @property
+    def rows(self) -> str:
+        """Of what the rows of the last layer are: weights fit others that have the same."""
+        return "commands"
 
     def scheduled(self, updates: int) -> Resolution:
         """Return the same for a run of so many gradient updates."""
@@ -69,6 +74,10 @@ class CoarseToFine(Resolution):
         good = 2 <= self.parts <= 1_000
         require(good, f"coarse_to_fine:parts is {self.parts}; expected 2 to 1,000 parts.")
 
+    @property
+    def rows(self) -> str:
+        return f"{self.parts} parts"
+
     def validate_within(self, recipe: Any) -> None:
         require(
             recipe.joints.name != "pairs",
@@ -78,14 +87,18 @@ class CoarseToFine(Resolution):
 
     def require_fit(self, actions: Actions) -> None:
         _require_order(self, actions)
-        good = [self.parts**level for level in range(1, 5)]
+        good = [self.parts**level for level in range(2, 5)]
+        few = [str(count) for count in good if count == good[0] or count < 1_000]
         wrong = next((count for count in actions.choices if self._levels(count) < 1), None)
         wrong = actions.choices[0] if wrong is None and max(actions.choices) == self.parts else wrong
+        more = "."
+        if np.dtype(actions.dtype).kind in WHOLE:
+            more = f", and joints with as many whole numbers, or {setting('resolution', 'full')}."
         require(
             wrong is None,
             f"{setting('resolution', spell(self))} cuts a range into {self.parts} parts, each of these into"
             f" as many, and so on, and a joint has {wrong} commands; expected {setting('bins')} of"
-            f" {', '.join(map(str, good[1:-1]))} or {good[-1]}.",
+            f" {' or '.join(few)}{more}",
         )
 
     def cells(self, actions: Actions) -> Cells:

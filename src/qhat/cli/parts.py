@@ -63,7 +63,7 @@ class OtherParts:
     reset: Reset | None = None
     """Whether weights are drawn anew in the middle of training."""
     resolution: Resolution | None = None
-    """Whether all commands of a joint are in use from the start."""
+    """Whether all commands of a joint are in use from the start, and whether near ones share values."""
     horizon: Horizon | None = None
     """Whether the number of summed rewards and the discount change during training."""
     parts: tuple[str, ...] = ()

@@ -16,7 +16,10 @@ from qhat.recipes.recipe import Recipe
 
 REFERENCE = "dqn"
 """Recipe that others are compared with."""
-SHOWN = ("head", "policy", "bonus", "merge", "dense", "sampler", "relabel", "optimiser")
+SHOWN = (
+    "head", "policy", "bonus", "joints", "resolution", "merge", "dense", "torso", "sampler", "relabel",
+    "optimiser",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,7 +32,8 @@ def with_reset(
 
     def anew(state: LearnerState) -> LearnerState:
         trained, fixed = split_trainable(state.online)
-        weights = reset.mixed(trained, learner.network.init(key))
+        mixed = reset.mixed(trained, learner.network.init(key))
+        weights = learner.network.projected(mixed, jnp.bool_(True))
         online = {**weights, **fixed}
         optimiser = learner.recipe.optimiser.scaling().init(ravel_pytree(weights)[0])
         fresh = LearnerState(online, jax.tree.map(jnp.copy, online), optimiser)

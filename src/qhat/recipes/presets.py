@@ -185,7 +185,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             2_000_000, 250_000, bins=(3,), replay_ratio=0.5, replay_capacity=1_000_000,
             head=Expected(delta=None), explore=EpsilonGreedy(1.0, 0.1, 10_000, per_factor=True),
         ),
-        # Success is rare until goals are relabelled; then it comes within two thousand steps.
+        # Success is rare until goals are relabelled; then it comes within a few thousand steps.
         "FetchReach-v4": _robot(
             15_000, 1_000, 50, relabel=Hindsight(), sampler=Uniform(), n_step=1, bins=(3,), gamma=0.98,
             normalise=True, replay_ratio=0.5, learning_starts=1_000, learning_rate_steps=15_000,

@@ -93,7 +93,7 @@ class Recipe:
     bins: tuple[int, ...] = BINS
     """Number of commands per joint for continuous actions: one number for all, or one per joint."""
     resolution: Resolution = Full()
-    """Whether all of these commands are in use from the start."""
+    """Whether all of these commands are in use from the start, and whether near ones share values."""
     sampler: Sampler = Uniform()
     """How batches are drawn from replay."""
     relabel: Relabel = NoRelabel()

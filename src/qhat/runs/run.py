@@ -227,6 +227,13 @@ def load_best(folder: RunFolder, like: Any, recipe: Recipe) -> Any:
             f"The weights of '{folder.path}' have a different network architecture: {name} {_say(theirs)};"
             f" expected {_say(ours)}.",
         )
+    for name in ("joints", "resolution"):
+        theirs, ours = getattr(source.program.recipe, name), getattr(recipe, name)
+        require(
+            theirs.rows == ours.rows,
+            f"The weights of '{folder.path}' have a different network architecture: {name} {_say(theirs)};"
+            f" expected {_say(ours)}.",
+        )
     weights = source.weights("best")
     S = jax.tree.leaves(like)[0].shape[0]
     have = jax.tree.leaves(weights)[0].shape[0]
@@ -234,7 +241,9 @@ def load_best(folder: RunFolder, like: Any, recipe: Recipe) -> Any:
     if jax.tree.map(jnp.shape, spread) != jax.tree.map(jnp.shape, like):
         theirs, ours = (each.resolution.grows for each in (source.program.recipe, recipe))
         growing = setting("resolution", "growing")
-        about = f" They know which commands are in use: expected {growing}." if theirs and not ours else ""
+        about = f" Expected observations and actions of the same sizes, and the same {setting('bins')}."
+        if theirs and not ours:
+            about = f" They know which commands are in use: expected {growing}."
         if ours and not theirs:
             about = f" They do not know which commands are in use: leave {growing} out."
         raise UsageError(f"The weights of '{folder.path}' have a different network architecture.{about}")

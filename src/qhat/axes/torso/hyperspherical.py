@@ -35,7 +35,8 @@ class SimBaV2(Blocks):
 
     def validate(self) -> None:
         super().validate()
-        require(0 < self.shift <= 1e6, f"simba2:shift is {self.shift}; expected more than 0.")
+        good = 0 < self.shift <= 1_000_000
+        require(good, f"simba2:shift is {self.shift}; expected more than 0, up to 1,000,000.")
 
     @property
     def largest_layer(self) -> int:

@@ -19,7 +19,7 @@ WIDEST, DEEPEST = 100_000, 100
 
 @dataclasses.dataclass(frozen=True)
 class Blocks(Torso):
-    """What both share: a first layer, then blocks that each add to their input."""
+    """What these torsos share: a first layer, then blocks with as many features as it."""
 
     width: int = 256
     """Features, in and out of every block."""
