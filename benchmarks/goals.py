@@ -107,21 +107,22 @@ def _at(curve: list[tuple[int, float]], steps: int) -> float:
 
 
 def _page(args: argparse.Namespace, done: Keep) -> str:
+    only = f" --only {' '.join(args.only)}" if args.only else ""
     return "\n".join(
         [
-            f"# Goals: Q-learning and SAC with hindsight, the same {args.minutes:g} minutes",
+            "# Goals: Q-learning and SAC with hindsight, the same minutes",
             "",
             f"{datetime.date.today()}, {os.cpu_count()} cores, {platform.machine()}, one process at once.",
             f"SAC is Stable-Baselines3's with its HerReplayBuffer ({args.threads} threads of PyTorch,",
             "rl-zoo's settings of FetchReach), one copy of EnvPool's environment, stopped when the minutes",
-            "since its process began are over. qhat is `qhat train TASK --seed K`, its preset, or the",
-            "recipe `her` where it has none, with an empty compilation cache, stopped likewise or at the",
+            f"({args.minutes:g}) since its process began are over. qhat is `qhat train TASK --seed K`, its",
+            "preset, or the recipe `her` where it has none, with an empty compilation cache, stopped likewise or at the",
             "preset's steps. Both then play",
             f"{EPISODES} greedy episodes in EnvPool; the share that ends at the goal is shown: of SAC's",
             "last weights, of qhat's `best` checkpoint. The third row is qhat's evaluation during",
             "training, after as many steps as SAC did.",
             "",
-            "    python benchmarks/goals.py",
+            f"    python benchmarks/goals.py --minutes {args.minutes:g} --seeds {args.seeds}{only}",
             "",
             "| task | system | IQM [95% interval] | every seed | steps | seconds, at most |",
             "|---|---|---:|---|---:|---:|",
