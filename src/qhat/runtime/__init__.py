@@ -642,20 +642,17 @@ def plan(ops: list, tensors: dict) -> Callable:
         kind = op["op"]
         before, after = ops[index - 1]["op"] if index else "", ops[index + 1 : index + 2]
         if kind == "dense":
-            steps.append(
-                _dense(tensors[op["weight"]], tensors[op["bias"]], rows, after == [{"op": "relu"}])
-            )
+            layer = tensors[op["weight"]], tensors[op["bias"]]
+            steps.append(_dense(*layer, rows, after == [{"op": "relu"}]))
         elif kind in MAKERS:
-            if kind == "fractions":
-                rows = len(tensors[op["table"]])
-            if kind == "mean_fractions":
-                rows = 0
+            rows = 0 if kind == "mean_fractions" else rows
+            rows = len(tensors[op["table"]]) if kind == "fractions" else rows
             # A dense layer's own is in it.
             if kind != "relu" or before != "dense":
                 steps.append(MAKERS[kind](op, tensors))
         elif kind != "stack" or index:
-            known = ", ".join(["dense", *MAKERS])
-            raise PolicyError(f"'{ABOUT}' has the operation {kind[:40]!r}; expected {known}.")
+            known = f"expected {', '.join(['dense', *MAKERS])}"
+            raise PolicyError(f"'{ABOUT}' has the operation {kind[:40]!r}; {known}.")
     run, packed = tuple(steps), bool(ops) and ops[0]["op"] == "parts"
 
     def forward(x: np.ndarray) -> np.ndarray:
@@ -757,12 +754,11 @@ def _atoms(op: dict, tensors: dict) -> Callable:
 
 def _convolution(op: dict, tensors: dict) -> Callable:
     weight, bias = tensors[op["weight"]], tensors[op["bias"]]
-    stride, same = int(op.get("stride", 1)), op.get("same", True)
-    k = weight.shape[0]
-    sides, fill = ((k // 2, k // 2) if same else (0, 0)), 0.0
+    stride, k = int(op.get("stride", 1)), weight.shape[0]
+    sides = (k // 2, k // 2) if op.get("same", True) else (0, 0)
 
     def step(x: np.ndarray) -> np.ndarray:
-        windows = _windows(x, sides, sides, fill, k)[::stride, ::stride]
+        windows = _windows(x, sides, sides, 0.0, k)[::stride, ::stride]
         return np.tensordot(windows, weight, axes=((3, 4, 2), (0, 1, 2))) + bias
 
     return step
@@ -775,21 +771,19 @@ def _residual(op: dict, tensors: dict) -> Callable:
 
 def _shortcut(op: dict, tensors: dict) -> Callable:
     run = plan(op["network"], tensors)
-    return lambda x: x + run(x)
-
-
-def _blend(op: dict, tensors: dict) -> Callable:
-    run, share = plan(op["network"], tensors), tensors[op["share"]]
+    if op["op"] == "shortcut":
+        return lambda x: x + run(x)
+    share = tensors[op["share"]]
     return lambda x: x + share * (run(x) - x)
 
 
 def _unit(op: dict, tensors: dict) -> Callable:
-    length, epsilon, more = (np.float32(op.get(key, 0)) for key in ("length", "epsilon", "append"))
+    more = np.array([op["append"]] if "append" in op else [], np.float32)
+    length, epsilon = np.float32(op["length"]), np.float32(op["epsilon"])
 
     def step(x: np.ndarray) -> np.ndarray:
-        if "append" in op:
-            x = np.concatenate([x, np.broadcast_to(more, (*x.shape[:-1], 1))], axis=-1)
-        return x * (length / np.sqrt((x * x).sum(axis=-1, keepdims=True) + epsilon))
+        x = np.concatenate([x, more])
+        return x * (length / np.sqrt(np.dot(x, x) + epsilon))
 
     return step
 
@@ -814,19 +808,15 @@ def _windows(x: np.ndarray, rows: tuple, columns: tuple, fill: float, k: int) ->
     return np.lib.stride_tricks.sliding_window_view(filled, (k, k), axis=(0, 1))
 
 
-def _fractions(op: dict, tensors: dict) -> Callable:
-    table = tensors[op["table"]]
-    return lambda x: table * x
-
-
 MAKERS = {
     "parts": _parts, "normalise": _normalise, "image": _image, "convolution": _convolution, "pool": _pool,
-    "residual": _residual, "layer_norm": _layer_norm, "fractions": _fractions, "atoms": _atoms,
+    "residual": _residual, "layer_norm": _layer_norm, "atoms": _atoms, "adaptive_max": _adaptive_max,
+    "shortcut": _shortcut, "blend": _shortcut, "unit": _unit,
+    "fractions": lambda op, tensors: lambda x: tensors[op["table"]] * x,
     "relu": lambda op, tensors: lambda x: np.maximum(x, 0),
     "flatten": lambda op, tensors: lambda x: x.reshape(-1),
     "mean_fractions": lambda op, tensors: lambda x: x.mean(axis=0),
-    "mean_pixels": lambda op, tensors: lambda x: x.mean(axis=(0, 1)), "adaptive_max": _adaptive_max,
-    "shortcut": _shortcut, "blend": _blend, "unit": _unit,
+    "mean_pixels": lambda op, tensors: lambda x: x.mean(axis=(0, 1)),
 }  # fmt: skip
 """Functions that make an operation from what policy.json says of it."""
 
