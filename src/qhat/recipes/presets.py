@@ -18,7 +18,7 @@ from qhat.axes.policy import Double, Softmax
 from qhat.axes.relabel import Hindsight
 from qhat.axes.sampler import Prioritised, Uniform
 from qhat.axes.target import Hard, Soft
-from qhat.axes.torso import BroNet, SimBaV2
+from qhat.axes.torso import BroNet
 from qhat.environments import options, wrappers
 from qhat.environments.catalogue import backend_names
 from qhat.environments.scales import CONTROL
@@ -92,13 +92,6 @@ _BRO: Mapping[str, Any] = MappingProxyType(
         "learning_rate": 5e-4, "learning_rate_end": 2e-5,
     }
 )  # fmt: skip
-# With SimBaV2's, whose weights need no decay.
-_SIMBA2: Mapping[str, Any] = MappingProxyType(
-    {
-        "torso": SimBaV2(), "hidden": (), "layer_norm": False, "optimiser": Adam(),
-        "learning_rate": 5e-4, "learning_rate_end": 3e-5,
-    }
-)  # fmt: skip
 
 # An update per four frames. Without Munchausen's bonus Seaquest stays at 3 for a million frames.
 _MINATAR = dataclasses.replace(
@@ -156,7 +149,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         ),
         **{f"{game}-MinAtar": minatar() for game in GAMES},
         "WalkerWalk-v1": _robot(250_000, gamma=0.98, learning_rate_steps=240_000),
-        "WalkerRun-v1": _robot(500_000, gamma=0.98, normalise=True, **_SIMBA2),
+        "WalkerRun-v1": _robot(500_000, gamma=0.98),
         "CheetahRun-v1": _robot(500_000, gamma=0.98, **_BRO),
         "CartpoleSwingup-v1": _robot(250_000, bins=(5,)),
         # Full torque costs a fifth of the reward: a third command is none.
