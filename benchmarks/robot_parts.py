@@ -37,19 +37,17 @@ BLOCKS: dict[str, Any] = {
 ROWS: dict[str, dict[str, Any]] = {
     "the base: 3 commands per joint": {},
     "`torso bronet:width=128`, `optimiser adamw`": {**BLOCKS, "torso": "bronet:width=128"},
-    "`torso simba:width=64`, `optimiser adamw`": {**BLOCKS, "torso": "simba:width=64", "normalise": True},
-    "`torso simba2:width=64`": {
-        **BLOCKS, "torso": "simba2:width=64", "normalise": True, "optimiser": "adam",
-    },
-    "`optimiser adamw`": {"optimiser": "adamw:epsilon=1e-05"},
     "`joints regularised`": {"joints": "regularised"},
-    "`joints each`": {"joints": "each"},
-    "`explore pink`": {"explore": "pink:steps=10000"},
     "2 commands per joint": {"bins": 2},
     "2 commands, `joints pairs`": {"bins": 2, "joints": "pairs"},
     "9 commands": {"bins": 9},
     "9 commands, `resolution growing`": {"bins": 9, "resolution": "growing"},
     "9 commands, `resolution coarse_to_fine`": {"bins": 9, "resolution": "coarse_to_fine"},
+    "`explore pink`": {"explore": "pink:steps=10000"},
+    "`torso simba2:width=64`": {
+        **BLOCKS, "torso": "simba2:width=64", "normalise": True, "optimiser": "adam",
+    },
+    "`torso simba:width=64`, `optimiser adamw`": {**BLOCKS, "torso": "simba:width=64", "normalise": True},
     "`replay_ratio` 3": {"replay_ratio": 3.0},
     "`replay_ratio` 3, `reset periodic`": {"replay_ratio": 3.0, "reset": "periodic:every=75000"},
     "`replay_ratio` 3, `reset periodic`, `horizon receding`": {
