@@ -16,6 +16,7 @@ from qhat.axes.bonus import Munchausen
 from qhat.axes.dense import Noisy
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.target import Hard, Soft
+from qhat.axes.torso.residual import Blocks
 from qhat.engine.iteration import Program
 from qhat.recipes import DEFAULT
 from qhat.recipes import RECIPES as ALL
@@ -40,7 +41,7 @@ def composition(name: str) -> tuple:
 COMPOSITIONS = {composition(name): name for name in reversed(list(RECIPES))}
 # Every head, policy, bonus, merge and kind of layer, and what the named recipes make of them together.
 FEW = ["dqn", "qhat", "rainbow", "m_iqn", "qr_dqn", "hl_gauss_dqn", "chapter_rainbow_per", "bdq",
-       "decqn_pairs", "decqn_regularised", "bro", "simba", "simba2"]  # fmt: skip
+       "decqn_pairs", "decqn_regularised", "bro", "simba"]  # fmt: skip
 
 
 def test_the_few_have_every_part_of_the_many() -> None:
@@ -58,6 +59,7 @@ def test_recipe_solves_the_probes(name: str) -> None:
         target=quick,
         explore=EpsilonGreedy(1.0, 0.5, 1_000),
         hidden=(32, 32),
+        torso=replace(recipe.torso, width=32) if isinstance(recipe.torso, Blocks) else recipe.torso,
         gamma=GAMMA,
         learning_rate=2e-3,
         learning_starts=100,

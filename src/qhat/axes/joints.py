@@ -120,7 +120,7 @@ class Regularised(Together):
         before: tuple[Any, Any],
     ) -> Float[Array, ""]:
         def alone(
-            outputs: Float[Array, "C K"], choice: Int[Array, ""], kept: Float[Array, "C K"]
+            outputs: Float[Array, "C K"], choice: Int[Array, ""], kept: Float[Array, "C T"]
         ) -> Float[Array, ""]:
             prediction = head.predict(outputs[None], choice[None], basis)
             _, error = head.loss(prediction, target, basis)
