@@ -37,7 +37,7 @@ def test_a_value_is_the_mean_of_its_cells() -> None:
     assert cells.outputs == (3 + 9 + 27, 3 + 9)
     z = rng.normal(size=(2, 39, 4)).astype(np.float32)
     found = np.asarray(cells.mix(jnp.asarray(z)))
-    np.testing.assert_allclose(cells.mix_rows(z[..., None], np)[..., 0], found, atol=1e-6)
+    np.testing.assert_allclose(cells.mix(z[..., None], np)[..., 0], found, atol=1e-6)
     assert not found[1, 9:].any()
     alone = Cells((27, 27), 3).mix(jnp.asarray(z))
     np.testing.assert_allclose(alone[0], found[0], atol=1e-6)

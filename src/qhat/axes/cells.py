@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from qhat.system.lazy import Array, Float, jnp
+from qhat.system.lazy import jnp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,18 +24,14 @@ class Cells:
     @property
     def outputs(self) -> tuple[int, ...]:
         """Cells of each joint, of all levels together."""
-        return tuple(sum(self._levels(count)) for count in self.choices)
+        return tuple(sum(level_sizes(count, self.parts)) for count in self.choices)
 
-    def mix(self, z: Float[Array, "F N K"]) -> Float[Array, "F C K"]:
-        """Return the outputs of commands of the outputs of cells."""
-        return self._means(z, jnp)
+    def mix(self, z: Any, xp: Any = jnp) -> Any:
+        """Return means `[F, C, ...]` of what cells have, `[F, N, ...]`; 0 where there is no command.
 
-    def mix_rows(self, rows: Any, xp: Any) -> Any:
-        """Return the rows of commands, `[F, C, K, I]`, of those of cells in the last layer."""
-        return self._means(rows, xp)
-
-    def _means(self, z: Any, xp: Any) -> Any:
-        """Return means `[F, C, ...]` of what cells have, `[F, N, ...]`; 0 where there is no command."""
+        Args:
+            z: outputs, or rows of the last layer.
+        """
         if len(set(self.choices)) == 1:
             return self._mean(z, self.choices[0], xp)
         joints = []
@@ -47,15 +43,16 @@ class Cells:
 
     def _mean(self, z: Any, count: int, xp: Any) -> Any:
         """Return the same of joints that all have `count` commands."""
-        before, total, levels = 0, 0.0, self._levels(count)
-        for cells in levels:
+        before, total, counts = 0, 0.0, level_sizes(count, self.parts)
+        for cells in counts:
             total = total + xp.repeat(z[:, before : before + cells], count // cells, axis=1)
             before += cells
-        return total / len(levels)
+        return total / len(counts)
 
-    def _levels(self, count: int) -> list[int]:
-        """Cells in each level of a joint with so many commands."""
-        levels, cells = [], self.parts
-        while cells <= count:
-            levels, cells = [*levels, cells], cells * self.parts
-        return levels
+
+def level_sizes(count: int, parts: int) -> list[int]:
+    """Return the cells in each level of a joint with `count` commands; none if there is no such power."""
+    found = [parts]
+    while found[-1] < count:
+        found.append(found[-1] * parts)
+    return found if found[-1] == count else []

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from qhat.system.lazy import Array, Float, jnp
+from qhat.system.lazy import jnp
 
 T = TypeVar("T", bound=Any)
 
@@ -48,13 +48,13 @@ class JointActions:
             share[np.arange(len(share)), column] = 1.0 / len(columns)
         return share
 
-    def mix(self, z: Float[Array, "1 P K"]) -> Float[Array, "1 J K"]:
-        """Return the outputs of joint actions of the outputs of pairs."""
-        return jnp.einsum("jp,fpk->fjk", jnp.asarray(self.mixing), z)
+    def mix(self, z: Any, xp: Any = jnp) -> Any:
+        """Return means `[1, J, ...]` of what pairs have, `[1, P, ...]`.
 
-    def mix_rows(self, rows: Any, xp: Any) -> Any:
-        """Return the rows of joint actions, `[1, J, K, I]`, of those of pairs in the last layer."""
-        return xp.einsum("jp,fpki->fjki", self.mixing, rows)
+        Args:
+            z: outputs, or rows of the last layer.
+        """
+        return xp.einsum("jp,fp...->fj...", xp.asarray(self.mixing), z)
 
     def index(self, choice: Any, xp: Any = np) -> Any:
         """Return the joint actions `[..., 1]` of choices `[..., F]`."""

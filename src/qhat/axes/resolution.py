@@ -10,7 +10,7 @@ import numpy as np
 
 from qhat.axes.actions import WHOLE, Actions
 from qhat.axes.axis import AxisValue, spell
-from qhat.axes.cells import Cells
+from qhat.axes.cells import Cells, level_sizes
 from qhat.system.errors import require, setting
 from qhat.system.lazy import Array, Int, jnp
 
@@ -89,7 +89,7 @@ class CoarseToFine(Resolution):
         _require_order(self, actions)
         good = [self.parts**level for level in range(2, 5)]
         few = [str(count) for count in good if count == good[0] or count < 1_000]
-        wrong = next((count for count in actions.choices if self._levels(count) < 1), None)
+        wrong = next((count for count in actions.choices if not level_sizes(count, self.parts)), None)
         wrong = actions.choices[0] if wrong is None and max(actions.choices) == self.parts else wrong
         more = "."
         if np.dtype(actions.dtype).kind in WHOLE:
@@ -103,13 +103,6 @@ class CoarseToFine(Resolution):
 
     def cells(self, actions: Actions) -> Cells:
         return Cells(actions.choices, self.parts)
-
-    def _levels(self, count: int) -> int:
-        """Number of levels; 0 if cells of one command are never reached."""
-        levels, cells = 0, 1
-        while cells < count:
-            levels, cells = levels + 1, cells * self.parts
-        return levels if cells == count else 0
 
 
 @dataclasses.dataclass(frozen=True)

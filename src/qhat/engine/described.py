@@ -220,7 +220,7 @@ def _add_outputs(exported: Exported, learner: Learner, parameters: Any) -> None:
         closed = xp.concatenate([nothing[:-1], xp.asarray([CLOSED], exact)])
         rows = xp.where(xp.asarray(parameters[OPENED])[..., None, None] > 0.5, rows, closed)
     if network.mixes is not None:
-        rows = network.mixes.mix_rows(rows, xp)
+        rows = network.mixes.mix(rows, xp)
     outputs = head.export_outputs(rows, parameters.get(SUPPORT, {}))
     for op in outputs.before:
         exported.put(op)
