@@ -142,3 +142,22 @@ def test_an_agent_acts_in_numpy_as_it_learns_in_jax(torso: str) -> None:
     for row in np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32):
         expected = learner.q_values(parameters, jnp.asarray(row))[0]
         np.testing.assert_allclose(agent.q_values(row), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("inputs", [8, 64, 300])
+def test_weights_of_length_1_begin_orthogonal(inputs: int) -> None:
+    """Rows are orthogonal where there are no more of them than inputs, columns almost where there are."""
+    for seed in range(5):
+        parameters = SimBaV2(width=64, blocks=1).init(jax.random.key(seed), (inputs - 1,))
+        weight = np.asarray(parameters["input"]["weight"], float)
+        np.testing.assert_allclose(np.linalg.norm(weight, axis=1), 1.0, rtol=1e-5)
+        values = np.linalg.svd(weight, compute_uv=False)
+        assert values.min() > (0.999 if inputs >= 64 else 0.7 * np.sqrt(64 / inputs))
+
+
+@pytest.mark.parametrize("kind", TORSOS, ids=lambda kind: kind.name)
+def test_no_torso_draws_its_weights_with_lapack(kind: Any) -> None:
+    """XLA's processor calls it in a pool that waits for itself, so that several seeds never begin."""
+    shape = (84, 84, 4)
+    made = jax.jit(jax.vmap(lambda key: kind().fitted(shape).init(key, shape)))
+    assert "lapack" not in made.lower(jax.random.split(jax.random.key(0), 5)).as_text()

@@ -28,6 +28,7 @@ from qhat.axes.torso import (
     Mnih2013,
     Nature,
     SimBa,
+    SimBaV2,
 )
 from qhat.engine.learner import Learner
 from qhat.recipes.recipe import Recipe
@@ -251,7 +252,7 @@ def test_auto_takes_what_fits_and_a_recipe_then_names_it(shape: tuple[int, ...],
 
 def test_every_recipe_takes_the_torso_that_fits() -> None:
     others = {name: each.torso for name, each in recipes.RECIPES.items() if each.torso != Auto()}
-    assert others == {"bro": BroNet(width=128), "simba": SimBa()}
+    assert others == {"bro": BroNet(width=128), "simba": SimBa(), "simba2": SimBaV2()}
     assert {kind.name for kind in TORSOS} == {
         "auto", "mlp", "bronet", "simba", "simba2", "minatar", "nature", "mnih2013", "data_efficient",
         "impala", "impoola",

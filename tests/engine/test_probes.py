@@ -41,7 +41,7 @@ def composition(name: str) -> tuple:
 COMPOSITIONS = {composition(name): name for name in reversed(list(RECIPES))}
 # Every head, policy, bonus, merge and kind of layer, and what the named recipes make of them together.
 FEW = ["dqn", "qhat", "rainbow", "m_iqn", "qr_dqn", "hl_gauss_dqn", "chapter_rainbow_per", "bdq",
-       "decqn_pairs", "decqn_regularised", "bro", "simba"]  # fmt: skip
+       "decqn_pairs", "decqn_regularised", "bro", "simba", "simba2"]  # fmt: skip
 
 
 def test_the_few_have_every_part_of_the_many() -> None:

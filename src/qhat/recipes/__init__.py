@@ -18,7 +18,7 @@ from qhat.axes.relabel import Hindsight
 from qhat.axes.resolution import CoarseToFine, Growing
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard, Soft
-from qhat.axes.torso import BroNet, SimBa
+from qhat.axes.torso import BroNet, SimBa, SimBaV2
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError, near_miss
 
@@ -119,6 +119,10 @@ bro = replace(
     paper="https://arxiv.org/abs/2405.16158",
 )
 simba = replace(bro, torso=SimBa(), normalise=True, paper="https://arxiv.org/abs/2410.09754")
+# Its weights have a fixed size: no decay.
+simba2 = replace(
+    simba, torso=SimBaV2(), optimiser=Adam(), learning_rate=3e-4, paper="https://arxiv.org/abs/2502.15280"
+)
 
 # Goals: what an episode achieved is a goal that it reached. Its positions are all of one small space, and
 # its velocities are not.
@@ -188,6 +192,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "decqn_coarse": decqn_coarse,
         "bro": bro,
         "simba": simba,
+        "simba2": simba2,
         "her": her,
         "chapter_dqn": chapter_dqn,
         "chapter_double": chapter_double,

@@ -13,6 +13,9 @@ from qhat.axes.torso.residual import WIDER, Blocks
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Float, jax, jnp
 
+TURNS = 50
+"""Of Newton and Schulz's iteration: enough for singular values of a millionth of the largest."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SimBaV2(Blocks):
@@ -97,8 +100,20 @@ class SimBaV2(Blocks):
 
 
 def _orthogonal(key: Array, inputs: int, outputs: int) -> Float[Array, "O I"]:
-    """Return rows of length 1, orthogonal to each other as far as there are no more of them than inputs."""
-    return _of_length_1(jax.nn.initializers.orthogonal()(key, (outputs, inputs)))
+    """Return rows of length 1, orthogonal to each other as far as there are no more of them than inputs.
+
+    By products alone: XLA's call of LAPACK, which JAX's own initialiser makes, waits for ever where the
+    weights of several seeds are drawn by a pool of one thread.
+    """
+    drawn = jax.random.normal(key, (min(outputs, inputs), max(outputs, inputs)))
+    drawn = drawn / jnp.linalg.norm(drawn)
+
+    # Newton and Schulz: each turn raises every singular value σ to (3σ − σ³)/2, towards 1.
+    def turn(_: Any, x: Array) -> Array:
+        return 1.5 * x - 0.5 * (x @ x.T) @ x
+
+    rows = jax.lax.fori_loop(0, TURNS, turn, drawn)
+    return _of_length_1(rows if outputs <= inputs else rows.T)
 
 
 def _of_length_1(weight: Float[Array, "O I"]) -> Float[Array, "O I"]:
