@@ -130,7 +130,11 @@ REFUSED = [
     ("head", "categorical:v_min=-inf,v_max=inf", ["categorical:v_min is -inf", "a finite number"]),
     ("head", "categorical:v_min=1e39,v_max=2e39", ["categorical:v_min is 1e+39", "a finite number"]),
     ("head", "categorical:v_min=1e9,v_max=1000000001", ["expected a wider range", "float32"]),
-    ("head", "categorical:atoms=99999999999999999999", ["categorical:atoms is 9999", "a whole number"]),
+    (
+        "head",
+        "categorical:atoms=99999999999999999999",
+        ["atoms is 9999", "number, below 2147483648"],
+    ),
     ("dense", "noisy:sigma=inf", ["noisy:sigma is inf", "a finite number"]),
     ("policy", "softmax:tau=inf", ["softmax:tau is inf", "a finite number"]),
 ]

@@ -110,10 +110,10 @@ def test_values_are_spelled(kind: Any) -> None:
     ("resolution", "actions", "says"),
     [
         (CoarseToFine(), Actions((9,)), "9 choices without an order"),
-        (CoarseToFine(), Actions.of(BOX, "a test", (5,)), "5 commands; expected bins of 9 or 27 or 81."),
+        (CoarseToFine(), Actions.of(BOX, "a test", (5,)), "5 commands; expected bins of 9, 27 or 81."),
         (CoarseToFine(), Actions.of(BOX, "a test", (3,)), "a joint has 3 commands"),
         (CoarseToFine(parts=2), Actions.of(BOX, "a test", (8, 2)), ""),
-        (CoarseToFine(parts=2), Actions.of(BOX, "a test", (2,)), "expected bins of 4 or 8 or 16."),
+        (CoarseToFine(parts=2), Actions.of(BOX, "a test", (2,)), "expected bins of 4, 8 or 16."),
         (CoarseToFine(parts=1000), Actions.of(BOX, "a test", (9,)), "expected bins of 1000000."),
         (CoarseToFine(), Actions.of(WHOLE, "a test", (9,)), "3 commands; .* whole numbers, or resolution="),
     ],

@@ -95,7 +95,7 @@ def test_an_illegal_command_is_replaced_by_the_greedy_one() -> None:
 
 
 def test_actions_without_an_order_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"which have no order. Expected .*epsilon"):
+    with pytest.raises(UsageError, match=r"choices without an order. Expected .*epsilon"):
         Agent((3,), 4, explore="pink")
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import qhat
 from qhat.axes import Actions, Fixed, NoReset, Periodic, Receding
 from qhat.axes.axis import parse, spell
 from qhat.axes.horizon import HORIZONS
@@ -122,3 +123,17 @@ def test_a_limited_window_is_that_of_a_smaller_n(n: int) -> None:
 def test_a_horizon_without_a_meaning_is_refused(changes: Any, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         dataclasses.replace(RECIPE, **changes).validate()
+
+
+def test_a_horizon_that_never_ends_is_refused() -> None:
+    settings: Any = {"steps": 1_000, "replay_ratio": 1.0, "learning_starts": 0, "batch_size": 32}
+
+    def config(**more: Any) -> qhat.TrainConfig:
+        return qhat.TrainConfig.of("CartPole-v1", "dqn", **settings, **more)
+
+    with pytest.raises(UsageError, match=r"after 970 updates, and the run has 969; .*updates=242"):
+        config(horizon="receding:updates=970").validate()
+    config(horizon="receding:updates=969").validate()
+    with pytest.raises(UsageError, match=r"weights are reset every 200 updates; .*updates=50"):
+        config(horizon="receding:updates=201", reset="periodic:every=200").validate()
+    config(horizon="receding:updates=200", reset="periodic:every=200").validate()

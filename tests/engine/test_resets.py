@@ -153,13 +153,26 @@ def test_settings_without_meaning_are_refused(text: str, says: str) -> None:
         parse(text, RESETS)
 
 
-@pytest.mark.parametrize("text", ["periodic:every=500", "periodic:every=300,last=200"])
-def test_a_run_without_a_reset_is_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("periodic:every=500", "periodic:every=242"),
+        ("periodic:every=500,keep=0.5", "periodic:every=242,keep=0.5"),
+        ("periodic:every=300,last=200", "periodic:every=50,last=200"),
+    ],
+)
+def test_a_run_without_a_reset_is_refused(text: str, good: str) -> None:
     """Updates begin after a batch: of 1,000 steps the first 32 have none but the last."""
     settings: Any = {"steps": 1_000, "replay_ratio": 1.0, "learning_starts": 0, "batch_size": 32}
-    with pytest.raises(UsageError, match=r"resets nothing: the run has 969 updates.*every=242"):
+    with pytest.raises(UsageError, match=f"resets nothing: the run has 969 updates.*{good}'?, or"):
         qhat.TrainConfig.of("CartPole-v1", "dqn", reset=text, **settings).validate()
-    qhat.TrainConfig.of("CartPole-v1", "dqn", reset="periodic:every=242", **settings).validate()
+    qhat.TrainConfig.of("CartPole-v1", "dqn", reset=good, **settings).validate()
+
+
+def test_a_reset_of_a_torso_without_weights_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"resets the torso alone, and .*mlp.* has no weights"):
+        learner(reset=Periodic(every=10, keep=1.0))
+    learner(reset=Periodic(every=10, keep=1.0), torso=SimBaV2(width=4, blocks=1))
 
 
 @pytest.mark.parametrize("ratio", [0.0, -1.0, float("inf"), float("nan"), 1e-320])

@@ -8,6 +8,7 @@ in a manifest are the same value. Parts from outside the package are handed to t
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -114,7 +115,16 @@ def check(value: AxisValue) -> None:
         item, hint = getattr(value, field.name), hints[field.name]
         options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         if not any(_fits(item, option) for option in options):
-            raise UsageError(f"{value.name}:{field.name} is {item!r}; expected {_expected(hint)}.")
+            limit = _limit(item, options)
+            raise UsageError(f"{value.name}:{field.name} is {item!r}; expected {_expected(hint)}{limit}.")
+
+
+def _limit(item: Any, options: Iterable[Any]) -> str:
+    """Say what is too large about a number of the right kind."""
+    number = isinstance(item, int | float) and not isinstance(item, bool) and math.isfinite(item)
+    if number and isinstance(item, int) and int in options:
+        return ", below 2147483648"
+    return ", below 3e38" if number and float in options else ""
 
 
 def _fits(item: Any, hint: Any) -> bool:

@@ -6,8 +6,9 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat.axes.axis import AxisValue
-from qhat.system.errors import require
+from qhat.axes.axis import AxisValue, spell
+from qhat.axes.torso import MLP, Torso
+from qhat.system.errors import require, setting
 from qhat.system.lazy import Array, Bool, Int, jax, jnp
 
 TORSO = "torso"
@@ -28,6 +29,9 @@ class Reset(AxisValue, abc.ABC):
     def endless(self) -> Reset:
         """Return the same for a loop without a known end."""
         return self
+
+    def require_fit(self, torso: Torso) -> None:
+        """Raise `UsageError` if a network with this torso would stay as it is."""
 
     @abc.abstractmethod
     def due(self, updates: Int[Array, ""]) -> Bool[Array, ""]:
@@ -92,6 +96,13 @@ class Periodic(Reset):
         require(
             self.last is None or self.last >= 0,
             f"periodic:last is {self.last}; expected an update, 0 or more, or none.",
+        )
+
+    def require_fit(self, torso: Torso) -> None:
+        require(
+            self.keep < 1 or not isinstance(torso, MLP),
+            f"{setting('reset', spell(self))} resets the torso alone, and {setting('torso', torso.name)}"
+            " has no weights; expected a keep below 1.",
         )
 
     def scheduled(self, updates: int) -> Periodic:

@@ -98,7 +98,7 @@ class CoarseToFine(Resolution):
             wrong is None,
             f"{setting('resolution', spell(self))} cuts a range into {self.parts} parts, each of these into"
             f" as many, and so on, and a joint has {wrong} commands; expected {setting('bins')} of"
-            f" {' or '.join(few)}{more}",
+            f" {listed(few)}{more}",
         )
 
     def cells(self, actions: Actions) -> Cells:
@@ -145,6 +145,11 @@ class Growing(Resolution):
             f" {setting('explore', 'epsilon')}.",
         )
         require(
+            recipe.merge.name != "dueling",
+            f"{keeps} {setting('merge', 'dueling')} subtracts the mean over all; expected"
+            f" {setting('merge', 'plain')}.",
+        )
+        require(
             recipe.policy.name != "expected_sarsa",
             f"{keeps} {setting('policy', 'expected_sarsa')} backs all up; expected"
             f" {setting('policy', 'double')}.",
@@ -169,7 +174,7 @@ class Growing(Resolution):
         require(
             wrong is None,
             f"{grow} halves the distance between {first} commands, and a joint has {wrong}; expected"
-            f" {setting('bins')} of {', '.join(map(str, good[:-1]))} or {good[-1]}.",
+            f" {setting('bins')} of {listed(list(map(str, good)))}.",
         )
 
     def opened(self, choices: tuple[int, ...]) -> np.ndarray:
@@ -216,6 +221,11 @@ def _levels(count: int, start: int) -> int:
     while now < count:
         levels, now = levels + 1, 2 * now - 1
     return levels if now == count else 0
+
+
+def listed(choices: list[str]) -> str:
+    """Write "3, 5 or 9"."""
+    return " or ".join([", ".join(choices[:-1]), choices[-1]] if len(choices) > 1 else choices)
 
 
 def _require_order(resolution: Resolution, actions: Actions) -> None:

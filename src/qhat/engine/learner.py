@@ -93,6 +93,7 @@ class Learner:
         """
         recipe = recipe.fitted(shape, layout).scheduled()
         recipe.resolution.require_fit(actions)
+        recipe.reset.require_fit(recipe.torso)
         return Learner(recipe, Network.of(recipe, shape, actions, layout), actions)
 
     def init_parameters(self, key: Array) -> dict[str, Any]:

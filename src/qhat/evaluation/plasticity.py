@@ -25,7 +25,7 @@ KEY = 0
 
 @dataclasses.dataclass(frozen=True)
 class Plasticity:
-    """Of the last weights, per seed, beside those of a fresh network."""
+    """Of trained weights, per seed, beside those of a fresh network."""
 
     growth: list[float]
     """Largest RMS(weights) / RMS(fresh weights) of a layer before the outputs; empty without any."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from qhat.axes.axis import spell
 from qhat.axes.explore import NoExploration
+from qhat.axes.horizon import Receding
 from qhat.axes.reset import Periodic
+from qhat.axes.resolution import Growing
 from qhat.environments.catalogue import is_from_python
 from qhat.environments.scales import largest_score
 from qhat.system.devices import dividing
@@ -93,15 +95,51 @@ def require_resets(config: TrainConfig) -> None:
     if not isinstance(reset, Periodic):
         return
     recipe = config.recipe.scheduled(config.steps)
-    updates, last = recipe.updates_in(config.steps), recipe.reset.scheduled(0)
+    updates, last = _updates(config), recipe.reset.scheduled(0)
     assert isinstance(last, Periodic)
     assert last.last is not None, "it was scheduled"
     rest = f", and none falls into its last {reset.every:,}" if reset.last is None else ""
+    every = max(1, min(updates, updates if reset.last is None else reset.last) // 4)
+    good = setting("reset", spell(dataclasses.replace(reset, every=every)))
     require(
         reset.every <= min(updates, last.last),
         f"{setting('reset', spell(reset))} resets nothing: the run has {updates:,} updates{rest}. Expected"
-        f" {setting('reset', f'periodic:every={max(1, updates // 4)}')}, or a longer run.",
+        f" {good}, or a longer run.",
     )
+
+
+def require_growth(config: TrainConfig) -> None:
+    """Raise `UsageError` for commands that come into use after the run's end."""
+    resolution, updates = config.recipe.resolution, _updates(config)
+    if not isinstance(resolution, Growing) or resolution.last is None:
+        return
+    fit = dataclasses.replace(resolution, last=None)
+    require(
+        resolution.last <= updates,
+        f"{setting('resolution', spell(resolution))} has all commands in use after {resolution.last:,}"
+        f" updates, and the run has {updates:,}; expected no more than these, or"
+        f" {setting('resolution', spell(fit))}, which follows the run.",
+    )
+
+
+def require_horizon(config: TrainConfig) -> None:
+    """Raise `UsageError` for an n and a γ that never are the recipe's."""
+    horizon, reset, updates = config.recipe.horizon, config.recipe.reset, _updates(config)
+    if not isinstance(horizon, Receding):
+        return
+    several = isinstance(reset, Periodic) and reset.every < updates
+    most = min(reset.every, updates) if isinstance(reset, Periodic) else updates
+    why = f"weights are reset every {most:,} updates" if several else f"the run has {updates:,}"
+    require(
+        horizon.updates <= most,
+        f"{setting('horizon', spell(horizon))} comes to the recipe's n and γ after {horizon.updates:,}"
+        f" updates, and {why}; expected no more than these, for example"
+        f" {setting('horizon', spell(dataclasses.replace(horizon, updates=max(1, most // 4))))}.",
+    )
+
+
+def _updates(config: TrainConfig) -> int:
+    return config.recipe.scheduled(config.steps).updates_in(config.steps)
 
 
 def require_learners(config: TrainConfig) -> None:

@@ -13,7 +13,14 @@ from qhat.axes.axis import AxisValue, to_json
 from qhat.environments import info, options, wrappers
 from qhat.environments.wrappers import Wrapper
 from qhat.recipes import DEFAULT
-from qhat.recipes.checks import require_placement, require_reachable, require_resets, with_a_copy_each
+from qhat.recipes.checks import (
+    require_growth,
+    require_horizon,
+    require_placement,
+    require_reachable,
+    require_resets,
+    with_a_copy_each,
+)
 from qhat.recipes.labels import chosen, label_of, recipe_of, require_named
 from qhat.recipes.presets import first_seed, preset_of, read_preset
 from qhat.recipes.recipe import Recipe
@@ -274,7 +281,8 @@ class TrainConfig:
         options.check(self.env_kwargs)
         wrappers.validate(self.wrap)
         self.recipe.validate()
-        require_resets(self)
+        for fits_the_run in (require_resets, require_growth, require_horizon):
+            fits_the_run(self)
         for name, copies in (("num_envs", self.recipe.num_envs), ("eval_episodes", self.eval_episodes)):
             require(
                 self.seeds * copies <= COPIES,

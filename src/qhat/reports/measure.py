@@ -158,7 +158,7 @@ def _diagnosed(run: Run) -> Diagnosis:
     found = diagnosis.diagnose(record, recipe.gamma if reach else 1.0, limit)
     if record.sample is None:
         return found
-    able = plasticity.measure(run.program.learner, weights, record.sample)
+    able = plasticity.measure(run.program.learner, run.weights("last"), record.sample)
     return dataclasses.replace(found, plasticity=able)
 
 

@@ -45,13 +45,15 @@ class Pink(Falling):
     def validate(self) -> None:
         for word, value in (("start", self.start), ("end", self.end)):
             require(0.0 <= value <= 100.0, f"pink:{word} is {value}; expected a σ within [0, 100].")
+        require(self.start + self.end > 0, "pink:start and end are both 0, which never explores.")
         super().validate()
 
     def init(self, num_envs: int, actions: Actions) -> Any:
         require(
             actions.commands is not None,
-            f"{setting('explore', 'pink')} moves a joint's command to a near one, and these actions are"
-            f" {actions}, which have no order. Expected {setting('explore', 'epsilon')}.",
+            f"{setting('explore', 'pink')} moves a joint's command to a near one, and has no meaning for"
+            f" {'×'.join(map(str, actions.choices))} choices without an order. Expected"
+            f" {setting('explore', 'epsilon')}.",
         )
         return jnp.zeros((num_envs, actions.factors, OCTAVES), jnp.float32)
 
