@@ -33,8 +33,9 @@ from qhat.axes.relabel import Hindsight
 from qhat.axes.reset import Periodic
 from qhat.axes.resolution import CoarseToFine, Growing
 from qhat.axes.sampler import Prioritised
-from qhat.axes.target import Soft
+from qhat.axes.target import NoTarget, Soft
 from qhat.axes.torso import BroNet, SimBa, SimBaV2
+from qhat.axes.training import Rollout
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Loop
 from qhat.environments.base import Environment
@@ -71,6 +72,8 @@ def rows() -> dict[str, Recipe]:
         "n_step 20": replace(BASE, n_step=20),
         "sampler prioritised": replace(BASE, sampler=Prioritised()),
         "target soft": replace(BASE, target=Soft()),
+        "target none": replace(BASE, target=NoTarget()),
+        "training rollout, an update per step": replace(BASE, target=NoTarget(), training=Rollout()),
         "optimiser adamw": replace(BASE, optimiser=AdamW()),
         "reset periodic": replace(BASE, reset=Periodic()),
         "horizon receding": replace(BASE, horizon=Receding()),

@@ -24,6 +24,7 @@ from qhat.agent.arguments import read_outcome
 from qhat.agent.saved import about
 from qhat.axes.explore import EpsilonGreedy
 from qhat.axes.heads import Expected
+from qhat.axes.optimiser import rate_at
 from qhat.axes.target import Hard
 from qhat.engine.replay import ring as replay
 from qhat.recipes import RECIPES
@@ -414,7 +415,7 @@ def test_the_learning_rate_follows_environment_steps() -> None:
         "qhat", learning_rate=2e-3, learning_rate_steps=1_000, replay_ratio=0.5, learning_starts=40
     )
     learner = agent.program.learner
-    assert float(learner.learning_rate(jnp.int32(500))) == pytest.approx((2e-3 + 1e-4) / 2)
+    assert float(rate_at(learner.recipe, jnp.int32(500))) == pytest.approx((2e-3 + 1e-4) / 2)
     feed(agent, 100)
     seed, key, number = state_of(agent), jax.random.key(0), jnp.int32(1)
     update, before = jax.jit(agent.program.update), seed.learner.online["q"]["bias"]

@@ -164,6 +164,7 @@ def test_an_update_uses_each_network_where_it_belongs(policy: Greedy | Double, d
 def test_the_value_of_a_joint_action_is_the_mean_over_its_factors():
     learner, update = compiled(RECIPE, (CHOICES, CHOICES))
     state, batch = unequal(learner), batch_of(factors=2)
+    assert batch.successor is not None
     _, errors, _ = update(state, batch, jnp.ones(BATCH), jax.random.key(0), jnp.int32(1))
     for row in range(BATCH):
         now = np.asarray(learner.q_values(state.online, batch.observation[row]))

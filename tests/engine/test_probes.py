@@ -15,12 +15,12 @@ from probes import KINDS, Chain, Probes, expected_q
 from qhat.axes.bonus import Munchausen
 from qhat.axes.dense import Noisy
 from qhat.axes.explore import EpsilonGreedy
-from qhat.axes.target import Hard, Soft
+from qhat.axes.target import Hard, NoTarget, Soft
 from qhat.axes.torso.residual import Blocks
 from qhat.engine.iteration import Program
 from qhat.recipes import DEFAULT
 from qhat.recipes import RECIPES as ALL
-from qhat.recipes.recipe import AXES
+from qhat.recipes.recipe import AXES, Recipe
 
 GAMMA = 0.9
 # The probes have no goals and no joints: tests/engine/test_goals.py, test_growth.py and test_cells.py do.
@@ -41,7 +41,7 @@ def composition(name: str) -> tuple:
 COMPOSITIONS = {composition(name): name for name in reversed(list(RECIPES))}
 # Every head, policy, bonus, merge and kind of layer, and what the named recipes make of them together.
 FEW = ["dqn", "qhat", "rainbow", "m_iqn", "qr_dqn", "hl_gauss_dqn", "chapter_rainbow_per", "bdq",
-       "decqn_pairs", "decqn_regularised", "bro", "simba", "simba2"]  # fmt: skip
+       "decqn_pairs", "decqn_regularised", "bro", "simba", "simba2", "pqn"]  # fmt: skip
 
 
 def test_the_few_have_every_part_of_the_many() -> None:
@@ -54,6 +54,7 @@ def test_recipe_solves_the_probes(name: str) -> None:
     recipe = RECIPES[name]
     # The composition is the recipe's; only sizes and speeds are those of a tiny task.
     quick = Hard(every=40) if isinstance(recipe.target, Hard) else Soft(tau=0.05)
+    quick = recipe.target if isinstance(recipe.target, NoTarget) else quick
     recipe = replace(
         recipe,
         target=quick,
@@ -67,6 +68,9 @@ def test_recipe_solves_the_probes(name: str) -> None:
         num_envs=KINDS,
         replay_ratio=1 / KINDS,
     )
+    if not recipe.training.replays:
+        # Four passes over the last 32 steps of each.
+        recipe = replace(recipe, replay_capacity=Recipe().replay_capacity, batch_size=4 * KINDS)
     environment = Probes()
     spec = environment.spec
     program = Program.of(recipe, spec.shape, spec.dtype, spec.actions)

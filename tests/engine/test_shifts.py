@@ -70,6 +70,7 @@ def test_an_update_learns_from_both_pictures_each_moved_by_its_draw():
     plain = dataclasses.replace(recipe, random_shift=0)
     learner, without = (Learner.of(each, (2, 36, 36), Actions((3,))) for each in (recipe, plain))
     batch, key = _batch((2, 36, 36)), jax.random.key(3)
+    assert batch.successor is not None
     keys = jax.random.split(jax.random.fold_in(key, KEY))
     moved = dataclasses.replace(
         batch,

@@ -93,6 +93,7 @@ def test_replay_never_joins_what_a_failure_parts():
     window = replay.view(seed.ring, slots, 3, 0.9)
     batch = replay.look_up(seed.ring, slots, window)
     whole = np.asarray(window.complete)
+    assert batch.successor is not None
     distance = np.asarray(batch.successor - batch.observation)[whole, 0]
     length = np.asarray(window.length)[whole]
     at_start = np.asarray(batch.observation)[whole, 0] == 0

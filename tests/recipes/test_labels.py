@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import qhat
@@ -44,6 +44,8 @@ CHANGES = st.fixed_dictionaries(
 @given(NAMES, CHANGES, st.sampled_from(("CartPole-v1", "Acrobot-v1")))
 def test_every_way_of_naming_a_recipe_gives_its_value_one_label(name: str, changes: dict, env: str) -> None:
     recipe = dataclasses.replace(recipes.get(name), **changes)
+    # A recipe without replay refuses some of these.
+    assume(name != "pqn" or changes.keys() <= {"gamma", "hidden", "learning_rate_steps", "explore"})
     label = label_of(recipe, env, spans=(3_000,))
     ways = [
         TrainConfig(env, recipe=recipe, steps=3_000),

@@ -13,6 +13,7 @@ import pytest
 from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.optimiser import rate_at
 from qhat.axes.sampler import Prioritised
 from qhat.engine.learner import Learner
 from qhat.recipes.config import TrainConfig
@@ -62,7 +63,7 @@ def test_the_words_are_what_the_program_does(step: int):
     epsilon, rate, beta = map(number, schedules(RECIPE, step, 60_000))
     assert epsilon == pytest.approx(float(RECIPE.explore.epsilon(at)), rel=6e-3)
     learner = Learner.of(RECIPE, (4,), Actions((2,)))
-    assert rate == pytest.approx(float(learner.learning_rate(at)), rel=6e-3)
+    assert rate == pytest.approx(float(rate_at(learner.recipe, at)), rel=6e-3)
     weights = RECIPE.sampler.weights(jnp.array([1.0, 2.0]), at)
     assert beta == pytest.approx(-float(jnp.log2(weights[1])), rel=6e-3)
 

@@ -33,6 +33,7 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
     axes.Dueling: (axes.Dueling(),),
     axes.Dense: (axes.Dense(),),
     axes.Noisy: (axes.Noisy(),),
+    axes.Replay: (axes.Replay(),),
     axes.Uniform: (axes.Uniform(),),
     axes.Prioritised: (axes.Prioritised(),),
     axes.Hard: (axes.Hard(every=10),),
@@ -55,6 +56,8 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
     axes.Impala: (axes.Impala(),) if FULL else (),
 }
 LEFT_OUT: dict[type[AxisValue], str] = {
+    axes.NoTarget: "its targets move, so that no batch is fixed; tests/engine/test_rollout.py has it",
+    axes.Rollout: "nothing is drawn from replay; tests/engine/test_rollout.py has it",
     axes.Growing: "the actions here have no order; tests/engine/test_growth.py has it",
     axes.CoarseToFine: "the actions here have no order; tests/axes/test_cells.py has it",
     axes.Hindsight: "the observations here have no goals; tests/engine/test_goals.py has it",

@@ -28,6 +28,7 @@ from qhat.axes import (
     Optimiser,
     Policy,
     Relabel,
+    Replay,
     Reset,
     Resolution,
     Sampler,
@@ -82,6 +83,16 @@ class Alternating(Horizon):
 
     def at(self, updates: Int[Array, ""], n_step: int, gamma: float) -> Any:
         return 1 + updates % 2, gamma
+
+
+@dataclasses.dataclass(frozen=True)
+class Twice(Replay):
+    """Two updates wherever the recipe has one."""
+
+    name: ClassVar[str] = "twice"
+
+    def updates(self, recipe: Any) -> int:
+        return 2 * super().updates(recipe)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,7 +299,7 @@ OUTSIDE: dict[str, Any] = {
     for value in (
         LogCosh(), Uninformed(), Alive(), Halves(), Added(), NoBias(), Doubled(), FirstEnvironment(),
         Lowest(), Same(), Signs(), Halfway(), Final(),
-        Alternating(), Late(),
+        Alternating(), Late(), Twice(),
     )
 }  # fmt: skip
 """By axis."""

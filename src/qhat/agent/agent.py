@@ -204,10 +204,11 @@ class Agent(Evaluated):
             return numbers
 
     def update_target_network(self) -> None:
-        """Copy θ to θ⁻ now, besides the updates that the recipe's `target` makes in `replay`."""
+        """Copy θ to θ⁻ now, besides what the recipe's `target` does. Raises `UsageError` without a θ⁻."""
         with self._learning_lock:
             self._finish()
             learner = self._learning.learner
+            require(learner.target is not None, "target='none' has no target network; leave this call out.")
             self._learning.set_learner(dataclasses.replace(learner, target=learner.online))
 
     def warmup(self, batch: int = 1) -> None:

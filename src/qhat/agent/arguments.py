@@ -68,13 +68,18 @@ def read_recipe(recipe: Any, settings: Mapping[str, Any], steps: Any) -> Recipe:
     require(isinstance(chosen, Recipe), f"recipe is {recipe!r}; expected a name or a Recipe.")
     require_known(settings, [*OF_AN_AGENT, *(name for name in NAMES if name != "num_envs")], "Agent")
     chosen = dataclasses.replace(changed(chosen, settings), num_envs=1)
+    require_replay(chosen)
     chosen = chosen.validate()
-    require_no_relabel(chosen)
     return dataclasses.replace(chosen, reset=chosen.reset.endless()).scheduled(int(steps))
 
 
-def require_no_relabel(recipe: Recipe) -> None:
-    """Raise `UsageError` for a recipe that relabels steps: an agent's replay mixes episodes."""
+def require_replay(recipe: Recipe) -> None:
+    """Raise `UsageError` without replay, or for relabelled steps: an agent's replay mixes episodes."""
+    require(
+        recipe.training.replays,
+        f"training is {spell(recipe.training)}, and an Agent learns from replay; expected it in a run"
+        " (qhat train, qhat.train), or 'replay'.",
+    )
     require(
         not recipe.relabel.happens,
         f"relabel is {spell(recipe.relabel)}, and an Agent's replay does not know which steps are of one"

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -14,6 +13,7 @@ from qhat.agent.made import fresh_state, prepared
 from qhat.agent.saved import Loaded, changed_recipe, read_agent
 from qhat.axes.axis import AxisValue, spell
 from qhat.axes.relabel import NoRelabel
+from qhat.axes.training import Replay
 from qhat.engine.iteration import Program
 from qhat.engine.prefill import primed
 from qhat.environments.base import laid_out
@@ -58,7 +58,8 @@ def _of_run(run: Run, checkpoint: str | int, at: int, settings: Mapping[str, Any
         UserWarning: wrappers stood around the run's environment.
     """
     path, about = run.folder.path, run.summary()
-    recipe = dataclasses.replace(run.program.recipe, num_envs=1, relabel=NoRelabel())
+    recipe = run.program.recipe
+    recipe = dataclasses.replace(recipe, num_envs=1, relabel=NoRelabel(), training=Replay())
     recipe = changed_recipe(recipe, settings, path)
     spec = laid_out(run.spec)
     if run.wrap:
@@ -73,8 +74,10 @@ def _of_run(run: Run, checkpoint: str | int, at: int, settings: Mapping[str, Any
     number = run.folder.read_config()["seed"] + at
     fresh = jax.jit(lambda key: fresh_state(program, key))(jax.random.key(number))
     online = jax.tree.map(lambda leaf: jnp.asarray(leaf[at]), run.weights(checkpoint))
-    copies = (online, jax.tree.map(jnp.copy, online))
-    seed = eqx.tree_at(lambda each: (each.learner.online, each.learner.target), fresh, copies)
+    target = program.recipe.target.first(online)
+    seed = dataclasses.replace(
+        fresh, learner=dataclasses.replace(fresh.learner, online=online, target=target)
+    )
     steps = about["step"] if checkpoint == "last" else about["best_step"][at]
     steps = int(checkpoint) if str(checkpoint).isdigit() else steps
     return Loaded(program, primed(program, seed), (steps, 0, 0, 0), {}, number, since=steps)

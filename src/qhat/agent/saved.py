@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat.agent.acting import row_of
-from qhat.agent.arguments import require_no_relabel
+from qhat.agent.arguments import require_replay
 from qhat.agent.made import fresh_state, prepared
 from qhat.agent.streams import Stream, Streams, Track, read_names
 from qhat.axes.actions import Actions
@@ -174,7 +174,7 @@ def changed_recipe(recipe: Recipe, settings: Mapping[str, Any], source: Path) ->
         require(name not in settings, f"{name} is no setting of Agent.load: the caller's loop decides it.")
     require_known(settings, NAMES, "Agent.load")
     other = changed(recipe, settings).validate()
-    require_no_relabel(other)
+    require_replay(other)
     for name in NETWORK:
         old, new = (getattr(each, name) for each in (recipe, other))
         require(

@@ -21,7 +21,7 @@ from qhat.axes.relabel import RELABELS, Hindsight, NoRelabel, Relabel
 from qhat.axes.reset import RESETS, NoReset, Periodic, Reset
 from qhat.axes.resolution import RESOLUTIONS, CoarseToFine, Full, Growing, Resolution
 from qhat.axes.sampler import SAMPLERS, Prioritised, Sampler, Uniform
-from qhat.axes.target import TARGETS, Hard, Soft, Target
+from qhat.axes.target import TARGETS, Hard, NoTarget, Soft, Target
 from qhat.axes.torso import (
     MLP,
     TORSOS,
@@ -38,16 +38,18 @@ from qhat.axes.torso import (
     SimBaV2,
     Torso,
 )
+from qhat.axes.training import TRAININGS, Replay, Rollout, Training
 
 __all__ = [
     "BONUSES", "EXPLORES", "HEADS", "HORIZONS", "JOINTS", "LAYERS", "MERGES", "MLP", "OPTIMISERS",
-    "POLICIES", "RELABELS", "RESETS", "RESOLUTIONS", "SAMPLERS", "TARGETS", "TORSOS", "Actions", "Adam",
-    "AdamW", "Auto", "AxisValue", "Bonus", "BroNet", "Categorical", "CoarseToFine", "Convolutions",
-    "DataEfficient", "Dense", "Double", "Dueling", "Each", "EpsilonGreedy", "Expected", "ExpectedSarsa",
-    "Explore", "ExportedOutputs", "Fixed", "Full", "Greedy", "Growing", "HLGauss", "Hard", "Head",
-    "Hindsight", "Horizon", "Impala", "Implicit", "Impoola", "Joints", "Layer", "Merge", "MinAtar",
-    "Mnih2013", "Munchausen", "Nature", "NoBonus", "NoExploration", "NoRelabel", "NoReset", "Noisy", "Op",
-    "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy", "Prioritised", "Quantile", "RMSProp",
-    "Receding", "Regularised", "Relabel", "Reset", "Resolution", "Sampler", "Schedule", "SimBa", "SimBaV2",
-    "Soft", "Softmax", "Target", "Together", "Torso", "Uniform", "take",
+    "POLICIES", "RELABELS", "RESETS", "RESOLUTIONS", "SAMPLERS", "TARGETS", "TORSOS", "TRAININGS",
+    "Actions", "Adam", "AdamW", "Auto", "AxisValue", "Bonus", "BroNet", "Categorical", "CoarseToFine",
+    "Convolutions", "DataEfficient", "Dense", "Double", "Dueling", "Each", "EpsilonGreedy", "Expected",
+    "ExpectedSarsa", "Explore", "ExportedOutputs", "Fixed", "Full", "Greedy", "Growing", "HLGauss",
+    "Hard", "Head", "Hindsight", "Horizon", "Impala", "Implicit", "Impoola", "Joints", "Layer", "Merge",
+    "MinAtar", "Mnih2013", "Munchausen", "Nature", "NoBonus", "NoExploration", "NoRelabel", "NoReset",
+    "NoTarget", "Noisy", "Op", "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy", "Prioritised",
+    "Quantile", "RMSProp", "Receding", "Regularised", "Relabel", "Replay", "Reset", "Resolution",
+    "Rollout", "Sampler", "Schedule", "SimBa", "SimBaV2", "Soft", "Softmax", "Target", "Together",
+    "Torso", "Training", "Uniform", "take",
 ]  # fmt: skip

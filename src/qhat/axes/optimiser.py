@@ -112,4 +112,14 @@ def clip_norm(
     return norm, gradient if most is None else gradient * jnp.minimum(1.0, most / (norm + 1e-12))
 
 
+def rate_at(recipe: Any, steps: Array) -> Float[Array, ""]:
+    """Return a recipe's learning rate at environment step `steps`."""
+    start, end = recipe.learning_rate, recipe.learning_rate_end
+    if end is None:
+        return jnp.float32(start)
+    assert recipe.learning_rate_steps is not None, "a recipe that follows the run is `scheduled` first"
+    fraction = jnp.clip(steps / recipe.learning_rate_steps, 0.0, 1.0)
+    return jnp.asarray(start + fraction * (end - start), jnp.float32)
+
+
 OPTIMISERS: tuple[type[Optimiser], ...] = (Adam, AdamW, RMSProp)

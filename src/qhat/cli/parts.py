@@ -22,6 +22,7 @@ from qhat.axes.resolution import Resolution
 from qhat.axes.sampler import Sampler
 from qhat.axes.target import Target
 from qhat.axes.torso import Torso
+from qhat.axes.training import Training
 from qhat.cli.parsing import value_of, values_of
 from qhat.environments import options, wrappers
 from qhat.recipes.habits import our_word
@@ -50,6 +51,8 @@ class OtherParts:
     """Layers from an observation to features."""
     joints: Joints | None = None
     """How actions of several factors share one target."""
+    training: Training | None = None
+    """What gradient updates learn from."""
     sampler: Sampler | None = None
     """How batches are drawn from replay."""
     explore: Explore | None = None

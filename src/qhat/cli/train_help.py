@@ -30,8 +30,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "network": ("hidden", "torso", "merge", "dense", "layer_norm"),
     "exploration": ("explore",),
     "replay": (
-        "sampler", "relabel", "batch_size", "replay_ratio", "replay_capacity", "learning_starts",
-        "random_shift", "demos",
+        "training", "sampler", "relabel", "batch_size", "replay_ratio", "replay_capacity",
+        "learning_starts", "random_shift", "demos",
     ),
     "environment": (
         "env_kwargs", "wrap", "num_envs", "normalise", "bins", "resolution", "vector",

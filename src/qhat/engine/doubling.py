@@ -31,7 +31,7 @@ from qhat.engine.network import Network
 
 Support = dict[str, Array]
 Weights = dict[str, Any]
-State = tuple[Weights, Weights, Any]
+State = tuple[Weights, Weights | None, Any]
 """θ, θ⁻ and the optimiser's state."""
 
 SHARPNESS = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
@@ -111,7 +111,7 @@ def double(
         new = ravel_pytree(network.mapped_outputs(tree, lambda rows: mix(near, rows)))[0]
         return new**2 if squares else new
 
-    return moved(online), moved(target), jax.tree_util.tree_map_with_path(moment, optimiser)
+    return moved(online), target and moved(target), jax.tree_util.tree_map_with_path(moment, optimiser)
 
 
 def doubled_if(

@@ -36,7 +36,7 @@ def with_growth(
         old = state.online[OPENED]
         mix = jnp.where(old[..., None] > 0.5, jnp.eye(old.shape[-1]), mixing[before, now])
         online, target = (
-            {**network.mixed_choices(parameters, mix), OPENED: jnp.maximum(old, table[now])}
+            parameters and {**network.mixed_choices(parameters, mix), OPENED: jnp.maximum(old, table[now])}
             for parameters in (state.online, state.target)
         )
         flat, unravel = ravel_pytree(split_trainable(state.online)[0])

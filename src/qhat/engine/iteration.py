@@ -18,6 +18,7 @@ from qhat.engine.replay.frames import require_frames
 from qhat.engine.replay.goals import Goals
 from qhat.engine.replay.hindsight import relabelled
 from qhat.engine.resets import with_reset
+from qhat.engine.rollout import learn_rollout
 from qhat.engine.shifts import require_pictures
 from qhat.engine.state import Clock, Episodes, Log, SeedState, no_metrics, split, strongly_typed, tally
 from qhat.environments.base import Timestep
@@ -74,7 +75,7 @@ class Program:
         require_pictures(recipe.random_shift, shape, dtype, layout)
         Goals.of(recipe.relabel, 1, layout)
         recipe = recipe.scheduled()
-        require_frames(shape, stack, recipe.replay_capacity // recipe.num_envs, recipe.longest)
+        require_frames(shape, stack, recipe.training.rows(recipe, stack), recipe.longest)
         learner = Learner.of(recipe, shape, actions, layout)
         spaces = (shape, dtype, actions, masked, stack)
         return Program(learner.recipe, learner, *spaces, rewards, stops, layout)
@@ -84,13 +85,14 @@ class Program:
     ) -> SeedState:
         """Return the state of a fresh seed that is about to act on `observation`."""
         recipe, E = self.recipe, self.recipe.num_envs
+        rows = recipe.training.rows(recipe, self.stack)
         keys = split(key, "parameters", "run", "first_action")
         packed = self.layout if self.layout is not None and self.layout.is_packed else None
         ring = replay.Ring.empty(
-            E, recipe.replay_capacity // E, self.shape, self.dtype, self.actions,
+            E, rows, self.shape, self.dtype, self.actions,
             stack=self.stack, masked=self.masked, watch=recipe.gamma if recipe.head.calibrates else None,
             normalise=bool(recipe.normalise), marks_greedy=recipe.n_step_cut is not None, layout=packed,
-            goals=Goals.of(recipe.relabel, recipe.replay_capacity // E * E, self.layout, self.rewards),
+            goals=Goals.of(recipe.relabel, rows * E, self.layout, self.rewards),
         )  # fmt: skip
         action = jnp.zeros((E, self.actions.factors), jnp.int32)
         fresh = Guard.new(observation, action, packed)
@@ -181,7 +183,7 @@ class Program:
         done = clock.iterations + 1
         due = done % self.recipe.iterations_per_update == 0
         ready = done * self.recipe.num_envs >= self.recipe.first_update
-        return jnp.where(due & ready, max(self.recipe.updates_per_iteration, 1), 0)
+        return jnp.where(due & ready, self.recipe.updates_per_iteration, 0)
 
     def screen(self, clock: Clock, seed: SeedState, timestep: Timestep) -> tuple[SeedState, Timestep]:
         """Remove what is not finite, before anything else uses it."""
@@ -226,6 +228,8 @@ class Program:
         """
         steps = clock.iterations * self.recipe.num_envs
         key = after_token(key, begun)
+        if not self.recipe.training.replays:
+            return learn_rollout(self, clock, seed, key)
 
         def body(index: Array, carry: tuple) -> tuple:
             learner, sampler, greedy, failed, _ = carry

@@ -18,7 +18,7 @@ from qhat.axes.actions import Actions
 from qhat.axes.greedy import best, nearly_greedy
 from qhat.axes.heads.outlook import Outlook
 from qhat.axes.joint_actions import of_joint_actions
-from qhat.axes.optimiser import clip_norm
+from qhat.axes.optimiser import clip_norm, rate_at
 from qhat.axes.policy import mask_illegal
 from qhat.engine import calibration
 from qhat.engine.calibration import CLOSED, OPENED, STATISTICS, SUPPORT, split_trainable
@@ -40,6 +40,7 @@ class LearnerState(eqx.Module):
 
     online: Any
     target: Any
+    """`None` where targets are those of θ."""
     optimiser: Any
 
 
@@ -106,7 +107,7 @@ class Learner:
         online = self.init_parameters(key)
         weights = ravel_pytree(split_trainable(online)[0])[0]
         optimiser = self.recipe.optimiser.scaling().init(weights)
-        return LearnerState(online, jax.tree.map(jnp.copy, online), optimiser)
+        return LearnerState(online, self.recipe.target.first(online), optimiser)
 
     def q_values(
         self, parameters: Any, observation: Array, key: Array | None = None
@@ -166,8 +167,8 @@ class Learner:
 
         def objective(trained: Any) -> tuple[Float[Array, ""], tuple[Array, Array, Array]]:
             regress = jax.vmap(self._regress, in_axes=(None, None, 0, None, 0))
-            losses, *rest = regress({**trained, **fixed}, state.target, batch, noise, fractions)
-            errors, q, overflow = rest
+            target = state.target or state.online
+            losses, errors, q, overflow = regress({**trained, **fixed}, target, batch, noise, fractions)
             return jnp.mean(weights * losses), (errors, q, overflow)
 
         (loss, (errors, q, overflow)), gradient = jax.value_and_grad(objective, has_aux=True)(trained)
@@ -206,10 +207,7 @@ class Learner:
             moments: statistics that normalise observations from now on, if the recipe normalises.
         """
         head = self.recipe.head
-        online, target = (
-            calibration.placed(head, calibration.standardised(parameters, moments), outlook)
-            for parameters in (state.online, state.target)
-        )
+        online, target = (now and self.ready(now, outlook, moments) for now in (state.online, state.target))
         state = LearnerState(online, target, state.optimiser)
         state, update = self.update(state, batch, weights, key, updates, steps, applies)
         if head.calibrates and outlook is not None and self.network.dense.remixes:
@@ -220,15 +218,9 @@ class Learner:
             state = LearnerState(*doubled_if(due, self.network, head, now, z, update.overflow))
         return state, update
 
-    def learning_rate(self, steps: Array) -> Float[Array, ""]:
-        """Return the learning rate at environment step `steps`."""
-        recipe = self.recipe
-        start, end = recipe.learning_rate, recipe.learning_rate_end
-        if end is None:
-            return jnp.float32(start)
-        assert recipe.learning_rate_steps is not None, "a recipe that follows the run is `scheduled` first"
-        fraction = jnp.clip(steps / recipe.learning_rate_steps, 0.0, 1.0)
-        return jnp.asarray(start + fraction * (end - start), jnp.float32)
+    def ready(self, parameters: Any, outlook: Outlook | None, moments: Moments | None) -> Any:
+        """Return the parameters with replay's statistics, and a support that they have placed."""
+        return calibration.placed(self.recipe.head, calibration.standardised(parameters, moments), outlook)
 
     def _regress(
         self,
@@ -247,14 +239,18 @@ class Learner:
             at = head.fixed_fractions() if drawn is None else drawn
             return self._see(parameters, observation, noise[look], at)
 
-        z, basis, _ = see("online", online, transition.observation)
-        z_next, basis_next, opened = see("target", target, transition.successor)
+        def ahead(look: str, parameters: Any) -> tuple[Array, Any, Any]:
+            # Where the return is known already its discount is 0, and any values will do.
+            return now if transition.successor is None else see(look, parameters, transition.successor)
+
+        z, basis, _ = now = see("online", online, transition.observation)
+        z_next, basis_next, opened = ahead("target", target)
         q_next = self._q(z_next, basis_next, opened)
         if head.samples:
-            q_next = self._q(*see("selection", target, transition.successor))
+            q_next = self._q(*ahead("selection", target))
         q_select = q_next
         if recipe.policy.uses_online:
-            q_select = self._q(*see("selection", online, transition.successor))
+            q_select = self._q(*ahead("selection", online))
         pi, entropy = recipe.policy.probabilities(
             mask_illegal(q_next, transition.legal_next), mask_illegal(q_select, transition.legal_next)
         )
@@ -320,5 +316,5 @@ class Learner:
     ) -> tuple[Float[Array, " P"], Any]:
         """Return the change of the weights, and the new optimiser; neither changes unless `moves`."""
         step, after = self.recipe.optimiser.scaling().update(gradient, optimiser, ravel_pytree(weights)[0])
-        change = jnp.where(moves, -self.learning_rate(steps) * jnp.asarray(step), 0.0)
+        change = jnp.where(moves, -rate_at(self.recipe, steps) * jnp.asarray(step), 0.0)
         return change, jax.tree.map(functools.partial(jnp.where, moves), after, optimiser)

@@ -36,7 +36,7 @@ def with_reset(
         weights = learner.network.projected(mixed, jnp.bool_(True))
         online = {**weights, **fixed}
         optimiser = learner.recipe.optimiser.scaling().init(ravel_pytree(weights)[0])
-        fresh = LearnerState(online, jax.tree.map(jnp.copy, online), optimiser)
+        fresh = LearnerState(online, learner.recipe.target.first(online), optimiser)
         return jax.tree.map(functools.partial(jnp.where, applies), fresh, state)
 
     # Of the clock alone, which all seeds share: a condition per seed would draw weights at every update.

@@ -60,9 +60,9 @@ def with_shifts(batch: Transition, most: int, key: Array, layout: Observations |
     across = across_of(batch.observation.shape[1:], layout)
     assert across is not None, "`require_pictures` has seen to it"
     keys = jax.random.split(jax.random.fold_in(key, KEY))
-    before, after = batch.observation, batch.successor
     before, after = (
-        shifted(each, most, of, across) for each, of in zip((before, after), keys, strict=True)
+        None if each is None else shifted(each, most, of, across)
+        for each, of in zip((batch.observation, batch.successor), keys, strict=True)
     )
     return dataclasses.replace(batch, observation=before, successor=after)
 

@@ -17,8 +17,9 @@ from qhat.axes.policy import Double, Softmax
 from qhat.axes.relabel import Hindsight
 from qhat.axes.resolution import CoarseToFine, Growing
 from qhat.axes.sampler import Prioritised
-from qhat.axes.target import Hard, Soft
+from qhat.axes.target import Hard, NoTarget, Soft
 from qhat.axes.torso import BroNet, SimBa, SimBaV2
+from qhat.axes.training import Rollout
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError, near_miss
 
@@ -124,6 +125,24 @@ simba2 = replace(
     simba, torso=SimBaV2(), optimiser=Adam(), learning_rate=3e-4, paper="https://arxiv.org/abs/2502.15280"
 )
 
+# No replay and no target network: λ-returns of the last steps of many environments. The paper has 128 of
+# these on a GPU, two passes, and RAdam.
+pqn = Recipe(
+    head=Expected(delta=None),
+    training=Rollout(),
+    target=NoTarget(),
+    hidden=(128, 128),
+    layer_norm=True,
+    num_envs=16,
+    batch_size=64,
+    replay_ratio=1 / 16,
+    learning_rate=1e-3,
+    learning_rate_end=1e-5,
+    max_gradient_norm=10.0,
+    explore=EpsilonGreedy(end=0.05, fraction=0.1),
+    paper="https://arxiv.org/abs/2407.04811",
+)
+
 # Goals: what an episode achieved is a goal that it reached. Its positions are all of one small space, and
 # its velocities are not.
 her = replace(
@@ -193,6 +212,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "bro": bro,
         "simba": simba,
         "simba2": simba2,
+        "pqn": pqn,
         "her": her,
         "chapter_dqn": chapter_dqn,
         "chapter_double": chapter_double,

@@ -108,6 +108,16 @@ def require_resets(config: TrainConfig) -> None:
     )
 
 
+def require_replay(config: TrainConfig) -> None:
+    """Raise `UsageError` for what needs replay, of a recipe that has none."""
+    if config.recipe.training.replays:
+        return
+    name = setting("training", spell(config.recipe.training))
+    for field, needs in (("demos", "fill"), ("actors", "are stored in"), ("learners", "draw from")):
+        value = getattr(config, field)
+        require(not value, f"{name} has no replay that {setting(field)} {needs}; leave it out.")
+
+
 def require_growth(config: TrainConfig) -> None:
     """Raise `UsageError` for commands that come into use after the run's end."""
     resolution, updates = config.recipe.resolution, _updates(config)

@@ -18,6 +18,7 @@ from qhat.recipes.checks import (
     require_horizon,
     require_placement,
     require_reachable,
+    require_replay,
     require_resets,
     with_a_copy_each,
 )
@@ -281,7 +282,7 @@ class TrainConfig:
         options.check(self.env_kwargs)
         wrappers.validate(self.wrap)
         self.recipe.validate()
-        for fits_the_run in (require_resets, require_growth, require_horizon):
+        for fits_the_run in (require_replay, require_resets, require_growth, require_horizon):
             fits_the_run(self)
         for name, copies in (("num_envs", self.recipe.num_envs), ("eval_episodes", self.eval_episodes)):
             require(

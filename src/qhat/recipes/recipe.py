@@ -26,6 +26,7 @@ from qhat.axes.resolution import RESOLUTIONS, Full, Resolution
 from qhat.axes.sampler import SAMPLERS, Sampler, Uniform
 from qhat.axes.target import TARGETS, Hard, Target
 from qhat.axes.torso import TORSOS, Auto, Torso
+from qhat.axes.training import TRAININGS, Replay, Training
 from qhat.environments.observations import Observations
 from qhat.recipes.upgrades import upgraded
 from qhat.system.display import card, short
@@ -41,6 +42,7 @@ AXES: dict[str, tuple[type[AxisValue], ...]] = {
     "merge": MERGES,
     "dense": LAYERS,
     "torso": TORSOS,
+    "training": TRAININGS,
     "sampler": SAMPLERS,
     "relabel": RELABELS,
     "explore": EXPLORES,
@@ -94,6 +96,8 @@ class Recipe:
     """Number of commands per joint for continuous actions: one number for all, or one per joint."""
     resolution: Resolution = Full()
     """Whether all of these commands are in use from the start, and whether near ones share values."""
+    training: Training = Replay()
+    """What gradient updates learn from."""
     sampler: Sampler = Uniform()
     """How batches are drawn from replay."""
     relabel: Relabel = NoRelabel()
@@ -163,7 +167,7 @@ class Recipe:
         """Return the gradient updates of a run of `steps` environment steps; of a `scheduled` recipe."""
         every, first = self.iterations_per_update, -(-self.first_update // self.num_envs)
         due = steps // self.num_envs // every - (first - 1) // every
-        return max(0, due) * max(1, self.updates_per_iteration)
+        return max(0, due) * self.updates_per_iteration
 
     @property
     def longest(self) -> int:
@@ -178,17 +182,13 @@ class Recipe:
 
     @property
     def updates_per_iteration(self) -> int:
-        """Gradient updates after each (vectorised) step; 0 when updates are rarer than steps."""
-        return round(self.num_envs * self.replay_ratio) if self._dense_updates else 0
+        """Gradient updates each time that there are any."""
+        return self.training.updates(self)
 
     @property
     def iterations_per_update(self) -> int:
-        """(Vectorised) steps between updates; 1 when every step is followed by one."""
-        return 1 if self._dense_updates else round(1 / (self.num_envs * self.replay_ratio))
-
-    @property
-    def _dense_updates(self) -> bool:
-        return self.num_envs * self.replay_ratio >= 1
+        """(Vectorised) steps from one time to the next; 1 when every step is followed by updates."""
+        return self.training.every(self)
 
     def fitted(self, shape: tuple[int, ...], layout: Observations | None = None) -> Recipe:
         """Return the recipe for observations of `shape`: with the torso that fits, standardised or not.
@@ -270,38 +270,7 @@ class Recipe:
             require(good, f"{setting(name)} is {value}; expected more than 0.")
         for axis in AXES:
             getattr(self, axis).validate_within(self)
-        self._validate_replay()
         return self
-
-    def _validate_replay(self) -> None:
-        require(
-            self.batch_size <= self.replay_capacity,
-            f"{setting('batch_size')} is {self.batch_size}, but replay holds only {self.replay_capacity}"
-            " rows;"
-            f" expected a batch no larger than {setting('replay_capacity')}.",
-        )
-        rows, least = self.replay_capacity // self.num_envs, self.longest + 2
-        words = "n_step + 2" if self.longest == self.n_step else f"{setting('horizon')}'s n_step + 2"
-        require(
-            rows >= least,
-            f"{setting('replay_capacity', self.replay_capacity)} leaves {rows} rows for each of"
-            f" {self.num_envs} environments; expected at least {words} = {least}.",
-        )
-        updates = self.num_envs * self.replay_ratio
-        require(
-            1e-6 <= updates <= 1e6,
-            f"{setting('replay_ratio')} is {self.replay_ratio}; expected between a millionth and a"
-            " million updates"
-            " per vectorised step.",
-        )
-        whole = updates if updates >= 1 else 1 / updates
-        require(
-            abs(whole - round(whole)) < 1e-6,
-            f"{setting('replay_ratio', self.replay_ratio)} with {setting('num_envs', self.num_envs)}"
-            f" asks for {updates:g}"
-            " updates per vectorised step; expected a whole number of updates per step, or of steps"
-            " per update.",
-        )
 
     def to_json(self) -> dict[str, Any]:
         """Write the recipe with every default spelled out."""

@@ -27,6 +27,7 @@ from qhat.axes.resolution import Resolution
 from qhat.axes.sampler import Sampler
 from qhat.axes.target import Target
 from qhat.axes.torso import Torso
+from qhat.axes.training import Training
 from qhat.environments.wrappers import WRAPPERS, Wrapper
 from qhat.recipes.habits import our_word
 from qhat.recipes.recipe import AXES, Recipe
@@ -51,6 +52,7 @@ class RecipeSettings(TypedDict, total=False):
     joints: Joints | str
     bins: Sequence[int] | int
     resolution: Resolution | str
+    training: Training | str
     sampler: Sampler | str
     relabel: Relabel | str
     explore: Explore | str

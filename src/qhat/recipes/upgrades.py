@@ -11,6 +11,7 @@ from qhat.axes.optimiser import Adam
 from qhat.axes.relabel import NoRelabel
 from qhat.axes.reset import NoReset
 from qhat.axes.resolution import Full
+from qhat.axes.training import Replay
 from qhat.system.errors import require
 from qhat.system.files import quote
 
@@ -22,7 +23,10 @@ def upgraded(data: Mapping[str, Any], source: str = "A recipe") -> dict[str, Any
         source: the file it is from, for errors.
     """
     # Of runs that knew none of these.
-    parts = {"reset": NoReset(), "relabel": NoRelabel(), "horizon": Fixed(), "resolution": Full()}
+    parts = {
+        "reset": NoReset(), "relabel": NoRelabel(), "horizon": Fixed(), "resolution": Full(),
+        "training": Replay(),
+    }  # fmt: skip
     added = {axis: to_json(part) for axis, part in parts.items()}
     values = {"n_step_cut": None, "random_shift": 0, **added, **data}
     if isinstance(values["n_step_cut"], bool):

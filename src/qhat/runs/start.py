@@ -259,6 +259,7 @@ def kept(loop: AnyLoop, state: TrainState) -> TrainState:
 
 def _warm_start(config: TrainConfig, loop: AnyLoop, state: TrainState, source: Path) -> TrainState:
     parameters = load_best(RunFolder.open(source), state.seeds.learner.online, config.recipe)
-    copies = (parameters, jax.tree.map(jnp.copy, parameters))
-    seeds = eqx.tree_at(lambda each: (each.learner.online, each.learner.target), state.seeds, copies)
+    target = config.recipe.target.first(parameters)
+    learner = dataclasses.replace(state.seeds.learner, online=parameters, target=target)
+    seeds = eqx.tree_at(lambda each: each.learner, state.seeds, learner)
     return TrainState(state.clock, primed(loop.program, seeds))

@@ -57,8 +57,8 @@ class Transition(eqx.Module):
     """R⁽ⁿ⁾, in the environment's units."""
     discount: Float[Array, " B"]
     """d = γᵏ·(1 − terminated)."""
-    successor: Array
-    """`[B, ...]`, the observation k steps later."""
+    successor: Array | None
+    """`[B, ...]`, the observation k steps later; `None` where every reward is the whole return."""
     legal: Bool[Array, "B F C"] | None = None
     """Legal actions at `observation`; `None` is all."""
     legal_next: Bool[Array, "B F C"] | None = None
@@ -148,6 +148,10 @@ class Ring(eqx.Module):
 
     def _slots(self, row: Int[Array, "*W E"]) -> Int[Array, "*W E"]:
         return jnp.arange(self.cursor.shape[0]) * self.rows + row % self.rows
+
+    def before(self, rows: Int[Array, " W"]) -> Int[Array, "W E"]:
+        """Return the slots that are `rows` rows before the last one of every environment."""
+        return self._slots(self.cursor - 1 - rows[:, None])
 
     def ahead(self, slots: Int[Array, "..."], steps: Int[Array, "..."]) -> Int[Array, "..."]:
         """Return the slot that is `steps` rows later in the ring of the same environment."""

@@ -1,4 +1,4 @@
-"""The axis `target`: how the target network follows the online network."""
+"""Target networks that follow the online network."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ class Target(AxisValue, abc.ABC):
     """Moves θ⁻ towards θ after a gradient update."""
 
     axis: ClassVar[str] = "target"
+
+    def first(self, online: Any) -> Any:
+        """Return θ⁻ of fresh weights; `None` is θ itself."""
+        return jax.tree.map(jnp.copy, online)
 
     @abc.abstractmethod
     def follow(self, target: Any, online: Any, updates: Int[Array, ""]) -> Any:
@@ -52,6 +56,3 @@ class Soft(Target):
 
     def follow(self, target: Any, online: Any, updates: Int[Array, ""]) -> Any:
         return jax.tree.map(lambda old, new: old + self.tau * (new - old), target, online)
-
-
-TARGETS: tuple[type[Target], ...] = (Hard, Soft)

@@ -1,0 +1,164 @@
+"""The axis `training`: what gradient updates learn from."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
+from qhat.axes.axis import AxisValue, spell
+from qhat.system.errors import require, setting
+
+
+class Training(AxisValue, abc.ABC):
+    """Says how many steps are kept, and how many updates are made of them, and when."""
+
+    axis: ClassVar[str] = "training"
+    replays: ClassVar[bool] = True
+    """Whether batches are drawn from replay by the recipe's sampler."""
+
+    @abc.abstractmethod
+    def rows(self, recipe: Any, stack: int) -> int:
+        """Return the rows that each environment keeps, of observations of `stack` frames."""
+
+    @abc.abstractmethod
+    def every(self, recipe: Any) -> int:
+        """Return the number of (vectorised) steps from one learning to the next."""
+
+    @abc.abstractmethod
+    def updates(self, recipe: Any) -> int:
+        """Return the gradient updates of each learning, 1 or more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay(Training):
+    """Each update draws a batch from the last `replay_capacity` steps (Lin 1992; Mnih et al. 2015)."""
+
+    name: ClassVar[str] = "replay"
+
+    def rows(self, recipe: Any, stack: int) -> int:
+        return recipe.replay_capacity // recipe.num_envs
+
+    def every(self, recipe: Any) -> int:
+        updates = recipe.num_envs * recipe.replay_ratio
+        return 1 if updates >= 1 else round(1 / updates)
+
+    def updates(self, recipe: Any) -> int:
+        return max(1, round(recipe.num_envs * recipe.replay_ratio))
+
+    def validate_within(self, recipe: Any) -> None:
+        require(
+            recipe.batch_size <= recipe.replay_capacity,
+            f"{setting('batch_size')} is {recipe.batch_size}, but replay holds only"
+            f" {recipe.replay_capacity} rows;"
+            f" expected a batch no larger than {setting('replay_capacity')}.",
+        )
+        rows, least = self.rows(recipe, 1), recipe.longest + 2
+        words = "n_step + 2" if recipe.longest == recipe.n_step else f"{setting('horizon')}'s n_step + 2"
+        require(
+            rows >= least,
+            f"{setting('replay_capacity', recipe.replay_capacity)} leaves {rows} rows for each of"
+            f" {recipe.num_envs} environments; expected at least {words} = {least}.",
+        )
+        updates = recipe.num_envs * recipe.replay_ratio
+        require(
+            1e-6 <= updates <= 1e6,
+            f"{setting('replay_ratio')} is {recipe.replay_ratio}; expected between a millionth and a"
+            " million updates"
+            " per vectorised step.",
+        )
+        whole = updates if updates >= 1 else 1 / updates
+        require(
+            abs(whole - round(whole)) < 1e-6,
+            f"{setting('replay_ratio', recipe.replay_ratio)} with {setting('num_envs', recipe.num_envs)}"
+            f" asks for {updates:g}"
+            " updates per vectorised step; expected a whole number of updates per step, or of steps"
+            " per update.",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout(Training):
+    """Updates go through the last `steps` steps of every environment a few times, and forget them.
+
+    PQN (Gallici et al. 2025, arXiv:2407.04811, §3 and algorithm 1). Targets are λ-returns, uncorrected for
+    exploration (Peng & Williams 1994, eq. 3–4 as in arXiv:2407.04811, eq. 8), or cut where an action costs
+    more than `n_step_cut`:
+
+        G_t = r_t + γ·[(1 − λ)·V(s_{t+1}) + λ·G_{t+1}],
+
+    from θ before the updates. `replay_ratio` times `batch_size` is the number of passes.
+    """
+
+    name: ClassVar[str] = "rollout"
+    replays: ClassVar[bool] = False
+
+    steps: int = 32
+    """Steps of each environment between two learnings."""
+    trace_decay: float = 0.65
+    """λ: 0 is the one-step target, 1 the observed return."""
+
+    def validate(self) -> None:
+        good = 1 <= self.steps <= 1_000_000
+        require(good, f"rollout:steps is {self.steps}; expected 1 to 1,000,000 steps.")
+        require(
+            0 <= self.trace_decay <= 1,
+            f"rollout:trace_decay is {self.trace_decay}; expected λ within [0, 1].",
+        )
+
+    def rows(self, recipe: Any, stack: int) -> int:
+        # A step that begins and ends an episode takes its frames, and a row for its last observation.
+        return self.steps * (stack + 1) + 2 * stack + 1
+
+    def every(self, recipe: Any) -> int:
+        return self.steps
+
+    def updates(self, recipe: Any) -> int:
+        return round(self.steps * recipe.num_envs * recipe.replay_ratio)
+
+    def passes(self, recipe: Any) -> int:
+        """Return the number of times that each step is learned from."""
+        return round(recipe.replay_ratio * recipe.batch_size)
+
+    def validate_within(self, recipe: Any) -> None:
+        self._refuse_replay(recipe)
+        size = self.steps * recipe.num_envs
+        require(
+            size % recipe.batch_size == 0,
+            f"{setting('training', spell(self))} with {setting('num_envs', recipe.num_envs)} learns from"
+            f" {size:,} steps at a time, and {setting('batch_size')} is {recipe.batch_size}; expected a"
+            " batch that divides them.",
+        )
+        passes = recipe.replay_ratio * recipe.batch_size
+        require(
+            passes > 0.5 and abs(passes - round(passes)) < 1e-6,
+            f"{setting('replay_ratio', f'{recipe.replay_ratio:g}')} with"
+            f" {setting('batch_size', recipe.batch_size)} learns {passes:g} times from each step of a"
+            " rollout; expected a whole number of times, for example"
+            f" {setting('replay_ratio', f'{2 / recipe.batch_size:g}')}.",
+        )
+
+    def _refuse_replay(self, recipe: Any) -> None:
+        name = f"{setting('training')} {self.name}"
+        kept = type(recipe)().replay_capacity
+        wrong = {
+            "sampler": (recipe.sampler.name != "uniform", "draws nothing", "uniform"),
+            "bonus": (recipe.bonus.uses_target, "has no target network to take a bonus from", "none"),
+            "relabel": (recipe.relabel.happens, "keeps no episodes to take other goals from", "none"),
+            "reset": (recipe.reset.happens, "has no replay to learn from after a reset", "none"),
+            "horizon": (recipe.horizon.name != "fixed", "sums no n rewards", "fixed"),
+            "n_step": (recipe.n_step != 1, "has λ-returns in place of n-step returns", 1),
+            "target": (recipe.target.name != "none", "has no target network", "none"),
+            "replay_capacity": (recipe.replay_capacity != kept, "has no replay", kept),
+        }
+        for field, (is_wrong, why, good) in wrong.items():
+            value = getattr(recipe, field)
+            value = spell(value) if isinstance(value, AxisValue) else value
+            require(
+                not is_wrong,
+                f"{name} {why}; expected {setting(field, good)}, and it is {value}. The recipe pqn has all"
+                " that fits.",
+            )
+
+
+TRAININGS: tuple[type[Training], ...] = (Replay, Rollout)
