@@ -81,9 +81,8 @@ class Replay(Training):
 class Rollout(Training):
     """Updates go through the last `steps` steps of every environment a few times, and forget them.
 
-    PQN (Gallici et al. 2025, arXiv:2407.04811, §3 and algorithm 1). Targets are λ-returns, uncorrected for
-    exploration (Peng & Williams 1994, eq. 3–4 as in arXiv:2407.04811, eq. 8), or cut where an action costs
-    more than `n_step_cut`:
+    PQN (Gallici et al. 2025, arXiv:2407.04811, algorithm 1). Targets are Peng's λ-returns (Peng & Williams
+    1994), which keep what exploration cost, or are cut where an action costs more than `n_step_cut`:
 
         G_t = r_t + γ·[(1 − λ)·V(s_{t+1}) + λ·G_{t+1}],
 

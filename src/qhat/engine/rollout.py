@@ -17,7 +17,7 @@ from qhat.engine.learner import Learner, LearnerState, Metrics
 from qhat.engine.replay import ring as replay
 from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED, Window
 from qhat.engine.replay.returns import lambda_returns, latest
-from qhat.engine.state import Clock, SeedState, no_metrics
+from qhat.engine.state import Clock, SeedState, no_metrics, split
 
 if TYPE_CHECKING:
     from qhat.engine.iteration import Program
@@ -27,21 +27,22 @@ def learn_rollout(program: Program, clock: Clock, seed: SeedState, key: Array) -
     """Do the updates that are due, if there are: each pass goes through the steps in a new order."""
     recipe, ring, halted = program.recipe, seed.ring, seed.guard.halted(program.stops)
     steps, count = clock.iterations * recipe.num_envs, recipe.batch_size
+    keys = split(key, "values", "updates")
 
     def learning(_: Array, carry: tuple) -> tuple:
-        slots, returns, weights = known_returns(program.learner, carry[0], ring, key)
+        slots, returns, weights = known_returns(program.learner, carry[0], ring, keys["values"])
         parts = slots.shape[0] // count
 
         def one(index: Array, carry: tuple) -> tuple:
             learner, failed, order, _ = carry
-            turn_key = jax.random.fold_in(key, index)
+            now = split(jax.random.fold_in(keys["updates"], index), "order", "noise")
             order = jax.lax.cond(
-                index % parts == 0, lambda: jax.random.permutation(turn_key, order), lambda: order
+                index % parts == 0, lambda: jax.random.permutation(now["order"], order), lambda: order
             )
             chosen = jax.lax.dynamic_slice_in_dim(order, index % parts * count, count)
             batch = batch_of(ring, slots[chosen], returns[chosen])
             number, applies = clock.updates + 1 + index, ~halted & ~(program.stops & (failed > 0))
-            fitted = (learner, batch, weights[chosen], turn_key, number)
+            fitted = (learner, batch, weights[chosen], now["noise"], number)
             learner, update = program.learner.fit(*fitted, ring.outlook, steps, ring.moments, applies)
             learner = with_growth(program.learner, learner, number, applies)
             failed += applies & ~update.metrics.finite

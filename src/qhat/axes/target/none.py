@@ -12,7 +12,7 @@ from qhat.system.lazy import Array, Int
 
 @dataclasses.dataclass(frozen=True)
 class NoTarget(Target):
-    """Targets are those of θ itself (PQN: Gallici et al. 2025, arXiv:2407.04811, §3)."""
+    """Targets are those of θ itself (PQN: Gallici et al. 2025, arXiv:2407.04811)."""
 
     name: ClassVar[str] = "none"
 

@@ -30,7 +30,7 @@ def lambda_returns(
 ) -> Float[Array, "T E"]:
     """Return G = r + d·[(1 − λ)·V + λ·G'] of every step, the newest first; G' is that of the step after.
 
-    Peng & Williams 1994, as in Gallici et al. 2025, arXiv:2407.04811, §3.
+    Peng & Williams 1994, "Incremental multi-step Q-learning"; Gallici et al. 2025, arXiv:2407.04811.
 
     Args:
         discount: γ, or 0 where the episode terminated.

@@ -136,11 +136,12 @@ def space_of(
             continue
         if dimension.values:
             fitting = tuple(value for value in dimension.values if _fits(dimension, recipe, value, steps))
-            require(
-                bool(fitting),
-                f"No value of {dimension.name} is valid for the recipe; leave it out with"
-                f" {setting('only')}.",
-            )
+            if not fitting:
+                require(
+                    dimension.name not in only,
+                    f"{setting('only', dimension.name)}: no value of it is valid for the recipe.",
+                )
+                continue
             dimension = dataclasses.replace(dimension, values=fitting)
         found.append(dimension)
     return tuple(found)
