@@ -252,7 +252,7 @@ def test_values_are_spelled(kind: Any) -> None:
         ({"horizon": Receding(n_step=4, gamma=0.5)}, r"sums no n rewards"),
         ({"n_step": 3}, r"λ-returns in place of n-step returns"),
         ({"replay_capacity": 50_000}, r"has no replay; expected .*100000"),
-        ({"batch_size": 5}, r"learns from 18 steps at a time, and .*batch_size.* is 5"),
+        ({"batch_size": 5}, r"learns from 18 steps at a time, and .* is 5; .* batch_size=3\."),
         ({"replay_ratio": 0.25}, r"learns 2.25 times from each step"),
         ({"replay_ratio": 0.01}, r"learns 0.09 times from each step"),
         ({"policy": Double()}, r"needs two networks"),

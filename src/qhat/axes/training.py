@@ -7,7 +7,11 @@ import dataclasses
 from typing import Any, ClassVar
 
 from qhat.axes.axis import AxisValue, spell
+from qhat.system.devices import dividing
 from qhat.system.errors import require, setting
+
+LARGEST = 4_096
+"""Batches up to which one that fits is looked for."""
 
 
 class Training(AxisValue, abc.ABC):
@@ -122,11 +126,12 @@ class Rollout(Training):
     def validate_within(self, recipe: Any) -> None:
         self._refuse_replay(recipe)
         size = self.steps * recipe.num_envs
+        fits = dividing(size, min(recipe.batch_size, size, LARGEST))
         require(
             size % recipe.batch_size == 0,
             f"{setting('training', spell(self))} with {setting('num_envs', recipe.num_envs)} learns from"
             f" {size:,} steps at a time, and {setting('batch_size')} is {recipe.batch_size}; expected a"
-            " batch that divides them.",
+            f" batch that divides them, for example {setting('batch_size', fits)}.",
         )
         passes = recipe.replay_ratio * recipe.batch_size
         require(

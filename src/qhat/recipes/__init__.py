@@ -125,8 +125,8 @@ simba2 = replace(
     simba, torso=SimBaV2(), optimiser=Adam(), learning_rate=3e-4, paper="https://arxiv.org/abs/2502.15280"
 )
 
-# No replay and no target network: λ-returns of the last steps of many environments. The paper has 128 of
-# these on a GPU, two passes, and RAdam.
+# No replay and no target network: λ-returns of the last steps of many environments. For MinAtar the
+# paper has 128 of these on a GPU, two passes, and RAdam.
 pqn = Recipe(
     head=Expected(delta=None),
     training=Rollout(),
