@@ -142,7 +142,7 @@ def play(program: Any, weights: Any) -> tuple[np.ndarray, np.ndarray]:
 
         def body(carry: tuple) -> tuple:
             state, observation, steps, _, _ = carry
-            action = program.learner.greedy(parameters, observation)
+            action, _ = program.learner.greedy(parameters, observation)
             state, timestep = environment.step(state, action, key)
             off = jnp.abs(timestep.successor[0, 0]) > TRACK
             return state, timestep.observation, steps + 1, timestep.terminated[0], off

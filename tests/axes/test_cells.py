@@ -76,7 +76,7 @@ def test_jax_and_numpy_choose_alike() -> None:
     assert np.isneginf(q[:, 1, 3:]).all()
     assert np.isfinite(q[:, 1, :3]).all()
     np.testing.assert_array_equal(
-        learner.greedy(parameters, jnp.asarray(observations)), best(q, None, None)
+        learner.greedy(parameters, jnp.asarray(observations))[0], best(q, None, None)
     )
     for row in observations:
         values = agent.q_values(row)

@@ -106,7 +106,7 @@ def test_jax_and_numpy_choose_alike() -> None:
     learner, rng = agent.program.learner, np.random.default_rng(0)
     parameters = learner.init(jax.random.key(3)).online
     observations = rng.normal(size=(9, 4)).astype(np.float32)
-    chosen = learner.greedy(parameters, jnp.asarray(observations))
+    chosen, _ = learner.greedy(parameters, jnp.asarray(observations))
     q = jax.vmap(learner.q_values, (None, 0))(parameters, jnp.asarray(observations))
     assert q.shape == (9, 1, 24)
     np.testing.assert_array_equal(chosen, best(np.asarray(q), None, learner.network.joint))

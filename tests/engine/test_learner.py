@@ -380,7 +380,7 @@ def test_a_fixed_batch_is_overfitted(name: str):
 def test_greedy_is_the_best_choice_of_every_factor():
     learner, _ = compiled(RECIPE, (CHOICES, CHOICES))
     state, observations = unequal(learner), batch_of().observation
-    actions = np.asarray(learner.greedy(state.online, observations))
+    actions = np.asarray(learner.greedy(state.online, observations)[0])
     assert actions.shape == (BATCH, 2)
     for row in range(BATCH):
         q = np.asarray(learner.q_values(state.online, observations[row]))
@@ -420,5 +420,5 @@ def test_greedy_never_names_a_choice_that_a_factor_lacks():
     learner, _ = compiled(RECIPE, (2, CHOICES))
     observations = batch_of(size=256, scale=5.0).observation * 10
     for seed in range(3):
-        actions = learner.greedy(unequal(learner, seed).online, observations)
+        actions, _ = learner.greedy(unequal(learner, seed).online, observations)
         assert np.all(np.asarray(actions[:, 0]) < 2)

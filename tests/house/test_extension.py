@@ -24,6 +24,7 @@ from outside import OUTSIDE, Summary
 from places import ROOT, SOURCE
 from probes import KINDS, Probes, expected_q
 from qhat import axes
+from qhat.axes.memory import NoMemory
 from qhat.axes.policy import ExpectedSarsa, Softmax
 from qhat.axes.relabel import NoRelabel
 from qhat.axes.target import Soft
@@ -87,10 +88,13 @@ def test_a_value_of_every_axis_from_outside_is_composed_trained_saved_and_export
     assert OUTSIDE.keys() == AXES.keys()
     recipe = Recipe(
         **OUTSIDE, hidden=(8,), learning_starts=50, learning_rate=1e-4, normalise=False, num_envs=2
-    ).validate()  # fmt: skip
-    goals = qhat.train(Line(), recipe, steps=100, eval_episodes=2, run_dir=tmp_path / "goals")
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="has states that met the old goal"):
+        recipe.validate()
+    plain = dataclasses.replace(recipe, memory=NoMemory()).validate()
+    goals = qhat.train(Line(), plain, steps=100, eval_episodes=2, run_dir=tmp_path / "goals")
     assert goals.program.recipe.relabel == OUTSIDE["relabel"]
-    recipe = dataclasses.replace(recipe, relabel=NoRelabel())
+    recipe = dataclasses.replace(recipe, relabel=NoRelabel()).validate()
     parts = tuple(type(value) for value in OUTSIDE.values())
     assert Recipe.from_json(recipe.to_json(), parts) == recipe
     config = qhat.TrainConfig(
@@ -98,6 +102,14 @@ def test_a_value_of_every_axis_from_outside_is_composed_trained_saved_and_export
     )
     qhat.train("CartPole-v1", config)
     run = Run.open(tmp_path / "run", parts=parts)
+    assert run.program.recipe.memory == OUTSIDE["memory"]
+    with pytest.raises(UsageError, match="memory 'fading' cannot be exported yet"):
+        qhat.export(run)
+    config = dataclasses.replace(
+        config, recipe=dataclasses.replace(recipe, memory=NoMemory()), run_dir=tmp_path / "plain"
+    )
+    qhat.train("CartPole-v1", config)
+    run = Run.open(tmp_path / "plain", parts=parts)
     made = qhat.export(run, observations=200, targets=[Summary()])
     assert made.parity["passed"]
     assert made.targets["summary"].read_text() == "[2]"

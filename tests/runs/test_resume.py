@@ -22,6 +22,7 @@ from goal_envs import Line
 from qhat import recipes
 from qhat.axes.actions import Actions
 from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.memory import MinGRU
 from qhat.axes.relabel import Hindsight
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard
@@ -38,8 +39,9 @@ EVERY = 24
 STEPS = 21 * EVERY
 SPLITS = range(EVERY, STEPS, EVERY) if FULL else (2 * EVERY, 13 * EVERY)
 """Before the first update, and when replay has begun to be written over."""
-# Between them a part of every axis: priorities, noise, atoms, fractions, a bonus, several factors, goals.
-SOME = ("rainbow", "m_iqn", "bdq", "her", "qhat")
+# Between them a part of every axis: priorities, noise, atoms, fractions, a bonus, several factors, goals,
+# a memory.
+SOME = ("rainbow", "m_iqn", "bdq", "her", "qhat", "drqn")
 
 
 class Arm(Environment):
@@ -76,6 +78,8 @@ def small(recipe: Recipe) -> Recipe:
         parts["sampler"] = dataclasses.replace(recipe.sampler, steps=400)
     if isinstance(recipe.target, Hard):
         parts["target"] = Hard(every=7)
+    if recipe.memory.remembers:
+        parts |= {"memory": MinGRU(units=8, length=4, burn_in=2), "num_envs": 8}
     return dataclasses.replace(
         recipe, hidden=(8, 8), batch_size=8, learning_starts=60, replay_capacity=240,
         learning_rate_end=1e-4, learning_rate_steps=400, **parts,

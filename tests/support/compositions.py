@@ -43,6 +43,7 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
     axes.Receding: (axes.Receding(n_step=4, gamma=0.5, updates=20),),
     axes.Soft: (axes.Soft(tau=0.1),),
     axes.NoReset: (axes.NoReset(),),
+    axes.NoMemory: (axes.NoMemory(),),
     axes.Periodic: (axes.Periodic(every=3),),
     axes.Adam: (axes.Adam(),),
     axes.AdamW: (axes.AdamW(decay=0.1),),
@@ -56,6 +57,8 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
     axes.Impala: (axes.Impala(),) if FULL else (),
 }
 LEFT_OUT: dict[type[AxisValue], str] = {
+    axes.GRU: "its batches are of sequences; tests/engine/test_recurrent.py has it",
+    axes.MinGRU: "its batches are of sequences; tests/engine/test_recurrent.py has it",
     axes.NoTarget: "its targets move, so that no batch is fixed; tests/engine/test_rollout.py has it",
     axes.Rollout: "nothing is drawn from replay; tests/engine/test_rollout.py has it",
     axes.Growing: "the actions here have no order; tests/engine/test_growth.py has it",

@@ -27,6 +27,7 @@ from qhat.axes import (
     Op,
     Optimiser,
     Policy,
+    Recurrent,
     Relabel,
     Replay,
     Reset,
@@ -93,6 +94,24 @@ class Twice(Replay):
 
     def updates(self, recipe: Any) -> int:
         return 2 * super().updates(recipe)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fading(Recurrent):
+    """A running mean of the features of past observations."""
+
+    name: ClassVar[str] = "fading"
+    units: int = 8
+    length: int = 4
+    burn_in: int = 2
+
+    def init(self, key: Array, inputs: int) -> dict[str, Array]:
+        return {"weight": jax.random.normal(key, (self.units, inputs))}
+
+    def step(
+        self, parameters: dict[str, Any], state: Float[Array, " M"], x: Float[Array, " I"]
+    ) -> Float[Array, " M"]:
+        return 0.5 * state + 0.5 * jnp.tanh(parameters["weight"] @ x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,7 +318,7 @@ OUTSIDE: dict[str, Any] = {
     for value in (
         LogCosh(), Uninformed(), Alive(), Halves(), Added(), NoBias(), Doubled(), FirstEnvironment(),
         Lowest(), Same(), Signs(), Halfway(), Final(),
-        Alternating(), Late(), Twice(),
+        Alternating(), Late(), Twice(), Fading(),
     )
 }  # fmt: skip
 """By axis."""

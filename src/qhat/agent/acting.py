@@ -10,19 +10,19 @@ import jax
 import numpy as np
 
 from qhat.agent.learning import Acting
+from qhat.agent.recalls import Recalls
 from qhat.agent.shared_memory import same_memory, share_memory
-from qhat.agent.streams import Stream, read_stream
+from qhat.agent.streams import MOST_STREAMS, Stream, read_stream
 from qhat.axes.axis import defines
 from qhat.axes.explore import chooses_one
 from qhat.axes.greedy import best
 from qhat.axes.masks import read_mask
 from qhat.engine.host_network import HostNetwork
 from qhat.engine.iteration import Program
+from qhat.engine.recurrent import look
 from qhat.engine.state import split
 from qhat.system.errors import UsageError, require
 
-MOST_STREAMS = 4_096
-"""Number of streams that an `Actor` remembers."""
 MANY_ROBOTS = 16
 """Number of observations from which one call of JAX is faster than NumPy, one by one."""
 
@@ -77,6 +77,8 @@ class Actor:
         self._value = jax.jit(lambda arrays, observation: q_values(online(arrays), observation))
         every = jax.vmap(q_values, (None, 0))
         self._values = jax.jit(lambda arrays, observations: every(online(arrays), observations))
+        self.recalls = Recalls(program.recipe.memory.units)
+        self._recalled = jax.jit(self._pure_look)
 
     def read(
         self, observation: Any, mask: Any, stream: Any, check: Callable[[Any, str], np.ndarray]
@@ -138,10 +140,21 @@ class Actor:
                 choice = int(self._host.q_values(row).argmax())
         return choice
 
-    def greedy(self, acting: Acting, observations: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
+    def greedy(
+        self,
+        acting: Acting,
+        streams: list[Stream],
+        observations: np.ndarray,
+        legal: np.ndarray | None,
+    ) -> np.ndarray:
         """Return the best legal choices `[B, F]`."""
         with self.lock:
-            return self._greedy(acting, observations, legal)
+            recall = self.recalls.batch(streams)
+            if recall is None:
+                return self._greedy(acting, observations, legal)
+            q, recall = self._recalled(acting.learner, observations, recall)
+            self.recalls.act(streams, recall)
+        return best(np.asarray(q), legal, self.program.learner.network.joint)
 
     def _greedy(self, acting: Acting, observations: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
         if self._host is not None and len(observations) < MANY_ROBOTS:
@@ -175,7 +188,9 @@ class Actor:
                     state = jax.tree.map(lambda new, old: new.astype(old.dtype), state, self._fresh)
             else:
                 arrays, counts = acting.learner, (np.int32(self.acts), np.int32(steps))
-                state, choices = self._choose(arrays, state, self._key, observations, legal, *counts)
+                given = (arrays, state, self._key, observations, legal, *counts)
+                state, choices, recall = self._choose(*given, self.recalls.batch(streams))
+                self.recalls.act(streams, recall)
             self.acts += 1
             if self._has_state:
                 state = jax.tree.map(np.asarray, state)
@@ -185,8 +200,10 @@ class Actor:
                     )
         return np.asarray(choices)
 
-    def values(self, acting: Acting, observation: np.ndarray) -> np.ndarray:
-        """Return Q `[F, C]` of one observation."""
+    def values(self, acting: Acting, observation: np.ndarray, stream: Stream = 0) -> np.ndarray:
+        """Return Q `[F, C]` of one observation, which a stream would see next."""
+        if (recall := self.recalls.batch([stream])) is not None:
+            return np.asarray(self._recalled(acting.learner, observation[None], recall)[0][0])
         if self._host is None:
             return np.asarray(self._value(acting.learner, observation))
         with self.lock:
@@ -217,13 +234,36 @@ class Actor:
         state = jax.tree.map(lambda leaf: np.repeat(leaf, batch, axis=0), self._fresh)
         counts = (np.int32(0), np.int32(0))
         if not self._in_numpy:
-            jax.block_until_ready(self._choose(arrays, state, self._key, observations, legal, *counts))
-        self.greedy(acting, observations, legal)
+            recall = self.recalls.batch(range(batch))
+            given = (arrays, state, self._key, observations, legal, *counts)
+            jax.block_until_ready(self._choose(*given, recall))
+        if self.recalls.units:
+            jax.block_until_ready(self._recalled(arrays, observations, self.recalls.batch(range(batch))))
+        else:
+            self.greedy(acting, [], observations, legal)
 
     def forget(self, stream: Stream) -> None:
         """Forget the last observations of a stream, whose episode was cut."""
         self._acted_on.pop(stream, None)
         self._successors.pop(stream, None)
+        with self.lock:
+            self.recalls.forget(stream)
+
+    def require_one(self, acting: Acting, stream: Stream, observation: np.ndarray) -> None:
+        """Make sure that the memory is one step beyond the observation that is remembered.
+
+        Where nobody acted on it, as a person drove the robot, it is looked at now.
+
+        Raises:
+            UsageError: several calls of `act` came before.
+        """
+        if not self.recalls.units:
+            return
+        with self.lock:
+            if not self.recalls.require_one(stream):
+                recall = self.recalls.batch([stream])
+                recall = self._recalled(acting.learner, observation[None], recall)[1]
+                self.recalls.act([stream], recall, looks=False)
 
     def before(
         self, stream: Stream, given: tuple[Any, Any], observation: np.ndarray, after: np.ndarray
@@ -258,14 +298,25 @@ class Actor:
             _put(self._successors, stream, np.array(after))
         return before
 
+    def _pure_look(self, arrays: Any, observations: Any, recall: Any) -> tuple[Any, Any]:
+        return look(self.program.learner, self._online(arrays), observations, None, recall)
+
     def _pure_choose(
-        self, arrays: Any, state: Any, key: Any, observations: Any, legal: Any, acts: Any, steps: Any
-    ) -> tuple[Any, Any]:
+        self,
+        arrays: Any,
+        state: Any,
+        key: Any,
+        observations: Any,
+        legal: Any,
+        acts: Any,
+        steps: Any,
+        recall: Any,
+    ) -> tuple[Any, Any, Any]:
         keys = split(jax.random.fold_in(key, acts), "explore", "noise", "learn")
         online = self._online(arrays)
-        greedy = self.program.learner.greedy(online, observations, keys["noise"], legal)
+        greedy, recall = self.program.learner.greedy(online, observations, keys["noise"], legal, recall)
         explore, actions = self.program.recipe.explore, self.program.actions
-        return explore.choose(state, greedy, keys["explore"], steps, actions, legal)
+        return *explore.choose(state, greedy, keys["explore"], steps, actions, legal), recall
 
 
 def row_of(states: Any, row: int) -> Any:

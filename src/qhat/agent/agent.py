@@ -108,16 +108,18 @@ class Agent(Evaluated):
         if explore:
             choices = self._actor.choose(acting, streams, observations, legal, self._steps)
         else:
-            choices = self._actor.greedy(acting, observations, legal)
+            choices = self._actor.greedy(acting, streams, observations, legal)
         actions = [self.program.actions.to_env(choice) for choice in choices]
         return np.stack(actions) if batch else actions[0]
 
-    def q_values(self, observation: Any) -> np.ndarray:
+    def q_values(self, observation: Any, *, stream: Stream = 0) -> np.ndarray:
         """Return Q(s, ·): `[actions]`, or `[factors, choices]` with several factors or joints.
 
-        With `joints="pairs"`: `[1, joint actions]`; of these, the last joint's choice changes first.
+        With `joints="pairs"`: `[1, joint actions]`; of these, the last joint's choice changes first. With a
+        memory, it is of `observation` as the next one of `stream`.
         """
-        q = self._actor.values(self._learning.acting, self._checked(observation, "observation"))
+        row = self._checked(observation, "observation")
+        q = self._actor.values(self._learning.acting, row, read_stream(stream))
         return q if self.program.actions.vector else q[0]
 
     def remember(
@@ -153,12 +155,14 @@ class Agent(Evaluated):
         after = self._checked(next_observation, "next_observation")
         choice = read_action(action, self.program.actions)
         reward, terminated, truncated = read_outcome(reward, terminated, truncated)
-        masks = (mask, next_mask, terminated)
-        legal, legal_next = read_masks(self.program.actions, self.program.masked, choice, *masks)
+        space = (self.program.actions, self.program.masked)
+        legal, legal_next = read_masks(*space, choice, mask, next_mask, terminated)
         before = self._actor.before(stream, (observation, next_observation), before, after)
+        self._actor.require_one(self._exploring, stream, before)
         step = (before, choice, reward, after, terminated, truncated, legal, legal_next)
         with self._queue_lock:
-            ended = self._queue.add(stream, *step)
+            ended = self._queue.add(stream, *step, self._actor.recalls.before(stream))
+            self._actor.recalls.remembered(stream, terminated or truncated)
             self._steps += 1
             if ended is not None:
                 self._count(ended)
@@ -189,8 +193,8 @@ class Agent(Evaluated):
         Raises:
             QhatError: the loss or gradient of the call before was not finite; the weights did not change.
         """
-        good = isinstance(updates, int | np.integer) and not isinstance(updates, bool) and updates >= 1
-        require(good, f"updates is {updates!r}; expected a whole number of 1 or more.")
+        whole = isinstance(updates, int | np.integer) and not isinstance(updates, bool)
+        require(whole and updates >= 1, f"updates is {updates!r}; expected a whole number of 1 or more.")
         with self._learning_lock:
             self._finish()
             if not self._is_ready():
@@ -244,19 +248,17 @@ class Agent(Evaluated):
             # `act` and `remember` wait for these short steps only, not for replay or the disk.
             with self._actor.lock, self._queue_lock:
                 self._writer.take()
+                recalling, recalls = self._actor.recalls.saved()
                 exploring, states = self._actor.stacked()
                 streams, steps = self._queue.open_steps() if replay else ([], {})
-                names = {"replay": replay, "streams": streams, "exploring": exploring}
+                names = {"streams": streams, "exploring": exploring, "recalling": recalling}
                 counts = (self._steps, self._updates, self._actor.acts, self._actor.drawn)
-                manifest = {
-                    **about(self.program, *counts),
-                    "seed": self.seed,
-                    "since": self._since,
-                    **names,
-                }
+                manifest = about(self.program, *counts) | names
+                manifest |= {"replay": replay, "seed": self.seed, "since": self._since}
             self._writer.write()
             seed = dataclasses.replace(self._seed(), exploration=states)
             trees: dict[str, Any] = {"learner": seed.learner, "rest": rest(seed)}
+            trees |= {"recalls": recalls} if recalling else {}
             if self._exploring is not self._learning.acting:
                 trees["acting"] = self._learning.learner_of(self._exploring).online
                 manifest["acting"] = True
@@ -298,9 +300,8 @@ class Agent(Evaluated):
         self.program, self.recipe = loaded.program, loaded.program.recipe
         self.seed, self._made, seed = loaded.number, loaded.seed, loaded.seed
         self._steps, self._updates, acts, drawn = loaded.counts
-        self._since = loaded.since
+        self._since, self._notices = loaded.since, Notices(self.recipe)
         self._episodes: list[tuple[int, float, int]] = []
-        self._notices = Notices(self.recipe)
         program = self.program
         self._queue = queue_of(program, seed.ring)
         host = HostNetwork.of(program.learner, program.dtype)
@@ -312,6 +313,7 @@ class Agent(Evaluated):
         if loaded.acting is not None:
             self._exploring = self._learning.acting_of(loaded.acting)
         loaded.streams(self._queue)
+        loaded.recalls(self._actor.recalls)
         self._learning_lock = threading.RLock()
         self._queue_lock = threading.Lock()
         self._writer = Writer(self._queue, self._learning, self._queue_lock)

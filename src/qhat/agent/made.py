@@ -49,7 +49,8 @@ def queue_of(program: Program, ring: Ring) -> Streams:
     filled, cursor = int(ring.filled[0]), int(ring.cursor[0])
     at = filled if filled < ring.rows else ring.rows + cursor % ring.rows
     gamma, moments = program.recipe.gamma, ring.moments is not None
-    return Streams(ring.rows, *spaces, gamma, moments, max(at, 0), ring.layout)
+    units = program.recipe.memory.units
+    return Streams(ring.rows, *spaces, gamma, moments, max(at, 0), ring.layout, units)
 
 
 def shown(program: Program, steps: int, updates: int) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from qhat.agent.acting import row_of
 from qhat.agent.arguments import require_replay
 from qhat.agent.made import fresh_state, prepared
+from qhat.agent.recalls import Recalls
 from qhat.agent.streams import Stream, Streams, Track, read_names
 from qhat.axes.actions import Actions
 from qhat.axes.axis import AxisValue
@@ -32,6 +33,7 @@ from qhat.system.files import quote
 
 NETWORK = (
     "head",
+    "memory",
     "merge",
     "dense",
     "torso",
@@ -63,6 +65,8 @@ class Loaded:
     """Weights that explore, where they are not the learner's."""
     streams: Callable[[Streams], None] = lambda _: None
     """Reopens the streams that were open."""
+    recalls: Callable[[Recalls], None] = lambda _: None
+    """Restores the states of the memory."""
 
 
 def about(program: Program, steps: int, updates: int, acts: int, drawn: int = 0) -> dict[str, Any]:
@@ -132,7 +136,7 @@ def read_agent(folder: Path, parts: Iterable[type[AxisValue]], settings: Mapping
     manifest = checkpoint.read_manifest(folder)
     with blaming(f"'{folder}' is not a saved agent"):
         recipe, spaces, layout, counts = read_saved(manifest, parts)
-        for field in ("streams", "exploring"):
+        for field in ("streams", "exploring", "recalling"):
             read_names(manifest, field)
         for name in ("seed", "since"):
             value = manifest.get(name, 0)
@@ -161,7 +165,8 @@ def read_agent(folder: Path, parts: Iterable[type[AxisValue]], settings: Mapping
             seed = primed(other, seed)
         program = other
     reopen = functools.partial(read_open_streams, folder, manifest, seed=seed)
-    return Loaded(program, seed, counts, exploring, number, since, acting, reopen)
+    restore = functools.partial(read_recalls, folder, manifest)
+    return Loaded(program, seed, counts, exploring, number, since, acting, reopen, restore)
 
 
 def changed_recipe(recipe: Recipe, settings: Mapping[str, Any], source: Path) -> Recipe:
@@ -241,6 +246,12 @@ def read_seed(
         seed = dataclasses.replace(seed, ring=linked.linked(ring) if older else ring, sampler=sampler)
     exploring = {name: row_of(others["exploration"], row) for row, name in enumerate(names)}
     return jax.tree.map(jnp.asarray, seed), exploring
+
+
+def read_recalls(folder: Path, about: dict[str, Any], recalls: Recalls) -> None:
+    """Restore the states of the memory of each stream. Raises `UsageError`: the data is damaged."""
+    if names := read_names(about, "recalling"):
+        recalls.restore(names, checkpoint.read_tree(folder, "recalls", recalls.shapes(len(names))))
 
 
 def read_open_streams(folder: Path, about: dict[str, Any], streams: Streams, seed: SeedState) -> None:

@@ -28,6 +28,9 @@ CHUNK_BYTES = 2**22
 NO_LINKS = np.zeros((0, 4), np.int32)
 """New links of older rows, where there are none."""
 
+MOST_STREAMS = 4_096
+"""Number of streams of which an agent keeps the state."""
+
 Stream = int | str
 
 
@@ -82,6 +85,7 @@ class Streams:
         gamma: discount of the returns, whose range is recorded.
         at: number of rows that the ring got already.
         packed: layout of packed observations; statistics are of the numbers in them.
+        units: numbers of a state of the network's memory; 0 without one.
     """
 
     def __init__(
@@ -95,12 +99,13 @@ class Streams:
         normalised: bool,
         at: int = 0,
         packed: Observations | None = None,
+        units: int = 0,
     ):
-        self.rows, self.at, self._packed = rows, at, packed
+        self.rows, self.at, self._packed, self._units = rows, at, packed, units
         self.open: dict[Stream, Track] = {}
         """The open streams, in the order of their last steps."""
         self.layout = (shape, dtype, actions, masked)
-        self.blocks = BlockLayout(self.layout)
+        self.blocks = BlockLayout(self.layout, units)
         row = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
         self._size = int(min(max(CHUNK_BYTES // max(row, 1), SMALL), LARGE))
         self._chunks: dict[int, Chunk] = {}
@@ -126,12 +131,22 @@ class Streams:
         truncated: bool,
         legal: np.ndarray | None = None,
         legal_next: np.ndarray | None = None,
+        memory: np.ndarray | None = None,
     ) -> tuple[float, int] | None:
         """Append the rows of one step; it continues the episode of its stream, if one is open.
 
+        Args:
+            memory: the state of the network's memory that `before` met.
+
         Returns:
             score and length of the episode, if it ended.
+
+        Raises:
+            UsageError: an episode, of which a memory learns, is longer than replay. Nothing is stored.
         """
+        if self._units:
+            self._require_end(stream)
+        back = self.at
         track, trace, score, length = self._pop(stream), 0.0, reward, 1
         if track is not None:
             trace, score, length = track.trace, track.score + reward, track.length + 1
@@ -139,6 +154,7 @@ class Streams:
             if not (_same(track.after, before) and _same(track.legal, legal)):
                 between = self._put(track.after, track.legal)
             self._link(track.row, CONTINUES, between, self.at)
+            back = track.row
         trace = reward + self._gamma * trace
         low, high = self._returns
         if not low <= trace <= high:
@@ -147,7 +163,9 @@ class Streams:
         if not low <= reward <= high:
             self._rewards = (min(low, reward), max(high, reward))
         kind = TERMINATED if terminated else TRUNCATED if truncated else CONTINUES
-        row = self._put(before, legal, kind, choice, reward)
+        row = self._put(before, legal, kind, choice, reward, memory)
+        if memory is not None:
+            self._chunks[row // self._size].before[row % self._size] = 0 if track is None else row - back
         if kind == CONTINUES:
             self.open[stream] = Track(row, after, legal_next, trace, score=score, length=length)
             if len(self.open) > self._forget_above:
@@ -264,6 +282,16 @@ class Streams:
         track = self.open.pop(stream, None)
         return track if track is not None and track.row > self.at - self.rows else None
 
+    def _require_end(self, stream: Stream) -> None:
+        track = self.open.get(stream)
+        length = 0 if track is None else track.length
+        require(
+            length + 2 < self.rows,
+            f"The episode of stream {stream!r} has {length:,} steps and did not end, and replay has"
+            f" {self.rows:,} rows: a memory learns from episodes with a start. Expected truncated=True, or"
+            " cut(), where a robot begins anew; or a larger replay_capacity. Nothing was stored.",
+        )
+
     def _forget(self) -> None:
         """Forget streams whose rows were all written over."""
         self.open = {name: track for name, track in self.open.items() if track.row > self.at - self.rows}
@@ -276,6 +304,7 @@ class Streams:
         kind: int = NOTHING,
         choice: np.ndarray | int = 0,
         reward: float = 0.0,
+        memory: np.ndarray | None = None,
     ) -> int:
         """Append a row and return its number."""
         row = self.at
@@ -283,13 +312,15 @@ class Streams:
         chunk = self._chunks.get(number)
         if chunk is None:
             self._drop(number)
-            chunk = self._chunks[number] = Chunk(self._size, *self.layout)
+            chunk = self._chunks[number] = Chunk(self._size, *self.layout, self._units)
         chunk.observation[place] = observation
         chunk.action[place] = choice
         chunk.reward[place] = reward
         chunk.links[place, 0] = kind
         if chunk.legal is not None:
             chunk.legal[place] = legal
+        if memory is not None:
+            chunk.memory[place] = memory
         self.at += 1
         return row
 

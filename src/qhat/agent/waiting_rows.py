@@ -50,8 +50,8 @@ class Block:
 class BlockLayout:
     """Where the fields of a block are."""
 
-    def __init__(self, layout: Layout):
-        self._layout = layout
+    def __init__(self, layout: Layout, units: int = 0):
+        self._layout, self._units = layout, units
         self._fields: dict[int, dict[str, Field]] = {}
         self._pair: list[Block] = []
 
@@ -106,6 +106,8 @@ class BlockLayout:
                 "ranges": ((2, 2), "float32"),
                 "counts": ((COUNTS,), "int32"),
             }
+            if self._units:
+                shapes |= {"memory": ((size, self._units), "float32"), "before": ((size,), "int32")}
             if masked:
                 shapes["legal"] = ((size, actions.factors, actions.width), "bool")
             fields, at = {}, 0
@@ -121,13 +123,23 @@ class BlockLayout:
 class Chunk:
     """Consecutive rows on the host."""
 
-    def __init__(self, size: int, shape: tuple[int, ...], dtype: str, actions: Actions, masked: bool):
+    def __init__(
+        self,
+        size: int,
+        shape: tuple[int, ...],
+        dtype: str,
+        actions: Actions,
+        masked: bool,
+        units: int = 0,
+    ):
         self.observation = np.zeros((size, *shape), dtype)
         self.action = np.zeros((size, actions.factors), np.int32)
         self.reward = np.zeros(size, np.float32)
         self.links = np.zeros((size, 3), np.int32)
         both = (size, actions.factors, actions.width)
         self.legal = np.ones(both, bool) if masked else None
+        self.memory = np.zeros((size if units else 0, units), np.float32)
+        self.before = np.zeros(size if units else 0, np.int32)
 
 
 @dataclasses.dataclass
@@ -190,6 +202,9 @@ class Taken:
             fields["reward"][where] = chunk.reward[part]
             if legal is not None and chunk.legal is not None:
                 legal[where] = chunk.legal[part]
+            if "memory" in fields:
+                fields["memory"][where] = chunk.memory[part]
+                fields["before"][where] = chunk.before[part]
         for row in range(max(begin, self.end), stop):
             fields["observation"][row - begin], known = self.newest[row - self.end]
             if legal is not None:

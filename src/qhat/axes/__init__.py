@@ -13,6 +13,7 @@ from qhat.axes.heads import HEADS, Categorical, Expected, Head, HLGauss, Implici
 from qhat.axes.heads.base import ExportedOutputs, take
 from qhat.axes.horizon import HORIZONS, Fixed, Horizon, Receding
 from qhat.axes.joints import JOINTS, Each, Joints, Pairs, Regularised, Together
+from qhat.axes.memory import GRU, MEMORIES, Memory, MinGRU, NoMemory, Recurrent
 from qhat.axes.merge import MERGES, Dueling, Merge, Plain
 from qhat.axes.operations import Op
 from qhat.axes.optimiser import OPTIMISERS, Adam, AdamW, Optimiser, RMSProp
@@ -41,15 +42,16 @@ from qhat.axes.torso import (
 from qhat.axes.training import TRAININGS, Replay, Rollout, Training
 
 __all__ = [
-    "BONUSES", "EXPLORES", "HEADS", "HORIZONS", "JOINTS", "LAYERS", "MERGES", "MLP", "OPTIMISERS",
-    "POLICIES", "RELABELS", "RESETS", "RESOLUTIONS", "SAMPLERS", "TARGETS", "TORSOS", "TRAININGS",
-    "Actions", "Adam", "AdamW", "Auto", "AxisValue", "Bonus", "BroNet", "Categorical", "CoarseToFine",
-    "Convolutions", "DataEfficient", "Dense", "Double", "Dueling", "Each", "EpsilonGreedy", "Expected",
-    "ExpectedSarsa", "Explore", "ExportedOutputs", "Fixed", "Full", "Greedy", "Growing", "HLGauss",
-    "Hard", "Head", "Hindsight", "Horizon", "Impala", "Implicit", "Impoola", "Joints", "Layer", "Merge",
-    "MinAtar", "Mnih2013", "Munchausen", "Nature", "NoBonus", "NoExploration", "NoRelabel", "NoReset",
-    "NoTarget", "Noisy", "Op", "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy", "Prioritised",
-    "Quantile", "RMSProp", "Receding", "Regularised", "Relabel", "Replay", "Reset", "Resolution",
-    "Rollout", "Sampler", "Schedule", "SimBa", "SimBaV2", "Soft", "Softmax", "Target", "Together",
-    "Torso", "Training", "Uniform", "take",
+    "BONUSES", "EXPLORES", "GRU", "HEADS", "HORIZONS", "JOINTS", "LAYERS", "MEMORIES", "MERGES", "MLP",
+    "OPTIMISERS", "POLICIES", "RELABELS", "RESETS", "RESOLUTIONS", "SAMPLERS", "TARGETS", "TORSOS",
+    "TRAININGS", "Actions", "Adam", "AdamW", "Auto", "AxisValue", "Bonus", "BroNet", "Categorical",
+    "CoarseToFine", "Convolutions", "DataEfficient", "Dense", "Double", "Dueling", "Each",
+    "EpsilonGreedy", "Expected", "ExpectedSarsa", "Explore", "ExportedOutputs", "Fixed", "Full", "Greedy",
+    "Growing", "HLGauss", "Hard", "Head", "Hindsight", "Horizon", "Impala", "Implicit", "Impoola",
+    "Joints", "Layer", "Memory", "Merge", "MinAtar", "MinGRU", "Mnih2013", "Munchausen", "Nature",
+    "NoBonus", "NoExploration", "NoMemory", "NoRelabel", "NoReset", "NoTarget", "Noisy", "Op",
+    "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy", "Prioritised", "Quantile", "RMSProp",
+    "Receding", "Recurrent", "Regularised", "Relabel", "Replay", "Reset", "Resolution", "Rollout",
+    "Sampler", "Schedule", "SimBa", "SimBaV2", "Soft", "Softmax", "Target", "Together", "Torso",
+    "Training", "Uniform", "take",
 ]  # fmt: skip

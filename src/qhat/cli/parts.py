@@ -13,6 +13,7 @@ from qhat.axes.explore import Explore
 from qhat.axes.heads import Head
 from qhat.axes.horizon import Horizon
 from qhat.axes.joints import Joints
+from qhat.axes.memory import Memory
 from qhat.axes.merge import Merge
 from qhat.axes.optimiser import Optimiser
 from qhat.axes.policy import Policy
@@ -49,6 +50,8 @@ class OtherParts:
     """Fully connected layers."""
     torso: Torso | None = None
     """Layers from an observation to features."""
+    memory: Memory | None = None
+    """What the network keeps of earlier observations."""
     joints: Joints | None = None
     """How actions of several factors share one target."""
     training: Training | None = None

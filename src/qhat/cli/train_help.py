@@ -27,7 +27,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "gamma", "target", "optimiser", "reset", "horizon", "learning_rate", "learning_rate_end",
         "learning_rate_steps", "max_gradient_norm",
     ),
-    "network": ("hidden", "torso", "merge", "dense", "layer_norm"),
+    "network": ("hidden", "torso", "memory", "merge", "dense", "layer_norm"),
     "exploration": ("explore",),
     "replay": (
         "training", "sampler", "relabel", "batch_size", "replay_ratio", "replay_capacity",

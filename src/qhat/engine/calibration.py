@@ -28,6 +28,8 @@ STATISTICS = "observations"
 
 OPENED = "opened"
 """Name of the entry that says which commands are in use, 1 or 0, `[F, C]`, where their number grows."""
+REMEMBERED = "remembered"
+"""Name of the entry that holds the states of a memory after each row of an update's sequences."""
 CLOSED = -1e9
 """Value of a command that is not in use: finite, so that exports and softmaxes compute with it."""
 
@@ -36,7 +38,8 @@ Parameters = dict[str, Any]
 
 def split_trainable(parameters: Parameters) -> tuple[Parameters, Parameters]:
     """Split parameters into those that gradients move and the others (none for most recipes)."""
-    fixed = {name: parameters[name] for name in (SUPPORT, STATISTICS, OPENED) if name in parameters}
+    names = (SUPPORT, STATISTICS, OPENED, REMEMBERED)
+    fixed = {name: parameters[name] for name in names if name in parameters}
     return {name: leaf for name, leaf in parameters.items() if name not in fixed}, fixed
 
 

@@ -78,6 +78,13 @@ class Exported:
 
 def require_exportable(learner: Learner) -> None:
     """Raise `UsageError` for the first part of a recipe that does not describe its computation."""
+    memory = learner.recipe.memory
+    require(
+        not memory.remembers,
+        f"memory '{memory.name}' cannot be exported yet: the formats here compute an action from one"
+        " observation. Expected memory 'none', with a stack of observations in its place"
+        f" ({setting('wrap', 'frame_stack:4')}); Run.policy() and Agent act with a memory.",
+    )
     for axis, (method, arithmetic) in DESCRIBED.items():
         part = getattr(learner.recipe, axis)
         require(

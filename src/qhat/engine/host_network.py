@@ -61,6 +61,9 @@ def plan_of(learner: Learner, dtype: str) -> Plan | None:
     Args:
         dtype: of observations.
     """
+    if learner.recipe.memory.remembers:
+        # A plan computes from one observation alone.
+        return None
     for axis, (method, arithmetic) in DESCRIBED.items():
         if not defines(getattr(learner.recipe, axis), method, arithmetic):
             return None

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from qhat.axes.actions import Actions
+from qhat.engine import recurrent
 from qhat.engine.compiler import after_token
 from qhat.engine.growth import open_choices, with_growth
 from qhat.engine.guard import Guard
 from qhat.engine.learner import Learner, LearnerState, Metrics
 from qhat.engine.replay import ring as replay
+from qhat.engine.replay import sequences
 from qhat.engine.replay.frames import require_frames
 from qhat.engine.replay.goals import Goals
 from qhat.engine.replay.hindsight import relabelled
@@ -75,6 +77,7 @@ class Program:
         require_pictures(recipe.random_shift, shape, dtype, layout)
         Goals.of(recipe.relabel, 1, layout)
         recipe = recipe.scheduled()
+        recurrent.require_single(recipe.memory, stack)
         require_frames(shape, stack, recipe.training.rows(recipe, stack), recipe.longest)
         learner = Learner.of(recipe, shape, actions, layout)
         spaces = (shape, dtype, actions, masked, stack)
@@ -92,7 +95,7 @@ class Program:
             E, rows, self.shape, self.dtype, self.actions,
             stack=self.stack, masked=self.masked, watch=recipe.gamma if recipe.head.calibrates else None,
             normalise=bool(recipe.normalise), marks_greedy=recipe.n_step_cut is not None, layout=packed,
-            goals=Goals.of(recipe.relabel, rows * E, self.layout, self.rewards),
+            goals=Goals.of(recipe.relabel, rows * E, self.layout, self.rewards), memory=recipe.memory.units,
         )  # fmt: skip
         action = jnp.zeros((E, self.actions.factors), jnp.int32)
         fresh = Guard.new(observation, action, packed)
@@ -109,6 +112,7 @@ class Program:
             episodes=Episodes(jnp.zeros(E), jnp.zeros(E, jnp.int32)),
             guard=guard,
             legal=legal,
+            recall=recurrent.fresh(self.learner, E),
         )
         return strongly_typed(self.act(seed, observation, legal, keys["first_action"], jnp.int32(0)))
 
@@ -125,7 +129,10 @@ class Program:
         fresh = jax.tree.map(jnp.zeros_like, seed.episodes)
         ring = replay.cut(seed.ring)
         guard, observation = seed.guard.begin(observation, steps // self.recipe.num_envs - 1, ring.cursor)
-        seed = dataclasses.replace(seed, ring=ring, environment=environment, episodes=fresh, guard=guard)
+        recall = recurrent.fresh(self.learner, self.recipe.num_envs)
+        seed = dataclasses.replace(
+            seed, ring=ring, environment=environment, episodes=fresh, guard=guard, recall=recall
+        )
         return strongly_typed(self.act(seed, observation, legal, key, steps))
 
     def iterate(
@@ -205,12 +212,14 @@ class Program:
             real=timestep.real,
             legal=seed.legal,
             legal_next=timestep.legal_successor,
+            memory=seed.recall and seed.recall.before,
         )
         ring, slots, starts = replay.store(seed.ring, step)
         if timestep.broken is not None:
             ring = replay.cut(ring, timestep.broken)
         sampler = self.recipe.sampler.store(seed.sampler, slots, starts)
-        return dataclasses.replace(seed, ring=ring, sampler=sampler)
+        recall = recurrent.over(self.learner, seed.recall, timestep)
+        return dataclasses.replace(seed, ring=ring, sampler=sampler, recall=recall)
 
     def learned(self, reward: Array) -> Array:
         """Return the reward that is stored: changed by the recipe's reward wrappers."""
@@ -273,7 +282,8 @@ class Program:
         """
         recipe, keys = self.recipe, split(key, "sample", "noise", "goals")
         n, gamma = recipe.horizon.at(recipe.reset.since(number - 1), recipe.n_step, recipe.gamma)
-        batch, slots, weights = replay.sample(
+        sample = sequences.sampling(recipe.memory)
+        batch, slots, weights = sample(
             ring, recipe.sampler, sampler, keys["sample"], steps,
             batch=recipe.batch_size, n=recipe.longest, gamma=gamma, limit=n,
         )  # fmt: skip
@@ -287,7 +297,8 @@ class Program:
         )
         learner = with_reset(self.learner, learner, keys["noise"], number, applies)
         learner = with_growth(self.learner, learner, number, applies)
-        return learner, recipe.sampler.update(sampler, slots, update.errors), ring.greedy, update.metrics
+        errors = sequences.errors_of(update.errors, slots.shape[0])
+        return learner, recipe.sampler.update(sampler, slots, errors), ring.greedy, update.metrics
 
     def act(
         self,
@@ -299,11 +310,18 @@ class Program:
     ) -> SeedState:
         """Choose the next action for `observation` from the legal ones, with exploration."""
         keys = split(key, "explore", "noise")
-        greedy = self.learner.greedy(seed.learner.online, observation, keys["noise"], legal)
+        greedy, recall = self.learner.greedy(
+            seed.learner.online, observation, keys["noise"], legal, seed.recall
+        )
         in_use = open_choices(seed.learner.online, legal, self.recipe.num_envs)
         exploration, action = self.recipe.explore.choose(
             seed.exploration, greedy, keys["explore"], steps, self.actions, in_use
         )
         return dataclasses.replace(
-            seed, observation=observation, legal=legal, action=action, exploration=exploration
+            seed,
+            observation=observation,
+            legal=legal,
+            action=action,
+            exploration=exploration,
+            recall=recall,
         )

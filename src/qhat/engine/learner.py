@@ -20,10 +20,11 @@ from qhat.axes.heads.outlook import Outlook
 from qhat.axes.joint_actions import of_joint_actions
 from qhat.axes.optimiser import clip_norm, rate_at
 from qhat.axes.policy import mask_illegal
-from qhat.engine import calibration
-from qhat.engine.calibration import CLOSED, OPENED, STATISTICS, SUPPORT, split_trainable
+from qhat.engine import calibration, recurrent
+from qhat.engine.calibration import CLOSED, OPENED, REMEMBERED, STATISTICS, SUPPORT, split_trainable
 from qhat.engine.data_parallel import DataParallel
 from qhat.engine.doubling import doubled_if
+from qhat.engine.metrics import Metrics, Update
 from qhat.engine.network import Network
 from qhat.engine.replay.moments import Moments
 from qhat.engine.replay.ring import Transition
@@ -42,34 +43,6 @@ class LearnerState(eqx.Module):
     target: Any
     """`None` where targets are those of θ."""
     optimiser: Any
-
-
-class Metrics(eqx.Module):
-    """The numbers of one update, averaged over the batch."""
-
-    loss: Float[Array, ""]
-    q: Float[Array, ""]
-    """Mean of Q(s, a) over the actions of the batch."""
-    gradient_norm: Float[Array, ""]
-    clipped: Float[Array, ""]
-    """Share of the targets' mass beyond the support; 0 for a head that has none."""
-
-    @property
-    def finite(self) -> Bool[Array, ""]:
-        """Whether the update could be applied."""
-        return jnp.isfinite(self.loss) & jnp.isfinite(self.gradient_norm)
-
-
-class Update(eqx.Module):
-    """The results of one update, besides the new state."""
-
-    errors: Float[Array, " B"]
-    """Error of every transition, for its priority; 0 where it is not finite."""
-    metrics: Metrics
-    overflow: Float[Array, " 2"]
-    """Share of the targets' mass below and above the support."""
-    moves: Bool[Array, ""]
-    """Whether the weights moved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,10 +102,14 @@ class Learner:
         observations: Array,
         key: Array | None = None,
         legal: Bool[Array, "E F C"] | None = None,
-    ) -> Int[Array, "E F"]:
-        """Return argmax_a Q(s, a; θ) over the legal actions, for each of a batch of observations."""
-        q = jax.vmap(self.q_values, in_axes=(None, 0, None))(parameters, observations, key)
-        return best(q, legal, self.network.joint, jnp).astype(jnp.int32)
+        recall: recurrent.Recall | None = None,
+    ) -> tuple[Int[Array, "E F"], recurrent.Recall | None]:
+        """Return argmax_a Q(s, a; θ) over the legal actions, for each of a batch of observations.
+
+        Also return the memories' states around them, if the network has any.
+        """
+        q, recall = recurrent.look(self, parameters, observations, key, recall)
+        return best(q, legal, self.network.joint, jnp).astype(jnp.int32), recall
 
     def nearly_greedy(self, parameters: Any, batch: Transition, share: float) -> Bool[Array, " B"]:
         """Whether each stored action is as good as the greedy one; see `axes.greedy`."""
@@ -167,8 +144,9 @@ class Learner:
 
         def objective(trained: Any) -> tuple[Float[Array, ""], tuple[Array, Array, Array]]:
             regress = jax.vmap(self._regress, in_axes=(None, None, 0, None, 0))
-            target = state.target or state.online
-            losses, errors, q, overflow = regress({**trained, **fixed}, target, batch, noise, fractions)
+            online = recurrent.remembered(self, {**trained, **fixed}, batch, noise["online"])
+            target = recurrent.remembered(self, state.target or state.online, batch, noise["target"])
+            losses, errors, q, overflow = regress(online, target, batch.alone(), noise, fractions)
             return jnp.mean(weights * losses), (errors, q, overflow)
 
         (loss, (errors, q, overflow)), gradient = jax.value_and_grad(objective, has_aux=True)(trained)
@@ -213,7 +191,7 @@ class Learner:
         if head.calibrates and outlook is not None and self.network.dense.remixes:
             # Targets still fall beyond a support that has no atoms left.
             due = update.moves & calibration.doubles(head, state.online, update.overflow, outlook)
-            z = functools.partial(self._outputs, batch.observation)
+            z = functools.partial(self._outputs, batch)
             now = (state.online, state.target, state.optimiser)
             state = LearnerState(*doubled_if(due, self.network, head, now, z, update.overflow))
         return state, update
@@ -274,12 +252,16 @@ class Learner:
     ) -> tuple[Float[Array, "F C K"], Any, Float[Array, "F C"] | None]:
         """Return Z(s, ·; θ) for one observation, what its K numbers stand for, and what is in use."""
         weights, fixed = split_trainable(parameters)
-        z = self.network.apply(weights, self._shown(fixed, observation), noise, fractions)
+        if self.network.memory.remembers:
+            z = self.network.valued(weights, fixed[REMEMBERED][observation], noise, fractions)
+        else:
+            z = self.network.apply(weights, self._shown(fixed, observation), noise, fractions)
         return z, self.recipe.head.basis(fixed.get(SUPPORT, {}), fractions), fixed.get(OPENED)
 
-    def _outputs(self, observations: Array, parameters: Any, zero: Array) -> Float[Array, "B F C K"]:
+    def _outputs(self, batch: Transition, parameters: Any, zero: Array) -> Float[Array, "B F C K"]:
         """Return Z(s, ·; θ) for a batch of observations plus 0, without noise."""
-        observations = self.parallel.share(observations) + zero.astype(observations.dtype)
+        parameters = recurrent.remembered(self, parameters, batch, None)
+        observations = self.parallel.share(batch.observation) + zero.astype(batch.observation.dtype)
         z = jax.vmap(lambda each: self._see(parameters, each, None, None)[0])(observations)
         return self.parallel.joined(z)
 

@@ -14,6 +14,7 @@ from qhat.axes.actions import Actions
 from qhat.axes.cells import Cells
 from qhat.axes.dense import Dense, Layer
 from qhat.axes.joint_actions import JointActions
+from qhat.axes.memory import Memory, NoMemory
 from qhat.axes.merge import Merge
 from qhat.axes.normalisation import init_norm, normalise
 from qhat.axes.torso import Torso
@@ -47,6 +48,8 @@ class Network:
     """Joint actions, if Q is of them: each output is a mean of those of `actions`, which are then pairs."""
     cells: Cells | None = None
     """Cells of the joints' ranges, if outputs are theirs: they are `actions`, and a command's is a mean."""
+    memory: Memory = NoMemory()
+    """What the last hidden layers see in place of the shared ones' features, if it remembers."""
 
     @staticmethod
     def of(
@@ -69,6 +72,7 @@ class Network:
             layout=layout,
             joint=joint,
             cells=cells,
+            memory=recipe.memory,
         )
 
     @property
@@ -94,7 +98,10 @@ class Network:
                 parameters[f"{name}_norm"] = init_norm(sizes[1])
         if self.embedding:
             # It embeds a fraction, not the state, so it has no noise.
-            parameters["embedding"] = Dense().init(embedding_key, self.embedding, self._shared()[-1])
+            parameters["embedding"] = Dense().init(embedding_key, self.embedding, self._streams_see())
+        if self.memory.remembers:
+            # Folded in, so that the other layers are those of the network without it.
+            parameters["memory"] = self.memory.init(jax.random.fold_in(key, 1), self._shared()[-1])
         return parameters
 
     def projected(self, parameters: dict[str, Any], moves: Bool[Array, ""]) -> dict[str, Any]:
@@ -125,9 +132,41 @@ class Network:
             fractions: the τ of the K outputs, if the network has an embedding.
         """
         by_layer = self._split(noise)
+        return self._valued(
+            parameters, self._encoded(parameters, observation, by_layer), by_layer, fractions
+        )
+
+    def encoded(
+        self, parameters: dict[str, Any], observation: Any, noise: Float[Array, " N"] | None = None
+    ) -> Float[Array, " I"]:
+        """Return the features of one observation that the streams see, or the memory where there is one."""
+        return self._encoded(parameters, observation, self._split(noise))
+
+    def _encoded(
+        self, parameters: dict[str, Any], observation: Any, by_layer: dict[str, Array | None]
+    ) -> Float[Array, " I"]:
         x = self._features(parameters.get("torso", {}), observation)
         for index in range(len(self.hidden) - 1):
             x = self._hidden(f"hidden{index}", parameters, x, by_layer)
+        return x
+
+    def valued(
+        self,
+        parameters: dict[str, Any],
+        x: Float[Array, " I"],
+        noise: Float[Array, " N"] | None = None,
+        fractions: Float[Array, " T"] | None = None,
+    ) -> Float[Array, "F C K"]:
+        """Return Z(s, ·; θ) for what the streams see: features, or a memory's state after them."""
+        return self._valued(parameters, x, self._split(noise), fractions)
+
+    def _valued(
+        self,
+        parameters: dict[str, Any],
+        x: Float[Array, " I"],
+        by_layer: dict[str, Array | None],
+        fractions: Float[Array, " T"] | None,
+    ) -> Float[Array, "F C K"]:
         if fractions is None:
             return self._outputs(parameters, x, by_layer)
         at = embed(parameters["embedding"], fractions) * x
@@ -135,18 +174,24 @@ class Network:
         return jnp.moveaxis(z[..., 0], 0, -1)
 
     def activations(
-        self, parameters: dict[str, Any], observation: Any, fractions: Float[Array, " T"] | None = None
+        self,
+        parameters: dict[str, Any],
+        observation: Any,
+        fractions: Float[Array, " T"] | None = None,
+        memory: Float[Array, " M"] | None = None,
     ) -> dict[str, Float[Array, " _"]]:
         """Return the outputs of every hidden layer for one observation, without noise.
 
         Args:
             fractions: as in `apply`; of a layer after the embedding, each unit's largest output counts.
+            memory: its state after the observation.
         """
         no_noise, outputs = self._split(None), {}
         x = self._features(parameters.get("torso", {}), observation)
         for index in range(len(self.hidden) - 1):
             name = f"hidden{index}"
             x = outputs[name] = self._hidden(name, parameters, x, no_noise)
+        x = x if memory is None else memory
         at = x[None] if fractions is None else embed(parameters["embedding"], fractions) * x
         for name in (f"{stream}_hidden" for stream in self._streams() if self.hidden):
             every = [self._hidden(name, parameters, row, no_noise) for row in at]
@@ -269,15 +314,19 @@ class Network:
         """Widths from the torso's features to the input of the streams."""
         return [self._width(), *self.hidden[:-1]]
 
+    def _streams_see(self) -> int:
+        """Width of what the streams see."""
+        return self.memory.units if self.memory.remembers else self._shared()[-1]
+
     def _layers(self) -> dict[str, tuple[int, int]]:
         """Inputs and outputs of every dense layer, by name."""
         shared = self._shared()
         layers = {f"hidden{index}": sizes for index, sizes in enumerate(itertools.pairwise(shared))}
         for name, width in self._streams().items():
-            last = shared[-1]
+            last = self._streams_see()
             if self.hidden:
+                layers[f"{name}_hidden"] = (last, self.hidden[-1])
                 last = self.hidden[-1]
-                layers[f"{name}_hidden"] = (shared[-1], last)
             layers[name] = (last, self.actions.factors * width * self.outputs)
         return layers
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from qhat.engine.guard import Guard
 from qhat.engine.learner import LearnerState, Metrics
+from qhat.engine.recurrent import Recall
 from qhat.engine.replay.ring import Ring
 from qhat.environments.base import Timestep
 
@@ -49,6 +50,8 @@ class SeedState(eqx.Module):
     guard: Guard
     legal: Array | None = None
     """`[E, F, C]`, actions that `observation` allows; `None` where nothing is masked."""
+    recall: Recall | None = None
+    """States of the memory around `observation`, of a network with one."""
 
 
 class TrainState(eqx.Module):

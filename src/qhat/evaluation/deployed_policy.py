@@ -11,6 +11,7 @@ import numpy as np
 
 from qhat.axes.greedy import best
 from qhat.axes.masks import read_mask
+from qhat.engine import recurrent
 from qhat.engine.learner import Learner
 from qhat.environments.base import Spec
 from qhat.environments.observations import read_one
@@ -18,7 +19,10 @@ from qhat.environments.observations import read_one
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """The greedy policy of one seed. The first call compiles; later ones take some 100 µs."""
+    """The greedy policy of one seed. The first call compiles; later ones take some 100 µs.
+
+    With a memory each call is a step of an episode: call `reset` before the next one begins.
+    """
 
     learner: Learner
     parameters: Any
@@ -38,7 +42,8 @@ class Policy:
         Raises:
             UsageError: another shape, or numbers that are not finite.
         """
-        q, legal = self._q(observation), read_mask(mask, self.spec.actions, "mask")
+        (q, recall), legal = self._look(observation), read_mask(mask, self.spec.actions, "mask")
+        self._keep(recall)
         return self.spec.actions.to_env(best(q, legal, self.learner.network.joint))
 
     def q_values(self, observation: Any) -> np.ndarray:
@@ -46,13 +51,30 @@ class Policy:
 
         With `joints="pairs"` it is `[1, joint actions]`; of these, the last joint's command changes first.
         """
-        q = self._q(observation)
+        q = self._look(observation)[0]
         return q if self.spec.actions.vector else q[0]
 
-    def _q(self, observation: Any) -> np.ndarray:
+    def reset(self) -> None:
+        """Begin an episode: a memory is empty again."""
+        self._keep(recurrent.fresh(self.learner, 1))
+
+    def _keep(self, recall: recurrent.Recall | None) -> None:
+        self.__dict__["_recall"] = recall
+
+    def _look(self, observation: Any) -> tuple[np.ndarray, recurrent.Recall | None]:
         coded = read_one(observation, "observation", self.spec.shape, self.spec.dtype, self.spec.layout)
-        return np.asarray(self._compiled(self.parameters, coded))
+        recall = self.__dict__.get("_recall", recurrent.fresh(self.learner, 1))
+        if recall is None:
+            return np.asarray(self._compiled(self.parameters, coded)), None
+        q, recall = self._recalled(self.parameters, coded[None], recall)
+        return np.asarray(q[0]), recall
 
     @functools.cached_property
     def _compiled(self) -> Any:
         return jax.jit(self.learner.q_values)
+
+    @functools.cached_property
+    def _recalled(self) -> Any:
+        return jax.jit(lambda parameters, rows, recall: recurrent.look(
+            self.learner, parameters, rows, None, recall
+        ))  # fmt: skip

@@ -22,6 +22,7 @@ from jaxtyping import Array
 from qhat.axes.greedy import best
 from qhat.axes.policy import mask_illegal
 from qhat.engine.learner import Learner
+from qhat.engine.recurrent import Recall, look
 from qhat.environments.base import Environment
 from qhat.environments.host import HostEnvironment
 from qhat.environments.wrappers import RewardWrapper
@@ -114,9 +115,16 @@ class Steps(Gathering):
     """Most that there can be."""
     whole_episode = False
 
-    def act(self, learner: Learner, parameters: Any, observation: Array, legal: Array | None) -> tuple:
-        action, q, alive = _look(learner, parameters, observation, legal)
-        return action, (q, alive, observation)
+    def act(
+        self,
+        learner: Learner,
+        parameters: Any,
+        observation: Array,
+        legal: Array | None,
+        recall: Recall | None,
+    ) -> tuple:
+        action, q, alive, recall = _look(learner, parameters, observation, legal, recall)
+        return action, (q, alive, observation), recall
 
     def begin(self, shape: tuple[int, ...], details: Any, xp: Any) -> _Kept:
         rows = {name: xp.zeros((*shape[:-1], self.steps, shape[-1]), kind) for name, kind in ROWS.items()}
@@ -280,13 +288,18 @@ def _standard_error(gap: np.ndarray, counts: np.ndarray) -> float:
     return float(np.sqrt((np.square(share * (means - middle))).sum() * n / (n - 1)))
 
 
-def _look(learner: Learner, parameters: Any, observation: Array, legal: Array | None) -> tuple:
-    """Return the greedy actions `[E, F]`, their Q `[E]`, and which units of each layer are above 0."""
-    q = jax.vmap(learner.q_values, in_axes=(None, 0))(parameters, observation)
-    look = jax.vmap(lambda one: learner.network.activations(*learner.shown(parameters, one)))
-    units = look(observation)
+def _look(
+    learner: Learner, parameters: Any, observation: Array, legal: Array | None, recall: Recall | None
+) -> tuple:
+    """Return greedy actions `[E, F]`, their Q `[E]`, which units are above 0, and the memories' states."""
+    q, recall = look(learner, parameters, observation, None, recall)
+
+    def activations(one: Array, memory: Array | None) -> dict[str, Array]:
+        return learner.network.activations(*learner.shown(parameters, one), memory)
+
+    units = jax.vmap(activations)(observation, recall and recall.after)
     alive = {name: jnp.any(values > 0, axis=0) for name, values in units.items()}
     joint = learner.network.joint
     action = best(q, legal, joint, jnp).astype(jnp.int32)
     q = mask_illegal(q, legal if legal is None or joint is None else joint.legal(legal, jnp))
-    return action, jnp.mean(jnp.max(q, axis=-1), axis=-1), alive
+    return action, jnp.mean(jnp.max(q, axis=-1), axis=-1), alive, recall

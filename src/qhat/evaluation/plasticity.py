@@ -60,6 +60,9 @@ def measure(learner: Learner, parameters: Any, observations: np.ndarray) -> Plas
             name = max(layers, key=lambda each: layers[each])
             growth.append(layers[name])
             grown.append(name)
+        if learner.recipe.memory.remembers:
+            # What its last layers see is of whole episodes, not of single observations.
+            continue
         both = [np.asarray(features(each, rows), np.float64) for each in (trained, {**trained, **fresh})]
         if len(rows) >= both[0].shape[1] and all(np.isfinite(each).all() for each in both):
             rank.append(effective_rank(both[0]))

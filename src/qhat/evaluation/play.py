@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from qhat.axes.actions import Actions
 from qhat.engine.learner import Learner
+from qhat.engine.recurrent import Recall
 from qhat.environments.base import Environment
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.record import name_of
@@ -48,8 +49,16 @@ class Greedy(Gathering):
     actions: Actions
     """The environment's."""
 
-    def act(self, learner: Learner, parameters: Any, observation: Array, legal: Array | None) -> tuple:
-        return learner.greedy(parameters, observation, key=None, legal=legal), None
+    def act(
+        self,
+        learner: Learner,
+        parameters: Any,
+        observation: Array,
+        legal: Array | None,
+        recall: Recall | None,
+    ) -> tuple:
+        action, recall = learner.greedy(parameters, observation, None, legal, recall)
+        return action, None, recall
 
     def begin(self, shape: tuple[int, ...], details: Any, xp: Any) -> Played:
         return Played.nothing(shape, self.actions.factors, xp)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from qhat.engine import recurrent
 from qhat.engine.compiler import compiled
 from qhat.engine.learner import Learner
 from qhat.engine.pace import SECONDS, Pace
@@ -50,8 +51,19 @@ class Gathering(abc.ABC):
     """Whether a copy's first episode counts alone; else it plays one after the other."""
 
     @abc.abstractmethod
-    def act(self, learner: Learner, parameters: Any, observation: Array, legal: Array | None) -> tuple:
-        """Return one seed's actions `[E, F]`, and what else `add` needs."""
+    def act(
+        self,
+        learner: Learner,
+        parameters: Any,
+        observation: Array,
+        legal: Array | None,
+        recall: recurrent.Recall | None,
+    ) -> tuple:
+        """Return one seed's actions `[E, F]`, what else `add` needs, and the memories' new states.
+
+        Args:
+            recall: states of the network's memory, `None` without one.
+        """
 
     @abc.abstractmethod
     def begin(self, shape: tuple[int, ...], details: Any, xp: Any) -> Any:
@@ -120,6 +132,7 @@ class _Carry(NamedTuple):
     playing: Any
     action: Any
     kept: Any
+    recall: recurrent.Recall | None
 
 
 def _compiled(
@@ -139,8 +152,11 @@ def _compiled(
         first, kept = jnp.zeros((E, F), jnp.int32), gathering.begin((E,), details, jnp)
         legal = environment.legal(state)
         return strongly_typed(
-            _Carry(jnp.int32(0), state, observation, legal, jnp.ones(E, bool), first, kept)
-        )
+            _Carry(
+                jnp.int32(0), state, observation, legal, jnp.ones(E, bool), first, kept,
+                recurrent.fresh(learner, E),
+            )
+        )  # fmt: skip
 
     def one_seed(parameters: Any, carry: _Carry, run_key: Array, until: Array) -> _Carry:
         def unfinished(carry: _Carry) -> Array:
@@ -148,13 +164,15 @@ def _compiled(
 
         def step(carry: _Carry) -> _Carry:
             turn, playing = carry.turn, carry.playing
-            action, details = gathering.act(learner, parameters, carry.observation, carry.legal)
+            given = (carry.observation, carry.legal, carry.recall)
+            action, details, recall = gathering.act(learner, parameters, *given)
             before = jnp.where(turn == 0, action, carry.action)
             state, now = environment.step(carry.state, action, jax.random.fold_in(run_key, turn))
             now = sound(now, jnp, learner.network.layout)
             kept = gathering.add(carry.kept, Turn(turn, action, before, details, now, playing), jnp)
             playing = _still(gathering, playing, now)
-            return _Carry(turn + 1, state, now.observation, now.legal, playing, action, kept)
+            recall = recurrent.over(learner, recall, now)
+            return _Carry(turn + 1, state, now.observation, now.legal, playing, action, kept, recall)
 
         return jax.lax.while_loop(unfinished, step, carry)
 
@@ -206,12 +224,13 @@ def _hosted(
     observation, legal = environment.start(), environment.legal()
     playing = np.ones(observation.shape[:2], bool)
     kept, before, turn, stopped = None, None, 0, False
+    recall = _fresh_recall(learner, playing.shape)
     watch(None)
     while playing.any() and turn < longest:
         stopped = over()
         if stopped and kept is not None:
             break
-        chosen = _act(gathering, learner, parameters, observation, legal)
+        *chosen, recall = _act(gathering, learner, parameters, observation, legal, recall)
         action, details = jax.tree.map(np.asarray, chosen)
         kept = gathering.begin(playing.shape, details, np) if kept is None else kept
         environment.send(action)
@@ -219,6 +238,7 @@ def _hosted(
         before = action if before is None else before
         kept = gathering.add(kept, Turn(turn, action, before, details, now, playing), np)
         playing = _still(gathering, playing, now)
+        recall = _over(learner, recall, now)
         observation, legal, before, turn = now.observation, now.legal, action, turn + 1
         watch(now)
         show_progress(turn, longest, playing)
@@ -236,13 +256,35 @@ def _details(learner: Learner, environment: Environment, gathering: Gathering) -
     observation = jax.ShapeDtypeStruct((E, *spec.shape), jnp.dtype(spec.dtype))
     mask = jax.ShapeDtypeStruct((E, spec.actions.factors, spec.actions.width), jnp.dtype(bool))
     act = functools.partial(gathering.act, learner)
-    return jax.eval_shape(act, parameters, observation, mask if spec.masked else None)[1]
+    recall = recurrent.fresh(learner, E)
+    return jax.eval_shape(act, parameters, observation, mask if spec.masked else None, recall)[1]
+
+
+def _fresh_recall(learner: Learner, shape: tuple[int, ...]) -> Any:
+    """Return the memories' states of `shape` copies, `[S, E]`, before the first observations."""
+    one = recurrent.fresh(learner, shape[1])
+    return jax.tree.map(lambda leaf: np.zeros((shape[0], *leaf.shape), leaf.dtype), one)
+
+
+def _over(learner: Learner, recall: Any, now: Timestep) -> Any:
+    """Return the memories' states of every seed before the observations of a step."""
+    if recall is None:
+        return None
+    ended = jnp.asarray(recurrent.ended(now)).reshape(-1)
+    flat = recall.states.reshape(-1, *recall.states.shape[-2:])
+    after = learner.recipe.memory.forget(flat[:, 1], ended)
+    return recurrent.Recall(recurrent.Recall.of(flat[:, 0], after).states.reshape(recall.states.shape))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _act(
-    gathering: Gathering, learner: Learner, parameters: Any, observations: Array, legal: Array | None
+    gathering: Gathering,
+    learner: Learner,
+    parameters: Any,
+    observations: Array,
+    legal: Array | None,
+    recall: Any,
 ) -> tuple:
     """Compiled once for all rollouts of a gathering and a network."""
     one_seed = functools.partial(gathering.act, learner)
-    return jax.vmap(one_seed)(parameters, observations, legal)
+    return jax.vmap(one_seed)(parameters, observations, legal, recall)

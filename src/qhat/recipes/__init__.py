@@ -11,6 +11,7 @@ from qhat.axes.dense import Noisy
 from qhat.axes.explore import EpsilonGreedy, NoExploration
 from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
 from qhat.axes.joints import Each, Pairs, Regularised
+from qhat.axes.memory import MinGRU
 from qhat.axes.merge import Dueling
 from qhat.axes.optimiser import Adam, AdamW
 from qhat.axes.policy import Double, Softmax
@@ -127,6 +128,20 @@ simba2 = replace(
 
 # No replay and no target network: λ-returns of the last steps of many environments. For MinAtar the
 # paper has 128 of these on a GPU, two passes, and RAdam.
+# A recurrent Q-network that learns from stored states and burn-in as R2D2 does; a minimal GRU is in place
+# of the LSTM.
+drqn = replace(
+    dqn,
+    policy=Double(),
+    memory=MinGRU(),
+    n_step=5,
+    num_envs=16,
+    batch_size=256,
+    replay_ratio=1 / 8,
+    learning_rate=5e-4,
+    paper="https://arxiv.org/abs/1507.06527",
+)
+
 pqn = Recipe(
     head=Expected(delta=None),
     training=Rollout(),
@@ -213,6 +228,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "simba": simba,
         "simba2": simba2,
         "pqn": pqn,
+        "drqn": drqn,
         "her": her,
         "chapter_dqn": chapter_dqn,
         "chapter_double": chapter_double,

@@ -118,6 +118,20 @@ def require_replay(config: TrainConfig) -> None:
         require(not value, f"{name} has no replay that {setting(field)} {needs}; leave it out.")
 
 
+def require_memory(config: TrainConfig) -> None:
+    """Raise `UsageError` for steps that come without the states of a memory."""
+    if not config.recipe.memory.remembers:
+        return
+    name = setting("memory", spell(config.recipe.memory))
+    for field, why in (
+        ("demos", "has stored no states for their observations"),
+        ("actors", "is not carried by actors, which act in NumPy"),
+        ("learners", "has sequences that devices cannot share"),
+    ):
+        value = getattr(config, field)
+        require(not value, f"{name} {why}; leave {setting(field)} out.")
+
+
 def require_growth(config: TrainConfig) -> None:
     """Raise `UsageError` for commands that come into use after the run's end."""
     resolution, updates = config.recipe.resolution, _updates(config)
@@ -146,6 +160,10 @@ def require_horizon(config: TrainConfig) -> None:
         f" updates, and {why}; expected no more than these, for example"
         f" {setting('horizon', spell(dataclasses.replace(horizon, updates=max(1, most // 4))))}.",
     )
+
+
+OF_A_RUN = (require_replay, require_memory, require_resets, require_growth, require_horizon)
+"""What else a run's settings have to be."""
 
 
 def _updates(config: TrainConfig) -> int:

@@ -13,15 +13,7 @@ from qhat.axes.axis import AxisValue, to_json
 from qhat.environments import info, options, wrappers
 from qhat.environments.wrappers import Wrapper
 from qhat.recipes import DEFAULT
-from qhat.recipes.checks import (
-    require_growth,
-    require_horizon,
-    require_placement,
-    require_reachable,
-    require_replay,
-    require_resets,
-    with_a_copy_each,
-)
+from qhat.recipes.checks import OF_A_RUN, require_placement, require_reachable, with_a_copy_each
 from qhat.recipes.labels import chosen, label_of, recipe_of, require_named
 from qhat.recipes.presets import first_seed, preset_of, read_preset
 from qhat.recipes.recipe import Recipe
@@ -282,7 +274,7 @@ class TrainConfig:
         options.check(self.env_kwargs)
         wrappers.validate(self.wrap)
         self.recipe.validate()
-        for fits_the_run in (require_replay, require_resets, require_growth, require_horizon):
+        for fits_the_run in OF_A_RUN:
             fits_the_run(self)
         for name, copies in (("num_envs", self.recipe.num_envs), ("eval_episodes", self.eval_episodes)):
             require(

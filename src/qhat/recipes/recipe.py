@@ -17,6 +17,7 @@ from qhat.axes.explore import EXPLORES, EpsilonGreedy, Explore
 from qhat.axes.heads import HEADS, Expected, Head
 from qhat.axes.horizon import HORIZONS, Fixed, Horizon
 from qhat.axes.joints import JOINTS, Joints, Together
+from qhat.axes.memory import MEMORIES, Memory, NoMemory
 from qhat.axes.merge import MERGES, Merge, Plain
 from qhat.axes.optimiser import OPTIMISERS, Adam, Optimiser
 from qhat.axes.policy import POLICIES, Greedy, Policy
@@ -42,6 +43,7 @@ AXES: dict[str, tuple[type[AxisValue], ...]] = {
     "merge": MERGES,
     "dense": LAYERS,
     "torso": TORSOS,
+    "memory": MEMORIES,
     "training": TRAININGS,
     "sampler": SAMPLERS,
     "relabel": RELABELS,
@@ -79,6 +81,8 @@ class Recipe:
     """Fully connected layers: dense, or noisy."""
     torso: Torso = Auto()
     """Layers from an observation to features; auto chooses by the observation's shape."""
+    memory: Memory = NoMemory()
+    """What the network keeps of earlier observations."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers after the torso; none: the outputs follow the torso."""
     layer_norm: bool = False

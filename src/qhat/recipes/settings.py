@@ -18,6 +18,7 @@ from qhat.axes.explore import Explore
 from qhat.axes.heads import Head
 from qhat.axes.horizon import Horizon
 from qhat.axes.joints import Joints
+from qhat.axes.memory import Memory
 from qhat.axes.merge import Merge
 from qhat.axes.optimiser import Optimiser
 from qhat.axes.policy import Policy
@@ -44,6 +45,7 @@ class RecipeSettings(TypedDict, total=False):
     merge: Merge | str
     dense: Layer | str
     torso: Torso | str
+    memory: Memory | str
     hidden: Sequence[int] | int
     layer_norm: bool
     n_step: int

@@ -7,6 +7,7 @@ from typing import Any
 
 from qhat.axes.axis import to_json
 from qhat.axes.horizon import Fixed
+from qhat.axes.memory import NoMemory
 from qhat.axes.optimiser import Adam
 from qhat.axes.relabel import NoRelabel
 from qhat.axes.reset import NoReset
@@ -25,7 +26,7 @@ def upgraded(data: Mapping[str, Any], source: str = "A recipe") -> dict[str, Any
     # Of runs that knew none of these.
     parts = {
         "reset": NoReset(), "relabel": NoRelabel(), "horizon": Fixed(), "resolution": Full(),
-        "training": Replay(),
+        "training": Replay(), "memory": NoMemory(),
     }  # fmt: skip
     added = {axis: to_json(part) for axis, part in parts.items()}
     values = {"n_step_cut": None, "random_shift": 0, **added, **data}

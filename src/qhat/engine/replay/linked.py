@@ -46,7 +46,11 @@ def write(ring: Ring, rows: Rows) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         links=Links(
             ring.links.after.at[linked].set(after, mode="drop"),
             ring.links.next.at[linked].set(following, mode="drop"),
+            None
+            if ring.links.before is None
+            else ring.links.before.at[slots].set(rows.before, mode="drop"),
         ),
+        memory=None if ring.memory is None else ring.memory.at[slots].set(rows.memory, mode="drop"),
         greedy=None if ring.greedy is None else ring.greedy.at[slots].set(False, mode="drop"),
     )
     return ring, slots, rows.links[:, 0] != NOTHING
@@ -61,7 +65,10 @@ def linked(ring: Ring) -> Ring:
     start = (ring.kind != NOTHING).astype(jnp.int32)
     newest = jnp.arange(ring.rows) == (ring.cursor - 1) % ring.rows
     goes_on = (ring.kind == CONTINUES) & ~newest
-    return dataclasses.replace(ring, links=Links(start, goes_on.astype(jnp.int32)))
+    before = None
+    if ring.memory is not None:
+        before = jnp.where(jnp.roll(goes_on, 1), start, 0)
+    return dataclasses.replace(ring, links=Links(start, goes_on.astype(jnp.int32), before))
 
 
 def merged(ring: Ring, count: int, mean: np.ndarray, m2: np.ndarray) -> Ring:

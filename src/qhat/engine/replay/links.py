@@ -24,6 +24,8 @@ class Links(eqx.Module):
     """Distance to the row with the observation that the step led to."""
     next: Int[Array, " N"]
     """Distance to the next step of the same stream."""
+    before: Int[Array, " N"] | None = None
+    """Distance back to the step before, of its stream and episode; only for a network with a memory."""
 
     @staticmethod
     def empty(size: int) -> Links:
@@ -48,6 +50,10 @@ class Rows(eqx.Module):
     ranges: Float[Array, "2 2"]
     """Smallest and largest discounted sum of past rewards so far, and the same of rewards."""
     legal: Bool[Array, "M F C"] | None = None
+    memory: Float[Array, "M U"] | None = None
+    """State of the network's memory that each observation met."""
+    before: Int[Array, " M"] | None = None
+    """Distance back to the step before."""
 
 
 def walk(

@@ -23,45 +23,10 @@ from qhat.engine.replay.goals import Goals
 from qhat.engine.replay.links import Links, walk
 from qhat.engine.replay.moments import Moments
 from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED, Window, n_step
+from qhat.engine.replay.transitions import Step, Transition
 from qhat.environments.observations import Observations
 
 REDRAWS = 64
-
-
-class Step(eqx.Module):
-    """One environment step of E environments."""
-
-    observation: Array
-    """`[E, ...]`, what was acted on."""
-    action: Int[Array, "E F"]
-    reward: Float[Array, " E"]
-    successor: Array
-    """`[E, ...]`, the true next observation, also at an episode's end."""
-    terminated: Bool[Array, " E"]
-    truncated: Bool[Array, " E"]
-    real: Bool[Array, " E"]
-    """False for a row that is no transition (an autoreset); it is not stored."""
-    legal: Bool[Array, "E F C"] | None = None
-    """Legal actions at `observation`, in an environment with masks."""
-    legal_next: Bool[Array, "E F C"] | None = None
-    """Legal actions at `successor`."""
-
-
-class Transition(eqx.Module):
-    """A batch of n-step transitions, the only data that the learner gets."""
-
-    observation: Array
-    """`[B, ...]`"""
-    action: Int[Array, "B F"]
-    reward: Float[Array, " B"]
-    """R⁽ⁿ⁾, in the environment's units."""
-    discount: Float[Array, " B"]
-    """d = γᵏ·(1 − terminated)."""
-    successor: Array | None
-    """`[B, ...]`, the observation k steps later; `None` where every reward is the whole return."""
-    legal: Bool[Array, "B F C"] | None = None
-    """Legal actions at `observation`; `None` is all."""
-    legal_next: Bool[Array, "B F C"] | None = None
 
 
 class Ring(eqx.Module):
@@ -95,6 +60,8 @@ class Ring(eqx.Module):
     """Links between the rows of an `Agent`'s ring; without links, a row leads to the row after it."""
     goals: Goals | None = None
     """What is known of episodes and their goals, if the recipe relabels steps."""
+    memory: Float[Array, "N M"] | None = None
+    """State of the network's memory that the row's observation met, if it has one."""
 
     @staticmethod
     def empty(
@@ -111,6 +78,7 @@ class Ring(eqx.Module):
         marks_greedy: bool = False,
         layout: Observations | None = None,
         goals: Goals | None = None,
+        memory: int = 0,
     ) -> "Ring":
         """Allocate `num_envs` rings. Observations keep their `dtype`.
 
@@ -122,6 +90,7 @@ class Ring(eqx.Module):
             marks_greedy: whether to record `greedy`.
             layout: the parts of an observation.
             goals: `Goals.of` this ring's size.
+            memory: numbers of a state of the network's memory; 0 stores none.
         """
         size = num_envs * rows
         return Ring(
@@ -139,6 +108,7 @@ class Ring(eqx.Module):
             moments=Moments.of(shape, layout) if normalise else None,
             layout=layout,
             goals=goals,
+            memory=jnp.zeros((size, memory)) if memory else None,
         )
 
     @property
@@ -208,6 +178,7 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         moments=moments,
         greedy=None if ring.greedy is None else ring.greedy.at[start].set(False, mode="drop"),
         goals=goals,
+        memory=None if ring.memory is None else ring.memory.at[start].set(step.memory, mode="drop"),
     )
     return ring, slots, kinds.ravel() != NOTHING
 
