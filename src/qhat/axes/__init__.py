@@ -15,7 +15,7 @@ from qhat.axes.horizon import HORIZONS, Fixed, Horizon, Receding
 from qhat.axes.joints import JOINTS, Each, Joints, Pairs, Regularised, Together
 from qhat.axes.merge import MERGES, Dueling, Merge, Plain
 from qhat.axes.operations import Op
-from qhat.axes.optimiser import OPTIMISERS, Adam, AdamW, Optimiser, RMSProp
+from qhat.axes.optimiser import OPTIMISERS, Adam, AdamW, Optimiser, RAdam, RMSProp
 from qhat.axes.policy import POLICIES, Double, ExpectedSarsa, Greedy, Policy, Softmax
 from qhat.axes.relabel import RELABELS, Hindsight, NoRelabel, Relabel
 from qhat.axes.reset import RESETS, NoReset, Periodic, Reset
@@ -49,7 +49,7 @@ __all__ = [
     "Hard", "Head", "Hindsight", "Horizon", "Impala", "Implicit", "Impoola", "Joints", "Layer", "Merge",
     "MinAtar", "Mnih2013", "Munchausen", "Nature", "NoBonus", "NoExploration", "NoRelabel", "NoReset",
     "NoTarget", "Noisy", "Op", "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy", "Prioritised",
-    "Quantile", "RMSProp", "Receding", "Regularised", "Relabel", "Replay", "Reset", "Resolution",
+    "Quantile", "RAdam", "RMSProp", "Receding", "Regularised", "Relabel", "Replay", "Reset", "Resolution",
     "Rollout", "Sampler", "Schedule", "SimBa", "SimBaV2", "Soft", "Softmax", "Target", "Together",
     "Torso", "Training", "Uniform", "take",
 ]  # fmt: skip
