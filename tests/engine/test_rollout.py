@@ -72,15 +72,14 @@ def filled(
     def shown() -> np.ndarray:
         return frames.reshape(E, -1).copy()
 
-    def allowed() -> Any:
-        if not masked:
-            return None
-        drawn = draw.random((E, 1, 3)) < 0.4
+    def allowed() -> jax.Array:
+        drawn = draw.random((E, 1, 3)) < 0.4 if masked else np.ones((E, 1, 3), bool)
         drawn[..., 1] |= ~drawn.any(-1)
         return jnp.asarray(drawn)
 
     legal = allowed()
-    seed = program.init(jax.random.key(1), jnp.asarray(shown()), None, legal)
+    first = (jax.random.key(1), jnp.asarray(shown()), None)
+    seed = program.init(*first, legal if masked else None)
     store, ring, rows = jax.jit(replay.store), seed.ring, [[] for _ in range(E)]
     real = np.ones(E, bool)
     for _ in range(steps):
@@ -91,21 +90,22 @@ def filled(
         truncated = real & ~terminated & (draw.random(E) < 0.2)
         legal_next = allowed()
         parts = (before, action, reward, after, terminated, truncated, real)
-        step = replay.Step(*map(jnp.asarray, parts), legal, legal_next)
+        step = replay.Step(*map(jnp.asarray, parts))
+        if masked:
+            step = dataclasses.replace(step, legal=legal, legal_next=legal_next)
         ring, *_ = store(ring, step)
         for env in np.flatnonzero(real):
             rows[env].append({
                 "observation": before[env], "action": action[env], "reward": reward[env],
                 "successor": after[env], "terminated": terminated[env], "truncated": truncated[env],
-                "legal_next": True if legal_next is None else np.asarray(legal_next[env, 0]),
+                "legal_next": np.asarray(legal_next[env, 0]),
             })  # fmt: skip
         ended = terminated | truncated
         # As EnvPool: the step after an episode's end is a reset, and no transition.
         real = ~ended
         fresh = draw.normal(size=(E, stack, 2)).astype(np.float32)
         frames = np.where(ended[:, None, None], fresh, frames)
-        again = allowed()
-        legal = None if again is None else jnp.where(ended[:, None, None], again, legal_next)
+        legal = jnp.where(ended[:, None, None], allowed(), legal_next)
     return program, dataclasses.replace(seed, ring=ring), rows
 
 
@@ -290,7 +290,7 @@ def test_settings_without_a_meaning_are_refused(changes: Any, says: str) -> None
     "head",
     [
         Categorical(atoms=41, v_min=-6.0, v_max=6.0), Expected(), Quantile(quantiles=5),
-        HLGauss(atoms=41, v_min=-6.0, v_max=6.0), Implicit(online=16, policy=16, embedding=16),
+        HLGauss(atoms=41, v_min=-6.0, v_max=6.0), Implicit(),
     ],
     ids=lambda head: head.name,
 )  # fmt: skip

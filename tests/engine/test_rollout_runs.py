@@ -65,10 +65,11 @@ class Noted(gymnasium.Env):
         return observation, float(self.steps), terminated, truncated, info
 
 
-def noted(mode: AutoresetMode, vector: str = "sync") -> GymnasiumEnvironment:
+def noted(mode: AutoresetMode) -> GymnasiumEnvironment:
     Noted.made = []
-    make = {"sync": gymnasium.vector.SyncVectorEnv}[vector]
-    return GymnasiumEnvironment("noted", make([Noted] * 2, autoreset_mode=mode), (1, 2))
+    return GymnasiumEnvironment(
+        "noted", gymnasium.vector.SyncVectorEnv([Noted] * 2, autoreset_mode=mode), (1, 2)
+    )
 
 
 @pytest.mark.parametrize("mode", AutoresetMode, ids=str)
@@ -150,11 +151,12 @@ def test_a_stop_in_the_middle_of_a_rollout_changes_nothing(env: str, tmp_path: P
         "recipe": "pqn", "num_envs": 8, "steps": 1_600, "eval_every": 800, "eval_episodes": 1, "seeds": 2,
         "learning_rate_end": None, "explore": "epsilon:steps=1000", "learning_starts": 100,
     }  # fmt: skip
+    first: Any = {**settings, "steps": 1_000}
     hashes = []
     for name, stops in (("one", env.startswith("gym:")), ("other", True)):
         # 125 iterations are not a whole number of rollouts of 32.
         if stops:
-            qhat.train(env, run_dir=tmp_path / name, **{**settings, "steps": 1_000})
+            qhat.train(env, run_dir=tmp_path / name, **first)
         run = qhat.train(env, run_dir=tmp_path / name, resume=stops, **settings)
         hashes.append(run.weights_sha256())
     assert hashes[0] == hashes[1]
