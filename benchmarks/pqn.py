@@ -31,13 +31,15 @@ STEPS, EVAL_EVERY, EPISODES = 10_000_000, 500_000, 100
 SHOWN = (1_000_000, 2_500_000, 5_000_000, 7_500_000, STEPS)
 """Frames at which the page has a learning curve."""
 ROUNDS = 3
+ENOUGH = 5
+"""Seeds from which on an interval says something."""
 SYSTEMS = {
     "pqn_minatar": "qhat, `pqn_minatar`",
     "minatar-5m": "qhat from replay, the recipe of [five million frames](minatar-5m.md)",
     "preset": "qhat from replay, the preset of MinAtar",
     "purejaxql": "purejaxql, `pqn_minatar.py`",
 }
-RIVALS = ("pqn", "qhat")
+RIVALS = tuple((env, recipe) for env in ("CartPole-v1", "MountainCar-v0") for recipe in ("pqn", "qhat"))
 FRAMES = {"preset": 40_960, "purejaxql": 81_920}
 """Frames of one measurement; of the others 163,840."""
 
@@ -58,7 +60,7 @@ actions and six actions: their scores are not comparable.
 ## Scores
 
 Mean return of {EPISODES} greedy episodes of the last weights, in the reference environment:
-interquartile mean over seeds, with the stratified bootstrap's 95% interval.
+interquartile mean over seeds, with the stratified bootstrap's 95% interval from five seeds on.
 """
 BESIDE = f"""We know of no scores in MinAtar that the authors of PQN have published: their repository
 has none. What stands beside ours is their program's speed. It differs in what it learns: there a cut
@@ -69,15 +71,15 @@ input.
 
 Mean return of the seeds' evaluations ({EPISODES} episodes each) after so many frames.
 """
-FEW = """## Few steps
+FEW = """## Small tasks
 
-CartPole-v1 with the recipes `pqn` (16 environments) and `qhat` (replay), seeds 0 to 4: mean return
-of the evaluations after so many steps, and the lowest seed's.
+The recipes `pqn` (16 environments) and `qhat` (from replay), a run of 100,000 steps, seeds 0 to 4: mean
+return of the evaluations after so many steps, and that of the lowest seed.
 """
 SPEED = f"""## Speed
 
-Breakout on one core, one seed: frames per second of the processor's time, and of the clock's
-(medians of {ROUNDS} interleaved rounds of 2 calls). Other programs ran on the machine at the same
+Breakout on one core of an Intel Xeon, one seed: frames per second of the processor's time, and of the
+clock's (medians of {ROUNDS} interleaved rounds of 2 calls). Other programs ran on the machine at the same
 time: the clock says little, and caches were shared.
 
     python benchmarks/pqn.py --page --speed 1 --purejaxql purejaxql
@@ -103,9 +105,9 @@ def main() -> None:
 
     rows = done.setdefault("runs", {})
     few = done.setdefault("few", {})
-    for recipe in RIVALS:
-        if recipe not in few:
-            few[recipe] = cartpole(recipe)
+    for env, recipe in RIVALS:
+        if f"{env} {recipe}" not in few:
+            few[f"{env} {recipe}"] = small(env, recipe)
             keep()
     if options.speed is not None:
         done["speed"] = {}
@@ -141,12 +143,12 @@ def trained(game: str, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def cartpole(recipe: str) -> dict[str, list[float]]:
+def small(env: str, recipe: str) -> dict[str, list[float]]:
     """Return what the seeds' evaluations gave, by step."""
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         run = qhat.train(
-            "CartPole-v1", recipe=recipe, steps=100_000, seeds=5, eval_every=10_000, eval_episodes=50,
+            env, recipe=recipe, steps=100_000, seeds=5, eval_every=10_000, eval_episodes=50,
             run_dir=Path(folder) / "run",
         )  # fmt: skip
         with run.folder.evaluations.open(encoding="utf-8") as file:
@@ -173,7 +175,7 @@ def speed(name: str, core: int, purejaxql: Path | None) -> dict[str, Any] | None
 def page(done: dict[str, Any]) -> str:
     """Write the page of what is there."""
     missing = [game for game in GAMES if not _runs(done, game)]
-    few = [game for game in GAMES if 0 < len(_runs(done, game)) < 5]
+    few = [game for game in GAMES if 0 < len(_runs(done, game)) < ENOUGH]
     shown = " | ".join(f"{frames / 1e6:g} M" for frames in SHOWN)
     notes = []
     if missing:
@@ -208,10 +210,10 @@ def _score(done: dict[str, Any], game: str) -> str:
     if not runs:
         return f"| {game} | | not run yet | | |"
     scores = [run["last"] for run in runs]
-    middle, spread = f"{iqm(scores):.1f}", ""
-    if len(scores) > 1:
+    middle, spread = f"{iqm(scores):.1f}", f"{min(scores):.1f}, {max(scores):.1f}"
+    if len(scores) >= ENOUGH:
         low, high = stratified_bootstrap_ci([[score] for score in scores], iqm).ravel()
-        middle, spread = f"{middle} [{low:.1f}, {high:.1f}]", f"{min(scores):.1f}, {max(scores):.1f}"
+        middle = f"{middle} [{low:.1f}, {high:.1f}]"
     cpu = statistics.median(run["cpu_seconds"] for run in runs)
     return f"| {game} | {len(runs)} | {middle} | {spread} | {cpu:.0f} |"
 
@@ -232,12 +234,13 @@ def _few_lines(few: dict[str, dict[str, list[float]]]) -> list[str]:
         return []
     shown = (10_000, 20_000, 30_000, 50_000, 100_000)
     lines = []
-    for recipe, curve in few.items():
+    for name, curve in few.items():
         at = [min(curve.items(), key=lambda point: abs(int(point[0]) - step))[1] for step in shown]
-        cells = [f"{statistics.mean(scores):.0f}, {min(scores):.0f}" for scores in at]
-        lines.append(f"| `{recipe}` | " + " | ".join(cells) + " |")
+        cells = [f"{statistics.mean(scores):.0f} ({min(scores):.0f})" for scores in at]
+        env, recipe = name.split()
+        lines.append(f"| {env} | `{recipe}` | " + " | ".join(cells) + " |")
     heads = " | ".join(f"{step:,}" for step in shown)
-    return [FEW, f"| recipe | {heads} |", "|---|" + "---:|" * len(shown), *lines, ""]
+    return [FEW, f"| task | recipe | {heads} |", "|---|---|" + "---:|" * len(shown), *lines, ""]
 
 
 def _speed_lines(measured: dict[str, Any]) -> list[str]:
