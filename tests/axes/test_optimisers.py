@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from qhat.axes.actions import Actions
-from qhat.axes.optimiser import Adam, AdamW, Optimiser, RMSProp
+from qhat.axes.optimiser import Adam, AdamW, Optimiser, RAdam, RMSProp
 from qhat.axes.torso import MLP
 from qhat.cli.numbers import plain
 from qhat.engine.learner import Learner
@@ -33,6 +33,20 @@ def adam(gradients: np.ndarray, epsilon: float) -> list[np.ndarray]:
     return out
 
 
+def radam(gradients: np.ndarray, epsilon: float) -> list[np.ndarray]:
+    """Liu et al. 2020 (arXiv:1908.03265), with r from the sixth step on, as in the authors' program."""
+    m, v, longest, out = np.zeros(SIZE), np.zeros(SIZE), 2 / (1 - 0.999) - 1, []
+    for t, g in enumerate(gradients, start=1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        length = longest - 2 * t * 0.999**t / (1 - 0.999**t)
+        step = m / (1 - 0.9**t)
+        if t > 5:
+            top, bottom = (length - 4) * (length - 2) * longest, (longest - 4) * (longest - 2) * length
+            step = np.sqrt(top / bottom) * step / (np.sqrt(v / (1 - 0.999**t)) + epsilon)
+        out.append(step)
+    return out
+
+
 def rmsprop(gradients: np.ndarray, value: RMSProp) -> list[np.ndarray]:
     """PyTorch's where ε is outside; Graves's (2013, eq. 38 to 40) where it is under the root."""
     mean, square, velocity, out = np.zeros(SIZE), np.zeros(SIZE), np.zeros(SIZE), []
@@ -44,6 +58,24 @@ def rmsprop(gradients: np.ndarray, value: RMSProp) -> list[np.ndarray]:
         velocity = value.momentum * velocity + g / root
         out.append(velocity.copy())
     return out
+
+
+@pytest.mark.parametrize("epsilon", [1e-8, 0.01])
+def test_radam_trusts_its_second_moment_little_by_little(epsilon: float):
+    gradients = np.random.default_rng(2).normal(size=(1_000, SIZE)).astype(np.float32)
+    scaling = RAdam(epsilon).scaling()
+
+    def one(state, gradient):
+        step, state = scaling.update(gradient, state)
+        return state, step
+
+    steps = np.asarray(jax.lax.scan(one, scaling.init(jnp.zeros(SIZE)), gradients)[1])
+    expected = np.stack(radam(gradients.astype(float), epsilon))
+    # The length of v's mean is a difference of two large numbers, exact to a per cent while it is short.
+    np.testing.assert_allclose(steps[:100], expected[:100], rtol=0.02, atol=1e-6)
+    np.testing.assert_allclose(steps[100:], expected[100:], rtol=1e-3, atol=1e-5)
+    ones = np.stack(radam(np.ones((1_000, SIZE)), 0.0))[:, 0]
+    np.testing.assert_allclose(ones[[0, 4, 5, 999]], [1, 1, 0.026, 0.645], atol=1e-3)
 
 
 def test_weights_decay_besides_the_gradient():
@@ -101,7 +133,7 @@ def test_a_gradient_becomes_what_the_formula_says(value: Optimiser):
 
 
 @pytest.mark.parametrize(
-    "value", [Adam(), RMSProp(outside=True, momentum=0.95), RMSProp(epsilon=1e-8)], ids=str
+    "value", [Adam(), RAdam(), RMSProp(outside=True, momentum=0.95), RMSProp(epsilon=1e-8)], ids=str
 )
 @pytest.mark.parametrize("size", [1e-3, 1.0, 100.0])
 def test_a_gradient_that_hardly_changes_gives_numbers(value: Optimiser, size: float):

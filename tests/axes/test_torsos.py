@@ -127,6 +127,21 @@ def test_minatar_torso_is_its_papers_convolution() -> None:
     assert expected.size == torso.features(shape) == 1024
 
 
+def test_minatar_is_normalised_at_every_place() -> None:
+    torso, shape = MinAtar(filters=5, layer_norm=True), (4, 5, 2)
+    parameters = torso.init(jax.random.key(0), shape)
+    scale, offset = jax.random.normal(jax.random.key(1), (2, 5))
+    image = jax.random.bernoulli(jax.random.key(2), 0.4, shape)
+    x = np.asarray(plain(parameters, image.astype(jnp.float32), 1, "VALID"))
+    centred = x - x.mean(-1, keepdims=True)
+    x = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * scale + offset
+    got = torso.apply({**parameters, "norm": {"scale": scale, "offset": offset}}, image)
+    np.testing.assert_allclose(got, np.maximum(x, 0).reshape(-1), atol=1e-5)
+    assert Auto(layer_norm=True).fitted(shape) == MinAtar(layer_norm=True)
+    assert Auto(layer_norm=True).of_image(shape) == MinAtar(layer_norm=True)
+    assert Auto(layer_norm=True).fitted((84, 84, 4)) == Nature()
+
+
 def test_nature_is_the_papers_network() -> None:
     torso, shape = Nature(), (84, 84, 4)
     parameters = torso.init(jax.random.key(0), shape)

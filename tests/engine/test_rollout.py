@@ -24,10 +24,13 @@ from qhat.axes import (
     Expected,
     Hard,
     Hindsight,
+    HLGauss,
+    Implicit,
     Munchausen,
     NoTarget,
     Periodic,
     Prioritised,
+    Quantile,
     Receding,
     Regularised,
     Rollout,
@@ -58,16 +61,25 @@ def clock_at(iterations: int) -> Clock:
     return Clock(jnp.int32(iterations), jnp.int32(0))
 
 
-def filled(recipe: Recipe, steps: int, stack: int = 1) -> tuple[Program, Any, list[list[dict[str, Any]]]]:
+def filled(
+    recipe: Recipe, steps: int, stack: int = 1, masked: bool = False
+) -> tuple[Program, Any, list[list[dict[str, Any]]]]:
     """Return a program, its first state with `steps` random steps stored, and these per environment."""
     draw = np.random.default_rng(steps)
-    program = Program.of(recipe, (2 * stack,), "float32", Actions((3,)), stack=stack)
+    program = Program.of(recipe, (2 * stack,), "float32", Actions((3,)), masked, stack)
     frames = draw.normal(size=(E, stack, 2)).astype(np.float32)
 
     def shown() -> np.ndarray:
         return frames.reshape(E, -1).copy()
 
-    seed = program.init(jax.random.key(1), jnp.asarray(shown()), None)
+    def allowed() -> jax.Array:
+        drawn = draw.random((E, 1, 3)) < 0.4 if masked else np.ones((E, 1, 3), bool)
+        drawn[..., 1] |= ~drawn.any(-1)
+        return jnp.asarray(drawn)
+
+    legal = allowed()
+    first = (jax.random.key(1), jnp.asarray(shown()), None)
+    seed = program.init(*first, legal if masked else None)
     store, ring, rows = jax.jit(replay.store), seed.ring, [[] for _ in range(E)]
     real = np.ones(E, bool)
     for _ in range(steps):
@@ -76,18 +88,24 @@ def filled(recipe: Recipe, steps: int, stack: int = 1) -> tuple[Program, Any, li
         after, reward = shown(), draw.normal(size=E).astype(np.float32)
         terminated = real & (draw.random(E) < 0.2)
         truncated = real & ~terminated & (draw.random(E) < 0.2)
-        step = replay.Step(*map(jnp.asarray, (before, action, reward, after, terminated, truncated, real)))
+        legal_next = allowed()
+        parts = (before, action, reward, after, terminated, truncated, real)
+        step = replay.Step(*map(jnp.asarray, parts))
+        if masked:
+            step = dataclasses.replace(step, legal=legal, legal_next=legal_next)
         ring, *_ = store(ring, step)
         for env in np.flatnonzero(real):
             rows[env].append({
                 "observation": before[env], "action": action[env], "reward": reward[env],
                 "successor": after[env], "terminated": terminated[env], "truncated": truncated[env],
+                "legal_next": np.asarray(legal_next[env, 0]),
             })  # fmt: skip
         ended = terminated | truncated
         # As EnvPool: the step after an episode's end is a reset, and no transition.
         real = ~ended
         fresh = draw.normal(size=(E, stack, 2)).astype(np.float32)
         frames = np.where(ended[:, None, None], fresh, frames)
+        legal = jnp.where(ended[:, None, None], allowed(), legal_next)
     return program, dataclasses.replace(seed, ring=ring), rows
 
 
@@ -98,6 +116,7 @@ def expected(program: Program, parameters: Any, rows: list[dict[str, Any]]) -> l
     returns = []
     for row in reversed(rows[-T:]):
         q = np.asarray(program.learner.q_values(parameters, jnp.asarray(row["successor"])))[0]
+        q = np.where(row["legal_next"], q, -np.inf)
         value = q.max()
         if recipe.policy.has_entropy:
             tau = recipe.policy.tau
@@ -118,12 +137,15 @@ def expected(program: Program, parameters: Any, rows: list[dict[str, Any]]) -> l
 
 @pytest.mark.parametrize("steps", [1, 4, 40])
 @pytest.mark.parametrize(
-    ("changes", "stack"),
-    [({}, 1), ({"n_step_cut": 0.0}, 1), ({"policy": Softmax(tau=0.3)}, 1), ({}, 3)],
-    ids=["plain", "cut", "soft", "stacks"],
-)
-def test_returns_are_those_of_the_definition(changes: Any, stack: int, steps: int) -> None:
-    program, seed, rows = filled(dataclasses.replace(RECIPE, **changes), steps, stack)
+    ("changes", "stack", "masked"),
+    [
+        ({}, 1, False), ({"n_step_cut": 0.0}, 1, False), ({"policy": Softmax(tau=0.3)}, 1, False),
+        ({}, 3, False), ({}, 1, True), ({"policy": Softmax(tau=0.3)}, 1, True),
+    ],
+    ids=["plain", "cut", "soft", "stacks", "masks", "soft_masks"],
+)  # fmt: skip
+def test_returns_are_those_of_the_definition(changes: Any, stack: int, masked: bool, steps: int) -> None:
+    program, seed, rows = filled(dataclasses.replace(RECIPE, **changes), steps, stack, masked)
     got = jax.jit(lambda s: known_returns(program.learner, s.learner, s.ring, jax.random.key(0)))(seed)
     slots, returns, weights = (np.asarray(part).reshape(T, E) for part in got)
     for env in range(E):
@@ -264,18 +286,25 @@ def test_settings_without_a_meaning_are_refused(changes: Any, says: str) -> None
         dataclasses.replace(RECIPE, **changes).validate()
 
 
-def test_every_head_is_fitted_to_known_returns() -> None:
+@pytest.mark.parametrize(
+    "head",
+    [
+        Categorical(atoms=41, v_min=-6.0, v_max=6.0), Expected(), Quantile(quantiles=5),
+        HLGauss(atoms=41, v_min=-6.0, v_max=6.0), Implicit(),
+    ],
+    ids=lambda head: head.name,
+)  # fmt: skip
+def test_every_head_is_fitted_to_known_returns(head: Any) -> None:
     """A fixed rollout is overfitted: Q(s, a) becomes G, whatever the representation."""
-    for head in (Categorical(atoms=41, v_min=-6.0, v_max=6.0), Expected()):
-        program, seed, _ = filled(dataclasses.replace(RECIPE, head=head, hidden=(64,)), 40)
-        slots, returns, _ = known_returns(program.learner, seed.learner, seed.ring, jax.random.key(0))
-        batch = batch_of(seed.ring, slots, returns)
-        fit, state = jax.jit(program.learner.update), seed.learner
-        for number in range(1, 1_501):
-            state, _ = fit(state, batch, jnp.ones(slots.shape), jax.random.key(number), jnp.int32(number))
-        q = jax.vmap(program.learner.q_values, (None, 0))(state.online, batch.observation)[:, 0]
-        chosen = jnp.take_along_axis(q, batch.action, axis=1)[:, 0]
-        np.testing.assert_allclose(chosen, returns, atol=0.1)
+    program, seed, _ = filled(dataclasses.replace(RECIPE, head=head, hidden=(64,)), 40)
+    slots, returns, _ = known_returns(program.learner, seed.learner, seed.ring, jax.random.key(0))
+    batch = batch_of(seed.ring, slots, returns)
+    fit, state = jax.jit(program.learner.update), seed.learner
+    for number in range(1, 1_501):
+        state, _ = fit(state, batch, jnp.ones(slots.shape), jax.random.key(number), jnp.int32(number))
+    q = jax.vmap(program.learner.q_values, (None, 0))(state.online, batch.observation)[:, 0]
+    chosen = jnp.take_along_axis(q, batch.action, axis=1)[:, 0]
+    np.testing.assert_allclose(chosen, returns, atol=0.1)
 
 
 @pytest.mark.parametrize("more", [{"demos": ("some.npz",)}, {"actors": 2}])

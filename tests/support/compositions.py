@@ -47,12 +47,13 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
     axes.Periodic: (axes.Periodic(every=3),),
     axes.Adam: (axes.Adam(),),
     axes.AdamW: (axes.AdamW(decay=0.1),),
+    axes.RAdam: (axes.RAdam(),),
     axes.RMSProp: (axes.RMSProp(momentum=0.9, outside=True),),
     axes.MLP: (axes.MLP(),),
     axes.BroNet: (axes.BroNet(width=8, blocks=1),),
     axes.SimBa: (axes.SimBa(width=8, blocks=1),),
     axes.SimBaV2: (axes.SimBaV2(width=8, blocks=1),),
-    axes.MinAtar: (axes.MinAtar(filters=4),),
+    axes.MinAtar: (axes.MinAtar(filters=4, layer_norm=True),),
     # Impala takes long to compile, and has tests of its own in test_torsos.py.
     axes.Impala: (axes.Impala(),) if FULL else (),
 }

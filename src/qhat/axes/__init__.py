@@ -16,7 +16,7 @@ from qhat.axes.joints import JOINTS, Each, Joints, Pairs, Regularised, Together
 from qhat.axes.memory import GRU, MEMORIES, Memory, MinGRU, NoMemory, Recurrent
 from qhat.axes.merge import MERGES, Dueling, Merge, Plain
 from qhat.axes.operations import Op
-from qhat.axes.optimiser import OPTIMISERS, Adam, AdamW, Optimiser, RMSProp
+from qhat.axes.optimiser import OPTIMISERS, Adam, AdamW, Optimiser, RAdam, RMSProp
 from qhat.axes.policy import POLICIES, Double, ExpectedSarsa, Greedy, Policy, Softmax
 from qhat.axes.relabel import RELABELS, Hindsight, NoRelabel, Relabel
 from qhat.axes.reset import RESETS, NoReset, Periodic, Reset
@@ -50,8 +50,8 @@ __all__ = [
     "Growing", "HLGauss", "Hard", "Head", "Hindsight", "Horizon", "Impala", "Implicit", "Impoola",
     "Joints", "Layer", "Memory", "Merge", "MinAtar", "MinGRU", "Mnih2013", "Munchausen", "Nature",
     "NoBonus", "NoExploration", "NoMemory", "NoRelabel", "NoReset", "NoTarget", "Noisy", "Op",
-    "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy", "Prioritised", "Quantile", "RMSProp",
-    "Receding", "Recurrent", "Regularised", "Relabel", "Replay", "Reset", "Resolution", "Rollout",
-    "Sampler", "Schedule", "SimBa", "SimBaV2", "Soft", "Softmax", "Target", "Together", "Torso",
-    "Training", "Uniform", "take",
+    "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy", "Prioritised", "Quantile", "RAdam",
+    "RMSProp", "Receding", "Recurrent", "Regularised", "Relabel", "Replay", "Reset", "Resolution",
+    "Rollout", "Sampler", "Schedule", "SimBa", "SimBaV2", "Soft", "Softmax", "Target", "Together",
+    "Torso", "Training", "Uniform", "take",
 ]  # fmt: skip

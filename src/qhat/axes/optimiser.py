@@ -64,6 +64,26 @@ class AdamW(Optimiser):
 
 
 @dataclasses.dataclass(frozen=True)
+class RAdam(Optimiser):
+    """r·m̂ / (√v̂ + ε): Adam's step, smaller until v̂ is a mean of enough gradients (β₁ = 0.9, β₂ = 0.999).
+
+    Liu et al. 2020, arXiv:1908.03265. r rises from 0.03 at the sixth step to 0.65 at the thousandth, and to
+    1. The first five steps are m̂ alone, as in the authors' program and in PyTorch.
+    """
+
+    name: ClassVar[str] = "radam"
+
+    epsilon: float = 1e-8
+    """ε, against division by a gradient that is nearly 0."""
+
+    def validate(self) -> None:
+        require(self.epsilon > 0, f"radam:epsilon is {self.epsilon}; expected more than 0.")
+
+    def scaling(self) -> GradientTransformation:
+        return optax.scale_by_radam(eps=self.epsilon)
+
+
+@dataclasses.dataclass(frozen=True)
 class RMSProp(Optimiser):
     """g / √(E[g²] − E[g]² + ε): centred RMSProp (Graves 2013, arXiv:1308.0850, eq. 38 to 40).
 
@@ -122,4 +142,4 @@ def rate_at(recipe: Any, steps: Array) -> Float[Array, ""]:
     return jnp.asarray(start + fraction * (end - start), jnp.float32)
 
 
-OPTIMISERS: tuple[type[Optimiser], ...] = (Adam, AdamW, RMSProp)
+OPTIMISERS: tuple[type[Optimiser], ...] = (Adam, AdamW, RAdam, RMSProp)

@@ -13,13 +13,13 @@ from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
 from qhat.axes.joints import Each, Pairs, Regularised
 from qhat.axes.memory import MinGRU
 from qhat.axes.merge import Dueling
-from qhat.axes.optimiser import Adam, AdamW
+from qhat.axes.optimiser import Adam, AdamW, RAdam
 from qhat.axes.policy import Double, Softmax
 from qhat.axes.relabel import Hindsight
 from qhat.axes.resolution import CoarseToFine, Growing
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard, NoTarget, Soft
-from qhat.axes.torso import BroNet, SimBa, SimBaV2
+from qhat.axes.torso import Auto, BroNet, SimBa, SimBaV2
 from qhat.axes.training import Rollout
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError, near_miss
@@ -126,8 +126,6 @@ simba2 = replace(
     simba, torso=SimBaV2(), optimiser=Adam(), learning_rate=3e-4, paper="https://arxiv.org/abs/2502.15280"
 )
 
-# No replay and no target network: λ-returns of the last steps of many environments. For MinAtar the
-# paper has 128 of these on a GPU, two passes, and RAdam.
 # A recurrent Q-network that learns from stored states and burn-in as R2D2 does; a minimal GRU is in place
 # of the LSTM.
 drqn = replace(
@@ -142,10 +140,13 @@ drqn = replace(
     paper="https://arxiv.org/abs/1507.06527",
 )
 
+# No replay and no target network: λ-returns of the last steps of many environments. The paper's optimiser
+# and normalisation, with fewer environments and steps as long as for a small control task.
 pqn = Recipe(
     head=Expected(delta=None),
     training=Rollout(),
     target=NoTarget(),
+    torso=Auto(layer_norm=True),
     hidden=(128, 128),
     layer_norm=True,
     num_envs=16,
@@ -153,9 +154,20 @@ pqn = Recipe(
     replay_ratio=1 / 16,
     learning_rate=1e-3,
     learning_rate_end=1e-5,
+    optimiser=RAdam(),
     max_gradient_norm=10.0,
     explore=EpsilonGreedy(end=0.05, fraction=0.1),
     paper="https://arxiv.org/abs/2407.04811",
+)
+# As the authors' program trains it in MinAtar (purejaxql, pqn_minatar.yaml): 2 passes of 32 batches.
+pqn_minatar = replace(
+    pqn,
+    hidden=(128,),
+    num_envs=128,
+    batch_size=128,
+    replay_ratio=2 / 128,
+    learning_rate=5e-4,
+    learning_rate_end=1e-20,
 )
 
 # Goals: what an episode achieved is a goal that it reached. Its positions are all of one small space, and
@@ -229,6 +241,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "simba2": simba2,
         "pqn": pqn,
         "drqn": drqn,
+        "pqn_minatar": pqn_minatar,
         "her": her,
         "chapter_dqn": chapter_dqn,
         "chapter_double": chapter_double,

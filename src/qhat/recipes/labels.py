@@ -228,9 +228,11 @@ def _fitted(value: Value, shape: Sequence[int] | None, layout: Observations | No
         return value
     if value["normalise"] is None:
         value = {**value, "normalise": layout is not None and layout.standardises}
-    if value["torso"] != {"name": Auto.name}:
+    if _kind(value, "torso") != Auto.name:
         return value
-    return {**value, "torso": _plain(to_json(Recipe().fitted(tuple(shape), layout).torso))}
+    torso: Any = from_json(value["torso"], AXES["torso"])
+    recipe = Recipe(torso=torso)
+    return {**value, "torso": _plain(to_json(recipe.fitted(tuple(shape), layout).torso))}
 
 
 def _plain(item: Any) -> Any:

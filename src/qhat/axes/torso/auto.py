@@ -26,17 +26,20 @@ class Auto(Torso):
 
     name: ClassVar[str] = "auto"
 
+    layer_norm: bool = False
+    """Whether a `minatar` that it selects is normalised."""
+
     def fitted(self, shape: tuple[int, ...]) -> Torso:
         image = read_picture(shape)
         if image is not None and min(image[:2]) >= LARGE:
             return Nature()
         if len(shape) == 3 and shape[2] <= min(shape[:2]) and 3 <= min(shape[:2]) < LARGE:
-            return MinAtar()
+            return MinAtar(layer_norm=self.layer_norm)
         return MLP()
 
     def of_image(self, shape: tuple[int, int, int]) -> Torso:
         least = min(shape[:2])
-        return Nature() if least >= LARGE else MinAtar() if least >= 3 else MLP()
+        return Nature() if least >= LARGE else MinAtar(layer_norm=self.layer_norm) if least >= 3 else MLP()
 
     def gains_from_cores(self, pictures: bool) -> bool:
         return pictures

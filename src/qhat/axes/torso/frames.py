@@ -7,11 +7,17 @@ from typing import Any, ClassVar
 
 from qhat.axes import operations
 from qhat.axes.convolution import convolve, init, reach
+from qhat.axes.normalisation import init_norm, normalise
 from qhat.axes.operations import Op
 from qhat.axes.torso.base import Torso
 from qhat.axes.torso.pictures import as_image, image_shape
 from qhat.system.errors import UsageError, require, setting
 from qhat.system.lazy import Array, Float, jax, jnp
+
+
+def _over_channels(norm: dict[str, Any], image: Float[Array, "h w C"]) -> Float[Array, "h w C"]:
+    """Normalise every place of an image over its channels, with one scale and offset for each channel."""
+    return jax.vmap(jax.vmap(normalise, (None, 0)), (None, 0))(norm, image)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +31,8 @@ class MinAtar(Torso):
 
     filters: int = 16
     """Output channels."""
+    layer_norm: bool = False
+    """Whether every place is normalised over its channels before the ReLU (PQN's network)."""
 
     def validate(self) -> None:
         require(
@@ -44,14 +52,25 @@ class MinAtar(Torso):
         return (shape[0] - 2) * (shape[1] - 2) * self.filters
 
     def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
-        return init(key, 3, shape[-1], self.filters)
+        drawn = init(key, 3, shape[-1], self.filters)
+        return drawn | ({"norm": init_norm(self.filters)} if self.layer_norm else {})
 
     def apply(self, parameters: dict[str, Any], observation: Array) -> Float[Array, " I"]:
-        return jax.nn.relu(convolve(parameters, observation.astype(jnp.float32))).reshape(-1)
+        x = convolve(parameters, observation.astype(jnp.float32))
+        if self.layer_norm:
+            x = _over_channels(parameters["norm"], x)
+        return jax.nn.relu(x).reshape(-1)
 
     def export_ops(self, parameters: dict[str, Any], shape: tuple[int, ...], dtype: str) -> list[Op]:
         whole: Op = {"op": "image", "axes": [0, 1, 2], "shape": list(shape), "divide": 1.0}
-        return [*([whole] if dtype else []), operations.convolution(parameters, ""), operations.relu()]
+        norm = parameters.get("norm")
+        convolution = {name: parameters[name] for name in ("weight", "bias")}
+        ops = [*([whole] if dtype else []), operations.convolution(convolution, "")]
+        if norm is not None:
+            places = (shape[0] - 2) * (shape[1] - 2)
+            repeated = {name: jnp.tile(value, places) for name, value in norm.items()}
+            ops += [operations.flatten(), operations.layer_norm(repeated, "norm", groups=places)]
+        return [*ops, operations.relu()]
 
 
 class Convolutions(Torso):

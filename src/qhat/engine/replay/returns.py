@@ -18,8 +18,13 @@ def latest(ring: Ring, count: int) -> tuple[Int[Array, "T E"], UInt8[Array, "T E
     rows = jnp.arange(min(count * (ring.stack + 1), ring.rows))
     slots = ring.before(rows)
     kinds = ring.kind[slots]
-    starts = jnp.argsort(kinds == NOTHING, axis=0, stable=True)[:count]
-    return jnp.take_along_axis(slots, starts, axis=0), jnp.take_along_axis(kinds, starts, axis=0)
+    # The nth step is the first row up to which there are n: sorting would take a twelfth of the training.
+    steps = jnp.cumsum(kinds != NOTHING, axis=0)
+    starts = jax.vmap(jnp.searchsorted, (1, None), 1)(steps, jnp.arange(1, count + 1))
+    where = jnp.minimum(starts, rows.size - 1)
+    found = jnp.take_along_axis(kinds, where, axis=0)
+    kinds = jnp.where(starts < rows.size, found, NOTHING).astype(jnp.uint8)
+    return jnp.take_along_axis(slots, where, axis=0), kinds
 
 
 def lambda_returns(
