@@ -33,6 +33,7 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
     axes.Dueling: (axes.Dueling(),),
     axes.Dense: (axes.Dense(),),
     axes.Noisy: (axes.Noisy(),),
+    axes.Sparse: (axes.Sparse(zeros=0.5),),
     axes.Replay: (axes.Replay(),),
     axes.Uniform: (axes.Uniform(),),
     axes.Prioritised: (axes.Prioritised(),),
@@ -58,6 +59,8 @@ SAMPLES: dict[type[AxisValue], tuple[Any, ...]] = {
 LEFT_OUT: dict[type[AxisValue], str] = {
     axes.NoTarget: "its targets move, so that no batch is fixed; tests/engine/test_rollout.py has it",
     axes.Rollout: "nothing is drawn from replay; tests/engine/test_rollout.py has it",
+    axes.Stream: "nothing is drawn from replay; tests/engine/test_streaming.py has it",
+    axes.ObGD: "it steps along traces; tests/engine/test_streaming.py has it",
     axes.Growing: "the actions here have no order; tests/engine/test_growth.py has it",
     axes.CoarseToFine: "the actions here have no order; tests/axes/test_cells.py has it",
     axes.Hindsight: "the observations here have no goals; tests/engine/test_goals.py has it",

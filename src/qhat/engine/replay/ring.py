@@ -23,6 +23,7 @@ from qhat.engine.replay.goals import Goals
 from qhat.engine.replay.links import Links, walk
 from qhat.engine.replay.moments import Moments
 from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED, Window, n_step
+from qhat.engine.replay.reward_scale import RewardScale
 from qhat.environments.observations import Observations
 
 REDRAWS = 64
@@ -95,6 +96,8 @@ class Ring(eqx.Module):
     """Links between the rows of an `Agent`'s ring; without links, a row leads to the row after it."""
     goals: Goals | None = None
     """What is known of episodes and their goals, if the recipe relabels steps."""
+    scale: RewardScale | None = None
+    """Spread of the returns stored so far, if steps are learned from one by one."""
 
     @staticmethod
     def empty(
@@ -111,6 +114,7 @@ class Ring(eqx.Module):
         marks_greedy: bool = False,
         layout: Observations | None = None,
         goals: Goals | None = None,
+        scale: float | None = None,
     ) -> "Ring":
         """Allocate `num_envs` rings. Observations keep their `dtype`.
 
@@ -122,6 +126,7 @@ class Ring(eqx.Module):
             marks_greedy: whether to record `greedy`.
             layout: the parts of an observation.
             goals: `Goals.of` this ring's size.
+            scale: discount of the returns whose spread `scale` records; `None` records nothing.
         """
         size = num_envs * rows
         return Ring(
@@ -139,6 +144,7 @@ class Ring(eqx.Module):
             moments=Moments.of(shape, layout) if normalise else None,
             layout=layout,
             goals=goals,
+            scale=None if scale is None else RewardScale.empty(scale),
         )
 
     @property
@@ -208,6 +214,7 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         moments=moments,
         greedy=None if ring.greedy is None else ring.greedy.at[start].set(False, mode="drop"),
         goals=goals,
+        scale=ring.scale and ring.scale.see(step.reward[0], ended[0], step.real[0]),
     )
     return ring, slots, kinds.ravel() != NOTHING
 
@@ -222,6 +229,7 @@ def cut(ring: Ring, where: Bool[Array, " E"] | bool = True) -> Ring:
         cursor=(ring.cursor + is_open) % ring.rows,
         filled=jnp.minimum(ring.filled + is_open, ring.rows),
         outlook=None if ring.outlook is None else ring.outlook.cut(where),
+        scale=ring.scale and ring.scale.cut(jnp.any(where)),
     )
 
 
