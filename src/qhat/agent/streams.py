@@ -31,8 +31,13 @@ NO_LINKS = np.zeros((0, 4), np.int32)
 Stream = int | str
 
 
-def read_stream(stream: Any) -> Stream:
-    """Read the name of a stream: a whole number or a text."""
+def read_stream(stream: Any, single: bool = False) -> Stream:
+    """Read the name of a stream: a whole number or a text; with `single`, only 0 is one."""
+    require(
+        not single or (stream == 0 and not isinstance(stream, bool)),
+        f"stream is {stream!r}, and training is stream, which learns from the steps of one robot as they"
+        " follow each other; expected stream=0. An Agent with replay takes several.",
+    )
     if type(stream) is int:
         return stream
     whole = isinstance(stream, int | np.integer) and not isinstance(stream, bool)
@@ -105,6 +110,8 @@ class Streams:
         self._size = int(min(max(CHUNK_BYTES // max(row, 1), SMALL), LARGE))
         self._chunks: dict[int, Chunk] = {}
         self._taken = at
+        self.added, self.taken_steps = 0, 0
+        """Steps so far, and how many of them were taken."""
         self._older: list[tuple[int, int, int, int]] = []
         self._gamma = gamma
         self._returns, self._rewards = (0.0, 0.0), (0.0, 0.0)
@@ -133,6 +140,7 @@ class Streams:
             score and length of the episode, if it ended.
         """
         track, trace, score, length = self._pop(stream), 0.0, reward, 1
+        self.added += 1
         if track is not None:
             trace, score, length = track.trace, track.score + reward, track.length + 1
             between = self.at
@@ -201,7 +209,7 @@ class Streams:
             [(track.after, track.legal) for track in newest], (self._returns, self._rewards), lost,
             self.blocks,
         )  # fmt: skip
-        self._taken, self._older = end, []
+        self._taken, self._older, self.taken_steps = end, [], self.added
         if len(self._chunks) > 1:
             self._chunks = {
                 number: chunk for number, chunk in self._chunks.items() if number >= end // self._size
