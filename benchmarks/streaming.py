@@ -1,21 +1,30 @@
 """What stream Q(λ) reaches and costs: `python benchmarks/streaming.py` writes docs/results/streaming.md.
 
-CartPole with the recipe, and with one change at a time; a DQN with replay beside it, and one without; one of
-MinAtar's games; bytes and microseconds. All rows of a task train the same seeds; each seed's last checkpoint
-plays fresh greedy episodes. `--keep FILE` goes on from rows that are done.
+CartPole with the recipe, and with one change at a time; a DQN with replay beside it, and one without; one
+of MinAtar's games; bytes and microseconds. All rows of a task train the same seeds; each seed's last
+checkpoint plays fresh greedy episodes. `--keep FILE` continues from rows that are done.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
+import itertools
 import json
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 import qhat
+from qhat.deploy.learner.qhat_learner import Learner
+from qhat.engine.iteration import Program
+from qhat.engine.loop import Loop
+from qhat.environments.make import make_any
 from qhat.evaluation.statistics import iqm, stratified_bootstrap_ci
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
@@ -67,6 +76,9 @@ def main() -> None:
             done[name] = row
             print(name, row, flush=True)
             args.keep.write_text(json.dumps(done, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if "costs" not in done and not args.only:
+        done["costs"] = costs()
+        args.keep.write_text(json.dumps(done, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     args.out.write_text(page(args, done), encoding="utf-8")
 
 
@@ -88,6 +100,47 @@ def trained(env: str, changes: dict[str, Any], steps: int, seeds: int, seed: int
     for row in body:
         curve.setdefault(row[at], []).append(round(float(row[mean]), 2))
     return {"steps": steps, "last": scores, "curve": curve, "seconds": seconds}
+
+
+def costs() -> dict[str, Any]:
+    """Return bytes of everything that learns, and processor time of a step, of a stream and of a DQN."""
+    rows: dict[str, Any] = {}
+    for env, hidden in (("CartPole-v1", (32, 32)), (GAME, (128,))):
+        for name in ("stream_q", "dqn"):
+            environment = make_any(env, 1)
+            spec = environment.spec
+            recipe = dataclasses.replace(qhat.recipes.get(name), hidden=hidden)
+            program = Program.of(recipe, spec.shape, spec.dtype, spec.actions, layout=spec.layout)
+            loop = Loop(program, environment)
+            state = loop.init(jax.random.split(jax.random.key(0), 1))
+            count = 5_000 if env != GAME else 300
+            advance, times = loop.compile(count), []
+            for _ in range(6):
+                began = time.process_time()
+                state, _ = advance(state, count)
+                jax.block_until_ready(state)
+                times.append((time.process_time() - began) / count * 1e6)
+            seeds = state.seeds
+            kept = (seeds.learner, seeds.ring, seeds.sampler)
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves(kept))
+            rows[f"{env} {name}"] = {"bytes": size, "us": sorted(times[1:])[2]}
+    return {**rows, "CartPole-v1 NumPy": {**_numpy(), "bytes": None}}
+
+
+def _numpy() -> dict[str, float]:
+    """Return microseconds of `act` and `learn` of the exported learner."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = qhat.train("CartPole-v1", "stream_q", steps=2_000, run_dir=Path(folder) / "run")
+        made = qhat.export(run, targets="learner", observations=200)
+        learner = Learner.load(made.path / "learner.safetensors")
+    draw = np.random.default_rng(0)
+    rows, times = draw.normal(size=(2_001, 4)).astype(np.float32) / 10, []
+    for _ in range(5):
+        began = time.process_time()
+        for now, after in itertools.pairwise(rows):
+            learner.learn(now, learner.act(now), 1.0, after, False)
+        times.append((time.process_time() - began) / 2_000 * 1e6)
+    return {"us": sorted(times)[2]}
 
 
 def page(args: argparse.Namespace, done: dict[str, Any]) -> str:
@@ -114,6 +167,21 @@ def page(args: argparse.Namespace, done: dict[str, Any]) -> str:
         lines.append(f"| {name} | {_cells(done.get(f'CartPole-v1 {name}'), first)} |")
     long, game = done.get("CartPole-v1 long"), done.get(GAME)
     lines += ["", *_curve(f"CartPole-v1, {5 * args.steps:,} steps", long), *_curve(GAME, game)]
+    if "costs" in done:
+        lines += [
+            "## Memory and time",
+            "",
+            "Everything that learns: weights, optimiser, traces and replay (100,000 rows of a DQN). Time is of"
+            " the processor, for one",
+            "step of the environment, one update and one action, one seed; the median of five.",
+            "",
+            "| task and recipe | bytes | µs per step |",
+            "|---|---:|---:|",
+        ]
+        for name, row in done["costs"].items():
+            size = "" if row["bytes"] is None else f"{row['bytes']:,}"
+            lines.append(f"| {name} | {size} | {row['us']:.0f} |")
+        lines.append("")
     return "\n".join(lines)
 
 

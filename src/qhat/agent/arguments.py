@@ -92,7 +92,7 @@ def require_updates(updates: Any, recipe: Recipe) -> None:
     good = isinstance(updates, int | np.integer) and not isinstance(updates, bool) and updates >= 1
     require(good, f"updates is {updates!r}; expected a whole number of 1 or more.")
     require(
-        bool(updates == 1) or not recipe.training.streams,
+        not recipe.training.streams or int(updates) == 1,
         f"updates is {updates}, and training is {spell(recipe.training)}, which learns once from the step"
         " that was remembered last; expected 1, after each `remember`.",
     )

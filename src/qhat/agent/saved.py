@@ -239,9 +239,6 @@ def read_seed(
         ring, sampler = checkpoint.read_tree(folder, "replay", (ring, like.sampler))
         ring = jax.tree.map(jnp.asarray, ring)
         seed = dataclasses.replace(seed, ring=linked.linked(ring) if older else ring, sampler=sampler)
-    elif program.recipe.training.streams:
-        # No step of the new ring is the one that was learned from last.
-        seed = eqx.tree_at(lambda each: each.learner.optimiser["steps"], seed, jnp.int32(-1))
     exploring = {name: row_of(others["exploration"], row) for row, name in enumerate(names)}
     return jax.tree.map(jnp.asarray, seed), exploring
 

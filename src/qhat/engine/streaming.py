@@ -19,10 +19,10 @@ from qhat.axes.greedy import nearly_greedy
 from qhat.axes.joint_actions import of_joint_actions
 from qhat.axes.optimiser import rate_at
 from qhat.axes.policy import mask_illegal
-from qhat.engine.calibration import split_trainable
+from qhat.engine.calibration import RETURNS, split_trainable
 from qhat.engine.learner import Learner, LearnerState, Metrics
 from qhat.engine.replay import ring as replay
-from qhat.engine.replay.nstep import CONTINUES, TERMINATED
+from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED
 from qhat.engine.replay.returns import latest
 from qhat.engine.rollout import steps_of
 from qhat.engine.state import Clock, SeedState, no_metrics
@@ -62,9 +62,10 @@ def streamed(
     assert scale is not None, "a ring of single steps scales rewards"
     training: Any = recipe.training
     online = learner.ready(state.online, ring.outlook, ring.moments)
+    online = {**online, RETURNS: scale}
     slots, kinds = latest(ring, 2)
     known = state.optimiser["steps"]
-    due = applies & (scale.count != known)
+    due = applies & (scale.count != known) & (kinds[0, 0] != NOTHING)
     follows = (scale.count == known + 1) & (kinds[1, 0] == CONTINUES)
     step = of_joint_actions(steps_of(ring, slots[0]), learner.network.joint)
 
