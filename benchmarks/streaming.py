@@ -153,7 +153,9 @@ def page(args: argparse.Namespace, done: dict[str, Any]) -> str:
         " play 30",
         "fresh greedy episodes: IQM over the seeds [95% interval]. Early is the mean of the run's own"
         " evaluations (10 episodes",
-        "each) at a fifth of its steps. **Bold** is above, *italic* below the first row's interval.",
+        "each) at a fifth of its steps. **Bold** is above, *italic* below the first row's interval. The two"
+        " rows of `dqn` have the",
+        "widths of `stream_q`, and else the recipe's settings, which were chosen for wider layers.",
         "",
         "    python benchmarks/streaming.py",
         "",
@@ -171,9 +173,9 @@ def page(args: argparse.Namespace, done: dict[str, Any]) -> str:
         lines += [
             "## Memory and time",
             "",
-            "Everything that learns: weights, optimiser, traces and replay (100,000 rows of a DQN). Time is of"
-            " the processor, for one",
-            "step of the environment, one update and one action, one seed; the median of five.",
+            "Everything that learns: weights, optimiser, traces and replay (100,000 rows of a DQN). Time",
+            "is of the processor, for one step of the environment, one update and one action, with one",
+            "seed: the median of five.",
             "",
             "| task and recipe | bytes | µs per step |",
             "|---|---:|---:|",

@@ -97,7 +97,7 @@ def compiled(
     return jax.tree.map(np.asarray, state.online), lambda observation: values[tuple(observation)]
 
 
-@pytest.mark.parametrize(("dtype", "count", "limit"), [("float64", 10_000, 1e-6), ("float32", 300, 1e-3)])
+@pytest.mark.parametrize(("dtype", "count", "limit"), [("float64", 10_000, 1e-6), ("float32", 1_000, 1e-3)])
 def test_it_learns_what_the_compiled_program_learns(
     run: Any, exported: Path, dtype: str, count: int, limit: float
 ) -> None:
@@ -140,7 +140,7 @@ def test_a_saved_learner_continues_with_the_same_bits(exported: Path, tmp_path: 
 
 def test_it_acts_as_the_exported_policy(exported: Path) -> None:
     learner, policy = Learner.load(exported / STATE), Policy.load(exported)
-    for step in cartpole(learner, 100):
+    for step in cartpole(Learner.load(exported / STATE), 100):
         np.testing.assert_allclose(
             learner.q_values(step[0]), policy.q_values(step[0]).reshape(1, 2), rtol=1e-4
         )
@@ -194,7 +194,7 @@ def test_a_damaged_file_is_refused(exported: Path, tmp_path: Path) -> None:
     ("settings", "says"),
     [
         ({"recipe": "dqn"}, "the run's training is replay; expected a run of .*stream"),
-        ({"recipe": "stream_q", "merge": "dueling"}, "a program for dense layers, and the network has"),
+        ({"recipe": "stream_q", "merge": "dueling"}, "the network has dueling streams"),
         ({"recipe": "stream_q", "policy": "softmax"}, "the largest value of all actions"),
         ({"recipe": "stream_q", "torso": "simba:width=8,blocks=1"}, "a program for dense layers"),
     ],

@@ -89,10 +89,10 @@ def require_replay(recipe: Recipe) -> None:
 
 def require_updates(updates: Any, recipe: Recipe) -> None:
     """Raise `UsageError` unless `updates` is a number of updates that the recipe can do in one call."""
-    good = isinstance(updates, int | np.integer) and not isinstance(updates, bool) and updates >= 1
-    require(good, f"updates is {updates!r}; expected a whole number of 1 or more.")
+    whole = isinstance(updates, int | np.integer) and not isinstance(updates, bool)
+    require(whole and int(updates) >= 1, f"updates is {updates!r}; expected a whole number of 1 or more.")
     require(
-        not recipe.training.streams or int(updates) == 1,
+        int(updates) == 1 or not recipe.training.streams,
         f"updates is {updates}, and training is {spell(recipe.training)}, which learns once from the step"
         " that was remembered last; expected 1, after each `remember`.",
     )

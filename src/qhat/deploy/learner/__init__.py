@@ -45,7 +45,12 @@ class Learner(ExportTarget):
         require(
             not unknown,
             f"--learner writes a program for dense layers, and the network has '{''.join(unknown[:1])}';"
-            " expected no torso, stacks, pictures or dueling streams.",
+            " expected no torso, stacks or pictures.",
+        )
+        require(
+            about["recipe"]["merge"]["name"] == "plain",
+            "--learner writes a program for one output layer, and the network has dueling streams, which an"
+            f" export joins; expected {setting('merge', 'plain')}.",
         )
         recipe, choices = about["recipe"], about["actions"]["choices"]
         require(
