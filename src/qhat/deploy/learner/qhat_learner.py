@@ -53,7 +53,7 @@ class Learner:
         }
         self.steps = int(arrays["counts"][-1])
         """Steps that were learned from, by the run before too."""
-        self._random = np.random.default_rng()
+        self._random = np.random.default_rng(0)
         if settings["random"] is not None:
             self._random.bit_generator.state = settings["random"]
         self._commands = None if settings["commands"] is None else np.array(settings["commands"])
