@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qhat.agent.streams import Streams, read_names, read_stream
+from qhat.agent.stream_names import read_names, read_stream
+from qhat.agent.streams import Streams
 from qhat.agent.waiting_rows import BlockLayout
 from qhat.axes.actions import Actions
 from qhat.engine.replay import linked

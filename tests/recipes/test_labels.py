@@ -46,9 +46,8 @@ def test_every_way_of_naming_a_recipe_gives_its_value_one_label(name: str, chang
     recipe = dataclasses.replace(recipes.get(name), **changes)
     # A recipe without replay refuses some of these.
     assume(name != "drqn" or not changes.keys() & {"n_step_cut", "random_shift", "training", "relabel"})
-    assume(
-        recipe.training.replays or changes.keys() <= {"gamma", "hidden", "learning_rate_steps", "explore"}
-    )
+    without_replay = {"gamma", "hidden", "learning_rate_steps", "explore"}
+    assume(recipe.training.replays or changes.keys() <= without_replay)
     label = label_of(recipe, env, spans=(3_000,))
     ways = [
         TrainConfig(env, recipe=recipe, steps=3_000),

@@ -12,7 +12,7 @@ import numpy as np
 from qhat.agent.learning import Acting
 from qhat.agent.recalls import Recalls
 from qhat.agent.shared_memory import same_memory, share_memory
-from qhat.agent.streams import MOST_STREAMS, Stream, read_stream
+from qhat.agent.stream_names import MOST_STREAMS, Stream, read_stream
 from qhat.axes.axis import defines
 from qhat.axes.explore import chooses_one
 from qhat.axes.greedy import best

@@ -23,14 +23,15 @@ from qhat.agent.arguments import (
     read_recipe,
     read_spaces,
     require_applied,
+    require_updates,
 )
 from qhat.agent.evaluated import Evaluated
 from qhat.agent.from_run import loaded_from
 from qhat.agent.learning import Learning
-from qhat.agent.made import fresh_state, prepared, queue_of, shown
+from qhat.agent.made import fresh_state, is_behind, prepared, queue_of, shown
 from qhat.agent.notices import Notices
 from qhat.agent.saved import Loaded, about, rest, write_agent
-from qhat.agent.streams import Stream, read_stream
+from qhat.agent.stream_names import Stream, read_stream
 from qhat.agent.to_run import Situation
 from qhat.agent.waiting_rows import MANY, TINY
 from qhat.agent.writing import Writer
@@ -116,8 +117,7 @@ class Agent(Evaluated):
         """Return Q(s, ·): `[actions]`, or `[factors, choices]` with several factors or joints.
 
         With `joints="pairs"`: `[1, joint actions]`; of these, the last joint's choice changes first. With a
-        memory, it is of `observation` as the next one of `stream`.
-        """
+        memory it is of the next observation of `stream`."""
         row = self._checked(observation, "observation")
         q = self._actor.values(self._learning.acting, row, read_stream(stream))
         return q if self.program.actions.vector else q[0]
@@ -150,7 +150,7 @@ class Agent(Evaluated):
         Raises:
             UsageError: a NaN, a wrong shape, an unknown or illegal action. Nothing is stored.
         """
-        stream = read_stream(stream)
+        stream = read_stream(stream, self.recipe.training.streams)
         before = self._checked(observation, "observation")
         after = self._checked(next_observation, "next_observation")
         choice = read_action(action, self.program.actions)
@@ -178,23 +178,22 @@ class Agent(Evaluated):
             self._count(self._queue.cut(stream))
 
     def replay(self, updates: int = 1) -> Mapping[str, float] | None:
-        """Do gradient updates, each on a new batch from replay. Does not wait for their result.
+        """Do gradient updates, each on a new batch from replay; a stream learns from its last step.
 
-        `act` explores with the weights before these updates, so that the next step of the environment and
-        the updates happen at the same time. `act(..., explore=False)`, `q_values` and `save` wait for them.
+        It does not wait for them: `act` explores with the weights before, so that the next step of the
+        environment happens at the same time. `act(..., explore=False)`, `q_values` and `save` wait.
 
         Args:
             updates: their number; a call with several takes less time than several calls.
 
         Returns:
             loss, mean Q, gradient norm and clipped mass of the last one: reading a value waits for it. None
-            while replay has less than a batch, or the agent has done fewer than `learning_starts` steps.
+            before `learning_starts` steps and a batch, and where a stream has no new step.
 
         Raises:
             QhatError: the loss or gradient of the call before was not finite; the weights did not change.
         """
-        whole = isinstance(updates, int | np.integer) and not isinstance(updates, bool)
-        require(whole and updates >= 1, f"updates is {updates!r}; expected a whole number of 1 or more.")
+        require_updates(updates, self.recipe)
         with self._learning_lock:
             self._finish()
             if not self._is_ready():
@@ -202,7 +201,7 @@ class Agent(Evaluated):
                     self._writer.drain()
                 return None
             block = self._writer.drain(keep=True) or self._queue.padding(TINY)
-            self._exploring = self._learning.acting
+            self._exploring, self._learned = self._learning.acting, self._queue.taken_steps
             numbers = self._learning.learn(block.count(self._steps, self._updates, int(updates)))
             self._updates += int(updates)
             return numbers
@@ -287,8 +286,7 @@ class Agent(Evaluated):
             settings: fields of its recipe to change, for example `explore="epsilon:start=0.1"`.
 
         Raises:
-            UsageError: there is no checkpoint, it is damaged or of something else, or a setting does not
-                fit.
+            UsageError: no checkpoint, a damaged one, one of something else; or a setting does not fit.
         """
         loaded = loaded_from(path, parts, checkpoint, seed_index, settings)
         agent = object.__new__(Agent)
@@ -303,7 +301,7 @@ class Agent(Evaluated):
         self._since, self._notices = loaded.since, Notices(self.recipe)
         self._episodes: list[tuple[int, float, int]] = []
         program = self.program
-        self._queue = queue_of(program, seed.ring)
+        self._queue, self._learned = queue_of(program, seed.ring), -is_behind(seed)
         host = HostNetwork.of(program.learner, program.dtype)
         states = (seed.key, (seed.ring, seed.sampler), seed.learner)
         self._learning = Learning(program, host, self._queue.blocks, *states)
@@ -335,6 +333,8 @@ class Agent(Evaluated):
 
     def _is_ready(self) -> bool:
         """Whether replay has a batch (a loaded one may be empty), after `learning_starts` steps."""
+        if self.recipe.training.streams and self._learned == self._queue.added:
+            return False
         rows, starts = min(self._queue.at, self._queue.rows), self.recipe.learning_starts or 0
         return self._steps - self._since >= starts and rows >= self.recipe.batch_size
 

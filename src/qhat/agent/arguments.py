@@ -74,16 +74,27 @@ def read_recipe(recipe: Any, settings: Mapping[str, Any], steps: Any) -> Recipe:
 
 
 def require_replay(recipe: Recipe) -> None:
-    """Raise `UsageError` without replay, or for relabelled steps: an agent's replay mixes episodes."""
+    """Raise `UsageError` for rollouts, or for relabelled steps: an agent's replay mixes episodes."""
     require(
-        recipe.training.replays,
+        recipe.training.replays or recipe.training.streams,
         f"training is {spell(recipe.training)}, and an Agent learns from replay; expected it in a run"
-        " (qhat train, qhat.train), or 'replay'.",
+        " (qhat train, qhat.train), or 'replay', or 'stream' for one robot.",
     )
     require(
         not recipe.relabel.happens,
         f"relabel is {spell(recipe.relabel)}, and an Agent's replay does not know which steps are of one"
         " episode; expected it in a run (qhat train, qhat.train), or 'none'.",
+    )
+
+
+def require_updates(updates: Any, recipe: Recipe) -> None:
+    """Raise `UsageError` unless `updates` is a number of updates that the recipe can do in one call."""
+    whole = isinstance(updates, int | np.integer) and not isinstance(updates, bool)
+    require(whole and int(updates) >= 1, f"updates is {updates!r}; expected a whole number of 1 or more.")
+    require(
+        int(updates) == 1 or not recipe.training.streams,
+        f"updates is {updates}, and training is {spell(recipe.training)}, which learns once from the step"
+        " that was remembered last; expected 1, after each `remember`.",
     )
 
 

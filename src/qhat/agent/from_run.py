@@ -59,7 +59,8 @@ def _of_run(run: Run, checkpoint: str | int, at: int, settings: Mapping[str, Any
     """
     path, about = run.folder.path, run.summary()
     recipe = run.program.recipe
-    recipe = dataclasses.replace(recipe, num_envs=1, relabel=NoRelabel(), training=Replay())
+    training = recipe.training if recipe.training.streams else Replay()
+    recipe = dataclasses.replace(recipe, num_envs=1, relabel=NoRelabel(), training=training)
     recipe = changed_recipe(recipe, settings, path)
     spec = laid_out(run.spec)
     if run.wrap:

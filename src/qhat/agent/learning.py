@@ -26,6 +26,7 @@ from qhat.engine.replay import linked
 from qhat.engine.replay.links import Rows
 from qhat.engine.replay.ring import Ring
 from qhat.engine.state import no_metrics, split
+from qhat.engine.streaming import streamed
 
 State = tuple[Any, ...]
 """Leaves of a pytree."""
@@ -221,6 +222,9 @@ class Learning:
         learner = self._packing.unpack(packed)
         steps, done, due = counts
         root = jax.random.wrap_key_data(key)
+        if self._program.recipe.training.streams:
+            learner, metrics, _ = streamed(self._program.learner, learner, ring, steps, due > 0)
+            return self._learned(replay, learner, metrics)
 
         def update(index: Any, carry: Any) -> Any:
             learner, sampler, greedy, metrics = carry
@@ -238,7 +242,9 @@ class Learning:
         carry = (learner, sampler, ring.greedy, no_metrics())
         learner, sampler, greedy, metrics = jax.lax.fori_loop(0, due, update, carry)
         ring = dataclasses.replace(ring, greedy=greedy)
+        return self._learned(tuple(jax.tree.leaves((ring, sampler))), learner, metrics)
+
+    def _learned(self, replay: State, learner: LearnerState, metrics: Metrics) -> Any:
         tensors = None if self._host is None else self._host.tensors(learner.online)
-        replay = tuple(jax.tree.leaves((ring, sampler)))
         numbers = jnp.stack([jnp.float32(value) for value in jax.tree.leaves(metrics)])
         return replay, self._packing.pack(learner), tensors, numbers

@@ -53,6 +53,12 @@ def queue_of(program: Program, ring: Ring) -> Streams:
     return Streams(ring.rows, *spaces, gamma, moments, max(at, 0), ring.layout, units)
 
 
+def is_behind(seed: SeedState) -> bool:
+    """Whether the newest step of a stream was not learned from yet."""
+    scale = seed.ring.scale
+    return scale is not None and int(scale.count) != int(seed.learner.optimiser["steps"])
+
+
 def shown(program: Program, steps: int, updates: int) -> str:
     """Write an agent in one line."""
     label = label_of(program.recipe, None, program.shape, program.layout, (HORIZON,))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qhat.agent.streams import MOST_STREAMS, Stream
+from qhat.agent.stream_names import MOST_STREAMS, Stream
 from qhat.engine.recurrent import Recall
 from qhat.system.errors import require
 

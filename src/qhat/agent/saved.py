@@ -17,7 +17,8 @@ from qhat.agent.acting import row_of
 from qhat.agent.arguments import require_replay
 from qhat.agent.made import fresh_state, prepared
 from qhat.agent.recalls import Recalls
-from qhat.agent.streams import Stream, Streams, Track, read_names
+from qhat.agent.stream_names import Stream, read_names
+from qhat.agent.streams import Streams, Track
 from qhat.axes.actions import Actions
 from qhat.axes.axis import AxisValue
 from qhat.engine.iteration import Program

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import jax
 import numpy as np
 
+from qhat.agent.stream_names import Stream
 from qhat.agent.waiting_rows import LARGE, SMALL, Block, BlockLayout, Chunk, Statistics, Taken, parts
 from qhat.axes.actions import Actions
 from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED
 from qhat.environments.observations import Observations
-from qhat.system.errors import UsageError, require
+from qhat.system.errors import require
 
 NEWEST = 32
 """Number of streams whose newest step is learned from before the next one comes."""
@@ -27,32 +27,6 @@ CHUNK_BYTES = 2**22
 """Approximate size of the chunks in which rows wait, so that no row is copied to make room."""
 NO_LINKS = np.zeros((0, 4), np.int32)
 """New links of older rows, where there are none."""
-
-MOST_STREAMS = 4_096
-"""Number of streams of which an agent keeps the state."""
-
-Stream = int | str
-
-
-def read_stream(stream: Any) -> Stream:
-    """Read the name of a stream: a whole number or a text."""
-    if type(stream) is int:
-        return stream
-    whole = isinstance(stream, int | np.integer) and not isinstance(stream, bool)
-    require(
-        whole or isinstance(stream, str),
-        f"stream is {stream!r}; expected a whole number or a text, one for each robot.",
-    )
-    return stream if isinstance(stream, str) else int(stream)
-
-
-def read_names(about: dict[str, Any], field: str) -> list[Stream]:
-    """Read the names of streams from a manifest; an older one without the field has none."""
-    names = about.get(field, [])
-    good = isinstance(names, list) and all(type(name) in (int, str) for name in names)
-    if not good or len(set(names)) != len(names):
-        raise UsageError(f"its {field} are damaged; expected a list of numbers and texts.")
-    return names
 
 
 @dataclasses.dataclass(slots=True)
@@ -110,6 +84,8 @@ class Streams:
         self._size = int(min(max(CHUNK_BYTES // max(row, 1), SMALL), LARGE))
         self._chunks: dict[int, Chunk] = {}
         self._taken = at
+        self.added, self.taken_steps = 0, 0
+        """Steps so far, and how many of them were taken."""
         self._older: list[tuple[int, int, int, int]] = []
         self._gamma = gamma
         self._returns, self._rewards = (0.0, 0.0), (0.0, 0.0)
@@ -146,8 +122,8 @@ class Streams:
         """
         if self._units:
             self._require_end(stream)
-        back = self.at
-        track, trace, score, length = self._pop(stream), 0.0, reward, 1
+        track, back, trace, score, length = self._pop(stream), 0, 0.0, reward, 1
+        self.added += 1
         if track is not None:
             trace, score, length = track.trace, track.score + reward, track.length + 1
             between = self.at
@@ -219,7 +195,7 @@ class Streams:
             [(track.after, track.legal) for track in newest], (self._returns, self._rewards), lost,
             self.blocks,
         )  # fmt: skip
-        self._taken, self._older = end, []
+        self._taken, self._older, self.taken_steps = end, [], self.added
         if len(self._chunks) > 1:
             self._chunks = {
                 number: chunk for number, chunk in self._chunks.items() if number >= end // self._size
@@ -288,8 +264,8 @@ class Streams:
         require(
             length + 2 < self.rows,
             f"The episode of stream {stream!r} has {length:,} steps and did not end, and replay has"
-            f" {self.rows:,} rows: a memory learns from episodes with a start. Expected truncated=True, or"
-            " cut(), where a robot begins anew; or a larger replay_capacity. Nothing was stored.",
+            f" {self.rows:,} rows: a memory learns from episodes with a start. Expected truncated=True or"
+            " cut() where a robot begins anew, or a larger replay_capacity. Nothing was stored.",
         )
 
     def _forget(self) -> None:

@@ -7,7 +7,7 @@ from outside the package derives from the base class (docs/extending.md).
 from qhat.axes.actions import Actions
 from qhat.axes.axis import AxisValue, Schedule
 from qhat.axes.bonus import BONUSES, Bonus, Munchausen, NoBonus
-from qhat.axes.dense import LAYERS, Dense, Layer, Noisy
+from qhat.axes.dense import LAYERS, Dense, Layer, Noisy, Sparse
 from qhat.axes.explore import EXPLORES, EpsilonGreedy, Explore, NoExploration, Pink
 from qhat.axes.heads import HEADS, Categorical, Expected, Head, HLGauss, Implicit, Quantile
 from qhat.axes.heads.base import ExportedOutputs, take
@@ -16,7 +16,7 @@ from qhat.axes.joints import JOINTS, Each, Joints, Pairs, Regularised, Together
 from qhat.axes.memory import GRU, MEMORIES, Memory, MinGRU, NoMemory, Recurrent
 from qhat.axes.merge import MERGES, Dueling, Merge, Plain
 from qhat.axes.operations import Op
-from qhat.axes.optimiser import OPTIMISERS, Adam, AdamW, Optimiser, RAdam, RMSProp
+from qhat.axes.optimiser import OPTIMISERS, Adam, AdamW, ObGD, Optimiser, RAdam, RMSProp
 from qhat.axes.policy import POLICIES, Double, ExpectedSarsa, Greedy, Policy, Softmax
 from qhat.axes.relabel import RELABELS, Hindsight, NoRelabel, Relabel
 from qhat.axes.reset import RESETS, NoReset, Periodic, Reset
@@ -39,7 +39,7 @@ from qhat.axes.torso import (
     SimBaV2,
     Torso,
 )
-from qhat.axes.training import TRAININGS, Replay, Rollout, Training
+from qhat.axes.training import TRAININGS, Replay, Rollout, Stream, Training
 
 __all__ = [
     "BONUSES", "EXPLORES", "GRU", "HEADS", "HORIZONS", "JOINTS", "LAYERS", "MEMORIES", "MERGES", "MLP",
@@ -49,9 +49,9 @@ __all__ = [
     "EpsilonGreedy", "Expected", "ExpectedSarsa", "Explore", "ExportedOutputs", "Fixed", "Full", "Greedy",
     "Growing", "HLGauss", "Hard", "Head", "Hindsight", "Horizon", "Impala", "Implicit", "Impoola",
     "Joints", "Layer", "Memory", "Merge", "MinAtar", "MinGRU", "Mnih2013", "Munchausen", "Nature",
-    "NoBonus", "NoExploration", "NoMemory", "NoRelabel", "NoReset", "NoTarget", "Noisy", "Op",
+    "NoBonus", "NoExploration", "NoMemory", "NoRelabel", "NoReset", "NoTarget", "Noisy", "ObGD", "Op",
     "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy", "Prioritised", "Quantile", "RAdam",
     "RMSProp", "Receding", "Recurrent", "Regularised", "Relabel", "Replay", "Reset", "Resolution",
-    "Rollout", "Sampler", "Schedule", "SimBa", "SimBaV2", "Soft", "Softmax", "Target", "Together",
-    "Torso", "Training", "Uniform", "take",
+    "Rollout", "Sampler", "Schedule", "SimBa", "SimBaV2", "Soft", "Softmax", "Sparse", "Stream", "Target",
+    "Together", "Torso", "Training", "Uniform", "take",
 ]  # fmt: skip

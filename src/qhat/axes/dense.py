@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from typing import Any, ClassVar
 
 from qhat.axes.axis import AxisValue, missing
@@ -135,10 +136,39 @@ class Noisy(Layer):
         return {**Dense().remixed(parameters, mixing, offset), **noise}
 
 
+@dataclasses.dataclass(frozen=True)
+class Sparse(Dense):
+    """`dense` of which most weights of every output start at 0, and its bias.
+
+    The others are drawn from U(±1/√inputs), and an output has one of them at least. All of them learn. What
+    an update for one observation changes is used less by others (Elsayed, Vasan & Mahmood 2024,
+    arXiv:2410.14606).
+    """
+
+    name: ClassVar[str] = "sparse"
+
+    zeros: float = 0.9
+    """Share of the weights of each output that start at 0."""
+
+    def validate(self) -> None:
+        require(0 <= self.zeros < 1, f"sparse:zeros is {self.zeros}; expected a share within [0, 1).")
+
+    def init(self, key: Array, inputs: int, outputs: int) -> dict[str, Array]:
+        return sparse(key, outputs, inputs, self.zeros)
+
+
+def sparse(key: Array, outputs: int, inputs: int, zeros: float) -> dict[str, Array]:
+    """Draw weights `[outputs, inputs]`, the share `zeros` of each row at 0, and biases of 0."""
+    drawn = jax.random.uniform(key, (2, outputs, inputs), minval=-1.0)
+    rank = jnp.argsort(jnp.argsort(drawn[0], axis=1), axis=1)
+    stays = rank >= min(math.ceil(zeros * inputs), inputs - 1)
+    return {"weight": jnp.where(stays, inputs**-0.5 * drawn[1], 0.0), "bias": jnp.zeros(outputs)}
+
+
 def mix(mixing: Float[Array, "K K"], rows: Float[Array, "R ..."]) -> Float[Array, "R ..."]:
     """Mix every K neighbouring rows by a matrix."""
     groups = rows.reshape(-1, mixing.shape[1], *rows.shape[1:])
     return jnp.einsum("ij,gj...->gi...", mixing, groups).reshape(rows.shape)
 
 
-LAYERS: tuple[type[Layer], ...] = (Dense, Noisy)
+LAYERS: tuple[type[Layer], ...] = (Dense, Noisy, Sparse)

@@ -7,8 +7,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qhat.axes.axis import AxisValue
-from qhat.system.errors import require
-from qhat.system.lazy import Array, Float, jnp, optax
+from qhat.system.errors import require, setting
+from qhat.system.lazy import Array, Float, jax, jnp, optax
 
 if TYPE_CHECKING:
     from optax import GradientTransformation
@@ -18,10 +18,27 @@ class Optimiser(AxisValue, abc.ABC):
     """Rescales a gradient by what it saw of earlier ones."""
 
     axis: ClassVar[str] = "optimiser"
+    takes_traces: ClassVar[bool] = False
+    """Whether it steps along an eligibility trace, by `step_size`, in place of a gradient."""
 
     @abc.abstractmethod
     def scaling(self) -> GradientTransformation:
         """Return the rescaling: without step size, and without sign."""
+
+    def first(self, weights: Any) -> Any:
+        """Return the state before the first update."""
+        from jax.flatten_util import ravel_pytree
+
+        return self.scaling().init(ravel_pytree(weights)[0])
+
+    def step_size(
+        self, rate: Float[Array, ""], error: Float[Array, ""], size: Float[Array, ""]
+    ) -> Float[Array, ""]:
+        """Return α of the step α·δ·z with the error δ along a trace z of this size ‖z‖₁.
+
+        It is asked only if it `takes_traces`.
+        """
+        raise NotImplementedError(self.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +141,46 @@ class RMSProp(Optimiser):
         return optax.chain(scaled, optax.trace(self.momentum)) if self.momentum else scaled
 
 
+@dataclasses.dataclass(frozen=True)
+class ObGD(Optimiser):
+    """Overshooting-bounded gradient descent (Elsayed, Vasan & Mahmood 2024, arXiv:2410.14606).
+
+    α' = α / max(1, α·κ·max(1, |δ|)·‖z‖₁) with the learning rate α and the trace z. So one step changes the
+    value that it corrects by no more than 1/κ of the error, or of 1 if that is more, where the value is
+    linear in weights with features of at most 1; and the learning rate may be 1.
+    """
+
+    name: ClassVar[str] = "obgd"
+    takes_traces: ClassVar[bool] = True
+
+    kappa: float = 2.0
+    """κ, how far below the largest step that cannot overshoot."""
+
+    def validate(self) -> None:
+        require(self.kappa > 0, f"obgd:kappa is {self.kappa}; expected more than 0, for example 2.")
+
+    def validate_within(self, recipe: Any) -> None:
+        require(
+            recipe.training.streams,
+            f"{setting('optimiser', 'obgd')} bounds steps along eligibility traces, and"
+            f" {setting('training', recipe.training.name)} has none; expected"
+            f" {setting('optimiser', 'adam')}, or {setting('training', 'stream')}.",
+        )
+
+    def scaling(self) -> GradientTransformation:
+        raise NotImplementedError("obgd steps along a trace, by `step_size`")
+
+    def first(self, weights: Any) -> Any:
+        # As a tree: of 132,000 weights, to make one vector at every step takes as long as the rest.
+        return {"steps": jnp.int32(0), "trace": jax.tree.map(jnp.zeros_like, weights)}
+
+    def step_size(
+        self, rate: Float[Array, ""], error: Float[Array, ""], size: Float[Array, ""]
+    ) -> Float[Array, ""]:
+        bound = self.kappa * jnp.maximum(jnp.abs(error), 1.0) * size
+        return rate / jnp.maximum(rate * bound, 1.0)
+
+
 def clip_norm(
     gradient: Float[Array, " P"], most: float | None
 ) -> tuple[Float[Array, ""], Float[Array, " P"]]:
@@ -142,4 +199,4 @@ def rate_at(recipe: Any, steps: Array) -> Float[Array, ""]:
     return jnp.asarray(start + fraction * (end - start), jnp.float32)
 
 
-OPTIMISERS: tuple[type[Optimiser], ...] = (Adam, AdamW, RAdam, RMSProp)
+OPTIMISERS: tuple[type[Optimiser], ...] = (Adam, AdamW, RAdam, RMSProp, ObGD)

@@ -20,6 +20,8 @@ class Training(AxisValue, abc.ABC):
     axis: ClassVar[str] = "training"
     replays: ClassVar[bool] = True
     """Whether batches are drawn from replay by the recipe's sampler."""
+    streams: ClassVar[bool] = False
+    """Whether every step is learned from alone, as soon as it is stored."""
 
     @abc.abstractmethod
     def rows(self, recipe: Any, stack: int) -> int:
@@ -32,6 +34,10 @@ class Training(AxisValue, abc.ABC):
     @abc.abstractmethod
     def updates(self, recipe: Any) -> int:
         """Return the gradient updates of each learning, 1 or more."""
+
+    def return_discount(self, recipe: Any) -> float | None:
+        """Return the discount of the returns whose spread scales rewards; `None` where none does."""
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +130,8 @@ class Rollout(Training):
         return round(recipe.replay_ratio * recipe.batch_size)
 
     def validate_within(self, recipe: Any) -> None:
-        self._refuse_replay(recipe)
+        n_step = (recipe.n_step != 1, "has λ-returns in place of n-step returns", 1)
+        _refuse(recipe, "pqn", {**_without_replay(recipe), "n_step": n_step})
         size = self.steps * recipe.num_envs
         fits = dividing(size, min(recipe.batch_size, size, LARGEST))
         require(
@@ -142,27 +149,107 @@ class Rollout(Training):
             f" {setting('replay_ratio', f'{2 / recipe.batch_size:g}')}.",
         )
 
-    def _refuse_replay(self, recipe: Any) -> None:
-        name = f"{setting('training')} {self.name}"
-        kept = type(recipe)().replay_capacity
+
+@dataclasses.dataclass(frozen=True)
+class Stream(Training):
+    """Every step is learned from when it happens, and then forgotten: Q(λ) with eligibility traces.
+
+    Elsayed, Vasan & Mahmood 2024, arXiv:2410.14606. A trace z remembers which weights earlier steps used,
+
+        δ = r/σ + γ·V(s') − Q(s, a),    z ← γλ·z + ∇Q(s, a),    θ ← θ + α·δ·z,
+
+    with the step size α of the optimiser `obgd`, and σ the running standard deviation of the discounted sum
+    of past rewards. The trace starts anew with an episode, and after an action that costs more than
+    `n_step_cut` of the value; 0 is after one that is not greedy, as in the paper. Layer norms keep their
+    scale and offset.
+    """
+
+    name: ClassVar[str] = "stream"
+    replays: ClassVar[bool] = False
+    streams: ClassVar[bool] = True
+
+    trace_decay: float = 0.8
+    """λ: 0 learns from the last step alone, 1 keeps all steps of the episode."""
+    scale_rewards: bool = True
+    """Whether rewards are divided by σ; Q-values are then in units of it."""
+
+    def validate(self) -> None:
+        require(
+            0 <= self.trace_decay <= 1,
+            f"stream:trace_decay is {self.trace_decay}; expected λ within [0, 1].",
+        )
+
+    def rows(self, recipe: Any, stack: int) -> int:
+        # The last two steps, each of which may begin and end an episode.
+        return 2 * (stack + 1) + 2 * stack + 1
+
+    def every(self, recipe: Any) -> int:
+        return 1
+
+    def updates(self, recipe: Any) -> int:
+        return 1
+
+    def return_discount(self, recipe: Any) -> float | None:
+        return recipe.gamma
+
+    def validate_within(self, recipe: Any) -> None:
+        head, joints, dense = recipe.head, recipe.joints, recipe.dense
+        one = "learns from one step at a time"
         wrong = {
-            "sampler": (recipe.sampler.name != "uniform", "draws nothing", "uniform"),
-            "bonus": (recipe.bonus.uses_target, "has no target network to take a bonus from", "none"),
-            "relabel": (recipe.relabel.happens, "keeps no episodes to take other goals from", "none"),
-            "reset": (recipe.reset.happens, "has no replay to learn from after a reset", "none"),
-            "horizon": (recipe.horizon.name != "fixed", "sums no n rewards", "fixed"),
-            "n_step": (recipe.n_step != 1, "has λ-returns in place of n-step returns", 1),
-            "target": (recipe.target.name != "none", "has no target network", "none"),
-            "replay_capacity": (recipe.replay_capacity != kept, "has no replay", kept),
+            "batch_size": (recipe.batch_size != 1, f"{one}: there is no batch", 1),
+            "replay_ratio": (recipe.replay_ratio != 1, "learns once from every step", 1),
+            "num_envs": (recipe.num_envs != 1, f"{one}, of one environment", 1),
+            "optimiser": (not recipe.optimiser.takes_traces, "takes steps along traces", "obgd"),
+            **_without_replay(recipe),
+            "n_step": (recipe.n_step != 1, "has traces in place of n-step returns", 1),
+            "head": (head.name != "expected", "has a trace of one value of each action", "expected"),
+            "bonus": (recipe.bonus.name != "none", "adds nothing to the reward", "none"),
+            "joints": (joints.name not in ("together", "pairs"), "has one error of all joints", "together"),
+            "resolution": (recipe.resolution.grows, "has traces of commands in use from the start", "full"),
+            "dense": (dense.noise_size(1, 1) > 0, "has traces of weights without noise", "dense"),
+            "random_shift": (recipe.random_shift != 0, f"{one}, as it is", 0),
+            "max_gradient_norm": (
+                recipe.max_gradient_norm is not None,
+                "bounds steps by their trace",
+                None,
+            ),
         }
-        for field, (is_wrong, why, good) in wrong.items():
-            value = getattr(recipe, field)
-            value = spell(value) if isinstance(value, AxisValue) else value
-            require(
-                not is_wrong,
-                f"{name} {why}; expected {setting(field, good)}, and it is {value}. The recipe pqn has all"
-                " that fits.",
-            )
+        _refuse(recipe, "stream_q", wrong)
 
 
-TRAININGS: tuple[type[Training], ...] = (Replay, Rollout)
+Refusals = dict[str, tuple[bool, str, Any]]
+"""By field: whether its value is refused, why, and a value that fits."""
+
+
+def _without_replay(recipe: Any) -> Refusals:
+    """Return what has no meaning where nothing is drawn from replay."""
+    kept = type(recipe)().replay_capacity
+    return {
+        "sampler": (recipe.sampler.name != "uniform", "draws nothing", "uniform"),
+        "bonus": (recipe.bonus.uses_target, "has no target network to take a bonus from", "none"),
+        "relabel": (recipe.relabel.happens, "keeps no episodes to take other goals from", "none"),
+        "reset": (recipe.reset.happens, "has no replay to learn from after a reset", "none"),
+        "horizon": (recipe.horizon.name != "fixed", "sums no n rewards", "fixed"),
+        "target": (recipe.target.name != "none", "has no target network", "none"),
+        "replay_capacity": (recipe.replay_capacity != kept, "has no replay", kept),
+    }
+
+
+def _refuse(recipe: Any, fitting: str, wrong: Refusals) -> None:
+    """Raise `UsageError` for the first field that has no meaning with the recipe's training.
+
+    Args:
+        fitting: name of a recipe whose settings all fit.
+    """
+    name = f"{setting('training')} {recipe.training.name}"
+    for field, (is_wrong, why, good) in wrong.items():
+        value = getattr(recipe, field)
+        value = spell(value) if isinstance(value, AxisValue) else value
+        require(
+            not is_wrong,
+            f"{name} {why}; expected {setting(field, good)}, and it is {value}. The recipe {fitting} has"
+            " all that fits.",
+        )
+
+
+TRAININGS: tuple[type[Training], ...] = (Replay, Rollout, Stream)

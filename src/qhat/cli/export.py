@@ -60,6 +60,8 @@ class Export:
     """Parts of recipes from outside the package, as my_module:MyPart (docs/extending.md); repeatable."""
     cpp: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also write cpp, a C++ program of one file that runs policy.onnx with onnxruntime (docs/export.md)."""
+    learner: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Also write qhat_learner.py, which continues to learn with NumPy alone; of --training stream."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ from qhat.axes.actions import Actions
 from qhat.deploy import parity
 from qhat.deploy.copies import judge_of
 from qhat.deploy.meaning import MOST_NAMES, Meaning, meaning_of
+from qhat.engine.calibration import RETURNS, STATISTICS
 from qhat.engine.described import Exported, Op
 from qhat.environments.base import Environment
 from qhat.environments.observations import Observations
 from qhat.environments.reference import reference_builder
 from qhat.environments.user_envs import EnvLike
 from qhat.recipes.labels import label_of_run
+from qhat.recipes.recipe import Recipe
 from qhat.runs.run import Run
 from qhat.system.errors import UsageError
 
@@ -113,6 +116,34 @@ def describe(
         "control_period": period,
         "safe_action": None,
         "timeout": request.timeout,
+    }
+
+
+def stream_of(recipe: Recipe, weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what policy.json says of a stream: settings, and statistics; nothing of other recipes.
+
+    Args:
+        weights: of one seed.
+    """
+    training: Any = recipe.training
+    optimiser: Any = recipe.optimiser
+    if not training.streams:
+        return {}
+    returns, observed = weights[RETURNS], weights.get(STATISTICS)
+    end = getattr(recipe.explore, "end", 0.0)
+    return {
+        "stream": {
+            "gamma": recipe.gamma,
+            "trace_decay": training.trace_decay,
+            "scale_rewards": training.scale_rewards,
+            "cut": recipe.n_step_cut,
+            "learning_rate": recipe.learning_rate,
+            "kappa": optimiser.kappa,
+            "epsilon": end,
+            "observations": 0.0 if observed is None else float(observed.count),
+            "m2": None if observed is None else np.asarray(observed.m2, float).ravel().tolist(),
+            "returns": {name: float(getattr(returns, name)) for name in ("count", "mean", "variance")},
+        }
     }
 
 

@@ -21,7 +21,15 @@ from qhat import runtime
 from qhat.agent.agent import Agent
 from qhat.axes.operations import Op
 from qhat.deploy import graph, latency, parity, require_installed
-from qhat.deploy.about import NO_RANGES, Request, describe, ranges, read_meaning, read_safe_action
+from qhat.deploy.about import (
+    NO_RANGES,
+    Request,
+    describe,
+    ranges,
+    read_meaning,
+    read_safe_action,
+    stream_of,
+)
 from qhat.deploy.card import card
 from qhat.deploy.copies import Copies, copies_of, judge_of
 from qhat.deploy.target import ExportTarget
@@ -93,7 +101,7 @@ def export(
             wanted.
         env: the training environment, if it was an object from Python; an agent's, by any name.
         observations: smallest number of observations to compare on.
-        targets: further results to write: `ros2`, `web`, `cpp`, or an `ExportTarget`.
+        targets: further results to write: `ros2`, `web`, `cpp`, `learner`, or an `ExportTarget`.
         progress: called with a description of each phase.
 
     Raises:
@@ -180,6 +188,7 @@ def _write(
     meaning = read_meaning(request, env, frame)
     about = describe(request, exported, actions, meaning, frame, first.legal is not None)
     about["safe_action"] = read_safe_action(about, request.safe_action)
+    about |= stream_of(run.program.recipe, weights)
     for other in targets:
         other.check(about)
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qhat.deploy.cpp import Cpp
+from qhat.deploy.learner import Learner
 from qhat.deploy.ros2 import Ros2
 from qhat.deploy.target import ExportTarget
 from qhat.deploy.web import Web
 from qhat.system.errors import near_miss, require, setting
 from qhat.system.files import quote
 
-TARGETS: tuple[ExportTarget, ...] = (Ros2(), Web(), Cpp())
+TARGETS: tuple[ExportTarget, ...] = (Ros2(), Web(), Cpp(), Learner())
 ALWAYS = "onnx"
 """What every export has."""
 
 
 def targets_of(given: str | ExportTarget | Sequence[str | ExportTarget]) -> tuple[ExportTarget, ...]:
-    """Return export targets by their names, `onnx`, `ros2`, `web` or `cpp`, or as they are.
+    """Return export targets by their names, `onnx`, `ros2`, `web`, `cpp` or `learner`, or as they are.
 
     Raises:
         UsageError: nothing has such a name.

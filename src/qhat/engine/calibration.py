@@ -18,6 +18,7 @@ from qhat.axes.heads import Head
 from qhat.axes.heads import support as supports
 from qhat.axes.heads.outlook import Outlook
 from qhat.engine.replay.moments import Moments
+from qhat.engine.replay.reward_scale import RewardScale
 from qhat.recipes.recipe import Recipe
 
 SUPPORT = "support"
@@ -25,6 +26,9 @@ SUPPORT = "support"
 
 STATISTICS = "observations"
 """Name of the entry that holds the statistics by which observations are normalised."""
+
+RETURNS = "returns"
+"""Name of the entry that holds the spread of returns by which a stream scales rewards."""
 
 OPENED = "opened"
 """Name of the entry that says which commands are in use, 1 or 0, `[F, C]`, where their number grows."""
@@ -38,7 +42,7 @@ Parameters = dict[str, Any]
 
 def split_trainable(parameters: Parameters) -> tuple[Parameters, Parameters]:
     """Split parameters into those that gradients move and the others (none for most recipes)."""
-    names = (SUPPORT, STATISTICS, OPENED, REMEMBERED)
+    names = (SUPPORT, STATISTICS, RETURNS, OPENED, REMEMBERED)
     fixed = {name: parameters[name] for name in names if name in parameters}
     return {name: leaf for name, leaf in parameters.items() if name not in fixed}, fixed
 
@@ -54,6 +58,8 @@ def first(recipe: Recipe, actions: Actions, moments: Moments | None) -> Paramete
         fixed[SUPPORT] = support
     if moments is not None:
         fixed[STATISTICS] = moments
+    if (gamma := recipe.training.return_discount(recipe)) is not None:
+        fixed[RETURNS] = RewardScale.empty(gamma)
     if recipe.resolution.grows:
         fixed[OPENED] = jnp.asarray(recipe.resolution.opened(actions.choices)[0], jnp.float32)
     return fixed

@@ -14,13 +14,13 @@ from qhat.engine.compiler import after_token
 from qhat.engine.growth import open_choices, with_growth
 from qhat.engine.guard import Guard
 from qhat.engine.learner import Learner, LearnerState, Metrics
+from qhat.engine.newest import learn_newest
 from qhat.engine.replay import ring as replay
 from qhat.engine.replay import sequences
 from qhat.engine.replay.frames import require_frames
 from qhat.engine.replay.goals import Goals
 from qhat.engine.replay.hindsight import relabelled
 from qhat.engine.resets import with_reset
-from qhat.engine.rollout import learn_rollout
 from qhat.engine.shifts import require_pictures
 from qhat.engine.state import Clock, Episodes, Log, SeedState, no_metrics, split, strongly_typed, tally
 from qhat.environments.base import Timestep
@@ -92,10 +92,11 @@ class Program:
         keys = split(key, "parameters", "run", "first_action")
         packed = self.layout if self.layout is not None and self.layout.is_packed else None
         ring = replay.Ring.empty(
-            E, rows, self.shape, self.dtype, self.actions,
-            stack=self.stack, masked=self.masked, watch=recipe.gamma if recipe.head.calibrates else None,
-            normalise=bool(recipe.normalise), marks_greedy=recipe.n_step_cut is not None, layout=packed,
-            goals=Goals.of(recipe.relabel, rows * E, self.layout, self.rewards), memory=recipe.memory.units,
+            E, rows, self.shape, self.dtype, self.actions, stack=self.stack, masked=self.masked,
+            watch=recipe.gamma if recipe.head.calibrates else None, normalise=bool(recipe.normalise),
+            marks_greedy=recipe.n_step_cut is not None, scale=recipe.training.return_discount(recipe),
+            layout=packed, goals=Goals.of(recipe.relabel, rows * E, self.layout, self.rewards),
+            memory=recipe.memory.units,
         )  # fmt: skip
         action = jnp.zeros((E, self.actions.factors), jnp.int32)
         fresh = Guard.new(observation, action, packed)
@@ -238,7 +239,7 @@ class Program:
         steps = clock.iterations * self.recipe.num_envs
         key = after_token(key, begun)
         if not self.recipe.training.replays:
-            return learn_rollout(self, clock, seed, key)
+            return learn_newest(self, clock, seed, key)
 
         def body(index: Array, carry: tuple) -> tuple:
             learner, sampler, greedy, failed, _ = carry

@@ -78,8 +78,7 @@ class Learner:
     def init(self, key: Array) -> LearnerState:
         """Draw θ; θ⁻ = θ."""
         online = self.init_parameters(key)
-        weights = ravel_pytree(split_trainable(online)[0])[0]
-        optimiser = self.recipe.optimiser.scaling().init(weights)
+        optimiser = self.recipe.optimiser.first(split_trainable(online)[0])
         return LearnerState(online, self.recipe.target.first(online), optimiser)
 
     def q_values(

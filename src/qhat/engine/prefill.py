@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat.demonstrations.reading import Demonstrations
-from qhat.engine.calibration import STATISTICS
+from qhat.engine.calibration import RETURNS, STATISTICS
 from qhat.engine.iteration import Program
 from qhat.engine.replay import ring as replay
 from qhat.engine.state import SeedState, TrainState
@@ -100,8 +100,12 @@ def append(program: Program, ring: replay.Ring, sampler: Any, fields: tuple) -> 
 
 
 def primed(program: Program, seed: SeedState) -> SeedState:
-    """Continue the statistics of observations from those of the loaded weights."""
-    if not program.recipe.normalise:
-        return seed
-    known = jax.tree.map(jnp.copy, seed.learner.online[STATISTICS])
-    return eqx.tree_at(lambda each: each.ring.moments, seed, known)
+    """Continue the statistics of observations and returns from those of the loaded weights."""
+    if program.recipe.normalise:
+        known = jax.tree.map(jnp.copy, seed.learner.online[STATISTICS])
+        seed = eqx.tree_at(lambda each: each.ring.moments, seed, known)
+    if program.recipe.training.streams:
+        known = jax.tree.map(jnp.copy, seed.learner.online[RETURNS])
+        known = eqx.tree_at(lambda each: each.trace, known, jnp.zeros_like(known.trace))
+        seed = eqx.tree_at(lambda each: each.ring.scale, seed, known)
+    return seed

@@ -6,7 +6,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Int
 
 from qhat.engine.calibration import split_trainable
@@ -35,7 +34,7 @@ def with_reset(
         mixed = reset.mixed(trained, learner.network.init(key))
         weights = learner.network.projected(mixed, jnp.bool_(True))
         online = {**weights, **fixed}
-        optimiser = learner.recipe.optimiser.scaling().init(ravel_pytree(weights)[0])
+        optimiser = learner.recipe.optimiser.first(weights)
         fresh = LearnerState(online, learner.recipe.target.first(online), optimiser)
         return jax.tree.map(functools.partial(jnp.where, applies), fresh, state)
 

@@ -7,20 +7,20 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from qhat.axes.bonus import Munchausen
-from qhat.axes.dense import Noisy
+from qhat.axes.dense import Noisy, Sparse
 from qhat.axes.explore import EpsilonGreedy, NoExploration
 from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
 from qhat.axes.joints import Each, Pairs, Regularised
 from qhat.axes.memory import MinGRU
 from qhat.axes.merge import Dueling
-from qhat.axes.optimiser import Adam, AdamW, RAdam
+from qhat.axes.optimiser import Adam, AdamW, ObGD, RAdam
 from qhat.axes.policy import Double, Softmax
 from qhat.axes.relabel import Hindsight
 from qhat.axes.resolution import CoarseToFine, Growing
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard, NoTarget, Soft
 from qhat.axes.torso import Auto, BroNet, SimBa, SimBaV2
-from qhat.axes.training import Rollout
+from qhat.axes.training import Rollout, Stream
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError, near_miss
 
@@ -170,6 +170,25 @@ pqn_minatar = replace(
     learning_rate_end=1e-20,
 )
 
+# One step at a time, and nothing stored. Widths, ε and all other numbers are of the authors' script for
+# classic control; of pictures they have one hidden layer of 128 and `epsilon:fraction=0.2`.
+stream_q = Recipe(
+    head=Expected(delta=None),
+    training=Stream(),
+    target=NoTarget(),
+    optimiser=ObGD(),
+    dense=Sparse(),
+    hidden=(32, 32),
+    layer_norm=True,
+    normalise=True,
+    n_step_cut=0.0,
+    batch_size=1,
+    learning_starts=0,
+    learning_rate=1.0,
+    explore=EpsilonGreedy(end=0.01, fraction=0.05),
+    paper="https://arxiv.org/abs/2410.14606",
+)
+
 # Goals: what an episode achieved is a goal that it reached. Its positions are all of one small space, and
 # its velocities are not.
 her = replace(
@@ -242,6 +261,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "pqn": pqn,
         "drqn": drqn,
         "pqn_minatar": pqn_minatar,
+        "stream_q": stream_q,
         "her": her,
         "chapter_dqn": chapter_dqn,
         "chapter_double": chapter_double,

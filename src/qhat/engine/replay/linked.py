@@ -32,6 +32,11 @@ def write(ring: Ring, rows: Rows) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         moments = moments.see(numbers, row < stay)
     if outlook is not None:
         outlook = outlook.widened(*rows.ranges)
+    scale = ring.scale
+    if scale is not None:
+        is_known = rows.older[:, 0] < ring.size
+        scale = scale.cut(jnp.any(is_known & (rows.older[:, 1] != CONTINUES)))
+        scale = scale.see_all(rows.reward, rows.links[:, 0], row < count)
     ring = dataclasses.replace(
         ring,
         observation=ring.observation.at[slots].set(rows.observation, mode="drop"),
@@ -52,6 +57,7 @@ def write(ring: Ring, rows: Rows) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         ),
         memory=None if ring.memory is None else ring.memory.at[slots].set(rows.memory, mode="drop"),
         greedy=None if ring.greedy is None else ring.greedy.at[slots].set(False, mode="drop"),
+        scale=scale,
     )
     return ring, slots, rows.links[:, 0] != NOTHING
 

@@ -23,6 +23,7 @@ from qhat.engine.replay.goals import Goals
 from qhat.engine.replay.links import Links, walk
 from qhat.engine.replay.moments import Moments
 from qhat.engine.replay.nstep import CONTINUES, NOTHING, TERMINATED, TRUNCATED, Window, n_step
+from qhat.engine.replay.reward_scale import RewardScale
 from qhat.engine.replay.transitions import Step, Transition
 from qhat.environments.observations import Observations
 
@@ -62,6 +63,8 @@ class Ring(eqx.Module):
     """What is known of episodes and their goals, if the recipe relabels steps."""
     memory: Float[Array, "N M"] | None = None
     """State of the network's memory that the row's observation met, if it has one."""
+    scale: RewardScale | None = None
+    """Spread of the returns stored so far, if steps are learned from one by one."""
 
     @staticmethod
     def empty(
@@ -79,6 +82,7 @@ class Ring(eqx.Module):
         layout: Observations | None = None,
         goals: Goals | None = None,
         memory: int = 0,
+        scale: float | None = None,
     ) -> "Ring":
         """Allocate `num_envs` rings. Observations keep their `dtype`.
 
@@ -91,6 +95,7 @@ class Ring(eqx.Module):
             layout: the parts of an observation.
             goals: `Goals.of` this ring's size.
             memory: numbers of a state of the network's memory; 0 stores none.
+            scale: discount of the returns whose spread `scale` records; `None` records nothing.
         """
         size = num_envs * rows
         return Ring(
@@ -109,6 +114,7 @@ class Ring(eqx.Module):
             layout=layout,
             goals=goals,
             memory=jnp.zeros((size, memory)) if memory else None,
+            scale=None if scale is None else RewardScale.empty(scale),
         )
 
     @property
@@ -179,6 +185,7 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         greedy=None if ring.greedy is None else ring.greedy.at[start].set(False, mode="drop"),
         goals=goals,
         memory=None if ring.memory is None else ring.memory.at[start].set(step.memory, mode="drop"),
+        scale=ring.scale and ring.scale.see(step.reward[0], ended[0], step.real[0]),
     )
     return ring, slots, kinds.ravel() != NOTHING
 
@@ -193,6 +200,7 @@ def cut(ring: Ring, where: Bool[Array, " E"] | bool = True) -> Ring:
         cursor=(ring.cursor + is_open) % ring.rows,
         filled=jnp.minimum(ring.filled + is_open, ring.rows),
         outlook=None if ring.outlook is None else ring.outlook.cut(where),
+        scale=ring.scale and ring.scale.cut(jnp.any(where)),
     )
 
 

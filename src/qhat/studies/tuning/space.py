@@ -122,6 +122,13 @@ def space_of(
                 " the two.",
             )
             continue
+        if dimension.name.startswith("learning_rate") and recipe.optimiser.takes_traces:
+            require(
+                dimension.name not in only,
+                f"{setting('only', dimension.name)}: {setting('optimiser', recipe.optimiser.name)}"
+                " bounds its steps, and its learning rate is 1.",
+            )
+            continue
         if dimension.name in OF_HIDDEN and not recipe.hidden:
             require(
                 dimension.name not in only,
