@@ -106,7 +106,7 @@ def test_a_composition_learns_a_fixed_batch(values: dict[str, Any]):
     assert errors.shape == (UPDATES, recipe.batch_size)
     loss = np.asarray(metrics.loss)
     assert loss[-20:].mean() < loss[1:6].mean()
-    action = quick_jit(learner.greedy)(state.online, np.asarray(ring.observation)[:6], jax.random.key(2))
+    action, _ = quick_jit(learner.greedy)(state.online, np.asarray(ring.observation)[:6], jax.random.key(2))
     assert action.shape == (6, actions.factors)
     assert (np.asarray(action) < np.asarray(actions.choices)).all()
 
