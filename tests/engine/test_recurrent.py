@@ -248,6 +248,10 @@ def test_a_setting_without_meaning_is_refused() -> None:
     for words, wrong in cases.items():
         with pytest.raises(UsageError, match=words):
             dataclasses.replace(RECIPE, **wrong).validate()
+    with pytest.raises(UsageError, match="batch_size=16, or memory='gru:units=5,length=3,burn_in=3'"):
+        dataclasses.replace(RECIPE, batch_size=18).validate()
+    for fits in ({"batch_size": 16}, {"batch_size": 18, "memory": GRU(units=5, length=3, burn_in=3)}):
+        dataclasses.replace(RECIPE, **fits).validate()
     for words, text in {
         "units is 0": "gru:units=0", "length is 0": "min_gru:length=0", "burn_in is -1": "gru:burn_in=-1",
     }.items():  # fmt: skip

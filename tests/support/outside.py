@@ -108,10 +108,10 @@ class Fading(Recurrent):
     def init(self, key: Array, inputs: int) -> dict[str, Array]:
         return {"weight": jax.random.normal(key, (self.units, inputs))}
 
-    def step(
-        self, parameters: dict[str, Any], state: Float[Array, " M"], x: Float[Array, " I"]
+    def advance(
+        self, parameters: dict[str, Any], state: Float[Array, " M"], row: Any
     ) -> Float[Array, " M"]:
-        return 0.5 * state + 0.5 * jnp.tanh(parameters["weight"] @ x)
+        return 0.5 * state + 0.5 * jnp.tanh(parameters["weight"] @ row)
 
 
 @dataclasses.dataclass(frozen=True)

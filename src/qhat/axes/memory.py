@@ -33,11 +33,21 @@ class Memory(AxisValue, abc.ABC):
     def init(self, key: Array, inputs: int) -> dict[str, Array]:
         """Draw the parameters."""
 
+    def prepared(self, parameters: dict[str, Any], x: Float[Array, " I"]) -> Any:
+        """Return what a step makes of the features `x` of its observation alone: any tree of arrays."""
+        return x
+
     @abc.abstractmethod
+    def advance(
+        self, parameters: dict[str, Any], state: Float[Array, " M"], row: Any
+    ) -> Float[Array, " M"]:
+        """Return the state after one observation, of which `row` is what `prepared` returns."""
+
     def step(
         self, parameters: dict[str, Any], state: Float[Array, " M"], x: Float[Array, " I"]
     ) -> Float[Array, " M"]:
         """Return the state after one observation, of which `x` are the features."""
+        return self.advance(parameters, state, self.prepared(parameters, x))
 
     def sequence(
         self,
@@ -52,13 +62,15 @@ class Memory(AxisValue, abc.ABC):
             first: where a sequence begins anew; at row 0 it does.
             states: before each observation; only those of `first` count.
         """
+        # What needs no state waits for nothing: its products are one matrix product for all rows.
+        rows = jax.vmap(self.prepared, (None, 0))(parameters, x)
 
-        def one(state: Array, row: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-            begins, stored, features = row
-            after = self.step(parameters, jnp.where(begins, stored, state), features)
+        def one(state: Array, now: tuple[Array, Array, Any]) -> tuple[Array, Array]:
+            begins, stored, row = now
+            after = self.advance(parameters, jnp.where(begins, stored, state), row)
             return after, after
 
-        return jax.lax.scan(one, states[0], (first, states, x))[1]
+        return jax.lax.scan(one, states[0], (first, states, rows))[1]
 
     def forget(self, state: Float[Array, "E M"], over: Bool[Array, " E"]) -> Float[Array, "E M"]:
         """Return the states, those of a fresh episode where one is `over`."""
@@ -78,10 +90,10 @@ class NoMemory(Memory):
     def init(self, key: Array, inputs: int) -> dict[str, Array]:
         return {}
 
-    def step(
-        self, parameters: dict[str, Any], state: Float[Array, " M"], x: Float[Array, " I"]
+    def advance(
+        self, parameters: dict[str, Any], state: Float[Array, " M"], row: Any
     ) -> Float[Array, " M"]:
-        return x
+        return state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +136,7 @@ class Recurrent(Memory):
             value = getattr(recipe, field)
             value = spell(value) if isinstance(value, AxisValue) else value
             require(not is_wrong, f"{name} {why}; expected {setting(field, good)}, and it is {value}.")
-        fits = dividing(self.length, recipe.batch_size)
+        fits = dividing(recipe.batch_size, min(self.length, recipe.batch_size))
         require(
             recipe.batch_size % self.length == 0,
             f"{name} learns from sequences of {self.length} steps, and {setting('batch_size')} is"
@@ -164,32 +176,14 @@ class GRU(Recurrent):
             "recurrent_bias": jnp.zeros(self.units),
         }
 
-    def step(
-        self, parameters: dict[str, Any], state: Float[Array, " M"], x: Float[Array, " I"]
+    def prepared(self, parameters: dict[str, Any], x: Float[Array, " I"]) -> Float[Array, " G"]:
+        return parameters["weight"] @ x + parameters["bias"]
+
+    def advance(
+        self, parameters: dict[str, Any], state: Float[Array, " M"], row: Any
     ) -> Float[Array, " M"]:
-        return self._gated(parameters, state, parameters["weight"] @ x + parameters["bias"])
-
-    def sequence(
-        self,
-        parameters: dict[str, Any],
-        states: Float[Array, "T M"],
-        first: Bool[Array, " T"],
-        x: Float[Array, "T I"],
-    ) -> Float[Array, "T M"]:
-        # The products with x wait for nothing, and are one matrix product for all rows.
-        from_x = x @ parameters["weight"].T + parameters["bias"]
-
-        def one(state: Array, row: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-            begins, stored, from_x = row
-            after = self._gated(parameters, jnp.where(begins, stored, state), from_x)
-            return after, after
-
-        return jax.lax.scan(one, states[0], (first, states, from_x))[1]
-
-    def _gated(self, parameters: dict[str, Any], state: Array, from_x: Float[Array, " G"]) -> Array:
-        from_h = parameters["recurrent"] @ state
-        z, r, n = jnp.split(from_x, 3)
-        z_h, r_h, n_h = jnp.split(from_h, 3)
+        z, r, n = jnp.split(row, 3)
+        z_h, r_h, n_h = jnp.split(parameters["recurrent"] @ state, 3)
         stays = jax.nn.sigmoid(z + z_h)
         new = jnp.tanh(n + jax.nn.sigmoid(r + r_h) * (n_h + parameters["recurrent_bias"]))
         return stays * state + (1.0 - stays) * new
@@ -211,10 +205,16 @@ class MinGRU(Recurrent):
         bias = from_x["bias"].at[: self.units].set(chrono(self.units, self.length))
         return {"weight": from_x["weight"], "bias": bias}
 
-    def step(
-        self, parameters: dict[str, Any], state: Float[Array, " M"], x: Float[Array, " I"]
+    def prepared(self, parameters: dict[str, Any], x: Float[Array, " I"]) -> tuple[Array, Array]:
+        """Return a and b of h ← a ⊙ h + b."""
+        z, new = jnp.split(parameters["weight"] @ x + parameters["bias"], 2)
+        stays = jax.nn.sigmoid(z)
+        return stays, (1.0 - stays) * new
+
+    def advance(
+        self, parameters: dict[str, Any], state: Float[Array, " M"], row: Any
     ) -> Float[Array, " M"]:
-        stays, added = self._line(parameters, x)
+        stays, added = row
         return stays * state + added
 
     def sequence(
@@ -224,16 +224,10 @@ class MinGRU(Recurrent):
         first: Bool[Array, " T"],
         x: Float[Array, "T I"],
     ) -> Float[Array, "T M"]:
-        stays, added = jax.vmap(self._line, (None, 0))(parameters, x)
+        stays, added = jax.vmap(self.prepared, (None, 0))(parameters, x)
         begins = first[:, None]
         lines = (jnp.where(begins, 0.0, stays), added + jnp.where(begins, stays * states, 0.0))
         return jax.lax.platform_dependent(*lines, cpu=in_steps, default=at_the_same_time)
-
-    def _line(self, parameters: dict[str, Any], x: Float[Array, " I"]) -> tuple[Array, Array]:
-        """Return a and b of h ← a ⊙ h + b."""
-        z, new = jnp.split(parameters["weight"] @ x + parameters["bias"], 2)
-        stays = jax.nn.sigmoid(z)
-        return stays, (1.0 - stays) * new
 
 
 def in_steps(stays: Float[Array, "T M"], added: Float[Array, "T M"]) -> Float[Array, "T M"]:
