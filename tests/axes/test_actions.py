@@ -116,7 +116,7 @@ def test_every_deployed_policy_returns_actions_of_the_space(space: Any):
     model = graph.build(exported, (WIDTH,), "float32", actions, False, {"name": "x"})
     session = runtime.open_graph(model.SerializeToString())
     runner = runtime.Policy(
-        about_of(actions, exported.ops), runtime.plan(exported.ops, exported.tensors), False
+        about_of(actions, exported.ops), runtime.planned(exported.ops, exported.tensors), False
     )
     observations = np.random.default_rng(0).normal(size=(20, WIDTH)).astype(np.float32)
     expected = actions.to_env(
@@ -259,7 +259,7 @@ def test_a_folder_of_an_older_version_is_read_with_its_start(fields: dict, safe:
         "timeout": 1.0,
     }
     q = np.where(np.arange(outputs) % 3 == 1, 1.0, 0.0)[: len(fields["choices"]) * 3]
-    policy = runtime.Policy(about, lambda x: q, False)
+    policy = runtime.Policy(about, lambda x, kept, fresh: (q, kept), False)
     taken = policy.act(np.zeros(WIDTH))
     np.testing.assert_array_equal(taken, np.add(1, fields.get("start", 0))[()] if "start" in fields else 1)
     np.testing.assert_array_equal(runtime.Runner(policy).command(), action)

@@ -256,6 +256,12 @@ def test_a_mobile_base_with_a_dictionary_and_a_goal():
     np.testing.assert_allclose(observed["goal"], [-math.pi / 2, 1.0], rtol=1e-6)
     (message,) = written(made, orders, KINDS)
     assert (message.linear.x, message.angular.z) == (0.4, -0.8)
+    resets = policy.resets
+    made.set_goal(1.0, 1.0)
+    assert policy.resets == resets, "a planner that repeats its goal begins no new episode"
+    made.set_goal(1.0, 1.1)
+    assert policy.resets == resets + 1
+    made.set_goal(1.0, 1.0)
     made.see("odom", odometry(0.9, 1.0, 0.0), 0.2, None)
     assert made.decide(0.3) is None
     assert made.why == "goal reached (0.10 m away)"

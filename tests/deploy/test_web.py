@@ -23,6 +23,7 @@ from exported import exported_cartpole, exported_robot
 from qhat.axes.actions import Actions
 from qhat.axes.dense import Dense, Noisy
 from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
+from qhat.axes.memory import GRU, MinGRU
 from qhat.axes.merge import Dueling, Plain
 from qhat.axes.torso import BroNet, SimBaV2
 from qhat.cli.main import main
@@ -36,6 +37,7 @@ from qhat.environments.turtlebot3.physics import TurtleBot3Options
 from qhat.recipes.recipe import Recipe
 from qhat.runs.run import Run
 from qhat.system.errors import UsageError
+from recalled import in_order
 
 OBSERVATIONS = 1_000
 NEAR = 1e-4
@@ -115,6 +117,12 @@ COMPOSITIONS = {
     "no hidden layer": {"hidden": ()},
     "shortcuts": {"hidden": (), "torso": BroNet(width=8)},
     "weights of length 1": {"hidden": (), "torso": SimBaV2(width=8)},
+    "a gated memory": {"memory": GRU(units=6)},
+    "a memory, dueling quantiles": {
+        "memory": MinGRU(units=6),
+        "head": Quantile(quantiles=9),
+        "merge": Dueling(),
+    },
 }
 
 
@@ -143,8 +151,7 @@ def test_every_composition_runs_in_the_page(name: str, cartpole: Browser):
     if recipe.normalise:
         counted = jnp.ones(200, bool)
         parameters[STATISTICS] = Moments.empty((6,)).see(jnp.asarray(3 * observations + 1), counted)
-    compiled = jax.jit(jax.vmap(learner.q_values, in_axes=(None, 0)))
-    ours = np.asarray(compiled(parameters, observations))[:, 0]
+    ours = in_order(learner, parameters, observations)[:, 0]
     assert_same(ours, composed(cartpole, learner, parameters, None, observations))
 
 

@@ -103,7 +103,7 @@ def test_a_value_of_every_axis_from_outside_is_composed_trained_saved_and_export
     qhat.train("CartPole-v1", config)
     run = Run.open(tmp_path / "run", parts=parts)
     assert run.program.recipe.memory == OUTSIDE["memory"]
-    with pytest.raises(UsageError, match="memory 'fading' cannot be exported yet"):
+    with pytest.raises(UsageError, match="memory 'fading' cannot be exported; expected one whose class"):
         qhat.export(run)
     config = dataclasses.replace(
         config, recipe=dataclasses.replace(recipe, memory=NoMemory()), run_dir=tmp_path / "plain"

@@ -6,8 +6,9 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat.axes.axis import AxisValue, spell
+from qhat.axes.axis import AxisValue, missing, spell
 from qhat.axes.dense import Dense
+from qhat.axes.operations import Op
 from qhat.system.devices import dividing
 from qhat.system.errors import require, setting
 from qhat.system.lazy import Array, Bool, Float, jax, jnp
@@ -42,6 +43,11 @@ class Memory(AxisValue, abc.ABC):
         self, parameters: dict[str, Any], state: Float[Array, " M"], row: Any
     ) -> Float[Array, " M"]:
         """Return the state after one observation, of which `row` is what `prepared` returns."""
+
+    @missing
+    def export_ops(self, parameters: dict[str, Any]) -> list[Op]:
+        """Describe `advance`: the operation of docs/export-format.md from features to the state."""
+        raise NotImplementedError
 
     def step(
         self, parameters: dict[str, Any], state: Float[Array, " M"], x: Float[Array, " I"]
@@ -89,6 +95,9 @@ class NoMemory(Memory):
 
     def init(self, key: Array, inputs: int) -> dict[str, Array]:
         return {}
+
+    def export_ops(self, parameters: dict[str, Any]) -> list[Op]:
+        return []
 
     def advance(
         self, parameters: dict[str, Any], state: Float[Array, " M"], row: Any
@@ -188,6 +197,9 @@ class GRU(Recurrent):
         new = jnp.tanh(n + jax.nn.sigmoid(r + r_h) * (n_h + parameters["recurrent_bias"]))
         return stays * state + (1.0 - stays) * new
 
+    def export_ops(self, parameters: dict[str, Any]) -> list[Op]:
+        return [{"op": "gru", "name": self.axis, "units": self.units, **parameters}]
+
 
 @dataclasses.dataclass(frozen=True)
 class MinGRU(Recurrent):
@@ -216,6 +228,9 @@ class MinGRU(Recurrent):
     ) -> Float[Array, " M"]:
         stays, added = row
         return stays * state + added
+
+    def export_ops(self, parameters: dict[str, Any]) -> list[Op]:
+        return [{"op": "min_gru", "name": self.axis, "units": self.units, **parameters}]
 
     def sequence(
         self,

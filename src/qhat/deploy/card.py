@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from qhat.runtime import cell_of
+
 
 def card(about: dict[str, Any], proof: dict[str, Any], timing: dict[str, Any]) -> str:
     """Return a text about the policy's inputs and outputs, its proof, and how to run it."""
     observation, actions, alone = about["observation"], about["actions"], proof["episodes"]
     safe, wait = "safe_action=…, ", "timeout=0.2, "
+    keeps = (
+        "frames" if about["network"][0]["op"] == "stack" else "memory" if cell_of(about["network"]) else ""
+    )
+    begins = (
+        ""
+        if not keeps
+        else f"policy.reset()                           # an episode begins: its {keeps} is empty\n"
+    )
     given = []
     if about["safe_action"] is not None:
         safe, given = "", [f"safe action {about['safe_action']}"]
@@ -32,7 +42,7 @@ A policy trained with qhat {about["qhat"]} on {about["environment"]["id"]}: run 
 from qhat_runtime import Policy, Runner  # the file in this folder; it needs only NumPy
 
 policy = Policy.load(".")
-action = policy.act(observation)         # {takes}, or numbers that fit into it; else PolicyError
+{begins}action = policy.act(observation)         # {takes}, or numbers that fit into it; else PolicyError
 
 robot = Runner(policy, {safe}{wait}safety=None)  # safety: your filter, action → action
 robot.observe(observation)               # in the sensor's callback (stamp=time.monotonic())

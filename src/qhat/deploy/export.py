@@ -19,6 +19,7 @@ from safetensors.numpy import save
 
 from qhat import runtime
 from qhat.agent.agent import Agent
+from qhat.axes.actions import Actions
 from qhat.axes.operations import Op
 from qhat.deploy import graph, latency, parity, require_installed
 from qhat.deploy.about import (
@@ -35,6 +36,8 @@ from qhat.deploy.copies import Copies, copies_of, judge_of
 from qhat.deploy.target import ExportTarget
 from qhat.deploy.targets import targets_of
 from qhat.engine.described import Exported, read_network, require_exportable
+from qhat.engine.learner import Learner
+from qhat.engine.recurrent import Recall, look
 from qhat.environments.user_envs import EnvLike
 from qhat.runs.run import Run, opened
 from qhat.system.errors import QhatError, UsageError, require
@@ -176,10 +179,7 @@ def _write(
     weights = jax.tree.map(
         lambda leaf: jnp.asarray(leaf[request.seed_index]), run.weights(request.checkpoint)
     )
-    compiled = jax.jit(jax.vmap(learner.q_values, in_axes=(None, 0)))
-    trained = parity.Trained(
-        lambda batch: np.asarray(compiled(weights, batch)), actions, learner.network.joint
-    )
+    trained = _trained(learner, weights, actions)
     first = copies.start()
     stack = _stack(spec.shape, spec.stack, first.observation)
     frame = spec.shape if stack is None else _frame(spec.shape, spec.stack)
@@ -194,7 +194,7 @@ def _write(
 
     model = graph.build(*form, metadata={"name": about["name"]})
     parts = next((op for op in exported.ops if op["op"] == "parts"), None)
-    taken = (stack, actions, first.legal is not None, parts)
+    taken = (stack, actions, first.legal is not None, parts, trained.units > 0)
     session = parity.Graph(runtime.open_graph(model.SerializeToString()), *taken)
     pictures = any(op["op"] in ("convolution", "parts") for op in exported.ops)
     found = parity.roll_out(
@@ -202,7 +202,7 @@ def _write(
         first,
         trained,
         session,
-        _whole_policy(about, exported, spec.shape),
+        [_whole_policy(about, exported, spec.shape) for _ in range(parity.COPIES if trained.units else 1)],
         observations,
         pictures,
         np.random.default_rng(0),
@@ -245,6 +245,25 @@ def _write(
     return Export(new, files, proof, timing)
 
 
+def _trained(learner: Learner, weights: Any, actions: Actions) -> parity.Trained:
+    """Return a policy with these weights, as its learner computes it."""
+
+    @jax.jit
+    def compiled(weights: Any, batch: Any, states: Any, start: Any) -> tuple[Any, Any]:
+        recall = None
+        if states is not None:
+            before = learner.recipe.memory.forget(states, start)
+            recall = Recall.of(before, before)
+        q, recall = look(learner, weights, batch, None, recall)
+        return q, None if recall is None else recall.after
+
+    def values(batch: np.ndarray, states: Any, start: np.ndarray) -> tuple[np.ndarray, Any]:
+        q, after = compiled(weights, batch, states, start)
+        return np.asarray(q), None if after is None else np.asarray(after)
+
+    return parity.Trained(values, actions, learner.network.joint, learner.recipe.memory.units)
+
+
 def _stack(shape: tuple[int, ...], count: int, first: np.ndarray) -> Op | None:
     """Return the operation that stacks frames; `None` if the caller stacks them.
 
@@ -272,7 +291,7 @@ def _whole_policy(about: dict[str, Any], exported: Exported, shape: tuple[int, .
     ops = [op for op in exported.ops if op["op"] != "stack"]
     observation = {**about["observation"], "shape": list(shape), "low": [None], "high": [None]}
     whole = {**about, "observation": observation, "network": ops}
-    return runtime.Policy(whole, runtime.plan(ops, exported.tensors), False, "ignore")
+    return runtime.Policy(whole, runtime.planned(ops, exported.tensors), False, "ignore")
 
 
 def _write_weights(new: Path, about: dict[str, Any], exported: Exported) -> dict[str, str]:

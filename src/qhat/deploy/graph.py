@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from qhat import runtime
 from qhat.axes.actions import Actions
 from qhat.axes.joint_actions import JointActions
 from qhat.axes.operations import Op
+from qhat.deploy import kept
 from qhat.engine.described import Exported
 
 OPSET, IR = 17, 8
@@ -79,12 +81,12 @@ def build(
     inputs = [_value(one["name"], one["dtype"], batch, *one["shape"]) for one in parts or whole]
     if ops[0]["op"] == "stack":
         stack = ops.pop(0)
-        inputs += [
-            _value("frames", dtype, batch, *stack["shape"]),
-            helper.make_tensor_value_info("start", TensorProto.BOOL, [batch]),
-        ]
-        _stack(graph, stack, dtype)
+        inputs += [_value("frames", dtype, batch, *stack["shape"]), _value("start", "bool", batch)]
+        kept.stack(graph, stack, dtype)
         outputs.append(_value("frames_next", dtype, batch, *stack["shape"]))
+    if cell := runtime.cell_of(ops):
+        inputs += [_value("memory", "float32", batch, cell["units"]), _value("start", "bool", batch)]
+        outputs.append(_value("memory_next", "float32", batch, cell["units"]))
     if dtype != "float32" and parts is None:
         graph.node("Cast", graph.x, to=TensorProto.FLOAT)
     for op in ops:
@@ -128,31 +130,6 @@ def _value(name: str, dtype: str, *shape: int | str) -> Any:
     from onnx import helper
 
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), [*shape])
-
-
-def _stack(graph: _Graph, op: Op, dtype: str) -> None:
-    """Append the newest frame to the previous frames, or start a new stack."""
-    from onnx import TensorProto, helper
-
-    whole = op["shape"]
-    frame = graph.node("Reshape", graph.x, graph.shape(-1, whole[0] // op["count"], *whole[1:]))
-    old = whole[0] - whole[0] // op["count"]
-    ends = [graph.constant(name, [value], np.int64) for name, value in
-            (("begin", whole[0] - old), ("end", whole[0]), ("axis", 1))]  # fmt: skip
-    kept, wide = graph.node("Slice", "frames", *ends), dtype
-    if dtype == "bool" or (op["fill"] != "repeat" and dtype not in ("float32", "int32", "int64")):
-        # onnxruntime has no Where and Mul for narrower numbers.
-        wide = "int32"
-        frame, kept = (graph.node("Cast", part, to=TensorProto.INT32) for part in (frame, kept))
-    if op["fill"] == "repeat":
-        fresh = graph.node("Concat", *[frame] * (op["count"] - 1), axis=1)
-    else:
-        fresh = graph.node("Mul", kept, graph.constant("none", 0, wide))
-    begins = graph.node("Reshape", "start", graph.shape(-1, *[1] * len(whole)))
-    graph.node("Concat", graph.node("Where", begins, fresh, kept), frame, axis=1)
-    if wide != dtype:
-        graph.node("Cast", graph.x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-    graph.call("frames_next")
 
 
 def _joint_mask(graph: _Graph, actions: Actions, joint: JointActions) -> str:
@@ -346,5 +323,5 @@ WRITERS = {
     "pool": _pool, "relu": _relu, "flatten": _flatten, "dense": _dense, "layer_norm": _layer_norm,
     "parts": _parts, "fractions": _fractions, "mean_fractions": _mean_fractions, "atoms": _atoms,
     "adaptive_max": _adaptive_max, "mean_pixels": _mean_pixels, "shortcut": _shortcut,
-    "blend": _blend, "unit": _unit,
+    "blend": _blend, "unit": _unit, **dict.fromkeys(runtime.CELLS, kept.memory),
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,11 +100,18 @@ def near_ties(q: np.ndarray) -> np.ndarray:
 class Trained:
     """The policy in JAX, and the actions of its environment."""
 
-    values: Callable[[np.ndarray], np.ndarray]
-    """From observations `[n, ...]` to Q `[n, F, C]`."""
+    values: Callable[[np.ndarray, Any, np.ndarray], tuple[np.ndarray, Any]]
+    """From observations `[n, ...]`, the states before them and which begin an episode `[n]`, to Q
+    `[n, F, C]` and the states after them; states are `None` without a memory."""
     actions: Actions
     joint: JointActions | None = None
     """Joint actions, if Q is of them: it is `[n, 1, J]` then."""
+    units: int = 0
+    """Numbers of a memory's state."""
+
+    def any_states(self, count: int) -> np.ndarray | None:
+        """Return states before episodes, which nothing may depend on; `None` without a memory."""
+        return np.ones((count, self.units), np.float32) if self.units else None
 
     def greedy(self, q: np.ndarray, legal: np.ndarray | None) -> np.ndarray:
         """Return the best choices `[n, F]`."""
@@ -126,17 +133,30 @@ class Graph:
     """An ONNX session as a function of whole observations."""
 
     def __init__(
-        self, session: Any, stack: Op | None, actions: Actions, masked: bool, parts: Op | None = None
+        self,
+        session: Any,
+        stack: Op | None,
+        actions: Actions,
+        masked: bool,
+        parts: Op | None = None,
+        remembers: bool = False,
     ):
         """Wrap a session, with the operations that stack an observation or split it into parts."""
         self._session, self._stack, self._parts = session, stack, parts
         self._actions, self._masked = actions, masked
-        self._names = ["q_values", "action", *(["frames_next"] if stack else [])]
+        self._keeps = "frames" if stack else "memory" if remembers else ""
+        self._names = ["q_values", "action", *([f"{self._keeps}_next"] if self._keeps else [])]
 
-    def whole(self, observation: np.ndarray, legal: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return Q and action of observations in the middle of an episode."""
+    def whole(
+        self,
+        observation: np.ndarray,
+        legal: np.ndarray | None,
+        states: np.ndarray | None,
+        start: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return Q and action of whole observations, with a memory's states before them."""
         if self._stack is None:
-            return self.run(observation, legal)[:2]
+            return self.run(observation, legal, states, None if states is None else start)[:2]
         width = observation.shape[1] // self._stack["count"]
         # The previous stack is this one, moved by a frame; its oldest frame does not matter.
         before = np.concatenate([observation[:, -width:], observation[:, :-width]], axis=1)
@@ -154,18 +174,18 @@ class Graph:
         self,
         observation: np.ndarray,
         legal: np.ndarray | None,
-        frames: np.ndarray | None = None,
+        kept: np.ndarray | None = None,
         start: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, Any]:
-        """Return Q `[n, F, C]`, the actions, and the stacks."""
+        """Return Q `[n, F, C]`, the actions, and the stacks or states of the next call."""
         feed: dict[str, Any] = {"observation": observation}
         if self._parts is not None:
             feed = split(self._parts, observation)
         if self._masked:
             assert legal is not None
             feed["mask"] = legal if self._actions.vector else legal[:, 0]
-        if frames is not None:
-            feed |= {"frames": frames, "start": start}
+        if kept is not None:
+            feed |= {self._keeps: kept, "start": start}
         q, action, *rest = self._session.run(self._names, feed)
         return q.reshape(len(q), -1, q.shape[-1]), action, rest[0] if rest else None
 
@@ -190,7 +210,7 @@ def roll_out(
     first: Situation,
     trained: Trained,
     graph: Graph,
-    policy: Policy,
+    policies: Sequence[Policy],
     count: int,
     slow: bool,
     rng: np.random.Generator,
@@ -199,30 +219,35 @@ def roll_out(
     """Let the trained policy act, and compare on its observations; copy i acts randomly in i of nine steps.
 
     Args:
-        policy: the NumPy runner, which gets whole stacks.
+        policies: the NumPy runner, which gets whole stacks; with a memory one for each copy.
         count: smallest number of observations.
         slow: compare the NumPy runner only on `PICTURES` observations.
         progress: called with how many observations were compared.
     """
     found, now = Rollouts(last=first.observation), first
     chance = np.linspace(0.0, 1.0, copies.num_envs)
+    states, start = trained.any_states(copies.num_envs), np.ones(copies.num_envs, bool)
     while found.graph.observations < count:
         progress(f"comparing observations: {found.graph.observations:,} of {count:,}")
         batch, legal = now.observation, now.legal
-        q = trained.values(batch)
+        q, after = trained.values(batch, states, start)
         choice = trained.greedy(q, legal)
         expected = trained.actions.to_env(choice)
         at = 0
         for size in BATCHES:
             part = slice(at, min(at + size, len(batch)))
             mask = None if legal is None else legal[part]
-            values, action = graph.whole(batch[part], mask)
+            before = None if states is None else states[part]
+            values, action = graph.whole(batch[part], mask, before, start[part])
             same = equal_actions(action, expected[part])
             found.graph.take(q[part], values, same, trained.of_values(mask))
             found.batches[size] += len(values)
             at += size
         if not slow or found.numpy.observations < PICTURES:
-            _compare_numpy(found.numpy, policy, batch, q, expected, legal, trained)
+            for policy, begins in zip(policies, start, strict=False):
+                if begins:
+                    policy.reset()
+            _compare_numpy(found.numpy, policies, batch, q, expected, legal, trained)
         found.distinct.update(hash(row.tobytes()) for row in batch)
         found.low = np.minimum(found.low, batch.min(axis=0))
         found.high = np.maximum(found.high, batch.max(axis=0))
@@ -232,6 +257,8 @@ def roll_out(
         found.last = batch
         taken = np.where(explores[:, None], drawn.argmax(axis=-1), choice)
         now = copies.step(trained.actions.to_env(taken))
+        assert now.closed is not None
+        states, start = after, now.closed
     found.graph.require("onnxruntime")
     found.numpy.require("the NumPy runner")
     return found
@@ -239,7 +266,7 @@ def roll_out(
 
 def _compare_numpy(
     agreement: Agreement,
-    policy: Policy,
+    policies: Sequence[Policy],
     batch: np.ndarray,
     q: np.ndarray,
     expected: np.ndarray,
@@ -247,6 +274,7 @@ def _compare_numpy(
     trained: Trained,
 ) -> None:
     for index, row in enumerate(batch):
+        policy = policies[index % len(policies)]
         mask = None if legal is None else legal[index]
         values = policy.q_values(row).reshape(1, *q.shape[1:])
         same = np.array([np.array_equal(policy.act(row, mask), expected[index])])
@@ -271,18 +299,19 @@ def play(
     agreement, beside, playing = Agreement(), Agreement(), np.ones(copies.num_envs, bool)
     now, turn = copies.start(), 0
     returns, lengths = np.zeros(copies.num_envs), np.zeros(copies.num_envs, int)
-    frames = np.zeros_like(now.observation) if stack else None
+    states = trained.any_states(copies.num_envs)
+    kept = np.zeros_like(now.observation) if stack else states
     first_tie = None
     while playing.any() and turn < LONGEST:
-        start = np.full(copies.num_envs, turn == 0) if stack else None
-        values, action, frames = graph.run(graph.newest(now.observation), now.legal, frames, start)
-        q = trained.values(now.observation)
+        start = np.full(copies.num_envs, turn == 0)
+        values, action, kept = graph.run(graph.newest(now.observation), now.legal, kept, start)
+        q, states = trained.values(now.observation, states, start)
         expected = trained.actions.to_env(trained.greedy(q, now.legal))
         same = equal_actions(action, expected)
         if playing[0] and not (slow and turn >= PICTURES):
             first = None if now.legal is None else now.legal[:1]
             newest = graph.newest(now.observation)[:1]
-            _compare_numpy(beside, policy, newest, q[:1], expected[:1], first, trained)
+            _compare_numpy(beside, [policy], newest, q[:1], expected[:1], first, trained)
         mask = trained.of_values(None if now.legal is None else now.legal[playing])
         tied = agreement.take(q[playing], values[playing], same[playing], mask)
         first_tie = turn if first_tie is None and tied.any() else first_tie

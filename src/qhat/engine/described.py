@@ -31,6 +31,7 @@ DESCRIBED = {
     "dense": ("export_affine", "apply"),
     "merge": ("export_rows", "merge"),
     "torso": ("export_ops", "apply"),
+    "memory": ("export_ops", "advance"),
 }
 """By axis, the method that describes a part's computation, and the method that computes."""
 
@@ -78,13 +79,6 @@ class Exported:
 
 def require_exportable(learner: Learner) -> None:
     """Raise `UsageError` for the first part of a recipe that does not describe its computation."""
-    memory = learner.recipe.memory
-    require(
-        not memory.remembers,
-        f"memory '{memory.name}' cannot be exported yet: the formats here compute an action from one"
-        " observation. Expected memory 'none', with a stack of observations in its place"
-        f" ({setting('wrap', 'frame_stack:4')}); Run.policy() and Agent act with a memory.",
-    )
     for axis, (method, arithmetic) in DESCRIBED.items():
         part = getattr(learner.recipe, axis)
         require(
@@ -113,6 +107,8 @@ def read_network(learner: Learner, parameters: Any, dtype: str, stack: Op | None
     _add_features(exported, learner, parameters, dtype)
     for index in range(len(network.hidden) - 1):
         _add_hidden(exported, network, parameters, [f"hidden{index}"], f"hidden{index}")
+    for op in learner.recipe.memory.export_ops(parameters.get("memory", {})):
+        exported.put(op)
     if (fractions := head.fixed_fractions()) is not None:
         exported.add("fractions", {"table": embed(parameters["embedding"], fractions)}, "fractions")
     names = [f"{stream}_hidden" for stream in network.merge.streams(network.actions.width)]

@@ -79,7 +79,7 @@ class Policy:
             good = exact and bool(np.isfinite(self._table).all())
             _need(good, f"'{ABOUT}' has commands that {actions['dtype']} cannot hold.")
         first = about["network"][0]
-        self._stack: Any = first if first.get("op") == "stack" else None
+        self._keeps: Any = first if first.get("op") == "stack" else cell_of(about["network"])
         self.reset()
 
     @staticmethod
@@ -108,7 +108,7 @@ class Policy:
             if onnx:
                 run = _session(folder, about)
             else:
-                run = plan(about["network"], _tensors(folder / WEIGHTS, about))
+                run = planned(about["network"], _tensors(folder / WEIGHTS, about))
             policy = Policy(about, run, onnx, beyond)
             q = policy.q_values(np.zeros(policy.shape, policy.dtype), _check=False)
             _need(not np.isnan(q).any(), "its values at 0 are not numbers.")
@@ -120,9 +120,11 @@ class Policy:
         return policy
 
     def reset(self) -> None:
-        """Begin an episode: the next frame is the first of a stack."""
-        shape = self._stack["shape"] if self._stack else ()
-        self._frames, self._fresh = np.zeros(shape, self.dtype), True
+        """Begin an episode: the next frame is the first of a stack, and a memory is empty."""
+        op = self._keeps or {"shape": ()}
+        units = "units" in op
+        self._kept = np.zeros(op["units"] if units else op["shape"], np.float32 if units else self.dtype)
+        self._fresh = True
 
     def act(self, observation: Any, mask: Any = None) -> Any:
         """Return the environment's own action for one observation, which its action space contains.
@@ -137,7 +139,7 @@ class Policy:
             PolicyError: another shape or dtype, numbers that are not finite or beyond the bounds.
         """
         x = self._read(observation)
-        q, frames = self._values(x)
+        q, kept = self._values(x)
         if mask is not None:
             q = np.where(self._legal(mask), q, -np.inf)
         if len(q) == 1:
@@ -149,8 +151,8 @@ class Policy:
             choice = q.argmax(axis=1)
             good = bool(np.isfinite(q[self._rows, choice]).all())
         _need(good, "The policy's values are not finite for this observation; expected numbers.")
-        if self._stack:
-            self._frames, self._fresh = frames, False
+        if self._keeps:
+            self._kept, self._fresh = kept, False
         if self._table is not None:
             return self._table[self._rows, choice].reshape(self._shape)
         if self._kind == "discrete":
@@ -160,28 +162,15 @@ class Policy:
     def q_values(self, observation: Any, _check: bool = True) -> np.ndarray:
         """Return Q, `[C]` where actions are discrete, else `[F, C]`; of joint actions `[1, J]`.
 
-        A frame stack stays where it is.
+        A frame stack and a memory stay where they are.
         """
         q = self._values(self._read(observation) if _check else observation)[0].copy()
         return q[0] if self._kind == "discrete" else q
 
     def _values(self, x: np.ndarray) -> tuple:
-        if self._onnx:
-            q, frames = self._run(x, self._frames, self._fresh)
-        else:
-            frames = self._stacked(x) if self._stack else x
-            q = self._run(frames)
+        q, kept = self._run(x, self._kept, self._fresh)
         q = q.reshape(self._outputs)
-        return (q if self._exists is None else np.where(self._exists, q, -np.inf)), frames
-
-    def _stacked(self, x: np.ndarray) -> np.ndarray:
-        frame = x.reshape(-1, *self._frames.shape[1:])
-        old = self._frames[len(frame) :]
-        if self._fresh and self._stack["fill"] == "repeat":
-            old = np.concatenate([frame] * (len(self._frames) // len(frame) - 1))
-        elif self._fresh:
-            old = np.zeros_like(old)
-        return np.concatenate([old, frame])
+        return (q if self._exists is None else np.where(self._exists, q, -np.inf)), kept
 
     def _read(self, observation: Any) -> np.ndarray:
         array = self.coded(observation) if self._entries else observation
@@ -491,10 +480,12 @@ def _require_sound(about: dict) -> None:
                  for one in network[0]["inputs"]]  # fmt: skip
         if shape != [sum(sizes)] or dtype != np.uint8 or not observation.get("entries"):
             raise ValueError("network.parts")
-    if network[0]["op"] == "stack":
-        _whole(network[0]["shape"], 1)
-        if math.prod(network[0]["shape"]) > MOST or network[0]["shape"][0] > 4096:
-            raise ValueError("network.stack")
+    keeps = [one for one in network if one["op"] == "stack" or one["op"] in CELLS]
+    for one in keeps:
+        shape = one["shape"] if one["op"] == "stack" else [one["units"]]
+        _whole(shape, 1)
+        if len(keeps) > 1 or math.prod(shape) > MOST or (one["op"] == "stack" and shape[0] > 4096):
+            raise ValueError(f"network.{one['op']}")
 
 
 def _require_sound_entry(entry: dict) -> None:
@@ -590,7 +581,7 @@ def _has_onnxruntime(folder: Path) -> bool:
 
 
 def _session(folder: Path, about: dict) -> Callable:
-    """Return the graph as a function of one observation, the last stack, and whether an episode begins."""
+    """Return the graph as a function of an observation, what was kept, and whether an episode begins."""
     path = folder / GRAPH
     data = _bytes(path)
     try:
@@ -601,23 +592,24 @@ def _session(folder: Path, about: dict) -> Callable:
         ) from None
     given = session.get_modelmeta().custom_metadata_map
     _require_same(about, given.get("policy_sha256"), path)
-    stacks = about["network"][0].get("op") == "stack"
+    keeps = "frames" if about["network"][0].get("op") == "stack" else ""
+    keeps = "memory" if cell_of(about["network"]) else keeps
     parts = about["network"][0] if about["network"][0].get("op") == "parts" else None
-    names = ["q_values", *(["frames_next"] if stacks else [])]
+    names = ["q_values", *([f"{keeps}_next"] if keeps else [])]
     shape = (1, len(about["actions"]["choices"]), max(about["actions"]["choices"]))
     if about["actions"]["kind"] == "discrete":
         shape = (1, shape[2])
     extra = {"mask": np.ones(shape, bool)} if about["actions"]["masked"] else {}
 
-    def run(x: np.ndarray, frames: np.ndarray, fresh: bool) -> tuple:
+    def run(x: np.ndarray, kept: np.ndarray, fresh: bool) -> tuple:
         feed = {**(split(parts, x[None]) if parts else {"observation": x[None]}), **extra}
-        if stacks:
-            feed.update(frames=frames[None], start=np.array([fresh]))
+        if keeps:
+            feed.update({keeps: kept[None], "start": np.array([fresh])})
         try:
             out = session.run(names, feed)
         except Exception as error:  # its exceptions have no common class but this one
             raise PolicyError(f"onnxruntime cannot run '{path}': {error}") from None
-        return out[0], (out[1][0] if stacks else frames)
+        return out[0], (out[1][0] if keeps else kept)
 
     return run
 
@@ -635,8 +627,42 @@ def open_graph(data: bytes) -> Any:
         raise PolicyError(f"'{GRAPH}' cannot be opened by onnxruntime: {error}") from None
 
 
-def plan(ops: list, tensors: dict) -> Callable:
-    """Return the network as a function of one whole observation, its buffers made once."""
+def planned(ops: list, tensors: dict) -> Callable:
+    """Return the network in NumPy as a function like `_session`'s."""
+    stack, cell = ops[0], cell_of(ops)
+    states = np.zeros((2, cell["units"] if cell else 0), np.float32)
+    forward = plan(ops, tensors, states)
+
+    def stacking(x: np.ndarray, frames: np.ndarray, fresh: bool) -> tuple:
+        frame = x.reshape(-1, *frames.shape[1:])
+        old = frames[len(frame) :]
+        if fresh and stack["fill"] == "repeat":
+            old = np.concatenate([frame] * (len(frames) // len(frame) - 1))
+        elif fresh:
+            old = np.zeros_like(old)
+        whole = np.concatenate([old, frame])
+        return forward(whole), whole
+
+    def recalling(x: np.ndarray, state: np.ndarray, fresh: bool) -> tuple:
+        states[0] = 0 if fresh else state
+        return forward(x), states[1].copy()
+
+    if stack["op"] == "stack":
+        return stacking
+    return recalling if cell else lambda x, kept, fresh: (forward(x), kept)
+
+
+def cell_of(ops: list) -> Any:
+    """Return the operation that is the network's memory; `None` where it has none."""
+    return next((op for op in ops if op["op"] in CELLS), None)
+
+
+def plan(ops: list, tensors: dict, states: Any = None) -> Callable:
+    """Return the network as a function of one whole observation, its buffers made once.
+
+    Args:
+        states: of a memory, `[2, units]`: before an observation, and after it, which is written.
+    """
     steps, rows = [], 0
     for index, op in enumerate(ops):
         kind = op["op"]
@@ -650,8 +676,10 @@ def plan(ops: list, tensors: dict) -> Callable:
             # A dense layer's own is in it.
             if kind != "relu" or before != "dense":
                 steps.append(MAKERS[kind](op, tensors))
+        elif kind in CELLS and states is not None:
+            steps.append(_cell(op, tensors, states))
         elif kind != "stack" or index:
-            known = f"expected {', '.join(['dense', *MAKERS])}"
+            known = f"expected {', '.join(['dense', *MAKERS, *CELLS])}"
             raise PolicyError(f"'{ABOUT}' has the operation {kind[:40]!r}; {known}.")
     run, packed = tuple(steps), bool(ops) and ops[0]["op"] == "parts"
 
@@ -690,6 +718,27 @@ def _dense(weight: np.ndarray, bias: np.ndarray, rows: int, rectify: bool) -> Ca
         if rectify:
             most(out, zeros, out=out)
         return out
+
+    return step
+
+
+def _cell(op: dict, tensors: dict, states: np.ndarray) -> Callable:
+    """A memory: from its state in row 0 to that in row 1, which is what the next operation sees."""
+    (before, after), M, gated = states, states.shape[1], op["op"] == "gru"
+    _need(len(tensors[op["weight"]]) == (2 + gated) * M, f"'{ABOUT}' is damaged: a memory has other units.")
+    given = _dense(tensors[op["weight"]], tensors[op["bias"]], 0, False)
+    fed = _dense(tensors[op["recurrent"]], np.zeros(3 * M, np.float32), 0, False) if gated else None
+    more = tensors[op["recurrent_bias"]] if gated else None
+
+    def step(x: np.ndarray) -> np.ndarray:
+        row = given(x)
+        back = row if fed is None else fed(before)
+        # The logistic function, of which no number is too large for this form.
+        gates = 0.5 * np.tanh(0.5 * (row[:-M] if fed is None else row[:-M] + back[:-M])) + 0.5
+        new = row[-M:] if fed is None else np.tanh(row[-M:] + gates[M:] * (back[-M:] + more))
+        stays = gates[:M]
+        after[...] = stays * before + (1 - stays) * new
+        return after
 
     return step
 
@@ -819,6 +868,8 @@ MAKERS = {
     "mean_pixels": lambda op, tensors: lambda x: x.mean(axis=(0, 1)),
 }  # fmt: skip
 """Functions that make an operation from what policy.json says of it."""
+CELLS = ("gru", "min_gru")
+"""Operations with a state; `_cell` makes them."""
 
 
 # Small helpers ------------------------------------------------------------------------------------------

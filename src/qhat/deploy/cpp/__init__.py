@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from qhat._version import __version__
 from qhat.deploy.target import ExportTarget
+from qhat.runtime import cell_of
 from qhat.system.errors import require
 from qhat.system.files import read_json
 
@@ -76,7 +77,7 @@ def write_program(folder: Path) -> Path:
 
 
 def _words(about: Mapping[str, Any]) -> dict[str, str]:
-    observation, actions, stack = about["observation"], about["actions"], about["network"][0]
+    observation, actions, network = about["observation"], about["actions"], about["network"]
     shape, number = [1, *observation["shape"]], TYPES[observation["dtype"]]
     inputs, outputs = ["observation"], ["action"]
     words = {
@@ -90,20 +91,24 @@ def _words(about: Mapping[str, Any]) -> dict[str, str]:
         "COUNT": str(math.prod(actions["shape"])),
         "RESET": "", "STATE": "", "KEEP": "", "MEMBERS": "",
     }  # fmt: skip
-    if stack["op"] == "stack":
-        inputs, outputs = [*inputs, "frames", "start"], [*outputs, "frames_next"]
-        frames = [1, *stack["shape"]]
+    kept, sizes, kind = "", [1], number
+    if network[0]["op"] == "stack":
+        kept, sizes = "frames", [1, *network[0]["shape"]]
+    elif cell := cell_of(network):
+        kept, sizes, kind = "memory", [1, cell["units"]], "float"
+    if kept:
+        inputs, outputs = [*inputs, kept, "start"], [*outputs, f"{kept}_next"]
         tensor = "Ort::Value::CreateTensor"
         words |= {
             "RESET": "  void Reset() { start_ = true; }  // an episode begins",
-            "STATE": f"    in.push_back({tensor}<{number}>(cpu, frames_.data(), frames_.size(),"
-            " kFrames.data(), kFrames.size()));\n"
-            f"    in.push_back({tensor}<bool>(cpu, &start_, 1, kFrames.data(), 1));",
-            "KEEP": f"    std::copy_n(out[1].GetTensorData<{number}>(), frames_.size(), frames_.begin());\n"
+            "STATE": f"    in.push_back({tensor}<{kind}>(cpu, {kept}_.data(), {kept}_.size(),"
+            " kKept.data(), kKept.size()));\n"
+            f"    in.push_back({tensor}<bool>(cpu, &start_, 1, kKept.data(), 1));",
+            "KEEP": f"    std::copy_n(out[1].GetTensorData<{kind}>(), {kept}_.size(), {kept}_.begin());\n"
             "    start_ = false;",
-            "MEMBERS": f"  static constexpr std::array<int64_t, {len(frames)}>"
-            f" kFrames{{{_listed(frames)}}};\n"
-            f"  std::array<{number}, {math.prod(frames)}> frames_{{}};\n  bool start_ = true;",
+            "MEMBERS": f"  static constexpr std::array<int64_t, {len(sizes)}>"
+            f" kKept{{{_listed(sizes)}}};\n"
+            f"  std::array<{kind}, {math.prod(sizes)}> {kept}_{{}};\n  bool start_ = true;",
         }
     return {
         **words,

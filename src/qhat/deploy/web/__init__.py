@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from qhat.axes.torso import MLP, Auto
 from qhat.deploy.target import ExportTarget
+from qhat.runtime import CELLS
 from qhat.system.errors import UsageError, require, setting, spelled
 from qhat.system.files import read_json
 
@@ -35,7 +36,7 @@ KINDS = {
 """Environments whose equations the page has."""
 OPERATIONS = (
     "stack", "normalise", "flatten", "dense", "layer_norm", "relu", "fractions", "mean_fractions", "atoms",
-    "shortcut", "blend", "unit",
+    "shortcut", "blend", "unit", *CELLS,
 )  # fmt: skip
 """Operations that the page can run: all but those of images."""
 OPTIONS = {

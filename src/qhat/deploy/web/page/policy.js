@@ -85,12 +85,40 @@ const OPERATIONS = {
   },
 };
 
+const CELLS = ["gru", "min_gru"];
+
+/** Return a memory as a function from its state and the features of an observation to its next state. */
+function memoryOf(op, tensors) {
+  const M = op.units;
+  const given = OPERATIONS.dense(op, tensors);
+  const open = (x) => 1 / (1 + Math.exp(-x));
+  if (op.op === "min_gru") {
+    return (state, x) => {
+      const row = given(x);
+      return state.map((one, i) => open(row[i]) * one + (1 - open(row[i])) * row[M + i]);
+    };
+  }
+  const none = { shape: [3 * M], data: new Float32Array(3 * M) };
+  const fed = OPERATIONS.dense({ weight: op.recurrent, bias: "none" }, { ...tensors, none });
+  const more = tensors[op.recurrent_bias].data;
+  return (state, x) => {
+    const [row, back] = [given(x), fed(state)];
+    return state.map((one, i) => {
+      const stays = open(row[i] + back[i]);
+      const resets = open(row[M + i] + back[M + i]);
+      const fresh = Math.tanh(row[2 * M + i] + resets * (back[2 * M + i] + more[i]));
+      return stays * one + (1 - stays) * fresh;
+    });
+  };
+}
+
 /** A greedy policy with one factor of choices. */
 class Policy {
   constructor(about, bytes) {
     this.about = about;
     const tensors = readTensors(bytes);
     this.stack = about.network[0].op === "stack" ? about.network[0] : null;
+    this.memory = about.network.find((op) => CELLS.includes(op.op)) || null;
     this.steps = about.network.slice(this.stack ? 1 : 0).map((op) => this.compile(op, tensors));
     this.reset();
   }
@@ -115,16 +143,21 @@ class Policy {
         return rows.map((row, k) => row.map((one, i) => one + added(one, k, i)));
       };
     }
+    if (CELLS.includes(op.op)) {
+      const cell = memoryOf(op, tensors);
+      return ([x]) => [(this.after = cell(this.state, x))];
+    }
     const run = OPERATIONS[op.op](op, tensors);
     return (rows) => rows.map(run);
   }
 
-  /** Start an episode: the next observation fills the frame stack. */
+  /** Start an episode: the next observation fills the frame stack, and a memory is empty. */
   reset() {
     this.frames = null;
+    if (this.memory) this.state = new Float32Array(this.memory.units);
   }
 
-  /** Return Q of every choice, without changing the frame stack. */
+  /** Return Q of every choice, without changing the frame stack or the memory. */
   qValues(observation) {
     return this.steps.reduce((rows, step) => step(rows), [this.shown(observation)])[0];
   }
@@ -133,6 +166,7 @@ class Policy {
   act(observation) {
     const q = this.qValues(observation);
     if (this.stack) this.frames = this.shown(observation);
+    if (this.memory) this.state = this.after;
     const choice = q.indexOf(q.reduce((a, b) => Math.max(a, b), -Infinity));
     return { q, choice, action: this.about.actions.start[0] + choice };
   }

@@ -26,7 +26,8 @@ class Driver:
     """Decides the velocity from the newest messages. Every `now` is of one clock, which never jumps.
 
     Args:
-        policy: `act(observation)` returns the number of an action, from 0; `reset()` clears its frames.
+        policy: `act(observation)` returns the number of an action, from 0; `reset()` clears its frames
+            or its memory.
         timeout: largest age of the newest usable scan and of the newest odometry.
         tolerance: distance at which a goal is reached.
         stop_distance: distance from the lidar at which an obstacle straight ahead stops the robot; 0 or
@@ -75,8 +76,8 @@ class Driver:
         if goal != self.goal:
             # Some planners repeat the same goal; that is no progress.
             self._best, self._stuck_since = math.inf, None
+            self._policy.reset()
         self.goal = goal
-        self._policy.reset()
 
     def move_goal(self, x: float, y: float) -> None:
         """Correct the place of the goal, which is fixed in a frame that moves against the odometry's."""

@@ -139,9 +139,11 @@ class MappedControl(Control):
     def set_goal(self, x: float, y: float) -> None:
         if not (math.isfinite(x) and math.isfinite(y)):
             raise UnusableError(f"the goal is ({x}, {y}); expected finite numbers, in metres.")
-        self._goal = (float(x), float(y))
-        self._standing = None
-        self._reset()
+        goal = (float(x), float(y))
+        if goal != self._goal or self._standing is not None:
+            # Some planners repeat the same goal, and the policy goes on in its episode.
+            self._reset()
+        self._goal, self._standing = goal, None
 
     def move_goal(self, x: float, y: float) -> None:
         if self._goal is not None and math.isfinite(x) and math.isfinite(y):
