@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import qhat
+from full import FULL
 from memory_tasks import TMaze
 from qhat.axes import (
     GRU,
@@ -229,6 +230,15 @@ def test_only_a_memory_solves_the_t_maze() -> None:
     recurrent_run = qhat.train(TMaze(5), memory="min_gru:length=16,burn_in=4", **settings)
     plain = qhat.train(TMaze(5), **settings)
     assert recurrent_run.summary()["best_score"][0] > 3.5
+    assert plain.summary()["best_score"][0] < 2.6
+
+
+@pytest.mark.skipif(not FULL, reason="a corridor of 30 steps takes minutes, one of 5 does not: QHAT_FULL=1")
+def test_only_a_memory_solves_a_t_maze_of_30_steps() -> None:
+    settings: dict[str, Any] = {"recipe": "drqn", "steps": 160_000, "eval_every": 160_000, "seed": 21}
+    recurrent_run = qhat.train(TMaze(30), **settings)
+    plain = qhat.train(TMaze(30), memory="none", **settings)
+    assert recurrent_run.summary()["best_score"][0] >= 0.95 * 4.0
     assert plain.summary()["best_score"][0] < 2.6
 
 
