@@ -6,7 +6,6 @@ combinations for which they were written.
 """
 
 import functools
-import random
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compositions import AXES, Cell, cell, covering, product, samples
+from compositions import AXES, Cell, cell, covering, drawn, samples
 from full import FULL
 from qhat.axes import Policy
 from qhat.engine.iteration import Program
@@ -130,9 +129,7 @@ def shapes(at: Cell) -> None:
     assert all(leaf.shape == () for leaf in jax.tree.leaves(metrics))
 
 
-CELLS = product()
-# Drawn, not counted off: a regular step through a product leaves its inner axes where they are.
-PART = random.Random(0).sample(CELLS, 1_000 if FULL else 24)
+PART = drawn(1_000 if FULL else 24)
 
 
 def test_the_product_keeps_its_shapes():

@@ -1,6 +1,7 @@
 """The product of the axes, and small sets of its cells in which every few values meet."""
 
 import itertools
+import math
 import random
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -147,9 +148,20 @@ def covering(strength: int) -> list[dict[str, Any]]:
     return rows
 
 
-def product() -> list[dict[str, Any]]:
-    """Return every cell."""
-    return [dict(zip(AXES, values, strict=True)) for values in itertools.product(*AXES.values())]
+def drawn(count: int) -> list[dict[str, Any]]:
+    """Return cells of the product, which has millions: each is made of its number."""
+    total = math.prod(len(values) for values in AXES.values())
+    # Drawn, not counted off: a regular step through a product leaves its inner axes where they are.
+    return [numbered(index) for index in random.Random(0).sample(range(total), count)]
+
+
+def numbered(index: int) -> dict[str, Any]:
+    """Return the cell of a number; the last axis changes first."""
+    picks = {}
+    for name, values in reversed(AXES.items()):
+        index, place = divmod(index, len(values))
+        picks[name] = values[place]
+    return {name: picks[name] for name in AXES}
 
 
 def _met(row: list[int], strength: int) -> set[tuple[tuple[int, int], ...]]:
