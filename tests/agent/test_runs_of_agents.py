@@ -62,6 +62,23 @@ def test_a_run_goes_on_as_an_agent(trained: qhat.Run, which: str, seed: int | No
     assert agent.epsilon == pytest.approx(float(agent.recipe.explore.epsilon(jnp.int32(reached))))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"recipe": "pqn", "training": "rollout:steps=4", "replay_ratio": 3 / 16},
+        {"recipe": "dqn", "replay_ratio": 3 / 4},
+    ],
+)
+def test_a_run_of_several_environments_goes_on_as_one_robot(settings: Any, tmp_path: Path):
+    """Updates that are a whole number for four environments need not be so for one."""
+    common: dict[str, Any] = {"num_envs": 4, "steps": 64, "eval_every": 64, "eval_episodes": 1}
+    given = {**settings, "batch_size": 16, "hidden": (8,)}
+    qhat.train("CartPole-v1", run_dir=tmp_path / "run", **given, **common)
+    agent = qhat.Agent.load(tmp_path / "run")
+    drive(agent, 20)
+    assert agent.steps == 84
+
+
 def test_it_learns_after_as_many_new_steps_as_a_fresh_one(trained: qhat.Run):
     agent = qhat.Agent.load(trained.folder.path)
     drive(agent, 49)

@@ -217,9 +217,22 @@ def test_other_parts_learn_with_a_memory(parts: dict[str, Any]) -> None:
 
 def test_the_priority_of_a_sequence_is_of_its_errors() -> None:
     errors = jnp.array([1.0, -3.0, 0.0, 0.0, 0.5, 0.5])
-    found = sequences.errors_of(errors, 2)
+    found = sequences.errors_of(errors, jnp.ones(6), 2)
     np.testing.assert_allclose(found, [0.9 * 3 + 0.1 * 4 / 3, 0.9 * 0.5 + 0.1 / 3], rtol=1e-6)
-    assert sequences.errors_of(errors, 6) is errors
+    # A row of weight 0 is no step.
+    found = sequences.errors_of(errors, jnp.array([0.5, 0, 0.5, 0, 0, 0]), 2)
+    np.testing.assert_allclose(found, [0.9 * 1 + 0.1 / 2, 0.0], rtol=1e-6)
+    assert sequences.errors_of(errors, jnp.ones(6), 6) is errors
+
+
+def test_what_is_no_step_is_in_no_priority() -> None:
+    """An episode's last observation, of which a value is never learned, lies within most sequences."""
+    memory = GRU(units=4, length=8, burn_in=0)
+    program, seed = looped(dataclasses.replace(RECIPE, memory=memory, sampler=Prioritised()), 60)
+    _, slots, weights = drawn(program, seed)
+    assert (np.asarray(weights) == 0).any()
+    errors = jnp.where(weights > 0, 0.25, 1_000.0)
+    np.testing.assert_allclose(sequences.errors_of(errors, weights, slots.shape[0]), 0.25, rtol=1e-6)
 
 
 def test_only_a_memory_solves_the_t_maze() -> None:
@@ -252,7 +265,7 @@ def test_a_setting_without_meaning_is_refused() -> None:
     cases = {
         "learns from sequences of 4 steps, and": {"batch_size": 18},
         "needs sequences of 8": {"replay_capacity": 27, "learning_starts": 0},
-        "marks no greedy actions": {"n_step_cut": 0.1},
+        "marks no greedy actions; expected n_step_cut=None, and": {"n_step_cut": 0.1},
         "would see each picture move": {"random_shift": 2},
     }
     for words, wrong in cases.items():

@@ -60,7 +60,12 @@ def _of_run(run: Run, checkpoint: str | int, at: int, settings: Mapping[str, Any
     path, about = run.folder.path, run.summary()
     recipe = run.program.recipe
     training = recipe.training if recipe.training.streams else Replay()
-    recipe = dataclasses.replace(recipe, num_envs=1, relabel=NoRelabel(), training=training)
+    # The caller's loop decides how often it learns: any number that one environment can have.
+    ratio = recipe.replay_ratio
+    ratio = float(round(ratio)) if ratio >= 1 else 1 / round(1 / ratio)
+    recipe = dataclasses.replace(
+        recipe, num_envs=1, replay_ratio=ratio, relabel=NoRelabel(), training=training
+    )
     recipe = changed_recipe(recipe, settings, path)
     spec = laid_out(run.spec)
     if run.wrap:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from qhat.axes.axis import AxisValue, spell
 from qhat.system.devices import dividing
-from qhat.system.errors import require, setting
+from qhat.system.errors import left_out, require, setting
 
 LARGEST = 4_096
 """Batches up to which one that fits is looked for."""
@@ -143,10 +143,10 @@ class Rollout(Training):
         passes = recipe.replay_ratio * recipe.batch_size
         require(
             passes > 0.5 and abs(passes - round(passes)) < 1e-6,
-            f"{setting('replay_ratio', f'{recipe.replay_ratio:g}')} with"
+            f"{setting('replay_ratio', recipe.replay_ratio, f'{recipe.replay_ratio:g}')} with"
             f" {setting('batch_size', recipe.batch_size)} learns {passes:g} times from each step of a"
             " rollout; expected a whole number of times, for example"
-            f" {setting('replay_ratio', f'{2 / recipe.batch_size:g}')}.",
+            f" {setting('replay_ratio', 2 / recipe.batch_size, f'{2 / recipe.batch_size:g}')}.",
         )
 
 
@@ -202,7 +202,11 @@ class Stream(Training):
             "optimiser": (not recipe.optimiser.takes_traces, "takes steps along traces", "obgd"),
             **_without_replay(recipe),
             "n_step": (recipe.n_step != 1, "has traces in place of n-step returns", 1),
-            "head": (head.name != "expected", "has a trace of one value of each action", "expected"),
+            "head": (
+                spell(head) not in ("expected", "expected:delta=None"),
+                "has a trace of one value of each action, and no loss of errors",
+                "expected",
+            ),
             "bonus": (recipe.bonus.name != "none", "adds nothing to the reward", "none"),
             "joints": (joints.name not in ("together", "pairs"), "has one error of all joints", "together"),
             "resolution": (recipe.resolution.grows, "has traces of commands in use from the start", "full"),
@@ -235,6 +239,10 @@ def _without_replay(recipe: Any) -> Refusals:
     }
 
 
+def _spelled(field: str, good: Any) -> str:
+    return left_out(field) if good is None else setting(field, good)
+
+
 def _refuse(recipe: Any, fitting: str, wrong: Refusals) -> None:
     """Raise `UsageError` for the first field that has no meaning with the recipe's training.
 
@@ -247,7 +255,7 @@ def _refuse(recipe: Any, fitting: str, wrong: Refusals) -> None:
         value = spell(value) if isinstance(value, AxisValue) else value
         require(
             not is_wrong,
-            f"{name} {why}; expected {setting(field, good)}, and it is {value}. The recipe {fitting} has"
+            f"{name} {why}; expected {_spelled(field, good)}, and it is {value}. The recipe {fitting} has"
             " all that fits.",
         )
 

@@ -298,7 +298,7 @@ class Program:
         )
         learner = with_reset(self.learner, learner, keys["noise"], number, applies)
         learner = with_growth(self.learner, learner, number, applies)
-        errors = sequences.errors_of(update.errors, slots.shape[0])
+        errors = sequences.errors_of(update.errors, weights, slots.shape[0])
         return learner, recipe.sampler.update(sampler, slots, errors), ring.greedy, update.metrics
 
     def act(

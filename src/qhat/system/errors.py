@@ -83,6 +83,11 @@ def setting(name: str, value: Any = None, shell: str | None = None) -> str:
     return spelled(f"{name}={value!r}", f"{flag} {value if shell is None else shell}")
 
 
+def left_out(name: str) -> str:
+    """Name a setting that is none, as each reader writes it."""
+    return spelled(f"{name}=None", f"--{name.replace('_', '-')} None")
+
+
 def in_python(sentence: str) -> str:
     """Return `sentence` as Python spells its settings."""
     return BOTH.sub(r"\1", sentence)

@@ -122,9 +122,14 @@ def around(
     return slots, kinds
 
 
-def errors_of(errors: Float[Array, " B"], draws: int) -> Float[Array, " S"]:
-    """Return the error of each draw, for its priority: η·max + (1 − η)·mean of those of a sequence."""
+def errors_of(errors: Float[Array, " B"], weights: Float[Array, " B"], draws: int) -> Float[Array, " S"]:
+    """Return the error of each draw, for its priority: η·max + (1 − η)·mean of those of a sequence.
+
+    Rows of weight 0 are no steps, and have errors that nothing is learned from.
+    """
     if errors.shape[0] == draws:
         return errors
-    rows = jnp.abs(errors).reshape(draws, -1)
-    return MOST * jnp.max(rows, axis=1) + (1.0 - MOST) * jnp.mean(rows, axis=1)
+    steps = (weights > 0).reshape(draws, -1)
+    rows = jnp.where(steps, jnp.abs(errors).reshape(draws, -1), 0.0)
+    mean = jnp.sum(rows, axis=1) / jnp.maximum(jnp.sum(steps, axis=1), 1)
+    return MOST * jnp.max(rows, axis=1) + (1.0 - MOST) * mean
