@@ -77,6 +77,7 @@ class RepeatPrevious(qhat.JaxEnvironment):
 
     def __init__(self, decks: int = 1, k: int = 4):
         self.cards, self.k = 52 * decks, k
+        self.limit = self.cards - 1
 
     def reset(self, key: Array) -> tuple[Deal, Array]:
         suits = jax.random.permutation(key, jnp.arange(self.cards, dtype=jnp.int32) % 4)
