@@ -33,6 +33,7 @@ from qhat.environments.wrappers import (
     ActionRepeat,
     BoundActions,
     Drop,
+    Flicker,
     FrameStack,
     RewardClip,
     RewardScale,
@@ -232,7 +233,14 @@ def _config(folder: Path, **settings: Any) -> TrainConfig:
     return TrainConfig(**{**base, **settings})
 
 
-ALL = (StickyActions(0.5), ActionRepeat(2), FrameStack(3), RewardScale(0.1), RewardClip(-0.15, 0.15))
+ALL = (
+    StickyActions(0.5),
+    ActionRepeat(2),
+    Flicker(0.2),
+    FrameStack(3),
+    RewardScale(0.1),
+    RewardClip(-0.15, 0.15),
+)
 
 
 def test_a_resumed_run_with_wrappers_equals_one_that_never_stopped(tmp_path: Path):
@@ -303,7 +311,7 @@ def test_options_that_mean_nothing_are_refused(env_id: str, kwargs: dict, words:
 def test_wrappers_are_spelled_as_parts_of_a_recipe_are():
     values = (
         FrameStack(3), ActionRepeat(2), StickyActions(0.5), BoundActions(-2.0, 3.0), Drop("text+id"),
-        RewardScale(0.5), RewardClip(-2.0, 3.0),
+        Flicker(0.25, 1, 2, 3.0), RewardScale(0.5), RewardClip(-2.0, 3.0),
     )  # fmt: skip
     assert {type(value) for value in values} == set(WRAPPERS)
     for value in values:

@@ -6,7 +6,7 @@ import abc
 from typing import Any, ClassVar
 
 from qhat.axes.axis import AxisValue
-from qhat.system.lazy import Array, Float
+from qhat.system.lazy import Array, Bool, Float, jnp
 
 
 class Wrapper(AxisValue, abc.ABC):
@@ -51,3 +51,8 @@ class EnvironmentWrapper(Wrapper):
     @abc.abstractmethod
     def around(self, env: Any) -> Any:
         """Return one Gymnasium environment wrapped."""
+
+
+def choose(rows: Bool[Array, " E"], yes: Array, no: Array) -> Array:
+    """Choose by row."""
+    return jnp.where(rows.reshape(-1, *[1] * (no.ndim - 1)), yes, no)

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from qhat.axes.axis import check, from_json
-from qhat.environments.wrapper import EnvironmentWrapper, RewardWrapper, Wrapper
+from qhat.environments.flicker import Flicker
+from qhat.environments.wrapper import EnvironmentWrapper, RewardWrapper, Wrapper, choose
 from qhat.system.errors import UsageError, require, setting
 from qhat.system.files import quote
-from qhat.system.lazy import Array, Bool, Float, jax, jnp
+from qhat.system.lazy import Array, Float, jax, jnp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ class FrameStack(EnvironmentWrapper):
         state, now = inner.step(state, action, key)
         successor = jnp.concatenate([memory[:, 1:], now.successor[:, None]], axis=1)
         fresh = now.terminated | now.truncated | ~now.real
-        stack = _choose(fresh, self._repeated(now.observation), successor)
+        stack = choose(fresh, self._repeated(now.observation), successor)
         return state, stack, now._replace(observation=stack, successor=successor)
 
     def around(self, env: Any) -> Any:
@@ -107,7 +108,7 @@ class ActionRepeat(EnvironmentWrapper):
             if succeeded is not None and now.success is not None:
                 succeeded = jnp.where(jnp.isnan(succeeded), now.success, succeeded)
             then = then._replace(reward=now.reward + then.reward, success=succeeded)
-            return jax.tree.map(functools.partial(_choose, over), (state, now), (later, then)), None
+            return jax.tree.map(functools.partial(choose, over), (state, now), (later, then)), None
 
         if keys:
             (state, now), _ = jax.lax.scan(again, (state, now), jnp.stack(keys))
@@ -145,7 +146,7 @@ class StickyActions(EnvironmentWrapper):
         last, follows = memory
         draw, key = jax.random.split(key)
         sticks = follows & (jax.random.uniform(draw, follows.shape) < self.probability)
-        executed = _choose(sticks, last, action)
+        executed = choose(sticks, last, action)
         state, now = inner.step(state, executed, key)
         # An episode's first action is its own: nothing was executed before it.
         return state, (executed, now.real & ~(now.terminated | now.truncated)), now
@@ -275,6 +276,7 @@ WRAPPERS: tuple[type[Wrapper], ...] = (
     StickyActions,
     BoundActions,
     Drop,
+    Flicker,
     RewardScale,
     RewardClip,
 )
@@ -335,11 +337,6 @@ def require_unwrapped(name: str, wrap: Sequence[Wrapper]) -> None:
         f"wrap has {', '.join(parts)}, and '{name}' is a batch already; expected its copies wrapped, or a"
         " function that makes one.",
     )
-
-
-def _choose(rows: Bool[Array, " E"], yes: Array, no: Array) -> Array:
-    """Choose by row."""
-    return jnp.where(rows.reshape(-1, *[1] * (no.ndim - 1)), yes, no)
 
 
 def _refuse_masks(part: Wrapper, spec: Any) -> None:
