@@ -267,7 +267,10 @@ def test_auto_takes_what_fits_and_a_recipe_then_names_it(shape: tuple[int, ...],
 
 def test_every_recipe_takes_the_torso_that_fits() -> None:
     others = {name: each.torso for name, each in recipes.RECIPES.items() if each.torso != Auto()}
-    assert others == {"bro": BroNet(width=128), "simba": SimBa(), "simba2": SimBaV2()}
+    assert others == {
+        "bro": BroNet(width=128), "simba": SimBa(), "simba2": SimBaV2(),
+        "pqn_minatar": MinAtar(layer_norm=True),
+    }  # fmt: skip
     assert {kind.name for kind in TORSOS} == {
         "auto", "mlp", "bronet", "simba", "simba2", "minatar", "nature", "mnih2013", "data_efficient",
         "impala", "impoola",
