@@ -150,10 +150,10 @@ def page(rows: dict[str, Any]) -> str:
         "# When a memory pays", "", "Written by `benchmarks/memory_tasks.py`; do not edit.", "",
         "Rows of a task differ in nothing but the memory. 100 greedy episodes of each seed's last weights",
         f"(TurtleBot3: 1,000), seeds from {FIRST} on: mean return (TurtleBot3: share of goals reached) and",
-        "its interquartile mean over seeds with the bootstrap's 95% interval. Best: the same of the weights",
-        "that did best in the run's 12 evaluations of 20 episodes, in fresh episodes too. Settings of the",
-        "first 3 tasks were chosen for `min_gru`, with seeds 900 and 901; TurtleBot3 has its preset but for",
-        "these.", "",
+        "its interquartile mean over seeds with the bootstrap's 95% interval. Best: the same of the",
+        "weights that did best in the run's 12 evaluations of 20 episodes, in fresh episodes too. Settings",
+        "of the first 3 tasks were chosen for `min_gru`, with seeds 900 and 901; TurtleBot3 has its preset",
+        "but for these.", "",
         "    python benchmarks/memory_tasks.py", "",
     ]  # fmt: skip
     for name, task in TASKS.items():
@@ -190,9 +190,10 @@ REFERENCES = """\
 
 POPGym (Morad et al. 2023, [2303.01859](https://arxiv.org/abs/2303.01859)) has PPO with 13 memories: the
 largest mean return of training, mean of 3 trials of 15 million steps (its appendix B), to which best
-is nearer than last. We read the figures in [bryjudy/fly-critic](https://github.com/bryjudy/fly-critic), which
-copies them, and not in the paper. There, PPO with a GRU and 3 million steps has 0.890, 1.000 and 1.000 in
-the three tasks above. The rules are those of [POPGym's source](https://github.com/proroklab/popgym),
+is nearer than last. We read the figures in
+[bryjudy/fly-critic](https://github.com/bryjudy/fly-critic), which copies them, and not in the paper.
+There, PPO with a GRU and 3 million steps has 0.890, 1.000 and 1.000 in the three tasks above. The rules
+are those of [POPGym's source](https://github.com/proroklab/popgym),
 which also shows the action before.
 
 Recurrent double DQN on the same tasks: Morad et al. 2024, [2402.09900](https://arxiv.org/abs/2402.09900).

@@ -269,7 +269,7 @@ def test_every_recipe_takes_the_torso_that_fits() -> None:
     others = {name: each.torso for name, each in recipes.RECIPES.items() if each.torso != Auto()}
     assert others == {
         "bro": BroNet(width=128), "simba": SimBa(), "simba2": SimBaV2(),
-        "pqn_minatar": MinAtar(layer_norm=True),
+        "pqn": Auto(layer_norm=True), "pqn_minatar": Auto(layer_norm=True),
     }  # fmt: skip
     assert {kind.name for kind in TORSOS} == {
         "auto", "mlp", "bronet", "simba", "simba2", "minatar", "nature", "mnih2013", "data_efficient",
