@@ -47,7 +47,7 @@ ALL = [
 ]
 CASES: dict[str, tuple[Recipe, Spec]] = {
     name: (small(name), VECTOR)
-    for name in (ALL if FULL else ("rainbow_lite", "rainbow", "m_iqn", "qr_dqn", "bdq"))
+    for name in (ALL if FULL else ("rainbow", "m_iqn", "bdq"))
 } | {
     "normalised": (small("hl_gauss_dqn", normalise=True), VECTOR),
     "growing": (small("c51", head=GROWING), VECTOR),
