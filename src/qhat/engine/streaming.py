@@ -36,7 +36,7 @@ def learn_step(program: Program, clock: Clock, seed: SeedState, key: Array) -> t
     steps = clock.iterations * program.recipe.num_envs
     applies = (program.updates_due(clock) > 0) & ~seed.guard.halted(program.stops)
     learner, metrics, learned = streamed(program.learner, seed.learner, seed.ring, steps, applies)
-    failed = (learned & ~metrics.finite).astype(jnp.int32)
+    failed = ((learned & ~metrics.finite) | _left_out(seed.learner, seed.ring)).astype(jnp.int32)
     guard = seed.guard.failed(failed, clock.iterations, seed.ring.cursor)
     return dataclasses.replace(seed, learner=learner, guard=guard), metrics
 
@@ -50,7 +50,8 @@ def streamed(
 ) -> tuple[LearnerState, Metrics, Bool[Array, ""]]:
     """Learn from the newest step of a ring, unless that was done before or `applies` is false.
 
-    The trace continues if the step follows the one that was learned from last.
+    The trace continues if the step follows the one that was learned from last. It ends at a step that the
+    statistics left out.
 
     Args:
         steps: environment steps so far, for the learning rate.
@@ -95,16 +96,24 @@ def streamed(
     moved = jax.tree.map(lambda w, z: w + jnp.where(moves, size * error * z, 0.0), trained, z)
     moved = learner.network.projected(moved, moves)
 
-    good = True
+    good, gap = True, _left_out(state, ring)
     if recipe.n_step_cut is not None:
         legal = None if step.legal is None else step.legal
         good = nearly_greedy(mask_illegal(values[None], legal), step.action, recipe.n_step_cut)[0]
     trace = jax.tree.map(
-        lambda z, old: jnp.where(moves, jnp.where(good, z, 0.0), old), z, state.optimiser["trace"]
+        lambda z, old: jnp.where(moves, jnp.where(good, z, 0.0), jnp.where(gap, 0.0, old)),
+        z,
+        state.optimiser["trace"],
     )
     optimiser = {"steps": jnp.where(due, scale.count, known), "trace": trace}
     metrics = jax.tree.map(functools.partial(jnp.where, due), metrics, no_metrics())
     return LearnerState({**moved, **fixed}, None, optimiser), metrics, due
+
+
+def _left_out(state: LearnerState, ring: replay.Ring) -> Bool[Array, ""]:
+    """Whether a step came that the statistics could not include."""
+    assert ring.scale is not None
+    return ring.scale.refused != state.online[RETURNS].refused
 
 
 def next_value(learner: Learner, parameters: Any, step: replay.Transition) -> Float[Array, ""]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -36,7 +37,9 @@ def write(ring: Ring, rows: Rows) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
     if scale is not None:
         is_known = rows.older[:, 0] < ring.size
         scale = scale.cut(jnp.any(is_known & (rows.older[:, 1] != CONTINUES)))
-        scale = scale.see_all(rows.reward, rows.links[:, 0], row < count)
+        fits = True if moments is None else moments.finite
+        scale = scale.see_all(rows.reward, rows.links[:, 0], row < count, fits)
+        moments = jax.tree.map(lambda new, old: jnp.where(fits, new, old), moments, ring.moments)
     ring = dataclasses.replace(
         ring,
         observation=ring.observation.at[slots].set(rows.observation, mode="drop"),

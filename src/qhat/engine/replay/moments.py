@@ -53,6 +53,11 @@ class Moments(eqx.Module):
             self.m2 + within + share * self.count * jnp.square(delta),
         )
 
+    @property
+    def finite(self) -> Bool[Array, ""]:
+        """Whether all numbers are finite."""
+        return jnp.all(jnp.isfinite(self.mean)) & jnp.all(jnp.isfinite(self.m2))
+
     def standardise(self, observation: Array) -> Array:
         """Return one observation in standard deviations from the mean, within ±10."""
         variance = jnp.where(self.count > 0, self.m2 / jnp.maximum(self.count, 1.0), 1.0)

@@ -169,6 +169,12 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         if ring.layout is not None:
             whole = ring.layout.shown(whole)[1]
         moments = moments.see(whole, jnp.concatenate([step.real, step.real & ended]))
+    scale = ring.scale
+    if scale is not None and ring.scale is not None:
+        fits = True if moments is None else moments.finite
+        scale = scale.see(step.reward[0], ended[0], step.real[0], fits)
+        kept = fits & (scale.refused == ring.scale.refused)
+        moments = jax.tree.map(lambda new, old: jnp.where(kept, new, old), moments, ring.moments)
     ring = dataclasses.replace(
         ring,
         observation=ring.observation.at[written].set(
@@ -185,7 +191,7 @@ def store(ring: Ring, step: Step) -> tuple[Ring, Int[Array, " M"], Bool[Array, "
         greedy=None if ring.greedy is None else ring.greedy.at[start].set(False, mode="drop"),
         goals=goals,
         memory=None if ring.memory is None else ring.memory.at[start].set(step.memory, mode="drop"),
-        scale=ring.scale and ring.scale.see(step.reward[0], ended[0], step.real[0]),
+        scale=scale,
     )
     return ring, slots, kinds.ravel() != NOTHING
 
