@@ -6,6 +6,7 @@ over an episode's end, a restart with other bits, and networks whose gradient it
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 
 import qhat
+from qhat.deploy.learner import Learner as Target
 from qhat.deploy.learner.qhat_learner import Learner, LearnerError
 from qhat.engine.calibration import RETURNS, STATISTICS, split_trainable
 from qhat.engine.iteration import Program
@@ -118,6 +120,44 @@ def test_it_learns_what_the_compiled_program_learns(
     assert np.isfinite(errors).all()
     for end in (4, 5):
         assert sum(step[end] for step in steps) > 2
+
+
+def test_both_leave_out_a_step_of_huge_numbers(run: Any, exported: Path) -> None:
+    """The compiled program ends the trace there, as `end_episode` does."""
+    steps = list(cartpole(Learner.load(exported / STATE), 60))
+    steps[30] = (*steps[30][:2], 1e20, *steps[30][3:])
+    learner = Learner.load(exported / STATE)
+    for at, step in enumerate(steps):
+        if at == 30:
+            with pytest.raises(LearnerError, match="too large to square"):
+                learner.learn(*step)
+            learner.end_episode()
+        else:
+            learner.learn(*step)
+    theirs, _ = compiled(run, steps, "float32")
+    for name, layer in zip(LAYERS, learner._layers, strict=True):
+        for part, ours in zip(("weight", "bias"), layer, strict=True):
+            np.testing.assert_allclose(ours, theirs[name][part], atol=1e-4)
+    for name in ("count", "mean", "variance", "trace"):
+        ours = learner._counts["returns" if name == "count" else "running" if name == "trace" else name]
+        assert float(ours) == pytest.approx(float(getattr(theirs[RETURNS], name)), rel=1e-4), name
+    assert int(theirs[RETURNS].refused) == 1
+
+
+def test_a_robot_continues_where_the_schedules_of_its_checkpoint_are(tmp_path: Path) -> None:
+    run = qhat.train(
+        "CartPole-v1", "stream_q", steps=400, eval_every=200, eval_episodes=1, run_dir=tmp_path / "run",
+        hidden=(8,), learning_rate_end=0.5, explore="epsilon:steps=1000",
+    )  # fmt: skip
+    folder = qhat.export(run, targets="learner", observations=100).path
+    about = json.loads((folder / "policy.json").read_text())
+    step, settings = about["source"]["step"], Learner.load(folder / STATE).settings
+    assert 0 < step <= 400
+    assert settings["epsilon"] == pytest.approx(1 - 0.95 * step / 1_000)
+    assert settings["learning_rate"] == pytest.approx(1 - 0.5 * step / 400)
+    about["stream"]["epsilon"], about["recipe"]["explore"] = None, {"name": "pink"}
+    with pytest.raises(UsageError, match="explores with ε, and the run's explore is pink"):
+        Target().check(about)
 
 
 def test_a_saved_learner_continues_with_the_same_bits(exported: Path, tmp_path: Path) -> None:

@@ -7,11 +7,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from qhat import runtime
 from qhat._version import __version__
 from qhat.axes.actions import Actions
+from qhat.axes.explore import EpsilonGreedy, NoExploration
+from qhat.axes.optimiser import rate_at
 from qhat.deploy import parity
 from qhat.deploy.copies import judge_of
 from qhat.deploy.meaning import MOST_NAMES, Meaning, meaning_of
@@ -88,7 +91,7 @@ def describe(
             "recipe": recipe,
             "checkpoint": request.checkpoint,
             "seed_index": request.seed_index,
-            "step": _step(request),
+            "step": step_of(request),
             "weights_sha256": run.weights_sha256(request.checkpoint),
         },
         "recipe": run.program.recipe.to_json(),
@@ -119,27 +122,30 @@ def describe(
     }
 
 
-def stream_of(recipe: Recipe, weights: Mapping[str, Any]) -> dict[str, Any]:
+def stream_of(recipe: Recipe, weights: Mapping[str, Any], step: int) -> dict[str, Any]:
     """Return what policy.json says of a stream: settings, and statistics; nothing of other recipes.
 
     Args:
+        recipe: as it was `scheduled` for the run.
         weights: of one seed.
+        step: environment steps before these weights: schedules are where they were then.
     """
     training: Any = recipe.training
     optimiser: Any = recipe.optimiser
     if not training.streams:
         return {}
     returns, observed = weights[RETURNS], weights.get(STATISTICS)
-    end = getattr(recipe.explore, "end", 0.0)
+    # The size of another strategy is no share of steps.
+    explores = isinstance(recipe.explore, EpsilonGreedy | NoExploration)
     return {
         "stream": {
             "gamma": recipe.gamma,
             "trace_decay": training.trace_decay,
             "scale_rewards": training.scale_rewards,
             "cut": recipe.n_step_cut,
-            "learning_rate": recipe.learning_rate,
+            "learning_rate": float(rate_at(recipe, jnp.int32(step))),
             "kappa": optimiser.kappa,
-            "epsilon": end,
+            "epsilon": float(recipe.explore.epsilon(jnp.int32(step))) if explores else None,
             "observations": 0.0 if observed is None else float(observed.count),
             "m2": None if observed is None else np.asarray(observed.m2, float).ravel().tolist(),
             "returns": {name: float(getattr(returns, name)) for name in ("count", "mean", "variance")},
@@ -171,7 +177,7 @@ def entries_of(layout: Observations | None) -> dict[str, Any]:
     }
 
 
-def _step(request: Request) -> int:
+def step_of(request: Request) -> int:
     """Environment steps after which the weights were these."""
     summary = request.run.summary()
     if request.checkpoint == "best":

@@ -29,6 +29,7 @@ from qhat.deploy.about import (
     ranges,
     read_meaning,
     read_safe_action,
+    step_of,
     stream_of,
 )
 from qhat.deploy.card import card
@@ -188,7 +189,7 @@ def _write(
     meaning = read_meaning(request, env, frame)
     about = describe(request, exported, actions, meaning, frame, first.legal is not None)
     about["safe_action"] = read_safe_action(about, request.safe_action)
-    about |= stream_of(run.program.recipe, weights)
+    about |= stream_of(run.program.recipe, weights, step_of(request))
     for other in targets:
         other.check(about)
 

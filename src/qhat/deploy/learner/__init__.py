@@ -59,6 +59,11 @@ class Learner(ExportTarget):
             f" {setting('policy', 'greedy')}, and an environment without masks.",
         )
         require(
+            about["stream"]["epsilon"] is not None,
+            f"--learner writes a program that explores with ε, and the run's explore is"
+            f" {recipe['explore']['name']}; expected {setting('explore', 'epsilon')}.",
+        )
+        require(
             len(set(choices)) == 1 and not about["actions"].get("joint"),
             f"--learner writes a program with as many choices for every factor, and there are {choices};"
             f" expected one number, and {setting('joints', 'together')}.",
@@ -79,7 +84,7 @@ class Learner(ExportTarget):
 
 def write_learner(folder: Path) -> Path:
     """Write the program and its first state into an exported folder; return the program."""
-    from qhat.deploy.learner.qhat_learner import FORMAT
+    from qhat.deploy.learner.qhat_learner import FORMAT, LearnerError
     from qhat.deploy.learner.qhat_learner import Learner as Program
 
     about = read_json(folder / runtime.ABOUT)
@@ -119,7 +124,10 @@ def write_learner(folder: Path) -> Path:
         "action_shape": actions["shape"],
         "random": None,
     }
-    Program(settings, arrays, np.float32).save(folder / STATE)
+    try:
+        Program(settings, arrays, np.float32).save(folder / STATE)
+    except LearnerError as error:
+        raise UsageError(str(error)) from None
     with resources.as_file(resources.files(__name__) / PROGRAM) as source:
         shutil.copyfile(source, folder / PROGRAM)
     return folder / PROGRAM
