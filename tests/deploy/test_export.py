@@ -215,10 +215,10 @@ def test_what_is_another_policy_leaves_nothing(
     else:
         plan = runtime.plan
 
-        def other(ops: Any, tensors: Any) -> Any:
+        def other(ops: Any, tensors: Any, *states: Any) -> Any:
             value = tensors["outputs/weight"].copy()
             value[0, np.abs(value[0]).argmax()] *= 1.02
-            return plan(ops, {**tensors, "outputs/weight": value})
+            return plan(ops, {**tensors, "outputs/weight": value}, *states)
 
         monkeypatch.setattr(runtime, "plan", other)
     words = "onnxruntime" if place == "graph" else "NumPy runner"

@@ -149,7 +149,7 @@ def made(
         "safe_action": None,
         "timeout": None,
     }
-    return Policy(about, runtime.plan(network, tensors), False)
+    return Policy(about, runtime.planned(network, tensors), False)
 
 
 def linear(weight: Any, bias: Any) -> dict[str, Any]:

@@ -306,7 +306,7 @@ def test_each_picture_has_a_torso_and_its_export_says_the_same(tmp_path: Path):
         "network": exported.ops, "safe_action": 0, "timeout": 1.0,
     }  # fmt: skip
     runtime._require_sound(about)
-    policy = runtime.Policy(about, runtime.plan(exported.ops, exported.tensors), False)
+    policy = runtime.Policy(about, runtime.planned(exported.ops, exported.tensors), False)
     for value, row, q in zip(values, coded, expected[:, 0], strict=True):
         np.testing.assert_allclose(policy.q_values(value), q, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(policy.q_values(row), policy.q_values(value))
@@ -338,7 +338,7 @@ def test_the_runner_takes_an_observation_of_the_environment(name: str):
     ops = [{"op": "flatten"}, {"op": "dense", "weight": "w", "bias": "b"}]
     about = {"observation": {**observation, **entries_of(layout)}, "actions": actions_saved, "network": ops}
     tensors = {"w": weight, "b": np.zeros(2, np.float32)}
-    policy = runtime.Policy(about, runtime.plan(ops, tensors), False)
+    policy = runtime.Policy(about, runtime.planned(ops, tensors), False)
     coded = read_value(layout, value, "observation")
     np.testing.assert_allclose(policy.q_values(value), weight @ coded, rtol=1e-6)
     np.testing.assert_array_equal(policy.q_values(coded), policy.q_values(value))

@@ -71,7 +71,8 @@ def _blocks(demonstrations: Demonstrations, envs: int) -> Iterator[tuple]:
             name: None if column is None else _padded(column[part]) for name, column in columns.items()
         }
         block["real"] = _padded(real[part])
-        yield tuple(block[field.name] for field in dataclasses.fields(replay.Step))
+        # Demonstrations have no states of a memory.
+        yield tuple(block.get(field.name) for field in dataclasses.fields(replay.Step))
 
 
 def _by_ring(column: np.ndarray, envs: int, filler: object = 0) -> np.ndarray:
