@@ -163,7 +163,7 @@ def test_every_value_of_a_recipes_space_makes_a_recipe(name: str):
         assert changed.hidden == (params["width"] if recipe.hidden else 0,) * len(recipe.hidden)
         if explores:
             assert changed.explore.steps == round(params["epsilon_share"] * 1_000)  # pyright: ignore
-        if params["learning_rate_fall"] != 1.0:
+        if params.get("learning_rate_fall", 1.0) != 1.0:
             assert changed.learning_rate_end == pytest.approx(0.1 * changed.learning_rate)
 
 
