@@ -95,7 +95,7 @@ TASKS = {
 }
 ROWS: dict[str, dict[str, Any]] = {
     "`memory min_gru`": {"memory": "min_gru"},
-    "`wrap frame_stack:4`": {"memory": "none", "stack": 4},
+    "`wrap frame_stack:count=4`": {"memory": "none", "stack": 4},
     "neither": {"memory": "none"},
     "`memory gru`": {"memory": "gru"},
 }

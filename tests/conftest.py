@@ -72,7 +72,7 @@ def optimised() -> Iterator[None]:
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Forget compiled programs between two files: 5,000 tests compile ten gigabytes of them."""
+    """Forget compiled programs between two files: thousands of tests compile gigabytes of them."""
     if nextitem is None or nextitem.path == item.path or resident() < MOST:
         return
     jax.clear_caches()

@@ -46,8 +46,7 @@ ALL = [
     if not recipe.relabel.happens and recipe.resolution.name == "full"
 ]
 CASES: dict[str, tuple[Recipe, Spec]] = {
-    name: (small(name), VECTOR)
-    for name in (ALL if FULL else ("rainbow", "m_iqn", "bdq"))
+    name: (small(name), VECTOR) for name in (ALL if FULL else ("rainbow", "m_iqn", "bdq"))
 } | {
     "normalised": (small("hl_gauss_dqn", normalise=True), VECTOR),
     "growing": (small("c51", head=GROWING), VECTOR),

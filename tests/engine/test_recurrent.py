@@ -280,7 +280,7 @@ def test_a_setting_without_meaning_is_refused() -> None:
     }.items():  # fmt: skip
         with pytest.raises(UsageError, match=words):
             parse(text, MEMORIES)
-    with pytest.raises(UsageError, match="a memory keeps what a stack shows"):
+    with pytest.raises(UsageError, match=r"what a stack shows\. Leave wrap='frame_stack:count=4' out"):
         Program.of(RECIPE, (12,), "float32", Actions((4,)), stack=4)
 
 

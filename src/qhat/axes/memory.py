@@ -10,7 +10,7 @@ from qhat.axes.axis import AxisValue, missing, spell
 from qhat.axes.dense import Dense
 from qhat.axes.operations import Op
 from qhat.system.devices import dividing
-from qhat.system.errors import left_out, require, setting
+from qhat.system.errors import fitting, require, setting
 from qhat.system.lazy import Array, Bool, Float, jax, jnp
 
 WIDEST = 65_536
@@ -144,8 +144,7 @@ class Recurrent(Memory):
         for field, (is_wrong, why, good) in wrong.items():
             value = getattr(recipe, field)
             value = spell(value) if isinstance(value, AxisValue) else value
-            fit = left_out(field) if good is None else setting(field, good)
-            require(not is_wrong, f"{name} {why}; expected {fit}, and it is {value}.")
+            require(not is_wrong, f"{name} {why}; expected {fitting(field, good)}, and it is {value}.")
         fits = dividing(recipe.batch_size, min(self.length, recipe.batch_size))
         require(
             recipe.batch_size % self.length == 0,

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from qhat.axes.axis import AxisValue, spell
 from qhat.system.devices import dividing
-from qhat.system.errors import left_out, require, setting
+from qhat.system.errors import fitting, require, setting
 
 LARGEST = 4_096
 """Batches up to which one that fits is looked for."""
@@ -239,15 +239,11 @@ def _without_replay(recipe: Any) -> Refusals:
     }
 
 
-def _spelled(field: str, good: Any) -> str:
-    return left_out(field) if good is None else setting(field, good)
-
-
-def _refuse(recipe: Any, fitting: str, wrong: Refusals) -> None:
+def _refuse(recipe: Any, example: str, wrong: Refusals) -> None:
     """Raise `UsageError` for the first field that has no meaning with the recipe's training.
 
     Args:
-        fitting: name of a recipe whose settings all fit.
+        example: name of a recipe that has all that fits.
     """
     name = f"{setting('training')} {recipe.training.name}"
     for field, (is_wrong, why, good) in wrong.items():
@@ -255,7 +251,7 @@ def _refuse(recipe: Any, fitting: str, wrong: Refusals) -> None:
         value = spell(value) if isinstance(value, AxisValue) else value
         require(
             not is_wrong,
-            f"{name} {why}; expected {_spelled(field, good)}, and it is {value}. The recipe {fitting} has"
+            f"{name} {why}; expected {fitting(field, good)}, and it is {value}. The recipe {example} has"
             " all that fits.",
         )
 

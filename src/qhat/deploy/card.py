@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from qhat.runtime import cell_of
+from qhat.runtime import kept_by
 
 
 def card(about: dict[str, Any], proof: dict[str, Any], timing: dict[str, Any]) -> str:
     """Return a text about the policy's inputs and outputs, its proof, and how to run it."""
     observation, actions, alone = about["observation"], about["actions"], proof["episodes"]
     safe, wait = "safe_action=…, ", "timeout=0.2, "
-    keeps = (
-        "frames" if about["network"][0]["op"] == "stack" else "memory" if cell_of(about["network"]) else ""
-    )
-    begins = (
-        ""
-        if not keeps
-        else f"policy.reset()                           # an episode begins: its {keeps} is empty\n"
+    what = {"frames": "the stack of frames", "memory": "the memory", "": ""}[kept_by(about["network"])[0]]
+    begins = f"policy.reset()                           # an episode begins: it empties {what}\n" * bool(
+        what
     )
     given = []
     if about["safe_action"] is not None:

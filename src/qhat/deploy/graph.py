@@ -79,14 +79,13 @@ def build(
     parts = ops[0]["inputs"] if ops[0]["op"] == "parts" else None
     whole = [{"name": "observation", "dtype": dtype, "shape": shape}]
     inputs = [_value(one["name"], one["dtype"], batch, *one["shape"]) for one in parts or whole]
-    if ops[0]["op"] == "stack":
-        stack = ops.pop(0)
-        inputs += [_value("frames", dtype, batch, *stack["shape"]), _value("start", "bool", batch)]
-        kept.stack(graph, stack, dtype)
-        outputs.append(_value("frames_next", dtype, batch, *stack["shape"]))
-    if cell := runtime.cell_of(ops):
-        inputs += [_value("memory", "float32", batch, cell["units"]), _value("start", "bool", batch)]
-        outputs.append(_value("memory_next", "float32", batch, cell["units"]))
+    keeps, keeper = runtime.kept_by(ops)
+    if keeps:
+        kind, sizes = (dtype, keeper["shape"]) if keeps == "frames" else ("float32", [keeper["units"]])
+        inputs += [_value(keeps, kind, batch, *sizes), _value("start", "bool", batch)]
+        outputs.append(_value(f"{keeps}_next", kind, batch, *sizes))
+    if keeps == "frames":
+        kept.stack(graph, ops.pop(0), dtype)
     if dtype != "float32" and parts is None:
         graph.node("Cast", graph.x, to=TensorProto.FLOAT)
     for op in ops:

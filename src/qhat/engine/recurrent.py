@@ -54,7 +54,7 @@ def require_single(memory: Memory, stack: int) -> None:
         stack == 1 or not memory.remembers,
         f"{name} and stacks of {stack} frames, each of which replay stores one time, have no meaning"
         " together: a memory keeps what a stack shows. Leave"
-        f" {setting('wrap', f'frame_stack:{stack}')} out, or expected {setting('memory', 'none')}.",
+        f" {setting('wrap', f'frame_stack:count={stack}')} out, or expected {setting('memory', 'none')}.",
     )
 
 

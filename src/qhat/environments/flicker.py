@@ -56,7 +56,7 @@ class Flicker(EnvironmentWrapper):
         require(
             good,
             f"flicker:start is {self.start} and flicker:count {self.count}, and an observation has {size}"
-            f" numbers; expected {size} at most, both together.",
+            f" numbers; expected a start below {size}, and a sum of {size} at most.",
         )
         if np.dtype(dtype).kind != "f":
             fits = (

@@ -78,8 +78,7 @@ class Policy:
             exact = np.allclose(self._table.astype(np.float64), np.array(rows, np.float64), atol=0)
             good = exact and bool(np.isfinite(self._table).all())
             _need(good, f"'{ABOUT}' has commands that {actions['dtype']} cannot hold.")
-        first = about["network"][0]
-        self._keeps: Any = first if first.get("op") == "stack" else cell_of(about["network"])
+        self._keeps = kept_by(about["network"])[1]
         self.reset()
 
     @staticmethod
@@ -592,8 +591,7 @@ def _session(folder: Path, about: dict) -> Callable:
         ) from None
     given = session.get_modelmeta().custom_metadata_map
     _require_same(about, given.get("policy_sha256"), path)
-    keeps = "frames" if about["network"][0].get("op") == "stack" else ""
-    keeps = "memory" if cell_of(about["network"]) else keeps
+    keeps = kept_by(about["network"])[0]
     parts = about["network"][0] if about["network"][0].get("op") == "parts" else None
     names = ["q_values", *([f"{keeps}_next"] if keeps else [])]
     shape = (1, len(about["actions"]["choices"]), max(about["actions"]["choices"]))
@@ -629,14 +627,14 @@ def open_graph(data: bytes) -> Any:
 
 def planned(ops: list, tensors: dict) -> Callable:
     """Return the network in NumPy as a function like `_session`'s."""
-    stack, cell = ops[0], cell_of(ops)
-    states = np.zeros((2, cell["units"] if cell else 0), np.float32)
+    keeps, op = kept_by(ops)
+    states = np.zeros((2, op["units"] if keeps == "memory" else 0), np.float32)
     forward = plan(ops, tensors, states)
 
     def stacking(x: np.ndarray, frames: np.ndarray, fresh: bool) -> tuple:
         frame = x.reshape(-1, *frames.shape[1:])
         old = frames[len(frame) :]
-        if fresh and stack["fill"] == "repeat":
+        if fresh and op["fill"] == "repeat":
             old = np.concatenate([frame] * (len(frames) // len(frame) - 1))
         elif fresh:
             old = np.zeros_like(old)
@@ -647,14 +645,15 @@ def planned(ops: list, tensors: dict) -> Callable:
         states[0] = 0 if fresh else state
         return forward(x), states[1].copy()
 
-    if stack["op"] == "stack":
-        return stacking
-    return recalling if cell else lambda x, kept, fresh: (forward(x), kept)
+    runs = {"frames": stacking, "memory": recalling}
+    return runs.get(keeps, lambda x, kept, fresh: (forward(x), kept))
 
 
-def cell_of(ops: list) -> Any:
-    """Return the operation that is the network's memory; `None` where it has none."""
-    return next((op for op in ops if op["op"] in CELLS), None)
+def kept_by(ops: list) -> tuple:
+    """Return what is kept from step to step, `frames`, `memory` or nothing, and the operation with it."""
+    if ops[0]["op"] == "stack":
+        return "frames", ops[0]
+    return next((("memory", op) for op in ops if op["op"] in CELLS), ("", None))
 
 
 def plan(ops: list, tensors: dict, states: Any = None) -> Callable:

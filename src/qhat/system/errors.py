@@ -83,9 +83,10 @@ def setting(name: str, value: Any = None, shell: str | None = None) -> str:
     return spelled(f"{name}={value!r}", f"{flag} {value if shell is None else shell}")
 
 
-def left_out(name: str) -> str:
-    """Name a setting that is none, as each reader writes it."""
-    return spelled(f"{name}=None", f"--{name.replace('_', '-')} None")
+def fitting(name: str, value: Any) -> str:
+    """Name a setting and a value that fits, which may be none."""
+    none = spelled(f"{name}=None", f"--{name.replace('_', '-')} None")
+    return none if value is None else setting(name, value)
 
 
 def in_python(sentence: str) -> str:

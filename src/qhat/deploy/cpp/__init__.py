@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from qhat._version import __version__
 from qhat.deploy.target import ExportTarget
-from qhat.runtime import cell_of
+from qhat.runtime import kept_by
 from qhat.system.errors import require
 from qhat.system.files import read_json
 
@@ -91,12 +91,11 @@ def _words(about: Mapping[str, Any]) -> dict[str, str]:
         "COUNT": str(math.prod(actions["shape"])),
         "RESET": "", "STATE": "", "KEEP": "", "MEMBERS": "",
     }  # fmt: skip
-    kept, sizes, kind = "", [1], number
-    if network[0]["op"] == "stack":
-        kept, sizes = "frames", [1, *network[0]["shape"]]
-    elif cell := cell_of(network):
-        kept, sizes, kind = "memory", [1, cell["units"]], "float"
+    kept, keeper = kept_by(network)
     if kept:
+        sizes, kind = (
+            ([1, *keeper["shape"]], number) if kept == "frames" else ([1, keeper["units"]], "float")
+        )
         inputs, outputs = [*inputs, kept, "start"], [*outputs, f"{kept}_next"]
         tensor = "Ort::Value::CreateTensor"
         words |= {
