@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from qhat.axes.torso import MLP, Auto
 from qhat.deploy.target import ExportTarget
-from qhat.runtime import CELLS
+from qhat.runtime import CELLS, kept_by
 from qhat.system.errors import UsageError, require, setting, spelled
 from qhat.system.files import read_json
 
@@ -175,7 +175,12 @@ def _facts(folder: Path, about: Mapping[str, Any]) -> list[tuple[str, str]]:
     inputs, outputs = math.prod(about["observation"]["shape"]), about["actions"]["choices"][0]
     torso = about["recipe"]["torso"]["name"]
     named = [] if torso in (Auto.name, MLP.name) else [torso]
-    layers = " · ".join(map(str, (inputs, *named, *about["recipe"]["hidden"], outputs)))
+    hidden = [str(width) for width in about["recipe"]["hidden"]]
+    keeps, keeper = kept_by(about["network"])
+    if keeps == "memory":
+        # Between the shared layers and the last one.
+        hidden.insert(max(len(hidden) - 1, 0), f"{keeper['op']} {keeper['units']}")
+    layers = " · ".join(map(str, (inputs, *named, *hidden, outputs)))
     facts = [
         ("recipe", source["recipe"]),
         ("trained for", f"{source['step']:,} steps"),
