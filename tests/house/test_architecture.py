@@ -4,6 +4,7 @@ reader's head, and nothing that runs code found in data."""
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,6 +196,14 @@ def test_the_scan_sees(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "it.py").write_text(source, encoding="utf-8")
     monkeypatch.setattr(sys.modules[__name__], "SOURCE", tmp_path)
     assert list(runs_data(tmp_path / "it.py"))
+
+
+def test_files_of_tests_have_different_names():
+    """Pytest imports them by name alone: of two namesakes, one worker could collect only one."""
+    names = Counter(path.name for path in TESTS.rglob("*.py"))
+    assert names["test_architecture.py"] == 1
+    several = {name for name, count in names.items() if count > 1}
+    assert several <= {"__init__.py", "conftest.py"}
 
 
 def test_what_is_left_to_the_full_suite_exists():
