@@ -164,3 +164,11 @@ def test_a_stop_in_the_middle_of_a_rollout_changes_nothing(env: str, tmp_path: P
         qhat.train(env, run_dir=tmp_path / "stopped", should_stop=lambda: True, **settings)
     run = qhat.train(env, run_dir=tmp_path / "stopped", resume=True, **settings)
     assert run.summary()["step"] == 1_600
+
+
+def test_a_run_shorter_than_its_first_rollout_is_refused() -> None:
+    short = dataclasses.replace(RECIPE, num_envs=16, batch_size=16, training=Rollout(steps=32))
+    sentence = r"learns from 512 steps at a time, and the run has 511; expected .*512"
+    with pytest.raises(qhat.UsageError, match=sentence):
+        qhat.TrainConfig(env="CartPole-v1", recipe=short, steps=511).validate()
+    qhat.TrainConfig(env="CartPole-v1", recipe=short, steps=512).validate()

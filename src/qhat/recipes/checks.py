@@ -162,7 +162,21 @@ def require_horizon(config: TrainConfig) -> None:
     )
 
 
-OF_A_RUN = (require_replay, require_memory, require_resets, require_growth, require_horizon)
+def require_rollouts(config: TrainConfig) -> None:
+    """Raise `UsageError` for a run that ends before its first rollout does."""
+    recipe = config.recipe
+    size = recipe.training.every(recipe) * recipe.num_envs
+    require(
+        recipe.training.replays or config.steps >= size,
+        f"{setting('training', spell(recipe.training))} with {setting('num_envs', recipe.num_envs)} learns"
+        f" from {size:,} steps at a time, and the run has {config.steps:,}; expected"
+        f" {setting('steps', size)} or more.",
+    )
+
+
+OF_A_RUN = (
+    require_replay, require_memory, require_resets, require_growth, require_horizon, require_rollouts,
+)  # fmt: skip
 """What else a run's settings have to be."""
 
 
