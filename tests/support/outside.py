@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from log_cosh import LogCosh
 from qhat.axes import (
     Actions,
+    Behaviour,
     Bonus,
     Explore,
     Head,
@@ -54,6 +55,19 @@ class Uninformed(Policy):
     ) -> tuple[Float[Array, "F C"], Float[Array, "F C"]]:
         allowed = jnp.where(target > -jnp.inf, 1.0, 0.0)
         return allowed / jnp.sum(allowed, axis=1, keepdims=True), jnp.zeros_like(target)
+
+
+@dataclasses.dataclass(frozen=True)
+class Doubtful(Behaviour):
+    """Recorded actions have a value near 0."""
+
+    name: ClassVar[str] = "doubtful"
+
+    def loss(
+        self, regression: Float[Array, ""], q: Float[Array, "F C"], action: Int[Array, " F"]
+    ) -> Float[Array, ""]:
+        chosen = jnp.take_along_axis(q, action[:, None], axis=1)
+        return regression + 1e-3 * jnp.sum(chosen**2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -316,8 +330,8 @@ class Summary(ExportTarget):
 OUTSIDE: dict[str, Any] = {
     value.axis: value
     for value in (
-        LogCosh(), Uninformed(), Alive(), Halves(), Added(), NoBias(), Doubled(), FirstEnvironment(),
-        Lowest(), Same(), Signs(), Halfway(), Final(),
+        LogCosh(), Uninformed(), Doubtful(), Alive(), Halves(), Added(), NoBias(), Doubled(),
+        FirstEnvironment(), Lowest(), Same(), Signs(), Halfway(), Final(),
         Alternating(), Late(), Twice(), Fading(),
     )
 }  # fmt: skip

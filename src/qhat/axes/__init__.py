@@ -6,6 +6,7 @@ from outside the package derives from the base class (docs/extending.md).
 
 from qhat.axes.actions import Actions
 from qhat.axes.axis import AxisValue, Schedule
+from qhat.axes.behaviour import BEHAVIOURS, Behaviour, Clone, Conservative, NoBehaviour
 from qhat.axes.bonus import BONUSES, Bonus, Munchausen, NoBonus
 from qhat.axes.dense import LAYERS, Dense, Layer, Noisy, Sparse
 from qhat.axes.explore import EXPLORES, EpsilonGreedy, Explore, NoExploration, Pink
@@ -39,19 +40,20 @@ from qhat.axes.torso import (
     SimBaV2,
     Torso,
 )
-from qhat.axes.training import TRAININGS, Replay, Rollout, Stream, Training
+from qhat.axes.training import TRAININGS, Logs, Replay, Rollout, Stream, Training
 
 __all__ = [
-    "BONUSES", "EXPLORES", "GRU", "HEADS", "HORIZONS", "JOINTS", "LAYERS", "MEMORIES", "MERGES", "MLP",
-    "OPTIMISERS", "POLICIES", "RELABELS", "RESETS", "RESOLUTIONS", "SAMPLERS", "TARGETS", "TORSOS",
-    "TRAININGS", "Actions", "Adam", "AdamW", "Auto", "AxisValue", "Bonus", "BroNet", "Categorical",
-    "CoarseToFine", "Convolutions", "DataEfficient", "Dense", "Double", "Dueling", "Each",
-    "EpsilonGreedy", "Expected", "ExpectedSarsa", "Explore", "ExportedOutputs", "Fixed", "Full", "Greedy",
-    "Growing", "HLGauss", "Hard", "Head", "Hindsight", "Horizon", "Impala", "Implicit", "Impoola",
-    "Joints", "Layer", "Memory", "Merge", "MinAtar", "MinGRU", "Mnih2013", "Munchausen", "Nature",
-    "NoBonus", "NoExploration", "NoMemory", "NoRelabel", "NoReset", "NoTarget", "Noisy", "ObGD", "Op",
-    "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy", "Prioritised", "Quantile", "RAdam",
-    "RMSProp", "Receding", "Recurrent", "Regularised", "Relabel", "Replay", "Reset", "Resolution",
-    "Rollout", "Sampler", "Schedule", "SimBa", "SimBaV2", "Soft", "Softmax", "Sparse", "Stream", "Target",
-    "Together", "Torso", "Training", "Uniform", "take",
+    "BEHAVIOURS", "BONUSES", "EXPLORES", "GRU", "HEADS", "HORIZONS", "JOINTS", "LAYERS", "MEMORIES",
+    "MERGES", "MLP", "OPTIMISERS", "POLICIES", "RELABELS", "RESETS", "RESOLUTIONS", "SAMPLERS", "TARGETS",
+    "TORSOS", "TRAININGS", "Actions", "Adam", "AdamW", "Auto", "AxisValue", "Behaviour", "Bonus",
+    "BroNet", "Categorical", "Clone", "CoarseToFine", "Conservative", "Convolutions", "DataEfficient",
+    "Dense", "Double", "Dueling", "Each", "EpsilonGreedy", "Expected", "ExpectedSarsa", "Explore",
+    "ExportedOutputs", "Fixed", "Full", "Greedy", "Growing", "HLGauss", "Hard", "Head", "Hindsight",
+    "Horizon", "Impala", "Implicit", "Impoola", "Joints", "Layer", "Logs", "Memory", "Merge", "MinAtar",
+    "MinGRU", "Mnih2013", "Munchausen", "Nature", "NoBehaviour", "NoBonus", "NoExploration", "NoMemory",
+    "NoRelabel", "NoReset", "NoTarget", "Noisy", "ObGD", "Op", "Optimiser", "Pairs", "Periodic", "Pink",
+    "Plain", "Policy", "Prioritised", "Quantile", "RAdam", "RMSProp", "Receding", "Recurrent",
+    "Regularised", "Relabel", "Replay", "Reset", "Resolution", "Rollout", "Sampler", "Schedule", "SimBa",
+    "SimBaV2", "Soft", "Softmax", "Sparse", "Stream", "Target", "Together", "Torso", "Training",
+    "Uniform", "take",
 ]  # fmt: skip

@@ -22,6 +22,8 @@ class Training(AxisValue, abc.ABC):
     """Whether batches are drawn from replay by the recipe's sampler."""
     streams: ClassVar[bool] = False
     """Whether every step is learned from alone, as soon as it is stored."""
+    acts: ClassVar[bool] = True
+    """Whether the run acts in its environment; if not, all that it learns from was recorded before."""
 
     @abc.abstractmethod
     def rows(self, recipe: Any, stack: int) -> int:
@@ -34,6 +36,10 @@ class Training(AxisValue, abc.ABC):
     @abc.abstractmethod
     def updates(self, recipe: Any) -> int:
         """Return the gradient updates of each learning, 1 or more."""
+
+    def first(self, recipe: Any) -> int:
+        """Return the environment steps before the first update, of a recipe that is `scheduled`."""
+        return max(recipe.learning_starts, recipe.batch_size)
 
     def return_discount(self, recipe: Any) -> float | None:
         """Return the discount of the returns whose spread scales rewards; `None` where none does."""
@@ -85,6 +91,38 @@ class Replay(Training):
             " updates per vectorised step; expected a whole number of updates per step, or of steps"
             " per update.",
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Logs(Training):
+    """Nothing acts: every update draws a batch from recorded steps, and a step of the run is an update.
+
+    Offline, or batch, reinforcement learning (Lange, Gabel & Riedmiller 2012; Levine et al. 2020,
+    arXiv:2005.01643). Replay is as large as the data, whatever `replay_capacity` says.
+    """
+
+    name: ClassVar[str] = "logs"
+    acts: ClassVar[bool] = False
+
+    def rows(self, recipe: Any, stack: int) -> int:
+        return recipe.replay_capacity
+
+    def every(self, recipe: Any) -> int:
+        return 1
+
+    def updates(self, recipe: Any) -> int:
+        return 1
+
+    def first(self, recipe: Any) -> int:
+        return 1
+
+    def validate_within(self, recipe: Any) -> None:
+        wrong = {
+            "num_envs": (recipe.num_envs != 1, "steps no environment", 1),
+            "replay_ratio": (recipe.replay_ratio != 1, "makes one update in every step of the run", 1),
+            "relabel": (recipe.relabel.happens, "has no rule for the rewards of other goals", "none"),
+        }
+        _refuse(recipe, "cql", wrong)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,6 +269,7 @@ def _without_replay(recipe: Any) -> Refusals:
     return {
         "sampler": (recipe.sampler.name != "uniform", "draws nothing", "uniform"),
         "bonus": (recipe.bonus.uses_target, "has no target network to take a bonus from", "none"),
+        "behaviour": (recipe.behaviour.counts, "has no recorded actions, only its own", "none"),
         "relabel": (recipe.relabel.happens, "keeps no episodes to take other goals from", "none"),
         "reset": (recipe.reset.happens, "has no replay to learn from after a reset", "none"),
         "horizon": (recipe.horizon.name != "fixed", "sums no n rewards", "fixed"),
@@ -256,4 +295,4 @@ def _refuse(recipe: Any, example: str, wrong: Refusals) -> None:
         )
 
 
-TRAININGS: tuple[type[Training], ...] = (Replay, Rollout, Stream)
+TRAININGS: tuple[type[Training], ...] = (Replay, Rollout, Stream, Logs)

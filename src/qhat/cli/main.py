@@ -14,6 +14,7 @@ from qhat.system.errors import QhatError, UsageError, in_shell, near_miss
 
 COMMANDS = {
     "train": "train an agent and leave a run folder",
+    "learn": "learn from recorded steps alone, and leave a run folder",
     "evaluate": "score a run in fresh episodes of the reference environment",
     "play": "film a run's policy",
     "export": "export a run's policy for a robot: ONNX, a runner without JAX, a parity proof",

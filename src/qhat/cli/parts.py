@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qhat.axes.axis import AxisValue, parse, spell
+from qhat.axes.behaviour import Behaviour
 from qhat.axes.bonus import Bonus
 from qhat.axes.dense import Layer
 from qhat.axes.explore import Explore
@@ -44,6 +45,8 @@ class OtherParts:
     """Backup policy."""
     bonus: Bonus | None = None
     """Bonus added to the reward."""
+    behaviour: Behaviour | None = None
+    """What the recorded actions say beside their returns."""
     merge: Merge | None = None
     """Output layers."""
     dense: Layer | None = None

@@ -17,8 +17,8 @@ from qhat.recipes.recipe import Recipe
 REFERENCE = "dqn"
 """Recipe that others are compared with."""
 SHOWN = (
-    "head", "policy", "bonus", "joints", "resolution", "merge", "dense", "torso", "memory", "training",
-    "sampler", "relabel", "optimiser",
+    "head", "policy", "bonus", "behaviour", "joints", "resolution", "merge", "dense", "torso", "memory",
+    "training", "sampler", "relabel", "optimiser",
 )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from qhat.cli.stopping import StopOnSignal
 from qhat.demonstrations.sources import require_readable
 from qhat.environments.catalogue import find
 from qhat.environments.info import require_backend
+from qhat.recipes.checks import require_recorded
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import base_of, recipe_of
 from qhat.recipes.presets import NAME as PRESET
@@ -60,6 +61,7 @@ def run(words: Sequence[str]) -> int:
     fields = dataclasses.fields(TrainConfig)
     config = TrainConfig(**{field.name: getattr(args, field.name) for field in fields})
     config.validate()
+    require_recorded(config)
     entry = find(config.env, config.env_kwargs)
     require_backend(config.log, config.env, entry.backend)
     if not config.resume:

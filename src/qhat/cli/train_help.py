@@ -23,9 +23,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "init_from", "on_nan", "threads", "device",
     ),
     "algorithm": (
-        "recipe_name", "preset", "parts", "head", "policy", "bonus", "joints", "n_step", "n_step_cut",
-        "gamma", "target", "optimiser", "reset", "horizon", "learning_rate", "learning_rate_end",
-        "learning_rate_steps", "max_gradient_norm",
+        "recipe_name", "preset", "parts", "head", "policy", "bonus", "behaviour", "joints", "n_step",
+        "n_step_cut", "gamma", "target", "optimiser", "reset", "horizon", "learning_rate",
+        "learning_rate_end", "learning_rate_steps", "max_gradient_norm",
     ),
     "network": ("hidden", "torso", "memory", "merge", "dense", "layer_norm"),
     "exploration": ("explore",),

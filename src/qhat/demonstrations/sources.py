@@ -16,10 +16,12 @@ An episode also ends (as truncated) where a row's next observation is not the ne
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -58,6 +60,19 @@ def require_readable(source: str) -> None:
             f"Demonstrations '{source}' have no array '{missing[0]}'; expected {', '.join(NEEDED)}"
             f" (docs/demonstrations.md).{near_miss(missing[0], names)}"
         )
+
+
+def env_of(source: str) -> str | None:
+    """Return the id of the environment that a source says it was recorded in; `None` where it says none."""
+    if not source.startswith(MINARI):
+        return None
+    import minari
+
+    found: dict[str, Any] = minari.list_local_datasets().get(source.removeprefix(MINARI), {})
+    try:
+        return f"gym:{json.loads(found['env_spec'])['id']}"
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def columns_of(source: str) -> dict[str, np.ndarray]:

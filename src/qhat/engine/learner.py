@@ -158,8 +158,7 @@ class Learner:
 
         steps = updates / self.recipe.replay_ratio if steps is None else steps
         change, optimiser = self._descend(flat, trained, state.optimiser, steps, moves)
-        moved: Any = optax.apply_updates(trained, unravel(change))
-        moved = self.network.projected(moved, moves)
+        moved: Any = self.network.projected(optax.apply_updates(trained, unravel(change)), moves)
         online = {**moved, **fixed, **calibration.widened(self.recipe.head, fixed, overflow, moves)}
         target = self.recipe.target.follow(state.target, online, updates)
         errors = self.parallel.joined(jnp.where(jnp.isfinite(errors), errors, 0.0))
@@ -243,6 +242,9 @@ class Learner:
         loss, error = recipe.joints.regress(head, z, transition.action, goal, basis)
         if recipe.joints.uses_target:
             loss += recipe.joints.restraint(head, z, transition.action, goal, basis, before[:2])
+        if recipe.behaviour.counts:
+            q = mask_illegal(self._q(z, basis, opened), transition.legal)
+            loss = recipe.behaviour.loss(loss, q, transition.action)
         chosen = jnp.take_along_axis(head.mean(z, basis), transition.action[:, None], axis=1)
         return loss, error, jnp.mean(chosen), head.overflow(goal, basis)
 
@@ -282,10 +284,8 @@ class Learner:
     def _draw(self, key: Array, batch: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Draw the noise of each look, and its fractions for each example."""
         noise_key, *keys = jax.random.split(key, 1 + len(LOOKS))
-        rows = self.network.noise(noise_key, len(LOOKS))
-        noise: dict[str, Any] = dict.fromkeys(LOOKS)
-        if rows is not None:
-            noise |= dict(zip(LOOKS, rows, strict=True))
+        rows: Any = self.network.noise(noise_key, len(LOOKS))
+        noise: dict[str, Any] = dict(zip(LOOKS, [None] * len(LOOKS) if rows is None else rows, strict=True))
         fractions: dict[str, Any] = {}
         for look, look_key in zip(LOOKS, keys, strict=True):
             count = self.recipe.head.fractions(look)

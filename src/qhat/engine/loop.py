@@ -14,6 +14,7 @@ from jaxtyping import Array
 
 from qhat.engine.compiler import Compiled, compiled
 from qhat.engine.iteration import Program
+from qhat.engine.logs import learn_from_logs
 from qhat.engine.pace import SECONDS, Pace
 from qhat.engine.state import Clock, Log, SeedState, TrainState
 from qhat.environments.base import SEEDS, Environment
@@ -156,6 +157,8 @@ class Loop:
 
         def step(clock: Clock, seed: SeedState, goes_on: Array) -> tuple[SeedState, Log]:
             keys = self.program.keys(clock, seed)
+            if not self.program.recipe.training.acts:
+                return learn_from_logs(self.program, clock, seed, keys)
             if self.environment.is_async:
                 state, timestep = self.environment.receive(seed.environment)
                 begin_step = functools.partial(self._send, goes_on=goes_on)

@@ -104,7 +104,7 @@ class Network:
             parameters["memory"] = self.memory.init(jax.random.fold_in(key, 1), self._shared()[-1])
         return parameters
 
-    def projected(self, parameters: dict[str, Any], moves: Bool[Array, ""]) -> dict[str, Any]:
+    def projected(self, parameters: Any, moves: Bool[Array, ""]) -> Any:
         """Return the parameters after an update, within the torso's limits if it has any and they moved."""
         if not self.torso.projects:
             return parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -31,7 +31,7 @@ def prefill(program: Program, state: TrainState, demonstrations: Demonstrations)
         UsageError: replay is too small: the last demonstrations would overwrite the first.
     """
     E, recipe = program.recipe.num_envs, program.recipe
-    rows = _rows(demonstrations, E, program.stack)
+    rows = rows_of([demonstrations], E, program.stack)
     require(
         rows <= recipe.replay_capacity // E,
         f"{setting('replay_capacity')} is {recipe.replay_capacity}, and the demonstrations"
@@ -52,9 +52,10 @@ def prefill(program: Program, state: TrainState, demonstrations: Demonstrations)
     return TrainState(state.clock, jax.jit(jax.vmap(cut), donate_argnums=0)(seeds))
 
 
-def _rows(demonstrations: Demonstrations, envs: int, stack: int) -> int:
+def rows_of(demonstrations: Sequence[Demonstrations], envs: int, stack: int) -> int:
     """Rows that the fullest ring needs: one for each step, and `stack` more for each episode."""
-    ends = _by_ring(demonstrations.terminated | demonstrations.truncated, envs, True)
+    ended = np.concatenate([each.terminated | each.truncated for each in demonstrations])
+    ends = _by_ring(ended, envs, True)
     ends[-1] = True
     return ends.shape[0] + stack * int(ends.sum(axis=0).max())
 

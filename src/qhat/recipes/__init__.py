@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from qhat.axes.behaviour import Clone, Conservative
 from qhat.axes.bonus import Munchausen
 from qhat.axes.dense import Noisy, Sparse
 from qhat.axes.explore import EpsilonGreedy, NoExploration
@@ -14,13 +15,13 @@ from qhat.axes.joints import Each, Pairs, Regularised
 from qhat.axes.memory import MinGRU
 from qhat.axes.merge import Dueling
 from qhat.axes.optimiser import Adam, AdamW, ObGD, RAdam
-from qhat.axes.policy import Double, Softmax
+from qhat.axes.policy import Double, Greedy, Softmax
 from qhat.axes.relabel import Hindsight
 from qhat.axes.resolution import CoarseToFine, Growing
 from qhat.axes.sampler import Prioritised
 from qhat.axes.target import Hard, NoTarget, Soft
 from qhat.axes.torso import Auto, BroNet, SimBa, SimBaV2
-from qhat.axes.training import Rollout, Stream
+from qhat.axes.training import Logs, Rollout, Stream
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError, near_miss
 
@@ -189,6 +190,13 @@ stream_q = Recipe(
     paper="https://arxiv.org/abs/2410.14606",
 )
 
+# From logs alone. A step of the run is an update; α is that of d3rlpy's DiscreteCQL.
+cql = replace(
+    double_dqn, training=Logs(), behaviour=Conservative(), paper="https://arxiv.org/abs/2006.04779"
+)
+# What they are compared with: the recorded actions, and nothing of their returns.
+bc = replace(cql, policy=Greedy(), behaviour=Clone(), paper="https://doi.org/10.1162/neco.1991.3.1.88")
+
 # Goals: what an episode achieved is a goal that it reached. Its positions are all of one small space, and
 # its velocities are not.
 her = replace(
@@ -263,6 +271,8 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "pqn_minatar": pqn_minatar,
         "stream_q": stream_q,
         "her": her,
+        "cql": cql,
+        "bc": bc,
         "chapter_dqn": chapter_dqn,
         "chapter_double": chapter_double,
         "chapter_dueling": chapter_dueling,

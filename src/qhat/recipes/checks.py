@@ -162,6 +162,26 @@ def require_horizon(config: TrainConfig) -> None:
     )
 
 
+def require_acting(config: TrainConfig) -> None:
+    """Raise `UsageError` for what needs steps, of a run that takes none."""
+    if config.recipe.training.acts:
+        return
+    name = setting("training", config.recipe.training.name)
+    for field in ("actors", "learners", "log"):
+        value = getattr(config, field)
+        require(not value, f"{name} steps no environment; leave {setting(field)} out.")
+
+
+def require_recorded(config: TrainConfig) -> None:
+    """Raise `UsageError` for a new run that has nothing to learn from: it does not act, and has no data."""
+    training = config.recipe.training
+    require(
+        training.acts or config.resume or bool(config.demos),
+        f"{setting('training', training.name)} learns from recorded steps alone, and there are none;"
+        f" expected {setting('demos')}: .npz files, or minari: and an id.",
+    )
+
+
 def require_rollouts(config: TrainConfig) -> None:
     """Raise `UsageError` for a run that ends before its first rollout does."""
     recipe = config.recipe
@@ -176,6 +196,7 @@ def require_rollouts(config: TrainConfig) -> None:
 
 OF_A_RUN = (
     require_replay, require_memory, require_resets, require_growth, require_horizon, require_rollouts,
+    require_acting,
 )  # fmt: skip
 """What else a run's settings have to be."""
 

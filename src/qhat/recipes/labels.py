@@ -16,6 +16,7 @@ from typing import Any
 
 from qhat.axes.axis import AxisValue, from_json, spell, to_json
 from qhat.axes.torso import Auto
+from qhat.axes.training import Logs
 from qhat.environments.observations import Observations
 from qhat.recipes import RECIPES, get
 from qhat.recipes.presets import NAME as PRESET
@@ -219,6 +220,10 @@ def _value(recipe: Recipe | Mapping[str, Any]) -> Value:
             except UsageError:
                 continue  # A part from outside the package: as it is.
     written.pop("paper", None)
+    training = written.get("training")
+    if isinstance(training, Mapping) and training.get("name") == Logs.name:
+        # Replay has the size of the data, which are no part of the composition.
+        written["replay_capacity"] = Recipe.replay_capacity
     return _plain(written)
 
 

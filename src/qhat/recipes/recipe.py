@@ -11,6 +11,7 @@ import tyro
 
 from qhat.axes.actions import BINS
 from qhat.axes.axis import AxisValue, check, from_json, to_json
+from qhat.axes.behaviour import BEHAVIOURS, Behaviour, NoBehaviour
 from qhat.axes.bonus import BONUSES, Bonus, NoBonus
 from qhat.axes.dense import LAYERS, Dense, Layer
 from qhat.axes.explore import EXPLORES, EpsilonGreedy, Explore
@@ -38,6 +39,7 @@ AXES: dict[str, tuple[type[AxisValue], ...]] = {
     "head": HEADS,
     "policy": POLICIES,
     "bonus": BONUSES,
+    "behaviour": BEHAVIOURS,
     "joints": JOINTS,
     "resolution": RESOLUTIONS,
     "merge": MERGES,
@@ -75,6 +77,8 @@ class Recipe:
     """Choice of a' in the backup."""
     bonus: Bonus = NoBonus()
     """Bonus added to the reward."""
+    behaviour: Behaviour = NoBehaviour()
+    """What the recorded actions say beside their returns."""
     merge: Merge = Plain()
     """Output layers: plain, or dueling (value + advantage)."""
     dense: Layer = Dense()
@@ -182,7 +186,7 @@ class Recipe:
     def first_update(self) -> int:
         """Environment steps before the first update of a recipe that is `scheduled`: a batch at least."""
         assert self.learning_starts is not None, "a recipe that follows the run is `scheduled` first"
-        return max(self.learning_starts, self.batch_size)
+        return self.training.first(self)
 
     @property
     def updates_per_iteration(self) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from qhat.axes.axis import AxisValue, parse
+from qhat.axes.behaviour import Behaviour
 from qhat.axes.bonus import Bonus
 from qhat.axes.dense import Layer
 from qhat.axes.explore import Explore
@@ -42,6 +43,7 @@ class RecipeSettings(TypedDict, total=False):
     head: Head | str
     policy: Policy | str
     bonus: Bonus | str
+    behaviour: Behaviour | str
     merge: Merge | str
     dense: Layer | str
     torso: Torso | str

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qhat.axes.axis import to_json
+from qhat.axes.behaviour import NoBehaviour
 from qhat.axes.horizon import Fixed
 from qhat.axes.memory import NoMemory
 from qhat.axes.optimiser import Adam
@@ -26,7 +27,7 @@ def upgraded(data: Mapping[str, Any], source: str = "A recipe") -> dict[str, Any
     # Of runs that knew none of these.
     parts = {
         "reset": NoReset(), "relabel": NoRelabel(), "horizon": Fixed(), "resolution": Full(),
-        "training": Replay(), "memory": NoMemory(),
+        "training": Replay(), "memory": NoMemory(), "behaviour": NoBehaviour(),
     }  # fmt: skip
     added = {axis: to_json(part) for axis, part in parts.items()}
     values = {"n_step_cut": None, "random_shift": 0, **added, **data}

@@ -23,7 +23,7 @@ from qhat.evaluation.play import EvaluationProgress, Play, cut_of, play_of
 from qhat.recipes.config import TrainConfig
 from qhat.runs.checkpoints import require_space
 from qhat.runs.run import program_of
-from qhat.runs.start import AnyLoop, horizon_of, kept, spec_of_run
+from qhat.runs.start import AnyLoop, horizon_of, kept
 from qhat.runs.stop import Stop
 from qhat.runs.worlds import Worlds, no_limit
 from qhat.system.devices import on_cpu
@@ -78,11 +78,17 @@ class Job:
 
 
 def prepare(
-    config: TrainConfig, worlds: Worlds, devices: int, stop: Stop, show_progress: EvaluationProgress
+    config: TrainConfig,
+    spec: Spec,
+    worlds: Worlds,
+    devices: int,
+    stop: Stop,
+    show_progress: EvaluationProgress,
 ) -> Job:
     """Compile what training and evaluations run, and see that there is room for it.
 
     Args:
+        spec: the result of `spec_of_run`.
         devices: over which the seeds are spread, or each batch of a learner with actors.
         stop: asked while an evaluation plays.
         show_progress: says how far a long evaluation is.
@@ -93,7 +99,6 @@ def prepare(
     Raises:
         UsageError: memory or disk have no room for the run.
     """
-    spec = spec_of_run(config, worlds.spec)
     longest = cut_of(worlds.limit, config.eval_every, config.steps)
     if not worlds.limit:
         warn(no_limit(worlds, longest), stacklevel=4)

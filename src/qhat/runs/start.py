@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from jaxtyping import Array
 from qhat.axes.axis import from_json, spell
 from qhat.cluster.environment import COLUMNS
 from qhat.cluster.loop import ActorLoop
-from qhat.demonstrations.reading import joined, read
+from qhat.demonstrations.reading import Demonstrations, joined, read
 from qhat.engine.guard import NOTHING
 from qhat.engine.host import HostLoop
 from qhat.engine.loop import Loop
-from qhat.engine.prefill import prefill, primed
+from qhat.engine.prefill import prefill, primed, rows_of
 from qhat.engine.state import TrainState
 from qhat.environments import info
 from qhat.environments.base import Spec, laid_out
@@ -56,27 +57,26 @@ def begin(
     spec: Spec,
     keys: Array,
     closing: contextlib.ExitStack,
+    demonstrations: list[Demonstrations],
 ) -> tuple[RunFolder, TrainState, dict[str, Any]]:
     """Return the folder, the state to train from, and the best weights so far.
 
     Args:
         keys: random keys of the seeds, `[S]`.
         closing: releases the folder's lock at the end of the run.
+        demonstrations: the result of `recorded`; it is empty afterwards.
     """
     if config.resume:
         assert config.run_dir is not None
         folder = RunFolder.open(config.run_dir)
         closing.enter_context(sole(folder.path))
         return _resume(config, loop, spec, keys, folder)
-    demonstrations = [read(source, spec) for source in config.demos]
-    for source, episodes in zip(config.demos, demonstrations, strict=True):
-        if (sentence := episodes.breaks(source)) is not None:
-            warn(sentence, stacklevel=2)
     state = loop.init(keys)
     if config.init_from is not None:
         state = _warm_start(config, loop, state, config.init_from)
     if demonstrations:
         state = prefill(loop.program, state, joined(demonstrations))
+        demonstrations.clear()
     folder = RunFolder.create(config.run_dir, config.env, folder_of(config.recipe_name))
     closing.enter_context(sole(folder.path))
     names = names_of(config.recipe)
@@ -139,6 +139,28 @@ def _resume(
     if written.get("on_nan") != config.on_nan:
         state = _forgiven(loop, state, keys)
     return folder, state, best
+
+
+def recorded(config: TrainConfig, spec: Spec) -> list[Demonstrations]:
+    """Read the recorded steps that the run begins with, from every source.
+
+    Warns:
+        UserWarning: a recording breaks off without saying so.
+    """
+    demonstrations = [read(source, spec) for source in config.demos]
+    for source, episodes in zip(config.demos, demonstrations, strict=True):
+        if (sentence := episodes.breaks(source)) is not None:
+            warn(sentence, stacklevel=3)
+    return demonstrations
+
+
+def sized(config: TrainConfig, demonstrations: Sequence[Demonstrations], stack: int) -> TrainConfig:
+    """Return the configuration; the replay of one that does not act holds all that was recorded."""
+    recipe = config.recipe
+    if recipe.training.acts or config.resume:
+        return config
+    rows = rows_of(demonstrations, recipe.num_envs, stack)
+    return dataclasses.replace(config, recipe=dataclasses.replace(recipe, replay_capacity=rows))
 
 
 def columns_of(config: TrainConfig) -> tuple[str, ...]:

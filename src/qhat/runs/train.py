@@ -15,10 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat.axes.axis import spell
+from qhat.demonstrations.reading import Demonstrations
 from qhat.engine.bridge import FailedError
 from qhat.engine.state import TrainState
 from qhat.environments.user_envs import EnvLike, source_of
 from qhat.evaluation.play import EvaluationProgress, Judge
+from qhat.recipes.checks import require_recorded
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.recipe import Recipe
 from qhat.recipes.settings import RunSettings
@@ -34,7 +36,7 @@ from qhat.runs.notebook import notebook_progress
 from qhat.runs.progress import Progress, Reporter
 from qhat.runs.run import Run
 from qhat.runs.spread.groups import leave_groups
-from qhat.runs.start import begin, horizon_of, kept, step_reached, with_log
+from qhat.runs.start import begin, horizon_of, kept, recorded, sized, spec_of_run, step_reached, with_log
 from qhat.runs.stop import Stop
 from qhat.runs.tables import Call, Tables, has_row
 from qhat.runs.threads import threads_for
@@ -100,6 +102,7 @@ def train(
     config = configured(env, known.name, recipe, config, settings)
     paths = {name: Path(given) for name in ("run_dir", "init_from") if (given := getattr(config, name))}
     config = dataclasses.replace(config, **paths).validate()
+    require_recorded(config)
     tracking = Tracking([*trackers_of(config), *trackers])
     source = source_of(env, config.env_kwargs) if known.by_id else known
     show = progress or notebook_progress() or (lambda _: None)
@@ -123,12 +126,16 @@ def train(
     reporter = Reporter(show, _nothing_yet(config))
     with open_worlds(source, config, judge, shards, since) as worlds, contextlib.ExitStack() as closing:
         show_progress = EvaluationProgress(reporter.playing)
-        job = prepare(config, worlds, shards, stop, show_progress)
-        return _train(job, tracking, stop, callback, show_progress, reporter, closing)
+        spec = spec_of_run(config, worlds.spec)
+        demonstrations = [] if config.resume else recorded(config, spec)
+        config = sized(config, demonstrations, spec.stack)
+        job = prepare(config, spec, worlds, shards, stop, show_progress)
+        return _train(job, demonstrations, tracking, stop, callback, show_progress, reporter, closing)
 
 
 def _train(
     job: Job,
+    demonstrations: list[Demonstrations],
     tracking: Tracking,
     stop: Stop,
     callback: Callback | None,
@@ -138,7 +145,7 @@ def _train(
 ) -> Run:
     """Train in compiled calls that end where an evaluation or a checkpoint is due."""
     config, E = job.config, job.num_envs
-    folder, state, best = begin(config, job.loop, job.spec, job.keys, closing)
+    folder, state, best = begin(config, job.loop, job.spec, job.keys, closing, demonstrations)
     give_back()
     checkpoints = Checkpoints(
         folder, state, {"env": config.env, "recipe": config.recipe.to_json()}, config.keep

@@ -14,6 +14,7 @@ from qhat.environments.base import Environment, Spec
 from qhat.environments.catalogue import is_from_python
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make_args import MakeArgs
+from qhat.environments.recorded import Recorded
 from qhat.environments.reference import make_reference, reference_builder
 from qhat.environments.user_envs import EnvLike, Source, from_python, source_of, spec_of
 from qhat.evaluation.play import LONGEST_EPISODE, Judge
@@ -116,6 +117,8 @@ def open_worlds(
             if isinstance(player, Environment | HostEnvironment):
                 opened.callback(player.close)
         limit = _limit(player) if declared is None else declared
+        if not config.recipe.training.acts:
+            made = Recorded(made.spec)
         # Where actors step the environment, they play the evaluations too.
         judging = made if judge is None and config.actors else player
         yield Worlds(made, judging, made.spec if source.by_id else from_python(made.spec), limit)
