@@ -13,8 +13,10 @@ import tyro
 
 from qhat.axes.actions import BINS
 from qhat.axes.axis import parse, spell
+from qhat.cli.contents import show
 from qhat.cli.parsing import read, values_of
 from qhat.cli.tables import console, print_rows
+from qhat.demonstrations.sources import is_data
 from qhat.environments import options, wrappers
 from qhat.environments.catalogue import find
 from qhat.environments.wrappers import Wrapper
@@ -32,10 +34,10 @@ LONG = 10
 
 @dataclasses.dataclass(frozen=True)
 class Doctor:
-    """Check this machine, or check an environment by playing it with random actions."""
+    """Check this machine, an environment by playing it with random actions, or recorded steps."""
 
     env: tyro.conf.Positional[str] = ""
-    """Environment id. Default: check the machine and the installation."""
+    """Environment id, or data: an .npz file, or minari: and an id. Default: check the machine."""
     env_kwargs: Annotated[Mapping[str, Any], OPTIONS] = dataclasses.field(default_factory=dict)
     """Options of the environment's constructor."""
     wrap: tuple[Wrapper, ...] = ()
@@ -58,6 +60,8 @@ def run(words: Sequence[str]) -> int:
         parse(spelled, wrappers.WRAPPERS)
     options.read_words(values_of(words, "--env-kwargs"))
     args = read(Doctor, words, "doctor")
+    if is_data(args.env):
+        return show(args.env, args.json)
     require_meaning(args.env, args.env_kwargs, args.wrap, args.bins, args.seconds)
     from rich.console import Console
 

@@ -26,7 +26,7 @@ COMMANDS = {
     "benchmark": "train a suite over several seeds and compare it with published and pinned results",
     "tune": "tune an environment's hyperparameters and write them as a preset file",
     "cluster": "say what a Ray cluster has, and what runs there: qhat cluster status",
-    "doctor": "check this machine, or an environment: its behaviour and its speed",
+    "doctor": "check this machine, an environment, or recorded steps",
 }
 
 USAGE = """\

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from qhat.environments.base import Spec
 from qhat.environments.observations import Observations
 from qhat.system.errors import UsageError, near_miss, require
 from qhat.system.files import quote
+
+Part = TypeVar("Part")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +73,7 @@ def read(source: str, spec: Spec) -> Demonstrations:
     """
     require_readable(source)
     if source.startswith(MINARI):
-        return _of_minari(source, spec)
+        return joined(_of_minari(source, lambda dataset: list(_episodes(dataset, source, spec))))
     return _checked(source, columns_of(source), spec)
 
 
@@ -196,8 +198,29 @@ def _both(actions: Actions) -> tuple[int, int]:
     return actions.factors, actions.width
 
 
-def _of_minari(source: str, spec: Spec) -> Demonstrations:
-    """Read a dataset of Minari's that is on this machine."""
+def raw(source: str) -> dict[str, np.ndarray]:
+    """Return the columns of one source as they are, unchecked; observations of a dataset as vectors.
+
+    Raises:
+        UsageError: no such source, or one that is damaged.
+    """
+    require_readable(source)
+    if not source.startswith(MINARI):
+        return columns_of(source)
+
+    def columns(dataset: Any) -> list[dict[str, np.ndarray]]:
+        return list(_columns(dataset, Observations.of(dataset.observation_space, source)))
+
+    parts = _of_minari(source, columns)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _of_minari(source: str, read_parts: Callable[[Any], list[Part]]) -> list[Part]:
+    """Read a dataset of Minari's that is on this machine.
+
+    Args:
+        read_parts: returns what a dataset holds, by episode.
+    """
     minari, name = importlib.import_module("minari"), source.removeprefix(MINARI)
     found = minari.list_local_datasets()
     known = sorted(found)
@@ -218,7 +241,7 @@ def _of_minari(source: str, spec: Spec) -> Demonstrations:
     try:
         dataset = minari.load_dataset(name)
         _require_memory(Path(dataset.spec.data_path), source)
-        parts = list(_episodes(dataset, source, spec))
+        parts = read_parts(dataset)
     except UsageError:
         raise
     except Exception as error:
@@ -227,7 +250,7 @@ def _of_minari(source: str, spec: Spec) -> Demonstrations:
             f"Demonstrations '{source}' cannot be read: {type(error).__name__}: {quote(str(error))}."
         ) from None
     require(bool(parts), f"Demonstrations '{source}' hold no transition; expected one or more.")
-    return joined(parts)
+    return parts
 
 
 def _episodes(dataset: Any, source: str, spec: Spec) -> Iterator[Demonstrations]:
@@ -238,9 +261,15 @@ def _episodes(dataset: Any, source: str, spec: Spec) -> Iterator[Demonstrations]
         f"Demonstrations '{source}' have actions {dataset.action_space}; expected {spec.actions.expected},"
         f" as '{spec.id}' takes them.",
     )
+    for number, columns in enumerate(_columns(dataset, observations)):
+        yield _checked(f"{source}, episode {number}", columns, spec)
+
+
+def _columns(dataset: Any, observations: Observations) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the columns of each episode."""
     for episode in dataset.iterate_episodes():
         observed = observations.read(episode.observations)
-        columns = {
+        yield {
             "observation": observed[:-1],
             "next_observation": observed[1:],
             "action": episode.actions,
@@ -248,7 +277,6 @@ def _episodes(dataset: Any, source: str, spec: Spec) -> Iterator[Demonstrations]
             "terminated": episode.terminations,
             "truncated": episode.truncations,
         }
-        yield _checked(f"{source}, episode {episode.id}", columns, spec)
 
 
 def _require_memory(folder: Path, source: str) -> None:

@@ -9,6 +9,7 @@ The NumPy layout is an `.npz` archive with a row per transition, in order of tim
     terminated        [T]       the task ended: nothing follows
     truncated         [T]       optional: an operator or a time limit ended the episode
     mask, next_mask   [T, A]    optional: legal actions at each, of a task that masks
+    time              [T]       optional: seconds, for `qhat doctor`
 
 An episode also ends (as truncated) where a row's next observation is not the next row's observation.
 """
@@ -32,7 +33,7 @@ from qhat.system.machine import install_command, installed
 MINARI = "minari:"
 """What a dataset's id begins with."""
 NEEDED = ("observation", "action", "reward", "next_observation", "terminated")
-OPTIONAL = ("truncated", "mask", "next_mask")
+OPTIONAL = ("truncated", "mask", "next_mask", "time")
 
 RATIO = 1_100
 """How many bytes one of a deflated archive can stand for, at most (1032, and some for its ends)."""
@@ -60,6 +61,11 @@ def require_readable(source: str) -> None:
             f"Demonstrations '{source}' have no array '{missing[0]}'; expected {', '.join(NEEDED)}"
             f" (docs/demonstrations.md).{near_miss(missing[0], names)}"
         )
+
+
+def is_data(word: str) -> bool:
+    """Whether a word names recorded steps, and no environment."""
+    return word.startswith(MINARI) or word.endswith(".npz")
 
 
 def env_of(source: str) -> str | None:
