@@ -265,8 +265,8 @@ def test_a_setting_without_meaning_is_refused() -> None:
     cases = {
         "learns from sequences of 4 steps, and": {"batch_size": 18},
         "needs sequences of 8": {"replay_capacity": 27, "learning_starts": 0},
-        "marks no greedy actions; expected n_step_cut=None, and": {"n_step_cut": 0.1},
-        "would see each picture move": {"random_shift": 2},
+        "cannot say which stored actions were greedy; expected n_step_cut=None, and": {"n_step_cut": 0.1},
+        "would see pictures move within a sequence": {"random_shift": 2},
     }
     for words, wrong in cases.items():
         with pytest.raises(UsageError, match=words):
@@ -280,7 +280,7 @@ def test_a_setting_without_meaning_is_refused() -> None:
     }.items():  # fmt: skip
         with pytest.raises(UsageError, match=words):
             parse(text, MEMORIES)
-    with pytest.raises(UsageError, match=r"what a stack shows\. Leave wrap='frame_stack:count=4' out"):
+    with pytest.raises(UsageError, match=r"of one frame: without wrap='frame_stack:count=4'"):
         Program.of(RECIPE, (12,), "float32", Actions((4,)), stack=4)
 
 

@@ -89,7 +89,7 @@ def test_a_value_of_every_axis_from_outside_is_composed_trained_saved_and_export
     recipe = Recipe(
         **OUTSIDE, hidden=(8,), learning_starts=50, learning_rate=1e-4, normalise=False, num_envs=2
     )  # fmt: skip
-    with pytest.raises(UsageError, match="has states that met the old goal"):
+    with pytest.raises(UsageError, match="stores states that met the old goal"):
         recipe.validate()
     plain = dataclasses.replace(recipe, memory=NoMemory()).validate()
     goals = qhat.train(Line(), plain, steps=100, eval_episodes=2, run_dir=tmp_path / "goals")

@@ -137,14 +137,30 @@ class Recurrent(Memory):
         name = setting("memory", spell(self))
         wrong = {
             "training": (not recipe.training.replays, "learns from sequences in replay", "replay"),
-            "relabel": (recipe.relabel.happens, "has states that met the old goal", "none"),
-            "n_step_cut": (recipe.n_step_cut is not None, "marks no greedy actions", None),
-            "random_shift": (recipe.random_shift > 0, "would see each picture move", 0),
+            "relabel": (
+                recipe.relabel.happens,
+                "stores states that met the old goal",
+                "none",
+            ),
+            "n_step_cut": (
+                recipe.n_step_cut is not None,
+                "cannot say which stored actions were greedy",
+                None,
+            ),
+            "random_shift": (
+                recipe.random_shift > 0,
+                "would see pictures move within a sequence",
+                0,
+            ),
         }
         for field, (is_wrong, why, good) in wrong.items():
             value = getattr(recipe, field)
             value = spell(value) if isinstance(value, AxisValue) else value
-            require(not is_wrong, f"{name} {why}; expected {fitting(field, good)}, and it is {value}.")
+            require(
+                not is_wrong,
+                f"{name} {why}; expected {fitting(field, good)}, and it is {value}. The recipe drqn has all"
+                " that fits.",
+            )
         fits = dividing(recipe.batch_size, min(self.length, recipe.batch_size))
         require(
             recipe.batch_size % self.length == 0,

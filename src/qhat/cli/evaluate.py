@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from qhat.axes.axis import spell
 from qhat.cli.parsing import read, values_of
 from qhat.cli.parts import with_parts
 from qhat.environments import options
@@ -90,6 +91,8 @@ def run(words: Sequence[str]) -> int:
     missing = lacks(reference)
     judge = judge_name(reference, entry.backend, entry.id)
     print(f"{args.run}  ({args.checkpoint} weights, {judge})")
+    if opened.wrap:
+        print(f"  wrapped    {', '.join(map(spell, opened.wrap))}")
     spread = "mean and standard deviation over episodes"
     print(f"  return     {score_text(score.mean_return)} ± {score_text(score.std_return)} ({spread})")
     if score.ci95 is None:

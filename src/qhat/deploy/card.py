@@ -15,6 +15,9 @@ def card(about: dict[str, Any], proof: dict[str, Any], timing: dict[str, Any]) -
     begins = f"policy.reset()                           # an episode begins: it empties {what}\n" * bool(
         what
     )
+    again = f"robot.reset()                            # before every episode: it empties {what}\n" * bool(
+        what
+    )
     given = []
     if about["safe_action"] is not None:
         safe, given = "", [f"safe action {about['safe_action']}"]
@@ -41,7 +44,7 @@ policy = Policy.load(".")
 {begins}action = policy.act(observation)         # {takes}, or numbers that fit into it; else PolicyError
 
 robot = Runner(policy, {safe}{wait}safety=None)  # safety: your filter, action → action
-robot.observe(observation)               # in the sensor's callback (stamp=time.monotonic())
+{again}robot.observe(observation)               # in the sensor's callback (stamp=time.monotonic())
 action = robot.command()                 # in the control loop: never raises
 robot.reason                             # why it returned the safe action; else empty
 ```

@@ -18,7 +18,7 @@ from qhat.axes.axis import spell
 from qhat.axes.memory import Memory
 from qhat.engine.calibration import REMEMBERED, split_trainable
 from qhat.engine.replay.transitions import Sequences, Transition
-from qhat.system.errors import require, setting
+from qhat.system.errors import require, setting, spelled
 
 if TYPE_CHECKING:
     from qhat.engine.learner import Learner
@@ -50,11 +50,12 @@ class Recall(eqx.Module):
 def require_single(memory: Memory, stack: int) -> None:
     """Raise `UsageError` for a memory of observations that are stacks of frames."""
     name = setting("memory", spell(memory))
+    stacks = spelled("env_kwargs={'stack_num': 1}", "--env-kwargs stack_num=1")
     require(
         stack == 1 or not memory.remembers,
         f"{name} and stacks of {stack} frames, each of which replay stores one time, have no meaning"
-        " together: a memory keeps what a stack shows. Leave"
-        f" {setting('wrap', f'frame_stack:count={stack}')} out, or expected {setting('memory', 'none')}.",
+        " together: a memory keeps what a stack shows. Expected observations of one frame: without"
+        f" {setting('wrap', f'frame_stack:count={stack}')}, or where the environment stacks, {stacks}.",
     )
 
 

@@ -28,6 +28,12 @@ class Policy:
     parameters: Any
     spec: Spec
 
+    def __repr__(self) -> str:
+        """Return what it plays, without its weights."""
+        return (
+            f"Policy of {self.spec.id}: {self.spec.shape} {self.spec.dtype} to {self.spec.actions.choices}"
+        )
+
     def __call__(self, observation: Any, mask: Any = None) -> Any:
         """Return the action for one observation.
 

@@ -227,6 +227,12 @@ def load_best(folder: RunFolder, like: Any, recipe: Recipe) -> Any:
             f"The weights of '{folder.path}' have a different network architecture: {name} {_say(theirs)};"
             f" expected {_say(ours)}.",
         )
+    memories = [(each.memory.name, each.memory.units) for each in (source.program.recipe, recipe)]
+    require(
+        memories[0] == memories[1],
+        f"The weights of '{folder.path}' have a different network architecture: memory"
+        f" {spell(source.program.recipe.memory)}; expected {spell(recipe.memory)}.",
+    )
     for name in ("joints", "resolution"):
         theirs, ours = getattr(source.program.recipe, name), getattr(recipe, name)
         require(

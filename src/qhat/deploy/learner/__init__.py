@@ -25,6 +25,21 @@ OPS = ("normalise", "flatten", "dense", "layer_norm", "relu")
 """What the program can take the gradient of."""
 
 
+CARD = f"""
+## It can continue to learn
+
+```python
+from qhat_learner import Learner  # the file in this folder; it needs only NumPy
+
+learner = Learner.load("{STATE}")
+action = learner.act(observation)  # explores; explore=False does not
+learner.learn(observation, action, reward, next_observation, terminated, truncated)
+learner.save("{STATE}")
+```
+"""
+"""What the card of a folder with a learner says of it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Learner(ExportTarget):
     """A program that continues stream Q(λ) with NumPy."""
@@ -130,4 +145,6 @@ def write_learner(folder: Path) -> Path:
         raise UsageError(str(error)) from None
     with resources.as_file(resources.files(__name__) / PROGRAM) as source:
         shutil.copyfile(source, folder / PROGRAM)
+    with (folder / "README.md").open("a", encoding="utf-8") as card:
+        card.write(CARD)
     return folder / PROGRAM
