@@ -126,6 +126,8 @@ def test_a_gymnasium_environment_plays_the_evaluations(tmp_path: Path) -> None:
     run = qhat.train("gym:CartPole-v1", run_dir=tmp_path / "run", demos=data, **SETTINGS)
     assert (tmp_path / "run" / "eval.csv").read_text().count("\n") == 3
     assert run.spec.backend == "gym"
+    # No episode was played in training: the curve is that of the evaluations.
+    assert qhat.plot(run, out=tmp_path / "curve.png").stat().st_size > 0
 
 
 def test_the_command_is_that_of_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,6 +167,9 @@ WRONG = {
     "--resume --run-dir FOLDER": lambda data: [data, "--env", "CartPole-v1", "--resume"],
     "steps no environment; leave --actors out": lambda data: [
         data, "--env", "CartPole-v1", "--actors", "1", "--log", "info.x",
+    ],
+    "replay is as large as the data": lambda data: [
+        data, "--env", "CartPole-v1", "--replay-capacity", "500",
     ],
     "expected --num-envs 1, and it is 4": lambda data: [data, "--env", "CartPole-v1", "--num-envs", "4"],
     "Environment 'CartPol-v1' is not known": lambda data: [data, "--env", "CartPol-v1"],

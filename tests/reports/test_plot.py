@@ -128,7 +128,7 @@ def test_an_unknown_suffix_names_the_formats(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="window is 0"):
         plot_progress(*run, "t", tmp_path / "plot.png", window=0)
     with pytest.raises(UsageError, match="nothing to plot"):
-        plot_progress([], run[1], "t", tmp_path / "plot.png")
+        plot_progress([], Evaluations(np.zeros(0), np.zeros((0, 0))), "t", tmp_path / "plot.png")
 
 
 def test_reading_gives_back_what_was_written(tmp_path: Path) -> None:

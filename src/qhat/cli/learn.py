@@ -52,6 +52,8 @@ def as_training(words: Sequence[str]) -> list[str]:
             "qhat learn begins a run; expected qhat train ENV --resume --run-dir FOLDER, which continues"
             " every run."
         )
+    if value_of(rest, "--replay-capacity") is not None:
+        raise UsageError("--replay-capacity has no meaning in qhat learn: replay is as large as the data.")
     if not data:
         raise UsageError(
             "qhat learn has no data; expected qhat learn DATA --env ENV, with an .npz file, or minari: and"

@@ -48,7 +48,7 @@ def plot_progress(
     """Draw a run's learning curve and the distribution of its last scores, and write the figure.
 
     Args:
-        episodes: One per seed, each with at least one episode.
+        episodes: One per seed, each with at least one episode; or none, of a run from logs.
         evaluations: The greedy evaluations; if empty, that curve is omitted.
         title: Printed above the figure.
         out: The file to write; its suffix (.png, .svg or .pdf) chooses the format.
@@ -75,7 +75,7 @@ def draw_progress(
     """Return the figure of `plot_progress`; its first axes are the learning curve."""
     require(window >= 1, f"window is {window} episodes; expected 1 or more.")
     require(
-        len(episodes) > 0 and all(seed.score.size for seed in episodes),
+        len(episodes) + evaluations.step.size > 0 and all(seed.score.size for seed in episodes),
         "There is nothing to plot: expected at least one finished episode for each seed.",
     )
 
@@ -90,9 +90,12 @@ def draw_progress(
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08, wspace=0.03)
     # The legend is below the axes, where it cannot hide a curve.
-    curve, spread = figure.subplots(1, 2, width_ratios=(2.1, 1))
+    if episodes:
+        curve, spread = figure.subplots(1, 2, width_ratios=(2.1, 1))
+        _draw_spread(spread, episodes)
+    else:
+        curve = figure.subplots()
     _draw_curve(curve, episodes, evaluations, window)
-    _draw_spread(spread, episodes)
     if clock is not None:
         curve.set_xlabel(X_LABELS["seconds"])
     figure.suptitle(title, fontsize=13, fontweight="bold")
@@ -131,6 +134,24 @@ def _draw_curve(axes: Axes, episodes: Sequence[Episodes], evaluations: Evaluatio
     """Draw training scores and greedy evaluations against environment steps."""
     from matplotlib.ticker import EngFormatter
 
+    if episodes:
+        _draw_episodes(axes, episodes, window)
+    if evaluations.step.size:
+        _draw_evaluations(axes, evaluations)
+
+    name = "Environment steps" if episodes else "Updates"
+    several = max(len(episodes), len(evaluations.score)) > 1
+    axes.set_xlabel(f"{name} per seed" if several else name)
+    axes.set_ylabel("Score (undiscounted return per episode)")
+    axes.set_title("Learning curve", fontsize=11, loc="left")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlim(left=0)
+    axes.grid(color="0.9", linewidth=0.7)
+    _tidy(axes)
+
+
+def _draw_episodes(axes: Axes, episodes: Sequence[Episodes], window: int) -> None:
+    """Draw every training score, and their moving averages."""
     several = len(episodes) > 1
     averages = [_moving_average(seed.score, window) for seed in episodes]
     # More dots are fainter, so that they do not hide the curves.
@@ -155,16 +176,6 @@ def _draw_curve(axes: Axes, episodes: Sequence[Episodes], evaluations: Evaluatio
         pairs = zip(episodes, averages, strict=True)
         curves = np.stack([np.interp(grid, seed.step, average) for seed, average in pairs])
         axes.plot(grid, iqm(curves, axis=0), label=f"IQM of {len(episodes)} seeds", **bold)
-    if evaluations.step.size:
-        _draw_evaluations(axes, evaluations)
-
-    axes.set_xlabel("Environment steps per seed" if several else "Environment steps")
-    axes.set_ylabel("Score (undiscounted return per episode)")
-    axes.set_title("Learning curve", fontsize=11, loc="left")
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_xlim(left=0)
-    axes.grid(color="0.9", linewidth=0.7)
-    _tidy(axes)
 
 
 def _draw_evaluations(axes: Axes, evaluations: Evaluations) -> None:

@@ -45,6 +45,7 @@ def plot(
         at = f"step {int(reached[0]):,} of {steps:,}"
         warn(f"'{folder.path}' was last evaluated at {at}; only that part is plotted.")
     clock = read_clock(folder.path) if axis == "seconds" else None
-    title = f"{config['env']} · {label_of_run(config)} · {len(episodes)} seed(s)"
+    seeds = max(len(episodes), len(evaluations.score))
+    title = f"{config['env']} · {label_of_run(config)} · {seeds} seed(s)"
     plot_progress(episodes, evaluations, title, target, clock=clock)
     return target

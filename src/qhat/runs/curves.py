@@ -66,11 +66,11 @@ def read_run(folder: str | Path) -> tuple[list[Episodes], Evaluations]:
         folder: A run folder with `metrics.csv` and `eval.csv`.
 
     Returns:
-        One `Episodes` per seed that has finished an episode, by seed index; and the evaluations
-        that every evaluated seed has completed.
+        One `Episodes` per seed that has finished an episode, by seed index, which are none where a run
+        learns from logs; and the evaluations that every evaluated seed has completed.
 
     Raises:
-        UsageError: If a file is missing or malformed, or if no episode has ended yet.
+        UsageError: If a file is missing or malformed, or if there is neither yet.
     """
     folder = Path(folder)
     for name in ("metrics.csv", "eval.csv"):
@@ -83,13 +83,17 @@ def read_run(folder: str | Path) -> tuple[list[Episodes], Evaluations]:
     columns = ("seed_index", "step", "score", "length")
     for seed, *episode in _rows(folder / "metrics.csv", columns, kind="episode"):
         by_seed.setdefault(int(seed), []).append(tuple(episode))
-    require(bool(by_seed), f"'{folder}' has no finished episode in metrics.csv yet, expected at least one.")
+    evaluations = read_evaluations(folder)
+    require(
+        bool(by_seed) or evaluations.step.size > 0,
+        f"'{folder}' has no finished episode in metrics.csv yet, expected at least one.",
+    )
     episodes = []
     for _, rows in sorted(by_seed.items()):
         table = np.array(rows)
         table = table[np.argsort(table[:, 0], kind="stable")]
         episodes.append(Episodes(step=table[:, 0], score=table[:, 1], length=table[:, 2]))
-    return episodes, read_evaluations(folder)
+    return episodes, evaluations
 
 
 def read_evaluations(folder: Path, seeds: int | None = None) -> Evaluations:
