@@ -136,6 +136,12 @@ def test_a_robot_that_stands_still_is_found() -> None:
     assert "next_observation is observation: nothing changed" in found(columns)
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_step_or_two_are_examined(rows: int) -> None:
+    contents = examine("data.npz", {name: column[:rows] for name, column in SOUND.items()})
+    assert (contents.rows, contents.episodes, contents.unmarked) == (rows, 1, 1)
+
+
 def test_commands_have_a_range_and_no_choices() -> None:
     rng = np.random.default_rng(0)
     contents = examine("data.npz", {**SOUND, "action": rng.uniform(-1, 1, (len(SOUND["reward"]), 2))})
@@ -148,6 +154,7 @@ def test_commands_have_a_range_and_no_choices() -> None:
     [
         ({"action": SOUND["action"][:-1]}, "expected one row for each step in all of them"),
         ({"reward": np.array("text")}, "expected one row for each step"),
+        ({"next_observation": SOUND["observation"][:, :2]}, "next_observation .*; expected the same"),
         ({"action": SOUND["action"].astype(str)}, "expected numbers"),
     ],
 )

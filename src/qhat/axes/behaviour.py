@@ -72,7 +72,7 @@ class Conservative(Behaviour):
 
 @dataclasses.dataclass(frozen=True)
 class Clone(Behaviour):
-    """Behaviour cloning (Pomerleau 1988): the outputs are logits of the recorded actions.
+    """Behaviour cloning (Pomerleau 1991): the outputs are logits of the recorded actions.
 
     The loss is −log softmax(Q(s, ·))_a, the sum over factors, and no return counts.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -128,6 +129,11 @@ def _rows(source: str, columns: Columns) -> int:
         )
         if np.asarray(columns[name]).dtype.kind not in "biuf":
             raise UsageError(f"'{source}': {name} is {columns[name].dtype}; expected numbers.")
+    shapes = [np.shape(columns[name]) for name in ("observation", "next_observation")]
+    require(
+        shapes[0] == shapes[1],
+        f"'{source}': observation is {shapes[0]} and next_observation {shapes[1]}; expected the same.",
+    )
     return rows[0]
 
 
@@ -137,12 +143,17 @@ def _flags(columns: Columns, name: str, rows: int) -> np.ndarray:
 
 def _same(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Whether two arrays `[T, ...]` are equal in each row."""
-    return (one == other).reshape(len(one), -1).all(axis=1)
+    return np.asarray(_flat(np.equal(one, other)).all(axis=1))
+
+
+def _flat(column: np.ndarray) -> np.ndarray:
+    """Return `[T, ...]`, also of no rows, as `[T, N]`."""
+    return column.reshape(len(column), math.prod(column.shape[1:]))
 
 
 def _actions(action: np.ndarray) -> tuple[str, tuple[tuple[str, float], ...]]:
     """Describe the actions, and count each choice."""
-    columns = action.reshape(len(action), -1)
+    columns = _flat(action)
     whole = np.isfinite(columns).all() and (columns == np.round(columns)).all()
     if not whole or columns.min() < 0 or columns.max() > MOST_CHOICES:
         low, high = columns.min(axis=0), columns.max(axis=0)
@@ -161,7 +172,7 @@ def _not_finite(columns: Columns) -> list[Trouble]:
     found = []
     for name in ("observation", "next_observation", "action", "reward"):
         column = np.asarray(columns[name])
-        lost = ~np.isfinite(column.astype(np.float64)).reshape(len(column), -1).all(axis=1)
+        lost = ~_flat(np.isfinite(column.astype(np.float64))).all(axis=1)
         if lost.any():
             found.append(
                 Trouble(
@@ -228,8 +239,7 @@ def _next_episode(observation: np.ndarray, after: np.ndarray, ended: np.ndarray)
 
 def _doubles(columns: Columns) -> list[Trouble]:
     joined = [
-        np.ascontiguousarray(np.asarray(columns[name])).reshape(len(columns[name]), -1)
-        for name in ("observation", "action", "next_observation", "reward")
+        _flat(np.asarray(columns[name])) for name in ("observation", "action", "next_observation", "reward")
     ]
     same = np.logical_and.reduce([_same(part[1:], part[:-1]) for part in joined])
     # A robot that stands still repeats its rows too; that is the next finding.
