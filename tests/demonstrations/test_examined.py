@@ -192,6 +192,8 @@ def test_data_that_cannot_be_learned_from_are_refused(
     assert status == 2
     assert "fix: good = np.isfinite(observation)" in out
     assert "cannot be learned from: 1 rows of observation are not finite" in err
+    status, _, err = printed_by(["doctor", path, "--wrap", "reward_clip"], capsys)
+    assert (status, "--wrap has no meaning for data" in err) == (2, True)
     status, _, err = printed_by(["doctor", str(tmp_path / "none.npz")], capsys)
     assert (status, "are not there" in err) == (2, True)
 

@@ -171,6 +171,9 @@ WRONG = {
     "replay is as large as the data": lambda data: [
         data, "--env", "CartPole-v1", "--replay-capacity", "500",
     ],
+    "nothing acts while it learns. Leave it out": lambda data: [
+        data, "--env", "CartPole-v1", "--training", "replay",
+    ],
     "expected --num-envs 1, and it is 4": lambda data: [data, "--env", "CartPole-v1", "--num-envs", "4"],
     "Environment 'CartPol-v1' is not known": lambda data: [data, "--env", "CartPol-v1"],
 }  # fmt: skip
@@ -184,6 +187,11 @@ def test_mistakes_are_said_before_anything_is_learned(
         main.main(["learn", *WRONG[sentence](episodes(tmp_path / "data.npz"))])
     assert refused.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_an_agent_acts_and_takes_no_logs() -> None:
+    with pytest.raises(qhat.UsageError, match="training is logs, and an Agent learns from replay"):
+        qhat.Agent(4, 2, recipe="cql")
 
 
 def test_a_run_that_neither_acts_nor_has_data_is_refused() -> None:

@@ -265,7 +265,7 @@ def test_a_setting_without_meaning_is_refused() -> None:
     cases = {
         "learns from sequences of 4 steps, and": {"batch_size": 18},
         "needs sequences of 8": {"replay_capacity": 27, "learning_starts": 0},
-        "cannot say which stored actions were greedy; expected n_step_cut=None, and": {"n_step_cut": 0.1},
+        "cannot say which actions were greedy; expected n_step_cut=None, and": {"n_step_cut": 0.1},
         "would see pictures move within a sequence": {"random_shift": 2},
     }
     for words, wrong in cases.items():

@@ -74,9 +74,9 @@ def read_recipe(recipe: Any, settings: Mapping[str, Any], steps: Any) -> Recipe:
 
 
 def require_replay(recipe: Recipe) -> None:
-    """Raise `UsageError` for rollouts, or for relabelled steps: an agent's replay mixes episodes."""
+    """Raise `UsageError` for rollouts, logs and relabelled steps: an agent acts, and mixes episodes."""
     require(
-        recipe.training.replays or recipe.training.streams,
+        (recipe.training.replays and recipe.training.acts) or recipe.training.streams,
         f"training is {spell(recipe.training)}, and an Agent learns from replay; expected it in a run"
         " (qhat train, qhat.train), or 'replay', or 'stream' for one robot.",
     )

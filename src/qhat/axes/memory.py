@@ -137,21 +137,9 @@ class Recurrent(Memory):
         name = setting("memory", spell(self))
         wrong = {
             "training": (not recipe.training.replays, "learns from sequences in replay", "replay"),
-            "relabel": (
-                recipe.relabel.happens,
-                "stores states that met the old goal",
-                "none",
-            ),
-            "n_step_cut": (
-                recipe.n_step_cut is not None,
-                "cannot say which stored actions were greedy",
-                None,
-            ),
-            "random_shift": (
-                recipe.random_shift > 0,
-                "would see pictures move within a sequence",
-                0,
-            ),
+            "relabel": (recipe.relabel.happens, "stores states that met the old goal", "none"),
+            "n_step_cut": (recipe.n_step_cut is not None, "cannot say which actions were greedy", None),
+            "random_shift": (recipe.random_shift > 0, "would see pictures move within a sequence", 0),
         }
         for field, (is_wrong, why, good) in wrong.items():
             value = getattr(recipe, field)

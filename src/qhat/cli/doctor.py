@@ -61,6 +61,8 @@ def run(words: Sequence[str]) -> int:
     options.read_words(values_of(words, "--env-kwargs"))
     args = read(Doctor, words, "doctor")
     if is_data(args.env):
+        for flag, given in (("--wrap", args.wrap), ("--env-kwargs", args.env_kwargs)):
+            require(not given, f"{flag} has no meaning for data, which no environment makes. Leave it out.")
         return show(args.env, args.json)
     require_meaning(args.env, args.env_kwargs, args.wrap, args.bins, args.seconds)
     from rich.console import Console

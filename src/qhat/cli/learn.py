@@ -15,6 +15,12 @@ from qhat.system.errors import UsageError
 
 RECIPE = "cql"
 """The recipe of `qhat learn` unless another is named."""
+FIXED = {
+    "--replay-capacity": "replay is as large as the data",
+    "--training": "nothing acts while it learns",
+    "--demos": "all data stand behind qhat learn",
+}
+"""Settings of `qhat train` that it makes itself, and why."""
 HELP = f"""\
 usage: qhat learn DATA [DATA ...] --env ENV [--recipe {RECIPE}] [--SETTING VALUE ...]
 
@@ -52,8 +58,9 @@ def as_training(words: Sequence[str]) -> list[str]:
             "qhat learn begins a run; expected qhat train ENV --resume --run-dir FOLDER, which continues"
             " every run."
         )
-    if value_of(rest, "--replay-capacity") is not None:
-        raise UsageError("--replay-capacity has no meaning in qhat learn: replay is as large as the data.")
+    for flag, why in FIXED.items():
+        if value_of(rest, flag) not in (None, Logs.name):
+            raise UsageError(f"{flag} has no meaning in qhat learn: {why}. Leave it out.")
     if not data:
         raise UsageError(
             "qhat learn has no data; expected qhat learn DATA --env ENV, with an .npz file, or minari: and"

@@ -80,7 +80,8 @@ def _show(name: str, recipe: Recipe) -> None:
         print(f"\n* differs from {REFERENCE}")
     env = "CartPole-v1" if recipe.resolution.name == "full" else "WalkerRun-v1"
     env = "FetchReach-v4" if recipe.relabel.happens else env
-    print(f"\nnext:\n  qhat train {env} --recipe {name}\n  qhat train --recipe {name} --help")
+    how = f"train {env}" if recipe.training.acts else f"learn DATA --env {env}"
+    print(f"\nnext:\n  qhat {how} --recipe {name}\n  qhat train --recipe {name} --help")
 
 
 def _differences(recipe: Recipe) -> str:

@@ -12,12 +12,10 @@ def card(about: dict[str, Any], proof: dict[str, Any], timing: dict[str, Any]) -
     observation, actions, alone = about["observation"], about["actions"], proof["episodes"]
     safe, wait = "safe_action=…, ", "timeout=0.2, "
     what = {"frames": "the stack of frames", "memory": "the memory", "": ""}[kept_by(about["network"])[0]]
-    begins = f"policy.reset()                           # an episode begins: it empties {what}\n" * bool(
-        what
-    )
-    again = f"robot.reset()                            # before every episode: it empties {what}\n" * bool(
-        what
-    )
+    begins = again = ""
+    if what:
+        begins = f"policy.reset()                           # an episode begins: it empties {what}\n"
+        again = f"robot.reset()                            # before every episode: it empties {what}\n"
     given = []
     if about["safe_action"] is not None:
         safe, given = "", [f"safe action {about['safe_action']}"]
