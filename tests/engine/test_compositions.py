@@ -38,6 +38,11 @@ def filled(program: Program, key: jax.Array) -> Any:
         mask[..., 0] = True
         return mask
 
+    def taken(allowed: np.ndarray | None) -> np.ndarray:
+        """One of the legal actions, as an agent and a recording take."""
+        can = np.broadcast_to(exists, (1, F, C)) if allowed is None else allowed
+        return np.where(can, draw.random((1, F, C)), -1.0).argmax(axis=2).astype(np.int32)
+
     def observe() -> np.ndarray:
         return draw.normal(size=(1, *program.shape)).astype(np.float32)
 
@@ -48,7 +53,7 @@ def filled(program: Program, key: jax.Array) -> Any:
         after, next_legal = observe(), legal()
         rows.append({
             "observation": observation,
-            "action": draw.integers(0, program.actions.choices, (1, F)).astype(np.int32),
+            "action": taken(allowed),
             "reward": draw.normal(size=1).astype(np.float32),
             "successor": after,
             "terminated": np.array([turn % 10 == 9]),
