@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from qhat.engine import looks
 from qhat.engine.calibration import split_trainable
 from qhat.engine.iteration import Program
 from qhat.engine.replay import ring as replay
@@ -23,7 +24,7 @@ def gradient_of(program: Program, seed: Any, batch: Any, weights: Any) -> Any:
     """Return the gradient of the loss as one vector: the products forward and backward."""
     learner = program.learner
     trained, fixed = split_trainable(seed.learner.online)
-    noise, fractions = learner._draw(seed.key, weights.shape[0])
+    noise, fractions = looks.drawn(learner, seed.key, weights.shape[0])
 
     def objective(trained: Any) -> Any:
         regress = jax.vmap(learner._regress, in_axes=(None, None, 0, None, 0))

@@ -60,7 +60,8 @@ def test_replay_has_the_states_that_each_robot_met() -> None:
             chain.insert(0, chain[0] - int(before[chain[0]]))
         recall = recurrent.fresh(learner, 1)
         for row in chain:
-            _, recall = recurrent.look(learner, online, ring.observation[row][None], None, recall)
+            one = ring.observation[row][None]
+            _, recall = recurrent.look(learner, learner.q_values, online, one, None, recall)
         assert recall is not None
         np.testing.assert_allclose(memory[slot], recall.before[0], atol=1e-6)
         checked += len(chain) > 2

@@ -30,7 +30,7 @@ def test_cql_sums_over_all_joint_actions() -> None:
     ]
     chosen = np.mean([q[f, c] for f, c in enumerate(action)])
     gap = np.log(np.sum(np.exp(joint))) - chosen
-    loss = Conservative(alpha=0.5).loss(jnp.float32(2.0), q, action)
+    loss = Conservative(alpha=0.5).loss(jnp.float32(2.0), q, action, None, None)
     assert float(loss) == pytest.approx(2.0 + 0.5 * gap, rel=1e-5)
 
 
@@ -39,9 +39,11 @@ def test_illegal_actions_do_not_count(value: Conservative | Clone) -> None:
     q = values((1, 4))
     masked = q.at[0, 2].set(-jnp.inf)
     without = jnp.delete(q, 2, axis=1)
-    loss, gradient = jax.value_and_grad(value.loss, argnums=1)(jnp.float32(0.0), masked, jnp.array([1]))
+    loss, gradient = jax.value_and_grad(value.loss, argnums=1)(
+        jnp.float32(0.0), masked, jnp.array([1]), None, None
+    )
     assert float(loss) == pytest.approx(
-        float(value.loss(jnp.float32(0.0), without, jnp.array([1]))), rel=1e-6
+        float(value.loss(jnp.float32(0.0), without, jnp.array([1]), None, None)), rel=1e-6
     )
     assert np.isfinite(np.asarray(gradient)).all()
     assert gradient[0, 2] == 0
@@ -53,11 +55,13 @@ def test_a_clone_learns_from_no_return() -> None:
         np.log(np.exp(row[c]) / np.exp(row).sum()) for row, c in zip(np.asarray(q), action, strict=True)
     )
     for regression in (0.0, 7.0):
-        assert float(Clone().loss(jnp.float32(regression), q, action)) == pytest.approx(expected, rel=1e-5)
+        assert float(Clone().loss(jnp.float32(regression), q, action, None, None)) == pytest.approx(
+            expected, rel=1e-5
+        )
 
 
 def test_none_is_the_regression() -> None:
-    assert NoBehaviour().loss(jnp.float32(7.0), values((1, 2)), jnp.array([0])) == 7.0
+    assert NoBehaviour().loss(jnp.float32(7.0), values((1, 2)), jnp.array([0]), None, None) == 7.0
 
 
 @pytest.mark.parametrize("alpha", [0.0, -1.0])

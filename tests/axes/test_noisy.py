@@ -15,7 +15,8 @@ from qhat.axes.actions import Actions
 from qhat.axes.dense import Dense, Noisy
 from qhat.axes.explore import NoExploration
 from qhat.axes.merge import Dueling
-from qhat.engine.learner import LOOKS, Learner
+from qhat.engine import looks
+from qhat.engine.learner import Learner
 from qhat.environments.make import make
 from qhat.evaluation.play import play_of
 from qhat.recipes.recipe import Recipe
@@ -77,8 +78,8 @@ def test_layers_have_different_noise():
 
 def test_the_looks_of_an_update_have_different_noise():
     learner = Learner.of(RECIPE, (6,), Actions((6,)))
-    noise, _ = learner._draw(jax.random.key(0), 4)
-    rows = [np.asarray(noise[look]) for look in LOOKS]
+    noise, _ = looks.drawn(learner, jax.random.key(0), 4)
+    rows = [np.asarray(noise[look]) for look in looks.LOOKS]
     for index, row in enumerate(rows):
         for other in rows[:index]:
             assert not np.isin(row, other).any()

@@ -51,7 +51,7 @@ HEADS = [
 def test_values_are_drawn_to_the_target_networks(head: Any) -> None:
     recipe = Recipe(head=head, joints=Regularised(), hidden=(8,), batch_size=4, learning_starts=4)
     learner, action = Learner.of(recipe, (3,), ACTIONS), jnp.array([1, 0])
-    z, basis, _ = learner._see(learner.init(KEY).online, jnp.ones(3), None, head.fixed_fractions())
+    z, basis, *_ = learner._see(learner.init(KEY).online, jnp.ones(3), None, head.fixed_fractions())
     pi = jax.nn.one_hot(action, 3)
     goal = head.backup(jnp.float32(1.0), jnp.float32(0.5), z, pi, jnp.zeros((2, 3)), basis, recipe.policy)
 

@@ -22,6 +22,7 @@ from log_cosh import LogCosh
 from qhat import recipes, runtime
 from qhat.axes.actions import Actions
 from qhat.axes.axis import spell
+from qhat.axes.behaviour import NoBehaviour
 from qhat.axes.dense import Dense, Sparse
 from qhat.axes.greedy import best
 from qhat.axes.heads import Categorical, Expected
@@ -84,7 +85,7 @@ class Both:
     def require_equal(self) -> bytes:
         """Compare values and actions; return the graph."""
         observations, actions = self.observations(), self.learner.actions
-        values = jax.jit(jax.vmap(self.learner.q_values, (None, 0)))(self.parameters, observations)
+        values = jax.jit(jax.vmap(self.learner.preferences, (None, 0)))(self.parameters, observations)
         expected = np.asarray(values)
         choice = best(expected, None, self.learner.network.joint)
         sent = actions.to_env(choice)
@@ -117,15 +118,20 @@ def require_close(found: np.ndarray, expected: np.ndarray) -> None:
     assert away.max() <= TOLERANCE
 
 
+OF_NETWORK = ("head", "merge", "dense", "hidden", "layer_norm", "normalise", "behaviour")
+
+
 def of_network(recipe: Recipe) -> tuple[Any, ...]:
     """Return the parts of a recipe that determine the network."""
-    return recipe.head, recipe.merge, recipe.dense, recipe.hidden, recipe.layer_norm, recipe.normalise
+    return tuple(getattr(recipe, name) for name in OF_NETWORK)
 
 
 @functools.cache
 def equal(network: tuple[Any, ...], actions: Actions) -> bytes:
-    names = ("head", "merge", "dense", "hidden", "layer_norm", "normalise")
-    recipe = dataclasses.replace(recipes.dqn, **dict(zip(names, network, strict=True)), torso=MLP())
+    parts = dict(zip(OF_NETWORK, network, strict=True))
+    if not parts["behaviour"].acts:
+        parts["behaviour"] = NoBehaviour()
+    recipe = dataclasses.replace(recipes.dqn, **parts, torso=MLP())
     return Both.of(recipe, (5,), actions).require_equal()
 
 
@@ -145,21 +151,23 @@ NETWORKS = {of_network(dataclasses.replace(recipe, hidden=())) for recipe in rec
 @pytest.mark.parametrize("network", sorted(NETWORKS, key=str), ids=lambda key: f"{key[0].name}")
 @pytest.mark.parametrize("hidden", [(12, 10), (8,), ()] if FULL else [(12, 10)], ids=str)
 def test_unequal_factors_layer_norm_and_normalisation(network: tuple, hidden: tuple[int, ...]):
-    head, merge, dense, *_ = network
+    head, merge, dense, *_, behaviour = network
     if isinstance(dense, Sparse):
         # Of ten numbers one in ten is left, and all values are near ties.
         dense = Sparse(zeros=0.5)
-    assert equal((head, merge, dense, hidden, True, True), UNEQUAL)
+    assert equal((head, merge, dense, hidden, True, True, behaviour), UNEQUAL)
 
 
 def test_no_hidden_layer_and_commands_of_joints():
     joints = Actions.binned([-1.0, 0.0], [1.0, 5.0], [3, 2], "x")
-    assert equal((recipes.rainbow.head, recipes.rainbow.merge, Dense(), (), False, False), joints)
+    assert equal(
+        (recipes.rainbow.head, recipes.rainbow.merge, Dense(), (), False, False, NoBehaviour()), joints
+    )
     # One factor that is a list all the same, and joints of whole numbers.
     one = Actions((4,), shape=(1,))
-    assert equal((Expected(), recipes.dqn.merge, Dense(), (6,), False, False), one)
+    assert equal((Expected(), recipes.dqn.merge, Dense(), (6,), False, False, NoBehaviour()), one)
     whole = Actions.binned([0], [7], [4], "x", "int32")
-    assert equal((Expected(), recipes.dqn.merge, Dense(), (6,), False, False), whole)
+    assert equal((Expected(), recipes.dqn.merge, Dense(), (6,), False, False, NoBehaviour()), whole)
 
 
 @pytest.mark.parametrize("recipe", [recipes.dqn, recipes.rainbow, recipes.iqn], ids=lambda r: r.head.name)

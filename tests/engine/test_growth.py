@@ -32,9 +32,10 @@ from qhat.axes import (
     Quantile,
 )
 from qhat.axes.axis import parse, spell
+from qhat.axes.greedy import CLOSED
 from qhat.axes.resolution import RESOLUTIONS, between
 from qhat.deploy.parity import Agreement
-from qhat.engine.calibration import CLOSED, OPENED, split_trainable
+from qhat.engine.calibration import OPENED, split_trainable
 from qhat.engine.growth import open_choices, with_growth
 from qhat.engine.iteration import Program
 from qhat.engine.learner import Learner, LearnerState

@@ -27,6 +27,7 @@ from qhat.axes.merge import Dueling, Plain
 from qhat.axes.policy import Double, Greedy
 from qhat.axes.target import Hard, Soft
 from qhat.engine.learner import Learner, LearnerState, Metrics
+from qhat.engine.looks import drawn
 from qhat.engine.replay.ring import Transition
 from qhat.recipes.recipe import Recipe
 
@@ -306,7 +307,7 @@ def test_no_gradient_flows_through_the_target(policy: Greedy | Double):
     recipe = dataclasses.replace(RECIPE, policy=policy)
     learner, _ = compiled(recipe)
     shared, batch = unequal(learner).online, batch_of()
-    noise, fractions = learner._draw(jax.random.key(0), BATCH)
+    noise, fractions = drawn(learner, jax.random.key(0), BATCH)
     values = jax.jit(jax.vmap(learner.q_values, in_axes=(None, 0)))
 
     def loss(parameters: Any, goals: Any = None) -> jax.Array:

@@ -147,7 +147,8 @@ def test_errors_are_those_of_whole_episodes(cell: Recurrent, n: int) -> None:
         """Q of every row of an episode, from its start, one look after the other."""
         recall, found = recurrent.fresh(learner, 1), []
         for row in rows:
-            q, recall = recurrent.look(learner, parameters, ring.observation[row][None], None, recall)
+            one = ring.observation[row][None]
+            q, recall = recurrent.look(learner, learner.q_values, parameters, one, None, recall)
             found.append(np.asarray(q[0, 0]))
         return np.stack(found)
 

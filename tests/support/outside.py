@@ -64,7 +64,12 @@ class Doubtful(Behaviour):
     name: ClassVar[str] = "doubtful"
 
     def loss(
-        self, regression: Float[Array, ""], q: Float[Array, "F C"], action: Int[Array, " F"]
+        self,
+        regression: Float[Array, ""],
+        q: Float[Array, "F C"],
+        action: Int[Array, " F"],
+        beside: Float[Array, "F C B"] | None,
+        judged: Float[Array, "F C"] | None,
     ) -> Float[Array, ""]:
         chosen = jnp.take_along_axis(q, action[:, None], axis=1)
         return regression + 1e-3 * jnp.sum(chosen**2)

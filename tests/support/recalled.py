@@ -16,7 +16,7 @@ def in_order(learner: Learner, parameters: Any, observations: np.ndarray) -> np.
 
     @jax.jit
     def look(parameters: Any, observation: Any, recall: Any) -> Any:
-        return recurrent.look(learner, parameters, observation, None, recall)
+        return recurrent.look(learner, learner.q_values, parameters, observation, None, recall)
 
     recall, found = recurrent.fresh(learner, 1), []
     for observation in observations:

@@ -75,10 +75,10 @@ class Actor:
         self.is_plain = self._in_numpy and not self._has_state and chooses_one(explore)
         self.is_plain &= program.actions.factors == 1 and not program.masked
         self._value = jax.jit(lambda arrays, observation: q_values(online(arrays), observation))
-        every = jax.vmap(q_values, (None, 0))
-        self._values = jax.jit(lambda arrays, observations: every(online(arrays), observations))
+        every = jax.vmap(program.learner.preferences, (None, 0))
+        self._preferred = jax.jit(lambda arrays, observations: every(online(arrays), observations))
         self.recalls = Recalls(program.recipe.memory.units)
-        self._recalled = jax.jit(self._pure_look)
+        self._recalled = jax.jit(self._pure_look, static_argnums=0)
 
     def read(
         self, observation: Any, mask: Any, stream: Any, check: Callable[[Any, str], np.ndarray]
@@ -152,7 +152,7 @@ class Actor:
             recall = self.recalls.batch(streams)
             if recall is None:
                 return self._greedy(acting, observations, legal)
-            q, recall = self._recalled(acting.learner, observations, recall)
+            q, recall = self._recalled("preferences", acting.learner, observations, recall)
             self.recalls.act(streams, recall)
         return best(np.asarray(q), legal, self.program.learner.network.joint)
 
@@ -160,10 +160,7 @@ class Actor:
         if self._host is not None and len(observations) < MANY_ROBOTS:
             self._host.load(acting.tensors)
             return self._host.greedy(observations, legal)
-        if len(observations) == 1:
-            q = np.asarray(self._value(acting.learner, observations[0]))[None]
-        else:
-            q = np.asarray(self._values(acting.learner, observations))
+        q = np.asarray(self._preferred(acting.learner, observations))
         return best(q, legal, self.program.learner.network.joint)
 
     def choose(
@@ -203,7 +200,7 @@ class Actor:
     def values(self, acting: Acting, observation: np.ndarray, stream: Stream = 0) -> np.ndarray:
         """Return Q `[F, C]` of one observation, which a stream would see next."""
         if (recall := self.recalls.batch([stream])) is not None:
-            return np.asarray(self._recalled(acting.learner, observation[None], recall)[0][0])
+            return np.asarray(self._recalled("q_values", acting.learner, observation[None], recall)[0][0])
         if self._host is None:
             return np.asarray(self._value(acting.learner, observation))
         with self.lock:
@@ -298,8 +295,9 @@ class Actor:
             _put(self._successors, stream, np.array(after))
         return before
 
-    def _pure_look(self, arrays: Any, observations: Any, recall: Any) -> tuple[Any, Any]:
-        return look(self.program.learner, self._online(arrays), observations, None, recall)
+    def _pure_look(self, name: str, arrays: Any, observations: Any, recall: Any) -> tuple[Any, Any]:
+        learner = self.program.learner
+        return look(learner, getattr(learner, name), self._online(arrays), observations, None, recall)
 
     def _pure_choose(
         self,

@@ -9,6 +9,10 @@ import numpy as np
 from qhat.axes.joint_actions import JointActions
 from qhat.system.lazy import Array, Bool, Float, Int, jnp
 
+CLOSED = -1e9
+"""Value of an action that is not to be chosen, lower than any return: finite, so that exports and softmaxes
+compute with it."""
+
 
 def best(q: Any, legal: Any, joint: JointActions | None, xp: Any = np) -> Any:
     """Return the choices `[..., F]` with the highest Q.

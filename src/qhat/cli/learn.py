@@ -32,6 +32,8 @@ are read in order. ENV plays the run's evaluations; a dataset of Minari's names 
 
 recipes:
   cql   values of actions that were not recorded are pressed down: --behaviour cql:alpha=1
+  bcq   only actions that the data would take are chosen and backed up: --behaviour bcq:tau=0.3
+  iql   no value of an action that was not recorded is asked for: --behaviour iql:expectile=0.7,beta=3
   bc    imitates the recorded actions: --behaviour clone
   any other recipe, with --training logs
 

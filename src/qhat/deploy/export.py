@@ -255,7 +255,7 @@ def _trained(learner: Learner, weights: Any, actions: Actions) -> parity.Trained
         if states is not None:
             before = learner.recipe.memory.forget(states, start)
             recall = Recall.of(before, before)
-        q, recall = look(learner, weights, batch, None, recall)
+        q, recall = look(learner, learner.preferences, weights, batch, None, recall)
         return q, None if recall is None else recall.after
 
     def values(batch: np.ndarray, states: Any, start: np.ndarray) -> tuple[np.ndarray, Any]:

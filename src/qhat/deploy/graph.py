@@ -317,10 +317,25 @@ def _atoms(graph: _Graph, op: Op) -> None:
     graph.node("MatMul", graph.x, graph.tensor(op["values"]))
 
 
+def _support(graph: _Graph, op: Op) -> None:
+    """Close every choice whose logit is too far below its factor's largest."""
+    factors = op["factors"]
+    graph.node("Reshape", graph.x, graph.shape(-1, factors, graph.width // (2 * factors), 2))
+    both, parts = graph.x, []
+    for part in range(2):
+        parts.append(graph.node("Gather", both, graph.constant(f"part_{part}", part, np.int64), axis=3))
+    q, logits = parts
+    graph.node("ReduceMax", logits, axes=[2], keepdims=1)
+    graph.node("Sub", graph.x, graph.constant("gap", op["gap"], np.float32))
+    graph.node("Greater", logits, graph.x)
+    graph.node("Where", graph.x, q, graph.constant("closed", op["closed"], np.float32))
+    graph.node("Flatten", graph.x, axis=1)
+
+
 WRITERS = {
     "normalise": _normalise, "image": _image, "convolution": _convolution, "residual": _residual,
     "pool": _pool, "relu": _relu, "flatten": _flatten, "dense": _dense, "layer_norm": _layer_norm,
     "parts": _parts, "fractions": _fractions, "mean_fractions": _mean_fractions, "atoms": _atoms,
     "adaptive_max": _adaptive_max, "mean_pixels": _mean_pixels, "shortcut": _shortcut,
-    "blend": _blend, "unit": _unit, **dict.fromkeys(runtime.CELLS, kept.memory),
+    "blend": _blend, "unit": _unit, "support": _support, **dict.fromkeys(runtime.CELLS, kept.memory),
 }  # fmt: skip

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from qhat.axes.actions import Actions
-from qhat.axes.greedy import best
+from qhat.axes.greedy import CLOSED, best
 from qhat.axes.joint_actions import JointActions
 from qhat.deploy.copies import Copies, Situation
-from qhat.engine.calibration import CLOSED
 from qhat.engine.described import Op
 from qhat.runtime import Policy, split
 from qhat.system.errors import QhatError

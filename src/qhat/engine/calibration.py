@@ -34,8 +34,6 @@ OPENED = "opened"
 """Name of the entry that says which commands are in use, 1 or 0, `[F, C]`, where their number grows."""
 REMEMBERED = "remembered"
 """Name of the entry that holds the states of a memory after each row of an update's sequences."""
-CLOSED = -1e9
-"""Value of a command that is not in use: finite, so that exports and softmaxes compute with it."""
 
 Parameters = dict[str, Any]
 

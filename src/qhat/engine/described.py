@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from qhat.axes.axis import defines
+from qhat.axes.greedy import CLOSED
 from qhat.axes.joint_actions import JointActions
 from qhat.axes.operations import Op, layer_norm, relu
 from qhat.axes.torso import Torso
-from qhat.engine.calibration import CLOSED, OPENED, STATISTICS, SUPPORT
+from qhat.engine.calibration import OPENED, STATISTICS, SUPPORT
 from qhat.engine.learner import Learner
 from qhat.engine.network import Network, embed
 from qhat.engine.replay.moments import EPSILON, LIMIT
@@ -30,6 +31,7 @@ DESCRIBED = {
     "head": ("export_outputs", "mean"),
     "dense": ("export_affine", "apply"),
     "merge": ("export_rows", "merge"),
+    "behaviour": ("export_rows", "beside"),
     "torso": ("export_ops", "apply"),
     "memory": ("export_ops", "advance"),
 }
@@ -111,7 +113,7 @@ def read_network(learner: Learner, parameters: Any, dtype: str, stack: Op | None
         exported.put(op)
     if (fractions := head.fixed_fractions()) is not None:
         exported.add("fractions", {"table": embed(parameters["embedding"], fractions)}, "fractions")
-    names = [f"{stream}_hidden" for stream in network.merge.streams(network.actions.width)]
+    names = [f"{stream}_hidden" for stream in _streams(network)]
     if network.hidden:
         _add_hidden(exported, network, parameters, names, "last")
     _add_outputs(exported, learner, parameters)
@@ -203,9 +205,9 @@ def _add_hidden(exported: Exported, network: Network, parameters: Any, names: li
 
 def _add_outputs(exported: Exported, learner: Learner, parameters: Any) -> None:
     network, head, actions = learner.network, learner.recipe.head, learner.network.actions
-    F, C, K, xp = actions.factors, actions.width, network.outputs, exported.xp
+    F, K, xp = actions.factors, network.outputs, exported.xp
     exact = np.float64 if xp is np else np.float32
-    streams = network.merge.streams(C)
+    streams = _streams(network)
     layers = {}
     for place, (name, width) in enumerate(streams.items()):
         layer = network.dense.export_affine(parameters[name])
@@ -217,7 +219,12 @@ def _add_outputs(exported: Exported, learner: Learner, parameters: Any) -> None:
             whole = [weight if other == place else nothing for other in range(len(streams))]
         both = xp.concatenate([*whole, bias[:, None]], axis=1)
         layers[name] = both.reshape(F, width, K, -1)
-    rows = network.merge.export_rows(layers, np.asarray(actions.all_legal, bool))
+    exists = np.asarray(actions.all_legal, bool)
+    if network.behaviour.acts:
+        preferences = network.behaviour.export_rows(network.merge, layers, exists)
+        _add_last(exported, preferences.rows, preferences.after)
+        return
+    rows = network.merge.export_rows(layers, exists)
     if OPENED in parameters:
         nothing = xp.zeros(rows.shape[-1], exact)
         closed = xp.concatenate([nothing[:-1], xp.asarray([CLOSED], exact)])
@@ -227,7 +234,19 @@ def _add_outputs(exported: Exported, learner: Learner, parameters: Any) -> None:
     outputs = head.export_outputs(rows, parameters.get(SUPPORT, {}))
     for op in outputs.before:
         exported.put(op)
-    flat = outputs.rows.reshape(-1, outputs.rows.shape[-1])
+    _add_last(exported, outputs.rows, outputs.after)
+
+
+def _add_last(exported: Exported, rows: Any, after: tuple[Op, ...]) -> None:
+    """Add the last layer, of rows with a bias at their ends, and the operations after it."""
+    flat = rows.reshape(-1, rows.shape[-1])
     exported.add("dense", {"weight": flat[:, :-1], "bias": flat[:, -1]}, "outputs")
-    for op in outputs.after:
+    for op in after:
         exported.put(op)
+
+
+def _streams(network: Network) -> dict[str, int]:
+    """Return the outputs (per factor) of the streams that the policy needs."""
+    C = network.actions.width
+    every = network.merge.streams(C) | network.behaviour.streams(C)
+    return {name: every[name] for name in network.behaviour.export_streams(tuple(network.merge.streams(C)))}

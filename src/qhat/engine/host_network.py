@@ -32,7 +32,8 @@ class HostNetwork:
     @staticmethod
     def of(learner: Learner, dtype: str) -> HostNetwork | None:
         """Return a learner's network; `None` where NumPy is slow, or a part does not describe itself."""
-        plan = plan_of(learner, dtype)
+        # What a plan computes is preferences; of these this network is asked for Q too.
+        plan = None if learner.recipe.behaviour.acts else plan_of(learner, dtype)
         quick = plan is not None and all(op["op"] in QUICK for op in plan.ops)
         return HostNetwork(learner, dtype, plan) if plan is not None and quick else None
 

@@ -15,15 +15,16 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from qhat.axes.actions import Actions
-from qhat.axes.greedy import best, nearly_greedy
+from qhat.axes.greedy import CLOSED, best, nearly_greedy
 from qhat.axes.heads.outlook import Outlook
 from qhat.axes.joint_actions import of_joint_actions
 from qhat.axes.optimiser import clip_norm, rate_at
 from qhat.axes.policy import mask_illegal
 from qhat.engine import calibration, recurrent
-from qhat.engine.calibration import CLOSED, OPENED, REMEMBERED, STATISTICS, SUPPORT, split_trainable
+from qhat.engine.calibration import OPENED, REMEMBERED, STATISTICS, SUPPORT, split_trainable
 from qhat.engine.data_parallel import DataParallel
 from qhat.engine.doubling import doubled_if
+from qhat.engine.looks import drawn
 from qhat.engine.metrics import Metrics, Update
 from qhat.engine.network import Network
 from qhat.engine.replay.moments import Moments
@@ -31,9 +32,6 @@ from qhat.engine.replay.ring import Transition
 from qhat.engine.shifts import with_shifts
 from qhat.environments.observations import Observations
 from qhat.recipes.recipe import Recipe
-
-LOOKS = ("online", "target", "selection", "bonus")
-"""The evaluations of a network in one update ("looks"); each has its random key."""
 
 
 class LearnerState(eqx.Module):
@@ -85,10 +83,11 @@ class Learner:
         self, parameters: Any, observation: Array, key: Array | None = None
     ) -> Float[Array, "F C"]:
         """Return Q_f(s, ·; θ) for one observation, without noise unless `key` is given."""
-        noise = None if key is None else self.network.noise(key)
-        noise = None if noise is None else noise[0]
-        fractions = self.recipe.head.fixed_fractions()
-        return self._q(*self._see(parameters, observation, noise, fractions))
+        return self._q(*self._look(parameters, observation, key))
+
+    def preferences(self, parameters: Any, observation: Array, key: Array | None = None) -> Array:
+        """Return what a greedy choice is the largest of, `[F, C]`: Q, unless the behaviour has another."""
+        return self._preferred(*self._look(parameters, observation, key))
 
     def shown(self, parameters: Any, observation: Array) -> tuple[Any, Any, Any]:
         """Return the arguments of `Network.activations` and `features` for one observation."""
@@ -103,11 +102,11 @@ class Learner:
         legal: Bool[Array, "E F C"] | None = None,
         recall: recurrent.Recall | None = None,
     ) -> tuple[Int[Array, "E F"], recurrent.Recall | None]:
-        """Return argmax_a Q(s, a; θ) over the legal actions, for each of a batch of observations.
+        """Return the best legal action, argmax_a Q(s, a; θ), for each of a batch of observations.
 
         Also return the memories' states around them, if the network has any.
         """
-        q, recall = recurrent.look(self, parameters, observations, key, recall)
+        q, recall = recurrent.look(self, self.preferences, parameters, observations, key, recall)
         return best(q, legal, self.network.joint, jnp).astype(jnp.int32), recall
 
     def nearly_greedy(self, parameters: Any, batch: Transition, share: float) -> Bool[Array, " B"]:
@@ -138,7 +137,7 @@ class Learner:
             of_joint_actions(batch, self.network.joint), self.recipe.random_shift, key, self.network.layout
         )
         trained, fixed = split_trainable(state.online)
-        noise, fractions = self._draw(key, weights.shape[0])
+        noise, fractions = drawn(self, key, weights.shape[0])
         batch, weights, fractions = self.parallel.share((batch, weights, fractions))
 
         def objective(trained: Any) -> tuple[Float[Array, ""], tuple[Array, Array, Array]]:
@@ -209,30 +208,30 @@ class Learner:
         """Return the loss, error, Q(s, a) and overflow of one transition."""
         recipe, head = self.recipe, self.recipe.head
 
-        def see(look: str, parameters: Any, observation: Array) -> tuple[Array, Any, Any]:
+        def see(look: str, parameters: Any, observation: Array) -> tuple[Any, ...]:
             drawn = fractions[look]
             # A choice of action averages over fixed fractions, as acting does.
             at = head.fixed_fractions() if drawn is None else drawn
             return self._see(parameters, observation, noise[look], at)
 
-        def ahead(look: str, parameters: Any) -> tuple[Array, Any, Any]:
+        def ahead(look: str, parameters: Any) -> tuple[Any, ...]:
             # Where the return is known already its discount is 0, and any values will do.
             return now if transition.successor is None else see(look, parameters, transition.successor)
 
-        z, basis, _ = now = see("online", online, transition.observation)
-        z_next, basis_next, opened = ahead("target", target)
-        q_next = self._q(z_next, basis_next, opened)
-        if head.samples:
-            q_next = self._q(*ahead("selection", target))
+        z, basis, _, beside = now = see("online", online, transition.observation)
+        z_next, basis_next, opened, _ = after = ahead("target", target)
+        q_next = self._preferred(*(ahead("selection", target) if head.samples else after))
         q_select = q_next
         if recipe.policy.uses_online:
-            q_select = self._q(*ahead("selection", online))
+            q_select = self._preferred(*ahead("selection", online))
+        if recipe.behaviour.judges:
+            z_next = recipe.behaviour.values(ahead("selection", online)[-1])
         pi, entropy = recipe.policy.probabilities(
             mask_illegal(q_next, transition.legal_next), mask_illegal(q_select, transition.legal_next)
         )
         reward = transition.reward
-        looks_back = recipe.bonus.uses_target or recipe.joints.uses_target
-        before: Any = see("bonus", target, transition.observation) if looks_back else (None, None, None)
+        looks_back = any(part.uses_target for part in (recipe.bonus, recipe.joints, recipe.behaviour))
+        before: Any = see("bonus", target, transition.observation) if looks_back else (None, None)
         if recipe.bonus.uses_target:
             q_now = self._q(*before)
             reward += recipe.bonus.value(mask_illegal(q_now, transition.legal), transition.action)
@@ -244,20 +243,28 @@ class Learner:
             loss += recipe.joints.restraint(head, z, transition.action, goal, basis, before[:2])
         if recipe.behaviour.counts:
             q = mask_illegal(self._q(z, basis, opened), transition.legal)
-            loss = recipe.behaviour.loss(loss, q, transition.action)
+            judged = self._q(*before) if recipe.behaviour.uses_target else None
+            loss = recipe.behaviour.loss(loss, q, transition.action, beside, judged)
         chosen = jnp.take_along_axis(head.mean(z, basis), transition.action[:, None], axis=1)
         return loss, error, jnp.mean(chosen), head.overflow(goal, basis)
 
+    def _look(self, parameters: Any, observation: Array, key: Array | None) -> tuple[Any, ...]:
+        """Return the result of `_see` with the noise of a key, or without."""
+        noise = None if key is None else self.network.noise(key)
+        noise = None if noise is None else noise[0]
+        return self._see(parameters, observation, noise, self.recipe.head.fixed_fractions())
+
     def _see(
         self, parameters: Any, observation: Array, noise: Array | None, fractions: Array | None
-    ) -> tuple[Float[Array, "F C K"], Any, Float[Array, "F C"] | None]:
-        """Return Z(s, ·; θ) for one observation, what its K numbers stand for, and what is in use."""
+    ) -> tuple[Float[Array, "F C K"], Any, Float[Array, "F C"] | None, Float[Array, "F C B"] | None]:
+        """Return Z(s, ·; θ), what its K numbers stand for, what is in use, and the behaviour's outputs."""
         weights, fixed = split_trainable(parameters)
         if self.network.memory.remembers:
             z = self.network.valued(weights, fixed[REMEMBERED][observation], noise, fractions)
         else:
             z = self.network.apply(weights, self._shown(fixed, observation), noise, fractions)
-        return z, self.recipe.head.basis(fixed.get(SUPPORT, {}), fractions), fixed.get(OPENED)
+        z, beside = self.network.parted(z)
+        return z, self.recipe.head.basis(fixed.get(SUPPORT, {}), fractions), fixed.get(OPENED), beside
 
     def _outputs(self, batch: Transition, parameters: Any, zero: Array) -> Float[Array, "B F C K"]:
         """Return Z(s, ·; θ) for a batch of observations plus 0, without noise."""
@@ -275,22 +282,15 @@ class Learner:
             numbers = fixed[STATISTICS].standardise(numbers)
         return numbers if layout is None else (images, numbers)
 
-    def _q(self, z: Float[Array, "F C K"], basis: Any, opened: Array | None) -> Float[Array, "F C"]:
+    def _preferred(self, *view: Any) -> Float[Array, "F C"]:
+        q, beside = self._q(*view), view[-1]
+        return q if beside is None else self.recipe.behaviour.preferences(q, beside)
+
+    def _q(self, z: Float[Array, "F C K"], basis: Any, opened: Any, *_: Any) -> Float[Array, "F C"]:
         """Return the mean of every choice, −∞ where a factor has fewer choices than the widest."""
         means, exists = self.recipe.head.mean(z, basis), self.network.exists
         means = means if opened is None else jnp.where(opened > 0.5, means, CLOSED)
         return means if exists is None else jnp.where(jnp.asarray(exists), means, -jnp.inf)
-
-    def _draw(self, key: Array, batch: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Draw the noise of each look, and its fractions for each example."""
-        noise_key, *keys = jax.random.split(key, 1 + len(LOOKS))
-        rows: Any = self.network.noise(noise_key, len(LOOKS))
-        noise: dict[str, Any] = dict(zip(LOOKS, [None] * len(LOOKS) if rows is None else rows, strict=True))
-        fractions: dict[str, Any] = {}
-        for look, look_key in zip(LOOKS, keys, strict=True):
-            count = self.recipe.head.fractions(look)
-            fractions[look] = jax.random.uniform(look_key, (batch, count)) if count else None
-        return noise, fractions
 
     def _descend(
         self, gradient: Float[Array, " P"], weights: Any, optimiser: Any, steps: Any, moves: Bool[Array, ""]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qhat.axes.actions import Actions
+from qhat.axes.behaviour import Behaviour, NoBehaviour
 from qhat.axes.cells import Cells
 from qhat.axes.dense import Dense, Layer
 from qhat.axes.joint_actions import JointActions
@@ -48,6 +49,8 @@ class Network:
     """Joint actions, if Q is of them: each output is a mean of those of `actions`, which are then pairs."""
     cells: Cells | None = None
     """Cells of the joints' ranges, if outputs are theirs: they are `actions`, and a command's is a mean."""
+    behaviour: Behaviour = NoBehaviour()
+    """Has streams beside the values', if it learns from what they say of recorded actions."""
     memory: Memory = NoMemory()
     """What the last hidden layers see in place of the shared ones' features, if it remembers."""
 
@@ -72,6 +75,7 @@ class Network:
             layout=layout,
             joint=joint,
             cells=cells,
+            behaviour=recipe.behaviour,
             memory=recipe.memory,
         )
 
@@ -124,7 +128,7 @@ class Network:
         noise: Float[Array, " N"] | None = None,
         fractions: Float[Array, " T"] | None = None,
     ) -> Float[Array, "F C K"]:
-        """Return Z(s, ·; θ) for one observation.
+        """Return Z(s, ·; θ) for one observation, and the behaviour's outputs behind each choice's.
 
         Args:
             observation: as it is stored; with a layout, the result of its `shown`.
@@ -292,7 +296,12 @@ class Network:
             out = self.dense.apply(parameters[name], y, noise[name])
             streams[name] = out.reshape(self.actions.factors, width, self.outputs)
         z = self.merge.merge(streams, self.actions.exists)
-        return z if self.mixes is None else self.mixes.mix(z)
+        z = z if self.mixes is None else self.mixes.mix(z)
+        return self.behaviour.beside(z, streams, self.actions.exists) if self.behaviour.acts else z
+
+    def parted(self, z: Float[Array, "F C _"]) -> tuple[Array, Array | None]:
+        """Return Z(s, ·; θ) and the behaviour's outputs, if there are any, of the result of `apply`."""
+        return (z[..., : self.outputs], z[..., self.outputs :]) if self.behaviour.acts else (z, None)
 
     def _hidden(
         self, name: str, parameters: dict[str, Any], x: Float[Array, " I"], noise: dict[str, Array | None]
@@ -331,7 +340,7 @@ class Network:
         return layers
 
     def _streams(self) -> dict[str, int]:
-        return self.merge.streams(self.actions.width)
+        return self.merge.streams(self.actions.width) | self.behaviour.streams(self.actions.width)
 
 
 def embed(parameters: dict[str, Any], fractions: Float[Array, " T"]) -> Float[Array, "T I"]:

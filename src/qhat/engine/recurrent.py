@@ -7,6 +7,7 @@ recipe's: an observation is then the number of a row.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -82,11 +83,20 @@ def ended(timestep: Any) -> Any:
 
 
 def look(
-    learner: Learner, parameters: Any, observations: Array, key: Array | None, recall: Recall | None
+    learner: Learner,
+    values: Callable[[Any, Array, Array | None], Float[Array, "F C"]],
+    parameters: Any,
+    observations: Array,
+    key: Array | None,
+    recall: Recall | None,
 ) -> tuple[Float[Array, "E F C"], Recall | None]:
-    """Return Q of each of a batch of observations, and the memories' states around them."""
+    """Return values of each of a batch of observations, and the memories' states around them.
+
+    Args:
+        values: the learner's `q_values` or `preferences`.
+    """
     if recall is None:
-        return jax.vmap(learner.q_values, in_axes=(None, 0, None))(parameters, observations, key), None
+        return jax.vmap(values, in_axes=(None, 0, None))(parameters, observations, key), None
 
     noise = None if key is None else learner.network.noise(key)
 
@@ -94,7 +104,7 @@ def look(
         weights, shown, _ = learner.shown(parameters, observation)
         x = learner.network.encoded(weights, shown, None if noise is None else noise[0])
         after = learner.recipe.memory.step(weights["memory"], before, x)
-        return learner.q_values({**parameters, REMEMBERED: after[None]}, jnp.int32(0), key), after
+        return values({**parameters, REMEMBERED: after[None]}, jnp.int32(0), key), after
 
     q, after = jax.vmap(one)(observations, recall.after)
     return q, Recall.of(recall.after, after)

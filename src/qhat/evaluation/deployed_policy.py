@@ -57,7 +57,7 @@ class Policy:
 
         With `joints="pairs"` it is `[1, joint actions]`; of these, the last joint's command changes first.
         """
-        q = self._look(observation)[0]
+        q = self._look(observation, "q_values")[0]
         return q if self.spec.actions.vector else q[0]
 
     def reset(self) -> None:
@@ -67,20 +67,26 @@ class Policy:
     def _keep(self, recall: recurrent.Recall | None) -> None:
         self.__dict__["_recall"] = recall
 
-    def _look(self, observation: Any) -> tuple[np.ndarray, recurrent.Recall | None]:
+    def _look(
+        self, observation: Any, values: str = "preferences"
+    ) -> tuple[np.ndarray, recurrent.Recall | None]:
         coded = read_one(observation, "observation", self.spec.shape, self.spec.dtype, self.spec.layout)
         recall = self.__dict__.get("_recall", recurrent.fresh(self.learner, 1))
         if recall is None:
-            return np.asarray(self._compiled(self.parameters, coded)), None
-        q, recall = self._recalled(self.parameters, coded[None], recall)
+            return np.asarray(self._compiled[values](self.parameters, coded)), None
+        q, recall = self._recalled[values](self.parameters, coded[None], recall)
         return np.asarray(q[0]), recall
 
     @functools.cached_property
-    def _compiled(self) -> Any:
-        return jax.jit(self.learner.q_values)
+    def _compiled(self) -> dict[str, Any]:
+        return {name: jax.jit(getattr(self.learner, name)) for name in ("preferences", "q_values")}
 
     @functools.cached_property
-    def _recalled(self) -> Any:
-        return jax.jit(lambda parameters, rows, recall: recurrent.look(
-            self.learner, parameters, rows, None, recall
-        ))  # fmt: skip
+    def _recalled(self) -> dict[str, Any]:
+        def looking(name: str) -> Any:
+            values = getattr(self.learner, name)
+            return jax.jit(lambda parameters, rows, recall: recurrent.look(
+                self.learner, values, parameters, rows, None, recall
+            ))  # fmt: skip
+
+        return {name: looking(name) for name in ("preferences", "q_values")}

@@ -292,14 +292,19 @@ def _look(
     learner: Learner, parameters: Any, observation: Array, legal: Array | None, recall: Recall | None
 ) -> tuple:
     """Return greedy actions `[E, F]`, their Q `[E]`, which units are above 0, and the memories' states."""
-    q, recall = look(learner, parameters, observation, None, recall)
+    preferred, after = look(learner, learner.preferences, parameters, observation, None, recall)
+    q, _ = look(learner, learner.q_values, parameters, observation, None, recall)
 
     def activations(one: Array, memory: Array | None) -> dict[str, Array]:
         return learner.network.activations(*learner.shown(parameters, one), memory)
 
-    units = jax.vmap(activations)(observation, recall and recall.after)
+    units = jax.vmap(activations)(observation, after and after.after)
     alive = {name: jnp.any(values > 0, axis=0) for name, values in units.items()}
     joint = learner.network.joint
-    action = best(q, legal, joint, jnp).astype(jnp.int32)
-    q = mask_illegal(q, legal if legal is None or joint is None else joint.legal(legal, jnp))
-    return action, jnp.mean(jnp.max(q, axis=-1), axis=-1), alive, recall
+    action = best(preferred, legal, joint, jnp).astype(jnp.int32)
+    if learner.recipe.behaviour.acts:
+        chosen = jnp.take_along_axis(q, action[..., None], axis=-1)[..., 0]
+    else:
+        masked = legal if legal is None or joint is None else joint.legal(legal, jnp)
+        chosen = jnp.max(mask_illegal(q, masked), axis=-1)
+    return action, jnp.mean(chosen, axis=-1), alive, after

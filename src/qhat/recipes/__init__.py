@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from qhat.axes.behaviour import Clone, Conservative
+from qhat.axes.behaviour import Clone, Conservative, Constrained, InSample
 from qhat.axes.bonus import Munchausen
 from qhat.axes.dense import Noisy, Sparse
 from qhat.axes.explore import EpsilonGreedy, NoExploration
@@ -194,6 +194,14 @@ stream_q = Recipe(
 cql = replace(
     double_dqn, training=Logs(), behaviour=Conservative(), paper="https://arxiv.org/abs/2006.04779"
 )
+bcq = replace(cql, behaviour=Constrained(), paper="https://arxiv.org/abs/1910.01708")
+iql = replace(
+    cql,
+    policy=Greedy(),
+    behaviour=InSample(),
+    target=Soft(tau=0.005),
+    paper="https://arxiv.org/abs/2110.06169",
+)
 # What they are compared with: the recorded actions, and nothing of their returns.
 bc = replace(cql, policy=Greedy(), behaviour=Clone(), paper="https://doi.org/10.1162/neco.1991.3.1.88")
 
@@ -272,6 +280,8 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "stream_q": stream_q,
         "her": her,
         "cql": cql,
+        "bcq": bcq,
+        "iql": iql,
         "bc": bc,
         "chapter_dqn": chapter_dqn,
         "chapter_double": chapter_double,

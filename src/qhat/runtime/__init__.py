@@ -594,9 +594,8 @@ def _session(folder: Path, about: dict) -> Callable:
     keeps = kept_by(about["network"])[0]
     parts = about["network"][0] if about["network"][0].get("op") == "parts" else None
     names = ["q_values", *([f"{keeps}_next"] if keeps else [])]
-    shape = (1, len(about["actions"]["choices"]), max(about["actions"]["choices"]))
-    if about["actions"]["kind"] == "discrete":
-        shape = (1, shape[2])
+    choices, discrete = about["actions"]["choices"], about["actions"]["kind"] == "discrete"
+    shape = (1, max(choices)) if discrete else (1, len(choices), max(choices))
     extra = {"mask": np.ones(shape, bool)} if about["actions"]["masked"] else {}
 
     def run(x: np.ndarray, kept: np.ndarray, fresh: bool) -> tuple:
@@ -850,6 +849,11 @@ def _adaptive_max(op: dict, tensors: dict) -> Callable:
     return lambda x: x[rows].max(axis=1)[:, columns].max(axis=2)
 
 
+def _supported(op: dict, x: np.ndarray) -> np.ndarray:
+    (q, logits), gap = np.moveaxis(x.reshape(op["factors"], -1, 2), 2, 0), np.float32(op["gap"])
+    return np.where(logits > logits.max(axis=1, keepdims=True) - gap, q, np.float32(op["closed"])).ravel()
+
+
 def _windows(x: np.ndarray, rows: tuple, columns: tuple, fill: float, k: int) -> np.ndarray:
     """Return every k×k window, `[h, w, C, k, k]`, of an image with borders."""
     filled = np.pad(x, (rows, columns, (0, 0)), constant_values=fill)
@@ -860,6 +864,7 @@ MAKERS = {
     "parts": _parts, "normalise": _normalise, "image": _image, "convolution": _convolution, "pool": _pool,
     "residual": _residual, "layer_norm": _layer_norm, "atoms": _atoms, "adaptive_max": _adaptive_max,
     "shortcut": _shortcut, "blend": _shortcut, "unit": _unit,
+    "support": lambda op, tensors: lambda x: _supported(op, x),
     "fractions": lambda op, tensors: lambda x: tensors[op["table"]] * x,
     "relu": lambda op, tensors: lambda x: np.maximum(x, 0),
     "flatten": lambda op, tensors: lambda x: x.reshape(-1),
@@ -891,16 +896,11 @@ def _bound(values: list, shape: tuple, dtype: np.dtype, end: str) -> np.ndarray:
     if dtype.kind == "b":
         return np.full(shape, end == "high")
     info: Any = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
-    least, most = (
-        (int(info.min), int(info.max)) if dtype.kind in "iu" else (float(info.min), float(info.max))
-    )
+    kind = int if dtype.kind in "iu" else float
+    least, most = kind(info.min), kind(info.max)
     free = least if end == "low" else most
-    bounds = [free if one is None else min(max(one, least), most) for one in values]
-    return (
-        np.array(bounds, dtype).reshape(shape)
-        if len(bounds) > 1 or shape == (1,)
-        else np.full(shape, bounds[0], dtype)
-    )
+    bounds = np.array([free if one is None else min(max(one, least), most) for one in values], dtype)
+    return bounds.reshape(shape) if bounds.size > 1 or shape == (1,) else np.full(shape, bounds[0], dtype)
 
 
 def _entry(entry: dict, observation: Any) -> np.ndarray:

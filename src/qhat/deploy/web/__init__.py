@@ -36,7 +36,7 @@ KINDS = {
 """Environments whose equations the page has."""
 OPERATIONS = (
     "stack", "normalise", "flatten", "dense", "layer_norm", "relu", "fractions", "mean_fractions", "atoms",
-    "shortcut", "blend", "unit", *CELLS,
+    "support", "shortcut", "blend", "unit", *CELLS,
 )  # fmt: skip
 """Operations that the page can run: all but those of images."""
 OPTIONS = {

@@ -63,6 +63,12 @@ const OPERATIONS = {
     const scale = op.length / Math.sqrt(square + op.epsilon);
     return whole.map((one) => one * scale);
   },
+  support: (op) => (x) => {
+    // A page has one factor: Q and logit of each choice, side by side.
+    const logits = x.filter((_, i) => i % 2 === 1);
+    const least = Math.fround(logits.reduce((a, b) => Math.max(a, b), -Infinity) - Math.fround(op.gap));
+    return logits.map((logit, choice) => (logit > least ? x[2 * choice] : op.closed));
+  },
   atoms: (op, tensors) => {
     const values = tensors[op.values].data;
     const K = values.length;
