@@ -38,6 +38,8 @@ class Behaviour(AxisValue, abc.ABC):
     """Whether `loss` asks for the target network's values of the acted-on observation."""
     judges: ClassVar[bool] = False
     """Whether a successor's value is that of its streams, in place of Z(s', a')."""
+    rewarded: ClassVar[bool] = True
+    """Whether rewards count: without, data need none."""
 
     @abc.abstractmethod
     def loss(
@@ -147,6 +149,7 @@ class Clone(Behaviour):
     """
 
     name: ClassVar[str] = "clone"
+    rewarded: ClassVar[bool] = False
 
     def validate_within(self, recipe: Any) -> None:
         require(

@@ -19,7 +19,7 @@ SHOWN = 12
 
 def show(source: str, as_json: bool) -> int:
     """Print what a source holds; refuse what training would refuse, after printing."""
-    require_readable(source)
+    require_readable(source, rewards=False)
     from rich.console import Console
 
     with Console(stderr=True).status(f"reading {source}"):

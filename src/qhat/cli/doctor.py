@@ -37,7 +37,7 @@ class Doctor:
     """Check this machine, an environment by playing it with random actions, or recorded steps."""
 
     env: tyro.conf.Positional[str] = ""
-    """Environment id, or data: an .npz file, or minari: and an id. Default: check the machine."""
+    """Environment id, or data (docs/demonstrations.md): car.npz. Default: check the machine."""
     env_kwargs: Annotated[Mapping[str, Any], OPTIONS] = dataclasses.field(default_factory=dict)
     """Options of the environment's constructor."""
     wrap: tuple[Wrapper, ...] = ()

@@ -27,8 +27,9 @@ usage: qhat learn DATA [DATA ...] --env ENV [--recipe {RECIPE}] [--SETTING VALUE
 Learn a policy from recorded steps alone, and write a run folder: nothing acts while it learns. A step of
 the run is a gradient update on a batch of the data.
 
-DATA is an .npz file, or minari: and the id of a dataset on this machine (docs/demonstrations.md); several
-are read in order. ENV plays the run's evaluations; a dataset of Minari's names its environment itself.
+DATA is an .npz file, the folder of a LeRobot dataset, or minari: and the id of a dataset on this machine
+(docs/demonstrations.md); several are read in order. ENV plays the run's evaluations; a dataset of Minari's
+names its environment itself.
 
 recipes:
   cql   values of actions that were not recorded are pressed down: --behaviour cql:alpha=1
@@ -69,7 +70,7 @@ def as_training(words: Sequence[str]) -> list[str]:
             " the id of a dataset."
         )
     for source in data:
-        require_readable(source)
+        require_readable(source, rewards=False)
     known = next((found for source in data if (found := env_of(source))), None)
     if env is None and known is None:
         raise UsageError(

@@ -72,7 +72,7 @@ def run(words: Sequence[str]) -> int:
 
     trackers_of(config)
     for source in config.demos:
-        require_readable(source)
+        require_readable(source, config.recipe.behaviour.rewarded)
     if args.video:
         _require_video()
     stop = StopOnSignal()

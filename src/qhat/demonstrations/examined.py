@@ -294,7 +294,14 @@ def _rewards(reward: np.ndarray, ends: np.ndarray, terminated: np.ndarray) -> li
     found = []
     if not np.isfinite(reward).all():
         return found
-    if np.ptp(reward) == 0 and not terminated.any():
+    if not reward.any():
+        found.append(
+            Trouble(
+                "every reward is 0: nothing says which actions are good",
+                "reward[t] = what the task is about; or --recipe bc, which imitates and reads no rewards",
+            )
+        )
+    elif np.ptp(reward) == 0 and not terminated.any():
         found.append(
             Trouble(
                 f"every reward is {reward[0]:g} and nothing terminates: every policy has the same return",

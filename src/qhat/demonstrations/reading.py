@@ -62,19 +62,20 @@ class Demonstrations:
         )
 
 
-def read(source: str, spec: Spec) -> Demonstrations:
+def read(source: str, spec: Spec, rewards: bool = True) -> Demonstrations:
     """Read one source for an environment.
 
     Args:
-        source: path of an `.npz` file, or `minari:` and the id of a dataset on this machine.
+        source: path of an `.npz` file, or another word of sources.py.
+        rewards: whether it needs them; without, a missing reward is 0.
 
     Raises:
         UsageError: no such source, or rows that do not fit the environment; the row is named.
     """
-    require_readable(source)
+    require_readable(source, rewards)
     if source.startswith(MINARI):
         return joined(_of_minari(source, lambda dataset: list(_episodes(dataset, source, spec))))
-    return _checked(source, columns_of(source), spec)
+    return _checked(source, columns_of(source, rewards), spec)
 
 
 def joined(parts: Sequence[Demonstrations]) -> Demonstrations:
@@ -88,7 +89,8 @@ def joined(parts: Sequence[Demonstrations]) -> Demonstrations:
 
 def _checked(source: str, columns: Mapping[str, np.ndarray], spec: Spec) -> Demonstrations:
     """Check every row, and turn it into what replay takes."""
-    reader = _Reader(f"Demonstrations '{source}'", len(np.atleast_1d(columns["reward"])))
+    count = len(np.atleast_1d(columns["reward"]))
+    reader = _Reader(f"Demonstrations '{source}'", count, columns.get("row"))
     require(reader.rows > 0, f"{reader.source} hold no transition; expected one or more.")
     observation, after = (
         reader.observations(columns[name], name, spec) for name in ("observation", "next_observation")
@@ -122,13 +124,16 @@ class _Reader:
 
     source: str
     rows: int
+    places: np.ndarray | None = None
+    """Of the rows, `[T]`, in what they were made from; `None` where that is this."""
 
     def require_rows(self, good: np.ndarray, name: str, values: np.ndarray, expected: str) -> None:
         """Raise `UsageError` for the first row that is not `good` `[T]`."""
         if not good.all():
             row = int(np.argmin(good))
+            place = row if self.places is None else self.places[row]
             raise UsageError(
-                f"{self.source}: row {row} of {name} is {np.asarray(values)[row].tolist()}; expected"
+                f"{self.source}: row {place} of {name} is {np.asarray(values)[row].tolist()}; expected"
                 f" {expected}. Nothing was stored."
             )
 
@@ -204,9 +209,9 @@ def raw(source: str) -> dict[str, np.ndarray]:
     Raises:
         UsageError: no such source, or one that is damaged.
     """
-    require_readable(source)
+    require_readable(source, rewards=False)
     if not source.startswith(MINARI):
-        return columns_of(source)
+        return columns_of(source, rewards=False)
 
     def columns(dataset: Any) -> list[dict[str, np.ndarray]]:
         return list(_columns(dataset, Observations.of(dataset.observation_space, source)))

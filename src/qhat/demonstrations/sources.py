@@ -1,4 +1,6 @@
-"""Transitions that others took, read from files for replay: a NumPy layout, and Minari's datasets.
+"""Transitions that others took, read from files for replay: sources by their words, and the NumPy layout.
+
+A word is the path of an `.npz` file, `minari:` and an id, or `lerobot:` and a folder (lerobot.py).
 
 The NumPy layout is an `.npz` archive with a row per transition, in order of time:
 
@@ -9,7 +11,8 @@ The NumPy layout is an `.npz` archive with a row per transition, in order of tim
     terminated        [T]       the task ended: nothing follows
     truncated         [T]       optional: an operator or a time limit ended the episode
     mask, next_mask   [T, A]    optional: legal actions at each, of a task that masks
-    time              [T]       optional: seconds, for `qhat doctor`
+    time              [T]       optional: seconds, for `qhat doctor` and errors
+    row               [T]       optional: the row's number in what it was made from, for errors
 
 An episode also ends (as truncated) where a row's next observation is not the next row's observation.
 """
@@ -27,20 +30,25 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
+from qhat.demonstrations import lerobot
 from qhat.system.errors import UsageError, near_miss, require
 from qhat.system.machine import install_command, installed
 
 MINARI = "minari:"
 """What a dataset's id begins with."""
 NEEDED = ("observation", "action", "reward", "next_observation", "terminated")
-OPTIONAL = ("truncated", "mask", "next_mask", "time")
+OPTIONAL = ("truncated", "mask", "next_mask", "time", "row")
 
 RATIO = 1_100
 """How many bytes one of a deflated archive can stand for, at most (1032, and some for its ends)."""
 
 
-def require_readable(source: str) -> None:
-    """Raise `UsageError` for a source that is not there, before anything slow is loaded."""
+def require_readable(source: str, rewards: bool = True) -> None:
+    """Raise `UsageError` for a source that is not there, before anything slow is loaded.
+
+    Args:
+        rewards: whether it needs them; imitation does not. An .npz file always has some.
+    """
     if source.startswith(MINARI):
         require(
             installed("minari"),
@@ -48,10 +56,14 @@ def require_readable(source: str) -> None:
             f" {install_command('minari')}",
         )
         return
+    if lerobot.names_dataset(source):
+        lerobot.opened(source, rewards)
+        return
     path = Path(source)
     require(
         path.is_file(),
-        f"Demonstrations '{source}' are not there; expected an .npz file, or {MINARI} and a dataset's id.",
+        f"Demonstrations '{source}' are not there; expected an .npz file, a folder of LeRobot's with"
+        f" {lerobot.INFO}, or {MINARI} and a dataset's id.",
     )
     with _opened(source) as archive:
         names = [_name(member) for member in archive.infolist()]
@@ -65,7 +77,7 @@ def require_readable(source: str) -> None:
 
 def is_data(word: str) -> bool:
     """Whether a word names recorded steps, and no environment."""
-    return word.startswith(MINARI) or word.endswith(".npz")
+    return word.startswith(MINARI) or word.endswith(".npz") or lerobot.names_dataset(word)
 
 
 def env_of(source: str) -> str | None:
@@ -81,12 +93,20 @@ def env_of(source: str) -> str | None:
         return None
 
 
-def columns_of(source: str) -> dict[str, np.ndarray]:
-    """Read the arrays that are known, once the sizes that they claim are seen to fit.
+def columns_of(source: str, rewards: bool = True) -> dict[str, np.ndarray]:
+    """Read the arrays of a source other than Minari's, as an .npz file has them.
+
+    Args:
+        rewards: whether it needs them; without, a missing reward is 0.
 
     Raises:
         UsageError: they do not fit in memory, hold objects, or are damaged.
     """
+    return lerobot.columns_of(source, rewards) if lerobot.names_dataset(source) else _arrays(source)
+
+
+def _arrays(source: str) -> dict[str, np.ndarray]:
+    """Read the arrays that are known from an .npz file, if the sizes that they claim fit."""
     # It imports JAX, and a source is looked for before that.
     from qhat.system.host_memory import require_memory
 

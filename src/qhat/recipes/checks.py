@@ -178,7 +178,7 @@ def require_recorded(config: TrainConfig) -> None:
     require(
         training.acts or config.resume or bool(config.demos),
         f"{setting('training', training.name)} learns from recorded steps alone, and there are none;"
-        f" expected {setting('demos')}: .npz files, or minari: and an id.",
+        f" expected {setting('demos')}: .npz files, or others (docs/demonstrations.md).",
     )
 
 

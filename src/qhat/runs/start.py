@@ -147,7 +147,7 @@ def recorded(config: TrainConfig, spec: Spec) -> list[Demonstrations]:
     Warns:
         UserWarning: a recording breaks off without saying so.
     """
-    demonstrations = [read(source, spec) for source in config.demos]
+    demonstrations = [read(source, spec, config.recipe.behaviour.rewarded) for source in config.demos]
     for source, episodes in zip(config.demos, demonstrations, strict=True):
         if (sentence := episodes.breaks(source)) is not None:
             warn(sentence, stacklevel=3)

@@ -17,7 +17,8 @@ PACKAGES = ("qhat", "jax", "jaxlib", "numpy", "optax", "equinox", "gymnax", "gym
 """Packages whose versions are recorded with a run."""
 EXTRAS = {
     "envpool": "robots", "ale_py": "atari", "minatar": "atari", "Box2D": "robots", "mujoco": "robots",
-    "shimmy": "dm-control", "av": "video", "minari": "demos", "onnx": "export", "onnxruntime": "export",
+    "shimmy": "dm-control", "av": "video", "minari": "demos", "pyarrow": "demos",
+    "mcap": "demos", "mcap_ros2": "demos", "onnx": "export", "onnxruntime": "export",
     "yaml": "export", "optuna": "tune", "tensorboardX": "tensorboard", "ray": "ray",
 }  # fmt: skip
 """The extra of qhat that installs each optional module."""
