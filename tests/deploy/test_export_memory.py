@@ -36,12 +36,12 @@ from qhat.axes.torso import MinAtar, SimBa
 from qhat.deploy import graph
 from qhat.deploy.cpp import Cpp
 from qhat.deploy.parity import TOLERANCE
-from qhat.deploy.ros2.package.qhat_robot.driver import Driver
 from qhat.engine.described import read_network
 from qhat.engine.learner import Learner
 from qhat.recipes.recipe import Recipe
 from qhat.runs.run import Run
 from qhat.runtime import Policy, PolicyError, Runner
+from qhat.runtime.qhat_robot.driver import Driver
 from qhat.system.errors import QhatError
 from recalled import in_order
 
@@ -247,7 +247,7 @@ def test_a_memory_that_is_broken_is_a_sentence(folder: Path, tmp_path: Path, nam
 
 @pytest.mark.parametrize("memory", MEMORIES, ids=spell)
 def test_the_robots_node_keeps_a_state_from_goal_to_goal(memory: GRU | MinGRU, tmp_path: Path):
-    from qhat.deploy.ros2.package.qhat_robot.scan import ScanReader
+    from qhat.runtime.qhat_robot.scan import ScanReader
 
     recipe = {"memory": dataclasses.replace(memory, length=8), "batch_size": 32, "hidden": (16, 16)}
     run = qhat.train(

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from qhat.deploy.ros2 import task_of
-from qhat.deploy.ros2.package.qhat_robot import logic
-from qhat.deploy.ros2.package.qhat_robot.logic import Driver, ScanReader, Task, UnusableError
 from qhat.environments.turtlebot3 import physics as turtlebot3
 from qhat.environments.turtlebot3.physics import TurtleBot3Options
+from qhat.runtime.qhat_robot import logic
+from qhat.runtime.qhat_robot.logic import Driver, ScanReader, Task, UnusableError
 
 OPTIONS = TurtleBot3Options()
 STATES = 1_200

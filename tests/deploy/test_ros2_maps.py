@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qhat.deploy.ros2 import plan_of, read_map
-from qhat.deploy.ros2.package.qhat_robot import pictures
-from qhat.deploy.ros2.package.qhat_robot.fields import FieldPath
-from qhat.deploy.ros2.package.qhat_robot.messages import definitions, of_rclpy
-from qhat.deploy.ros2.package.qhat_robot.scan import observation_of
-from qhat.deploy.ros2.package.qhat_robot.task import Pose, UnusableError
+from qhat.runtime.qhat_robot import pictures
+from qhat.runtime.qhat_robot.fields import FieldPath
+from qhat.runtime.qhat_robot.messages import definitions, of_rclpy
+from qhat.runtime.qhat_robot.scan import observation_of
+from qhat.runtime.qhat_robot.task import Pose, UnusableError
 from qhat.system.errors import UsageError
 from ros_maps import MAPS, POLICIES, about, control, flat, written
 from ros_messages import cdr, known, message_type
@@ -38,7 +38,7 @@ UR = [
 
 @pytest.fixture(autouse=True)
 def _messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qhat.deploy.ros2.package.qhat_robot.fields.message_class", message_type)
+    monkeypatch.setattr("qhat.runtime.qhat_robot.fields.message_class", message_type)
 
 
 KINDS: Any = type("Kinds", (dict,), {"__missing__": lambda self, name: message_type(name)})()
@@ -277,8 +277,8 @@ def test_a_mobile_base_with_a_dictionary_and_a_goal():
     goal=st.tuples(st.floats(-3, 3), st.floats(-3, 3)),
 )
 def test_the_turtlebot_by_a_map_sees_what_its_node_sees(beams: list[float], yaw: float, goal: Any):
-    from qhat.deploy.ros2.package.qhat_robot.scan import ScanReader
-    from qhat.deploy.ros2.package.qhat_robot.task import Task
+    from qhat.runtime.qhat_robot.scan import ScanReader
+    from qhat.runtime.qhat_robot.task import Task
 
     task = Task(24, 0.12, 3.5, 0.15, (1.5, 0.75, 0.0, -0.75, -1.5), 0.25, 0.2, 5.66)
     made, policy = control("turtlebot3", 0)
@@ -388,8 +388,8 @@ commands:
   - {topic: out, type: std_msgs/Int32, actions: [{data: 0}, {data: 1}], stop: nothing}
 """
     policy = about(entries=[(["camera"], [8, 8, 3], "uint8"), (["speed"], [1], "float32")])
-    from qhat.deploy.ros2.package.qhat_robot.facts import Facts
-    from qhat.deploy.ros2.package.qhat_robot.mapped import MappedControl
+    from qhat.runtime.qhat_robot.facts import Facts
+    from qhat.runtime.qhat_robot.mapped import MappedControl
     from ros_maps import Scripted
 
     acting = Scripted(1)

@@ -48,9 +48,9 @@ ALLOWED = {
     ("environments/catalogue.py", "import_module(self.module)"): "backends, by the table in the file",
     ("environments/jax/by_name.py", "import_module(module)"): "the module that an id names, as gym: ids do",
     ("environments/extras.py", "import_module(module)"): "the libraries of the extras, named by callers",
-    ("deploy/ros2/package/qhat_robot/fields.py", "import_module(f'{package}.msg')"): "the robot's messages,"
+    ("runtime/qhat_robot/fields.py", "import_module(f'{package}.msg')"): "the robot's messages,"
     " by names that match a pattern",
-    ("deploy/ros2/package/qhat_robot/mapping.py", "yaml"): "a SafeLoader, which makes only plain values",
+    ("runtime/qhat_robot/mapping.py", "yaml"): "a SafeLoader, which makes only plain values",
     ("environments/extras.py", "exec_module"): "plotting libraries of this machine, imported when used",
     ("recipes/parts.py", "import_module(module)"): "parts of recipes, by --parts, which only a user types",
     ("__init__.py", "import_module(_HOMES[name])"): "qhat's own modules, by the list of them",

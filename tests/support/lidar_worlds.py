@@ -275,7 +275,7 @@ def _odometry(pose: np.ndarray, now: float) -> SimpleNamespace:
 def driver_of(policy: Any, robot: str, zero_is_far: bool, stop_distance: float = 0.0) -> Any:
     """Make the exported driver."""
     from qhat.deploy.ros2 import task_of
-    from qhat.deploy.ros2.package.qhat_robot.logic import ROBOTS, Driver, ScanReader, Task
+    from qhat.runtime.qhat_robot.logic import ROBOTS, Driver, ScanReader, Task
 
     fields = task_of(
         {

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from qhat.deploy.ros2.package.qhat_robot.facts import Facts
-from qhat.deploy.ros2.package.qhat_robot.mapped import MappedControl
-from qhat.deploy.ros2.package.qhat_robot.mapping import RobotMap
+from qhat.runtime.qhat_robot.facts import Facts
+from qhat.runtime.qhat_robot.mapped import MappedControl
+from qhat.runtime.qhat_robot.mapping import RobotMap
 
 MAPS = Path(__file__).parents[2] / "docs" / "maps"
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from qhat.cli.tables import print_rows
 from qhat.cli.train_help import shown
-from qhat.deploy.meaning import known_names
 from qhat.environments.catalogue import Entry
+from qhat.environments.named import known_names
 from qhat.environments.reference import lacks
 from qhat.environments.scales import CONTROL, SCALES, largest_score
 from qhat.recipes import DEFAULT, get

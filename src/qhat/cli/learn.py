@@ -27,9 +27,9 @@ usage: qhat learn DATA [DATA ...] --env ENV [--recipe {RECIPE}] [--SETTING VALUE
 Learn a policy from recorded steps alone, and write a run folder: nothing acts while it learns. A step of
 the run is a gradient update on a batch of the data.
 
-DATA is an .npz file, the folder of a LeRobot dataset, or minari: and the id of a dataset on this machine
-(docs/demonstrations.md); several are read in order. ENV plays the run's evaluations; a dataset of Minari's
-names its environment itself.
+DATA is an .npz file, the folder of a LeRobot dataset, a bag of ROS 2 with the robot's map
+(BAG.mcap@MAP.yaml), or minari: and the id of a dataset on this machine (docs/demonstrations.md); several
+are read in order. ENV plays the run's evaluations; a dataset of Minari's, and a map, can name it too.
 
 recipes:
   cql   values of actions that were not recorded are pressed down: --behaviour cql:alpha=1

@@ -64,7 +64,7 @@ class Dataset:
 
 def names_dataset(word: str) -> bool:
     """Whether a word names a dataset of LeRobot's: by its prefix, or as a folder that is one."""
-    return word.startswith(LEROBOT) or (_split(word)[0] / INFO).is_file()
+    return word.startswith(LEROBOT) or (bool(word) and (_split(word)[0] / INFO).is_file())
 
 
 def opened(source: str, rewards: bool = True) -> Dataset:

@@ -75,7 +75,7 @@ def read(source: str, spec: Spec, rewards: bool = True) -> Demonstrations:
     require_readable(source, rewards)
     if source.startswith(MINARI):
         return joined(_of_minari(source, lambda dataset: list(_episodes(dataset, source, spec))))
-    return _checked(source, columns_of(source, rewards), spec)
+    return _checked(source, columns_of(source, rewards, spec), spec)
 
 
 def joined(parts: Sequence[Demonstrations]) -> Demonstrations:
@@ -90,7 +90,7 @@ def joined(parts: Sequence[Demonstrations]) -> Demonstrations:
 def _checked(source: str, columns: Mapping[str, np.ndarray], spec: Spec) -> Demonstrations:
     """Check every row, and turn it into what replay takes."""
     count = len(np.atleast_1d(columns["reward"]))
-    reader = _Reader(f"Demonstrations '{source}'", count, columns.get("row"))
+    reader = _Reader(f"Demonstrations '{source}'", count, columns.get("row"), columns.get("time"))
     require(reader.rows > 0, f"{reader.source} hold no transition; expected one or more.")
     observation, after = (
         reader.observations(columns[name], name, spec) for name in ("observation", "next_observation")
@@ -126,14 +126,18 @@ class _Reader:
     rows: int
     places: np.ndarray | None = None
     """Of the rows, `[T]`, in what they were made from; `None` where that is this."""
+    times: np.ndarray | None = None
+    """Of the rows, `[T]`, in seconds."""
 
     def require_rows(self, good: np.ndarray, name: str, values: np.ndarray, expected: str) -> None:
         """Raise `UsageError` for the first row that is not `good` `[T]`."""
         if not good.all():
             row = int(np.argmin(good))
             place = row if self.places is None else self.places[row]
+            known = self.times is not None and self.times.shape == good.shape
+            at = f" (at {self.times[row]:.3f} s)" if known and self.times is not None else ""
             raise UsageError(
-                f"{self.source}: row {place} of {name} is {np.asarray(values)[row].tolist()}; expected"
+                f"{self.source}: row {place}{at} of {name} is {np.asarray(values)[row].tolist()}; expected"
                 f" {expected}. Nothing was stored."
             )
 

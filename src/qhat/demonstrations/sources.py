@@ -1,6 +1,7 @@
 """Transitions that others took, read from files for replay: sources by their words, and the NumPy layout.
 
-A word is the path of an `.npz` file, `minari:` and an id, or `lerobot:` and a folder (lerobot.py).
+A word is the path of an `.npz` file, `minari:` and an id, a folder of LeRobot's (lerobot.py), or a bag of
+ROS 2 with a map (bags.py, logged.py).
 
 The NumPy layout is an `.npz` archive with a row per transition, in order of time:
 
@@ -25,14 +26,17 @@ import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib import format as npy
 
-from qhat.demonstrations import lerobot
+from qhat.demonstrations import bags, lerobot
 from qhat.system.errors import UsageError, near_miss, require
 from qhat.system.machine import install_command, installed
+
+if TYPE_CHECKING:
+    from qhat.environments.base import Spec
 
 MINARI = "minari:"
 """What a dataset's id begins with."""
@@ -59,11 +63,15 @@ def require_readable(source: str, rewards: bool = True) -> None:
     if lerobot.names_dataset(source):
         lerobot.opened(source, rewards)
         return
+    if bags.names_bag(source):
+        bags.opened(source)
+        env_of(source)
+        return
     path = Path(source)
     require(
         path.is_file(),
         f"Demonstrations '{source}' are not there; expected an .npz file, a folder of LeRobot's with"
-        f" {lerobot.INFO}, or {MINARI} and a dataset's id.",
+        f" {lerobot.INFO}, BAG{bags.SUFFIX}@MAP.yaml, or {MINARI} and a dataset's id.",
     )
     with _opened(source) as archive:
         names = [_name(member) for member in archive.infolist()]
@@ -77,11 +85,16 @@ def require_readable(source: str, rewards: bool = True) -> None:
 
 def is_data(word: str) -> bool:
     """Whether a word names recorded steps, and no environment."""
-    return word.startswith(MINARI) or word.endswith(".npz") or lerobot.names_dataset(word)
+    others = lerobot.names_dataset(word) or bags.names_bag(word)
+    return word.startswith(MINARI) or word.endswith(".npz") or others
 
 
 def env_of(source: str) -> str | None:
     """Return the id of the environment that a source says it was recorded in; `None` where it says none."""
+    if bags.names_bag(source):
+        from qhat.demonstrations.logged import environment_of
+
+        return environment_of(source)
     if not source.startswith(MINARI):
         return None
     import minari
@@ -93,15 +106,20 @@ def env_of(source: str) -> str | None:
         return None
 
 
-def columns_of(source: str, rewards: bool = True) -> dict[str, np.ndarray]:
+def columns_of(source: str, rewards: bool = True, spec: Spec | None = None) -> dict[str, np.ndarray]:
     """Read the arrays of a source other than Minari's, as an .npz file has them.
 
     Args:
         rewards: whether it needs them; without, a missing reward is 0.
+        spec: of the environment that a bag is read for; `None` is the one that its map names.
 
     Raises:
         UsageError: they do not fit in memory, hold objects, or are damaged.
     """
+    if bags.names_bag(source):
+        from qhat.demonstrations import logged
+
+        return logged.columns_of(source, spec, rewards)
     return lerobot.columns_of(source, rewards) if lerobot.names_dataset(source) else _arrays(source)
 
 

@@ -12,35 +12,13 @@ import numpy as np
 
 from qhat.environments.base import Spec
 from qhat.environments.catalogue import is_from_python
+from qhat.environments.named import known_names
 from qhat.environments.observations import Observations
 from qhat.environments.wrappers import ActionRepeat, Wrapper
 from qhat.system.errors import QhatError, UsageError
 
 MOST_NAMES = 4_096
 """Largest number of named numbers in an observation; larger ones are pixels."""
-
-# (observations as "name unit", actions) of environments that have this in their documentation only.
-_LANDER = ("do nothing", "left engine", "main engine", "right engine")
-KNOWN: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "CartPole": (
-        ("cart_position m", "cart_velocity m/s", "pole_angle rad", "pole_velocity rad/s"),
-        ("push left", "push right"),
-    ),
-    "MountainCar": (("position", "velocity"), ("left", "none", "right")),
-    "Acrobot": (
-        ("cos_1", "sin_1", "cos_2", "sin_2", "velocity_1 rad/s", "velocity_2 rad/s"),
-        ("-1 N·m", "0 N·m", "+1 N·m"),
-    ),
-    "Pendulum": (("cos", "sin", "velocity rad/s"), ()),
-    "LunarLander": (
-        ("x", "y", "velocity_x", "velocity_y", "angle rad", "angular_velocity", "left_leg", "right_leg"),
-        _LANDER,
-    ),
-    "TurtleBot3": (
-        (*(f"lidar_{beam} m" for beam in range(24)), "goal_bearing rad", "goal_distance m"),
-        tuple(f"0.15 m/s, {turn:+g} rad/s" for turn in (1.5, 0.75, 0.0, -0.75, -1.5)),
-    ),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,11 +79,6 @@ def meaning_of(
         labels=labels,
         period=_period(env, metadata, wrap, spec),
     )
-
-
-def known_names(env_id: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of an environment's observations, with units, and actions; empty if unknown."""
-    return KNOWN.get(env_id.rpartition(":")[2].rpartition("/")[2].rpartition("-v")[0], ((), ()))
 
 
 def _texts(value: Any, count: int) -> list[str] | None:

@@ -1,7 +1,8 @@
 """`qhat export RUN --ros2`: an ament_python package that runs an exported policy on a robot.
 
-The package has the files of the folder `package` beside this file, with the policy inserted, and those of
-one of two folders: `turtlebot3`, or `robot` for any robot with a map (`--ros2-map`, docs/ros2.md).
+The package has the files of the folder `package` beside this file and of `runtime/qhat_robot`, the policy,
+and those of one of two folders: `turtlebot3`, or `robot` for any robot with a map (`--ros2-map`,
+docs/ros2.md).
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from qhat._version import __version__
-from qhat.deploy.ros2.package.qhat_robot.commands import STAMPED, TWIST
-from qhat.deploy.ros2.package.qhat_robot.facts import Facts
-from qhat.deploy.ros2.package.qhat_robot.mapping import RobotMap, load_yaml
-from qhat.deploy.ros2.package.qhat_robot.task import UnusableError
 from qhat.deploy.target import ExportTarget
+from qhat.runtime.qhat_robot.commands import STAMPED, TWIST
+from qhat.runtime.qhat_robot.facts import Facts
+from qhat.runtime.qhat_robot.mapping import RobotMap, load_yaml
+from qhat.runtime.qhat_robot.task import UnusableError
 from qhat.system import machine
 from qhat.system.errors import UsageError, require, spelled
 from qhat.system.files import read_json
 
 NAME = "qhat_turtlebot3"
 MODULE = "qhat_robot"
-"""The folder of the package's Python files in this repository."""
+"""The folder of the package's Python files, which is below `runtime` in this repository."""
 ROBOTS = ("TurtleBot3-v0", "qhat/TurtleBot3-v0")
 """Environments of the robot: the compiled one, and Gymnasium's name for it."""
 POLICY = ("policy.json", "weights.safetensors")
@@ -140,6 +141,7 @@ def write_package(folder: Path, map_file: Path | None = None) -> Path:
     words |= {"PACKAGE": name, "VERSION": ".".join(re.findall(r"\d+", __version__)[:3]), "LICENSE": LICENSE}
     for part in ("package", overlay):
         _copy(home / part, target, words, name, overlay == "turtlebot3")
+    _copy(resources.files("qhat.runtime") / MODULE, module, words, name, overlay == "turtlebot3")
     (target / "resource").mkdir()
     (target / "resource" / name).touch()
     (module / "policy").mkdir()
@@ -175,7 +177,7 @@ def task_of(about: Mapping[str, Any]) -> dict[str, Any]:
 
 def _words_of_turtlebot3(about: Mapping[str, Any]) -> dict[str, str]:
     """Return the values that replace `@NAME@` in the package's texts."""
-    from qhat.deploy.ros2.package.qhat_robot.body import ROBOTS as BODIES
+    from qhat.runtime.qhat_robot.body import ROBOTS as BODIES
 
     task, source = task_of(about), about["source"]
     return {

@@ -165,6 +165,10 @@ class MappedControl(Control):
             self._stop("goal cancelled" if self.goal_topic is not None else "stopped by the service ~/stop")
         return had
 
+    def restart(self) -> None:
+        """Forget the last action: another episode begins."""
+        self._reset()
+
     def _gathered(self, now: float) -> np.ndarray:
         """Return all numbers of the observation, `[size]`."""
         values = np.full(self._facts.size, np.nan)

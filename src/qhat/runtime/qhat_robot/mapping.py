@@ -23,7 +23,8 @@ from .section import Section, shown
 from .sources import READING_KEYS, Reading, Topic
 from .task import UnusableError
 
-KEYS = ("package", "rate", "timeout", "beyond", "topics", "observation", "goal", "commands")
+KEYS = ("package", "rate", "timeout", "beyond", "topics", "observation", "goal", "commands", "log")
+"""`log` is for reading recordings (docs/demonstrations.md); the node has no use for it."""
 GOAL_KEYS = ("odometry", "topic", "tolerance")
 TIMEOUT = 0.5
 """Largest age of a message in seconds, if neither the map nor the policy has one."""
