@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from qhat.axes.axis import spell
+from qhat.cli.offline import show
 from qhat.cli.parsing import read, values_of
 from qhat.cli.parts import with_parts
 from qhat.environments import options
@@ -43,6 +44,10 @@ class Evaluate:
     """Seed of the first episode."""
     parts: tuple[str, ...] = ()
     """Parts of recipes from outside the package, as my_module:MyPart (docs/extending.md); repeatable."""
+    offline: tuple[str, ...] = ()
+    """Play nothing: estimate the return from recorded steps, .npz files, or minari: and an id."""
+    updates: int = 10_000
+    """Gradient updates of each network that estimates it, with --offline."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout."""
 
@@ -56,6 +61,8 @@ def run(words: Sequence[str]) -> int:
     require(args.seed >= 0, f"--seed is {args.seed}; expected 0 or more.")
     folder = RunFolder.open(args.run)
     folder.checkpoint(args.checkpoint)
+    if args.offline:
+        return show(args.run, args.offline, args.checkpoint, args.updates, args.json, parts)
     written = folder.read_config()
     if args.env is None:
         require_made_by_id(

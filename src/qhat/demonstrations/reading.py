@@ -37,6 +37,8 @@ class Demonstrations:
     legal: np.ndarray | None = None
     """`[T, F, C]`"""
     legal_next: np.ndarray | None = None
+    probability: np.ndarray | None = None
+    """`[T]`, of each action by those who recorded it, where it was logged."""
     broken: np.ndarray | None = None
     """True where the recording breaks off and neither `terminated` nor `truncated` says so."""
 
@@ -83,7 +85,7 @@ def joined(parts: Sequence[Demonstrations]) -> Demonstrations:
     columns: dict[str, Any] = {}
     for field in dataclasses.fields(Demonstrations):
         each = [getattr(part, field.name) for part in parts]
-        columns[field.name] = None if each[0] is None else np.concatenate(each)
+        columns[field.name] = None if any(one is None for one in each) else np.concatenate(each)
     return Demonstrations(**columns)
 
 
@@ -114,6 +116,7 @@ def _checked(source: str, columns: Mapping[str, np.ndarray], spec: Spec) -> Demo
         (truncated | broken) & ~terminated,
         legal,
         after_legal,
+        reader.probabilities(columns.get("probability")),
         np.append(broken[:-1], False) & ~terminated & ~truncated,
     )
 
@@ -171,6 +174,14 @@ class _Reader:
         value = self.numbers(column, name, ())
         self.require_rows((value == 0) | (value == 1), name, value, "true or false")
         return value.astype(bool)
+
+    def probabilities(self, column: np.ndarray | None) -> np.ndarray | None:
+        """Check the probabilities of the recorded actions, if there are any."""
+        if column is None:
+            return None
+        value = self.numbers(column, "probability", ()).astype(np.float64)
+        self.require_rows((value > 0) & (value <= 1), "probability", value, "a number above 0, at most 1")
+        return value
 
     def actions(self, column: np.ndarray, actions: Actions) -> np.ndarray:
         """Return choices `[T, F]` of the environment's own actions: the nearest ones, of commands."""

@@ -12,6 +12,7 @@ The NumPy layout is an `.npz` archive with a row per transition, in order of tim
     terminated        [T]       the task ended: nothing follows
     truncated         [T]       optional: an operator or a time limit ended the episode
     mask, next_mask   [T, A]    optional: legal actions at each, of a task that masks
+    probability       [T]       optional: of the action, by those who acted
     time              [T]       optional: seconds, for `qhat doctor` and errors
     row               [T]       optional: the row's number in what it was made from, for errors
 
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 MINARI = "minari:"
 """What a dataset's id begins with."""
 NEEDED = ("observation", "action", "reward", "next_observation", "terminated")
-OPTIONAL = ("truncated", "mask", "next_mask", "time", "row")
+OPTIONAL = ("truncated", "mask", "next_mask", "time", "row",
+            "probability")  # fmt: skip
 
 RATIO = 1_100
 """How many bytes one of a deflated archive can stand for, at most (1032, and some for its ends)."""

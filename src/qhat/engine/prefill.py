@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -42,14 +42,42 @@ def prefill(program: Program, state: TrainState, demonstrations: Demonstrations)
         ring, sampler = append(program, seed.ring, seed.sampler, block)
         return dataclasses.replace(seed, ring=ring, sampler=sampler)
 
-    def cut(seed: SeedState) -> SeedState:
-        return dataclasses.replace(seed, ring=replay.cut(seed.ring))
-
     store = jax.jit(jax.vmap(one, (0, None)), donate_argnums=0)
     seeds = state.seeds
     for block in _blocks(demonstrations, E):
         seeds = store(seeds, block)
-    return TrainState(state.clock, jax.jit(jax.vmap(cut), donate_argnums=0)(seeds))
+    return TrainState(state.clock, jax.jit(jax.vmap(_cut), donate_argnums=0)(seeds))
+
+
+def storing(program: Program) -> Callable[[TrainState, Sequence[Demonstrations]], TrainState]:
+    """Return a function that stores other demonstrations in the replay of each seed, of one environment.
+
+    The state is donated.
+    """
+
+    def one(seed: SeedState, block: tuple) -> SeedState:
+        ring, sampler = append(program, seed.ring, seed.sampler, block)
+        return dataclasses.replace(seed, ring=ring, sampler=sampler)
+
+    store, cut = (jax.jit(jax.vmap(function), donate_argnums=0) for function in (one, _cut))
+
+    def fill(state: TrainState, several: Sequence[Demonstrations]) -> TrainState:
+        seeds, blocks = state.seeds, [list(_blocks(each, 1)) for each in several]
+        for index in range(max(map(len, blocks))):
+            # Where a seed has no more, rows that are not real.
+            given = [each[index] if index < len(each) else _unreal(each[0]) for each in blocks]
+            seeds = store(seeds, jax.tree.map(lambda *parts: np.stack(parts), *given))
+        return TrainState(state.clock, cut(seeds))
+
+    return fill
+
+
+def _cut(seed: SeedState) -> SeedState:
+    return dataclasses.replace(seed, ring=replay.cut(seed.ring))
+
+
+def _unreal(block: tuple) -> tuple:
+    return jax.tree.map(np.zeros_like, block)
 
 
 def rows_of(demonstrations: Sequence[Demonstrations], envs: int, stack: int) -> int:

@@ -1,0 +1,128 @@
+"""Fitted Q evaluation against values that are known exactly.
+
+Protects against a value that is the best action's and not the policy's, an interval that leaves the truth
+out, and a verdict about actions that nobody tried.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qhat.axes import Actions
+from qhat.demonstrations.reading import Demonstrations
+from qhat.environments.base import Spec
+from qhat.evaluation.fitted import OfflineEvaluation, OfflineScore, bounds
+from qhat.evaluation.importance import weighted_return
+from qhat.recipes.recipe import Recipe
+from qhat.system.errors import UsageError
+
+L, GAMMA = 8, 0.9
+SPEC = Spec("Corridor", "test", (2,), "float32", Actions((2,)))
+LIKE = Recipe(hidden=(32,), normalise=False)
+VALUE = float(np.sum(GAMMA ** np.arange(L)))
+
+
+def corridor(
+    episodes: int, seed: int = 0, of: tuple[int, ...] = (0, 1), ends: str = "terminated"
+) -> Demonstrations:
+    """Walk L steps, each time by an action that earns its number."""
+    rng, T = np.random.default_rng(seed), episodes * L
+    place = np.tile(np.arange(L), episodes)
+    action = rng.choice(of, T).astype(np.int32)
+    over, no = place == L - 1, np.zeros(T, bool)
+    seen = np.stack([place, place + 1], axis=1) / L
+    one = np.ones(T, np.float32)
+    return Demonstrations(
+        observation=np.stack([seen[:, 0], one], axis=1).astype(np.float32),
+        action=action[:, None],
+        reward=action.astype(np.float32),
+        successor=np.stack([seen[:, 1], one], axis=1).astype(np.float32),
+        terminated=over if ends == "terminated" else no,
+        truncated=no if ends == "terminated" else over,
+    )
+
+
+def scored(action: int, data: Demonstrations, **settings: Any) -> OfflineScore:
+    def choose(observations: np.ndarray, legal: Any) -> np.ndarray:
+        return np.full((len(observations), 1), action, np.int32)
+
+    given: dict[str, Any] = {"gamma": GAMMA, "updates": 3_000, "resamples": 4, **settings}
+    return OfflineEvaluation(LIKE, SPEC, data, **given).score(choose)
+
+
+@pytest.mark.parametrize(("action", "verdict"), [(0, "worse"), (1, "better")])
+def test_the_value_is_the_policys(action: int, verdict: str) -> None:
+    score = scored(action, corridor(60))
+    assert score.value == pytest.approx(action * VALUE, abs=0.15)
+    assert score.interval[0] - 0.1 <= action * VALUE <= score.interval[1] + 0.1
+    assert score.verdict == f"{verdict} than the recorded actions"
+    assert score.behaviour == pytest.approx(VALUE / 2, abs=0.3)
+    assert score.behaviour_interval[0] < score.behaviour < score.behaviour_interval[1]
+    assert score.agreement == pytest.approx(0.5, abs=0.1)
+    assert (score.unseen, score.episodes, score.steps) == (0.0, 60, 60 * L)
+
+
+def test_of_actions_that_nobody_tried_nothing_is_told() -> None:
+    score = scored(1, corridor(20, of=(0,)), updates=10)
+    assert score.unseen == 1.0
+    assert score.verdict == "cannot be told from these logs: nobody tried 100% of its actions"
+
+
+def test_a_policy_that_is_the_recorded_one_cannot_be_told_from_it() -> None:
+    score = scored(1, corridor(40, of=(1,)))
+    assert score.agreement == 1.0
+    assert score.value == pytest.approx(VALUE, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({"drift": 0.4}, "cannot be told yet: the estimate still moves; give it more updates"),
+        ({"unseen": 0.3}, "cannot be told from these logs: nobody tried 30% of its actions"),
+        ({"interval": (1.5, 2.5)}, "cannot be told from these logs: the intervals overlap"),
+        ({"interval": (0.1, 0.4)}, "worse than the recorded actions"),
+        ({}, "better than the recorded actions"),
+    ],
+)
+def test_the_verdict_says_what_the_logs_can(changes: dict[str, Any], verdict: str) -> None:
+    known: dict[str, Any] = {
+        "value": 2.5, "interval": (2.2, 2.8), "behaviour": 1.5, "behaviour_interval": (1.0, 2.0),
+        "gamma": 0.9, "episodes": 9, "steps": 90, "agreement": 0.5, "unseen": 0.0, "drift": 0.01,
+    }  # fmt: skip
+    assert OfflineScore(**{**known, **changes}).verdict == verdict
+
+
+def test_returns_are_expected_where_they_can_be() -> None:
+    reward, to_go = np.ones(3), np.array([3.0, 2.0, 1.0])
+    assert bounds(reward, to_go, 0.9) == (0.0, 5.0)
+    assert bounds(reward, to_go, 0.5) == (0.0, 2.0), "a reward of 1 for ever is 2"
+    assert bounds(-reward, -to_go, 0.99) == (-5.0, 0.0)
+
+
+def test_weights_stand_for_the_actions_that_the_policy_would_take() -> None:
+    """Of two actions as likely, one earns 1: the policy that takes it earns it in every step."""
+    data = corridor(400)
+    probability = np.full(len(data), 0.5)
+    score = scored(1, dataclasses.replace(data, probability=probability), updates=1_500)
+    assert score.weighted is not None
+    low, high = score.weighted.interval
+    assert low - 0.05 <= VALUE <= high + 0.05
+    assert 0 < score.weighted.effective < 20, "of 400 episodes one in 2⁸ has all of its actions"
+    spans = [np.arange(row, row + L) for row in range(0, len(data), L)]
+    plain = weighted_return(spans, data.reward, data.action[:, 0] == 1, probability, GAMMA)
+    assert plain.value == pytest.approx(VALUE), "every episode with weight has earned it"
+    nobody = weighted_return(spans, data.reward, np.zeros(len(data), bool), probability, GAMMA)
+    assert (nobody.value, nobody.effective) == (0.0, 0.0)
+
+
+def test_the_same_data_give_the_same_score() -> None:
+    assert scored(1, corridor(10), updates=50) == scored(1, corridor(10), updates=50)
+
+
+def test_one_episode_is_refused() -> None:
+    with pytest.raises(UsageError, match="a single episode; an interval needs two or more"):
+        scored(1, corridor(1))
