@@ -13,6 +13,7 @@ from qhat.axes.behaviour import (
     Conservative,
     Constrained,
     InSample,
+    Margin,
     NoBehaviour,
 )
 from qhat.axes.bonus import BONUSES, Bonus, Munchausen, NoBonus
@@ -52,16 +53,16 @@ from qhat.axes.training import TRAININGS, Logs, Replay, Rollout, Stream, Trainin
 
 __all__ = [
     "BEHAVIOURS", "BONUSES", "EXPLORES", "GRU", "HEADS", "HORIZONS", "JOINTS", "LAYERS", "MEMORIES",
-    "MERGES", "MLP", "OPTIMISERS", "POLICIES", "RELABELS", "RESETS", "RESOLUTIONS", "SAMPLERS",
-    "TARGETS", "TORSOS", "TRAININGS", "Actions", "Adam", "AdamW", "Auto", "AxisValue", "Behaviour",
-    "Bonus", "BroNet", "Categorical", "Clone", "CoarseToFine", "Conservative", "Constrained",
-    "Convolutions", "DataEfficient", "Dense", "Double", "Dueling", "Each", "EpsilonGreedy", "Expected",
-    "ExpectedSarsa", "Explore", "ExportedOutputs", "Fixed", "Full", "Greedy", "Growing", "HLGauss",
-    "Hard", "Head", "Hindsight", "Horizon", "Impala", "Implicit", "Impoola", "InSample", "Joints",
-    "Layer", "Logs", "Memory", "Merge", "MinAtar", "MinGRU", "Mnih2013", "Munchausen", "Nature",
-    "NoBehaviour", "NoBonus", "NoExploration", "NoMemory", "NoRelabel", "NoReset", "NoTarget", "Noisy",
-    "ObGD", "Op", "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy", "Prioritised",
-    "Quantile", "RAdam", "RMSProp", "Receding", "Recurrent", "Regularised", "Relabel", "Replay",
-    "Reset", "Resolution", "Rollout", "Sampler", "Schedule", "SimBa", "SimBaV2", "Soft", "Softmax",
-    "Sparse", "Stream", "Target", "Together", "Torso", "Training", "Uniform", "take",
+    "MERGES", "MLP", "OPTIMISERS", "POLICIES", "RELABELS", "RESETS", "RESOLUTIONS", "SAMPLERS", "TARGETS",
+    "TORSOS", "TRAININGS", "Actions", "Adam", "AdamW", "Auto", "AxisValue", "Behaviour", "Bonus",
+    "BroNet", "Categorical", "Clone", "CoarseToFine", "Conservative", "Constrained", "Convolutions",
+    "DataEfficient", "Dense", "Double", "Dueling", "Each", "EpsilonGreedy", "Expected", "ExpectedSarsa",
+    "Explore", "ExportedOutputs", "Fixed", "Full", "Greedy", "Growing", "HLGauss", "Hard", "Head",
+    "Hindsight", "Horizon", "Impala", "Implicit", "Impoola", "InSample", "Joints", "Layer", "Logs",
+    "Margin", "Memory", "Merge", "MinAtar", "MinGRU", "Mnih2013", "Munchausen", "Nature", "NoBehaviour",
+    "NoBonus", "NoExploration", "NoMemory", "NoRelabel", "NoReset", "NoTarget", "Noisy", "ObGD", "Op",
+    "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy", "Prioritised", "Quantile", "RAdam",
+    "RMSProp", "Receding", "Recurrent", "Regularised", "Relabel", "Replay", "Reset", "Resolution",
+    "Rollout", "Sampler", "Schedule", "SimBa", "SimBaV2", "Soft", "Softmax", "Sparse", "Stream", "Target",
+    "Together", "Torso", "Training", "Uniform", "take",
 ]  # fmt: skip

@@ -108,6 +108,9 @@ class Recipe:
     """What gradient updates learn from."""
     sampler: Sampler = Uniform()
     """How batches are drawn from replay."""
+    demo_share: float = 0.0
+    """Share of every batch that comes from the demonstrations, which then stay beside replay for the whole
+    run. 0: they are in replay, until new steps overwrite them."""
     relabel: Relabel = NoRelabel()
     """Whether a step is also learned from with goals that were achieved later."""
     explore: Explore = EpsilonGreedy()
@@ -243,6 +246,11 @@ class Recipe:
                 f"{setting(name)} is {quote(value)}; expected a whole number of 1 or more, below"
                 " 2147483648.",
             )
+        require(
+            _number(self.demo_share) and 0 <= self.demo_share < 1,
+            f"{setting('demo_share')} is {quote(self.demo_share)}; expected a share from 0 to below 1, for"
+            f" example {setting('demo_share', 0.5)}.",
+        )
         shift = self.random_shift
         require(
             _whole(shift, 0) and shift < 2**15,
