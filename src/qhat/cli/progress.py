@@ -178,7 +178,7 @@ def _resuming(config: TrainConfig) -> list[str]:
         return ["resuming each group of seeds from its newest checkpoint"]
     about = read_about(RunFolder.open(config.run_dir).last())
     step = about["step"]
-    floor = config.stop_below if isinstance(config.stop_below, float) else None
+    floor = config.stop_below if isinstance(config.stop_below, int | float) else None
     if has_reached(config.run_dir, about, config.stop_at, floor):
         return [
             f"{ending(config.run_dir, about, config)} To train further: qhat train --resume --run-dir"
