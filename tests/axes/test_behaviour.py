@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_refused() -> None:
         "head expected": dataclasses.replace(recipes.get("bc"), head=Quantile()),
         "expected --num-envs 1": dataclasses.replace(recipes.get("cql"), num_envs=2),
         "margin counts for recorded steps": dataclasses.replace(recipes.get("dqn"), behaviour=Margin()),
-        "margin:size is 0": dataclasses.replace(recipes.get("dqfd"), behaviour=Margin(size=0)),
+        "margin:size is 0.0": dataclasses.replace(recipes.get("dqfd"), behaviour=Margin(size=0.0)),
         "no recorded actions": dataclasses.replace(recipes.get("pqn"), behaviour=Conservative()),
     }
     for sentence, recipe in cases.items():

@@ -239,7 +239,7 @@ def test_environments_in_python_learn_the_same_way(envs: int, tmp_path: Path) ->
 class Guarded(gymnasium.Env):
     """Allows two of three actions; the third one raises."""
 
-    observation_space = gymnasium.spaces.Box(-1e6, 1e6, (4,), np.float32)
+    observation_space = gymnasium.spaces.Box(0, 2, (4,), np.float32)
     action_space = gymnasium.spaces.Discrete(3)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
@@ -312,7 +312,7 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
     "takes a share of every batch from demonstrations, and there are none": ("dqn", {"demos": ()}),
     "expected a share from 0 to below 1": ("dqn", {"demo_share": 1.0}),
     "is 0 transitions; expected some of both kinds": ("dqn", {"demo_share": 0.01}),
-    "has no states of|have no states of": ("dqn", {"memory": MinGRU()}),
+    "which have no states of": ("dqn", {"memory": MinGRU(length=8, burn_in=2)}),
     "draws no batches that demonstrations could share": ("pqn", {"replay_ratio": 1 / 16, "num_envs": 16}),
     "learns from recorded steps alone; expected demo_share=0.0": ("cql", {}),
     "margin counts for recorded steps": ("dqn", {"behaviour": "margin", "demo_share": 0.0}),
@@ -351,4 +351,7 @@ def test_dqfd_learns_from_logs_first_and_then_acts(
         assert done.value.code == 0, capsys.readouterr().err
     written = json.loads((Path(on) / "config.json").read_text())
     assert written["recipe"]["demo_share"] == 0.5
+    agent = qhat.Agent.load(on)
+    assert (agent.recipe.demo_share, agent.recipe.behaviour.name) == (0, "none")
+    assert agent.act(np.zeros(4, np.float32)) in (0, 1)
     assert written["recipe"]["behaviour"] == {"name": "margin", "size": 0.8, "weight": 1.0}
