@@ -45,12 +45,12 @@ def test_a_margin_is_the_largest_over_all_joint_actions() -> None:
     margin = Margin(weight=0.5)
     for logged, expected in ((None, 2.0 + 0.5 * gap), (True, 2.0 + 0.5 * gap), (False, 2.0)):
         known = None if logged is None else jnp.bool_(logged)
-        loss = margin.loss(jnp.float32(2.0), q, action, known)
+        loss = margin.loss(jnp.float32(2.0), q, action, None, None, known)
         assert float(loss) == pytest.approx(expected, rel=1e-5)
     # One factor is the paper's equation; a recorded action that wins by the margin costs nothing.
     one = jnp.array([[1.0, 1.9, 0.0]])
-    assert float(Margin().loss(jnp.float32(0.0), one, jnp.array([1]))) == 0
-    assert float(Margin().loss(jnp.float32(0.0), one, jnp.array([0]))) == pytest.approx(1.9 + 0.8 - 1.0)
+    assert float(Margin().loss(jnp.float32(0.0), one, jnp.array([1]), None, None)) == 0
+    assert float(Margin().loss(jnp.float32(0.0), one, jnp.array([0]), None, None)) == pytest.approx(1.9 + 0.8 - 1.0)
 
 
 @pytest.mark.parametrize("value", [Conservative(), Clone(), Margin()], ids=lambda value: value.name)
