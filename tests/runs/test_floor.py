@@ -15,6 +15,7 @@ import pytest
 
 import qhat
 from qhat.cli import main
+from qhat.cli.train import read_train
 from qhat.demonstrations.reading import joined, read
 from qhat.environments.user_envs import spec_of
 from qhat.runs.floor import interval_of
@@ -126,6 +127,14 @@ def test_a_floor_without_meaning_is_refused(sentence: str, tmp_path: Path) -> No
     with pytest.raises(qhat.UsageError, match=sentence):
         qhat.train("CartPole-v1", "dqn", run_dir=tmp_path / "run", **settings)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("word", "value"), [("none", None), ("auto", "auto"), ("1e2", 100.0), ("-5", -5.0)])
+def test_the_command_line_takes_a_number_or_a_word(word: str, value: Any) -> None:
+    assert read_train(["CartPole-v1", "--stop-below", word]).stop_below == value
+    assert read_train(["CartPole-v1", f"--stop-below={word}", "--seeds", "2"]).stop_below == value
+    with pytest.raises(qhat.UsageError, match="expected a number, such as 0.98, or auto"):
+        read_train(["CartPole-v1", "--stop-below", "low"])
 
 
 def test_random_steps_on_top_of_a_policy_are_said(tmp_path: Path) -> None:
