@@ -50,7 +50,9 @@ def test_a_margin_is_the_largest_over_all_joint_actions() -> None:
     # One factor is the paper's equation; a recorded action that wins by the margin costs nothing.
     one = jnp.array([[1.0, 1.9, 0.0]])
     assert float(Margin().loss(jnp.float32(0.0), one, jnp.array([1]), None, None)) == 0
-    assert float(Margin().loss(jnp.float32(0.0), one, jnp.array([0]), None, None)) == pytest.approx(1.9 + 0.8 - 1.0)
+    assert float(Margin().loss(jnp.float32(0.0), one, jnp.array([0]), None, None)) == pytest.approx(
+        1.9 + 0.8 - 1.0
+    )
 
 
 @pytest.mark.parametrize("value", [Conservative(), Clone(), Margin()], ids=lambda value: value.name)

@@ -7,13 +7,11 @@ from outside the package derives from the base class (docs/extending.md).
 from qhat.axes.actions import Actions
 from qhat.axes.axis import AxisValue, Schedule
 from qhat.axes.behaviour import (
-    BEHAVIOURS,
     Behaviour,
     Clone,
     Conservative,
     Constrained,
     InSample,
-    Margin,
     NoBehaviour,
 )
 from qhat.axes.bonus import BONUSES, Bonus, Munchausen, NoBonus
@@ -23,6 +21,7 @@ from qhat.axes.heads import HEADS, Categorical, Expected, Head, HLGauss, Implici
 from qhat.axes.heads.base import ExportedOutputs, take
 from qhat.axes.horizon import HORIZONS, Fixed, Horizon, Receding
 from qhat.axes.joints import JOINTS, Each, Joints, Pairs, Regularised, Together
+from qhat.axes.margin import BEHAVIOURS, Margin
 from qhat.axes.memory import GRU, MEMORIES, Memory, MinGRU, NoMemory, Recurrent
 from qhat.axes.merge import MERGES, Dueling, Merge, Plain
 from qhat.axes.operations import Op
