@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from qhat import recipes
-from qhat.axes import Clone, Conservative, NoBehaviour, Quantile
+from qhat.axes import Clone, Conservative, Margin, NoBehaviour, Quantile
 from qhat.system.errors import UsageError
 
 
@@ -34,8 +34,29 @@ def test_cql_sums_over_all_joint_actions() -> None:
     assert float(loss) == pytest.approx(2.0 + 0.5 * gap, rel=1e-5)
 
 
-@pytest.mark.parametrize("value", [Conservative(), Clone()], ids=lambda value: value.name)
-def test_illegal_actions_do_not_count(value: Conservative | Clone) -> None:
+def test_a_margin_is_the_largest_over_all_joint_actions() -> None:
+    q, action = values((3, 4)), jnp.array([1, 3, 0])
+    joint = [
+        np.mean([q[f, c] for f, c in enumerate(choice)])
+        + 0.8 * np.mean([c != a for c, a in zip(choice, action, strict=True)])
+        for choice in itertools.product(range(4), repeat=3)
+    ]
+    gap = max(joint) - np.mean([q[f, c] for f, c in enumerate(action)])
+    margin = Margin(weight=0.5)
+    for logged, expected in ((None, 2.0 + 0.5 * gap), (True, 2.0 + 0.5 * gap), (False, 2.0)):
+        known = None if logged is None else jnp.bool_(logged)
+        loss = margin.loss(jnp.float32(2.0), q, action, None, None, known)
+        assert float(loss) == pytest.approx(expected, rel=1e-5)
+    # One factor is the paper's equation; a recorded action that wins by the margin costs nothing.
+    one = jnp.array([[1.0, 1.9, 0.0]])
+    assert float(Margin().loss(jnp.float32(0.0), one, jnp.array([1]), None, None)) == 0
+    assert float(Margin().loss(jnp.float32(0.0), one, jnp.array([0]), None, None)) == pytest.approx(
+        1.9 + 0.8 - 1.0
+    )
+
+
+@pytest.mark.parametrize("value", [Conservative(), Clone(), Margin()], ids=lambda value: value.name)
+def test_illegal_actions_do_not_count(value: Conservative | Clone | Margin) -> None:
     q = values((1, 4))
     masked = q.at[0, 2].set(-jnp.inf)
     without = jnp.delete(q, 2, axis=1)
@@ -74,6 +95,8 @@ def test_what_does_not_fit_is_refused() -> None:
     cases = {
         "head expected": dataclasses.replace(recipes.get("bc"), head=Quantile()),
         "expected --num-envs 1": dataclasses.replace(recipes.get("cql"), num_envs=2),
+        "margin counts for recorded steps": dataclasses.replace(recipes.get("dqn"), behaviour=Margin()),
+        "margin:size is 0.0": dataclasses.replace(recipes.get("dqfd"), behaviour=Margin(size=0.0)),
         "no recorded actions": dataclasses.replace(recipes.get("pqn"), behaviour=Conservative()),
     }
     for sentence, recipe in cases.items():

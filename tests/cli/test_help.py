@@ -68,6 +68,7 @@ def test_a_recipe_is_shown_in_full(name: str) -> None:
     others = {"her": "FetchReach-v4", "decqn_growing": "WalkerRun-v1", "decqn_coarse": "WalkerRun-v1"}
     env = others.get(name, "CartPole-v1")
     command = f"train {env}" if recipes.get(name).training.acts else f"learn DATA --env {env}"
+    command += " --demos DATA" if recipes.get(name).demo_share else ""
     assert f"qhat {command} --recipe {name}" in done.stdout
     assert json.loads(qhat("recipes", name, "--json").stdout) == recipes.get(name).to_json()
 

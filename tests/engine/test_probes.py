@@ -25,12 +25,14 @@ from qhat.recipes.recipe import AXES, Recipe
 GAMMA = 0.9
 # The probes have no goals and no joints: tests/engine/test_goals.py, test_growth.py and test_cells.py do.
 # What they ask for is Q of single observations; test_recurrent.py asks for that of episodes. They are
-# several streams of steps: test_streaming.py makes one of them. They are acted in: test_logs.py has logs.
+# several streams of steps: test_streaming.py makes one of them. They are acted in: test_logs.py has logs,
+# and test_shares.py has batches with demonstrations.
 RECIPES = {
     name: recipe
     for name, recipe in ALL.items()
     if not (recipe.relabel.happens or recipe.memory.remembers or recipe.training.streams)
     and recipe.training.acts
+    and not recipe.demo_share
     and recipe.resolution.name == "full"
 }
 pytestmark = pytest.mark.usefixtures("optimised")

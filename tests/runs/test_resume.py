@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jaxtyping import Array, Int
 
@@ -40,8 +41,8 @@ STEPS = 21 * EVERY
 SPLITS = range(EVERY, STEPS, EVERY) if FULL else (2 * EVERY, 13 * EVERY)
 """Before the first update, and when replay has begun to be written over."""
 # Between them a part of every axis: priorities, noise, atoms, fractions, a bonus, several factors, goals,
-# a memory.
-SOME = ("rainbow", "m_iqn", "bdq", "her", "qhat", "drqn")
+# a memory, demonstrations that stay.
+SOME = ("rainbow", "m_iqn", "bdq", "her", "qhat", "drqn", "dqfd")
 
 
 class Arm(Environment):
@@ -86,6 +87,17 @@ def small(recipe: Recipe) -> Recipe:
     )  # fmt: skip
 
 
+def recorded(path: Path) -> str:
+    """Write 300 random steps in the shapes of CartPole, in episodes of 30."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(2, 300, 4)).astype(np.float32)
+    columns = {"observation": rows[0], "next_observation": rows[1], "action": rng.integers(2, size=300)}
+    rows[1, :-1] = rows[0, 1:]
+    ends = np.arange(1, 301) % 30 == 0
+    np.savez(path, reward=np.ones(300), terminated=ends, **columns)
+    return str(path)
+
+
 def begun(name: str, folder: Path) -> tuple[EnvLike | str, TrainConfig]:
     """Return the test's environment: two joints for robots' recipes, CartPole for the others."""
     recipe = small(recipes.get(name))
@@ -94,9 +106,11 @@ def begun(name: str, folder: Path) -> tuple[EnvLike | str, TrainConfig]:
         env = "Pendulum-v1"
     if recipe.relabel.happens:
         recipe, env = dataclasses.replace(recipe, relabel=Hindsight(distance=0.5)), Line()
+    data = () if recipe.training.acts and not recipe.demo_share else (recorded(folder.parent / "log.npz"),)
     return env, TrainConfig(
         env if isinstance(env, str) else "arm" if isinstance(env, Arm) else "own:Line", name, recipe, steps=STEPS, save_every=EVERY,
         eval_every=5 * EVERY, eval_episodes=recipe.num_envs, keep=STEPS // EVERY, run_dir=folder,
+        demos=data,
     )  # fmt: skip
 
 
@@ -130,7 +144,7 @@ def test_a_run_is_the_same_wherever_it_is_split(name: str, tmp_path: Path, monke
     whole = everything(tmp_path / "whole")
     for step in SPLITS:
         folder = part(tmp_path / "whole", step, tmp_path / str(step))
-        train(env, dataclasses.replace(config, run_dir=folder, resume=True))
+        train(env, dataclasses.replace(config, run_dir=folder, resume=True, demos=()))
         assert everything(folder) == whole, f"{name}, split at step {step}"
         shutil.rmtree(folder)
 

@@ -68,6 +68,7 @@ LEFT_OUT: dict[type[AxisValue], str] = {
     axes.Clone: "no return counts; tests/axes/test_behaviour.py has it",
     axes.Constrained: "it fits one head; tests/engine/test_preferences.py has it",
     axes.InSample: "it fits one head; tests/engine/test_preferences.py has it",
+    axes.Margin: "it counts for recorded steps alone; tests/axes/test_behaviour.py has it",
     axes.Logs: "nothing is stored in a run; tests/engine/test_logs.py has it",
     axes.Rollout: "nothing is drawn from replay; tests/engine/test_rollout.py has it",
     axes.Stream: "nothing is drawn from replay; tests/engine/test_streaming.py has it",

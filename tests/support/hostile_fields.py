@@ -120,6 +120,7 @@ RESUMED = {
     "seed": (-1, "0", 2**40, [], 1.5),
     "max_seconds": (-1, "9", [], {}),
     "stop_at": ("9", [], {}, 501, True),
+    "stop_below": ("9", [], {}, "auto", True),
     "log": (1, "info.x", [1], ["x"], {}, ["info.a,b"], ["info.x"] * 2),
     "env_timeout": (-1, "9", [], {}),
     "threads": (0, -1, "9", [], {}, 1.5, True),

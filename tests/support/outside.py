@@ -70,6 +70,7 @@ class Doubtful(Behaviour):
         action: Int[Array, " F"],
         beside: Float[Array, "F C B"] | None,
         judged: Float[Array, "F C"] | None,
+        logged: Bool[Array, ""] | None = None,
     ) -> Float[Array, ""]:
         chosen = jnp.take_along_axis(q, action[:, None], axis=1)
         return regression + 1e-3 * jnp.sum(chosen**2)

@@ -81,6 +81,11 @@ def require_replay(recipe: Recipe) -> None:
         " (qhat train, qhat.train), or 'replay', or 'stream' for one robot.",
     )
     require(
+        not recipe.demo_share,
+        f"demo_share is {recipe.demo_share:g}, and an Agent has no demonstrations; expected it in a run"
+        " (qhat train, qhat.train), or 0.",
+    )
+    require(
         not recipe.relabel.happens,
         f"relabel is {spell(recipe.relabel)}, and an Agent's replay does not know which steps are of one"
         " episode; expected it in a run (qhat train, qhat.train), or 'none'.",

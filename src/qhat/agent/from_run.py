@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from qhat.agent.made import fresh_state, prepared
 from qhat.agent.saved import Loaded, changed_recipe, read_agent
 from qhat.axes.axis import AxisValue, spell
+from qhat.axes.behaviour import NoBehaviour
 from qhat.axes.relabel import NoRelabel
 from qhat.axes.training import Replay
 from qhat.engine.iteration import Program
@@ -63,9 +64,12 @@ def _of_run(run: Run, checkpoint: str | int, at: int, settings: Mapping[str, Any
     # The caller's loop decides how often it learns: any number that one environment can have.
     ratio = recipe.replay_ratio
     ratio = float(round(ratio)) if ratio >= 1 else 1 / round(1 / ratio)
+    # An agent has no recorded steps.
+    behaviour = NoBehaviour() if recipe.behaviour.needs_logged else recipe.behaviour
     recipe = dataclasses.replace(
-        recipe, num_envs=1, replay_ratio=ratio, relabel=NoRelabel(), training=training
-    )
+        recipe, num_envs=1, replay_ratio=ratio, relabel=NoRelabel(), training=training, demo_share=0.0,
+        behaviour=behaviour,
+    )  # fmt: skip
     recipe = changed_recipe(recipe, settings, path)
     spec = laid_out(run.spec)
     if run.wrap:

@@ -7,7 +7,6 @@ from outside the package derives from the base class (docs/extending.md).
 from qhat.axes.actions import Actions
 from qhat.axes.axis import AxisValue, Schedule
 from qhat.axes.behaviour import (
-    BEHAVIOURS,
     Behaviour,
     Clone,
     Conservative,
@@ -22,6 +21,7 @@ from qhat.axes.heads import HEADS, Categorical, Expected, Head, HLGauss, Implici
 from qhat.axes.heads.base import ExportedOutputs, take
 from qhat.axes.horizon import HORIZONS, Fixed, Horizon, Receding
 from qhat.axes.joints import JOINTS, Each, Joints, Pairs, Regularised, Together
+from qhat.axes.margin import BEHAVIOURS, Margin
 from qhat.axes.memory import GRU, MEMORIES, Memory, MinGRU, NoMemory, Recurrent
 from qhat.axes.merge import MERGES, Dueling, Merge, Plain
 from qhat.axes.operations import Op
@@ -52,16 +52,16 @@ from qhat.axes.training import TRAININGS, Logs, Replay, Rollout, Stream, Trainin
 
 __all__ = [
     "BEHAVIOURS", "BONUSES", "EXPLORES", "GRU", "HEADS", "HORIZONS", "JOINTS", "LAYERS", "MEMORIES",
-    "MERGES", "MLP", "OPTIMISERS", "POLICIES", "RELABELS", "RESETS", "RESOLUTIONS", "SAMPLERS",
-    "TARGETS", "TORSOS", "TRAININGS", "Actions", "Adam", "AdamW", "Auto", "AxisValue", "Behaviour",
-    "Bonus", "BroNet", "Categorical", "Clone", "CoarseToFine", "Conservative", "Constrained",
-    "Convolutions", "DataEfficient", "Dense", "Double", "Dueling", "Each", "EpsilonGreedy", "Expected",
-    "ExpectedSarsa", "Explore", "ExportedOutputs", "Fixed", "Full", "Greedy", "Growing", "HLGauss",
-    "Hard", "Head", "Hindsight", "Horizon", "Impala", "Implicit", "Impoola", "InSample", "Joints",
-    "Layer", "Logs", "Memory", "Merge", "MinAtar", "MinGRU", "Mnih2013", "Munchausen", "Nature",
-    "NoBehaviour", "NoBonus", "NoExploration", "NoMemory", "NoRelabel", "NoReset", "NoTarget", "Noisy",
-    "ObGD", "Op", "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy", "Prioritised",
-    "Quantile", "RAdam", "RMSProp", "Receding", "Recurrent", "Regularised", "Relabel", "Replay",
-    "Reset", "Resolution", "Rollout", "Sampler", "Schedule", "SimBa", "SimBaV2", "Soft", "Softmax",
-    "Sparse", "Stream", "Target", "Together", "Torso", "Training", "Uniform", "take",
+    "MERGES", "MLP", "OPTIMISERS", "POLICIES", "RELABELS", "RESETS", "RESOLUTIONS", "SAMPLERS", "TARGETS",
+    "TORSOS", "TRAININGS", "Actions", "Adam", "AdamW", "Auto", "AxisValue", "Behaviour", "Bonus",
+    "BroNet", "Categorical", "Clone", "CoarseToFine", "Conservative", "Constrained", "Convolutions",
+    "DataEfficient", "Dense", "Double", "Dueling", "Each", "EpsilonGreedy", "Expected", "ExpectedSarsa",
+    "Explore", "ExportedOutputs", "Fixed", "Full", "Greedy", "Growing", "HLGauss", "Hard", "Head",
+    "Hindsight", "Horizon", "Impala", "Implicit", "Impoola", "InSample", "Joints", "Layer", "Logs",
+    "Margin", "Memory", "Merge", "MinAtar", "MinGRU", "Mnih2013", "Munchausen", "Nature", "NoBehaviour",
+    "NoBonus", "NoExploration", "NoMemory", "NoRelabel", "NoReset", "NoTarget", "Noisy", "ObGD", "Op",
+    "Optimiser", "Pairs", "Periodic", "Pink", "Plain", "Policy", "Prioritised", "Quantile", "RAdam",
+    "RMSProp", "Receding", "Recurrent", "Regularised", "Relabel", "Replay", "Reset", "Resolution",
+    "Rollout", "Sampler", "Schedule", "SimBa", "SimBaV2", "Soft", "Softmax", "Sparse", "Stream", "Target",
+    "Together", "Torso", "Training", "Uniform", "take",
 ]  # fmt: skip

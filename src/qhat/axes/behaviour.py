@@ -14,7 +14,7 @@ from qhat.axes.greedy import CLOSED
 from qhat.axes.merge import Exists, Merge
 from qhat.axes.operations import Op
 from qhat.system.errors import require, setting
-from qhat.system.lazy import Array, Float, Int, jax, jnp
+from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
 
 
 @dataclasses.dataclass
@@ -40,6 +40,8 @@ class Behaviour(AxisValue, abc.ABC):
     """Whether a successor's value is that of its streams, in place of Z(s', a')."""
     rewarded: ClassVar[bool] = True
     """Whether rewards count: without, data need none."""
+    needs_logged: ClassVar[bool] = False
+    """Whether it counts for steps that were recorded before the run alone."""
 
     @abc.abstractmethod
     def loss(
@@ -49,6 +51,7 @@ class Behaviour(AxisValue, abc.ABC):
         action: Int[Array, " F"],
         beside: Float[Array, "F C B"] | None,
         judged: Float[Array, "F C"] | None,
+        logged: Bool[Array, ""] | None = None,
     ) -> Float[Array, ""]:
         """Return the loss.
 
@@ -58,6 +61,7 @@ class Behaviour(AxisValue, abc.ABC):
             action: the recorded one.
             beside: what `beside` returned for s, without the values; only if it `acts`.
             judged: Q(s, ·; θ⁻), only if it `uses_target`.
+            logged: whether it was recorded before the run; `None` where all were, or where nobody knows.
         """
 
     def streams(self, choices: int) -> dict[str, int]:
@@ -106,6 +110,7 @@ class NoBehaviour(Behaviour):
         action: Int[Array, " F"],
         beside: Float[Array, "F C B"] | None,
         judged: Float[Array, "F C"] | None,
+        logged: Bool[Array, ""] | None = None,
     ) -> Float[Array, ""]:
         return regression
 
@@ -137,6 +142,7 @@ class Conservative(Behaviour):
         action: Int[Array, " F"],
         beside: Float[Array, "F C B"] | None,
         judged: Float[Array, "F C"] | None,
+        logged: Bool[Array, ""] | None = None,
     ) -> Float[Array, ""]:
         return regression + self.alpha * surprise(q / q.shape[0], action)
 
@@ -164,6 +170,7 @@ class Clone(Behaviour):
         action: Int[Array, " F"],
         beside: Float[Array, "F C B"] | None,
         judged: Float[Array, "F C"] | None,
+        logged: Bool[Array, ""] | None = None,
     ) -> Float[Array, ""]:
         return surprise(q, action)
 
@@ -202,6 +209,7 @@ class Constrained(Behaviour):
         action: Int[Array, " F"],
         beside: Float[Array, "F C B"] | None,
         judged: Float[Array, "F C"] | None,
+        logged: Bool[Array, ""] | None = None,
     ) -> Float[Array, ""]:
         assert beside is not None
         return regression + surprise(beside[..., 0], action)
@@ -277,6 +285,7 @@ class InSample(Behaviour):
         action: Int[Array, " F"],
         beside: Float[Array, "F C B"] | None,
         judged: Float[Array, "F C"] | None,
+        logged: Bool[Array, ""] | None = None,
     ) -> Float[Array, ""]:
         assert beside is not None
         assert judged is not None
@@ -337,6 +346,3 @@ def surprise(logits: Float[Array, "F C"], action: Int[Array, " F"]) -> Float[Arr
     """Return −log softmax(logits)_a of the action, the sum over factors."""
     chosen = jnp.take_along_axis(logits, action[:, None], axis=1)[:, 0]
     return jnp.sum(jax.nn.logsumexp(logits, axis=1) - chosen)
-
-
-BEHAVIOURS: tuple[type[Behaviour], ...] = (NoBehaviour, Conservative, Clone, Constrained, InSample)

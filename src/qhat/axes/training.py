@@ -76,6 +76,7 @@ class Replay(Training):
             f"{setting('replay_capacity', recipe.replay_capacity)} leaves {rows} rows for each of"
             f" {recipe.num_envs} environments; expected at least {words} = {least}.",
         )
+        require_shares(recipe)
         updates = recipe.num_envs * recipe.replay_ratio
         require(
             1e-6 <= updates <= 1e6,
@@ -121,6 +122,7 @@ class Logs(Training):
             "num_envs": (recipe.num_envs != 1, "steps no environment", 1),
             "replay_ratio": (recipe.replay_ratio != 1, "makes one update in every step of the run", 1),
             "relabel": (recipe.relabel.happens, "has no rule for the rewards of other goals", "none"),
+            "demo_share": (recipe.demo_share > 0, "learns from recorded steps alone", 0.0),
         }
         _refuse(recipe, "cql", wrong)
 
@@ -268,6 +270,7 @@ def _without_replay(recipe: Any) -> Refusals:
     kept = type(recipe)().replay_capacity
     return {
         "sampler": (recipe.sampler.name != "uniform", "draws nothing", "uniform"),
+        "demo_share": (recipe.demo_share > 0, "draws no batches that demonstrations could share", 0.0),
         "bonus": (recipe.bonus.uses_target, "has no target network to take a bonus from", "none"),
         "behaviour": (recipe.behaviour.counts, "has no recorded actions, only its own", "none"),
         "relabel": (recipe.relabel.happens, "keeps no episodes to take other goals from", "none"),
@@ -276,6 +279,25 @@ def _without_replay(recipe: Any) -> Refusals:
         "target": (recipe.target.name != "none", "has no target network", "none"),
         "replay_capacity": (recipe.replay_capacity != kept, "has no replay", kept),
     }
+
+
+def require_shares(recipe: Any) -> None:
+    """Raise `UsageError` for a share that is none, or all, of a batch, or that has no states."""
+    share, batch = recipe.demo_share, recipe.batch_size
+    if not share:
+        return
+    fits = setting("demo_share", 0.5)
+    fits += f" with {setting('batch_size', 2)} or more" if batch < 2 else ""
+    require(
+        0 < round(share * batch) < batch,
+        f"{setting('demo_share', share)} of {setting('batch_size', batch)} is {round(share * batch)}"
+        f" transitions; expected some of both kinds: {fits}.",
+    )
+    require(
+        not recipe.memory.remembers,
+        f"{setting('demo_share', share)} has recorded steps in every batch, which have no states of"
+        f" {setting('memory', spell(recipe.memory))}; expected {setting('memory', 'none')}.",
+    )
 
 
 def _refuse(recipe: Any, example: str, wrong: Refusals) -> None:

@@ -83,6 +83,8 @@ def as_training(words: Sequence[str]) -> list[str]:
         settings += ["--recipe", RECIPE]
     wanted = {"--training": Logs.name, "--num-envs": "1", "--replay-ratio": "1"}
     recipe = None if name == PRESET else get(name)
+    if recipe is not None and recipe.demo_share:
+        wanted["--demo-share"] = "0"
     if recipe is None or recipe.training.acts:
         settings += [word for flag, value in wanted.items() for word in _unless(rest, flag, value)]
     return [env or known or "", *settings]

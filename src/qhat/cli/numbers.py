@@ -35,7 +35,7 @@ def plain(kind: type, words: Sequence[str], command: str = "") -> list[str]:
         UsageError: an unknown flag, a missing value, or a value that is none of the expected words or no
             number.
     """
-    known, choices = dict(flags_of(kind)), choices_of(kind)
+    known, choices, instead = dict(flags_of(kind)), choices_of(kind), words_of(kind)
     switches = {flag for flag, (wanted, _, optional) in known.items() if wanted == SWITCH and not optional}
     switches |= {"--help"}
     found: list[str] = []
@@ -83,9 +83,10 @@ def plain(kind: type, words: Sequence[str], command: str = "") -> list[str]:
             words = " ".join([*taken, *beside])
             require(not mixed, f"{flag} is {words}; expected widths, for example 64 64, or none alone.")
             taken = [] if taken == ["none"] else taken
-        if wanted:
+        if wanted and not (taken and taken[0] in instead.get(flag, ())):
             parts = [part for each in taken for part in (each.split(",") if several else [each]) if part]
-            taken = [_number(flag, part, wanted, optional) for part in parts]
+            also = "".join(f", or {word}" for word in instead.get(flag, ()))
+            taken = [_number(flag, part, wanted, optional, also) for part in parts]
         if taken:
             _require_choice(flag, taken[0], choices.get(flag, ()))
         if flag == LOG and flag in found:
@@ -137,7 +138,7 @@ def _is_numeric(word: str) -> bool:
     return word[:1].isdigit() or word[:1] in ("-", ".")
 
 
-def _number(flag: str, text: str, wanted: str, optional: bool) -> str:
+def _number(flag: str, text: str, wanted: str, optional: bool, also: str = "") -> str:
     if optional and text.lower() == "none":
         return "None"
     try:
@@ -152,7 +153,7 @@ def _number(flag: str, text: str, wanted: str, optional: bool) -> str:
         )
     except (ValueError, OverflowError):
         such = "500 or 1e5" if wanted == WHOLE else "0.98"
-        raise UsageError(f"{flag} is '{text}'; expected {wanted}, such as {such}.") from None
+        raise UsageError(f"{flag} is '{text}'; expected {wanted}, such as {such}{also}.") from None
 
 
 def _require_choice(flag: str, word: str, choices: Sequence[str]) -> None:
@@ -171,6 +172,16 @@ def choices_of(kind: type) -> dict[str, tuple[str, ...]]:
     }
 
 
+def words_of(kind: type) -> dict[str, tuple[str, ...]]:
+    """Return the words that a flag takes in place of a number."""
+    return {
+        f"--{name.replace('_', '-')}": typing.get_args(part)
+        for name, hint in typing.get_type_hints(kind).items()
+        for part in typing.get_args(hint)
+        if typing.get_origin(hint) is typing.Union and typing.get_origin(part) is typing.Literal
+    }
+
+
 def flags_of(kind: type) -> Iterator[tuple[str, tuple[str, bool, bool]]]:
     """Yield every flag with its kind of number, whether it takes several, and whether it may be none."""
     hints = typing.get_type_hints(kind, include_extras=True)
@@ -181,8 +192,14 @@ def flags_of(kind: type) -> Iterator[tuple[str, tuple[str, bool, bool]]]:
             if POSITIONAL in about:
                 continue
             name = next((part.name for part in about if getattr(part, "name", None)), name)
-        parts = [part for part in typing.get_args(hint) if part is not types.NoneType]
-        optional = isinstance(hint, types.UnionType) and len(parts) < len(typing.get_args(hint))
+        is_union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+        optional = is_union and types.NoneType in typing.get_args(hint)
+        # A word in place of a number: see `words_of`.
+        parts = [
+            part
+            for part in typing.get_args(hint)
+            if part is not types.NoneType and not (is_union and typing.get_origin(part) is typing.Literal)
+        ]
         if optional and len(parts) == 1:
             hint = parts[0]
         shape = typing.get_origin(hint)

@@ -6,6 +6,7 @@ import contextlib
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
@@ -22,7 +23,7 @@ from qhat.recipes.parts import flags, names_of
 from qhat.recipes.presets import NAME as PRESET
 from qhat.recipes.schedule_text import FIXED, schedules
 from qhat.reports.reading import CLIPPED
-from qhat.runs.card import ending
+from qhat.runs.card import ending, further_flag
 from qhat.runs.folder import RunFolder
 from qhat.runs.progress import GroupProgress
 from qhat.runs.spread.groups import read_division
@@ -177,10 +178,11 @@ def _resuming(config: TrainConfig) -> list[str]:
         return ["resuming each group of seeds from its newest checkpoint"]
     about = read_about(RunFolder.open(config.run_dir).last())
     step = about["step"]
-    if has_reached(config.run_dir, about, config.stop_at):
+    floor = config.stop_below if isinstance(config.stop_below, int | float) else None
+    if has_reached(config.run_dir, about, config.stop_at, floor):
         return [
-            f"{ending(about, config)} To train further: qhat train --resume --run-dir {config.run_dir}"
-            " --stop-at none"
+            f"{ending(config.run_dir, about, config)} To train further: qhat train --resume --run-dir"
+            f" {config.run_dir}{further_flag(about['stopped_by'])}"
         ]
     if step >= config.steps:
         return [
@@ -218,12 +220,12 @@ def _close(console: Console, config: TrainConfig, outcome: dict[str, Any]) -> No
     table.add_row("steps", f"{outcome['step']:,} of {config.steps:,} per seed")
     table.add_row("wall time", f"{outcome['seconds']:.1f} s, including start-up and compilation")
     table.add_row("saved in", folder)
-    if sentence := ending(outcome, config):
+    if sentence := ending(Path(folder), outcome, config):
         console.print(sentence, soft_wrap=True)
     console.print(table)
     console.print("\nnext:")
     if outcome["interrupted"] or outcome["step"] < config.steps:
-        further = " --stop-at none" if outcome["stopped_by"] == "stop_at" else ""
+        further = further_flag(outcome["stopped_by"])
         console.print(
             f"  qhat train --resume --run-dir {folder}{further}{parts}   # resume", soft_wrap=True
         )

@@ -81,6 +81,7 @@ def _show(name: str, recipe: Recipe) -> None:
     env = "CartPole-v1" if recipe.resolution.name == "full" else "WalkerRun-v1"
     env = "FetchReach-v4" if recipe.relabel.happens else env
     how = f"train {env}" if recipe.training.acts else f"learn DATA --env {env}"
+    how += " --demos DATA" if recipe.demo_share else ""
     print(f"\nnext:\n  qhat {how} --recipe {name}\n  qhat train --recipe {name} --help")
 
 
@@ -89,6 +90,7 @@ def _differences(recipe: Recipe) -> str:
     plain = Recipe()
     words = [getattr(recipe, axis).name for axis in SHOWN if _name(recipe, axis) != _name(plain, axis)]
     words += [f"n={recipe.n_step}"] if recipe.n_step != plain.n_step else []
+    words += [f"demos={recipe.demo_share:.0%}"] if recipe.demo_share else []
     words += [] if recipe.n_step_cut is None else [f"cut={recipe.n_step_cut:g}"]
     return " · ".join(words)
 

@@ -92,7 +92,7 @@ def run(words: Sequence[str]) -> int:
         outcome["video"] = _film(outcome["run"], parts)
     if args.json:
         print(json.dumps(outcome))
-    return stop.exit_code
+    return stop.exit_code or int(outcome["stopped_by"] == "stop_below")
 
 
 def _require_video() -> None:

@@ -19,8 +19,8 @@ from qhat.environments.options import write_words
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "run": (
-        "steps", "max_seconds", "stop_at", "seeds", "seed", "eval_every", "eval_episodes", "resume",
-        "init_from", "on_nan", "threads", "device",
+        "steps", "max_seconds", "stop_at", "stop_below", "seeds", "seed", "eval_every", "eval_episodes",
+        "resume", "init_from", "on_nan", "threads", "device",
     ),
     "algorithm": (
         "recipe_name", "preset", "parts", "head", "policy", "bonus", "behaviour", "joints", "n_step",
@@ -31,7 +31,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "exploration": ("explore",),
     "replay": (
         "training", "sampler", "relabel", "batch_size", "replay_ratio", "replay_capacity",
-        "learning_starts", "random_shift", "demos",
+        "learning_starts", "random_shift", "demos", "demo_share",
     ),
     "environment": (
         "env_kwargs", "wrap", "num_envs", "normalise", "bins", "resolution", "vector",

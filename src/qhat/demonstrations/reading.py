@@ -41,6 +41,8 @@ class Demonstrations:
     """`[T]`, of each action by those who recorded it, where it was logged."""
     broken: np.ndarray | None = None
     """True where the recording breaks off and neither `terminated` nor `truncated` says so."""
+    marked: np.ndarray | None = None
+    """True where `terminated` or `truncated` says that an episode ends."""
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -50,6 +52,16 @@ class Demonstrations:
         """Number of episodes, whole or broken off."""
         ended = self.terminated | self.truncated
         return int(ended.sum()) + int(len(ended) > 0 and not ended[-1])
+
+    def returns(self) -> np.ndarray:
+        """Return the sums of rewards of the episodes with a marked end, in the environment's units."""
+        ended = self.terminated | self.truncated
+        ends = np.flatnonzero(ended)
+        if not len(ends) or self.marked is None:
+            return np.zeros(0)
+        begins = np.append(0, ends[:-1] + 1)
+        sums = np.add.reduceat(self.reward[: ends[-1] + 1].astype(np.float64), begins)
+        return sums[self.marked[ends]]
 
     def breaks(self, source: str) -> str | None:
         """Say where the recording breaks off, if it does: no n-step return goes over these rows."""
@@ -118,6 +130,7 @@ def _checked(source: str, columns: Mapping[str, np.ndarray], spec: Spec) -> Demo
         after_legal,
         reader.probabilities(columns.get("probability")),
         np.append(broken[:-1], False) & ~terminated & ~truncated,
+        terminated | truncated,
     )
 
 

@@ -16,7 +16,7 @@ from qhat.engine.guard import Guard
 from qhat.engine.learner import Learner, LearnerState, Metrics
 from qhat.engine.newest import learn_newest
 from qhat.engine.replay import ring as replay
-from qhat.engine.replay import sequences
+from qhat.engine.replay import sequences, shares
 from qhat.engine.replay.frames import require_frames
 from qhat.engine.replay.goals import Goals
 from qhat.engine.replay.hindsight import relabelled
@@ -54,6 +54,8 @@ class Program:
     """Whether a seed stops at the first number that is not finite, or skips such rows and continues."""
     layout: Observations | None = None
     """The parts of an observation; `None` is one array, which the network gets unchanged."""
+    logged: int = 0
+    """Rows of recorded steps that a fixed share of every batch is drawn from; 0: there are none."""
 
     @staticmethod
     def of(
@@ -96,7 +98,7 @@ class Program:
             watch=recipe.gamma if recipe.head.calibrates else None, normalise=bool(recipe.normalise),
             marks_greedy=recipe.n_step_cut is not None, scale=recipe.training.return_discount(recipe),
             layout=packed, goals=Goals.of(recipe.relabel, rows * E, self.layout, self.rewards),
-            memory=recipe.memory.units,
+            memory=recipe.memory.units, logged=self.logged,
         )  # fmt: skip
         action = jnp.zeros((E, self.actions.factors), jnp.int32)
         fresh = Guard.new(observation, action, packed)
@@ -105,7 +107,7 @@ class Program:
             key=keys["run"],
             learner=self.learner.init(keys["parameters"]),
             ring=ring,
-            sampler=recipe.sampler.init(ring.size),
+            sampler=self.sampler.init(ring.size),
             exploration=recipe.explore.init(E, self.actions),
             observation=observation,
             action=action,
@@ -218,9 +220,14 @@ class Program:
         ring, slots, starts = replay.store(seed.ring, step)
         if timestep.broken is not None:
             ring = replay.cut(ring, timestep.broken)
-        sampler = self.recipe.sampler.store(seed.sampler, slots, starts)
+        sampler = self.sampler.store(seed.sampler, slots, starts)
         recall = recurrent.over(self.learner, seed.recall, timestep)
         return dataclasses.replace(seed, ring=ring, sampler=sampler, recall=recall)
+
+    @property
+    def sampler(self) -> Any:
+        """What draws batches: the recipe's sampler, or two of it where some steps were recorded before."""
+        return shares.sampler_of(self.recipe, self.stack, self.logged)
 
     def learned(self, reward: Array) -> Array:
         """Return the reward that is stored: changed by the recipe's reward wrappers."""
@@ -283,9 +290,9 @@ class Program:
         """
         recipe, keys = self.recipe, split(key, "sample", "noise", "goals")
         n, gamma = recipe.horizon.at(recipe.reset.since(number - 1), recipe.n_step, recipe.gamma)
-        sample = sequences.sampling(recipe.memory)
+        sample = sequences.sampling(recipe.memory, self.sampler)
         batch, slots, weights = sample(
-            ring, recipe.sampler, sampler, keys["sample"], steps,
+            ring, self.sampler, sampler, keys["sample"], steps,
             batch=recipe.batch_size, n=recipe.longest, gamma=gamma, limit=n,
         )  # fmt: skip
         slots = self.learner.parallel.agreed(slots)
@@ -299,15 +306,10 @@ class Program:
         learner = with_reset(self.learner, learner, keys["noise"], number, applies)
         learner = with_growth(self.learner, learner, number, applies)
         errors = sequences.errors_of(update.errors, weights, slots.shape[0])
-        return learner, recipe.sampler.update(sampler, slots, errors), ring.greedy, update.metrics
+        return learner, self.sampler.update(sampler, slots, errors), ring.greedy, update.metrics
 
     def act(
-        self,
-        seed: SeedState,
-        observation: Array,
-        legal: Array | None,
-        key: Array,
-        steps: Int[Array, ""],
+        self, seed: SeedState, observation: Array, legal: Array | None, key: Array, steps: Int[Array, ""]
     ) -> SeedState:
         """Choose the next action for `observation` from the legal ones, with exploration."""
         keys = split(key, "explore", "noise")
@@ -319,10 +321,6 @@ class Program:
             seed.exploration, greedy, keys["explore"], steps, self.actions, in_use
         )
         return dataclasses.replace(
-            seed,
-            observation=observation,
-            legal=legal,
-            action=action,
-            exploration=exploration,
+            seed, observation=observation, legal=legal, action=action, exploration=exploration,
             recall=recall,
-        )
+        )  # fmt: skip

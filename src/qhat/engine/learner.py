@@ -244,7 +244,7 @@ class Learner:
         if recipe.behaviour.counts:
             q = mask_illegal(self._q(z, basis, opened), transition.legal)
             judged = self._q(*before) if recipe.behaviour.uses_target else None
-            loss = recipe.behaviour.loss(loss, q, transition.action, beside, judged)
+            loss = recipe.behaviour.loss(loss, q, transition.action, beside, judged, transition.logged)
         chosen = jnp.take_along_axis(head.mean(z, basis), transition.action[:, None], axis=1)
         return loss, error, jnp.mean(chosen), head.overflow(goal, basis)
 

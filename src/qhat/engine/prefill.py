@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qhat.axes.heads.outlook import Outlook
 from qhat.demonstrations.reading import Demonstrations
 from qhat.engine.calibration import RETURNS, STATISTICS
 from qhat.engine.iteration import Program
@@ -25,11 +26,14 @@ BLOCK = 1_024
 def prefill(program: Program, state: TrainState, demonstrations: Demonstrations) -> TrainState:
     """Store the same demonstrations in every seed's replay, spread over the rings of its environments.
 
-    An episode that spans two rings is truncated between them. The state is donated.
+    An episode that spans two rings is truncated between them. Where a share of every batch is of
+    demonstrations they lie in rows of their own kind instead, beside these rings. The state is donated.
 
     Raises:
         UsageError: replay is too small: the last demonstrations would overwrite the first.
     """
+    if program.logged:
+        return _laid_beside(program, state, demonstrations)
     E, recipe = program.recipe.num_envs, program.recipe
     rows = rows_of([demonstrations], E, program.stack)
     require(
@@ -78,6 +82,35 @@ def _cut(seed: SeedState) -> SeedState:
 
 def _unreal(block: tuple) -> tuple:
     return jax.tree.map(np.zeros_like, block)
+
+
+def _laid_beside(program: Program, state: TrainState, demonstrations: Demonstrations) -> TrainState:
+    """Store demonstrations in the rows that nothing overwrites; statistics include them."""
+
+    def opened(seed: SeedState) -> tuple[replay.Ring, Any]:
+        ring = seed.ring
+        assert ring.logged is not None
+        outlook = None if ring.outlook is None else Outlook.empty(1, ring.outlook.gamma)
+        rows = dataclasses.replace(ring.logged, moments=ring.moments, outlook=outlook)
+        # Copies: what is stored into is donated, and a call may return its arguments themselves.
+        return jax.tree.map(jnp.copy, (rows, seed.sampler[1]))
+
+    def one(beside: tuple[replay.Ring, Any], block: tuple) -> tuple[replay.Ring, Any]:
+        return append(program, *beside, block)
+
+    def closed(seed: SeedState, beside: tuple[replay.Ring, Any]) -> SeedState:
+        logged, outlook = replay.cut(beside[0]), seed.ring.outlook
+        if outlook is not None and logged.outlook is not None:
+            outlook = outlook.widened(logged.outlook.returns, logged.outlook.rewards)
+        rows = dataclasses.replace(logged, moments=None, outlook=None)
+        ring = dataclasses.replace(seed.ring, logged=rows, moments=logged.moments, outlook=outlook)
+        return dataclasses.replace(seed, ring=ring, sampler=(seed.sampler[0], beside[1]))
+
+    beside = jax.jit(jax.vmap(opened))(state.seeds)
+    store = jax.jit(jax.vmap(one, (0, None)), donate_argnums=0)
+    for block in _blocks(demonstrations, 1):
+        beside = store(beside, block)
+    return TrainState(state.clock, jax.jit(jax.vmap(closed), donate_argnums=0)(state.seeds, beside))
 
 
 def rows_of(demonstrations: Sequence[Demonstrations], envs: int, stack: int) -> int:

@@ -12,6 +12,7 @@ from qhat.axes.dense import Noisy, Sparse
 from qhat.axes.explore import EpsilonGreedy, NoExploration
 from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
 from qhat.axes.joints import Each, Pairs, Regularised
+from qhat.axes.margin import Margin
 from qhat.axes.memory import MinGRU
 from qhat.axes.merge import Dueling
 from qhat.axes.optimiser import Adam, AdamW, ObGD, RAdam
@@ -205,6 +206,21 @@ iql = replace(
 # What they are compared with: the recorded actions, and nothing of their returns.
 bc = replace(cql, policy=Greedy(), behaviour=Clone(), paper="https://doi.org/10.1162/neco.1991.3.1.88")
 
+# From demonstrations and the run's own steps. The paper draws both from one replay, in which demonstrations
+# have a larger priority, and adds the one-step loss; here a share of each batch is fixed, and the target is
+# the n-step return.
+dqfd = replace(
+    dueling_dqn,
+    policy=Double(),
+    sampler=Prioritised(alpha=0.4, beta=0.6, epsilon=1e-3),
+    n_step=10,
+    behaviour=Margin(),
+    demo_share=0.5,
+    optimiser=AdamW(decay=1e-5),
+    explore=EpsilonGreedy(start=0.1, end=0.01),
+    paper="https://arxiv.org/abs/1704.03732",
+)
+
 # Goals: what an episode achieved is a goal that it reached. Its positions are all of one small space, and
 # its velocities are not.
 her = replace(
@@ -283,6 +299,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "bcq": bcq,
         "iql": iql,
         "bc": bc,
+        "dqfd": dqfd,
         "chapter_dqn": chapter_dqn,
         "chapter_double": chapter_double,
         "chapter_dueling": chapter_dueling,

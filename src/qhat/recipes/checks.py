@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from qhat.recipes.config import TrainConfig
     from qhat.recipes.recipe import Recipe
 
+AUTO = "auto"
+"""A `stop_below` that the demonstrations say."""
 MOST_ACTORS = 10_000
 """Largest number of actors of one learner."""
 
@@ -51,6 +53,39 @@ def require_reachable(config: TrainConfig) -> None:
         f"{setting('stop_at')} is {config.stop_at:g}, and the largest possible score of '{config.env}' is"
         f" {largest or 0:g}; expected at most that.",
     )
+
+
+def require_floor(config: TrainConfig) -> None:
+    """Raise `UsageError` for a `stop_below` without meaning."""
+    floor, name = config.stop_below, setting("stop_below")
+    if floor is None:
+        return
+    good = isinstance(floor, int | float) and not isinstance(floor, bool) and math.isfinite(floor)
+    require(
+        good or floor == AUTO,
+        f"{name} is {quote(floor)}; expected a finite score, {AUTO}, or none.",
+    )
+    require(
+        floor != AUTO or not config.resume,
+        f"{name} {AUTO} has no meaning with {setting('resume')}: the run has its number from when it began."
+        " Leave it out, or give a number.",
+    )
+    require(
+        floor == AUTO or config.stop_at is None or floor < config.stop_at,
+        f"{name} is {floor} and {setting('stop_at')} {config.stop_at}; expected less.",
+    )
+
+
+def require_together(config: TrainConfig) -> None:
+    """Raise `UsageError` for what a run of which groups of seeds train on a cluster does not do."""
+    if config.cluster is None or config.actors is not None:
+        return
+    for name, value in (("demo_share", config.recipe.demo_share), ("stop_below", config.stop_below)):
+        require(
+            value is None or (name == "demo_share" and not value),
+            f"{setting(name, value)} has no meaning for seeds that {setting('cluster')} spreads over"
+            " machines; expected one machine. Leave one of them out.",
+        )
 
 
 def require_placement(config: TrainConfig) -> None:
@@ -173,8 +208,19 @@ def require_acting(config: TrainConfig) -> None:
 
 
 def require_recorded(config: TrainConfig) -> None:
-    """Raise `UsageError` for a new run that has nothing to learn from: it does not act, and has no data."""
-    training = config.recipe.training
+    """Raise `UsageError` for a new run without the recorded steps that it is to learn from."""
+    training, share = config.recipe.training, config.recipe.demo_share
+    require(
+        not share or config.resume or bool(config.demos),
+        f"{setting('demo_share', share)} takes a share of every batch from demonstrations, and there are"
+        f" none; expected {setting('demos')}: .npz files, or minari: and an id. Without them:"
+        f" {setting('demo_share', 0.0)}.",
+    )
+    require(
+        config.stop_below != AUTO or config.resume or bool(config.demos),
+        f"{setting('stop_below', AUTO)} takes the interval of the demonstrations' returns, and there are"
+        f" none; expected {setting('demos')}, or a number, as {setting('stop_below', 100.0)}.",
+    )
     require(
         training.acts or config.resume or bool(config.demos),
         f"{setting('training', training.name)} learns from recorded steps alone, and there are none;"
@@ -196,7 +242,7 @@ def require_rollouts(config: TrainConfig) -> None:
 
 OF_A_RUN = (
     require_replay, require_memory, require_resets, require_growth, require_horizon, require_rollouts,
-    require_acting,
+    require_acting, require_floor, require_together,
 )  # fmt: skip
 """What else a run's settings have to be."""
 

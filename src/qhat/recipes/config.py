@@ -61,6 +61,9 @@ class TrainConfig:
     """Stop after this many seconds, with a checkpoint. Default: no limit."""
     stop_at: float | None = None
     """Stop at the first evaluation with at least this mean score over all seeds, with a checkpoint."""
+    stop_below: float | Literal["auto"] | None = None
+    """Stop, with a checkpoint, at the first evaluation in which any seed's score is below this. auto: the
+    lower end of the 95% interval of the mean return of the demonstrations' episodes."""
     seeds: int = 1
     """Independent seeds trained at once, each with its own weights, keys and environments."""
     seed: int = 0

@@ -11,13 +11,14 @@ import tyro
 
 from qhat.axes.actions import BINS
 from qhat.axes.axis import AxisValue, check, from_json, to_json
-from qhat.axes.behaviour import BEHAVIOURS, Behaviour, NoBehaviour
+from qhat.axes.behaviour import Behaviour, NoBehaviour
 from qhat.axes.bonus import BONUSES, Bonus, NoBonus
 from qhat.axes.dense import LAYERS, Dense, Layer
 from qhat.axes.explore import EXPLORES, EpsilonGreedy, Explore
 from qhat.axes.heads import HEADS, Expected, Head
 from qhat.axes.horizon import HORIZONS, Fixed, Horizon
 from qhat.axes.joints import JOINTS, Joints, Together
+from qhat.axes.margin import BEHAVIOURS
 from qhat.axes.memory import MEMORIES, Memory, NoMemory
 from qhat.axes.merge import MERGES, Merge, Plain
 from qhat.axes.optimiser import OPTIMISERS, Adam, Optimiser
@@ -108,6 +109,9 @@ class Recipe:
     """What gradient updates learn from."""
     sampler: Sampler = Uniform()
     """How batches are drawn from replay."""
+    demo_share: float = 0.0
+    """Share of every batch that comes from the demonstrations, which then stay beside replay for the whole
+    run. 0: they are in replay, until new steps overwrite them."""
     relabel: Relabel = NoRelabel()
     """Whether a step is also learned from with goals that were achieved later."""
     explore: Explore = EpsilonGreedy()
@@ -243,6 +247,11 @@ class Recipe:
                 f"{setting(name)} is {quote(value)}; expected a whole number of 1 or more, below"
                 " 2147483648.",
             )
+        require(
+            _number(self.demo_share) and 0 <= self.demo_share < 1,
+            f"{setting('demo_share')} is {quote(self.demo_share)}; expected a share from 0 to below 1, for"
+            f" example {setting('demo_share', 0.5)}.",
+        )
         shift = self.random_shift
         require(
             _whole(shift, 0) and shift < 2**15,

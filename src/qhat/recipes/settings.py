@@ -58,6 +58,7 @@ class RecipeSettings(TypedDict, total=False):
     resolution: Resolution | str
     training: Training | str
     sampler: Sampler | str
+    demo_share: float
     relabel: Relabel | str
     explore: Explore | str
     target: Target | str
@@ -87,6 +88,7 @@ class RunSettings(RecipeSettings, total=False):
     steps: int
     max_seconds: float | None
     stop_at: float | None
+    stop_below: float | Literal["auto"] | None
     seeds: int
     seed: int
     eval_every: int

@@ -185,5 +185,6 @@ def _effective(run: Run) -> tuple[float, ...]:
     tree = jax.eval_shape(lambda: recipe.sampler.init(size))[0]
     seeds = len(run.summary()["best_score"])
     like = jax.ShapeDtypeStruct((seeds, *tree.levels[0].shape), tree.levels[0].dtype)
-    leaves = checkpoint.read_leaf(run.folder.last(), "state", "seeds/sampler/0/levels/0", like)
+    place = "seeds/sampler/0/0" if recipe.demo_share else "seeds/sampler/0"
+    leaves = checkpoint.read_leaf(run.folder.last(), "state", f"{place}/levels/0", like)
     return tuple(diagnosis.effective_share(leaf[:size]) for leaf in leaves)

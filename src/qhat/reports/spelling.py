@@ -24,8 +24,8 @@ from qhat.system.errors import UsageError
 
 OF_A_RUN = (
     "steps", "seeds", "seed", "eval_every", "eval_episodes", "save_every", "keep", "max_seconds", "stop_at",
-    "env_kwargs", "wrap", "demos", "init_from", "vector", "env_timeout", "env_restarts", "on_nan", "log",
-    "cluster", "actors", "actor_cpus", "learners",
+    "stop_below", "env_kwargs", "wrap", "demos", "init_from", "vector", "env_timeout", "env_restarts",
+    "on_nan", "log", "cluster", "actors", "actor_cpus", "learners",
 )  # fmt: skip
 """Settings of a run that are not part of its recipe."""
 IN_PRESETS = ("steps", "eval_every", "eval_episodes")

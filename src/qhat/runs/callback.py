@@ -71,10 +71,18 @@ def require_callback(callback: Any, progress: Any = None, should_stop: Any = Non
     )
 
 
-def answer(evaluation: Evaluation, stop: Stop, stop_at: float | None, callback: Callback | None) -> None:
+def answer(
+    evaluation: Evaluation,
+    stop: Stop,
+    stop_at: float | None,
+    callback: Callback | None,
+    stop_below: float | None = None,
+) -> None:
     """Record in `stop` whether the run ends after this evaluation, and what the callback raised."""
     if stop_at is not None and evaluation.mean >= stop_at:
         stop.reached = "stop_at"
+    if stop_below is not None and min(evaluation.scores) < stop_below:
+        stop.reached = "stop_below"
     if callback is None:
         return
     try:

@@ -11,6 +11,7 @@ from qhat.evaluation.statistics.text import score_text
 from qhat.recipes.config import TrainConfig
 from qhat.recipes.parts import flags, names_of
 from qhat.recipes.schedule_text import FIXED, schedules
+from qhat.runs.floor import fall
 from qhat.system import devices
 
 NEW_EPISODES = (
@@ -36,7 +37,7 @@ def card(
     names = names_of(config.recipe)
     parts = "".join(f" {word}" for word in flags(names))
     kinds = "".join(f"{name.rpartition(':')[2]}, " for name in names.values())
-    further = " --stop-at none" if summary["stopped_by"] == "stop_at" else ""
+    further = further_flag(summary["stopped_by"])
     # A run that ended before its last step goes on to it; one that is whole needs more.
     more = 2 * config.steps if summary["step"] >= config.steps else None
     commands = [
@@ -67,7 +68,7 @@ def card(
             f"{config.seeds} seed{'s' if config.seeds > 1 else ''}, {summary['step']:,} of {config.steps:,}"
             f" environment steps each.{'' if of_agent else _threads()}",
             "",
-            *([ended, ""] if (ended := ending(summary, config)) else []),
+            *([ended, ""] if (ended := ending(folder, summary, config)) else []),
             "| seed | best greedy score in the run's evaluations | at step |",
             "|---|---|---|",
             *rows,
@@ -90,8 +91,16 @@ def _threads() -> str:
     return f" JAX computed with {devices.named()}."
 
 
-def ending(summary: Mapping[str, Any], config: TrainConfig) -> str:
+def further_flag(stopped_by: str | None) -> str:
+    """Return what lets a run that its score ended train further, for the command line."""
+    flags = {"stop_at": " --stop-at none", "stop_below": " --stop-below none"}
+    return flags.get(stopped_by or "", "")
+
+
+def ending(folder: Path, summary: Mapping[str, Any], config: TrainConfig) -> str:
     """Say what ended a run before its last step; '' if a setting or a callback did not."""
+    if summary["stopped_by"] == "stop_below":
+        return f"The run ended at step {summary['step']:,}: {fall(folder, summary['step'])}"
     reasons = {
         "stop_at": f"its evaluation reached stop_at ({config.stop_at or 0:g})",
         "callback": "the callback stopped it",

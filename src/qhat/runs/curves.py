@@ -117,17 +117,26 @@ def read_evaluations(folder: Path, seeds: int | None = None) -> Evaluations:
     return Evaluations(step=np.array(steps, dtype=np.float64), score=score.reshape(len(every), len(steps)))
 
 
-def has_reached(folder: Path, about: Mapping[str, Any], stop_at: float | None) -> bool:
-    """Whether a run ended at its last checkpoint by its score, which still is at least `stop_at`.
+def has_reached(
+    folder: Path, about: Mapping[str, Any], stop_at: float | None, stop_below: float | None = None
+) -> bool:
+    """Whether a run ended at its last checkpoint by its score, and would end again.
 
     Args:
         about: the checkpoint's manifest.
+        stop_at: the mean over all seeds is at least this.
+        stop_below: a seed's score is less than this.
     """
-    if stop_at is None or about["stopped_by"] != "stop_at":
+    by = about["stopped_by"]
+    if by not in ("stop_at", "stop_below") or {"stop_at": stop_at, "stop_below": stop_below}[by] is None:
         return False
     evaluations = read_evaluations(folder)
     scores = evaluations.score[:, evaluations.step == about["step"]]
-    return scores.size > 0 and bool(np.mean(scores) >= stop_at)
+    if not scores.size:
+        return False
+    if by == "stop_at":
+        return stop_at is not None and bool(np.mean(scores) >= stop_at)
+    return stop_below is not None and bool(np.min(scores) < stop_below)
 
 
 def read_clock(folder: Path) -> Clock:

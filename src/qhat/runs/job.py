@@ -84,6 +84,7 @@ def prepare(
     devices: int,
     stop: Stop,
     show_progress: EvaluationProgress,
+    logged: int = 0,
 ) -> Job:
     """Compile what training and evaluations run, and see that there is room for it.
 
@@ -92,6 +93,7 @@ def prepare(
         devices: over which the seeds are spread, or each batch of a learner with actors.
         stop: asked while an evaluation plays.
         show_progress: says how far a long evaluation is.
+        logged: rows of demonstrations that have a share of every batch.
 
     Warns:
         UserWarning: the environment has no time limit.
@@ -102,7 +104,7 @@ def prepare(
     longest = cut_of(worlds.limit, config.eval_every, config.steps)
     if not worlds.limit:
         warn(no_limit(worlds, longest), stacklevel=4)
-    program = program_of(config.recipe, spec, config.wrap, config.on_nan == "stop")
+    program = program_of(config.recipe, spec, config.wrap, config.on_nan == "stop", logged)
     config = config.fitted(program.recipe, spec, horizon_of(config))
     loop = loop_of(program, worlds.environment, devices)
     keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))

@@ -10,7 +10,7 @@ from qhat.runs import checkpoint
 from qhat.system.errors import require
 from qhat.system.files import quote
 
-STOPPED_BY = ("stop_at", "callback", "max_seconds")
+STOPPED_BY = ("stop_at", "stop_below", "callback", "max_seconds")
 """What can end a run before its last step, beside a signal."""
 
 

@@ -1,7 +1,8 @@
 """Replay on disk, in pieces: a checkpoint writes only those that changed since the previous one.
 
 A ring of a million transitions may take gigabytes, and training overwrites a few percent of it between two
-checkpoints. The other pieces are hard-linked, so that every checkpoint is complete.
+checkpoints. The other pieces are hard-linked, so that every checkpoint is complete. Recorded steps that
+stay beside replay are one more piece of each seed, which never changes.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Pieces:
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) // self._seeds
         count = max(1, min(MOST, size // BYTES, self._rows))
         self._bounds = np.linspace(0, self._rows, count + 1).astype(int).tolist()
+        self._has_logged = ring.logged is not None
         self._place: Path | None = None
 
     def split(self, state: TrainState) -> tuple[TrainState, dict[str, Any], dict[str, Path]]:
@@ -49,7 +51,7 @@ class Pieces:
         fresh, same = {}, {}
         filled = np.asarray(state.seeds.ring.filled).max(axis=1).tolist()
         for seed in range(self._seeds):
-            changed = self._changed(state, seed)
+            changed = [*self._changed(state, seed), *([False] if self._has_logged else [])]
             for index, is_new in enumerate(changed):
                 name = _name(seed, index)
                 if not self._reached(filled[seed], index):
@@ -77,6 +79,7 @@ class Pieces:
         # The values of `Ring.empty`: rows without a step are in no piece.
         leaves = [(name, getattr(ring, name)) for name in self._fields]
         whole = [np.full(leaf.shape, name == "legal", leaf.dtype) for name, leaf in leaves]
+        beside = self._read_logged(place)
         filled = np.asarray(rest.seeds.ring.filled).max(axis=1).tolist()
         for seed in range(self._seeds):
             for index in range(len(self._bounds) - 1):
@@ -90,10 +93,27 @@ class Pieces:
                 piece = checkpoint.read_tree(place, _name(seed, index), like)
                 for name, all_ in zip(self._fields, whole, strict=True):
                     self._by_env(all_[seed])[:, first:last] = piece[name]
-        return eqx.tree_at(self._where, rest, whole, is_leaf=lambda leaf: leaf is None)
+        return eqx.tree_at(self._where, rest, whole + beside, is_leaf=lambda leaf: leaf is None)
+
+    def _read_logged(self, place: Path) -> list[np.ndarray]:
+        """Read the recorded steps of every seed."""
+        if not self._has_logged:
+            return []
+        like = {
+            name: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
+            for name, leaf in zip(self._fields, self._of_logged(self._like), strict=True)
+        }
+        last = len(self._bounds) - 1
+        seeds = [checkpoint.read_tree(place, _name(seed, last), like) for seed in range(self._seeds)]
+        return [np.stack([np.asarray(each[name]) for each in seeds]) for name in self._fields]
+
+    def _of_logged(self, state: TrainState) -> list[Any]:
+        return [getattr(state.seeds.ring.logged, name) for name in self._fields]
 
     def _reached(self, filled: int, index: int) -> bool:
-        """Whether any step has written to a piece."""
+        """Whether any step has written to a piece; that of recorded steps is never empty."""
+        if index == len(self._bounds) - 1:
+            return True
         return bool(filled + self._stack >= self._bounds[index])
 
     def _changed(self, state: TrainState, seed: int) -> np.ndarray:
@@ -118,6 +138,9 @@ class Pieces:
         return np.array([part.any() for part in np.split(is_touched, self._bounds[1:-1])])
 
     def _piece(self, state: TrainState, seed: int, index: int) -> dict[str, np.ndarray]:
+        if index == len(self._bounds) - 1:
+            logged = zip(self._fields, self._of_logged(state), strict=True)
+            return {name: _of_seed(leaf, seed) for name, leaf in logged}
         first, last = self._bounds[index : index + 2]
         ring = state.seeds.ring
         return {
@@ -129,7 +152,8 @@ class Pieces:
         return rows.reshape(self._envs, self._rows, *rows.shape[1:])
 
     def _where(self, state: TrainState) -> list[Any]:
-        return [getattr(state.seeds.ring, name) for name in self._fields]
+        whole = [getattr(state.seeds.ring, name) for name in self._fields]
+        return whole + (self._of_logged(state) if self._has_logged else [])
 
     def _bare(self, state: TrainState) -> TrainState:
         return eqx.tree_at(self._where, state, replace_fn=lambda _: None)

@@ -157,8 +157,8 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """Return the last checkpoint's step, each seed's best score and its step, and what ended the run.
 
-        `halted` says which seeds met a number that is not finite; `stopped_by` is `stop_at`, `callback`,
-        `max_seconds` or `None`.
+        `halted` says which seeds met a number that is not finite; `stopped_by` is `stop_at`,
+        `stop_below`, `callback`, `max_seconds` or `None`.
         """
         about = read_about(self.folder.last())
         return {name: about[name] for name in ("step", "best_score", "best_step", "halted", "stopped_by")}
@@ -260,11 +260,13 @@ def _say(part: Any) -> str:
     return spell(part) if isinstance(part, AxisValue) else str(part)
 
 
-def program_of(recipe: Recipe, spec: Spec, wrap: Sequence[Wrapper], stops: bool = True) -> Program:
-    """Compose the program of a recipe in an environment; of `wrap` it takes the wrappers of rewards."""
+def program_of(
+    recipe: Recipe, spec: Spec, wrap: Sequence[Wrapper], stops: bool = True, logged: int = 0
+) -> Program:
+    """Compose the program of a recipe; of `wrap` it takes the wrappers of rewards."""
     spaces = (spec.shape, spec.dtype, spec.actions, spec.masked)
     more: dict[str, Any] = {"stack": spec.stack, "rewards": wrappers.of_rewards(wrap), "stops": stops}
-    return Program.of(recipe, *spaces, **more, layout=spec.layout)
+    return dataclasses.replace(Program.of(recipe, *spaces, **more, layout=spec.layout), logged=logged)
 
 
 def spec_to_json(spec: Spec) -> dict[str, Any]:

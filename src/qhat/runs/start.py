@@ -33,20 +33,24 @@ from qhat.recipes.labels import SPAN, base_of, folder_of, label_of_run, spans_of
 from qhat.recipes.parts import PARTS, names_of
 from qhat.recipes.recipe import AXES
 from qhat.runs import checkpoint
+from qhat.runs.floor import RECORDED, interval_of
 from qhat.runs.folder import RunFolder
 from qhat.runs.lock import sole
 from qhat.runs.manifest import read_about
 from qhat.runs.pieces import Pieces
 from qhat.runs.run import AGENT, load_best, spec_from_json, spec_to_json
 from qhat.system.errors import UsageError, blaming, require, setting, warn
-from qhat.system.files import write_text
+from qhat.system.files import quote, write_text
 
 AnyLoop = Loop | HostLoop | ActorLoop
 """What runs a program."""
+LOGGED = "demo_rows"
+"""Name of the number of demonstrations' rows in config.json, where they have a share of every batch."""
 FIXED = ("env", "recipe", "env_kwargs", "wrap", "seeds", "seed", "spec")
 """Settings that resuming cannot change."""
 CHANGED = (
-    "recipe_name", "steps", "stop_at", "on_nan", "log", "cluster", "actors", "actor_cpus", "learners",
+    "recipe_name", "steps", "stop_at", "stop_below", "on_nan", "log", "cluster", "actors", "actor_cpus",
+    "learners",
 )  # fmt: skip
 """Settings that resuming writes again; in older runs the name may disagree with the recipe."""
 
@@ -74,14 +78,17 @@ def begin(
     state = loop.init(keys)
     if config.init_from is not None:
         state = _warm_start(config, loop, state, config.init_from)
+    about: dict[str, Any] = {LOGGED: loop.program.logged} if loop.program.logged else {}
     if demonstrations:
+        if config.stop_below is not None and (found := interval_of(demonstrations)) is not None:
+            about[RECORDED] = found
         state = prefill(loop.program, state, joined(demonstrations))
         demonstrations.clear()
     folder = RunFolder.create(config.run_dir, config.env, folder_of(config.recipe_name))
     closing.enter_context(sole(folder.path))
     names = names_of(config.recipe)
     parts = {PARTS: names} if names else {}
-    folder.describe({**config.to_json(), "spec": spec_to_json(spec), SPAN: config.steps, **parts})
+    folder.describe({**config.to_json(), "spec": spec_to_json(spec), SPAN: config.steps, **parts, **about})
     folder.logged = columns_of(config)
     folder.start_tables()
     weights = jax.tree.map(np.asarray, state.seeds.learner.online)
@@ -161,6 +168,22 @@ def sized(config: TrainConfig, demonstrations: Sequence[Demonstrations], stack: 
         return config
     rows = rows_of(demonstrations, recipe.num_envs, stack)
     return dataclasses.replace(config, recipe=dataclasses.replace(recipe, replay_capacity=rows))
+
+
+def logged_rows_of(config: TrainConfig, demonstrations: Sequence[Demonstrations], stack: int) -> int:
+    """Return the rows of demonstrations that have a share of every batch; 0 where they have none."""
+    if not config.recipe.demo_share:
+        return 0
+    if not config.resume:
+        return rows_of(demonstrations, 1, stack)
+    assert config.run_dir is not None
+    folder = RunFolder.open(config.run_dir)
+    rows = folder.read_config().get(LOGGED)
+    if type(rows) is not int or not 0 < rows < 2**31:
+        raise UsageError(
+            f"'{folder.config}': {LOGGED} is {quote(rows)}; expected the rows of the demonstrations."
+        )
+    return rows
 
 
 def columns_of(config: TrainConfig) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class Stop:
         self.should_stop = should_stop
         self.max_seconds: float | None = None
         self.reached: str | None = None
-        """What ended the run after an evaluation: `stop_at` or `callback`."""
+        """What ended the run after an evaluation: `stop_at`, `stop_below` or `callback`."""
         self.failure: Exception | None = None
         """The exception of the environment."""
         self.raised: BaseException | None = None
@@ -66,7 +66,7 @@ class Stop:
 
     @property
     def by(self) -> str | None:
-        """The setting that ends the run: `stop_at`, `callback` or `max_seconds`."""
+        """The setting that ends the run: `stop_at`, `stop_below`, `callback` or `max_seconds`."""
         return self.reached or ("max_seconds" if self.is_set and self.late else None)
 
     def is_over(self) -> bool:

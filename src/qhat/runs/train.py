@@ -30,13 +30,24 @@ from qhat.runs.checkpoints import Checkpoints
 from qhat.runs.curves import has_reached
 from qhat.runs.evaluations import Evaluations
 from qhat.runs.faults import Faults, look_at_rewards
+from qhat.runs.floor import floored, warn_of_bold_steps
 from qhat.runs.goal_rewards import require_rule
 from qhat.runs.job import Job, prepare
 from qhat.runs.notebook import notebook_progress
 from qhat.runs.progress import Progress, Reporter
 from qhat.runs.run import Run
 from qhat.runs.spread.groups import leave_groups
-from qhat.runs.start import begin, horizon_of, kept, recorded, sized, spec_of_run, step_reached, with_log
+from qhat.runs.start import (
+    begin,
+    horizon_of,
+    kept,
+    logged_rows_of,
+    recorded,
+    sized,
+    spec_of_run,
+    step_reached,
+    with_log,
+)  # fmt: skip
 from qhat.runs.stop import Stop
 from qhat.runs.tables import Call, Tables, has_row
 from qhat.runs.threads import threads_for
@@ -128,8 +139,10 @@ def train(
         show_progress = EvaluationProgress(reporter.playing)
         spec = spec_of_run(config, worlds.spec)
         demonstrations = [] if config.resume else recorded(config, spec)
-        config = sized(config, demonstrations, spec.stack)
-        job = prepare(config, spec, worlds, shards, stop, show_progress)
+        config = floored(sized(config, demonstrations, spec.stack), demonstrations)
+        warn_of_bold_steps(config)
+        logged = logged_rows_of(config, demonstrations, spec.stack)
+        job = prepare(config, spec, worlds, shards, stop, show_progress, logged)
         return _train(job, demonstrations, tracking, stop, callback, show_progress, reporter, closing)
 
 
@@ -163,6 +176,7 @@ def _train(
     commanded = job.spec.actions.commands is not None
     evaluations = Evaluations(folder, job.play, key, best, tracking, stop, commanded)
     run = Run(folder, job.program, job.spec, config.env_kwargs, config.wrap)
+    floor = None if config.stop_below is None else float(config.stop_below)
     epsilon = float(config.recipe.explore.epsilon(jnp.int32(0)))
     reporter.update(torso=spell(config.recipe.torso), epsilon=epsilon)
 
@@ -173,7 +187,8 @@ def _train(
     def evaluate() -> None:
         reporter.update(**evaluations.play(at, at * E, state))
         if evaluations.latest is not None:
-            answer(Evaluation(at * E, evaluations.latest, run, save), stop, config.stop_at, callback)
+            fresh = Evaluation(at * E, evaluations.latest, run, save)
+            answer(fresh, stop, config.stop_at, callback, floor)
         stop.is_set |= stop.is_over()
 
     if at and at % job.eval_every == 0:
@@ -183,7 +198,7 @@ def _train(
             if stop.is_set:
                 save()
         else:
-            stop.is_set = has_reached(folder.path, run.summary(), config.stop_at)
+            stop.is_set = has_reached(folder.path, run.summary(), config.stop_at, floor)
     # The time of the first call includes compilation.
     began = stop.started
     while at < job.end and not stop.is_set and stop.failure is None:

@@ -52,9 +52,9 @@ class Ring(eqx.Module):
     """Ranges of the rewards and returns stored so far, if the head needs them."""
     moments: Moments | None = None
     """Statistics of the observations stored so far, if the recipe normalises them."""
-    greedy: Bool[Array, " N"] | None = None
+    greedy: Bool[Array, " M"] | None = None
     """Whether the row's action was as good as the greedy one when an update last used the row; false
-    before. Stored if n-step returns end at actions that are not."""
+    before. Stored if n-step returns end at actions that are not. Those of `logged` follow."""
     layout: Observations | None = eqx.field(static=True, default=None)
     """The parts of an observation; statistics are of its numbers only."""
     links: Links | None = None
@@ -65,6 +65,8 @@ class Ring(eqx.Module):
     """State of the network's memory that the row's observation met, if it has one."""
     scale: RewardScale | None = None
     """Spread of the returns stored so far, if steps are learned from one by one."""
+    logged: "Ring | None" = None
+    """Steps that were recorded before the run and stay, beside its steps: see shares.py."""
 
     @staticmethod
     def empty(
@@ -83,6 +85,7 @@ class Ring(eqx.Module):
         goals: Goals | None = None,
         memory: int = 0,
         scale: float | None = None,
+        logged: int = 0,
     ) -> "Ring":
         """Allocate `num_envs` rings. Observations keep their `dtype`.
 
@@ -96,8 +99,11 @@ class Ring(eqx.Module):
             goals: `Goals.of` this ring's size.
             memory: numbers of a state of the network's memory; 0 stores none.
             scale: discount of the returns whose spread `scale` records; `None` records nothing.
+            logged: rows for steps that were recorded before the run; 0 is a ring without `logged`.
         """
-        size = num_envs * rows
+        size, beside = num_envs * rows, None
+        if logged:
+            beside = Ring.empty(1, logged, shape, dtype, actions, stack=stack, masked=masked, layout=layout)
         return Ring(
             observation=jnp.zeros((size, *frames.frame_shape(shape, stack)), dtype),
             action=jnp.zeros((size, actions.factors), jnp.int32),
@@ -109,12 +115,13 @@ class Ring(eqx.Module):
             stack=stack,
             legal=jnp.ones((size, actions.factors, actions.width), bool) if masked else None,
             outlook=None if watch is None else Outlook.empty(num_envs, watch),
-            greedy=jnp.zeros(size, bool) if marks_greedy else None,
+            greedy=jnp.zeros(size + (1 + logged if logged else 0), bool) if marks_greedy else None,
             moments=Moments.of(shape, layout) if normalise else None,
             layout=layout,
             goals=goals,
             memory=jnp.zeros((size, memory)) if memory else None,
             scale=None if scale is None else RewardScale.empty(scale),
+            logged=beside,
         )
 
     @property
@@ -282,6 +289,25 @@ def sample(
     Returns:
         transitions, their slots, and their importance weights.
     """
+    transition, slots, relative, complete = drawn(
+        ring, sampler, state, key, batch=batch, n=n, gamma=gamma, limit=limit
+    )
+    weights = sampler.weights(jnp.where(complete, relative, jnp.inf), step)
+    return transition, jnp.where(complete, slots, ring.size), jnp.where(complete, weights, 0.0)
+
+
+def drawn(
+    ring: Ring,
+    sampler: Sampler,
+    state: Any,
+    key: Array,
+    *,
+    batch: int,
+    n: int,
+    gamma: float | Float[Array, ""],
+    limit: Int[Array, ""] | None = None,
+) -> tuple[Transition, Int[Array, " B"], Float[Array, " B"], Bool[Array, " B"]]:
+    """Draw as `sample` does; return transitions, their slots, N·P(i), and which of them may be used."""
 
     def draw(key: Array) -> tuple[Array, Array]:
         return sampler.draw(state, key, batch, ring.filled, ring.rows)
@@ -303,13 +329,7 @@ def sample(
     slots, relative = draw(key)
     carry = (0, key, slots, relative, view(ring, slots, n, gamma, limit))
     _, _, slots, relative, window = jax.lax.while_loop(unusable, again, carry)
-    transition = look_up(ring, slots, window)
-    weights = sampler.weights(jnp.where(window.complete, relative, jnp.inf), step)
-    return (
-        transition,
-        jnp.where(window.complete, slots, ring.size),
-        jnp.where(window.complete, weights, 0.0),
-    )
+    return look_up(ring, slots, window), slots, relative, window.complete
 
 
 def _observations(ring: Ring, slots: Int[Array, " B"]) -> Array:

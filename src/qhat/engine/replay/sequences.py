@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from qhat.axes.sampler import Sampler
 from qhat.engine.replay import ring as replay
+from qhat.engine.replay import shares
 from qhat.engine.replay.nstep import CONTINUES, NOTHING
 from qhat.engine.replay.ring import Ring
 from qhat.engine.replay.transitions import Sequences, Transition
@@ -79,8 +80,10 @@ def sample(
     return transition, starts, jnp.where(complete, jnp.repeat(weights, length), 0.0)
 
 
-def sampling(memory: Any) -> Callable[..., tuple[Transition, Array, Array]]:
-    """Return what draws a recipe's batches: `ring.sample`, or of sequences for a memory."""
+def sampling(memory: Any, sampler: Any) -> Callable[..., tuple[Transition, Array, Array]]:
+    """Return what draws a recipe's batches: `ring.sample`, or of sequences for a memory, or of shares."""
+    if isinstance(sampler, shares.Shares):
+        return shares.sample
     return functools.partial(sample, memory=memory) if memory.remembers else replay.sample
 
 

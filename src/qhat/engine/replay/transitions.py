@@ -53,6 +53,8 @@ class Transition(eqx.Module):
     legal: Bool[Array, "B F C"] | None = None
     """Legal actions at `observation`; `None` is all."""
     legal_next: Bool[Array, "B F C"] | None = None
+    logged: Bool[Array, " B"] | None = None
+    """Whether a step was recorded before the run, in batches that have a fixed share of such steps."""
     sequences: Sequences | None = None
     """For a network with a memory: `observation` and `successor` are then numbers of their rows."""
 

@@ -1,0 +1,61 @@
+"""A value of the axis `behaviour` that tells recorded steps from those of the run; and all its values."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+from qhat.axes.behaviour import Behaviour, Clone, Conservative, Constrained, InSample, NoBehaviour
+from qhat.system.errors import require, setting
+from qhat.system.lazy import Array, Bool, Float, Int, jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class Margin(Behaviour):
+    """DQfD's large margin: a recorded action is worth more than any other (Hester et al. 2018).
+
+    arXiv:1704.03732. To the loss of a recorded step it adds
+
+        weight·(max_a [Q(s, a) + l(a_recorded, a)] − Q(s, a_recorded)),
+
+    where l is `size` for any other action and 0 for the recorded one. Steps of the run have the loss of
+    the regression alone. Of F factors, Q is the mean of Q_f, and l is `size` times the share of factors
+    that differ: the maximum over joint actions is then the mean of those over each factor, exactly.
+    """
+
+    name: ClassVar[str] = "margin"
+    needs_logged: ClassVar[bool] = True
+
+    size: float = 0.8
+    """By how much a recorded action is to be better, in units of Q."""
+    weight: float = 1.0
+    """How much this counts beside the regression."""
+
+    def validate(self) -> None:
+        for word, value in (("size", self.size), ("weight", self.weight)):
+            require(value > 0, f"margin:{word} is {value}; expected a number above 0.")
+
+    def validate_within(self, recipe: Any) -> None:
+        require(
+            recipe.demo_share > 0 or not recipe.training.acts,
+            "margin counts for recorded steps, and batches of this recipe do not say which these are;"
+            f" expected {setting('demo_share', 0.5)} with {setting('demos')}, or"
+            f" {setting('training', 'logs')}.",
+        )
+
+    def loss(
+        self,
+        regression: Float[Array, ""],
+        q: Float[Array, "F C"],
+        action: Int[Array, " F"],
+        beside: Float[Array, "F C B"] | None,
+        judged: Float[Array, "F C"] | None,
+        logged: Bool[Array, ""] | None = None,
+    ) -> Float[Array, ""]:
+        chosen = jnp.take_along_axis(q, action[:, None], axis=1)
+        others = jnp.arange(q.shape[1]) != action[:, None]
+        gap = jnp.mean(jnp.max(q + self.size * others, axis=1) - chosen[:, 0])
+        return regression + self.weight * (gap if logged is None else jnp.where(logged, gap, 0.0))
+
+
+BEHAVIOURS: tuple[type[Behaviour], ...] = (NoBehaviour, Conservative, Clone, Constrained, InSample, Margin)
