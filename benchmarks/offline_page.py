@@ -1,0 +1,139 @@
+"""Writes docs/results/offline.md from what benchmarks/offline.py kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from qhat.evaluation.statistics import iqm
+from qhat.evaluation.statistics.bootstrap import bootstrap_ci, stratified_bootstrap_ci
+
+ABOUT = """# Learning from recorded steps alone
+
+Written by `benchmarks/offline.py`; do not edit.
+
+All methods of a set have the same network (two layers of 128; of MinAtar its convolution and one layer),
+batches of 64 and as many updates, and train seeds 400 to 404 on the same data. Each method has one setting
+for all tasks. Scores are of the last weights (`qhat evaluate --checkpoint last`), and not of those that an
+evaluation chose (`best`, the default of `qhat evaluate`): who has only a log has nothing to choose by.
+IQM of the seeds' mean returns in fresh greedy episodes [95% interval of the bootstrap over seeds]. All
+seeds learn from the same file, so that the interval says nothing of another file.
+
+    python benchmarks/offline_data.py
+    python benchmarks/offline.py --d3rlpy
+"""
+DATA = """## The data
+
+One expert is trained in each task, with its preset and seed 300 (`benchmarks/offline_data.py`). `random` is
+uniform actions, `medium` a checkpoint of the expert with 10% of uniform actions, the one that plays nearest
+to the middle between the random and the expert's return; `mixed` has a third of its steps from each of
+random, medium and expert. Mean returns of episodes [95% interval over episodes].
+
+| task | set | steps | episodes | mean return | `qhat doctor` |
+|---|---|---:|---:|---:|---|"""
+SCORES = """## Scores
+
+**Bold**: above both of the others, by intervals of the difference. `double_dqn` is `cql` without its term.
+"""
+SPEED = """## Beside d3rlpy
+
+DiscreteCQL of d3rlpy 2.8.1 with the same network, batch, α, γ, step sizes, gradient norm and copies of the
+target (`benchmarks/peers/offline_d3rlpy.py`); one thread of PyTorch, and one core of the same machine for
+each. qhat trains 5 seeds in one program, d3rlpy one after the other. Updates per second of processor time,
+all of the training included, but no evaluation; qhat's include compiling. It has no actions of several
+joints: no WalkerWalk.
+
+| task | set | qhat `cql` | d3rlpy | updates/s, qhat | updates/s, d3rlpy | times |
+|---|---|---:|---:|---:|---:|---:|"""
+ORDER = ("random", "medium", "mixed")
+
+
+def page(done: Mapping[str, Any], plans: Mapping[str, Any], methods: Iterable[str]) -> str:
+    """Return the page."""
+    rows, names = done.get("rows", {}), list(methods)
+    lines = [ABOUT, DATA]
+    for env in plans:
+        lines += described(env, done.get("data", {}).get(env))
+    lines += ["", SCORES]
+    head = " | ".join(f"`{name}`" for name in names)
+    lines += [f"| task | updates | set | data | {head} | `cql` − `bc` | `cql` − `double_dqn` |"]
+    lines += ["|---|---:|---|---:" + "|---:" * (len(names) + 2) + "|"]
+    for env, plan in plans.items():
+        for kind in ORDER:
+            lines.append(compared(env, kind, plan, done, names))
+    lines += ["", SPEED]
+    for env in plans:
+        lines += [line for kind in ORDER if (line := beside(env, kind, rows))]
+    return "\n".join([*lines, ""])
+
+
+def described(env: str, about: Mapping[str, Any] | None) -> list[str]:
+    """Return the lines of a task's sets."""
+    if about is None:
+        return [f"| {env} | | | | not made yet | |"]
+    lines = []
+    for kind, each in about["sets"].items():
+        low, high = each["interval"]
+        mean = f"{number(each['mean'])} [{number(low)}, {number(high)}]"
+        found = "; ".join(each["doctor"]) or "nothing"
+        lines.append(f"| {env} | {kind} | {each['rows']:,} | {each['episodes']:,} | {mean} | {found} |")
+    return lines
+
+
+def compared(env: str, kind: str, plan: Any, done: Mapping[str, Any], names: list[str]) -> str:
+    """Return the line of a set."""
+    rows, about = done.get("rows", {}), done.get("data", {}).get(env)
+    found = {name: rows.get(f"{env} {kind} {name}") for name in names}
+    scores = {name: row["scores"] for name, row in found.items() if row}
+    data = number(about["sets"][kind]["mean"]) if about else ""
+    cells = []
+    for name in names:
+        others = [scores[other] for other in scores if other != name]
+        above = name in scores and len(others) > 1
+        above = above and all(difference(scores[name], other)[1] > 0 for other in others)
+        cells.append(interval(scores.get(name), "**" if above else ""))
+    for other in ("bc", "double_dqn"):
+        both = "cql" in scores and other in scores
+        cells.append(span(*difference(scores["cql"], scores[other])) if both else "")
+    return f"| {env} | {plan.updates:,} | {kind} | {data} | {' | '.join(cells)} |"
+
+
+def beside(env: str, kind: str, rows: Mapping[str, Any]) -> str | None:
+    """Return the line of d3rlpy on a set, if it was run."""
+    ours, theirs = rows.get(f"{env} {kind} cql"), rows.get(f"{env} {kind} d3rlpy")
+    if ours is None or theirs is None:
+        return None
+    speeds = [each["updates"] * len(each["scores"]) / each["cpu_seconds"] for each in (ours, theirs)]
+    cells = (interval(ours["scores"]), interval(theirs["scores"]), *(f"{speed:,.0f}" for speed in speeds))
+    return f"| {env} | {kind} | {' | '.join(cells)} | {speeds[0] / speeds[1]:.1f} |"
+
+
+def difference(one: list[float], other: list[float]) -> tuple[float, float, float]:
+    """Return the difference of two IQMs, and its interval; the seeds are resampled independently."""
+    low, high = bootstrap_ci([column(one), column(other)], lambda a, b: iqm(a) - iqm(b)).ravel()
+    return float(iqm(one) - iqm(other)), float(low), float(high)
+
+
+def interval(scores: list[float] | None, mark: str = "") -> str:
+    """Return the interquartile mean, and its interval."""
+    if scores is None:
+        return "not run yet"
+    if len(scores) < 2:
+        return f"{mark}{number(scores[0])}{mark} (one seed)"
+    low, high = stratified_bootstrap_ci(column(scores), iqm).ravel()
+    return span(float(iqm(scores)), low, high, mark)
+
+
+def span(value: float, low: float, high: float, mark: str = "") -> str:
+    """Write a value and its interval."""
+    return f"{mark}{number(value)}{mark} [{number(low)}, {number(high)}]"
+
+
+def column(scores: list[float]) -> list[list[float]]:
+    """Return scores `[seeds]` as `[seeds, 1]`."""
+    return [[each] for each in scores]
+
+
+def number(value: float) -> str:
+    """Write a return with three digits, or without decimals if it has more."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
