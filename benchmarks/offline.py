@@ -38,7 +38,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "cql": {"recipe": "cql"},
 }
 """Settings of `qhat.train` of each; another method is another line."""
-PEER = "d3rlpy"
+PEER, TWIN = "d3rlpy", "cql_as_d3rlpy"
+TWINS: dict[str, dict[str, Any]] = {
+    TWIN: {"recipe": "cql", "head": "expected:delta=1.0", "n_step": 1, "behaviour": "cql:alpha=1"}
+}
+"""What DiscreteCQL of d3rlpy does, for its table."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +57,10 @@ class Plan:
 
 PLANS = {
     "CartPole-v1": Plan(20_000),
-    "LunarLander-v3": Plan(30_000),
-    "TurtleBot3-v0": Plan(30_000, episodes=200),
+    "LunarLander-v3": Plan(20_000),
+    "TurtleBot3-v0": Plan(20_000, episodes=200),
     "Breakout-MinAtar": Plan(20_000, {"hidden": (128,)}),
-    "WalkerWalk-v1": Plan(30_000, {"bins": (2,)}, episodes=20),
+    "WalkerWalk-v1": Plan(20_000, {"bins": (2,)}, episodes=20),
 }
 
 
@@ -65,14 +69,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", choices=list(PLANS), nargs="*", help="tasks")
     parser.add_argument("--sets", choices=SETS, nargs="*", default=SETS[:3], help="of each task")
-    parser.add_argument("--methods", choices=[*METHODS, PEER], nargs="*", default=list(METHODS))
+    parser.add_argument("--methods", choices=[*METHODS, *TWINS, PEER], nargs="*", default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--d3rlpy", action="store_true", help="train its DiscreteCQL too, and time it")
     parser.add_argument("--page", action="store_true", help="train nothing")
     parser.add_argument("--keep", type=Path, default=PAGE.with_suffix(".json"))
     parser.add_argument("--out", type=Path, default=PAGE)
     args = parser.parse_args()
-    methods = [*args.methods, *([PEER] if args.d3rlpy and PEER not in args.methods else [])]
+    methods = [*args.methods, *([TWIN, PEER] if args.d3rlpy else [])]
     for env in () if args.page else args.only or PLANS:
         _note(args, "data", env, made(TASKS[env]))
         for kind in args.sets:
@@ -90,7 +94,7 @@ def main() -> None:
 def trained(env: str, kind: str, method: str, seeds: int) -> dict[str, Any]:
     """Train and judge all seeds of a method on a set."""
     plan, source = PLANS[env], path_of(env, kind)
-    settings: dict[str, Any] = {**SAME, **METHODS[method], **plan.settings}
+    settings: dict[str, Any] = {**SAME, **{**METHODS, **TWINS}[method], **plan.settings}
     with tempfile.TemporaryDirectory() as folder:
         began, used = time.perf_counter(), time.process_time()
         run = qhat.train(
@@ -128,7 +132,7 @@ def beside(env: str, kind: str, method: str, seeds: int) -> dict[str, Any] | Non
     Its weights are played by the network that qhat trains: the same episodes, and the same number of them.
     """
     plan, source = PLANS[env], path_of(env, kind)
-    settings: dict[str, Any] = {**SAME, **METHODS["cql"], **plan.settings}
+    settings: dict[str, Any] = {**SAME, **TWINS[TWIN], **plan.settings}
     with tempfile.TemporaryDirectory() as folder:
         run = qhat.train(
             env, demos=(str(source),), steps=1, seeds=seeds, seed=FIRST, eval_every=1, eval_episodes=1,

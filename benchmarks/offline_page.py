@@ -33,18 +33,31 @@ random, medium and expert. Mean returns of episodes [95% interval over episodes]
 |---|---|---:|---:|---:|---|"""
 SCORES = """## Scores
 
-**Bold**: above both of the others, by intervals of the difference. `double_dqn` is `cql` without its term.
+**Bold**: above both of the others, by intervals of the difference. `double_dqn` is the recipe of that
+name, with `--training logs`.
 """
 SPEED = """## Beside d3rlpy
 
-DiscreteCQL of d3rlpy 2.8.1 with the same network, batch, α, γ, step sizes, gradient norm and copies of the
-target (`benchmarks/peers/offline_d3rlpy.py`); one thread of PyTorch, and one core of the same machine for
-each. qhat trains 5 seeds in one program, d3rlpy one after the other. Updates per second of processor time,
-all of the training included, but no evaluation; qhat's include compiling. It has no actions of several
-joints: no WalkerWalk.
+DiscreteCQL of d3rlpy 2.8.1 (`benchmarks/peers/offline_d3rlpy.py`), and the recipe `cql` with the same
+settings: Huber loss, 1-step targets, α, γ, network, batches, step sizes, gradient norm and copies of the
+target. d3rlpy leaves out the last step of a truncated episode. One thread of PyTorch, and one core for
+each; qhat trains five seeds in one program, d3rlpy one after the other. Updates per second of processor
+time, which include sampling, and of qhat also compiling and one evaluation. d3rlpy has no actions of
+several joints: no WalkerWalk.
 
-| task | set | qhat `cql` | d3rlpy | updates/s, qhat | updates/s, d3rlpy | times |
-|---|---|---:|---:|---:|---:|---:|"""
+| task | set | `cql` as it is | with d3rlpy's settings | d3rlpy | updates/s, qhat | d3rlpy | times |
+|---|---|---:|---:|---:|---:|---:|---:|"""
+PUBLISHED = """## Published figures
+
+We found none on data that can be had here. The CQL paper
+([2006.04779](https://arxiv.org/abs/2006.04779)) reports Atari games on 1% and 10% of the DQN Replay
+Dataset ([its code](https://github.com/aviralkumar2907/CQL)); discrete BCQ
+([1910.01708](https://arxiv.org/abs/1910.01708)) reports Atari games on the data of one partly trained
+policy that the authors made themselves; RL Unplugged
+([its page](https://github.com/google-deepmind/deepmind-research/tree/master/rl_unplugged)) reports Atari
+games on such replays too. Our tasks are none of these, and our data are our own.
+"""
+TRIED = ""
 ORDER = ("random", "medium", "mixed")
 
 
@@ -64,7 +77,7 @@ def page(done: Mapping[str, Any], plans: Mapping[str, Any], methods: Iterable[st
     lines += ["", SPEED]
     for env in plans:
         lines += [line for kind in ORDER if (line := beside(env, kind, rows))]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", TRIED, PUBLISHED])
 
 
 def described(env: str, about: Mapping[str, Any] | None) -> list[str]:
@@ -100,11 +113,13 @@ def compared(env: str, kind: str, plan: Any, done: Mapping[str, Any], names: lis
 
 def beside(env: str, kind: str, rows: Mapping[str, Any]) -> str | None:
     """Return the line of d3rlpy on a set, if it was run."""
-    ours, theirs = rows.get(f"{env} {kind} cql"), rows.get(f"{env} {kind} d3rlpy")
+    found = [rows.get(f"{env} {kind} {name}") for name in ("cql", "cql_as_d3rlpy", "d3rlpy")]
+    ours, theirs = found[1:]
     if ours is None or theirs is None:
         return None
     speeds = [each["updates"] * len(each["scores"]) / each["cpu_seconds"] for each in (ours, theirs)]
-    cells = (interval(ours["scores"]), interval(theirs["scores"]), *(f"{speed:,.0f}" for speed in speeds))
+    scores = [interval(each["scores"] if each else None) for each in found]
+    cells = (*scores, *(f"{speed:,.0f}" for speed in speeds))
     return f"| {env} | {kind} | {' | '.join(cells)} | {speeds[0] / speeds[1]:.1f} |"
 
 
