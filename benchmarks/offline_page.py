@@ -57,7 +57,29 @@ policy that the authors made themselves; RL Unplugged
 ([its page](https://github.com/google-deepmind/deepmind-research/tree/master/rl_unplugged)) reports Atari
 games on such replays too. Our tasks are none of these, and our data are our own.
 """
-TRIED = ""
+TRIED = """## Settings that were tried
+
+`cql` with seeds 900 and 901 (three with a star), before the rows above, which have other seeds and
+episodes: mean return of the last weights, 20 to 25 episodes each (TurtleBot3: 200). 20,000 updates in
+CartPole, 30,000 in the others (a dagger: 20,000). The recipe is what was best over all of them with one
+α. Empty: not run.
+
+| loss, α, n | CartPole medium | mixed | LunarLander medium | mixed | TurtleBot3 medium | mixed |
+|---|---:|---:|---:|---:|---:|---:|
+| Huber, 1, 1: the recipe before, and d3rlpy | | | 122* | 28.9 | 71.0 | 102 |
+| Huber, 0.1, 1 | 413* | | | | | |
+| squared, 1, 1 | 407* | | 180 | 93.1 | 70.0 | |
+| squared, 0.1, 1 | 418 | | −64.3 | | | |
+| squared, 0.03, 1 | 301 | | | | | |
+| **squared, 1, 5: the recipe** | 481 | 468 | 182 | 224 | 69.5 | 89.2 |
+| squared, 3, 5 | | | | 154† | 71.8 | 88.1† |
+| squared, 0.3, 5 | | | 18.9 | | 65.4 | |
+| squared, 0.1, 5 | 500 | | −73.0 | | 38.1 | |
+
+What is wrong without the term: on CartPole's medium set Q of the recorded actions is 2,000 on average after
+20,000 updates of `double_dqn`, where the recorded episodes that ended have a discounted return of 68.1; of
+`cql` it is 69.8, with a correlation of 1.00 to those returns (seed 900, on the data that it learned from).
+"""
 ORDER = ("random", "medium", "mixed")
 
 
