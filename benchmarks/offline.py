@@ -36,6 +36,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "bc": {"recipe": "bc"},
     "double_dqn": {"recipe": "double_dqn", **LOGS},
     "cql": {"recipe": "cql"},
+    "bcq": {"recipe": "bcq"},
+    "iql": {"recipe": "iql"},
 }
 """Settings of `qhat.train` of each; another method is another line."""
 PEER, TWIN = "d3rlpy", "cql_as_d3rlpy"

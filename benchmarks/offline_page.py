@@ -33,8 +33,8 @@ random, medium and expert. Mean returns of episodes [95% interval over episodes]
 |---|---|---:|---:|---:|---|"""
 SCORES = """## Scores
 
-**Bold**: above both of the others, by intervals of the difference. `double_dqn` is the recipe of that
-name, with `--training logs`.
+**Bold**: above all others that were run, two or more, by intervals of the difference. `double_dqn` is the
+recipe of that name, with `--training logs`.
 """
 SPEED = """## Beside d3rlpy
 

@@ -190,8 +190,8 @@ stream_q = Recipe(
     paper="https://arxiv.org/abs/2410.14606",
 )
 
-# From logs alone. A step of the run is an update. The loss of `cql` is squared: with the Huber loss and α = 1
-# the policy is little more than what was recorded (docs/results/offline.md).
+# From logs alone. A step of the run is an update. The loss of `cql` is squared: with the Huber loss and
+# α = 1 the policy is little more than what was recorded (docs/results/offline.md).
 _from_logs = replace(double_dqn, training=Logs())
 cql = replace(
     _from_logs,
