@@ -61,4 +61,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/cluster_peers.py
 
 clean:
-	rm -rf dist .venv .venv-bench .venv-bench-rejax .venv-bench-cluster .cache
+	rm -rf dist .venv .venv-bench .venv-bench-rejax .venv-bench-cluster .venv-bench-offline .cache

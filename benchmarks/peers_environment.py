@@ -1,6 +1,6 @@
 """The peers' own virtual environments, made where they are missing or out of date.
 
-`python benchmarks/peers_environment.py NAME` makes one: peers, rejax or cluster.
+`python benchmarks/peers_environment.py NAME` makes one: peers, rejax, cluster or offline.
 """
 
 import argparse
@@ -19,6 +19,7 @@ PLACES = {
     "peers": ("requirements.txt", ".venv-bench"),
     "rejax": ("requirements-rejax.txt", ".venv-bench-rejax"),
     "cluster": ("requirements-cluster.txt", ".venv-bench-cluster"),
+    "offline": ("requirements-offline.txt", ".venv-bench-offline"),
 }
 """Requirements and folder of each environment."""
 STAMP = "installed.txt"
