@@ -34,7 +34,8 @@ def play(choose: Choose, episodes: int, seed: int, epsilon: float = 0.0) -> list
     rows: list[list[tuple[Any, ...]]] = [[] for _ in envs]
     active = np.arange(episodes)
     while len(active):
-        action = choose(now[active], None)[:, 0]
+        # Of all copies, so that the policy is compiled for one shape.
+        action = choose(now, None)[active, 0]
         random = rng.random(len(active)) < epsilon
         action = np.where(random, rng.integers(0, 2, len(active)), action)
         still = []

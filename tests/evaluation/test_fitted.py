@@ -34,13 +34,13 @@ def corridor(
     place = np.tile(np.arange(L), episodes)
     action = rng.choice(of, T).astype(np.int32)
     over, no = place == L - 1, np.zeros(T, bool)
-    seen = np.stack([place, place + 1], axis=1) / L
+    where = np.stack([place, place + 1], axis=1) / L
     one = np.ones(T, np.float32)
     return Demonstrations(
-        observation=np.stack([seen[:, 0], one], axis=1).astype(np.float32),
+        observation=np.stack([where[:, 0], one], axis=1).astype(np.float32),
         action=action[:, None],
         reward=action.astype(np.float32),
-        successor=np.stack([seen[:, 1], one], axis=1).astype(np.float32),
+        successor=np.stack([where[:, 1], one], axis=1).astype(np.float32),
         terminated=over if ends == "terminated" else no,
         truncated=no if ends == "terminated" else over,
     )
@@ -66,13 +66,13 @@ def test_the_value_is_the_policys(action: int, verdict: str) -> None:
     assert (score.unseen, score.episodes, score.steps) == (0.0, 60, 60 * L)
 
 
-def test_of_actions_that_nobody_tried_nothing_is_told() -> None:
+def test_nothing_is_said_of_actions_that_nobody_tried() -> None:
     score = scored(1, corridor(20, of=(0,)), updates=10)
     assert score.unseen == 1.0
     assert score.verdict == "cannot be told from these logs: nobody tried 100% of its actions"
 
 
-def test_a_policy_that_is_the_recorded_one_cannot_be_told_from_it() -> None:
+def test_a_policy_that_is_the_recorded_one_has_its_value() -> None:
     score = scored(1, corridor(40, of=(1,)))
     assert score.agreement == 1.0
     assert score.value == pytest.approx(VALUE, abs=0.15)
