@@ -41,7 +41,7 @@ def play(choose: Choose, episodes: int, seed: int, epsilon: float = 0.0) -> list
         still = []
         for index, act in zip(active, action, strict=True):
             after, reward, terminated, truncated, _ = envs[index].step(int(act))
-            rows[index].append((now[index], act, reward, after, terminated, truncated))
+            rows[index].append((now[index].copy(), act, reward, after, terminated, truncated))
             now[index] = after
             if not (terminated or truncated):
                 still.append(index)
