@@ -235,7 +235,8 @@ class Actor:
             given = (arrays, state, self._key, observations, legal, *counts)
             jax.block_until_ready(self._choose(*given, recall))
         if self.recalls.units:
-            jax.block_until_ready(self._recalled(arrays, observations, self.recalls.batch(range(batch))))
+            given = (arrays, observations, self.recalls.batch(range(batch)))
+            jax.block_until_ready(self._recalled("preferences", *given))
         else:
             self.greedy(acting, [], observations, legal)
 
@@ -259,7 +260,7 @@ class Actor:
         with self.lock:
             if not self.recalls.require_one(stream):
                 recall = self.recalls.batch([stream])
-                recall = self._recalled(acting.learner, observation[None], recall)[1]
+                recall = self._recalled("preferences", acting.learner, observation[None], recall)[1]
                 self.recalls.act([stream], recall, looks=False)
 
     def before(

@@ -46,7 +46,7 @@ class Evaluate:
     """Parts of recipes from outside the package, as my_module:MyPart (docs/extending.md); repeatable."""
     offline: tuple[str, ...] = ()
     """Play nothing: estimate the return from recorded steps, .npz files, or minari: and an id."""
-    updates: int = 10_000
+    updates: int = 5_000
     """Gradient updates of each network that estimates it, with --offline."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object on stdout."""

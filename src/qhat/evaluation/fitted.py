@@ -29,14 +29,14 @@ from qhat.system.errors import require, setting
 
 RESAMPLES = 10
 """Sets of episodes that are drawn from the data, each with a network of its own."""
-UPDATES = 10_000
+UPDATES = 5_000
 WIDTH = 1.96
 """Standard errors from the mean to an end of a 95% interval."""
 STILL = 0.01
 """Share of the larger of both values by which the estimate may move in the last quarter of the updates."""
 DOUBT = 0.2
 """Share of the policy's actions that nobody took in the data, from which on values are guesses."""
-ATOMS = 101
+ATOMS = 51
 """Of the distribution of returns that each network learns, over all returns that are possible."""
 BLOCK = 4_096
 
@@ -226,9 +226,9 @@ def bounds(reward: np.ndarray, to_go: np.ndarray, gamma: float) -> tuple[float, 
 
 def _recipe(like: Recipe, head: Categorical, gamma: float, updates: int) -> Recipe:
     return Recipe(
-        head=head, training=Logs(), target=Soft(0.01), torso=like.torso, hidden=like.hidden,
-        layer_norm=like.layer_norm, normalise=like.normalise, bins=like.bins, gamma=gamma, batch_size=128,
-        learning_rate=3e-3, learning_rate_end=1e-5, max_gradient_norm=10.0,
+        head=head, training=Logs(), target=Soft(0.1), torso=like.torso, hidden=like.hidden, layer_norm=True,
+        normalise=like.normalise, bins=like.bins, gamma=gamma, batch_size=128,
+        learning_rate=1e-3, learning_rate_end=1e-5, max_gradient_norm=10.0,
     ).scheduled(updates)  # fmt: skip
 
 
