@@ -1,6 +1,7 @@
 """qhat: deep Q-networks for robots and discrete control.
 
     qhat.train(env, recipe)    train one or more seeds, and return the run
+    qhat.learn(data, env)      the same from recorded steps alone: nothing acts
     qhat.evaluate(run)         score a run in fresh greedy episodes, with an interval over seeds
     qhat.compare(runs)         compare runs: scores, intervals, which one is probably better
     qhat.play(run)             film the policy
@@ -34,7 +35,7 @@ from qhat._version import __version__
 if TYPE_CHECKING:
     from qhat import recipes
     from qhat.agent.agent import Agent
-    from qhat.cli.calls import benchmark, doctor, tune
+    from qhat.cli.calls import benchmark, doctor, learn, tune
     from qhat.deploy.export import export
     from qhat.environments.catalogue import envs
     from qhat.environments.jax.single import JaxEnvironment
@@ -64,6 +65,7 @@ _HOMES = {
     "envs": "qhat.environments.catalogue",
     "evaluate": "qhat.runs.run",
     "export": "qhat.deploy.export",
+    "learn": "qhat.cli.calls",
     "play": "qhat.reports.video",
     "plot": "qhat.reports.plotting",
     "report": "qhat.reports.report",
@@ -87,6 +89,7 @@ __all__ = [
     "envs",
     "evaluate",
     "export",
+    "learn",
     "play",
     "plot",
     "recipes",

@@ -56,6 +56,27 @@ def test_replay_holds_all_of_the_data_and_nothing_is_added(tmp_path: Path) -> No
     assert run.summary()["step"] == 400
 
 
+def test_python_learns_as_the_command_does(tmp_path: Path) -> None:
+    data = episodes(tmp_path / "data.npz")
+    run = qhat.learn(Path(data), "CartPole-v1", run_dir=tmp_path / "run", **SETTINGS)
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert written["recipe_name"].startswith("cql + ")
+    assert written["demos"] == [data]
+    assert run.program.recipe.training.name == "logs"
+    other: dict[str, Any] = {**SETTINGS, "recipe": "dqn", "steps": 40}
+    plain = qhat.learn([data], "CartPole-v1", run_dir=tmp_path / "plain", **other)
+    assert (plain.program.recipe.training.name, plain.program.recipe.behaviour.name) == ("logs", "none")
+    cases: dict[str, Any] = {
+        "does not name its environment; expected qhat.learn": ((data,), {}),
+        "demos has no meaning in qhat.learn: it has its data": ((data, "CartPole-v1"), {"demos": [data]}),
+        "qhat.learn has no data": (([], "CartPole-v1"), {}),
+        "are not there": (("no.npz", "CartPole-v1"), {}),
+    }
+    for sentence, (arguments, settings) in cases.items():
+        with pytest.raises(qhat.UsageError, match=sentence):
+            qhat.learn(*arguments, **settings)
+
+
 @pytest.mark.parametrize("n", [1, 3])
 def test_values_are_those_of_the_recorded_steps(n: int, tmp_path: Path) -> None:
     """The rewards depend on the action alone: with γ = 0 so does Q. A plain recipe fits both actions."""

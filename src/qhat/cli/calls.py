@@ -1,23 +1,29 @@
-"""Commands that Python calls as functions: `qhat.doctor`, `qhat.tune`, `qhat.benchmark`."""
+"""Commands that Python calls as functions: `qhat.doctor`, `qhat.learn`, `qhat.tune`, `qhat.benchmark`."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from qhat.axes.actions import BINS
 from qhat.axes.axis import AxisValue, spell
 from qhat.cli.benchmark import Benchmark, benchmarked
 from qhat.cli.doctor import require_meaning
+from qhat.cli.learn import FIXED, RECIPE
 from qhat.cli.parts import OtherParts, read_parts
 from qhat.cli.tune import Tune, tuned
+from qhat.demonstrations.sources import env_of, require_readable
 from qhat.environments import options
-from qhat.recipes.settings import require_known, wrappers_of
+from qhat.recipes.recipe import Recipe
+from qhat.recipes.settings import RunSettings, require_known, wrappers_of
+from qhat.system.errors import UsageError
 
 if TYPE_CHECKING:
     from qhat.cli.checkup import Checkup
+    from qhat.environments.user_envs import EnvLike
+    from qhat.runs.run import Run
 
 Arguments = TypeVar("Arguments", Tune, Benchmark)
 
@@ -72,6 +78,46 @@ def doctor(
     found = checkup.examine(env, kwargs, seconds, around, tuple(bins))
     require_sound(found.findings)
     return found
+
+
+def learn(
+    data: str | Path | Sequence[str | Path],
+    env: str | EnvLike | None = None,
+    recipe: str | Recipe = RECIPE,
+    **settings: Unpack[RunSettings],
+) -> Run:
+    """Learn a policy from recorded steps alone: `qhat.learn("car.npz", "MountainCar-v0", seeds=5)`.
+
+    Nothing acts while it learns; a step of the run is a gradient update.
+
+    Args:
+        data: one source or several, as `qhat learn` takes them (docs/demonstrations.md).
+        env: what plays the run's evaluations. Default: the environment that the data name.
+        recipe: algorithm: `cql`, `bcq`, `iql`, `bc`, or another.
+        settings: those of `qhat.train`.
+
+    Raises:
+        UsageError: a value has no meaning, or the data do not fit the environment; nothing was written.
+    """
+    from qhat.runs.train import train
+
+    given: Any = settings
+    for flag, why in FIXED.items():
+        name = flag.removeprefix("--").replace("-", "_")
+        if name in given:
+            raise UsageError(f"{name} has no meaning in qhat.learn: {why}. Leave it out.")
+    sources = [str(each) for each in ([data] if isinstance(data, str | Path) else data)]
+    if not sources:
+        raise UsageError("qhat.learn has no data; expected a source, for example 'car.npz'.")
+    for source in sources:
+        require_readable(source, rewards=False)
+    env = env or next((found for source in sources if (found := env_of(source))), None)
+    if env is None:
+        raise UsageError(
+            f"'{sources[0]}' does not name its environment; expected qhat.learn({sources[0]!r}, env), the"
+            " id of what plays the run's evaluations (qhat.envs)."
+        )
+    return train(env, recipe, **{**given, "training": "logs", "demos": sources})
 
 
 def tune(env: str, recipe: str | None = None, **settings: Any) -> dict[str, Any]:

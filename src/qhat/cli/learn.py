@@ -18,7 +18,7 @@ RECIPE = "cql"
 FIXED = {
     "--replay-capacity": "replay is as large as the data",
     "--training": "nothing acts while it learns",
-    "--demos": "all data stand behind qhat learn",
+    "--demos": "it has its data",
 }
 """Settings of `qhat train` that it makes itself, and why."""
 HELP = f"""\
