@@ -77,6 +77,22 @@ def test_python_learns_as_the_command_does(tmp_path: Path) -> None:
             qhat.learn(*arguments, **settings)
 
 
+def test_data_without_a_single_end_are_refused(tmp_path: Path) -> None:
+    data = episodes(tmp_path / "data.npz")
+    with np.load(data) as whole:
+        columns: dict[str, Any] = {**whole, "terminated": np.zeros(400, bool)}
+    np.savez(tmp_path / "endless.npz", **columns)
+    sources = [str(tmp_path / "endless.npz")]
+    message = r"endless\.npz' have no end of an episode: none of 400 rows .* the last row .* as truncated"
+    with pytest.warns(UserWarning, match="break off"), pytest.raises(qhat.UsageError, match=message):
+        qhat.learn(sources, "CartPole-v1", run_dir=tmp_path / "run", **SETTINGS)
+    assert not (tmp_path / "run").exists()
+    columns["truncated"] = np.arange(400) == 399
+    np.savez(tmp_path / "endless.npz", **columns)
+    with pytest.warns(UserWarning, match="break off"):
+        qhat.learn(sources, "CartPole-v1", run_dir=tmp_path / "run", **SETTINGS)
+
+
 @pytest.mark.parametrize("n", [1, 3])
 def test_values_are_those_of_the_recorded_steps(n: int, tmp_path: Path) -> None:
     """The rewards depend on the action alone: with γ = 0 so does Q. A plain recipe fits both actions."""

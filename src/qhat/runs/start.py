@@ -158,7 +158,22 @@ def recorded(config: TrainConfig, spec: Spec) -> list[Demonstrations]:
     for source, episodes in zip(config.demos, demonstrations, strict=True):
         if (sentence := episodes.breaks(source)) is not None:
             warn(sentence, stacklevel=3)
+    if demonstrations and not config.recipe.training.acts:
+        _require_ends(config.demos, demonstrations)
     return demonstrations
+
+
+def _require_ends(sources: Sequence[str], demonstrations: Sequence[Demonstrations]) -> None:
+    """Raise `UsageError` if no row of any source says that an episode ended."""
+    marked = any(each.marked is not None and each.marked.any() for each in demonstrations)
+    names = ", ".join(quote(source) for source in sources)
+    require(
+        marked,
+        f"Demonstrations {names} have no end of an episode: none of"
+        f" {sum(map(len, demonstrations)):,} rows is terminated or truncated, and where a task ends is what"
+        " values rest on. Expected the marks; of a task that never ends, the last row of each recording as"
+        " truncated. Nothing was stored.",
+    )
 
 
 def sized(config: TrainConfig, demonstrations: Sequence[Demonstrations], stack: int) -> TrainConfig:
