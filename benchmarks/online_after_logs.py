@@ -1,0 +1,116 @@
+"""From logs to online without a dip: writes docs/results/online_after_logs.md.
+
+    python benchmarks/online_after_logs.py
+
+Policies learn from the medium logs of benchmarks/offline_data.py, and go on in the world for 20,000 steps.
+The lowest evaluation of each seed is compared with the return of the policy that it began with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import qhat
+from offline_data import TASKS, made, path_of
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "results" / "online_after_logs.md"
+RUNS = ROOT / "runs" / "online_after_logs"
+SEEDS, UPDATES, STEPS, EVERY, BAR = 5, 20_000, 20_000, 1_000, 0.9
+EPISODES = {"TurtleBot3-v0": 200, "LunarLander-v3": 100}
+"""Of each evaluation and seed."""
+SAME: dict[str, Any] = {"hidden": (128, 128), "batch_size": 64, "seeds": SEEDS, "seed": 500}
+ONLINE: dict[str, Any] = {
+    "recipe": "cql", "training": "replay", "explore": "epsilon:start=0.05,end=0.02", "demo_share": 0.5,
+}  # fmt: skip
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as learned from the logs": {},
+    "smaller steps": {"learning_rate": 1e-4, "learning_rate_end": 1e-4},
+    "without the term of CQL": {"behaviour": "none"},
+    "without the logs": {"demo_share": 0.0},
+}
+"""What differs from `ONLINE`, which has the loss of the recipe `cql`."""
+
+
+def lowest(folder: Path) -> np.ndarray:
+    """Return the lowest evaluation of each seed."""
+    with (folder / "eval.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if int(row["step"]) > 0]
+    seeds = sorted({int(row["seed_index"]) for row in rows})
+    return np.array(
+        [min(float(row["mean_return"]) for row in rows if int(row["seed_index"]) == one) for one in seeds]
+    )
+
+
+def measured(env: str, name: str) -> dict[str, Any]:
+    """Train one variant in a task, after the logs."""
+    episodes, data = EPISODES[env], str(path_of(env, "medium"))
+    offline, online = RUNS / env / "offline", RUNS / env / name.replace(" ", "_")
+    if not (offline / "best").exists():
+        qhat.learn(data, env, "cql", steps=UPDATES, eval_every=UPDATES, eval_episodes=episodes,
+                   run_dir=offline, **SAME)  # fmt: skip
+    before = qhat.evaluate(offline, episodes=episodes)
+    settings: dict[str, Any] = {**SAME, **ONLINE, **VARIANTS[name]}
+    if settings["demo_share"] > 0:
+        settings["demos"] = [data]
+    qhat.train(
+        env, run_dir=online, init_from=offline, steps=STEPS, eval_every=EVERY, eval_episodes=episodes,
+        **settings,
+    )  # fmt: skip
+    return {"before": [float(one) for one in before.per_seed], "lowest": lowest(online).tolist()}
+
+
+def page(rows: dict[str, dict[str, Any]]) -> str:
+    """Return the page."""
+    lines = [
+        "# From logs to online",
+        "",
+        "Written by `python benchmarks/online_after_logs.py`; do not edit.",
+        "",
+        "Policies of the recipe `cql` learn from the medium logs ([their data](offline.md),"
+        f" {UPDATES:,} updates,",
+        f"seeds 500 to {499 + SEEDS}), and go on for {STEPS:,} steps with `--init-from`, `--demo-share 0.5` and",
+        f"`--explore epsilon:start=0.05,end=0.02`. Each is evaluated every {EVERY:,} steps, in"
+        f" {' and '.join(map(str, EPISODES.values()))}",
+        f"episodes. *Kept* counts the seeds of which no evaluation is below {BAR:.0%} of what their policy had",
+        "reached from the logs.",
+        "",
+        "| task | online | from the logs, by seed | lowest evaluation, by seed | kept |",
+        "|---|---|---|---|---:|",
+    ]
+    for key, row in rows.items():
+        env, name = key.split(": ")
+        before, low = np.array(row["before"]), np.array(row["lowest"])
+        each = [", ".join(f"{one:.1f}" for one in values) for values in (before, low)]
+        kept = int((low >= BAR * before).sum())
+        lines.append(f"| {env} | {name} | {each[0]} | {each[1]} | {kept} of {len(low)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Train the rows that are missing, and write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", nargs="*", default=list(EPISODES), choices=list(EPISODES))
+    parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    args = parser.parse_args()
+    keep = PAGE.with_suffix(".json")
+    rows: dict[str, Any] = json.loads(keep.read_text()) if keep.exists() else {}
+    for env in args.only:
+        made(TASKS[env])
+        for name in args.variants:
+            key = f"{env}: {name}"
+            if key not in rows:
+                rows[key] = measured(env, name)
+                print(key, rows[key], flush=True)
+                keep.write_text(json.dumps(rows, indent=1) + "\n")
+                PAGE.write_text(page(rows))
+
+
+if __name__ == "__main__":
+    main()
