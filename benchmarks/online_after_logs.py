@@ -38,6 +38,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """What differs from `ONLINE`, which has the loss of the recipe `cql`."""
 
 
+HEADING = f"""\
+# From logs to online
+
+Written by `python benchmarks/online_after_logs.py`; do not edit.
+
+Policies of the recipe `cql` learn from the medium logs ([their data](offline.md)), by {UPDATES:,} updates of
+the seeds 500 to {499 + SEEDS}. They go on for {STEPS:,} steps with `--init-from`, `--demo-share 0.5` and
+`--explore epsilon:start=0.05,end=0.02`. *Kept* counts the seeds of which no evaluation (every {EVERY:,} steps)
+is below {BAR:.0%} of what their policy had reached from the logs.
+
+| task | online | from the logs, by seed | lowest evaluation, by seed | kept |
+|---|---|---|---|---:|"""
+
+
 def lowest(folder: Path) -> np.ndarray:
     """Return the lowest evaluation of each seed."""
     with (folder / "eval.csv").open() as file:
@@ -68,19 +82,7 @@ def measured(env: str, name: str) -> dict[str, Any]:
 
 def page(rows: dict[str, dict[str, Any]]) -> str:
     """Return the page."""
-    lines = [
-        "# From logs to online",
-        "",
-        "Written by `python benchmarks/online_after_logs.py`; do not edit.",
-        "",
-        f"Policies of the recipe `cql` learn from the medium logs ([their data](offline.md)), by {UPDATES:,}",
-        f"updates of the seeds 500 to {499 + SEEDS}. They go on for {STEPS:,} steps with `--init-from`,",
-        "`--demo-share 0.5` and `--explore epsilon:start=0.05,end=0.02`. *Kept* counts the seeds of which no",
-        f"evaluation (every {EVERY:,} steps) is below {BAR:.0%} of what their policy had reached from the logs.",
-        "",
-        "| task | online | from the logs, by seed | lowest evaluation, by seed | kept |",
-        "|---|---|---|---|---:|",
-    ]
+    lines = [HEADING]
     for key, row in rows.items():
         env, name = key.split(": ")
         before, low = np.array(row["before"]), np.array(row["lowest"])
