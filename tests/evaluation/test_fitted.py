@@ -50,7 +50,7 @@ def scored(action: int, data: Demonstrations, **settings: Any) -> OfflineScore:
     def choose(observations: np.ndarray, legal: Any) -> np.ndarray:
         return np.full((len(observations), 1), action, np.int32)
 
-    given: dict[str, Any] = {"gamma": GAMMA, "updates": 3_000, "resamples": 4, **settings}
+    given: dict[str, Any] = {"gamma": GAMMA, "updates": 800, "resamples": 3, **settings}
     return OfflineEvaluation(LIKE, SPEC, data, **given).score(choose)
 
 
@@ -106,17 +106,28 @@ def test_returns_are_expected_where_they_can_be() -> None:
 def test_weights_stand_for_the_actions_that_the_policy_would_take() -> None:
     """Of two actions as likely, one earns 1: the policy that takes it earns it in every step."""
     data = corridor(400)
-    probability = np.full(len(data), 0.5)
-    score = scored(1, dataclasses.replace(data, probability=probability), updates=1_500)
-    assert score.weighted is not None
-    low, high = score.weighted.interval
-    assert low - 0.05 <= VALUE <= high + 0.05
-    assert 0 < score.weighted.effective < 20, "of 400 episodes one in 2⁸ has all of its actions"
+    probability, same = np.full(len(data), 0.5), data.action[:, 0] == 1
     spans = [np.arange(row, row + L) for row in range(0, len(data), L)]
-    plain = weighted_return(spans, data.reward, data.action[:, 0] == 1, probability, GAMMA)
+    given = (spans, data.reward, same, probability, GAMMA)
+    plain = weighted_return(*given)
     assert plain.value == pytest.approx(VALUE), "every episode with weight has earned it"
+    assert 0 < plain.effective < 10, "of 400 episodes one in 2⁸ has all of its actions"
     nobody = weighted_return(spans, data.reward, np.zeros(len(data), bool), probability, GAMMA)
     assert (nobody.value, nobody.effective) == (0.0, 0.0)
+    left = np.array([np.sum(GAMMA ** np.arange(L - place)) for place in np.tile(np.arange(L), 400)])
+    right = weighted_return(*given, q=left - 1 + data.reward, v=left)
+    assert right.value == pytest.approx(VALUE), "with right values, whatever the weights"
+    wrong = weighted_return(*given, q=left - 1 + data.reward + 0.3, v=left + 0.3)
+    assert wrong.value == pytest.approx(VALUE, abs=0.35), "weights put wrong values right while they last"
+    assert wrong.interval[0] <= wrong.value <= wrong.interval[1]
+
+
+def test_probabilities_that_were_logged_give_a_second_estimate() -> None:
+    data = corridor(20)
+    assert scored(1, data, updates=10).weighted is None
+    found = scored(1, dataclasses.replace(data, probability=np.full(len(data), 0.5)), updates=10).weighted
+    assert found is not None
+    assert np.isfinite([found.value, *found.interval]).all()
 
 
 def test_the_same_data_give_the_same_score() -> None:
