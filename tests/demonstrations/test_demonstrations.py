@@ -201,6 +201,9 @@ def test_two_sources_follow_each_other(tmp_path: Path):
     assert len(joined(both)) == 80
     assert joined(both).truncated[39] or joined(both).terminated[39]
     assert joined(both).episodes == sum(part.episodes for part in both)
+    logged = read(saved(tmp_path, rows(9) | {"probability": np.full(9, 0.5)}), SPEC)
+    assert logged.probability is not None
+    assert joined([logged, both[0]]).probability is None, "of one source nobody knows them"
 
 
 def test_commands_become_the_nearest_ones(tmp_path: Path):
@@ -255,6 +258,11 @@ def test_masks_are_read(tmp_path: Path):
         ({"next_observation": np.zeros((2, 2))}, r"next_observation is float64 \(2, 2\)"),
         ({"observation": np.array([["a", "b"]] * 3)}, "observation is <U1"),
         ({"observation": np.full((3, 2), 1e300)}, "row 0 of observation is .*; expected finite numbers"),
+        (
+            {"probability": np.array([0.5, 0.0, 1.0])},
+            "row 1 of probability is 0.0; expected .* above 0",
+        ),
+        ({"probability": np.array([0.5, 1.5, 1.0])}, "row 1 of probability is 1.5; expected .* at most 1"),
         ({"mask": np.ones((3, 3))}, "have mask, and 'it' masks no actions"),
         ({"action": np.array([None, 1, 2], object)}, "hold objects or are damaged"),
     ],

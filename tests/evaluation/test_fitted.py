@@ -7,12 +7,16 @@ out, and a verdict about actions that nobody tried.
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import qhat
 from qhat.axes import Actions
+from qhat.cli import evaluate
 from qhat.demonstrations.reading import Demonstrations
 from qhat.environments.base import Spec
 from qhat.evaluation.fitted import OfflineEvaluation, OfflineScore, bounds
@@ -132,6 +136,33 @@ def test_probabilities_that_were_logged_give_a_second_estimate() -> None:
 
 def test_the_same_data_give_the_same_score() -> None:
     assert scored(1, corridor(10), updates=50) == scored(1, corridor(10), updates=50)
+
+
+def test_the_command_estimates_every_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng, T = np.random.default_rng(0), 60
+    observation = rng.normal(size=(T, 4)).astype(np.float32)
+    data = str(tmp_path / "data.npz")
+    columns: dict[str, Any] = {
+        "observation": observation, "action": rng.integers(2, size=T), "reward": np.ones(T),
+        "next_observation": rng.normal(size=(T, 4)).astype(np.float32),
+        "terminated": np.arange(T) % 6 == 5, "truncated": np.arange(T) % 6 != 5,
+        "probability": np.full(T, 0.5),
+    }  # fmt: skip
+    np.savez(data, **columns)
+    run = tmp_path / "run"
+    qhat.train(
+        "CartPole-v1", "dqn", run_dir=run, steps=80, eval_every=80, eval_episodes=1, seeds=2, hidden=(8,)
+    )
+    words = [str(run), "--offline", data, "--updates", "20"]
+    assert evaluate.run(words) == 0
+    shown = capsys.readouterr().out
+    for part in ("seed 0", "seed 1", "recorded", "doubly robust", "cannot be told"):
+        assert part in shown, part
+    assert evaluate.run([*words, "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert [score["steps"] for score in scores] == [T, T]
+    with pytest.raises(UsageError, match="--updates is 0; expected 1 or more"):
+        evaluate.run([*words[:-1], "0"])
 
 
 def test_one_episode_is_refused() -> None:
