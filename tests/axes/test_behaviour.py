@@ -16,6 +16,7 @@ import pytest
 
 from qhat import recipes
 from qhat.axes import Clone, Conservative, Margin, NoBehaviour, Quantile
+from qhat.axes.behaviour import Case
 from qhat.system.errors import UsageError
 
 
@@ -30,7 +31,7 @@ def test_cql_sums_over_all_joint_actions() -> None:
     ]
     chosen = np.mean([q[f, c] for f, c in enumerate(action)])
     gap = np.log(np.sum(np.exp(joint))) - chosen
-    loss = Conservative(alpha=0.5).loss(jnp.float32(2.0), q, action, None, None)
+    loss = Conservative(alpha=0.5).loss(Case(jnp.float32(2.0), q, action))
     assert float(loss) == pytest.approx(2.0 + 0.5 * gap, rel=1e-5)
 
 
@@ -45,12 +46,12 @@ def test_a_margin_is_the_largest_over_all_joint_actions() -> None:
     margin = Margin(weight=0.5)
     for logged, expected in ((None, 2.0 + 0.5 * gap), (True, 2.0 + 0.5 * gap), (False, 2.0)):
         known = None if logged is None else jnp.bool_(logged)
-        loss = margin.loss(jnp.float32(2.0), q, action, None, None, known)
+        loss = margin.loss(Case(jnp.float32(2.0), q, action, logged=known))
         assert float(loss) == pytest.approx(expected, rel=1e-5)
     # One factor is the paper's equation; a recorded action that wins by the margin costs nothing.
     one = jnp.array([[1.0, 1.9, 0.0]])
-    assert float(Margin().loss(jnp.float32(0.0), one, jnp.array([1]), None, None)) == 0
-    assert float(Margin().loss(jnp.float32(0.0), one, jnp.array([0]), None, None)) == pytest.approx(
+    assert float(Margin().loss(Case(jnp.float32(0.0), one, jnp.array([1])))) == 0
+    assert float(Margin().loss(Case(jnp.float32(0.0), one, jnp.array([0])))) == pytest.approx(
         1.9 + 0.8 - 1.0
     )
 
@@ -60,12 +61,12 @@ def test_illegal_actions_do_not_count(value: Conservative | Clone | Margin) -> N
     q = values((1, 4))
     masked = q.at[0, 2].set(-jnp.inf)
     without = jnp.delete(q, 2, axis=1)
-    loss, gradient = jax.value_and_grad(value.loss, argnums=1)(
-        jnp.float32(0.0), masked, jnp.array([1]), None, None
-    )
-    assert float(loss) == pytest.approx(
-        float(value.loss(jnp.float32(0.0), without, jnp.array([1]), None, None)), rel=1e-6
-    )
+
+    def loss_of(q: jax.Array) -> jax.Array:
+        return value.loss(Case(jnp.float32(0.0), q, jnp.array([1])))
+
+    loss, gradient = jax.value_and_grad(loss_of)(masked)
+    assert float(loss) == pytest.approx(float(loss_of(without)), rel=1e-6)
     assert np.isfinite(np.asarray(gradient)).all()
     assert gradient[0, 2] == 0
 
@@ -76,13 +77,13 @@ def test_a_clone_learns_from_no_return() -> None:
         np.log(np.exp(row[c]) / np.exp(row).sum()) for row, c in zip(np.asarray(q), action, strict=True)
     )
     for regression in (0.0, 7.0):
-        assert float(Clone().loss(jnp.float32(regression), q, action, None, None)) == pytest.approx(
+        assert float(Clone().loss(Case(jnp.float32(regression), q, action))) == pytest.approx(
             expected, rel=1e-5
         )
 
 
 def test_none_is_the_regression() -> None:
-    assert NoBehaviour().loss(jnp.float32(7.0), values((1, 2)), jnp.array([0]), None, None) == 7.0
+    assert NoBehaviour().loss(Case(jnp.float32(7.0), values((1, 2)), jnp.array([0]))) == 7.0
 
 
 @pytest.mark.parametrize("alpha", [0.0, -1.0])

@@ -19,6 +19,7 @@ from qhat.axes import (
     Actions,
     Behaviour,
     Bonus,
+    Case,
     Explore,
     Head,
     Horizon,
@@ -63,17 +64,9 @@ class Doubtful(Behaviour):
 
     name: ClassVar[str] = "doubtful"
 
-    def loss(
-        self,
-        regression: Float[Array, ""],
-        q: Float[Array, "F C"],
-        action: Int[Array, " F"],
-        beside: Float[Array, "F C B"] | None,
-        judged: Float[Array, "F C"] | None,
-        logged: Bool[Array, ""] | None = None,
-    ) -> Float[Array, ""]:
-        chosen = jnp.take_along_axis(q, action[:, None], axis=1)
-        return regression + 1e-3 * jnp.sum(chosen**2)
+    def loss(self, case: Case) -> Float[Array, ""]:
+        chosen = jnp.take_along_axis(case.q, case.action[:, None], axis=1)
+        return case.regression + 1e-3 * jnp.sum(chosen**2)
 
 
 @dataclasses.dataclass(frozen=True)

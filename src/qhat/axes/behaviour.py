@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,23 @@ class ExportedPreferences:
     after: tuple[Op, ...] = ()
 
 
+class Case(NamedTuple):
+    """A recorded step in an update: what its loss is made of."""
+
+    regression: Float[Array, ""]
+    """The loss of fitting Q(s, a) to its target."""
+    q: Float[Array, "F C"]
+    """Q(s, ·; θ), −∞ for what is illegal."""
+    action: Int[Array, " F"]
+    """The recorded one."""
+    beside: Float[Array, "F C B"] | None = None
+    """What `Behaviour.beside` returned for s, without the values; only if it `acts`."""
+    judged: Float[Array, "F C"] | None = None
+    """Q(s, ·; θ⁻), only if it `uses_target`."""
+    logged: Bool[Array, ""] | None = None
+    """Whether it was recorded before the run; `None` where all were, or where nobody knows."""
+
+
 class Behaviour(AxisValue, abc.ABC):
     """Changes the loss of a recorded step, for one example; some also what is done, and backed up."""
 
@@ -44,25 +61,8 @@ class Behaviour(AxisValue, abc.ABC):
     """Whether it counts for steps that were recorded before the run alone."""
 
     @abc.abstractmethod
-    def loss(
-        self,
-        regression: Float[Array, ""],
-        q: Float[Array, "F C"],
-        action: Int[Array, " F"],
-        beside: Float[Array, "F C B"] | None,
-        judged: Float[Array, "F C"] | None,
-        logged: Bool[Array, ""] | None = None,
-    ) -> Float[Array, ""]:
-        """Return the loss.
-
-        Args:
-            regression: the loss of fitting Q(s, a) to its target.
-            q: Q(s, ·; θ), −∞ for what is illegal.
-            action: the recorded one.
-            beside: what `beside` returned for s, without the values; only if it `acts`.
-            judged: Q(s, ·; θ⁻), only if it `uses_target`.
-            logged: whether it was recorded before the run; `None` where all were, or where nobody knows.
-        """
+    def loss(self, case: Case) -> Float[Array, ""]:
+        """Return the loss of a recorded step."""
 
     def streams(self, choices: int) -> dict[str, int]:
         """Return the outputs (per factor) of each stream beside the values', by the stream's name."""
@@ -103,16 +103,8 @@ class NoBehaviour(Behaviour):
     name: ClassVar[str] = "none"
     counts: ClassVar[bool] = False
 
-    def loss(
-        self,
-        regression: Float[Array, ""],
-        q: Float[Array, "F C"],
-        action: Int[Array, " F"],
-        beside: Float[Array, "F C B"] | None,
-        judged: Float[Array, "F C"] | None,
-        logged: Bool[Array, ""] | None = None,
-    ) -> Float[Array, ""]:
-        return regression
+    def loss(self, case: Case) -> Float[Array, ""]:
+        return case.regression
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,16 +127,8 @@ class Conservative(Behaviour):
     def validate(self) -> None:
         require(self.alpha > 0, f"cql:alpha is {self.alpha}; expected a number above 0, for example 1.")
 
-    def loss(
-        self,
-        regression: Float[Array, ""],
-        q: Float[Array, "F C"],
-        action: Int[Array, " F"],
-        beside: Float[Array, "F C B"] | None,
-        judged: Float[Array, "F C"] | None,
-        logged: Bool[Array, ""] | None = None,
-    ) -> Float[Array, ""]:
-        return regression + self.alpha * surprise(q / q.shape[0], action)
+    def loss(self, case: Case) -> Float[Array, ""]:
+        return case.regression + self.alpha * surprise(case.q / case.q.shape[0], case.action)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,16 +147,8 @@ class Clone(Behaviour):
             f"clone has one logit of each action; expected head expected, and it is {recipe.head.name}.",
         )
 
-    def loss(
-        self,
-        regression: Float[Array, ""],
-        q: Float[Array, "F C"],
-        action: Int[Array, " F"],
-        beside: Float[Array, "F C B"] | None,
-        judged: Float[Array, "F C"] | None,
-        logged: Bool[Array, ""] | None = None,
-    ) -> Float[Array, ""]:
-        return surprise(q, action)
+    def loss(self, case: Case) -> Float[Array, ""]:
+        return surprise(case.q, case.action)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,17 +178,9 @@ class Constrained(Behaviour):
         """How far the logit of an action may be below the largest."""
         return -math.log(self.tau)
 
-    def loss(
-        self,
-        regression: Float[Array, ""],
-        q: Float[Array, "F C"],
-        action: Int[Array, " F"],
-        beside: Float[Array, "F C B"] | None,
-        judged: Float[Array, "F C"] | None,
-        logged: Bool[Array, ""] | None = None,
-    ) -> Float[Array, ""]:
-        assert beside is not None
-        return regression + surprise(beside[..., 0], action)
+    def loss(self, case: Case) -> Float[Array, ""]:
+        assert case.beside is not None
+        return case.regression + surprise(case.beside[..., 0], case.action)
 
     def streams(self, choices: int) -> dict[str, int]:
         return {"imitation": choices}
@@ -278,22 +246,14 @@ class InSample(Behaviour):
             f" {setting('policy', 'greedy')}.",
         )
 
-    def loss(
-        self,
-        regression: Float[Array, ""],
-        q: Float[Array, "F C"],
-        action: Int[Array, " F"],
-        beside: Float[Array, "F C B"] | None,
-        judged: Float[Array, "F C"] | None,
-        logged: Bool[Array, ""] | None = None,
-    ) -> Float[Array, ""]:
-        assert beside is not None
-        assert judged is not None
-        taken = jnp.mean(jnp.take_along_axis(judged, action[:, None], axis=1))
-        gain = jax.lax.stop_gradient(taken) - jnp.mean(beside[:, 0, 1])
+    def loss(self, case: Case) -> Float[Array, ""]:
+        assert case.beside is not None
+        assert case.judged is not None
+        taken = jnp.mean(jnp.take_along_axis(case.judged, case.action[:, None], axis=1))
+        gain = jax.lax.stop_gradient(taken) - jnp.mean(case.beside[:, 0, 1])
         expected = jnp.where(gain > 0, self.expectile, 1.0 - self.expectile) * gain**2
         weight = jnp.minimum(jnp.exp(self.beta * jax.lax.stop_gradient(gain)), self.most)
-        return regression + expected + weight * surprise(beside[..., 0], action)
+        return case.regression + expected + weight * surprise(case.beside[..., 0], case.action)
 
     def streams(self, choices: int) -> dict[str, int]:
         return {"actor": choices, "expectile": 1}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat.axes.behaviour import Behaviour, Clone, Conservative, Constrained, InSample, NoBehaviour
+from qhat.axes.behaviour import Behaviour, Case, Clone, Conservative, Constrained, InSample, NoBehaviour
 from qhat.system.errors import require, setting
-from qhat.system.lazy import Array, Bool, Float, Int, jnp
+from qhat.system.lazy import Array, Float, jnp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +43,12 @@ class Margin(Behaviour):
             f" {setting('training', 'logs')}.",
         )
 
-    def loss(
-        self,
-        regression: Float[Array, ""],
-        q: Float[Array, "F C"],
-        action: Int[Array, " F"],
-        beside: Float[Array, "F C B"] | None,
-        judged: Float[Array, "F C"] | None,
-        logged: Bool[Array, ""] | None = None,
-    ) -> Float[Array, ""]:
-        chosen = jnp.take_along_axis(q, action[:, None], axis=1)
-        others = jnp.arange(q.shape[1]) != action[:, None]
-        gap = jnp.mean(jnp.max(q + self.size * others, axis=1) - chosen[:, 0])
-        return regression + self.weight * (gap if logged is None else jnp.where(logged, gap, 0.0))
+    def loss(self, case: Case) -> Float[Array, ""]:
+        chosen = jnp.take_along_axis(case.q, case.action[:, None], axis=1)
+        others = jnp.arange(case.q.shape[1]) != case.action[:, None]
+        gap = jnp.mean(jnp.max(case.q + self.size * others, axis=1) - chosen[:, 0])
+        gap = gap if case.logged is None else jnp.where(case.logged, gap, 0.0)
+        return case.regression + self.weight * gap
 
 
 BEHAVIOURS: tuple[type[Behaviour], ...] = (NoBehaviour, Conservative, Clone, Constrained, InSample, Margin)

@@ -117,7 +117,8 @@ def learn(
             f"'{sources[0]}' does not name its environment; expected qhat.learn({sources[0]!r}, env), the"
             " id of what plays the run's evaluations (qhat.envs)."
         )
-    return train(env, recipe, **{**given, "training": "logs", "demos": sources})
+    whole: Any = {**given, "training": "logs", "demos": sources}
+    return train(env, recipe, **whole)
 
 
 def tune(env: str, recipe: str | None = None, **settings: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from qhat.axes.actions import Actions
+from qhat.axes.behaviour import Case
 from qhat.axes.greedy import CLOSED, best, nearly_greedy
 from qhat.axes.heads.outlook import Outlook
 from qhat.axes.joint_actions import of_joint_actions
@@ -244,7 +245,8 @@ class Learner:
         if recipe.behaviour.counts:
             q = mask_illegal(self._q(z, basis, opened), transition.legal)
             judged = self._q(*before) if recipe.behaviour.uses_target else None
-            loss = recipe.behaviour.loss(loss, q, transition.action, beside, judged, transition.logged)
+            case = Case(loss, q, transition.action, beside, judged, transition.logged)
+            loss = recipe.behaviour.loss(case)
         chosen = jnp.take_along_axis(head.mean(z, basis), transition.action[:, None], axis=1)
         return loss, error, jnp.mean(chosen), head.overflow(goal, basis)
 
