@@ -67,7 +67,7 @@ def require_floor(config: TrainConfig) -> None:
     )
     require(
         floor != AUTO or not config.resume,
-        f"{name} {AUTO} has no meaning with {setting('resume')}: the run has its number from when it began."
+        f"{name} {AUTO} has no meaning with {setting('resume')}: its number is in the run's config.json."
         " Leave it out, or give a number.",
     )
     require(
