@@ -30,8 +30,8 @@ from qhat.system.errors import require, setting
 RESAMPLES = 10
 """Sets of episodes that are drawn from the data, each with a network of its own."""
 UPDATES = 5_000
-WIDTH = 1.96
-"""Standard errors from the mean to an end of a 95% interval."""
+WIDTH = 2.26
+"""Deviations from the mean to an end of a 95% interval: of Student's t for ten resamples."""
 STILL = 0.01
 """Share of the larger of both values by which the estimate may move in the last quarter of the updates."""
 DOUBT = 0.2
