@@ -8,6 +8,17 @@ FULL = bool(os.environ.get("QHAT_FULL"))
 
 LONG: Mapping[str, str] = MappingProxyType(
     {
+        "test_encoders.py::test_an_agent_learns_with_it[impala:pool=2,spectral=true]": "[impoola]",
+        "test_probes.py::test_recipe_solves_the_probes[simba]": "[simba2]",
+        "test_probes.py::test_recipe_solves_the_probes[bro]": "[simba2]",
+        "test_killed_learner.py::test_a_killed_learner_leaves_no_actor_and_a_run_that_resumes[local]": (
+            "[the same cluster]"
+        ),
+        "test_export_memory.py::test_the_robots_node_keeps_a_state_from_goal_to_goal"
+        "[min_gru:units=6,length=4,burn_in=2]": "[gru:units=5,length=4,burn_in=2]",
+        "test_recurrent.py::test_errors_are_those_of_whole_episodes[gru-3]": "[gru-1]",
+        "test_recurrent.py::test_other_parts_learn_with_a_memory[calibrated]": "[rainbow]",
+        "test_streaming.py::test_a_resumed_run_has_the_bits_of_the_whole_one[]": "[gymnasium:]",
         "test_atari.py::test_ale_through_gymnasium_trains_on_single_stored_frames": "test_frames.py",
         "test_atari.py::test_both_loops_train_and_judge_atari": "the game there",
         "test_bins.py::test_dm_control_on_the_host": "the others there",
