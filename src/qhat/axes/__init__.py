@@ -7,12 +7,14 @@ from outside the package derives from the base class (docs/extending.md).
 from qhat.axes.actions import Actions
 from qhat.axes.axis import AxisValue, Schedule
 from qhat.axes.behaviour import (
+    BEHAVIOURS,
     Behaviour,
     Case,
     Clone,
     Conservative,
     Constrained,
     InSample,
+    Margin,
     NoBehaviour,
 )
 from qhat.axes.bonus import BONUSES, Bonus, Munchausen, NoBonus
@@ -22,7 +24,6 @@ from qhat.axes.heads import HEADS, Categorical, Expected, Head, HLGauss, Implici
 from qhat.axes.heads.base import ExportedOutputs, take
 from qhat.axes.horizon import HORIZONS, Fixed, Horizon, Receding
 from qhat.axes.joints import JOINTS, Each, Joints, Pairs, Regularised, Together
-from qhat.axes.margin import BEHAVIOURS, Margin
 from qhat.axes.memory import GRU, MEMORIES, Memory, MinGRU, NoMemory, Recurrent
 from qhat.axes.merge import MERGES, Dueling, Merge, Plain
 from qhat.axes.operations import Op

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from qhat.axes.behaviour import Clone, Conservative, Constrained, InSample
+from qhat.axes.behaviour import Clone, Conservative, Constrained, InSample, Margin
 from qhat.axes.bonus import Munchausen
 from qhat.axes.dense import Noisy, Sparse
 from qhat.axes.explore import EpsilonGreedy, NoExploration
 from qhat.axes.heads import Categorical, Expected, HLGauss, Implicit, Quantile
 from qhat.axes.joints import Each, Pairs, Regularised
-from qhat.axes.margin import Margin
 from qhat.axes.memory import MinGRU
 from qhat.axes.merge import Dueling
 from qhat.axes.optimiser import Adam, AdamW, ObGD, RAdam

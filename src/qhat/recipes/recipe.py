@@ -11,14 +11,13 @@ import tyro
 
 from qhat.axes.actions import BINS
 from qhat.axes.axis import AxisValue, check, from_json, to_json
-from qhat.axes.behaviour import Behaviour, NoBehaviour
+from qhat.axes.behaviour import BEHAVIOURS, Behaviour, NoBehaviour
 from qhat.axes.bonus import BONUSES, Bonus, NoBonus
 from qhat.axes.dense import LAYERS, Dense, Layer
 from qhat.axes.explore import EXPLORES, EpsilonGreedy, Explore
 from qhat.axes.heads import HEADS, Expected, Head
 from qhat.axes.horizon import HORIZONS, Fixed, Horizon
 from qhat.axes.joints import JOINTS, Joints, Together
-from qhat.axes.margin import BEHAVIOURS
 from qhat.axes.memory import MEMORIES, Memory, NoMemory
 from qhat.axes.merge import MERGES, Merge, Plain
 from qhat.axes.optimiser import OPTIMISERS, Adam, Optimiser

@@ -1,154 +1,19 @@
-"""The axis `behaviour`: what the actions of those who recorded the data say, beside their returns."""
+"""Values of the axis `behaviour` with streams of the network beside the values', which say what is done."""
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
-from qhat.axes.axis import AxisValue
+from qhat.axes.behaviour.base import Behaviour, Case, ExportedPreferences, surprise
 from qhat.axes.greedy import CLOSED
 from qhat.axes.merge import Exists, Merge
 from qhat.axes.operations import Op
 from qhat.system.errors import require, setting
-from qhat.system.lazy import Array, Bool, Float, Int, jax, jnp
-
-
-@dataclasses.dataclass
-class ExportedPreferences:
-    """The last layer of an exported network whose results are preferences, and what comes after it."""
-
-    rows: Any
-    """`[F, C, _, I + 1]`: weights, then the bias."""
-    after: tuple[Op, ...] = ()
-
-
-class Case(NamedTuple):
-    """A recorded step in an update: what its loss is made of."""
-
-    regression: Float[Array, ""]
-    """The loss of fitting Q(s, a) to its target."""
-    q: Float[Array, "F C"]
-    """Q(s, ·; θ), −∞ for what is illegal."""
-    action: Int[Array, " F"]
-    """The recorded one."""
-    beside: Float[Array, "F C B"] | None = None
-    """What `Behaviour.beside` returned for s, without the values; only if it `acts`."""
-    judged: Float[Array, "F C"] | None = None
-    """Q(s, ·; θ⁻), only if it `uses_target`."""
-    logged: Bool[Array, ""] | None = None
-    """Whether it was recorded before the run; `None` where all were, or where nobody knows."""
-
-
-class Behaviour(AxisValue, abc.ABC):
-    """Changes the loss of a recorded step, for one example; some also what is done, and backed up."""
-
-    axis: ClassVar[str] = "behaviour"
-    counts: ClassVar[bool] = True
-    """Whether `loss` returns something else than what it is given."""
-    acts: ClassVar[bool] = False
-    """Whether the network has streams beside the values', which say what is done."""
-    uses_target: ClassVar[bool] = False
-    """Whether `loss` asks for the target network's values of the acted-on observation."""
-    judges: ClassVar[bool] = False
-    """Whether a successor's value is that of its streams, in place of Z(s', a')."""
-    rewarded: ClassVar[bool] = True
-    """Whether rewards count: without, data need none."""
-    needs_logged: ClassVar[bool] = False
-    """Whether it counts for steps that were recorded before the run alone."""
-
-    @abc.abstractmethod
-    def loss(self, case: Case) -> Float[Array, ""]:
-        """Return the loss of a recorded step."""
-
-    def streams(self, choices: int) -> dict[str, int]:
-        """Return the outputs (per factor) of each stream beside the values', by the stream's name."""
-        return {}
-
-    def beside(
-        self, z: Float[Array, "F C K"], streams: dict[str, Float[Array, "F _ 1"]], exists: Exists
-    ) -> Float[Array, "F C _"]:
-        """Return the values, with B numbers of these streams behind those of each choice."""
-        return z
-
-    def preferences(self, q: Float[Array, "F C"], beside: Float[Array, "F C B"]) -> Float[Array, "F C"]:
-        """Return what a greedy choice is the largest of."""
-        return q
-
-    def values(self, beside: Float[Array, "F C B"]) -> Float[Array, "F C 1"]:
-        """Return the value of a successor, the same for each choice; only if it `judges`."""
-        raise NotImplementedError(self.name)
-
-    def export_streams(self, merged: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the names of the streams that `preferences` need, of those of the merge and its own."""
-        return merged
-
-    def export_rows(self, merge: Merge, streams: dict[str, Any], exists: np.ndarray) -> ExportedPreferences:
-        """Return the last layer and the operations after it whose results are `preferences`; see `Merge`.
-
-        Args:
-            merge: makes the rows of Z, `[F, C, 1, I + 1]`.
-            streams: rows of each of the `export_streams`, `[F, width, 1, I + 1]`.
-        """
-        raise NotImplementedError(self.name)
-
-
-@dataclasses.dataclass(frozen=True)
-class NoBehaviour(Behaviour):
-    """The returns say everything: Q-learning."""
-
-    name: ClassVar[str] = "none"
-    counts: ClassVar[bool] = False
-
-    def loss(self, case: Case) -> Float[Array, ""]:
-        return case.regression
-
-
-@dataclasses.dataclass(frozen=True)
-class Conservative(Behaviour):
-    """CQL(H): values of actions that were not recorded are pressed down (Kumar et al. 2020, eq. 4).
-
-    arXiv:2006.04779. To the loss of the regression it adds
-
-        α·[log Σ_a exp Q(s, a) − Q(s, a_recorded)].
-
-    Of F factors, Q is the mean of Q_f, and the sum over all joint actions is one over each factor:
-    log Σ_a exp Q(s, a) = Σ_f log Σ_c exp(Q_f(s, c)/F), exactly.
-    """
-
-    name: ClassVar[str] = "cql"
-
-    alpha: float = 1.0
-    """α: 0 is Q-learning; the larger it is, the nearer the policy stays to the recorded actions."""
-
-    def validate(self) -> None:
-        require(self.alpha > 0, f"cql:alpha is {self.alpha}; expected a number above 0, for example 1.")
-
-    def loss(self, case: Case) -> Float[Array, ""]:
-        return case.regression + self.alpha * surprise(case.q / case.q.shape[0], case.action)
-
-
-@dataclasses.dataclass(frozen=True)
-class Clone(Behaviour):
-    """Behaviour cloning (Pomerleau 1991): the outputs are logits of the recorded actions.
-
-    The loss is −log softmax(Q(s, ·))_a, the sum over factors, and no return counts.
-    """
-
-    name: ClassVar[str] = "clone"
-    rewarded: ClassVar[bool] = False
-
-    def validate_within(self, recipe: Any) -> None:
-        require(
-            recipe.head.name == "expected",
-            f"clone has one logit of each action; expected head expected, and it is {recipe.head.name}.",
-        )
-
-    def loss(self, case: Case) -> Float[Array, ""]:
-        return surprise(case.q, case.action)
+from qhat.system.lazy import Array, Float, jax, jnp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -300,9 +165,3 @@ def _require_plain(part: Behaviour, recipe: Any) -> None:
 
 def _existing(logits: Float[Array, "F C 1"], exists: Exists) -> Float[Array, "F C 1"]:
     return logits if exists is None else jnp.where(jnp.asarray(exists)[..., None], logits, CLOSED)
-
-
-def surprise(logits: Float[Array, "F C"], action: Int[Array, " F"]) -> Float[Array, ""]:
-    """Return −log softmax(logits)_a of the action, the sum over factors."""
-    chosen = jnp.take_along_axis(logits, action[:, None], axis=1)[:, 0]
-    return jnp.sum(jax.nn.logsumexp(logits, axis=1) - chosen)

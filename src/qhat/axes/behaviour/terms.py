@@ -1,13 +1,68 @@
-"""A value of the axis `behaviour` that tells recorded steps from those of the run; and all its values."""
+"""Values of the axis `behaviour` that add a term to the loss, or take its place."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any, ClassVar
 
-from qhat.axes.behaviour import Behaviour, Case, Clone, Conservative, Constrained, InSample, NoBehaviour
+from qhat.axes.behaviour.base import Behaviour, Case, surprise
 from qhat.system.errors import require, setting
 from qhat.system.lazy import Array, Float, jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class NoBehaviour(Behaviour):
+    """The returns say everything: Q-learning."""
+
+    name: ClassVar[str] = "none"
+    counts: ClassVar[bool] = False
+
+    def loss(self, case: Case) -> Float[Array, ""]:
+        return case.regression
+
+
+@dataclasses.dataclass(frozen=True)
+class Conservative(Behaviour):
+    """CQL(H): values of actions that were not recorded are pressed down (Kumar et al. 2020, eq. 4).
+
+    arXiv:2006.04779. To the loss of the regression it adds
+
+        α·[log Σ_a exp Q(s, a) − Q(s, a_recorded)].
+
+    Of F factors, Q is the mean of Q_f, and the sum over all joint actions is one over each factor:
+    log Σ_a exp Q(s, a) = Σ_f log Σ_c exp(Q_f(s, c)/F), exactly.
+    """
+
+    name: ClassVar[str] = "cql"
+
+    alpha: float = 1.0
+    """α: 0 is Q-learning; the larger it is, the nearer the policy stays to the recorded actions."""
+
+    def validate(self) -> None:
+        require(self.alpha > 0, f"cql:alpha is {self.alpha}; expected a number above 0, for example 1.")
+
+    def loss(self, case: Case) -> Float[Array, ""]:
+        return case.regression + self.alpha * surprise(case.q / case.q.shape[0], case.action)
+
+
+@dataclasses.dataclass(frozen=True)
+class Clone(Behaviour):
+    """Behaviour cloning (Pomerleau 1991): the outputs are logits of the recorded actions.
+
+    The loss is −log softmax(Q(s, ·))_a, the sum over factors, and no return counts.
+    """
+
+    name: ClassVar[str] = "clone"
+    rewarded: ClassVar[bool] = False
+
+    def validate_within(self, recipe: Any) -> None:
+        require(
+            recipe.head.name == "expected",
+            f"clone has one logit of each action; expected head expected, and it is {recipe.head.name}.",
+        )
+
+    def loss(self, case: Case) -> Float[Array, ""]:
+        return surprise(case.q, case.action)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +104,3 @@ class Margin(Behaviour):
         gap = jnp.mean(jnp.max(case.q + self.size * others, axis=1) - chosen[:, 0])
         gap = gap if case.logged is None else jnp.where(case.logged, gap, 0.0)
         return case.regression + self.weight * gap
-
-
-BEHAVIOURS: tuple[type[Behaviour], ...] = (NoBehaviour, Conservative, Clone, Constrained, InSample, Margin)
