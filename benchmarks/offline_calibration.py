@@ -97,7 +97,7 @@ def main() -> None:
         strict = bool(low <= truth.mean() <= high)
         rows.append({
             "policy": name, "truth": float(truth.mean()), "value": score.value, "interval": [low, high],
-            "inside": strict, "inside_with_the_truths_interval": inside, "drift": score.drift,
+            "inside": strict, "inside_with_the_truths_interval": inside, "residual": score.residual,
             "agreement": score.agreement, "verdict": score.verdict,
         })  # fmt: skip
         print(f"{name:<22} true {truth.mean():6.1f}  estimate {score.value:6.1f}  [{low:.1f}, {high:.1f}]"

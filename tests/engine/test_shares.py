@@ -287,7 +287,7 @@ def test_the_margin_is_of_demonstrations_alone(tmp_path: Path) -> None:
         learning_rate=1e-2, learning_rate_end=None, demo_share=0.5,
     )  # fmt: skip
     demos = demos_of(tmp_path)
-    # Observations that tell the two kinds of steps apart, and nothing else.
+    # Observations by which the two kinds of steps differ, and nothing else.
     observation = np.full_like(demos.observation, 1.0)
     demos = dataclasses.replace(
         demos, observation=observation, successor=observation, action=np.full_like(demos.action, 2),

@@ -60,7 +60,7 @@ def scored(action: int, data: Demonstrations, **settings: Any) -> OfflineScore:
 
 @pytest.mark.parametrize(("action", "verdict"), [(0, "worse"), (1, "better")])
 def test_the_value_is_the_policys(action: int, verdict: str) -> None:
-    score = scored(action, corridor(60))
+    score = scored(action, corridor(60), updates=2_000)
     assert score.value == pytest.approx(action * VALUE, abs=0.15)
     assert score.interval[0] - 0.1 <= action * VALUE <= score.interval[1] + 0.1
     assert score.verdict == f"{verdict} than the recorded actions"
@@ -85,8 +85,12 @@ def test_a_policy_that_is_the_recorded_one_has_its_value() -> None:
 @pytest.mark.parametrize(
     ("changes", "verdict"),
     [
-        ({"drift": 0.4}, "cannot be told yet: the estimate still moves; give it more updates"),
+        (
+            {"residual": 0.4},
+            "cannot be told yet: the networks have not learned the data; give them more updates",
+        ),
         ({"unseen": 0.3}, "cannot be told from these logs: nobody tried 30% of its actions"),
+        ({"ahead": 0.4}, "cannot be told from these logs: 40% of a return is after episodes are cut"),
         ({"interval": (1.5, 2.5)}, "cannot be told from these logs: the intervals overlap"),
         ({"interval": (0.1, 0.4)}, "worse than the recorded actions"),
         ({}, "better than the recorded actions"),
@@ -95,7 +99,7 @@ def test_a_policy_that_is_the_recorded_one_has_its_value() -> None:
 def test_the_verdict_says_what_the_logs_can(changes: dict[str, Any], verdict: str) -> None:
     known: dict[str, Any] = {
         "value": 2.5, "interval": (2.2, 2.8), "behaviour": 1.5, "behaviour_interval": (1.0, 2.0),
-        "gamma": 0.9, "episodes": 9, "steps": 90, "agreement": 0.5, "unseen": 0.0, "drift": 0.01,
+        "gamma": 0.9, "episodes": 9, "steps": 90, "agreement": 0.5, "unseen": 0.0, "residual": 0.01,
     }  # fmt: skip
     assert OfflineScore(**{**known, **changes}).verdict == verdict
 
@@ -126,12 +130,34 @@ def test_weights_stand_for_the_actions_that_the_policy_would_take() -> None:
     assert wrong.interval[0] <= wrong.value <= wrong.interval[1]
 
 
+def test_weights_of_long_episodes_stay_numbers() -> None:
+    """2⁻²⁰⁰⁰ is no float; one of the episodes leaves the policy's actions at its end."""
+    T = 2_000
+    spans, same = [np.arange(T), np.arange(T, 2 * T)], np.ones(2 * T, bool)
+    same[-1] = False
+    found = weighted_return(spans, np.ones(2 * T), same, np.full(2 * T, 0.5), GAMMA)
+    assert found.value == pytest.approx(1 / (1 - GAMMA))
+    assert found.effective == pytest.approx(1.0)
+
+
+def test_logs_that_are_cut_early_say_so() -> None:
+    ended = scored(1, corridor(20), updates=1)
+    assert ended.ahead == 0
+    cut = scored(1, corridor(20, ends="truncated"), updates=1)
+    assert cut.ahead == pytest.approx(GAMMA**L)
+
+
 def test_probabilities_that_were_logged_give_a_second_estimate() -> None:
     data = corridor(20)
     assert scored(1, data, updates=10).weighted is None
     found = scored(1, dataclasses.replace(data, probability=np.full(len(data), 0.5)), updates=10).weighted
     assert found is not None
     assert np.isfinite([found.value, *found.interval]).all()
+
+
+def test_networks_that_have_not_learned_give_no_verdict() -> None:
+    """Before they learn, all policies have the same value, and it may lie beyond the recorded one."""
+    assert "have not learned the data" in scored(1, corridor(60), updates=5).verdict
 
 
 def test_the_same_data_give_the_same_score() -> None:

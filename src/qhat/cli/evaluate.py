@@ -45,7 +45,7 @@ class Evaluate:
     parts: tuple[str, ...] = ()
     """Parts of recipes from outside the package, as my_module:MyPart (docs/extending.md); repeatable."""
     offline: tuple[str, ...] = ()
-    """Play nothing: estimate the return from recorded steps, .npz files, or minari: and an id."""
+    """Play nothing: estimate the return from recorded steps (docs/demonstrations.md): monday.npz."""
     updates: int = 5_000
     """Gradient updates of each network that estimates it, with --offline."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False

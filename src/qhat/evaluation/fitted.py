@@ -33,11 +33,13 @@ UPDATES = 5_000
 WIDTH = 2.26
 """Deviations from the mean to an end of a 95% interval: of Student's t for ten resamples."""
 STILL = 0.01
-"""Share of the larger of both values by which the estimate may move in the last quarter of the updates."""
+"""Share of the larger of both values that the estimate may still be from where its networks go."""
 DOUBT = 0.2
 """Share of the policy's actions that nobody took in the data, from which on values are guesses."""
 ATOMS = 51
 """Of the distribution of returns that each network learns, over all returns that are possible."""
+CUT = 0.1
+"""Discount left where recorded episodes are cut, on average, from which on their returns are no bound."""
 BLOCK = 4_096
 
 Choose = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
@@ -53,7 +55,7 @@ class OfflineScore:
     interval: tuple[float, float]
     """95%, over resampled episodes."""
     behaviour: float
-    """Mean discounted return of the recorded episodes that ended."""
+    """Mean discounted return of the recorded episodes, up to where they end or are cut."""
     behaviour_interval: tuple[float, float]
     gamma: float
     episodes: int
@@ -62,8 +64,11 @@ class OfflineScore:
     """Share of the recorded steps in which the policy takes the recorded action."""
     unseen: float
     """Share of the policy's actions, in recorded observations, that nobody took anywhere."""
-    drift: float
-    """How much the estimate moved in the last quarter of the updates."""
+    residual: float
+    """How far the estimate still has to go: the mean of r + γ·V(s') − Q(s, a) over the data, times the
+    discounted length of an episode."""
+    ahead: float = 0.0
+    """Discount that is left, on average, where recorded episodes end without being terminated."""
     weighted: Weighted | None = None
     """The doubly robust estimate, where the data have the probabilities of the recorded actions."""
 
@@ -71,11 +76,13 @@ class OfflineScore:
     def verdict(self) -> str:
         """Say how the policy compares with the recorded actions, or that these logs cannot say it."""
         (low, high), (below, above) = self.interval, self.behaviour_interval
-        still = STILL * max(abs(self.value), abs(self.behaviour))
-        if abs(self.drift) > max(still, (high - low) / 2):
-            return "cannot be told yet: the estimate still moves; give it more updates"
         if self.unseen > DOUBT:
             return f"cannot be told from these logs: nobody tried {self.unseen:.0%} of its actions"
+        still = STILL * max(abs(self.value), abs(self.behaviour))
+        if abs(self.residual) > max(still, (high - low) / 2):
+            return "cannot be told yet: the networks have not learned the data; give them more updates"
+        if self.ahead > CUT:
+            return f"cannot be told from these logs: {self.ahead:.0%} of a return is after episodes are cut"
         if low > above:
             return "better than the recorded actions"
         if high < below:
@@ -138,14 +145,17 @@ class OfflineEvaluation:
         )
         require(updates >= 1, f"{setting('updates')} is {updates}; expected 1 or more.")
         require(resamples >= 2, f"resamples is {resamples}; expected 2 or more.")
-        self.starts = np.append(0, ends[:-1] + 1)
-        self._spans = [np.arange(a, b + 1) for a, b in zip(self.starts, ends, strict=True)]
+        self._starts = np.append(0, ends[:-1] + 1)
+        self._spans = [np.arange(a, b + 1) for a, b in zip(self._starts, ends, strict=True)]
         self._data, self._gamma, self._updates, self._seed = data, gamma, updates, seed
         rng = np.random.default_rng(seed)
         self._drawn = [rng.integers(len(ends), size=len(ends)) for _ in range(resamples)]
         self._rows = [np.concatenate([self._spans[each] for each in one]) for one in self._drawn]
         to_go = [_to_go(data.reward[span], gamma) for span in self._spans]
         self._whole = np.array([each[0] for each in to_go])
+        lengths = np.array([len(span) for span in self._spans])
+        self._horizon = float(np.mean([np.sum(gamma ** np.arange(length)) for length in lengths]))
+        self._ahead = float(np.mean(np.where(data.terminated[ends], 0.0, gamma**lengths)))
         self._means = [np.mean(rng.choice(self._whole, len(ends))) for _ in range(1_000)]
         head = Categorical(ATOMS, *bounds(data.reward, np.concatenate(to_go), gamma))
         capacity = max(rows_of([_rows(data, rows)], 1, spec.stack) for rows in self._rows)
@@ -161,20 +171,22 @@ class OfflineEvaluation:
 
     def score(self, choose: Choose) -> OfflineScore:
         """Estimate what a policy earns."""
-        data, starts, width = self._data, self.starts, self._spec.actions.width
+        data, starts, width = self._data, self._starts, self._spec.actions.width
         now, later = choose(data.observation, data.legal), choose(data.successor, data.legal_next)
         single = dataclasses.replace(data, legal=_only(now, width), legal_next=_only(later, width))
         keys = jax.random.split(jax.random.key(self._seed), len(self._drawn))
         state = self._store(self._loop.init(keys), [_rows(single, rows) for rows in self._rows])
-        found, early = [], max(1, self._updates * 3 // 4)
-        for count in (early, self._updates - early):
-            state, _ = self._advance(state, count)
-            v = self._values(state, data.observation[starts], now[starts])
-            found.append(np.array([each[one].mean() for each, one in zip(v, self._drawn, strict=True)]))
-        before, values = found
+        state, _ = self._advance(state, self._updates)
+        first = self._values(state, data.observation[starts], now[starts])
+        values = np.array([each[one].mean() for each, one in zip(first, self._drawn, strict=True)])
+        q, after = (
+            self._values(state, *where).mean(axis=0)
+            for where in ((data.observation, data.action), (data.successor, later))
+        )
+        goal = data.reward + self._gamma * np.where(data.terminated, 0.0, after)
         weighted = None
         if data.probability is not None:
-            q, v = (self._values(state, data.observation, each).mean(axis=0) for each in (data.action, now))
+            v = self._values(state, data.observation, now).mean(axis=0)
             same = (now == data.action).all(axis=1)
             given = (self._spans, data.reward, same, data.probability, self._gamma, q, v)
             weighted = weighted_return(*given, seed=self._seed)
@@ -192,7 +204,8 @@ class OfflineEvaluation:
             steps=len(data),
             agreement=float((now == data.action).all(axis=1).mean()),
             unseen=float(1 - np.logical_and.reduce(taken).mean()),
-            drift=float(values.mean() - before.mean()),
+            residual=float(np.mean(goal - q)) * self._horizon,
+            ahead=self._ahead,
             weighted=weighted,
         )
 

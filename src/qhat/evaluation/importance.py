@@ -51,16 +51,18 @@ def weighted_return(
     """
     N, L = len(spans), max(len(span) for span in spans)
     # After its end an episode keeps its weight, and earns nothing.
-    ratio, gains = np.ones((N, L)), np.zeros((N, L))
+    ratio, gains = np.zeros((N, L)), np.zeros((N, L))
     values, judged = np.zeros((N, L)), np.zeros((N, L))
     for row, span in enumerate(spans):
         here = slice(0, len(span))
-        ratio[row, here] = same[span] / probability[span]
+        ratio[row, here] = np.where(same[span], -np.log(probability[span]), -np.inf)
         gains[row, here] = reward[span]
         if q is not None and v is not None:
             judged[row, here], values[row, here] = q[span], v[span]
-    with np.errstate(over="ignore"):
-        weight = np.minimum(np.cumprod(ratio, axis=1), 1e200)
+    # In logarithms, as products over a thousand steps overflow. Only shares of each step's sum count.
+    logs = np.cumsum(ratio, axis=1)
+    most = logs.max(axis=0)
+    weight = np.exp(logs - np.where(np.isfinite(most), most, 0.0))
     before = np.concatenate([np.ones((N, 1)), weight[:, :-1]], axis=1)
     discount = gamma ** np.arange(L)
 

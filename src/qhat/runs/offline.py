@@ -22,7 +22,7 @@ def evaluated_offline(
     """Return what each seed's policy earns, estimated by fitted Q evaluation from recorded steps.
 
     Args:
-        sources: .npz files, or minari: and an id.
+        sources: recorded steps, as `qhat learn` takes them.
         checkpoint: weights: `best`, `last`, or a checkpoint's step.
         updates: gradient updates of each of the networks that estimate it.
         progress: called with what is done now.
