@@ -52,6 +52,7 @@ ALLOWED = {
     " by names that match a pattern",
     ("runtime/qhat_robot/mapping.py", "yaml"): "a SafeLoader, which makes only plain values",
     ("environments/extras.py", "exec_module"): "plotting libraries of this machine, imported when used",
+    ("demonstrations/archives.py", "memmap"): "numbers alone, in as many bytes as the file has",
     ("recipes/parts.py", "import_module(module)"): "parts of recipes, by --parts, which only a user types",
     ("__init__.py", "import_module(_HOMES[name])"): "qhat's own modules, by the list of them",
 }

@@ -12,6 +12,8 @@ from qhat.system.errors import fitting, require, setting
 
 LARGEST = 4_096
 """Batches up to which one that fits is looked for."""
+LEAST = 16_384
+"""Rows of the smallest window over the data: some blocks of them, which are read one after the other."""
 
 
 class Training(AxisValue, abc.ABC):
@@ -99,11 +101,21 @@ class Logs(Training):
     """Nothing acts: every update draws a batch from recorded steps, and a step of the run is an update.
 
     Offline, or batch, reinforcement learning (Lange, Gabel & Riedmiller 2012; Levine et al. 2020,
-    arXiv:2005.01643). Replay is as large as the data, whatever `replay_capacity` says.
+    arXiv:2005.01643). Replay is as large as the data, or as `window`, whatever `replay_capacity` says.
     """
+
+    window: int = 0
+    """Rows of the data that replay has at a time; 0: all, or as many as memory has room for."""
 
     name: ClassVar[str] = "logs"
     acts: ClassVar[bool] = False
+
+    def validate(self) -> None:
+        require(
+            self.window == 0 or self.window >= LEAST,
+            f"{setting('training', f'logs:window={self.window}')} is a window of {self.window} rows;"
+            f" expected {LEAST:,} or more, or 0, which is all of the data.",
+        )
 
     def rows(self, recipe: Any, stack: int) -> int:
         return recipe.replay_capacity

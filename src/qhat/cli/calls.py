@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from qhat.axes.actions import BINS
 from qhat.axes.axis import AxisValue, spell
+from qhat.axes.training import Logs
 from qhat.cli.benchmark import Benchmark, benchmarked
 from qhat.cli.doctor import require_meaning
-from qhat.cli.learn import FIXED, RECIPE
+from qhat.cli.learn import FIXED, RECIPE, learns_from_logs
 from qhat.cli.parts import OtherParts, read_parts
 from qhat.cli.tune import Tune, tuned
 from qhat.demonstrations.sources import env_of, require_readable
@@ -104,7 +105,7 @@ def learn(
     given: Any = settings
     for flag, why in FIXED.items():
         name = flag.removeprefix("--").replace("-", "_")
-        if name in given:
+        if name in given and not (flag == "--training" and learns_from_logs(given[name])):
             raise UsageError(f"{name} has no meaning in qhat.learn: {why}. Leave it out.")
     sources = [str(each) for each in ([data] if isinstance(data, str | Path) else data)]
     if not sources:
@@ -117,7 +118,7 @@ def learn(
             f"'{sources[0]}' does not name its environment; expected qhat.learn({sources[0]!r}, env), the"
             " id of what plays the run's evaluations (qhat.envs)."
         )
-    whole: Any = {**given, "training": "logs", "demos": sources}
+    whole: Any = {"training": Logs(), **given, "demos": sources}
     return train(env, recipe, **whole)
 
 

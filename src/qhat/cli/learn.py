@@ -27,9 +27,10 @@ usage: qhat learn DATA [DATA ...] --env ENV [--recipe {RECIPE}] [--SETTING VALUE
 Learn a policy from recorded steps alone, and write a run folder: nothing acts while it learns. A step of
 the run is a gradient update on a batch of the data.
 
-DATA is an .npz file, the folder of a LeRobot dataset, a bag of ROS 2 with the robot's map
-(BAG.mcap@MAP.yaml), or minari: and the id of a dataset on this machine (docs/demonstrations.md); several
-are read in order. ENV plays the run's evaluations; a dataset of Minari's, and a map, can name it too.
+DATA is an .npz file or a folder of its arrays, the folder of a LeRobot dataset, a bag of ROS 2 with the
+robot's map (BAG.mcap@MAP.yaml), or minari: and the id of a dataset on this machine
+(docs/demonstrations.md); several are read in order. Data that have no room in memory are read while it
+learns. ENV plays the run's evaluations; a dataset of Minari's, and a map, can name it too.
 
 recipes:
   cql   values of actions that were not recorded are pressed down: --behaviour cql:alpha=1
@@ -62,7 +63,8 @@ def as_training(words: Sequence[str]) -> list[str]:
             " every run."
         )
     for flag, why in FIXED.items():
-        if value_of(rest, flag) not in (None, Logs.name):
+        given = value_of(rest, flag)
+        if given is not None and not (flag == "--training" and learns_from_logs(given)):
             raise UsageError(f"{flag} has no meaning in qhat learn: {why}. Leave it out.")
     if not data:
         raise UsageError(
@@ -88,6 +90,11 @@ def as_training(words: Sequence[str]) -> list[str]:
     if recipe is None or recipe.training.acts:
         settings += [word for flag, value in wanted.items() for word in _unless(rest, flag, value)]
     return [env or known or "", *settings]
+
+
+def learns_from_logs(training: object) -> bool:
+    """Whether a value of the axis `training`, or what it is spelled as, is one of recorded steps alone."""
+    return isinstance(training, Logs) or str(training).partition(":")[0] == Logs.name
 
 
 def _unless(words: Sequence[str], flag: str, value: str) -> list[str]:

@@ -57,7 +57,8 @@ class Dataset:
     observed: tuple[str, ...]
     """Columns that make the observation, in order."""
     files: tuple[Path, ...]
-    rows: int
+    counts: tuple[int, ...]
+    """Rows of each file."""
     numbers: int
     """How many numbers the files have in these columns."""
 
@@ -108,7 +109,8 @@ def opened(source: str, rewards: bool = True) -> Dataset:
         " lfs pull, if it came by git).",
     )
     footers = [_footer(source, path, read) for path in files]
-    rows = sum(rows for rows, _ in footers)
+    counts = tuple(rows for rows, _ in footers)
+    rows = sum(counts)
     total = info.get("total_frames")
     require(
         total == rows,
@@ -116,7 +118,7 @@ def opened(source: str, rewards: bool = True) -> Dataset:
         f" {quote(total)} (total_frames); expected all of them: a file is missing, or a recording was not"
         " finished. Nothing was stored.",
     )
-    return Dataset(source, read, observed, files, rows, sum(numbers for _, numbers in footers))
+    return Dataset(source, read, observed, files, counts, sum(numbers for _, numbers in footers))
 
 
 def columns_of(source: str, rewards: bool = True) -> dict[str, np.ndarray]:
@@ -132,10 +134,16 @@ def columns_of(source: str, rewards: bool = True) -> dict[str, np.ndarray]:
     require_memory(
         24 * dataset.numbers, f"Reading demonstrations '{source}'", "expected fewer episodes in one"
     )
-    parts = [_read(dataset, path) for path in dataset.files]
+    return transitions_of(dataset, dataset.files)
+
+
+def transitions_of(dataset: Dataset, files: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Read the columns of an .npz file from some of a dataset's files, which have whole episodes."""
+    parts = [_read(dataset, path) for path in files]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in dataset.sizes}
     order = np.lexsort((columns["frame_index"][:, 0], columns["episode_index"][:, 0]))
-    return _transitions(source, {name: column[order] for name, column in columns.items()}, dataset.observed)
+    ordered = {name: column[order] for name, column in columns.items()}
+    return _transitions(dataset.source, ordered, dataset.observed)
 
 
 def _split(source: str) -> tuple[Path, tuple[str, ...]]:

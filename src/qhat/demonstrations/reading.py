@@ -88,8 +88,8 @@ def read(source: str, spec: Spec, rewards: bool = True) -> Demonstrations:
     """
     require_readable(source, rewards)
     if source.startswith(MINARI):
-        return joined(_of_minari(source, lambda dataset: list(_episodes(dataset, source, spec))))
-    return _checked(source, columns_of(source, rewards, spec), spec)
+        return joined(of_minari(source, lambda dataset: list(episodes_of(dataset, source, spec))))
+    return checked(source, columns_of(source, rewards, spec), spec)
 
 
 def joined(parts: Sequence[Demonstrations]) -> Demonstrations:
@@ -101,8 +101,12 @@ def joined(parts: Sequence[Demonstrations]) -> Demonstrations:
     return Demonstrations(**columns)
 
 
-def _checked(source: str, columns: Mapping[str, np.ndarray], spec: Spec) -> Demonstrations:
-    """Check every row, and turn it into what replay takes."""
+def checked(source: str, columns: Mapping[str, np.ndarray], spec: Spec) -> Demonstrations:
+    """Check every row, and turn it into what replay takes.
+
+    Raises:
+        UsageError: a row does not fit the environment; its column and its number are named.
+    """
     count = len(np.atleast_1d(columns["reward"]))
     reader = _Reader(f"Demonstrations '{source}'", count, columns.get("row"), columns.get("time"))
     require(reader.rows > 0, f"{reader.source} hold no transition; expected one or more.")
@@ -244,15 +248,16 @@ def raw(source: str) -> dict[str, np.ndarray]:
     def columns(dataset: Any) -> list[dict[str, np.ndarray]]:
         return list(_columns(dataset, Observations.of(dataset.observation_space, source)))
 
-    parts = _of_minari(source, columns)
+    parts = of_minari(source, columns)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _of_minari(source: str, read_parts: Callable[[Any], list[Part]]) -> list[Part]:
+def of_minari(source: str, read_parts: Callable[[Any], list[Part]], whole: bool = True) -> list[Part]:
     """Read a dataset of Minari's that is on this machine.
 
     Args:
         read_parts: returns what a dataset holds, by episode.
+        whole: whether it reads all episodes, which then have to fit in memory.
     """
     minari, name = importlib.import_module("minari"), source.removeprefix(MINARI)
     found = minari.list_local_datasets()
@@ -273,7 +278,8 @@ def _of_minari(source: str, read_parts: Callable[[Any], list[Part]]) -> list[Par
     )
     try:
         dataset = minari.load_dataset(name)
-        _require_memory(Path(dataset.spec.data_path), source)
+        if whole:
+            _require_memory(Path(dataset.spec.data_path), source)
         parts = read_parts(dataset)
     except UsageError:
         raise
@@ -286,7 +292,10 @@ def _of_minari(source: str, read_parts: Callable[[Any], list[Part]]) -> list[Par
     return parts
 
 
-def _episodes(dataset: Any, source: str, spec: Spec) -> Iterator[Demonstrations]:
+def episodes_of(
+    dataset: Any, source: str, spec: Spec, numbers: Sequence[int] | None = None
+) -> Iterator[Demonstrations]:
+    """Yield the episodes of a dataset of Minari's: all, or those of these numbers, from 0."""
     observations = Observations.of(dataset.observation_space, source)
     start = np.ravel(getattr(dataset.action_space, "start", spec.actions.start))
     require(
@@ -294,13 +303,17 @@ def _episodes(dataset: Any, source: str, spec: Spec) -> Iterator[Demonstrations]
         f"Demonstrations '{source}' have actions {dataset.action_space}; expected {spec.actions.expected},"
         f" as '{spec.id}' takes them.",
     )
-    for number, columns in enumerate(_columns(dataset, observations)):
-        yield _checked(f"{source}, episode {number}", columns, spec)
+    every = range(len(dataset.episode_indices)) if numbers is None else numbers
+    for number, columns in zip(every, _columns(dataset, observations, numbers), strict=True):
+        yield checked(f"{source}, episode {number}", columns, spec)
 
 
-def _columns(dataset: Any, observations: Observations) -> Iterator[dict[str, np.ndarray]]:
+def _columns(
+    dataset: Any, observations: Observations, numbers: Sequence[int] | None = None
+) -> Iterator[dict[str, np.ndarray]]:
     """Yield the columns of each episode."""
-    for episode in dataset.iterate_episodes():
+    wanted = None if numbers is None else [dataset.episode_indices[number] for number in numbers]
+    for episode in dataset.iterate_episodes(wanted):
         observed = observations.read(episode.observations)
         yield {
             "observation": observed[:-1],

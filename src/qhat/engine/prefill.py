@@ -41,16 +41,16 @@ def prefill(program: Program, state: TrainState, demonstrations: Demonstrations)
         f"{setting('replay_capacity')} is {recipe.replay_capacity}, and the demonstrations"
         f" ({len(demonstrations)} transitions) need {rows * E}; expected more.",
     )
+    store = storing_one(program)
+    for block in blocks(demonstrations, E):
+        state = store(state, block)
+    return TrainState(state.clock, jax.jit(jax.vmap(_cut), donate_argnums=0)(state.seeds))
 
-    def one(seed: SeedState, block: tuple) -> SeedState:
-        ring, sampler = append(program, seed.ring, seed.sampler, block)
-        return dataclasses.replace(seed, ring=ring, sampler=sampler)
 
-    store = jax.jit(jax.vmap(one, (0, None)), donate_argnums=0)
-    seeds = state.seeds
-    for block in _blocks(demonstrations, E):
-        seeds = store(seeds, block)
-    return TrainState(state.clock, jax.jit(jax.vmap(_cut), donate_argnums=0)(seeds))
+def storing_one(program: Program) -> Callable[[TrainState, tuple], TrainState]:
+    """Return a function that stores a block in the replay of every seed. The state is donated."""
+    store = jax.jit(jax.vmap(_appending(program), (0, None)), donate_argnums=0)
+    return lambda state, block: TrainState(state.clock, store(state.seeds, block))
 
 
 def storing(program: Program) -> Callable[[TrainState, Sequence[Demonstrations]], TrainState]:
@@ -58,22 +58,26 @@ def storing(program: Program) -> Callable[[TrainState, Sequence[Demonstrations]]
 
     The state is donated.
     """
-
-    def one(seed: SeedState, block: tuple) -> SeedState:
-        ring, sampler = append(program, seed.ring, seed.sampler, block)
-        return dataclasses.replace(seed, ring=ring, sampler=sampler)
-
-    store, cut = (jax.jit(jax.vmap(function), donate_argnums=0) for function in (one, _cut))
+    functions = (_appending(program), _cut)
+    store, cut = (jax.jit(jax.vmap(function), donate_argnums=0) for function in functions)
 
     def fill(state: TrainState, several: Sequence[Demonstrations]) -> TrainState:
-        seeds, blocks = state.seeds, [list(_blocks(each, 1)) for each in several]
-        for index in range(max(map(len, blocks))):
+        seeds, parts = state.seeds, [list(blocks(each, 1)) for each in several]
+        for index in range(max(map(len, parts))):
             # Where a seed has no more, rows that are not real.
-            given = [each[index] if index < len(each) else _unreal(each[0]) for each in blocks]
+            given = [each[index] if index < len(each) else _unreal(each[0]) for each in parts]
             seeds = store(seeds, jax.tree.map(lambda *parts: np.stack(parts), *given))
         return TrainState(state.clock, cut(seeds))
 
     return fill
+
+
+def _appending(program: Program) -> Callable[[SeedState, tuple], SeedState]:
+    def one(seed: SeedState, block: tuple) -> SeedState:
+        ring, sampler = append(program, seed.ring, seed.sampler, block)
+        return dataclasses.replace(seed, ring=ring, sampler=sampler)
+
+    return one
 
 
 def _cut(seed: SeedState) -> SeedState:
@@ -108,7 +112,7 @@ def _laid_beside(program: Program, state: TrainState, demonstrations: Demonstrat
 
     beside = jax.jit(jax.vmap(opened))(state.seeds)
     store = jax.jit(jax.vmap(one, (0, None)), donate_argnums=0)
-    for block in _blocks(demonstrations, 1):
+    for block in blocks(demonstrations, 1):
         beside = store(beside, block)
     return TrainState(state.clock, jax.jit(jax.vmap(closed), donate_argnums=0)(state.seeds, beside))
 
@@ -121,7 +125,7 @@ def rows_of(demonstrations: Sequence[Demonstrations], envs: int, stack: int) -> 
     return ends.shape[0] + stack * int(ends.sum(axis=0).max())
 
 
-def _blocks(demonstrations: Demonstrations, envs: int) -> Iterator[tuple]:
+def blocks(demonstrations: Demonstrations, envs: int) -> Iterator[tuple]:
     """Yield fields of steps, `[BLOCK, E, ...]`: ring e gets the e-th of E equal parts."""
     real = _by_ring(np.ones(len(demonstrations), bool), envs, False)
     names = [field.name for field in dataclasses.fields(demonstrations)]

@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from qhat.cluster.environment import ActorEnvironment
 from qhat.cluster.loop import ActorLoop
+from qhat.engine.feed import Feed
 from qhat.engine.host import HostLoop
 from qhat.engine.iteration import Program
 from qhat.engine.loop import Advance, Loop
@@ -22,6 +23,7 @@ from qhat.environments.host import HostEnvironment
 from qhat.evaluation.play import EvaluationProgress, Play, cut_of, play_of
 from qhat.recipes.config import TrainConfig
 from qhat.runs.checkpoints import require_space
+from qhat.runs.fed import Fed
 from qhat.runs.run import program_of
 from qhat.runs.start import AnyLoop, horizon_of, kept
 from qhat.runs.stop import Stop
@@ -54,6 +56,8 @@ class Job:
     """Iterations between checkpoints."""
     memory: int
     """Bytes that the process is expected to take."""
+    feed: Feed | None = None
+    """Exchanges the recorded steps in replay, where it has no room for all of them."""
 
     @property
     def num_envs(self) -> int:
@@ -76,6 +80,10 @@ class Job:
         ends = (every - at % every for every in (self.eval_every, self.save_every))
         return min(LONGEST_CALL, self.end - at, *ends)
 
+    def next_turn(self, at: int, count: int) -> int:
+        """Return how many of `count` iterations to do from `at` on: until replay gets other rows."""
+        return count if self.feed is None else min(count, self.feed.until(at))
+
 
 def prepare(
     config: TrainConfig,
@@ -85,6 +93,7 @@ def prepare(
     stop: Stop,
     show_progress: EvaluationProgress,
     logged: int = 0,
+    fed: Fed | None = None,
 ) -> Job:
     """Compile what training and evaluations run, and see that there is room for it.
 
@@ -94,6 +103,7 @@ def prepare(
         stop: asked while an evaluation plays.
         show_progress: says how far a long evaluation is.
         logged: rows of demonstrations that have a share of every batch.
+        fed: the data, where replay has no room for all of them.
 
     Warns:
         UserWarning: the environment has no time limit.
@@ -119,7 +129,8 @@ def prepare(
     play = _play(config, loop, worlds, shape, ends, show_progress)
     give_back()
     memory = resident() + REST + _require_room(config, loop, shape, advance.workspace)
-    return Job(config, spec, loop, advance, play, keys, end, eval_every, save_every, memory)
+    feed = None if fed is None else Feed(program, fed.pieces, fed.rows, config.seed)
+    return Job(config, spec, loop, advance, play, keys, end, eval_every, save_every, memory, feed)
 
 
 def loop_of(

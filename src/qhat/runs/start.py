@@ -19,6 +19,7 @@ from qhat.axes.axis import from_json, spell
 from qhat.cluster.environment import COLUMNS
 from qhat.cluster.loop import ActorLoop
 from qhat.demonstrations.reading import Demonstrations, joined, read
+from qhat.engine.feed import Feed
 from qhat.engine.guard import NOTHING
 from qhat.engine.host import HostLoop
 from qhat.engine.loop import Loop
@@ -32,7 +33,7 @@ from qhat.recipes.config import TrainConfig
 from qhat.recipes.labels import SPAN, base_of, folder_of, label_of_run, spans_of
 from qhat.recipes.parts import PARTS, names_of
 from qhat.recipes.recipe import AXES
-from qhat.runs import checkpoint
+from qhat.runs import checkpoint, fed
 from qhat.runs.floor import RECORDED, interval_of
 from qhat.runs.folder import RunFolder
 from qhat.runs.lock import sole
@@ -62,13 +63,15 @@ def begin(
     keys: Array,
     closing: contextlib.ExitStack,
     demonstrations: list[Demonstrations],
+    feed: Feed | None = None,
 ) -> tuple[RunFolder, TrainState, dict[str, Any]]:
     """Return the folder, the state to train from, and the best weights so far.
 
     Args:
         keys: random keys of the seeds, `[S]`.
         closing: releases the folder's lock at the end of the run.
-        demonstrations: the result of `recorded`; it is empty afterwards.
+        demonstrations: what the run begins with; it is empty afterwards.
+        feed: fills replay instead, where it has no room for them.
     """
     if config.resume:
         assert config.run_dir is not None
@@ -82,8 +85,11 @@ def begin(
     if demonstrations:
         if config.stop_below is not None and (found := interval_of(demonstrations)) is not None:
             about[RECORDED] = found
-        state = prefill(loop.program, state, joined(demonstrations))
+        if feed is None:
+            state = prefill(loop.program, state, joined(demonstrations))
         demonstrations.clear()
+    if feed is not None:
+        state = feed.fill(state)
     folder = RunFolder.create(config.run_dir, config.env, folder_of(config.recipe_name))
     closing.enter_context(sole(folder.path))
     names = names_of(config.recipe)
@@ -91,6 +97,8 @@ def begin(
     folder.describe({**config.to_json(), "spec": spec_to_json(spec), SPAN: config.steps, **parts, **about})
     folder.logged = columns_of(config)
     folder.start_tables()
+    if feed is not None:
+        fed.note(folder, feed.rows)
     weights = jax.tree.map(np.asarray, state.seeds.learner.online)
     S = config.seeds
     best = {"weights": weights, "score": np.full(S, -np.inf), "step": np.zeros(S, np.int64)}
@@ -149,18 +157,24 @@ def _resume(
 
 
 def recorded(config: TrainConfig, spec: Spec) -> list[Demonstrations]:
-    """Read the recorded steps that the run begins with, from every source.
+    """Read the recorded steps that the run begins with, from every source."""
+    return [read(source, spec, config.recipe.behaviour.rewarded) for source in config.demos]
+
+
+def require_whole(config: TrainConfig, demonstrations: Sequence[Demonstrations]) -> None:
+    """Raise `UsageError` if logs are all that a run has, and no row of them says that an episode ended.
+
+    Args:
+        demonstrations: of each source.
 
     Warns:
         UserWarning: a recording breaks off without saying so.
     """
-    demonstrations = [read(source, spec, config.recipe.behaviour.rewarded) for source in config.demos]
-    for source, episodes in zip(config.demos, demonstrations, strict=True):
+    for source, episodes in zip(config.demos, demonstrations, strict=False):
         if (sentence := episodes.breaks(source)) is not None:
             warn(sentence, stacklevel=3)
     if demonstrations and not config.recipe.training.acts:
         _require_ends(config.demos, demonstrations)
-    return demonstrations
 
 
 def _require_ends(sources: Sequence[str], demonstrations: Sequence[Demonstrations]) -> None:
@@ -179,7 +193,7 @@ def _require_ends(sources: Sequence[str], demonstrations: Sequence[Demonstration
 def sized(config: TrainConfig, demonstrations: Sequence[Demonstrations], stack: int) -> TrainConfig:
     """Return the configuration; the replay of one that does not act holds all that was recorded."""
     recipe = config.recipe
-    if recipe.training.acts or config.resume:
+    if recipe.training.acts:
         return config
     rows = rows_of(demonstrations, recipe.num_envs, stack)
     return dataclasses.replace(config, recipe=dataclasses.replace(recipe, replay_capacity=rows))

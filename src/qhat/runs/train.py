@@ -30,6 +30,7 @@ from qhat.runs.checkpoints import Checkpoints
 from qhat.runs.curves import has_reached
 from qhat.runs.evaluations import Evaluations
 from qhat.runs.faults import Faults, look_at_rewards
+from qhat.runs.fed import fed_by, windowed
 from qhat.runs.floor import floored, warn_of_bold_steps
 from qhat.runs.goal_rewards import require_rule
 from qhat.runs.job import Job, prepare
@@ -43,6 +44,7 @@ from qhat.runs.start import (
     kept,
     logged_rows_of,
     recorded,
+    require_whole,
     sized,
     spec_of_run,
     step_reached,
@@ -138,11 +140,16 @@ def train(
     with open_worlds(source, config, judge, shards, since) as worlds, contextlib.ExitStack() as closing:
         show_progress = EvaluationProgress(reporter.playing)
         spec = spec_of_run(config, worlds.spec)
-        demonstrations = [] if config.resume else recorded(config, spec)
-        config = floored(sized(config, demonstrations, spec.stack), demonstrations)
+        config = windowed(config, spec)
+        fed, demonstrations = fed_by(config, spec, reporter.playing)
+        if fed is None and not config.resume:
+            demonstrations = recorded(config, spec)
+            config = sized(config, demonstrations, spec.stack)
+        require_whole(config, demonstrations)
+        config = floored(config, demonstrations)
         warn_of_bold_steps(config)
         logged = logged_rows_of(config, demonstrations, spec.stack)
-        job = prepare(config, spec, worlds, shards, stop, show_progress, logged)
+        job = prepare(config, spec, worlds, shards, stop, show_progress, logged, fed)
         return _train(job, demonstrations, tracking, stop, callback, show_progress, reporter, closing)
 
 
@@ -158,7 +165,7 @@ def _train(
 ) -> Run:
     """Train in compiled calls that end where an evaluation or a checkpoint is due."""
     config, E = job.config, job.num_envs
-    folder, state, best = begin(config, job.loop, job.spec, job.keys, closing, demonstrations)
+    folder, state, best = begin(config, job.loop, job.spec, job.keys, closing, demonstrations, job.feed)
     give_back()
     checkpoints = Checkpoints(
         folder, state, {"env": config.env, "recipe": config.recipe.to_json()}, config.keep
@@ -227,13 +234,14 @@ def _advance(
     job: Job, state: TrainState, first: int, began: float, stop: Stop, faults: Faults, reporter: Reporter
 ) -> tuple[TrainState, Call]:
     """Do the iterations until something is due, fewer if the run is over; show slow progress."""
-    count, done, logs = job.next_call(first), 0, []
+    count, done, shown, logs = job.next_call(first), 0, 0, []
+    since = time.perf_counter()
     while True:
-        since = time.perf_counter()
         due = since + PATIENCE
         try:
+            turn = job.next_turn(first + done, count - done)
             state, log = job.advance(
-                state, count - done, lambda due=due: stop.is_over() or time.perf_counter() > due
+                state, turn, lambda due=due: stop.is_over() or time.perf_counter() > due
             )
         except FailedError as failed:
             (state, log), stop.failure = failed.reached, failed.cause
@@ -241,19 +249,24 @@ def _advance(
         # The log has rows for the longest call; those beyond the iterations done are empty.
         logs.append(jax.tree.map(lambda leaf, turns=turns: np.asarray(leaf)[:, :turns], log))
         done += turns
+        if job.feed is not None and turns:
+            state = job.feed.feed(state, first + done)
         faults.look(state.seeds)
         require_rule(job.config, state.seeds.ring)
         now = time.perf_counter()
         if done >= count or stop.is_over() or faults.halted.all():
             log = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *logs)
             return state, Call(first, done, log, now - began)
+        if now < due:
+            continue  # Replay has other rows.
         reporter.show(
             step=(first + done) * job.num_envs,
             seconds=stop.elapsed,
             loss=math.nan,
-            steps_per_second=turns * job.num_envs * job.config.seeds / (now - since),
+            steps_per_second=(done - shown) * job.num_envs * job.config.seeds / (now - since),
             faults=tuple(faults.sentences),
         )
+        since, shown = now, done
 
 
 def _finished(job: Job, run: Run, at: int, stop: Stop, faults: Faults) -> Run:

@@ -41,13 +41,17 @@ def give_back() -> None:
             trim(0)
 
 
+def available() -> int:
+    """Bytes that are free where JAX computes."""
+    of_gpu = free_bytes()
+    return psutil.virtual_memory().available if of_gpu is None else of_gpu
+
+
 def require_memory(needed: int, what: str, fix: str) -> None:
     """Raise `UsageError`, with both figures, when `needed` bytes are not available where JAX computes."""
-    of_gpu = free_bytes()
-    available = psutil.virtual_memory().available if of_gpu is None else of_gpu
-    if needed > available:
-        where = "this machine" if of_gpu is None else "the GPU"
+    free = available()
+    if needed > free:
+        where = "this machine" if free_bytes() is None else "the GPU"
         raise UsageError(
-            f"{what} needs {needed / 2**30:.1f} GiB, but {available / 2**30:.1f} GiB are free on {where};"
-            f" {fix}."
+            f"{what} needs {needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB are free on {where}; {fix}."
         )

@@ -1,0 +1,136 @@
+"""Recorded steps that are read piece by piece, where all of them have no room in memory.
+
+A piece has some thousand rows, and ends where an episode does if one does in time. Arrays of NumPy are
+mapped into memory; datasets of Minari and of LeRobot are read by their episodes and files; a bag is one
+piece.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from qhat.demonstrations import archives, bags, lerobot
+from qhat.demonstrations.reading import Demonstrations, checked, episodes_of, joined, of_minari, read
+from qhat.demonstrations.sources import MINARI, require_readable
+from qhat.environments.base import Spec
+from qhat.system.errors import UsageError
+
+PIECE = 8_192
+"""Rows of a piece, about."""
+
+Member = TypeVar("Member")
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """Some rows of a source, which are read and checked when they are asked for."""
+
+    source: str
+    read: Callable[[], Demonstrations]
+    """Raises `UsageError` for rows that do not fit the environment."""
+
+
+def rows_in(source: str, rewards: bool = True) -> int | None:
+    """Return how many rows a source has, by what it says of itself; `None` of a bag, which says nothing."""
+    require_readable(source, rewards)
+    if source.startswith(MINARI):
+        return sum(of_minari(source, lengths_of, whole=False))
+    if lerobot.names_dataset(source):
+        return sum(lerobot.opened(source, rewards).counts)
+    return None if bags.names_bag(source) else archives.rows_in(source)
+
+
+def pieces_of(source: str, spec: Spec, rewards: bool = True) -> list[Piece]:
+    """Return the pieces of a source, in its order.
+
+    Args:
+        rewards: whether it needs them; without, a missing reward is 0.
+
+    Raises:
+        UsageError: no such source, one that is damaged, or one that can be read as a whole only.
+    """
+    require_readable(source, rewards)
+    if source.startswith(MINARI):
+        return _of_minari(source, spec)
+    if lerobot.names_dataset(source):
+        return _of_files(source, spec, rewards)
+    if bags.names_bag(source):
+        return [Piece(source, lambda: read(source, spec, rewards))]
+    return _of_arrays(source, spec)
+
+
+def _of_arrays(source: str, spec: Spec) -> list[Piece]:
+    columns = archives.mapped(source)
+    sizes = sorted({len(column) if column.ndim else 0 for column in columns.values()})
+    if len(sizes) > 1 or sizes[0] == 0:
+        raise UsageError(
+            f"Demonstrations '{source}' have arrays of {' and '.join(f'{size:,}' for size in sizes)} rows;"
+            " expected as many in each, one or more. Nothing was stored."
+        )
+    rows = sizes[0]
+    marks = [columns[name] for name in ("terminated", "truncated") if name in columns]
+    ended = np.any([np.asarray(each).reshape(rows, -1).any(axis=1) for each in marks], axis=0)
+
+    def part(begin: int, end: int) -> Piece:
+        def taken() -> Demonstrations:
+            some = {name: np.asarray(column[begin:end]) for name, column in columns.items()}
+            return checked(source, {"row": np.arange(begin, end), **some}, spec)
+
+        return Piece(source, taken)
+
+    return [part(begin, end) for begin, end in _spans(np.flatnonzero(ended) + 1, rows)]
+
+
+def _spans(ends: np.ndarray, rows: int) -> list[tuple[int, int]]:
+    """Cut rows at the first end of an episode after `PIECE` rows, or at twice as many if none is near."""
+    spans, begin = [], 0
+    while begin < rows:
+        later = ends[np.searchsorted(ends, begin + PIECE) :]
+        end = min(int(later[0]) if len(later) else rows, begin + 2 * PIECE, rows)
+        spans.append((begin, end))
+        begin = end
+    return spans
+
+
+def _of_files(source: str, spec: Spec, rewards: bool) -> list[Piece]:
+    dataset = lerobot.opened(source, rewards)
+
+    def part(files: Sequence[Any]) -> Piece:
+        return Piece(source, lambda: checked(source, lerobot.transitions_of(dataset, files), spec))
+
+    return [part(files) for files in _grouped(dataset.files, dataset.counts)]
+
+
+def _of_minari(source: str, spec: Spec) -> list[Piece]:
+    def part(numbers: Sequence[int]) -> Piece:
+        def taken() -> Demonstrations:
+            few = lambda dataset: list(episodes_of(dataset, source, spec, numbers))  # noqa: E731
+            return joined(of_minari(source, few, whole=False))
+
+        return Piece(source, taken)
+
+    lengths = of_minari(source, lengths_of, whole=False)
+    return [part(numbers) for numbers in _grouped(range(len(lengths)), lengths)]
+
+
+def lengths_of(dataset: Any) -> list[int]:
+    """Return the steps of each episode of a dataset of Minari's."""
+    found = dataset.storage.get_episode_metadata(dataset.episode_indices)
+    return [int(each["total_steps"]) for each in found]
+
+
+def _grouped(members: Sequence[Member], rows: Sequence[int]) -> list[list[Member]]:
+    """Put so many neighbours together that they have `PIECE` rows, or more."""
+    groups: list[list[Member]] = [[]]
+    count = 0
+    for member, size in zip(members, rows, strict=True):
+        if count >= PIECE:
+            groups.append([])
+            count = 0
+        groups[-1].append(member)
+        count += size
+    return groups
