@@ -30,11 +30,13 @@ ONLINE: dict[str, Any] = {
     "recipe": "cql", "training": "replay", "explore": "epsilon:start=0.05,end=0.02", "demo_share": 0.5,
 }  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
-    "as learned from the logs": {},
-    "smaller steps": {"learning_rate": 1e-4, "learning_rate_end": 1e-4},
-    "without the term of CQL": {"behaviour": "none"},
-    "without the logs": {"demo_share": 0.0},
-}
+    "steps of 1e-5": {"learning_rate": 1e-5, "learning_rate_end": 1e-5},
+    "steps of 1e-4, with which learning from logs ended": {"learning_rate": 1e-4, "learning_rate_end": 1e-4},
+    "steps of 1e-3 to 1e-4, as learned from the logs": {},
+    "steps of 1e-5, without the logs": {
+        "learning_rate": 1e-5, "learning_rate_end": 1e-5, "demo_share": 0.0,
+    },
+}  # fmt: skip
 """What differs from `ONLINE`, which has the loss of the recipe `cql`."""
 
 
@@ -65,7 +67,7 @@ def lowest(folder: Path) -> np.ndarray:
 def measured(env: str, name: str) -> dict[str, Any]:
     """Train one variant in a task, after the logs."""
     episodes, data = EPISODES[env], str(path_of(env, "medium"))
-    offline, online = RUNS / env / "offline", RUNS / env / name.replace(" ", "_")
+    offline, online = RUNS / env / "offline", RUNS / env / name.replace(" ", "_").replace(",", "")
     if not (offline / "best").exists():
         qhat.learn(data, env, "cql", steps=UPDATES, eval_every=UPDATES, eval_episodes=episodes,
                    run_dir=offline, **SAME)  # fmt: skip

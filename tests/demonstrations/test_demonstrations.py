@@ -22,6 +22,7 @@ from qhat import recipes
 from qhat.agent.agent import Agent
 from qhat.axes.actions import Actions
 from qhat.axes.sampler import Prioritised
+from qhat.demonstrations import pieces
 from qhat.demonstrations.reading import Demonstrations, joined, read
 from qhat.engine.iteration import Program
 from qhat.engine.prefill import prefill
@@ -371,6 +372,12 @@ def test_minaris_datasets_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert demos.truncated.tolist() == [False] * 9 + [True]
     assert set(np.unique(demos.observation[:, :3])) == {0, 1}
     np.testing.assert_array_equal(demos.observation[1:4], demos.successor[:3])
+    monkeypatch.setattr(pieces, "PIECE", 1)
+    parts = [piece.read() for piece in pieces.pieces_of("minari:test/arm-v0", spec)]
+    assert [len(part) for part in parts] == [4, 4, 2]
+    assert pieces.rows_in("minari:test/arm-v0") == 10
+    for name in ("observation", "action", "reward", "successor", "terminated", "truncated"):
+        np.testing.assert_array_equal(getattr(joined(parts), name), getattr(demos, name))
     shifted = dataclasses.replace(spec, actions=Actions((3,)))
     with pytest.raises(UsageError, match=r"have actions Discrete.*expected a whole number from 0 to 2"):
         read("minari:test/arm-v0", shifted)

@@ -16,8 +16,8 @@ import pytest
 
 from qhat.axes.actions import Actions
 from qhat.cli import main
-from qhat.demonstrations import lerobot
-from qhat.demonstrations.reading import raw, read
+from qhat.demonstrations import lerobot, pieces
+from qhat.demonstrations.reading import joined, raw, read
 from qhat.demonstrations.sources import is_data, require_readable
 from qhat.environments.base import Spec
 from qhat.runs.run import Run
@@ -119,6 +119,19 @@ def test_transitions_are_those_of_the_rows(version: str, tmp_path: Path) -> None
         inner = np.delete(np.arange(15), [4, 14])
         np.testing.assert_array_equal(found.successor[inner], observed[kept[inner] + 1])
         assert found.breaks(source) is None
+
+
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+def test_files_are_read_one_after_the_other(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = str(dataset(tmp_path / "set", version))
+    monkeypatch.setattr(pieces, "PIECE", 1)
+    parts, whole = [piece.read() for piece in pieces.pieces_of(source, SPEC)], read(source, SPEC)
+    assert len(parts) == (3 if version == "v2.1" else 2)
+    assert pieces.rows_in(source) == 16
+    for name in ("observation", "action", "reward", "successor", "terminated", "truncated"):
+        np.testing.assert_array_equal(getattr(joined(parts), name), getattr(whole, name))
 
 
 def test_columns_that_are_named_make_the_observation(tmp_path: Path) -> None:

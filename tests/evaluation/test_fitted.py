@@ -60,7 +60,7 @@ def scored(action: int, data: Demonstrations, **settings: Any) -> OfflineScore:
 
 @pytest.mark.parametrize(("action", "verdict"), [(0, "worse"), (1, "better")])
 def test_the_value_is_the_policys(action: int, verdict: str) -> None:
-    score = scored(action, corridor(60), updates=2_000)
+    score = scored(action, corridor(60), updates=4_000)
     assert score.value == pytest.approx(action * VALUE, abs=0.15)
     assert score.interval[0] - 0.1 <= action * VALUE <= score.interval[1] + 0.1
     assert score.verdict == f"{verdict} than the recorded actions"
