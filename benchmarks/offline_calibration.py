@@ -160,7 +160,8 @@ def page(done: dict[str, Any], steps: int, episodes: int, updates: int) -> str:
         low, high = row["interval"]
         lines.append(
             f"| {name} | {row['truth']:.1f} ± {row['error']:.1f} | {row['value']:.1f}"
-            f" | {low:.1f} to {high:.1f} | {'' if inside(row) else 'outside'} | {row['agreement']:.0%} | {row['verdict']} |"
+            f" | {low:.1f} to {high:.1f} | {'' if inside(row) else 'outside'} | {row['agreement']:.0%}"
+            f" | {row['verdict']} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -31,7 +31,7 @@ ONLINE: dict[str, Any] = {
 }  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     "steps of 1e-5": {"learning_rate": 1e-5, "learning_rate_end": 1e-5},
-    "steps of 1e-4, with which learning from logs ended": {"learning_rate": 1e-4, "learning_rate_end": 1e-4},
+    "steps of 1e-4, as at the end of the logs": {"learning_rate": 1e-4, "learning_rate_end": 1e-4},
     "steps of 1e-3 to 1e-4, as learned from the logs": {},
     "steps of 1e-5, without the logs": {
         "learning_rate": 1e-5, "learning_rate_end": 1e-5, "demo_share": 0.0,
