@@ -24,6 +24,8 @@ class Training(AxisValue, abc.ABC):
     """Whether batches are drawn from replay by the recipe's sampler."""
     streams: ClassVar[bool] = False
     """Whether every step is learned from alone, as soon as it is stored."""
+    unit: ClassVar[str] = "environment steps"
+    """What a step of the run is."""
     acts: ClassVar[bool] = True
     """Whether the run acts in its environment; if not, all that it learns from was recorded before."""
 
@@ -108,6 +110,7 @@ class Logs(Training):
     """Rows of the data that replay has at a time; 0: all, or as many as memory has room for."""
 
     name: ClassVar[str] = "logs"
+    unit: ClassVar[str] = "updates"
     acts: ClassVar[bool] = False
 
     def validate(self) -> None:

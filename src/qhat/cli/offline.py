@@ -31,11 +31,12 @@ def show(
         from qhat.system import devices
 
         devices.prepare(1)
-        from qhat.runs.offline import evaluated_offline
+        from qhat.runs.offline import evaluated_offline, keep
         from qhat.runs.run import Run
 
         run = Run.open(folder, tuple(parts))
         scores = evaluated_offline(run, sources, checkpoint, updates, progress=status.update)
+        keep(folder, sources, checkpoint, scores)
     if as_json:
         print(json.dumps([score.to_json() for score in scores]))
         return 0
@@ -54,9 +55,19 @@ def show(
             print(
                 f"  weighted   {each}   doubly robust; {weighted.effective:.1f} episodes' worth of weight"
             )
-    print(
-        f"  actions    as recorded in {first.agreement:.0%} of the steps; {first.unseen:.0%} of them nobody"
-        " took in the data"
-    )
+    for index, score in enumerate(scores):
+        near = score.coverage.untried if score.coverage else score.unseen
+        print(
+            f"  actions {index:<2} as recorded in {score.agreement:.0%} of the steps; {score.unseen:.0%} of"
+            f" them nobody took anywhere, {near:.0%} nobody in like observations"
+        )
+    for index, score in enumerate(scores):
+        if score.calibration:
+            low, high = score.calibration[0], score.calibration[-1]
+            print(
+                f"  values {index:<3} lowest tenth {low.promised:.3g}, returned {low.returned:.3g}; highest"
+                f" {high.promised:.3g}, returned {high.returned:.3g} (of recorded actions)"
+            )
     print(f"\nnext:\n  qhat evaluate {folder}    # where an environment can play it")
+    print(f"  qhat report {folder}      # with actions and values as tables")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -203,9 +204,13 @@ def _words(now: Any, narrow: bool) -> str:
         return f"step {now.step:,} · evaluating: {now.playing}"
     if narrow:
         return f"step {now.step:,} · greedy {number(now.evaluation)} · {now.steps_per_second:,.0f} steps/s"
+    greedy, speed = f"greedy {number(now.evaluation)}", f"{now.steps_per_second:,.0f} steps/s"
+    if math.isnan(now.epsilon):
+        # Nothing acts.
+        return f"step {now.step:,}/{now.steps:,} · {greedy} · {speed}"
     return (
-        f"step {now.step:,}/{now.steps:,} · score {number(now.score)} · greedy"
-        f" {number(now.evaluation)} · ε {now.epsilon:.2f} · {now.steps_per_second:,.0f} steps/s"
+        f"step {now.step:,}/{now.steps:,} · score {number(now.score)} · {greedy} · ε {now.epsilon:.2f}"
+        f" · {speed}"
     )
 
 

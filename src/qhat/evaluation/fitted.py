@@ -24,6 +24,7 @@ from qhat.engine.prefill import rows_of, storing
 from qhat.engine.state import TrainState
 from qhat.environments.base import Spec
 from qhat.environments.recorded import Recorded
+from qhat.evaluation.coverage import BLOCK, Coverage, Promise
 from qhat.evaluation.importance import Weighted, weighted_return
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import require, setting
@@ -44,7 +45,6 @@ DECAY = 1.0
 policies of benchmarks/offline_calibration.py was 13 too high, with an interval of ±5."""
 CUT = 0.1
 """Discount left where recorded episodes are cut, on average, from which on their returns are no bound."""
-BLOCK = 4_096
 
 Choose = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 """Returns a policy's choices `[N, F]` for observations `[N, ...]` and their legal actions."""
@@ -75,6 +75,9 @@ class OfflineScore:
     """Discount that is left, on average, where recorded episodes end without being terminated."""
     weighted: Weighted | None = None
     """The doubly robust estimate, where the data have the probabilities of the recorded actions."""
+    coverage: Coverage | None = None
+    calibration: tuple[Promise, ...] = ()
+    """Of the policy's own values, from low ones to high ones; empty where they are no returns."""
 
     @property
     def verdict(self) -> str:
@@ -82,6 +85,11 @@ class OfflineScore:
         (low, high), (below, above) = self.interval, self.behaviour_interval
         if self.unseen > DOUBT:
             return f"cannot be told from these logs: nobody tried {self.unseen:.0%} of its actions"
+        if self.coverage is not None and self.coverage.untried > DOUBT:
+            return (
+                f"cannot be told from these logs: in like observations nobody tried"
+                f" {self.coverage.untried:.0%} of its actions"
+            )
         still = STILL * max(abs(self.value), abs(self.behaviour))
         if abs(self.residual) > max(still, (high - low) / 2):
             return "cannot be told yet: the networks have not learned the data; give them more updates"
@@ -155,13 +163,13 @@ class OfflineEvaluation:
         rng = np.random.default_rng(seed)
         self._drawn = [rng.integers(len(ends), size=len(ends)) for _ in range(resamples)]
         self._rows = [np.concatenate([self._spans[each] for each in one]) for one in self._drawn]
-        to_go = [_to_go(data.reward[span], gamma) for span in self._spans]
-        self._whole = np.array([each[0] for each in to_go])
+        returns = [to_go(data.reward[span], gamma) for span in self._spans]
+        self._whole = np.array([each[0] for each in returns])
         lengths = np.array([len(span) for span in self._spans])
         self._horizon = float(np.mean([np.sum(gamma ** np.arange(length)) for length in lengths]))
         self._ahead = float(np.mean(np.where(data.terminated[ends], 0.0, gamma**lengths)))
         self._means = [np.mean(rng.choice(self._whole, len(ends))) for _ in range(1_000)]
-        head = Categorical(ATOMS, *bounds(data.reward, np.concatenate(to_go), gamma))
+        head = Categorical(ATOMS, *bounds(data.reward, np.concatenate(returns), gamma))
         capacity = max(rows_of([_rows(data, rows)], 1, spec.stack) for rows in self._rows)
         recipe = dataclasses.replace(_recipe(like, head, gamma, updates), replay_capacity=capacity)
         self._spec = dataclasses.replace(spec, masked=True)
@@ -265,7 +273,7 @@ def _rows(data: Demonstrations, rows: np.ndarray) -> Demonstrations:
     return Demonstrations(**taken)
 
 
-def _to_go(rewards: np.ndarray, gamma: float) -> np.ndarray:
+def to_go(rewards: np.ndarray, gamma: float) -> np.ndarray:
     """Return the discounted rewards that follow each step, and its own: `[T]`."""
     found, after = np.zeros(len(rewards)), 0.0
     for row in range(len(rewards) - 1, -1, -1):

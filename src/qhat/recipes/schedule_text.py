@@ -16,8 +16,13 @@ def schedules(recipe: Recipe, step: int, steps: int) -> list[str]:
         "learning rate", rate, rate if end is None else end, recipe.learning_rate_steps or steps
     )
     found = {axis: getattr(recipe, axis).schedules(steps) for axis in AXES}
+    explores = found.pop("explore")
     # Exploration first, as it matters most to who reads on.
-    ordered = [*found.pop("explore"), rates, *(each for part in found.values() for each in part)]
+    ordered = [
+        *(explores if recipe.training.acts else []),
+        rates,
+        *(each for part in found.values() for each in part),
+    ]
     return [_line(schedule, step, steps) for schedule in ordered]
 
 

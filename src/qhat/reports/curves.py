@@ -71,12 +71,18 @@ def of_trace(trace: Trace, name: str) -> Line:
 
 
 def chart(
-    lines: Sequence[Line], title: str, y_label: str, small: bool = False, largest: float | None = None
+    lines: Sequence[Line],
+    title: str,
+    y_label: str,
+    small: bool = False,
+    largest: float | None = None,
+    unit: str = "environment steps",
 ) -> Html:
-    """Draw curves over environment steps.
+    """Draw curves over the steps of a run.
 
     Args:
         largest: largest possible value, where the axis ends.
+        unit: what a step is.
     """
     left, right = 0.0, max(float(line.x[-1]) for line in lines)
     low, high = _reach(lines)
@@ -108,7 +114,7 @@ def chart(
     square = tag(
         "svg", *drawn, viewBox=f"0 0 {SIDE} {SIDE}", preserveAspectRatio="none", width="100%", height="100%"
     )
-    label = f"{title}. {y_label} over environment steps per seed; " + _described(lines)
+    label = f"{title}. {y_label} over {unit} per seed; " + _described(lines)
     picture = tag(
         "svg", *grid, tag("line", x1="0", x2="100%", y1="100%", y2="100%", class_="axis"), square, *marks,
         class_="chart small" if small else "chart", role="img", aria_label=label,
@@ -117,7 +123,7 @@ def chart(
         "div",
         tag("p", y_label, class_="axis-label"),
         picture,
-        tag("p", "Environment steps per seed", class_="axis-label below"),
+        tag("p", f"{unit.capitalize()} per seed", class_="axis-label below"),
         class_="plot",
     )
 

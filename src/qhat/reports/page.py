@@ -12,6 +12,7 @@ from qhat.reports import curves, sections, settings
 from qhat.reports.finding import NOTE, WARNING, Finding
 from qhat.reports.html import Html, document, join, table, tag
 from qhat.reports.measure import Measured
+from qhat.reports.offline import offline
 from qhat.reports.reading import Facts
 
 
@@ -78,6 +79,7 @@ def _sections(
         ("result", "Result", sections.result(facts, measured)),
         ("findings", "Warnings", sections.warnings(report.findings)),
         ("curves", "Curves", sections.drawn(facts)),
+        *_of_logs(facts),
         ("film", "Film", sections.film(measured)),
         ("configuration", "Configuration", settings.configuration(facts)),
         ("system", "System", settings.system(facts)),
@@ -87,6 +89,11 @@ def _sections(
     return [
         (prefix + key, name, _section(prefix + key, name, content, level)) for key, name, content in parts
     ]
+
+
+def _of_logs(facts: Facts) -> list[tuple[str, str, Html]]:
+    found = offline(facts.folder)
+    return [] if found is None else [("logs", "By recorded steps", found)]
 
 
 def _section(key: str, name: str, content: Html, level: int = 2, class_: str | None = None) -> Html:

@@ -97,6 +97,11 @@ class Facts:
         return label_of_run({**self.config, **({"recipe": self.recipe} if self.recipe else {})})
 
     @property
+    def unit(self) -> str:
+        """What a step of the run is."""
+        return (self.recipe or Recipe()).training.unit
+
+    @property
     def base(self) -> str:
         """The named recipe that it is or is nearest to."""
         return base_of(self.label)

@@ -21,7 +21,7 @@ LABELS = {"epsilon": "ε, share of actions that explore", "loss": "Loss", "q": "
 def lead(facts: Facts) -> str:
     """Describe in a line what was trained."""
     seeds = f"{facts.seeds} seed{'s' * (facts.seeds != 1)}"
-    return f"{seeds} × {facts.steps:,} environment steps · {facts.folder.path}"
+    return f"{seeds} × {facts.steps:,} {facts.unit} · {facts.folder.path}"
 
 
 def result(facts: Facts, measured: Measured) -> Html:
@@ -133,13 +133,15 @@ def drawn(facts: Facts) -> Html:
         line = curves.of_evaluations(evaluated, name)
         parts.append(curves.legend([line], seeds=True))
         y_label, largest = "Score of the greedy evaluations in training", facts.largest_score
-        parts.append(curves.chart([line], "Learning curve", y_label, largest=largest))
+        parts.append(curves.chart([line], "Learning curve", y_label, largest=largest, unit=facts.unit))
         if seeds == 1:
             parts.append(tag("p", "Only one seed, so no interval.", class_="quiet"))
         parts.append(details("The curve as a table", _numbers(line, evaluated.score, facts)))
     logged = [name for name in facts.traces if name not in LABELS]
     small = [
-        _small(name, trace) for name in (*LABELS, *logged) if (trace := facts.traces.get(name)) is not None
+        _small(name, trace, facts.unit)
+        for name in (*LABELS, *logged)
+        if (trace := facts.traces.get(name)) is not None
     ]
     if small:
         parts.append(tag("div", *small, class_="charts"))
@@ -148,10 +150,10 @@ def drawn(facts: Facts) -> Html:
     return join(parts)
 
 
-def _small(name: str, trace: Trace) -> Html:
+def _small(name: str, trace: Trace, unit: str) -> Html:
     line = curves.of_trace(trace, "mean of the seeds" if len(trace.value) > 1 else "the only seed")
     label = LABELS.get(name, f"{name}, mean over steps")
-    return curves.chart([line], label, label, small=True)
+    return curves.chart([line], label, label, small=True, unit=unit)
 
 
 def _numbers(line: curves.Line, score: Any, facts: Facts) -> Html:

@@ -66,7 +66,7 @@ def card(
             f"# {config.env}, recipe {config.recipe_name}",
             "",
             f"{config.seeds} seed{'s' if config.seeds > 1 else ''}, {summary['step']:,} of {config.steps:,}"
-            f" environment steps each.{'' if of_agent else _threads()}",
+            f" {config.recipe.training.unit} each.{'' if of_agent else _threads()}",
             "",
             *([ended, ""] if (ended := ending(folder, summary, config)) else []),
             "| seed | best greedy score in the run's evaluations | at step |",

@@ -16,8 +16,8 @@ from qhat.demonstrations.reading import Demonstrations, joined
 from qhat.environments.base import Spec
 from qhat.recipes.config import TrainConfig
 from qhat.runs.folder import RunFolder
-from qhat.system.errors import UsageError, require, warn
-from qhat.system.files import quote, write_text
+from qhat.system.errors import require, warn
+from qhat.system.files import read_json, write_text
 from qhat.system.host_memory import available
 
 NAME = "pieces.json"
@@ -121,12 +121,8 @@ def note(folder: RunFolder, rows: Sequence[int]) -> None:
 def _noted(folder: RunFolder, pieces: Sequence[Piece]) -> list[int]:
     """Return the rows of each piece, of a run that is resumed. Raises `UsageError` if the data changed."""
     path = folder.path / NAME
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(
-            f"'{path}' cannot be read ({quote(str(error))}); expected the rows of each piece of the data."
-        ) from None
+    require(path.is_file(), f"'{path}' is missing; expected the rows of each piece of the data.")
+    rows = read_json(path)
     good = isinstance(rows, list) and all(type(each) is int and each > 0 for each in rows)
     require(good, f"'{path}' is damaged; expected a list of the rows of each piece of the data.")
     require(

@@ -32,6 +32,8 @@ from qhat.system.machine import processor, versions
 DEPTH = 3
 """Levels of a run folder with files that qhat writes: checkpoints/STEP/manifest.json."""
 
+OFFLINE = "offline.json"
+"""File of what policies are worth by recorded steps, as last estimated; not there before."""
 METRICS = (
     "kind",
     "seed_index",

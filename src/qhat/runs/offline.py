@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from qhat.demonstrations.reading import joined, read
-from qhat.evaluation.fitted import UPDATES, OfflineEvaluation, OfflineScore, choose_by
+from qhat.demonstrations.reading import Demonstrations, joined, read
+from qhat.evaluation import diagnosis
+from qhat.evaluation.coverage import covered, looks, promises
+from qhat.evaluation.fitted import UPDATES, Choose, OfflineEvaluation, OfflineScore, choose_by, to_go
+from qhat.runs.folder import OFFLINE
 from qhat.runs.run import Run
+from qhat.system.files import write_text
 
 
 def evaluated_offline(
@@ -37,5 +46,35 @@ def evaluated_offline(
     for seed in range(seeds):
         progress(f"seed {seed + 1} of {seeds}")
         parameters = jax.tree.map(lambda leaf, seed=seed: jnp.asarray(leaf[seed]), weights)
-        scores.append(evaluation.score(choose_by(run.program.learner, parameters)))
+        choose = choose_by(run.program.learner, parameters)
+        score = evaluation.score(choose)
+        scores.append(dataclasses.replace(score, **_beside(run, parameters, choose, data)))
     return scores
+
+
+def _beside(run: Run, parameters: Any, choose: Choose, data: Demonstrations) -> dict[str, Any]:
+    """Return which actions the data have of the policy's, and how its values compare with their returns."""
+    learner, gamma = run.program.learner, run.program.recipe.gamma
+    q, features = looks(learner, parameters, data.observation)
+    choices = choose(data.observation, data.legal)
+    coverage = covered(data, choices, features, run.spec.actions.choices)
+    if diagnosis.comparable(learner) or not run.program.recipe.behaviour.rewarded:
+        return {"coverage": coverage}
+    taken = np.take_along_axis(q, data.action[..., None], axis=2)[..., 0].mean(axis=1)
+    ends = np.flatnonzero(data.terminated | data.truncated) + 1
+    rewards = np.asarray(run.program.learned(jnp.asarray(data.reward)))
+    parts = [to_go(part, gamma) for part in np.split(rewards, ends) if len(part)]
+    return {
+        "coverage": coverage,
+        "calibration": tuple(promises(data, taken, np.concatenate(parts), gamma)),
+    }
+
+
+def keep(
+    folder: Path, sources: Sequence[str], checkpoint: str | int, scores: Sequence[OfflineScore]
+) -> None:
+    """Write the result into the run folder, for its report."""
+    whole = {
+        "data": list(sources), "checkpoint": str(checkpoint), "scores": [each.to_json() for each in scores],
+    }  # fmt: skip
+    write_text(folder / OFFLINE, json.dumps(whole, indent=1) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -60,7 +61,7 @@ class Tables:
         recipe, log = self._recipe, call.log
         step, seeds = call.last * recipe.num_envs, len(log.ended)
         rate = call.count * recipe.num_envs * seeds / call.seconds
-        epsilon = float(recipe.explore.epsilon(jnp.int32(step)))
+        epsilon = epsilon_at(recipe, step)
         means = {name: mean_of_finite(np.asarray(getattr(log.metrics, name))) for name in LEARNER_METRICS}
         rows = episode_rows(log, call.first, recipe.num_envs, self._columns)
         scores = [row["score"] for row in rows]
@@ -83,6 +84,11 @@ class Tables:
             "steps_per_second": rate,
             **({"score": float(np.mean(scores[-100:]))} if scores else {}),
         }
+
+
+def epsilon_at(recipe: Recipe, step: int) -> float:
+    """Return the share of random actions at a step; NaN where nothing acts."""
+    return float(recipe.explore.epsilon(jnp.int32(step))) if recipe.training.acts else math.nan
 
 
 def evaluation_rows(step: int, played: Played, commanded: bool) -> list[dict[str, Any]]:

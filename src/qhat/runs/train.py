@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Unpack
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from qhat.axes.axis import spell
@@ -51,7 +50,7 @@ from qhat.runs.start import (
     with_log,
 )  # fmt: skip
 from qhat.runs.stop import Stop
-from qhat.runs.tables import Call, Tables, has_row
+from qhat.runs.tables import Call, Tables, epsilon_at, has_row
 from qhat.runs.threads import threads_for
 from qhat.runs.tracking import Tracker, Tracking, trackers_of
 from qhat.runs.worlds import configured, open_worlds
@@ -184,7 +183,7 @@ def _train(
     evaluations = Evaluations(folder, job.play, key, best, tracking, stop, commanded)
     run = Run(folder, job.program, job.spec, config.env_kwargs, config.wrap)
     floor = None if config.stop_below is None else float(config.stop_below)
-    epsilon = float(config.recipe.explore.epsilon(jnp.int32(0)))
+    epsilon = epsilon_at(config.recipe, 0)
     reporter.update(torso=spell(config.recipe.torso), epsilon=epsilon)
 
     def save() -> None:
