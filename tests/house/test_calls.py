@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
@@ -53,6 +56,24 @@ def test_an_environment_and_the_machine_are_checked():
         qhat.doctor("CartPole-v2")
     with pytest.raises(qhat.UsageError, match="seconds is 0; expected more than 0"):
         qhat.doctor("CartPole-v1", seconds=0)
+
+
+def test_recorded_steps_are_checked_too(tmp_path: Path):
+    path, T = tmp_path / "data.npz", 40
+    columns: dict[str, Any] = {
+        "observation": np.zeros((T, 3)), "action": np.zeros(T, int), "reward": np.ones(T),
+        "next_observation": np.zeros((T, 3)), "terminated": np.arange(T) % 10 == 9,
+    }  # fmt: skip
+    np.savez(path, **columns)
+    found = qhat.doctor(data=path)
+    assert (found.rows, found.episodes, found.terminated) == (T, 4, 4)
+    assert found.troubles, "nothing ever moves"
+    with pytest.raises(qhat.UsageError, match=r"is recorded data; expected qhat.doctor\(data="):
+        qhat.doctor(str(path))
+    with pytest.raises(qhat.UsageError, match="no meaning with an environment"):
+        qhat.doctor("CartPole-v1", data=path)  # pyright: ignore[reportCallIssue]
+    with pytest.raises(qhat.UsageError, match="are not there"):
+        qhat.doctor(data="no.npz")
 
 
 def test_tune_and_benchmark_refuse_in_the_words_of_python():

@@ -15,7 +15,7 @@ from qhat.cli.doctor import require_meaning
 from qhat.cli.learn import FIXED, RECIPE, learns_from_logs
 from qhat.cli.parts import OtherParts, read_parts
 from qhat.cli.tune import Tune, tuned
-from qhat.demonstrations.sources import env_of, require_readable
+from qhat.demonstrations.sources import env_of, is_data, require_readable
 from qhat.environments import options
 from qhat.recipes.recipe import Recipe
 from qhat.recipes.settings import RunSettings, require_known, wrappers_of
@@ -23,6 +23,7 @@ from qhat.system.errors import UsageError
 
 if TYPE_CHECKING:
     from qhat.cli.checkup import Checkup
+    from qhat.demonstrations.examined import Contents
     from qhat.environments.user_envs import EnvLike
     from qhat.runs.run import Run
 
@@ -31,6 +32,10 @@ Arguments = TypeVar("Arguments", Tune, Benchmark)
 
 @overload
 def doctor(env: Literal[""] = "") -> dict[str, Any]: ...
+
+
+@overload
+def doctor(*, data: str | Path) -> Contents: ...
 
 
 @overload
@@ -51,8 +56,9 @@ def doctor(
     wrap: Any = (),
     bins: Sequence[int] = BINS,
     seconds: float = 3.0,
-) -> Checkup | dict[str, Any]:
-    """Check this machine, or check an environment by playing it with random actions.
+    data: str | Path | None = None,
+) -> Checkup | Contents | dict[str, Any]:
+    """Check this machine, an environment by playing it with random actions, or recorded steps.
 
     Args:
         env: id of the environment. Default: check the machine and the installation.
@@ -60,13 +66,23 @@ def doctor(
         wrap: wrappers, innermost first: values, or text as in the shell.
         bins: number of bins per joint, or one number for all joints.
         seconds: to play the environment.
+        data: a source of recorded steps, as `qhat.learn` takes them, instead of an environment.
 
     Returns:
-        what was found: of an environment a `Checkup`, whose `proposed` has settings that it needs.
+        what was found: of an environment a `Checkup`, whose `proposed` has settings that it needs; of data
+        `Contents`, whose `troubles` say what training would learn wrongly, and what to write instead.
 
     Raises:
-        UsageError: the environment is unknown or cannot be used.
+        UsageError: the environment is unknown or cannot be used; the data are not there or damaged.
     """
+    if data is not None:
+        if env or env_kwargs or wrap:
+            raise UsageError(
+                "data has no meaning with an environment; expected qhat.doctor(data=...) alone."
+            )
+        return _contents(str(data))
+    if is_data(env):
+        raise UsageError(f"'{env}' is recorded data; expected qhat.doctor(data={env!r}).")
     from qhat.cli import checkup
     from qhat.environments.gymnasium.probe import require_sound
     from qhat.system import devices
@@ -79,6 +95,14 @@ def doctor(
     found = checkup.examine(env, kwargs, seconds, around, tuple(bins))
     require_sound(found.findings)
     return found
+
+
+def _contents(source: str) -> Contents:
+    require_readable(source, rewards=False)
+    from qhat.demonstrations.examined import examine
+    from qhat.demonstrations.reading import raw
+
+    return examine(source, raw(source))
 
 
 def learn(

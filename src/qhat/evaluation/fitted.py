@@ -28,6 +28,7 @@ from qhat.evaluation.coverage import BLOCK, Coverage, Promise
 from qhat.evaluation.importance import Weighted, weighted_return
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import require, setting
+from qhat.system.host_memory import nbytes, require_memory
 
 RESAMPLES = 10
 """Sets of episodes that are drawn from the data, each with a network of its own."""
@@ -176,6 +177,12 @@ class OfflineEvaluation:
         spaces = (spec.shape, spec.dtype, spec.actions)
         self._program = Program.of(recipe, *spaces, True, stack=spec.stack, layout=spec.layout)
         self._loop = Loop(self._program, Recorded(self._spec))
+        self._keys = jax.random.split(jax.random.key(seed), resamples)
+        require_memory(
+            nbytes(jax.eval_shape(self._loop.init, self._keys)),
+            f"Offline evaluation with {resamples} resamples of {len(data):,} rows",
+            "expected fewer rows: some of the files",
+        )
         self._advance = self._loop.compile(updates)
         self._store = storing(self._program)
         every = jax.vmap(jax.vmap(self._program.learner.q_values, (None, 0)), (0, None))
@@ -191,8 +198,7 @@ class OfflineEvaluation:
         data, starts, width = self._data, self._starts, self._spec.actions.width
         now, later = choose(data.observation, data.legal), choose(data.successor, data.legal_next)
         single = dataclasses.replace(data, legal=_only(now, width), legal_next=_only(later, width))
-        keys = jax.random.split(jax.random.key(self._seed), len(self._drawn))
-        state = self._store(self._loop.init(keys), [_rows(single, rows) for rows in self._rows])
+        state = self._store(self._loop.init(self._keys), [_rows(single, rows) for rows in self._rows])
         state, _ = self._advance(state, self._updates)
         first = self._values(state, data.observation[starts], now[starts])
         values = np.array([each[one].mean() for each, one in zip(first, self._drawn, strict=True)])
