@@ -143,9 +143,16 @@ def test_random_steps_on_top_of_a_policy_are_said(tmp_path: Path) -> None:
     off = qhat.train(
         "CartPole-v1", "dqn", run_dir=tmp_path / "off", demos=[data], training="logs", **settings
     )
-    begun: Any = {**settings, "init_from": off.folder.path, "demos": [data], "demo_share": 0.5}
+    last = off.program.recipe.learning_rate_end or off.program.recipe.learning_rate
+    begun: Any = {
+        **settings, "init_from": off.folder.path, "demos": [data], "demo_share": 0.5, "learning_rate": last,
+        "learning_rate_end": None,
+    }  # fmt: skip
     with pytest.warns(UserWarning, match=r"100% of its first steps are random .*epsilon:start=0.05,end=0.02"):
         qhat.train("CartPole-v1", "dqn", run_dir=tmp_path / "bold", **begun)
     begun["explore"] = "epsilon:start=0.05,end=0.02"
+    longer: Any = {**begun, "learning_rate": 4 * last}
+    with pytest.warns(UserWarning, match=rf"rate of {last:g}, and its own is {4 * last:g}.*={last / 10:g}"):
+        qhat.train("CartPole-v1", "dqn", run_dir=tmp_path / "long", **longer)
     run = qhat.train("CartPole-v1", "dqn", run_dir=tmp_path / "on", **begun)
     assert run.summary()["step"] == 200

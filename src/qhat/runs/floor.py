@@ -76,19 +76,39 @@ def fall(folder: Path, step: int) -> str:
 
 
 def warn_of_bold_steps(config: TrainConfig) -> None:
-    """Warn if a run that goes on from a policy and from logs begins with mostly random actions."""
+    """Warn if a run that goes on from a policy and from logs begins with random actions, or long steps."""
+    if config.init_from is None or not config.demos or not config.recipe.training.acts:
+        return
     explore = config.recipe.explore
-    if config.init_from is None or not config.demos or not isinstance(explore, EpsilonGreedy):
-        return
-    if not config.recipe.training.acts or explore.start <= BOLD:
-        return
-    careful = dataclasses.replace(
-        explore, start=CAUTIOUS.start, end=min(explore.end, CAUTIOUS.end), steps=None
-    )
-    spelling = spell(careful)
-    how = spelled(f"explore={spelling!r}", f"--explore {spelling}")
-    warn(
-        f"The run begins with the policy of '{config.init_from}', and {explore.start:.0%} of its first"
-        f" steps are random (ε). On top of a policy that works, little is enough: {how}",
-        stacklevel=3,
-    )
+    if isinstance(explore, EpsilonGreedy) and explore.start > BOLD:
+        careful = dataclasses.replace(
+            explore, start=CAUTIOUS.start, end=min(explore.end, CAUTIOUS.end), steps=None
+        )
+        spelling = spell(careful)
+        how = spelled(f"explore={spelling!r}", f"--explore {spelling}")
+        warn(
+            f"The run begins with the policy of '{config.init_from}', and {explore.start:.0%} of its first"
+            f" steps are random (ε). On top of a policy that works, little is enough: {how}",
+            stacklevel=3,
+        )
+    last, rate = _last_rate(config.init_from), config.recipe.learning_rate
+    if last is not None and rate > 2 * last:
+        small = last / 10
+        how = spelled(
+            f"learning_rate={small:g}, learning_rate_end={small:g}",
+            f"--learning-rate {small:g} --learning-rate-end {small:g}",
+        )
+        warn(
+            f"The run begins with the policy of '{config.init_from}', which ended with a learning rate of"
+            f" {last:g}, and its own is {rate:g}: policies get worse for some thousand steps by that."
+            f" Smaller ones kept them (docs/results/online_after_logs.md): {how}",
+            stacklevel=3,
+        )
+
+
+def _last_rate(folder: Path) -> float | None:
+    """Return the learning rate with which a run ends; `None` where it does not say."""
+    recipe = RunFolder.open(folder).read_config().get("recipe")
+    rates = [recipe.get(name) for name in ("learning_rate_end", "learning_rate")] if recipe else []
+    found = next((rate for rate in rates if isinstance(rate, int | float) and rate > 0), None)
+    return None if found is None else float(found)
