@@ -35,8 +35,8 @@ RESAMPLES = 10
 UPDATES = 5_000
 WIDTH = 3.2
 """Deviations from the mean to an end of a 95% interval: Student's t for ten resamples (2.26), times √2 for
-an error that the networks share, and that is as large as the one by which they differ. That is an assumption
-(docs/results/offline_calibration.md): without it the truth was outside for 7 of 26 policies."""
+an error that the networks share, and that is as large as the one by which they differ. That is assumed: in
+docs/results/offline_calibration.md the truth was outside for 7 of 26 policies without it."""
 STILL = 0.01
 """Share of the larger of both values that the estimate may still be from where its networks go."""
 DOUBT = 0.2
