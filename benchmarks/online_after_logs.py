@@ -48,7 +48,8 @@ Policies of the recipe `cql` learn from the medium logs ([their data](offline.md
 of the seeds 500 to {499 + SEEDS}. They go on for {STEPS:,} steps with `--init-from`, a share of the logs in
 every batch (`--demo-share`), CQL's term on that share, and `--explore epsilon:start=0.05,end=0.02`. *Kept*
 counts the seeds of which no evaluation (every {EVERY:,} steps; {EPISODES["TurtleBot3-v0"]:,} episodes of
-TurtleBot3, {EPISODES["LunarLander-v3"]} of LunarLander) is below {BAR:.0%} of what their policy had reached from the logs.
+TurtleBot3, {EPISODES["LunarLander-v3"]} of LunarLander) is below {BAR:.0%} of what their policy had reached
+from the logs.
 
 | task | online | from the logs, by seed | lowest evaluation, by seed | last evaluation, by seed | kept |
 |---|---|---|---|---|---:|"""
