@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -25,14 +26,16 @@ import qhat
 from qhat.axes.training import Logs
 from qhat.demonstrations.pieces import pieces_of, rows_in
 from qhat.demonstrations.reading import joined, read
-from qhat.engine.feed import Feed
+from qhat.engine.feed import TURN, Feed, digest
 from qhat.engine.loop import Loop
 from qhat.engine.prefill import BLOCK
 from qhat.engine.replay.nstep import CONTINUES, NOTHING
 from qhat.environments.recorded import Recorded
 from qhat.environments.user_envs import spec_of
+from qhat.recipes.config import TrainConfig
 from qhat.runs import fed
 from qhat.runs.run import Run, program_of
+from qhat.runs.stop import StoppedError
 from qhat.system.errors import UsageError
 
 WINDOW = 16_384
@@ -107,7 +110,8 @@ def feeding(tmp_path: Path, source: str, seed: int = 0) -> tuple[Feed, Any, Any]
     program = program_of(recipe, spec, (), True, 0)
     loop = Loop(program, Recorded(spec))
     pieces = pieces_of(source, spec)
-    feed = Feed(program, pieces, [len(piece.read()) for piece in pieces], seed)
+    data = [piece.read() for piece in pieces]
+    feed = Feed(program, pieces, [(len(each), digest(each)) for each in data], seed)
     return feed, loop, loop.init(jax.random.split(jax.random.key(0), 1))
 
 
@@ -123,18 +127,48 @@ def test_every_row_of_the_data_has_its_turn_in_each_pass(tmp_path: Path) -> None
     state = feed.fill(state)
     found, came = set(stored(state)), []
     assert len(found) > 0.8 * WINDOW
-    blocks = sum(-(-each // BLOCK) for each in feed.rows)
-    assert feed.passes(0) == pytest.approx((WINDOW // BLOCK) / blocks)
-    for turn in range(1, blocks - WINDOW // BLOCK + 1):
+    assert feed.blocks == sum(-(-rows // BLOCK) for rows, _ in feed.marks)
+    for turn in range(1, (feed.blocks - WINDOW // BLOCK) // TURN + 2):
         before = set(stored(state))
         assert feed.feed(state, turn * feed.every - 1) is state
         state = feed.feed(state, turn * feed.every)
         came.append(set(stored(state)) - before)
         found |= came[-1]
-    # The first pass is over: each row was there, and none came twice.
+    # The first pass is over.
     assert found == set(range(rows))
-    assert sum(map(len, came)) <= rows
-    assert feed.every == 8 * BLOCK // 64
+    assert all(len(each) <= TURN * BLOCK for each in came)
+    assert sum(map(len, came)) < rows - 0.6 * WINDOW
+    assert feed.every == TURN * 8 * BLOCK // 64
+
+
+def test_small_sources_fill_the_window_as_large_ones_do(tmp_path: Path) -> None:
+    """More of them than a process may have files open: none is, but while it is read."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spec, parts = spec_of("CartPole-v1"), []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit, 256), most))
+    try:
+        for number in range(120):
+            parts += pieces_of(written(tmp_path / f"{number}.npz", 200), spec)
+        data = [part.read() for part in parts]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+    recipe = dataclasses.replace(
+        qhat.recipes.get("cql").scheduled(1_000), hidden=(8,), replay_capacity=WINDOW, batch_size=64
+    )
+    program = program_of(recipe, spec, (), True, 0)
+    feed = Feed(program, parts, [(len(each), digest(each)) for each in data], 0)
+    assert feed.blocks == 9 + 9 + 8  # 8,200 rows twice, and 7,600
+    state = feed.fill(Loop(program, Recorded(spec)).init(jax.random.split(jax.random.key(0), 1)))
+    assert len(stored(state)) > 0.8 * WINDOW
+
+
+def test_the_floor_is_that_of_whole_episodes(tmp_path: Path) -> None:
+    """Where a piece ends within an episode, only the piece does."""
+    spec = spec_of("CartPole-v1")
+    source = plain(tmp_path / "data.npz", 80_000, length=20_000)
+    config = TrainConfig.of("CartPole-v1", "cql", demos=(source,), training=Logs(window=WINDOW))
+    parts = fed.fed_by(config, spec, lambda _: None)[1]
+    assert parts[0].returns().tolist() == read(source, spec).returns().tolist() == [20_000.0] * 4
 
 
 def test_steps_in_replay_lead_where_the_data_say(tmp_path: Path) -> None:
@@ -207,8 +241,7 @@ def test_data_that_have_no_room_get_a_window(tmp_path: Path, monkeypatch: pytest
         run = qhat.learn(source, "CartPole-v1", **within(tmp_path / "a", training="logs"))
     assert run.program.recipe.training == Logs(window=WINDOW)
     assert run.program.recipe.replay_capacity == WINDOW
-    rows = json.loads((tmp_path / "a" / fed.NAME).read_text())
-    assert sum(rows) == 40_000
+    assert sum(json.loads((tmp_path / "a" / fed.NAME).read_text())["rows"]) == 40_000
 
 
 def refused(source: str, folder: Path, sentence: str, **settings: Any) -> None:
@@ -227,8 +260,6 @@ def test_data_are_refused_before_anything_is_learned(tmp_path: Path) -> None:
     refused(plain(tmp_path / "short.npz", action=np.zeros(39_000, int)), folder, "39,000 and 40,000 rows")
     never = np.zeros(40_000, bool)
     refused(plain(tmp_path / "never.npz", terminated=never), folder, "no end of an episode")
-    np.savez_compressed(tmp_path / "small.npz", **arrays)
-    refused(str(tmp_path / "small.npz"), folder, r"are compressed.*unzip .*small\.npz -d FOLDER")
     whole = bytearray(path.read_bytes())
     whole[len(whole) // 2] ^= 1
     (tmp_path / "damaged.npz").write_bytes(whole)
@@ -247,17 +278,50 @@ def test_a_run_does_not_resume_with_other_data(tmp_path: Path) -> None:
     plain(tmp_path / "data.npz", 30_000)
     with pytest.raises(UsageError, match="changed: they have 4 pieces, and had 5"):
         qhat.train("CartPole-v1", **again)
-    plain(tmp_path / "data.npz", 40_000, length=47)
-    with pytest.raises(UsageError, match="changed while they were learned from"):
-        qhat.train("CartPole-v1", **again)
+    with pytest.raises(UsageError, match=r"training logs:window=16384 and not logs:window=20000"):
+        qhat.train("CartPole-v1", **again, training="logs:window=20000")
     (tmp_path / "data.npz").unlink()
-    with pytest.raises(UsageError, match="are not there"):
+    with pytest.raises(UsageError, match=r"are not there.* The run began in '.*', and its data are named"):
         qhat.train("CartPole-v1", **again)
+    plain(tmp_path / "data.npz", action=np.ones(40_000, int))
+    with pytest.raises(StoppedError, match="changed while they were learned from"):
+        qhat.train("CartPole-v1", **again)
+    # What was learned until then is saved.
+    assert Run.open(folder).summary()["step"] == 1_024
     plain(tmp_path / "data.npz")
-    for text in ("[", "[0]", '{"rows": 3}'):
+    for text in (
+        "[",
+        "[0]",
+        '{"rows": 3}',
+        '{"rows": [1], "digests": []}',
+        '{"rows": [0], "digests": [0]}',
+    ):
         (folder / fed.NAME).write_text(text)
         with pytest.raises(UsageError, match=r"pieces\.json"):
             qhat.train("CartPole-v1", **again)
+
+
+def test_compressed_data_are_read_as_a_whole(tmp_path: Path) -> None:
+    source = plain(tmp_path / "data.npz")
+    np.savez_compressed(tmp_path / "small.npz", **dict(np.load(source)))
+    shas = []
+    for number, path in enumerate((source, str(tmp_path / "small.npz"))):
+        run = qhat.learn(path, "CartPole-v1", **within(tmp_path / str(number), steps=600))
+        shas.append(run.weights_sha256())
+    assert shas[0] == shas[1]
+
+
+def test_types_that_are_no_numbers_are_sentences(tmp_path: Path) -> None:
+    spec = spec_of("CartPole-v1")
+    for value in (np.zeros(200, [("a", "f4")]), np.array(["x"] * 200), np.zeros((200, 2))):
+        source = plain(tmp_path / "data.npz", 200, terminated=value)
+        with pytest.raises(UsageError, match="terminated is"):
+            [piece.read() for piece in pieces_of(source, spec)]
+    folder = Path(folder_of(plain(tmp_path / "other.npz", 200)))
+    np.save(folder / "reward.npy", np.float32(1.0))
+    with pytest.raises(UsageError, match="arrays of 0 and 200 rows"):
+        pieces_of(str(folder), spec)
+    assert rows_in(str(folder)) == 1
 
 
 def test_a_folder_is_believed_no_more_than_an_archive(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ Nothing of what the files say is believed: neither the sizes that they claim, no
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
+import shlex
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from typing import IO, Literal
 import numpy as np
 from numpy.lib import format as npy
 
-from qhat.system.errors import UsageError, near_miss, require
+from qhat.system.errors import UsageError, near_miss
 
 NEEDED = ("observation", "action", "reward", "next_observation", "terminated")
 OPTIONAL = ("truncated", "mask", "next_mask", "time", "row",
@@ -31,6 +33,42 @@ SUFFIX = ".npy"
 
 Header = tuple[tuple[int, ...], bool, np.dtype, int]
 """An array's shape, whether it is in Fortran's order, its type, and the length of its header."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where an array lies in a file."""
+
+    path: Path
+    begin: int
+    """First byte of its header."""
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+    length: int
+    """Bytes of its header."""
+
+    def rows(self, begin: int, end: int) -> np.ndarray:
+        """Read some rows. The file is mapped for as long as that takes.
+
+        Raises:
+            UsageError: the file is gone, or shorter than it was.
+        """
+        if not math.prod(self.shape):
+            return np.zeros(self.shape, self.dtype)[begin:end]
+        order: Literal["F", "C"] = "F" if self.fortran else "C"
+        try:
+            whole = np.memmap(self.path, self.dtype, "r", self.begin + self.length, self.shape, order)
+            return np.array(whole[begin:end])
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"'{self.path}' cannot be read any more ({error}); expected the data that the run began"
+                " with."
+            ) from None
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def names_folder(word: str) -> bool:
@@ -56,7 +94,8 @@ def require_arrays(source: str) -> None:
 def rows_in(source: str) -> int:
     """Return the rows of the rewards, by the header of their array."""
     if names_folder(source):
-        return len(_of_folder(source)["reward"])
+        shape = _of_folder(source)["reward"].shape
+        return shape[0] if shape else 1
     with _opened(source) as archive:
         shape = _header_of(archive, next(each for each in archive.infolist() if _name(each) == "reward"))[0]
     return shape[0] if shape else 1
@@ -74,9 +113,14 @@ def arrays_of(source: str) -> dict[str, np.ndarray]:
     # Each is in memory twice while its rows are checked.
     what, fix = f"Reading demonstrations '{source}'", "expected fewer rows in a file"
     if names_folder(source):
-        columns = _of_folder(source)
-        require_memory(2 * sum(column.nbytes for column in columns.values()), what, fix)
-        return {name: np.array(column) for name, column in columns.items()}
+        places = _of_folder(source)
+        require_memory(2 * sum(place.nbytes for place in places.values()), what, fix)
+        return {
+            name: place.rows(0, place.shape[0]) if place.shape else place.rows(0, 1)
+            for name, place in places.items()
+        }
+    if is_compressed(source):
+        fix += f", or its arrays in a folder, of which rows are read: unzip {shlex.quote(source)} -d FOLDER"
     with _opened(source) as archive:
         known = _known(archive)
         require_memory(2 * sum(member.file_size for member in known.values()), what, fix)
@@ -89,46 +133,48 @@ def arrays_of(source: str) -> dict[str, np.ndarray]:
     return columns
 
 
-def mapped(source: str) -> dict[str, np.ndarray]:
-    """Map the arrays that are known into memory. They are read to the end once, for the archive's sums.
+def is_compressed(source: str) -> bool:
+    """Whether an archive's arrays have to be unpacked before a row can be read."""
+    if names_folder(source):
+        return False
+    with _opened(source) as archive:
+        return any(member.compress_type != zipfile.ZIP_STORED for member in _known(archive).values())
+
+
+def places_of(source: str) -> dict[str, Place]:
+    """Return where the arrays that are known lie. An archive is read to the end once, for its sums.
 
     Raises:
-        UsageError: the archive is compressed, or damaged.
+        UsageError: it is damaged.
     """
     if names_folder(source):
         return _of_folder(source)
-    columns: dict[str, np.ndarray] = {}
+    places: dict[str, Place] = {}
     with _opened(source) as archive, open(source, "rb") as file:
         for name, member in _known(archive).items():
-            require(
-                member.compress_type == zipfile.ZIP_STORED,
-                f"Demonstrations '{source}' are compressed, and too large for memory as a whole; expected"
-                f" a file of np.savez, or its arrays in a folder: unzip {source} -d FOLDER, and FOLDER"
-                " instead of the file.",
-            )
             header, begin = _header_of(archive, member), _begin_of(file, member)
             if _sum_of(file, begin, member.file_size) != member.CRC:
                 raise ValueError("another sum than the archive says")
-            columns[name] = _map(source, begin, *header)
-    return columns
+            places[name] = Place(Path(source), begin, *header)
+    return places
 
 
-def _of_folder(source: str) -> dict[str, np.ndarray]:
-    columns = {}
+def _of_folder(source: str) -> dict[str, Place]:
+    places = {}
     for name in (*NEEDED, *OPTIONAL):
         path = Path(source) / f"{name}{SUFFIX}"
         if name not in NEEDED and not path.is_file():
             continue
         try:
             with path.open("rb") as file:
-                columns[name] = _map(path, 0, *_header(file, path.stat().st_size))
+                places[name] = Place(path, 0, *_header(file, path.stat().st_size))
         except (OSError, ValueError, KeyError, EOFError) as error:
             why = next(iter(str(error).splitlines()), type(error).__name__)
             raise UsageError(
                 f"Demonstrations '{source}': '{path}' holds objects or is damaged ({why}); expected an"
                 " array of numbers, as np.save writes it. Nothing was stored."
             ) from None
-    return columns
+    return places
 
 
 def _known(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -154,16 +200,6 @@ def _header(stream: IO[bytes] | zipfile.ZipExtFile, size: int) -> Header:
     if stream.tell() + math.prod(shape) * dtype.itemsize != size:
         raise ValueError("another size than its shape's")
     return shape, fortran, dtype, stream.tell()
-
-
-def _map(
-    path: str | Path, begin: int, shape: tuple, fortran: bool, dtype: np.dtype, length: int
-) -> np.ndarray:
-    """Map an array into memory, whose header begins at byte `begin` of a file."""
-    order: Literal["F", "C"] = "F" if fortran else "C"
-    if not math.prod(shape):
-        return np.zeros(shape, dtype)  # Nothing cannot be mapped.
-    return np.memmap(path, dtype, "r", begin + length, shape, order)
 
 
 def _begin_of(file: IO[bytes], member: zipfile.ZipInfo) -> int:
@@ -196,6 +232,8 @@ def _opened(source: str) -> Iterator[zipfile.ZipFile]:
             yield archive
         except UsageError:
             raise
+        except OSError as error:
+            raise UsageError(f"Demonstrations '{source}' cannot be read: {error}.") from None
         except Exception:
             # Unpacking what is damaged raises a dozen kinds of errors, of zipfile, zlib and NumPy.
             raise UsageError(

@@ -32,6 +32,8 @@ class Piece:
     source: str
     read: Callable[[], Demonstrations]
     """Raises `UsageError` for rows that do not fit the environment."""
+    is_cut: bool = False
+    """Whether the episode of its last row goes on in the next piece."""
 
 
 def rows_in(source: str, rewards: bool = True) -> int | None:
@@ -64,25 +66,39 @@ def pieces_of(source: str, spec: Spec, rewards: bool = True) -> list[Piece]:
 
 
 def _of_arrays(source: str, spec: Spec) -> list[Piece]:
-    columns = archives.mapped(source)
-    sizes = sorted({len(column) if column.ndim else 0 for column in columns.values()})
+    if archives.is_compressed(source):
+        columns = archives.arrays_of(source)
+        shapes = {name: column.shape for name, column in columns.items()}
+        rows_of: Any = {name: _slicing(column) for name, column in columns.items()}
+    else:
+        places = archives.places_of(source)
+        shapes = {name: place.shape for name, place in places.items()}
+        rows_of = {name: place.rows for name, place in places.items()}
+    sizes = sorted({shape[0] if shape else 0 for shape in shapes.values()})
     if len(sizes) > 1 or sizes[0] == 0:
         raise UsageError(
             f"Demonstrations '{source}' have arrays of {' and '.join(f'{size:,}' for size in sizes)} rows;"
             " expected as many in each, one or more. Nothing was stored."
         )
-    rows = sizes[0]
-    marks = [columns[name] for name in ("terminated", "truncated") if name in columns]
-    ended = np.any([np.asarray(each).reshape(rows, -1).any(axis=1) for each in marks], axis=0)
+    rows, ended = sizes[0], np.zeros(sizes[0], bool)
+    for name in ("terminated", "truncated"):
+        flags = rows_of[name](0, rows) if name in rows_of else np.zeros(0)
+        # Others are refused when their piece is read.
+        if flags.dtype.kind in "biuf" and flags.size == rows:
+            ended |= flags.ravel() != 0
 
     def part(begin: int, end: int) -> Piece:
         def taken() -> Demonstrations:
-            some = {name: np.asarray(column[begin:end]) for name, column in columns.items()}
+            some = {name: take(begin, end) for name, take in rows_of.items()}
             return checked(source, {"row": np.arange(begin, end), **some}, spec)
 
-        return Piece(source, taken)
+        return Piece(source, taken, end < rows and not ended[end - 1])
 
     return [part(begin, end) for begin, end in _spans(np.flatnonzero(ended) + 1, rows)]
+
+
+def _slicing(column: np.ndarray) -> Callable[[int, int], np.ndarray]:
+    return lambda begin, end: column[begin:end]
 
 
 def _spans(ends: np.ndarray, rows: int) -> list[tuple[int, int]]:
@@ -102,7 +118,7 @@ def _of_files(source: str, spec: Spec, rewards: bool) -> list[Piece]:
     def part(files: Sequence[Any]) -> Piece:
         return Piece(source, lambda: checked(source, lerobot.transitions_of(dataset, files), spec))
 
-    return [part(files) for files in _grouped(dataset.files, dataset.counts)]
+    return [part(files) for files in grouped(dataset.files, dataset.counts)]
 
 
 def _of_minari(source: str, spec: Spec) -> list[Piece]:
@@ -114,7 +130,7 @@ def _of_minari(source: str, spec: Spec) -> list[Piece]:
         return Piece(source, taken)
 
     lengths = of_minari(source, lengths_of, whole=False)
-    return [part(numbers) for numbers in _grouped(range(len(lengths)), lengths)]
+    return [part(numbers) for numbers in grouped(range(len(lengths)), lengths)]
 
 
 def lengths_of(dataset: Any) -> list[int]:
@@ -123,7 +139,7 @@ def lengths_of(dataset: Any) -> list[int]:
     return [int(each["total_steps"]) for each in found]
 
 
-def _grouped(members: Sequence[Member], rows: Sequence[int]) -> list[list[Member]]:
+def grouped(members: Sequence[Member], rows: Sequence[int]) -> list[list[Member]]:
     """Put so many neighbours together that they have `PIECE` rows, or more."""
     groups: list[list[Member]] = [[]]
     count = 0

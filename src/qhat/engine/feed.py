@@ -1,6 +1,6 @@
 """Recorded steps that take turns in replay, where all of them have no room in memory.
 
-Replay is a window over the data: every so many updates one more block of rows is stored, and overwrites
+Replay is a window over the data: every so many updates some more blocks of rows are stored, and overwrite
 the oldest. Pieces of the data come in an order that is drawn for each pass, as from a buffer that shuffles.
 Which block comes when follows from the seed and the number of updates, so that a run resumes exactly.
 """
@@ -8,12 +8,14 @@ Which block comes when follows from the seed and the number of updates, so that 
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Sequence
 from typing import final
 
 import numpy as np
 
-from qhat.demonstrations.pieces import Piece
+from qhat.demonstrations.pieces import Piece, grouped
+from qhat.demonstrations.reading import Demonstrations, joined
 from qhat.engine.iteration import Program
 from qhat.engine.prefill import BLOCK, blocks, storing_one
 from qhat.engine.state import TrainState
@@ -23,33 +25,41 @@ DRAWS = 8
 """How often a row is drawn, on average, while replay has it."""
 
 
+TURN = 4
+"""Blocks that are stored together: fewer interruptions of the compiled loop."""
+
+
 @final
 class Feed:
     """Stores block after block of the data in every seed's replay."""
 
-    def __init__(self, program: Program, pieces: Sequence[Piece], rows: Sequence[int], seed: int) -> None:
+    def __init__(
+        self, program: Program, pieces: Sequence[Piece], marks: Sequence[tuple[int, int]], seed: int
+    ) -> None:
         """Prepare the order.
 
         Args:
             program: of a recipe that learns from logs; its replay is the window.
             pieces: all of the data.
-            rows: of each piece.
+            marks: rows and digest of each piece.
             seed: of the order.
         """
-        self.every = max(1, DRAWS * BLOCK // program.recipe.batch_size)
-        """Updates from one block to the next."""
-        self.rows = tuple(rows)
-        """Of each piece."""
+        self.every = max(1, TURN * DRAWS * BLOCK // program.recipe.batch_size)
+        """Updates from one turn to the next."""
+        self.marks = tuple(marks)
         self._pieces, self._seed = pieces, seed
         self._first = max(1, program.recipe.replay_capacity // BLOCK)
-        counts = np.array([-(-each // BLOCK) for each in rows])
-        self._counts, self._pass = counts, int(counts.sum())
+        rows = [each for each, _ in marks]
+        # Small pieces are read together: a block that is not full takes the turn of one that is.
+        self._groups = grouped(range(len(pieces)), rows)
+        counts = [-(-sum(rows[each] for each in group) // BLOCK) for group in self._groups]
+        self._counts, self.blocks = np.array(counts), sum(counts)
         self._store = storing_one(program)
         self._order = functools.lru_cache(2)(self._ordered)
-        self._blocks = functools.lru_cache(2)(self._read)
+        self._read = functools.lru_cache(2)(self._blocks_of)
 
     def until(self, at: int) -> int:
-        """Return the updates from update `at` to the next block."""
+        """Return the updates from update `at` to the next turn."""
         return self.every - at % self.every
 
     def fill(self, state: TrainState) -> TrainState:
@@ -59,33 +69,51 @@ class Feed:
         return state
 
     def feed(self, state: TrainState, at: int) -> TrainState:
-        """Store the block that is due after update `at`, if one is. The state is then donated."""
-        return state if at % self.every else self._stored(state, self._first - 1 + at // self.every)
-
-    def passes(self, updates: int) -> float:
-        """Return how often a run of so many updates has stored the data."""
-        return (self._first + updates // self.every) / self._pass
+        """Store the blocks that are due after update `at`, if some are. The state is then donated."""
+        if at % self.every:
+            return state
+        begin = self._first + TURN * (at // self.every - 1)
+        # All are read before one is stored: a state is whole if a file is not.
+        blocks_due = [self._block(index) for index in range(begin, begin + TURN)]
+        for block in blocks_due:
+            state = self._store(state, block)
+        return state
 
     def _stored(self, state: TrainState, index: int) -> TrainState:
-        """Store block number `index`, counted from 0 over all passes."""
-        number, within = divmod(index, self._pass)
+        return self._store(state, self._block(index))
+
+    def _block(self, index: int) -> tuple:
+        """Return block number `index`, counted from 0 over all passes."""
+        number, within = divmod(index, self.blocks)
         order, ends = self._order(number)
         place = int(np.searchsorted(ends, within, side="right"))
         before = int(ends[place - 1]) if place else 0
-        return self._store(state, self._blocks(int(order[place]))[within - before])
+        return self._read(int(order[place]))[within - before]
 
     def _ordered(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the pieces in the order of a pass, and the number of blocks up to the end of each."""
+        """Return the groups in the order of a pass, and the number of blocks up to the end of each."""
         rng = np.random.default_rng((self._seed, number))
-        order = rng.permutation(len(self._pieces))
+        order = rng.permutation(len(self._groups))
         return order, np.cumsum(self._counts[order])
 
-    def _read(self, piece: int) -> list[tuple]:
-        data, expected = self._pieces[piece].read(), self.rows[piece]
-        if len(data) != expected:
-            raise UsageError(
-                f"Demonstrations '{self._pieces[piece].source}' changed while they were learned from: a"
-                f" piece has {len(data):,} rows, and had {expected:,}. Expected the data that the run began"
-                " with."
-            )
-        return list(blocks(data, 1))
+    def _blocks_of(self, group: int) -> list[tuple]:
+        parts = []
+        for index in self._groups[group]:
+            piece = self._pieces[index]
+            data = piece.read()
+            if (len(data), digest(data)) != self.marks[index]:
+                raise UsageError(
+                    f"Demonstrations '{piece.source}' changed while they were learned from. Expected the"
+                    " data that the run began with."
+                )
+            parts.append(data)
+        return list(blocks(joined(parts), 1))
+
+
+def digest(data: Demonstrations) -> int:
+    """Return a sum of all that is learned from in some rows."""
+    total = 0
+    for column in (data.observation, data.action, data.reward, data.successor, data.terminated,
+                   data.truncated, data.legal, data.legal_next):  # fmt: skip
+        total = total if column is None else zlib.crc32(np.ascontiguousarray(column).data, total)
+    return total

@@ -129,7 +129,7 @@ def prepare(
     play = _play(config, loop, worlds, shape, ends, show_progress)
     give_back()
     memory = resident() + REST + _require_room(config, loop, shape, advance.workspace)
-    feed = None if fed is None else Feed(program, fed.pieces, fed.rows, config.seed)
+    feed = None if fed is None else Feed(program, fed.pieces, fed.marks, config.seed)
     return Job(config, spec, loop, advance, play, keys, end, eval_every, save_every, memory, feed)
 
 

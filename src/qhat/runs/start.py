@@ -98,7 +98,7 @@ def begin(
     folder.logged = columns_of(config)
     folder.start_tables()
     if feed is not None:
-        fed.note(folder, feed.rows)
+        fed.note(folder, feed.marks)
     weights = jax.tree.map(np.asarray, state.seeds.learner.online)
     S = config.seeds
     best = {"weights": weights, "score": np.full(S, -np.inf), "step": np.zeros(S, np.int64)}
@@ -170,7 +170,8 @@ def require_whole(config: TrainConfig, demonstrations: Sequence[Demonstrations])
     Warns:
         UserWarning: a recording breaks off without saying so.
     """
-    for source, episodes in zip(config.demos, demonstrations, strict=False):
+    named = config.demos if demonstrations else ()
+    for source, episodes in zip(named, demonstrations, strict=True):
         if (sentence := episodes.breaks(source)) is not None:
             warn(sentence, stacklevel=3)
     if demonstrations and not config.recipe.training.acts:

@@ -55,7 +55,7 @@ from qhat.runs.threads import threads_for
 from qhat.runs.tracking import Tracker, Tracking, trackers_of
 from qhat.runs.worlds import configured, open_worlds
 from qhat.system import devices
-from qhat.system.errors import QhatError, warn
+from qhat.system.errors import QhatError, UsageError, warn
 from qhat.system.files import write_text
 from qhat.system.host_memory import give_back
 
@@ -248,8 +248,12 @@ def _advance(
         # The log has rows for the longest call; those beyond the iterations done are empty.
         logs.append(jax.tree.map(lambda leaf, turns=turns: np.asarray(leaf)[:, :turns], log))
         done += turns
-        if job.feed is not None and turns:
-            state = job.feed.feed(state, first + done)
+        if job.feed is not None and turns and stop.failure is None:
+            try:
+                state = job.feed.feed(state, first + done)
+            except UsageError as error:
+                # The data changed, or are gone: what was learned is saved.
+                stop.failure = error
         faults.look(state.seeds)
         require_rule(job.config, state.seeds.ring)
         now = time.perf_counter()
