@@ -6,6 +6,7 @@ that were cut, and a page that breaks at a damaged file.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -35,23 +36,29 @@ def steps(
     )  # fmt: skip
 
 
+def see(observations: np.ndarray) -> np.ndarray:
+    """The features of an observation are its numbers."""
+    return observations
+
+
 def test_an_action_is_tried_where_it_was_taken_and_not_elsewhere() -> None:
     """On the left 0 was taken, on the right 1: a policy that does the contrary has tried nothing."""
     rng, T = np.random.default_rng(0), 400
     right = np.arange(T) % 2
     features = np.stack([right + 0.01 * rng.normal(size=T), np.zeros(T)], axis=1)
-    data = steps(right, np.ones(T, bool))
-    same = covered(data, right[:, None], features, (2,))
+    data = dataclasses.replace(steps(right, np.ones(T, bool)), observation=features.astype(np.float32))
+    same = covered(data, right[:, None], see, (2,))
     assert same.untried == 0.0
     assert same.recorded == same.chosen == [[0.5, 0.5]]
-    other = covered(data, 1 - right[:, None], features, (2,))
+    other = covered(data, 1 - right[:, None], see, (2,))
     assert other.untried == 1.0
-    half = covered(data, np.zeros((T, 1), int), features, (3,))
+    half = covered(data, np.zeros((T, 1), int), see, (3,))
     assert half.untried == pytest.approx(0.5, abs=0.05)
     assert half.chosen == [[1.0, 0.0, 0.0]]
     # Of two joints, one that was never moved so suffices.
-    both = covered(steps(np.stack([right, right], 1), np.ones(T, bool)), np.stack([right, 1 - right], 1),
-                   features, (2, 2))  # fmt: skip
+    two = steps(np.stack([right, right], 1), np.ones(T, bool))
+    two = dataclasses.replace(two, observation=data.observation)
+    both = covered(two, np.stack([right, 1 - right], 1), see, (2, 2))
     assert both.untried == 1.0
 
 
@@ -118,6 +125,7 @@ def test_the_run_keeps_the_estimate_and_its_report_shows_it(estimated: Path) -> 
 @pytest.mark.parametrize(
     "damage",
     ["[", "{}", "[]", '{"data": [], "checkpoint": 1, "scores": []}', '{"data": 3, "scores": [{}]}', "null",
+     '{"data": [], "checkpoint": 1,"scores": [{"behaviour_interval": [1, 2], "gamma": 1,"steps": 1e999}]}',
      '{"data": ["<script>"], "checkpoint": "best", "scores": [{"behaviour_interval": [1, "x"]}]}'],
 )  # fmt: skip
 def test_a_damaged_estimate_is_a_sentence_of_the_page(damage: str, estimated: Path, tmp_path: Path) -> None:
@@ -138,7 +146,7 @@ def test_looks_show_values_and_what_the_last_layer_takes(estimated: Path) -> Non
     learner = run.program.learner
     parameters = jax.tree.map(lambda leaf: leaf[0], run.weights("last"))
     observations = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
-    q, features = looks(learner, parameters, observations)
+    q, features = (look(observations) for look in looks(learner, parameters))
     assert q.shape == (5, 1, 2)
     assert features.shape == (5, 8)
     last = parameters["q"]

@@ -70,6 +70,8 @@ def test_recorded_steps_are_checked_too(tmp_path: Path):
     assert found.troubles, "nothing ever moves"
     with pytest.raises(qhat.UsageError, match=r"is recorded data; expected qhat.doctor\(data="):
         qhat.doctor(str(path))
+    with pytest.raises(qhat.UsageError, match="is recorded data"):
+        qhat.doctor(path)  # pyright: ignore[reportCallIssue, reportArgumentType]
     with pytest.raises(qhat.UsageError, match="no meaning with an environment"):
         qhat.doctor("CartPole-v1", data=path)  # pyright: ignore[reportCallIssue]
     with pytest.raises(qhat.UsageError, match="are not there"):

@@ -17,6 +17,8 @@ from qhat.cli.parts import OtherParts, read_parts
 from qhat.cli.tune import Tune, tuned
 from qhat.demonstrations.sources import env_of, is_data, require_readable
 from qhat.environments import options
+from qhat.recipes import get
+from qhat.recipes.presets import NAME as PRESET
 from qhat.recipes.recipe import Recipe
 from qhat.recipes.settings import RunSettings, require_known, wrappers_of
 from qhat.system.errors import UsageError
@@ -81,8 +83,8 @@ def doctor(
                 "data has no meaning with an environment; expected qhat.doctor(data=...) alone."
             )
         return _contents(str(data))
-    if is_data(env):
-        raise UsageError(f"'{env}' is recorded data; expected qhat.doctor(data={env!r}).")
+    if isinstance(env, str | Path) and is_data(str(env)):
+        raise UsageError(f"'{env}' is recorded data; expected qhat.doctor(data={str(env)!r}).")
     from qhat.cli import checkup
     from qhat.environments.gymnasium.probe import require_sound
     from qhat.system import devices
@@ -143,6 +145,10 @@ def learn(
             " id of what plays the run's evaluations (qhat.envs)."
         )
     whole: Any = {"training": Logs(), **given, "demos": sources}
+    base = get(recipe) if isinstance(recipe, str) and recipe != PRESET else recipe
+    if isinstance(base, Recipe) and base.demo_share:
+        # As on the command line: there are no other steps to share a batch with.
+        whole.setdefault("demo_share", 0.0)
     return train(env, recipe, **whole)
 
 

@@ -16,7 +16,7 @@ from qhat.system.errors import UsageError
 RECIPE = "cql"
 """The recipe of `qhat learn` unless another is named."""
 FIXED = {
-    "--replay-capacity": "replay is as large as the data",
+    "--replay-capacity": "replay is as large as the data, or as --training logs:window=500000 says",
     "--training": "nothing acts while it learns",
     "--demos": "it has its data",
 }
@@ -30,7 +30,8 @@ the run is a gradient update on a batch of the data.
 DATA is an .npz file or a folder of its arrays, the folder of a LeRobot dataset, a bag of ROS 2 with the
 robot's map (BAG.mcap@MAP.yaml), or minari: and the id of a dataset on this machine
 (docs/demonstrations.md); several are read in order. Data that have no room in memory are read while it
-learns. ENV plays the run's evaluations; a dataset of Minari's, and a map, can name it too.
+learns (--training logs:window=500000). ENV plays the run's evaluations; a dataset of Minari's, and a map,
+can name it too.
 
 recipes:
   cql   values of actions that were not recorded are pressed down: --behaviour cql:alpha=1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +37,10 @@ def show(
 
         run = Run.open(folder, tuple(parts))
         scores = evaluated_offline(run, sources, checkpoint, updates, progress=status.update)
+    try:
         keep(folder, sources, checkpoint, scores)
+    except OSError as error:
+        print(f"qhat: the report of {folder} will not have this: {error}", file=sys.stderr)
     if as_json:
         print(json.dumps([score.to_json() for score in scores]))
         return 0

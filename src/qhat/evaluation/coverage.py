@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +14,8 @@ from qhat.demonstrations.reading import Demonstrations
 from qhat.engine.learner import Learner
 
 ASKED, KNOWN, NEAREST = 1_000, 20_000, 50
-"""Observations that are asked about, those that are compared with each, and how many of these are near."""
+"""Observations that are asked about, those that each is compared with, and how many of these are near. They
+are samples of the recorded ones, where there are more."""
 BINS = 10
 BLOCK = 4_096
 LEFT = 0.05
@@ -47,20 +49,31 @@ class Promise:
 
 
 def covered(
-    data: Demonstrations, choices: np.ndarray, features: np.ndarray, widths: tuple[int, ...], seed: int = 0
+    data: Demonstrations,
+    choices: np.ndarray,
+    see: Callable[[np.ndarray], np.ndarray],
+    widths: tuple[int, ...],
+    seed: int = 0,
 ) -> Coverage:
-    """Compare a policy's choices `[N, F]` with those that were recorded, from its features `[N, I]`."""
+    """Compare a policy's choices `[N, F]` with those that were recorded.
+
+    Args:
+        see: returns features `[M, I]` of observations.
+        widths: number of choices of each factor.
+    """
     rng, N = np.random.default_rng(seed), len(data)
-    asked = rng.choice(N, min(N, ASKED), replace=False)
     known = rng.choice(N, min(N, KNOWN), replace=False)
-    scale = features[known].std(axis=0)
+    features = see(data.observation[known])
+    scale = features.std(axis=0)
     shown = features / np.where(scale > 0, scale, 1.0)
-    count = min(NEAREST, len(known))
-    squares, untried = np.sum(shown[known] ** 2, axis=1), np.zeros(len(asked), bool)
-    for index, row in enumerate(asked):
-        distance = squares - 2.0 * shown[known] @ shown[row]
+    # An observation is no neighbour of its own.
+    count = max(1, min(NEAREST, len(known) - 1))
+    squares, untried = np.sum(shown**2, axis=1), np.zeros(min(ASKED, len(known)), bool)
+    for index in range(len(untried)):
+        distance = squares - 2.0 * shown @ shown[index]
+        distance[index] = np.inf
         near = known[np.argpartition(distance, count - 1)[:count]]
-        untried[index] = not (data.action[near] == choices[row]).any(axis=0).all()
+        untried[index] = not (data.action[near] == choices[known[index]]).any(axis=0).all()
     return Coverage(_shares(data.action, widths), _shares(choices, widths), float(untried.mean()), count)
 
 
@@ -92,15 +105,22 @@ def promises(data: Demonstrations, q: np.ndarray, to_go: np.ndarray, gamma: floa
     ]
 
 
-def looks(learner: Learner, parameters: Any, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return values `[N, F, C]` and features `[N, I]` of observations, by one seed's parameters."""
+def looks(learner: Learner, parameters: Any) -> tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]:
+    """Return functions of observations that give values `[N, F, C]` and features `[N, I]` of one seed."""
 
-    def one(observation: Array) -> tuple[Array, Array]:
-        shown = learner.shown(parameters, observation)
-        return learner.q_values(parameters, observation), learner.network.features(*shown)
+    def values(observation: Array) -> Array:
+        return learner.q_values(parameters, observation)
 
-    see, parts = jax.jit(jax.vmap(one)), []
-    for begin in range(0, len(observations), BLOCK):
-        parts.append([np.asarray(each) for each in see(observations[begin : begin + BLOCK])])
-    q, features = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return q, features
+    def features(observation: Array) -> Array:
+        return learner.network.features(*learner.shown(parameters, observation))
+
+    def in_blocks(one: Callable[[Array], Array]) -> Callable[..., np.ndarray]:
+        see = jax.jit(jax.vmap(one))
+
+        def all_of(observations: np.ndarray) -> np.ndarray:
+            begins = range(0, len(observations), BLOCK)
+            return np.concatenate([np.asarray(see(observations[at : at + BLOCK])) for at in begins])
+
+        return all_of
+
+    return in_blocks(values), in_blocks(features)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qhat.axes.axis import Schedule
 from qhat.recipes.recipe import AXES, Recipe
 
-FIXED = "Schedules count environment steps; more --steps does not stretch them."
+FIXED = "Schedules count the run's steps; more --steps does not stretch them."
 
 
 def schedules(recipe: Recipe, step: int, steps: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from qhat.system.errors import UsageError, in_shell
 from qhat.system.files import read_json
 
 MOST = 64
-"""Choices of a factor up to which each has a row."""
+"""Factors, and choices of a factor, up to which each has a row."""
 
 
 def offline(folder: RunFolder) -> Html | None:
@@ -25,7 +26,7 @@ def offline(folder: RunFolder) -> Html | None:
         return _section(whole["data"], str(whole["checkpoint"]), whole["scores"])
     except UsageError as error:
         return tag("p", "There is no estimate: ", in_shell(error))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError):
         words = f"'{path}' is damaged; qhat evaluate {folder.path} --offline DATA writes it again."
         return tag("p", "There is no estimate: ", words)
 
@@ -66,7 +67,7 @@ def _of_seed(seed: int, score: Mapping[str, Any]) -> list[Html]:
     if coverage := score["coverage"]:
         rows = []
         pairs = zip(coverage["recorded"], coverage["chosen"], strict=True)
-        for factor, (recorded, chosen) in enumerate(pairs):
+        for factor, (recorded, chosen) in itertools.islice(enumerate(pairs), MOST):
             several = len(coverage["recorded"]) > 1
             for action, (there, here) in enumerate(zip(recorded[:MOST], chosen[:MOST], strict=True)):
                 name = f"joint {factor}, choice {action}" if several else str(action)
@@ -95,4 +96,5 @@ def _short(value: Any) -> str:
 
 
 def _share(value: Any) -> str:
-    return f"{float(value):.0%}"
+    share = float(value)
+    return f"{share:.0%}" if math.isfinite(share) else "not finite"

@@ -8,17 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from qhat.axes.axis import spell
 from qhat.axes.explore import EpsilonGreedy
+from qhat.axes.optimiser import rate_at
 from qhat.demonstrations.reading import Demonstrations
 from qhat.evaluation.statistics.bootstrap import bootstrap_ci
 from qhat.recipes.checks import AUTO
 from qhat.recipes.config import TrainConfig
+from qhat.recipes.labels import spans_of
+from qhat.recipes.recipe import Recipe
 from qhat.runs.curves import read_evaluations
 from qhat.runs.folder import RunFolder
-from qhat.system.errors import require, setting, spelled, warn
+from qhat.runs.manifest import read_about
+from qhat.system.errors import QhatError, require, setting, spelled, warn
 
 RECORDED = "recorded_return"
 """Name of the interval of the demonstrations' returns in config.json, of a run with a floor."""
@@ -92,7 +97,7 @@ def warn_of_bold_steps(config: TrainConfig) -> None:
             stacklevel=3,
         )
     last, rate = _last_rate(config.init_from), config.recipe.learning_rate
-    if last is not None and rate > 2 * last:
+    if last is not None and rate >= 2 * last:
         small = last / 10
         how = spelled(
             f"learning_rate={small:g}, learning_rate_end={small:g}",
@@ -106,9 +111,13 @@ def warn_of_bold_steps(config: TrainConfig) -> None:
         )
 
 
-def _last_rate(folder: Path) -> float | None:
-    """Return the learning rate with which a run ends; `None` where it does not say."""
-    recipe = RunFolder.open(folder).read_config().get("recipe")
-    rates = [recipe.get(name) for name in ("learning_rate_end", "learning_rate")] if recipe else []
-    found = next((rate for rate in rates if isinstance(rate, int | float) and rate > 0), None)
-    return None if found is None else float(found)
+def _last_rate(path: Path) -> float | None:
+    """Return the learning rate that a run has reached; `None` where its recipe cannot be read."""
+    folder = RunFolder.open(path)
+    try:
+        written = folder.read_config()
+        recipe = Recipe.from_json(written["recipe"]).scheduled((*spans_of(written), 1)[0])
+        step = jnp.int32(read_about(folder.last())["step"])
+        return float(rate_at(recipe, step))
+    except (QhatError, KeyError, TypeError, ValueError):
+        return None

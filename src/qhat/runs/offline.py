@@ -55,11 +55,12 @@ def evaluated_offline(
 def _beside(run: Run, parameters: Any, choose: Choose, data: Demonstrations) -> dict[str, Any]:
     """Return which actions the data have of the policy's, and how its values compare with their returns."""
     learner, gamma = run.program.learner, run.program.recipe.gamma
-    q, features = looks(learner, parameters, data.observation)
+    values, features = looks(learner, parameters)
     choices = choose(data.observation, data.legal)
     coverage = covered(data, choices, features, run.spec.actions.choices)
     if diagnosis.comparable(learner) or not run.program.recipe.behaviour.rewarded:
         return {"coverage": coverage}
+    q = values(data.observation)
     taken = np.take_along_axis(q, data.action[..., None], axis=2)[..., 0].mean(axis=1)
     ends = np.flatnonzero(data.terminated | data.truncated) + 1
     rewards = np.asarray(run.program.learned(jnp.asarray(data.reward)))
