@@ -106,7 +106,7 @@ def warn_of_bold_steps(config: TrainConfig) -> None:
         warn(
             f"The run begins with the policy of '{config.init_from}', which ended with a learning rate of"
             f" {last:g}, and its own is {rate:g}: policies get worse for some thousand steps by that."
-            f" Smaller ones kept them (docs/results/online_after_logs.md): {how}",
+            f" Smaller ones kept more of them (docs/results/online_after_logs.md): {how}",
             stacklevel=3,
         )
 
