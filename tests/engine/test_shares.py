@@ -342,9 +342,10 @@ def test_dqfd_learns_from_logs_first_and_then_acts(
     data, off, on = log_file(tmp_path / "log.npz"), str(tmp_path / "off"), str(tmp_path / "on")
     small = ["--hidden", "8", "--batch-size", "16", "--steps", "200", "--eval-every", "200"]
     small += ["--eval-episodes", "2", "--json", "--recipe", "dqfd"]
+    steps = ["--learning-rate", "1e-5", "--learning-rate-end", "1e-5"]
     for words in (
         ["learn", data, "--env", "CartPole-v1", "--run-dir", off, *small],
-        ["train", "CartPole-v1", "--init-from", off, "--demos", data, "--run-dir", on, *small],
+        ["train", "CartPole-v1", "--init-from", off, "--demos", data, "--run-dir", on, *small, *steps],
     ):
         with pytest.raises(SystemExit) as done:
             main.main(words)
