@@ -71,8 +71,9 @@ def doctor(
         data: a source of recorded steps, as `qhat.learn` takes them, instead of an environment.
 
     Returns:
-        what was found: of an environment a `Checkup`, whose `proposed` has settings that it needs; of data
-        `Contents`, whose `troubles` say what training would learn wrongly, and what to write instead.
+        what was found. Of an environment a `Checkup`: its `proposed` has settings that the environment
+        needs. Of data `Contents`: its `troubles` say what training would learn wrongly, and what to write
+        instead.
 
     Raises:
         UsageError: the environment is unknown or cannot be used; the data are not there or damaged.

@@ -201,7 +201,7 @@ def _words(now: Any, narrow: bool) -> str:
         return score_text(value)
 
     if now.playing:
-        return f"step {now.step:,} · evaluating: {now.playing}"
+        return f"step {now.step:,} · {now.playing}"
     if narrow:
         return f"step {now.step:,} · greedy {number(now.evaluation)} · {now.steps_per_second:,.0f} steps/s"
     greedy, speed = f"greedy {number(now.evaluation)}", f"{now.steps_per_second:,.0f} steps/s"

@@ -203,7 +203,7 @@ def _header(stream: IO[bytes] | zipfile.ZipExtFile, size: int) -> Header:
 
 
 def _begin_of(file: IO[bytes], member: zipfile.ZipInfo) -> int:
-    """Return where a member's bytes begin: after its own header, whose size the archive's list lacks."""
+    """Return where a member's bytes begin: after its own header. The archive's list lacks its size."""
     file.seek(member.header_offset)
     header = file.read(LOCAL)
     sizes = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))

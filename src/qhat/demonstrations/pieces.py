@@ -1,8 +1,8 @@
 """Recorded steps that are read piece by piece, where all of them have no room in memory.
 
-A piece has some thousand rows, and ends where an episode does if one does in time. Arrays of NumPy are
-mapped into memory; datasets of Minari and of LeRobot are read by their episodes and files; a bag is one
-piece.
+A piece has some thousand rows, and ends where an episode does if one does in time. Rows of
+NumPy's arrays are read where they lie, unless they are compressed; datasets of Minari and of LeRobot are
+read by their episodes and files; a bag is one piece.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def pieces_of(source: str, spec: Spec, rewards: bool = True) -> list[Piece]:
         rewards: whether it needs them; without, a missing reward is 0.
 
     Raises:
-        UsageError: no such source, one that is damaged, or one that can be read as a whole only.
+        UsageError: no such source, one that is damaged, or one that has no room in memory and has to be
+            read as a whole.
     """
     require_readable(source, rewards)
     if source.startswith(MINARI):

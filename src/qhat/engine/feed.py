@@ -7,6 +7,7 @@ Which block comes when follows from the seed and the number of updates, so that 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import zlib
 from collections.abc import Sequence
@@ -23,8 +24,6 @@ from qhat.system.errors import UsageError
 
 DRAWS = 8
 """How often a row is drawn, on average, while replay has it."""
-
-
 TURN = 4
 """Blocks that are stored together: fewer interruptions of the compiled loop."""
 
@@ -65,7 +64,7 @@ class Feed:
     def fill(self, state: TrainState) -> TrainState:
         """Fill replay before the first update. The state is donated."""
         for index in range(self._first):
-            state = self._stored(state, index)
+            state = self._store(state, self._block(index))
         return state
 
     def feed(self, state: TrainState, at: int) -> TrainState:
@@ -78,9 +77,6 @@ class Feed:
         for block in blocks_due:
             state = self._store(state, block)
         return state
-
-    def _stored(self, state: TrainState, index: int) -> TrainState:
-        return self._store(state, self._block(index))
 
     def _block(self, index: int) -> tuple:
         """Return block number `index`, counted from 0 over all passes."""
@@ -99,9 +95,11 @@ class Feed:
     def _blocks_of(self, group: int) -> list[tuple]:
         parts = []
         for index in self._groups[group]:
-            piece = self._pieces[index]
-            data = piece.read()
-            if (len(data), digest(data)) != self.marks[index]:
+            piece, data = self._pieces[index], None
+            # All rows were good once: what cannot be read now has changed, too.
+            with contextlib.suppress(UsageError):
+                data = piece.read()
+            if data is None or (len(data), digest(data)) != self.marks[index]:
                 raise UsageError(
                     f"Demonstrations '{piece.source}' changed while they were learned from. Expected the"
                     " data that the run began with."

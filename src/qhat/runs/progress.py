@@ -46,7 +46,7 @@ class Progress:
     torso: str
     """The recipe's torso, fitted to the observations."""
     playing: str = ""
-    """Progress of a running evaluation; empty during training."""
+    """What it does beside training, and how far that is: an evaluation, or reading; empty in training."""
     cut: int = 0
     """Episodes of the latest evaluation, of all seeds, that it ended before they were over."""
     groups: tuple[GroupProgress, ...] = ()
@@ -70,4 +70,8 @@ class Reporter:
 
     def playing(self, words: str) -> None:
         """Show the progress of an evaluation."""
+        self.show(playing=f"evaluating: {words}")
+
+    def reading(self, words: str) -> None:
+        """Show how far the data are read."""
         self.show(playing=words)

@@ -140,7 +140,7 @@ def train(
         show_progress = EvaluationProgress(reporter.playing)
         spec = spec_of_run(config, worlds.spec)
         config = windowed(config, spec)
-        fed, demonstrations = fed_by(config, spec, reporter.playing)
+        fed, demonstrations = fed_by(config, spec, reporter.reading)
         if fed is None and not config.resume:
             demonstrations = recorded(config, spec)
             config = sized(config, demonstrations, spec.stack)
