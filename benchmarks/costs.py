@@ -40,8 +40,9 @@ from qhat.engine.iteration import Program
 from qhat.engine.loop import Loop
 from qhat.environments.base import Environment
 from qhat.environments.catalogue import find
+from qhat.environments.jax.batch import JaxBatch
 from qhat.environments.jax.gymnax import GymnaxEnvironment
-from qhat.environments.jax.single import JaxBatch, JaxEnvironment
+from qhat.environments.jax.single import JaxEnvironment
 from qhat.recipes.recipe import Recipe
 from qhat.system import devices
 from qhat_throughput import BASE, VARIANTS

@@ -40,7 +40,7 @@ from qhat.engine.iteration import Program
 from qhat.engine.loop import Loop
 from qhat.engine.replay import sequences
 from qhat.engine.state import Clock
-from qhat.environments.jax.single import JaxBatch
+from qhat.environments.jax.batch import JaxBatch
 from qhat.recipes.recipe import Recipe
 from qhat.system.errors import UsageError
 

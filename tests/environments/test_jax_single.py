@@ -16,7 +16,7 @@ import command_line
 import qhat
 from places import ROOT
 from qhat.environments.contract import require_contract
-from qhat.environments.jax.single import JaxBatch
+from qhat.environments.jax.batch import JaxBatch
 from qhat.environments.make import make
 from qhat.environments.user_envs import source_of
 from qhat.system.errors import UsageError

@@ -48,6 +48,10 @@ ALLOWED = {
     ("environments/catalogue.py", "import_module(self.module)"): "backends, by the table in the file",
     ("environments/jax/by_name.py", "import_module(module)"): "the module that an id names, as gym: ids do",
     ("environments/extras.py", "import_module(module)"): "the libraries of the extras, named by callers",
+    (
+        "environments/jax/libraries/make.py",
+        "import_module(f'qhat.environments.jax.libraries.{entry.backend}')",
+    ): "the libraries, by the table of backends",
     ("runtime/qhat_robot/fields.py", "import_module(f'{package}.msg')"): "the robot's messages,"
     " by names that match a pattern",
     ("runtime/qhat_robot/mapping.py", "yaml"): "a SafeLoader, which makes only plain values",

@@ -41,8 +41,13 @@ class Entry:
     @property
     def id(self) -> str:
         """The id as it can be typed: with the backend where the bare name means another one."""
-        bare = _meant(self.name) in (self.backend, None) and self.backend != "jax"
+        bare = self.bare and _meant(self.name) in (self.backend, None)
         return self.name if bare else f"{self.backend}:{self.name}"
+
+    @property
+    def bare(self) -> bool:
+        """Whether its name is an id without a backend before it."""
+        return not backend_of(self.backend).prefixed
 
     @property
     def lacks(self) -> str | None:
@@ -63,6 +68,8 @@ class Backend:
     when one is made."""
     needs: str | None = None
     """Module that one of qhat's extras installs."""
+    prefixed: bool = False
+    """Whether ids always begin with its name."""
 
     def make(self, entry: Entry, args: Any) -> Any:
         """Make environments.
@@ -160,10 +167,10 @@ def _named(env_id: str, options: Mapping[str, Any]) -> Entry:
             f"Environment '{env_id}' names backend '{first}'; expected one of {', '.join(names)}."
             + near_miss(first, names)
         )
-    found = [entry for entry in entries() if entry.name == name and prefix in ("", entry.backend)]
-    if found:
+    asked = [entry for entry in entries() if prefix == entry.backend or (not prefix and entry.bare)]
+    if found := [entry for entry in asked if entry.name == name]:
         return found[0]
-    trainable = [entry.name for entry in entries() if prefix in ("", entry.backend)]
+    trainable = [entry.name for entry in asked]
     if any(entry.name.rpartition("-v")[0] == name for entry in entries()):
         meant = _by_first_word(name, trainable or [entry.name for entry in entries()])
         raise UsageError(f"Environment '{env_id}' has no version.{meant}")
@@ -198,7 +205,8 @@ def _meant(name: str) -> str | None:
 
 @functools.cache
 def _first_backends(backends: tuple[Backend, ...]) -> dict[str, str]:
-    return {entry.name: entry.backend for backend in reversed(backends) for entry in backend.entries()}
+    bare = [backend for backend in reversed(backends) if not backend.prefixed]
+    return {entry.name: entry.backend for backend in bare for entry in backend.entries()}
 
 
 def _by_first_word(name: str, known: list[str]) -> str:
@@ -258,6 +266,24 @@ def _envpool() -> tuple[Entry, ...]:
     )
 
 
+@functools.cache
+def _in_jax(backend: str) -> tuple[Entry, ...]:
+    """Those of a library in JAX, from a table that `tools/jax_catalogue.py` wrote."""
+    table = json.loads(
+        (resources.files("qhat.environments.jax.libraries") / "tasks.json").read_text("utf-8")
+    )
+    return tuple(
+        Entry(name, observation, actions, None, backend, limit)
+        for name, (observation, actions, limit) in table[backend].items()
+    )
+
+
+def _library(name: str, module: str) -> Backend:
+    """A library whose environments are a `JaxEnvironment` each."""
+    make = "qhat.environments.jax.libraries.make"
+    return Backend(name, functools.partial(_in_jax, name), make, needs=module, prefixed=True)
+
+
 GYMNASIUM = (
     "Acrobot-v1", "Blackjack-v1", "CartPole-v0", "CartPole-v1", "CliffWalking-v1", "FrozenLake-v1",
     "LunarLander-v3", "MountainCar-v0",
@@ -268,7 +294,9 @@ BACKENDS: tuple[Backend, ...] = (
     Backend("qhat", lambda: OURS, "qhat.environments.turtlebot3.make"),
     Backend("gymnax", lambda: GYMNAX, "qhat.environments.jax.make"),
     Backend("envpool", _envpool, "qhat.environments.envpool.make", needs="envpool"),
-    Backend("jax", lambda: (), "qhat.environments.jax.by_name"),
+    _library("playground", "mujoco_playground"),
+    *(_library(name, name) for name in ("brax", "jumanji", "navix", "craftax", "pgx")),
+    Backend("jax", lambda: (), "qhat.environments.jax.by_name", prefixed=True),
     Backend("gym", lambda: (), "qhat.environments.gymnasium.make"),
 )
 """The fastest first: a bare id means the first that has it. Gymnasium's registry is asked last."""

@@ -15,12 +15,13 @@ from qhat.system.machine import install_command
 
 def load(module: str, env_id: str) -> Any:
     """Import a library. Raises `UsageError` with the command that installs it."""
+    library = module.partition(".")[0]
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise UsageError(
             f"Environment '{env_id}' needs {module}, which cannot be imported ({error}); type:"
-            f" {install_command(module)}"
+            f" {install_command(library)}"
         ) from None
 
 

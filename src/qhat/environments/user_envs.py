@@ -21,7 +21,8 @@ from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.make import of_vector
 from qhat.environments.gymnasium.on_node import BuildOnNode, by_function, by_id, require_no_arguments
 from qhat.environments.host import HostEnvironment
-from qhat.environments.jax.single import JaxBatch, JaxEnvironment
+from qhat.environments.jax.batch import JaxBatch
+from qhat.environments.jax.single import JaxEnvironment
 from qhat.environments.make import make_with
 from qhat.environments.make_args import MakeArgs
 from qhat.environments.pictured import pictured

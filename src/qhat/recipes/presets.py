@@ -201,7 +201,10 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 def preset_of(env_id: str) -> Preset | None:
     """Return the preset of an environment, if it has one."""
     backend, colon, name = env_id.partition(":")
-    return PRESETS.get(name if colon and backend in backend_names() else env_id)
+    if not (colon and backend in backend_names()):
+        name = env_id
+    # Playground's tasks of dm_control have EnvPool's names, without a version.
+    return PRESETS.get(name) or (PRESETS.get(f"{name}-v1") if backend == "playground" else None)
 
 
 FORMAT = "qhat-preset-1"

@@ -20,6 +20,8 @@ EXTRAS = {
     "shimmy": "dm-control", "av": "video", "minari": "demos", "pyarrow": "demos",
     "mcap": "demos", "mcap_ros2": "demos", "onnx": "export", "onnxruntime": "export",
     "yaml": "export", "optuna": "tune", "tensorboardX": "tensorboard", "ray": "ray",
+    "mujoco_playground": "playground", "brax": "brax", "jumanji": "jumanji", "navix": "navix",
+    "craftax": "craftax", "pgx": "pgx",
 }  # fmt: skip
 """The extra of qhat that installs each optional module."""
 

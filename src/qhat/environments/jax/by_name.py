@@ -9,7 +9,8 @@ from typing import Any
 
 from qhat.environments.base import Environment
 from qhat.environments.catalogue import Entry
-from qhat.environments.jax.single import BACKEND, JaxBatch, JaxEnvironment, failure
+from qhat.environments.jax.batch import JaxBatch
+from qhat.environments.jax.single import BACKEND, JaxEnvironment, failure
 from qhat.environments.make_args import MakeArgs
 from qhat.environments.spaces import describe
 from qhat.environments.wrapped import wrapped
