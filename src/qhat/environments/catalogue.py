@@ -70,6 +70,8 @@ class Backend:
     """Module that one of qhat's extras installs."""
     prefixed: bool = False
     """Whether ids always begin with its name."""
+    in_jax: bool = False
+    """Whether each of its environments is a `JaxEnvironment`."""
 
     def make(self, entry: Entry, args: Any) -> Any:
         """Make environments.
@@ -281,7 +283,7 @@ def _in_jax(backend: str) -> tuple[Entry, ...]:
 def _library(name: str, module: str) -> Backend:
     """A library whose environments are a `JaxEnvironment` each."""
     make = "qhat.environments.jax.libraries.make"
-    return Backend(name, functools.partial(_in_jax, name), make, needs=module, prefixed=True)
+    return Backend(name, functools.partial(_in_jax, name), make, needs=module, prefixed=True, in_jax=True)
 
 
 GYMNASIUM = (
@@ -296,7 +298,7 @@ BACKENDS: tuple[Backend, ...] = (
     Backend("envpool", _envpool, "qhat.environments.envpool.make", needs="envpool"),
     _library("playground", "mujoco_playground"),
     *(_library(name, name) for name in ("brax", "jumanji", "navix", "craftax", "pgx")),
-    Backend("jax", lambda: (), "qhat.environments.jax.by_name", prefixed=True),
+    Backend("jax", lambda: (), "qhat.environments.jax.by_name", prefixed=True, in_jax=True),
     Backend("gym", lambda: (), "qhat.environments.gymnasium.make"),
 )
 """The fastest first: a bare id means the first that has it. Gymnasium's registry is asked last."""

@@ -14,10 +14,13 @@ import gymnasium
 import numpy as np
 
 from qhat.environments.base import Spec
-from qhat.environments.catalogue import find
+from qhat.environments.catalogue import backend_of, find
 from qhat.environments.envpool.hosted import EnvPoolHost
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.host import HostEnvironment
+from qhat.environments.jax.batch import JaxBatch
+from qhat.environments.jax.drawn import drawn
+from qhat.environments.make_args import MakeArgs
 from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.wrappers import Wrapper
 from qhat.system.errors import QhatError, UsageError, described
@@ -79,12 +82,21 @@ def scene_of(
     if spec.reference and not lacks(spec.reference):
         build = reference_builder(spec, {**options, "render_mode": "rgb_array"}, wrap)
         return gymnasium_scene(build, spec.id, bins, seed)
+    if backend_of(entry.backend).in_jax:
+        made = backend_of(entry.backend).make(entry, MakeArgs(1, (seed,), options=options, bins=bins))
+        return jax_scene(made, wrap, seed)
     if spec.backend == "envpool":
         pool = EnvPoolHost(entry, 1, (seed,), 0, options=options, bins=bins, picture=SIZE)
         return Scene(pool, pool.draw, FPS)
     raise UsageError(
         f"'{spec.id}' has no pictures: {spec.backend} draws none, and Gymnasium has no such task."
     )
+
+
+def jax_scene(batch: JaxBatch, wrap: Sequence[Wrapper], seed: int) -> Scene:
+    """Make a scene of an environment in JAX. Raises `UsageError` where its class does not draw."""
+    environment, draw = drawn(batch, wrap, seed)
+    return Scene(environment, draw, float(batch.single.fps))
 
 
 def gymnasium_scene(

@@ -28,6 +28,11 @@ class SteppedEnvironment(HostEnvironment):
         self._state: Any = None
         self._now: Timestep | None = None
 
+    @property
+    def state(self) -> Any:
+        """The environments' state now; leaves `[S, ...]`."""
+        return self._state
+
     def start(self) -> np.ndarray:
         self._state, observation = self._environment.start(jax.random.split(self._start_key, self.seeds))
         return np.asarray(observation)

@@ -13,8 +13,10 @@ import gymnasium
 import jax
 import numpy as np
 
-from qhat.environments.catalogue import find, is_from_python
-from qhat.environments.scene import Scene, gymnasium_scene, scene_of
+from qhat.environments.catalogue import find, is_from_python, marked
+from qhat.environments.jax.batch import JaxBatch
+from qhat.environments.jax.single import JaxEnvironment
+from qhat.environments.scene import Scene, gymnasium_scene, jax_scene, scene_of
 from qhat.environments.user_envs import source_of
 from qhat.evaluation.play import play_of
 from qhat.reports.encoder import require_encoder
@@ -46,7 +48,7 @@ def play(
     checkpoint: str = "best",
     seed_index: int | None = None,
     seed: int = 1_000_000,
-    env: Callable[[], gymnasium.Env] | None = None,
+    env: Callable[[], gymnasium.Env] | JaxEnvironment | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     every: int | None = None,
     fps: float | None = None,
@@ -60,7 +62,8 @@ def play(
         checkpoint: weights: `best`, `last`, or a checkpoint's step.
         seed_index: index of the seed that plays; default: the best seed.
         seed: random seed of the first episode.
-        env: makes an environment with `render_mode="rgb_array"`, in place of the run's.
+        env: makes an environment with `render_mode="rgb_array"`, or a `JaxEnvironment` that has `draw`, in
+            place of the run's.
         env_kwargs: options of the environment's constructor. Default: the run's.
         every: steps per picture; default: 1, or 2 if an episode may have more than 500 steps.
         fps: pictures per second; default: the environment's speed.
@@ -147,10 +150,16 @@ class _Film:
 
 
 def _scene(
-    run: Run, env: Callable[[], gymnasium.Env] | None, options: Mapping[str, Any], seed: int
+    run: Run,
+    env: Callable[[], gymnasium.Env] | JaxEnvironment | None,
+    options: Mapping[str, Any],
+    seed: int,
 ) -> Scene:
     bins = run.spec.actions.choices
-    if env is not None:
+    if isinstance(env, JaxEnvironment):
+        batch = JaxBatch(env, 1, id=marked(type(env).__name__), bins=bins)
+        scene = jax_scene(batch, run.wrap, seed)
+    elif env is not None:
         scene = gymnasium_scene(env, source_of(env).name, bins, seed)
     else:
         run.require_made_by_id(

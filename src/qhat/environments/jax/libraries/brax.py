@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from qhat.environments.extras import load
+from qhat.environments.jax.libraries.cameras import camera_of
 from qhat.environments.jax.single import JaxEnvironment
 
 
@@ -42,4 +43,5 @@ class Brax(JaxEnvironment):
 
     def draw(self, state: Any) -> np.ndarray:
         image: Any = load("brax.io.image", "brax")
-        return image.render_array(self.env.sys, state.pipeline_state, height=360, width=480)
+        camera = camera_of(self.env.sys.mj_model)
+        return image.render_array(self.env.sys, state.pipeline_state, height=360, width=480, camera=camera)

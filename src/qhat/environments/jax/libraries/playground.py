@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from qhat.environments.extras import load
 from qhat.environments.jax.groups import grouped, space_of_groups
+from qhat.environments.jax.libraries.cameras import camera_of
 from qhat.environments.jax.single import JaxEnvironment
 from qhat.environments.options import require_known
 from qhat.system.errors import UsageError
@@ -72,7 +73,8 @@ class Playground(JaxEnvironment):
         )
 
     def draw(self, state: Any) -> np.ndarray:
-        return self.env.render([state[0]], height=360, width=480)[0]
+        camera = camera_of(self.env.mj_model)
+        return self.env.render([state[0]], height=360, width=480, camera=camera)[0]
 
     def _leaves_that_change(self) -> list[int]:
         """Return the places of the model's leaves that the task's randomiser draws."""
