@@ -70,6 +70,8 @@ class Backend:
     """Module that one of qhat's extras installs."""
     prefixed: bool = False
     """Whether ids always begin with its name."""
+    simulates: bool = False
+    """Whether packages that it does not know register tasks of it."""
     in_jax: bool = False
     """Whether each of its environments is a `JaxEnvironment`."""
 
@@ -176,6 +178,9 @@ def _named(env_id: str, options: Mapping[str, Any]) -> Entry:
     if any(entry.name.rpartition("-v")[0] == name for entry in entries()):
         meant = _by_first_word(name, trainable or [entry.name for entry in entries()])
         raise UsageError(f"Environment '{env_id}' has no version.{meant}")
+    if backend_of(prefix or "gym").simulates:
+        # Packages register their tasks when the simulator starts: it says which there are.
+        return Entry(name, "", "", None, prefix)
     if prefix == "jax":
         from qhat.environments.jax.by_name import entry_of
 
@@ -261,7 +266,7 @@ def _gymnasium(name: str, options: Mapping[str, Any]) -> Entry | None:
 @functools.cache
 def _envpool() -> tuple[Entry, ...]:
     """EnvPool's, from a table that `tools/envpool_catalogue.py` wrote."""
-    table = json.loads((resources.files("qhat.environments.envpool") / "envpool.json").read_text("utf-8"))
+    table = _table("qhat.environments.envpool", "envpool.json")
     return tuple(
         Entry(name, observation, actions, name if name in GYMNASIUM else None, "envpool", limit)
         for name, (observation, actions, limit) in table.items()
@@ -271,19 +276,29 @@ def _envpool() -> tuple[Entry, ...]:
 @functools.cache
 def _in_jax(backend: str) -> tuple[Entry, ...]:
     """Those of a library in JAX, from a table that `tools/jax_catalogue.py` wrote."""
-    table = json.loads(
-        (resources.files("qhat.environments.jax.libraries") / "tasks.json").read_text("utf-8")
-    )
-    return tuple(
-        Entry(name, observation, actions, None, backend, limit)
-        for name, (observation, actions, limit) in table[backend].items()
-    )
+    table = _table("qhat.environments.jax.libraries", "tasks.json")[backend]
+    return tuple(Entry(name, *row[:2], None, backend, row[2]) for name, row in table.items())
+
+
+@functools.cache
+def _mjlab() -> tuple[Entry, ...]:
+    """Those of mjlab, from a table that `tools/mjlab_catalogue.py` wrote."""
+    table = _table("qhat.environments.isaaclab", "mjlab.json")
+    return tuple(Entry(name, *row[:2], None, "mjlab", row[2]) for name, row in table.items())
+
+
+def _table(package: str, name: str) -> dict[str, Any]:
+    return json.loads((resources.files(package) / name).read_text("utf-8"))
 
 
 def _library(name: str, module: str) -> Backend:
     """A library whose environments are a `JaxEnvironment` each."""
     make = "qhat.environments.jax.libraries.make"
     return Backend(name, functools.partial(_in_jax, name), make, needs=module, prefixed=True, in_jax=True)
+
+
+def _simulator(name: str, entries: Callable[[], tuple[Entry, ...]], module: str) -> Backend:
+    return Backend(name, entries, module, needs=name, prefixed=True, simulates=True)
 
 
 GYMNASIUM = (
@@ -298,6 +313,8 @@ BACKENDS: tuple[Backend, ...] = (
     Backend("envpool", _envpool, "qhat.environments.envpool.make", needs="envpool"),
     _library("playground", "mujoco_playground"),
     *(_library(name, name) for name in ("brax", "jumanji", "navix", "craftax", "pgx")),
+    _simulator("mjlab", _mjlab, "qhat.environments.isaaclab.mjlab"),
+    _simulator("isaaclab", lambda: (), "qhat.environments.isaaclab.isaac"),
     Backend("jax", lambda: (), "qhat.environments.jax.by_name", prefixed=True, in_jax=True),
     Backend("gym", lambda: (), "qhat.environments.gymnasium.make"),
 )

@@ -21,7 +21,8 @@ EXTRAS = {
     "mcap": "demos", "mcap_ros2": "demos", "onnx": "export", "onnxruntime": "export",
     "yaml": "export", "optuna": "tune", "tensorboardX": "tensorboard", "ray": "ray",
     "mujoco_playground": "playground", "brax": "brax", "jumanji": "jumanji", "navix": "navix",
-    "craftax": "craftax", "pgx": "pgx",
+    "craftax": "craftax", "pgx": "pgx", "mjlab": "mjlab", "torch": "mjlab", "warp": "mjlab",
+    "isaaclab": "mjlab", "isaaclab_tasks": "mjlab",
 }  # fmt: skip
 """The extra of qhat that installs each optional module."""
 

@@ -1,0 +1,141 @@
+"""What a robot's simulator says of its observations and actions: groups, terms, joints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from qhat.axes.actions import Actions
+from qhat.environments.jax.groups import JOIN
+from qhat.environments.observations import Observations
+from qhat.environments.observations.entry import Entry
+from qhat.system.errors import UsageError, near_miss, require, setting
+
+POLICIES = ("policy", "actor")
+"""What the group that a robot's policy sees is called: in Isaac Lab, and in mjlab."""
+
+
+def groups_of(shown: Mapping[str, Any], group: str | None, env_id: str) -> tuple[str, ...]:
+    """Return the groups that are shown.
+
+    Args:
+        shown: observations by group.
+        group: names joined by `+`; the policy's unless given.
+
+    Raises:
+        UsageError: there is no such group.
+    """
+    if group is None:
+        group = next((name for name in POLICIES if name in shown), next(iter(shown)))
+    names = tuple(group.split(JOIN))
+    for name in names:
+        if name not in shown:
+            raise UsageError(
+                f"Environment '{env_id}' has no group of observations '{name}'; it has"
+                f" {', '.join(shown)}.{near_miss(name, shown)}"
+            )
+    return names
+
+
+def layout_of(env: Any, shown: Mapping[str, Any], groups: Sequence[str]) -> Observations:
+    """Return what the groups are made of, term by term, in the order in which the simulator joins them.
+
+    Args:
+        shown: an observation: tensors `[N, …]` by group, or by group and term.
+    """
+    manager = getattr(env, "observation_manager", None)
+    entries: list[Entry] = []
+    for group in groups:
+        before = (group,) if len(groups) > 1 else ()
+        parts = shown[group]
+        if isinstance(parts, Mapping):
+            shapes = {(*before, name): tuple(part.shape[1:]) for name, part in parts.items()}
+        elif manager is not None and parts.ndim == 2:
+            sizes = (math.prod(size) for size in manager.group_obs_term_dim[group])
+            names = manager.active_terms[group]
+            shapes = {(*before, name): (size,) for name, size in zip(names, sizes, strict=True)}
+        else:
+            shapes = {before: tuple(parts.shape[1:])}
+        entries += [Entry.array(path, shape, "float32", -np.inf, np.inf) for path, shape in shapes.items()]
+    return Observations(tuple(entries))
+
+
+def actions_of(env: Any, bins: Sequence[int], reach: float, env_id: str) -> tuple[Actions, tuple[str, ...]]:
+    """Return the commands of every joint, and the joints' names.
+
+    A command is a raw action: the simulator multiplies it by a joint's scale and adds its default position.
+    With an odd number of bins, one of them is 0, the default pose. Commands reach as far as `reach`, and no
+    farther than a joint's soft limits.
+
+    Raises:
+        UsageError: another number of bins than joints, or a reach that is none.
+    """
+    require(
+        isinstance(reach, int | float) and 0 < reach < math.inf,
+        f"Environment '{env_id}': reach is {reach!r}; expected a number above 0, in raw actions.",
+    )
+    ranges, names = _ranges(env, float(reach))
+    joints = len(ranges)
+    require(
+        len(bins) in (1, joints),
+        f"{setting('bins')} has {len(bins)} numbers, '{env_id}' {joints} joints; expected 1 or {joints}.",
+    )
+    counts = tuple(bins) * joints if len(bins) == 1 else tuple(bins)
+    commands = tuple(_around(low, high, count) for (low, high), count in zip(ranges, counts, strict=True))
+    return Actions(tuple(counts), commands, "float32", shape=(joints,)), names
+
+
+def _ranges(env: Any, reach: float) -> tuple[list[tuple[float, float]], tuple[str, ...]]:
+    """Return the lowest and highest raw action of every joint, and the joints' names."""
+    manager = getattr(env, "action_manager", None)
+    if manager is None:
+        space = env.single_action_space
+        low, high = (np.broadcast_to(end, space.shape).ravel() for end in (space.low, space.high))
+        ends = [(max(float(a), -reach), min(float(b), reach)) for a, b in zip(low, high, strict=True)]
+        return ends, tuple(f"joint_{index}" for index in range(len(ends)))
+    ranges: list[tuple[float, float]] = []
+    names: list[str] = []
+    for name in manager.active_terms:
+        term = manager.get_term(name)
+        ranges += _of_term(term, reach)
+        joints = getattr(term, "target_names", None) or getattr(term, "_joint_names", None)
+        fits = joints is not None and len(joints) == term.action_dim
+        names += list(joints or ()) if fits else [f"{name}_{index}" for index in range(term.action_dim)]
+    return ranges, tuple(names)
+
+
+def _of_term(term: Any, reach: float) -> list[tuple[float, float]]:
+    """Return the range of each joint of a term: `reach`, within the soft limits of positions."""
+    count = term.action_dim
+    ids = getattr(term, "target_ids", getattr(term, "_joint_ids", None))
+    body = getattr(term, "_entity", getattr(term, "_asset", None))
+    limits = getattr(getattr(body, "data", None), "soft_joint_pos_limits", None)
+    if "JointPosition" not in type(term).__name__ or limits is None or ids is None:
+        return [(-reach, reach)] * count
+    scale = _each(getattr(term, "scale", getattr(term, "_scale", 1.0)), count)
+    offset = _each(getattr(term, "offset", getattr(term, "_offset", 0.0)), count)
+    ends = limits[0][ids].cpu().numpy().reshape(count, 2)
+    raw = np.sort((ends - offset[:, None]) / scale[:, None], axis=1)
+    # A default pose may lie on a limit: a joint keeps a command to each side of it.
+    low = np.clip(raw[:, 0], -reach, -0.1 * reach)
+    high = np.clip(raw[:, 1], 0.1 * reach, reach)
+    return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+
+
+def _each(value: Any, count: int) -> np.ndarray:
+    """Return one number for each joint of what is a number, or a tensor `[N, joints]`."""
+    numbers = value.cpu().numpy() if hasattr(value, "cpu") else np.asarray(value)
+    row = numbers[0] if numbers.ndim == 2 else numbers
+    return np.broadcast_to(row, (count,)).astype(np.float64)
+
+
+def _around(low: float, high: float, count: int) -> tuple[float, ...]:
+    """Return `count` commands from low to high, with 0 in the middle where that is one of them."""
+    if count % 2 == 0 or not low < 0 < high:
+        return tuple(np.linspace(low, high, count).tolist())
+    half = count // 2
+    below, above = np.linspace(low, 0.0, half + 1)[:-1], np.linspace(0.0, high, half + 1)[1:]
+    return (*below.tolist(), 0.0, *above.tolist())
