@@ -277,14 +277,14 @@ def _envpool() -> tuple[Entry, ...]:
 def _in_jax(backend: str) -> tuple[Entry, ...]:
     """Those of a library in JAX, from a table that `tools/jax_catalogue.py` wrote."""
     table = _table("qhat.environments.jax.libraries", "tasks.json")[backend]
-    return tuple(Entry(name, *row[:2], None, backend, row[2]) for name, row in table.items())
+    return tuple(Entry(name, row[0], row[1], None, backend, row[2]) for name, row in table.items())
 
 
 @functools.cache
 def _mjlab() -> tuple[Entry, ...]:
     """Those of mjlab, from a table that `tools/mjlab_catalogue.py` wrote."""
     table = _table("qhat.environments.isaaclab", "mjlab.json")
-    return tuple(Entry(name, *row[:2], None, "mjlab", row[2]) for name, row in table.items())
+    return tuple(Entry(name, row[0], row[1], None, "mjlab", row[2]) for name, row in table.items())
 
 
 def _table(package: str, name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 import threading
 import types
+import warnings
 from typing import Any
 
 from qhat.system.errors import UsageError
@@ -17,7 +18,10 @@ def load(module: str, env_id: str) -> Any:
     """Import a library. Raises `UsageError` with the command that installs it."""
     library = module.partition(".")[0]
     try:
-        return importlib.import_module(module)
+        with warnings.catch_warnings():
+            # What libraries use of each other is not for who trains with them.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return importlib.import_module(module)
     except ImportError as error:
         raise UsageError(
             f"Environment '{env_id}' needs {module}, which cannot be imported ({error}); type:"

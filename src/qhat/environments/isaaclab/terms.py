@@ -119,9 +119,7 @@ def _of_term(term: Any, reach: float) -> list[tuple[float, float]]:
     offset = _each(getattr(term, "offset", getattr(term, "_offset", 0.0)), count)
     ends = limits[0][ids].cpu().numpy().reshape(count, 2)
     raw = np.sort((ends - offset[:, None]) / scale[:, None], axis=1)
-    # A default pose may lie on a limit: a joint keeps a command to each side of it.
-    low = np.clip(raw[:, 0], -reach, -0.1 * reach)
-    high = np.clip(raw[:, 1], 0.1 * reach, reach)
+    low, high = np.clip(raw, -reach, reach).T
     return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
 

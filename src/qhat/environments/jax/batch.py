@@ -190,7 +190,8 @@ class JaxBatch(Environment):
         key = success.key_of(self._flags)
         if key is None:
             return None, None
-        return success.judge(key, jnp.asarray(info[0][key]), playing.reached, real, ended & real, jnp)
+        flags = (jnp.asarray(info[0][key]), playing.reached, real, ended & real)
+        return tuple(part[0] for part in success.judge(key, *(flag[None] for flag in flags), jnp))
 
     def _logged(self, info: Sequence[Any], name: str) -> Array:
         return jnp.asarray(find(info[0], name), jnp.float32)

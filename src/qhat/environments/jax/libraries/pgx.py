@@ -47,7 +47,7 @@ class Pgx(JaxEnvironment):
         return state.legal_action_mask
 
     def _observed(self, state: Any) -> Array:
-        return jnp.asarray(self.env.observe(state, ME), self.observation_space.dtype)
+        return jnp.asarray(self.env.observe(state), self.observation_space.dtype)
 
     def _others_move(self, state: Any, reward: Array, key: Array) -> tuple[Any, Array]:
         """Let the others move until it is this player's turn, or the game is over."""
