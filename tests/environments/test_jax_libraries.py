@@ -12,7 +12,7 @@ import command_line
 import qhat
 from qhat.environments.catalogue import find
 from qhat.environments.contract import require_contract
-from qhat.environments.jax.batch import JaxBatch
+from qhat.environments.jax.batch import JaxBatch, Starts
 from qhat.environments.jax.libraries.make import single
 from qhat.environments.make import make
 from qhat.system.errors import UsageError
@@ -58,12 +58,14 @@ def test_a_time_limit_cuts_and_the_last_observation_is_the_episodes_own(env_id: 
     raw = jax.tree.map(lambda leaf: leaf[0], playing.state)
     step, step_alone = jax.jit(made.step), jax.jit(alone.step)
     choice = jnp.zeros((2, made.spec.actions.factors), jnp.int32)
+    now = None
     for turn in range(5):
         state, now = step(state, choice, jax.random.key(turn))
         raw, shown, *_ = step_alone(raw, made.spec.actions.to_env(choice, jnp)[0], jax.random.key(9))
         np.testing.assert_allclose(
             now.successor[0], jnp.ravel(shown).reshape(now.successor[0].shape), rtol=1e-4
         )
+    assert now is not None
     assert bool(now.truncated[0])
     assert not bool(now.terminated[0])
     assert not np.array_equal(now.observation[0], now.successor[0])
@@ -163,6 +165,7 @@ def test_numbers_that_are_not_finite_are_no_transition_and_begin_anew() -> None:
         flags.append((bool(now.real.all()), bool(now.broken.any())))
         assert bool(jnp.isfinite(now.successor).all() & jnp.isfinite(now.observation).all())
     assert flags == [(True, False), (True, False), (False, True)]
+    assert isinstance(state, Starts)
     assert state.playing.time.tolist() == [0, 0, 0]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("mjlab", reason="mjlab has a venv of its own: make test-simulators")
-import torch
+import torch  # pyright: ignore[reportMissingImports]
 
 from qhat.environments.base import Timestep
 from qhat.environments.catalogue import Entry, find
@@ -46,10 +46,12 @@ def test_a_time_out_has_its_own_last_observation() -> None:
     other.env.sim.data.qpos[:] = one.env.sim.data.qpos
     other.env.sim.data.qvel[:] = one.env.sim.data.qvel
     one.env.episode_length_buf[0] = LIMIT - 3
+    now = None
     for turn in range(3):
         now, raw = stepped(one, 1), stepped(other, 1)
         np.testing.assert_allclose(now.successor, raw.successor, atol=1e-5)
         assert now.truncated[0].tolist() == [turn == 2, False]
+    assert now is not None
     assert not now.terminated.any()
     assert now.real.all()
     # The wrong ways: the first observation of the next episode as successor, and a cut taken as an end.
@@ -70,11 +72,13 @@ def test_rewards_are_not_changed_by_the_next_step() -> None:
 
 def test_groups_and_terms_have_their_names() -> None:
     environment = made("mjlab:Mjlab-Velocity-Flat-Unitree-Go1", 1)
+    assert environment.spec.layout is not None
     labels = [entry.label for entry in environment.spec.layout.entries]
     assert {"base_ang_vel", "projected_gravity", "joint_pos", "joint_vel"} <= set(labels)
     assert environment.start().shape == (1, 1, 48)
     both = made("mjlab:Mjlab-Velocity-Flat-Unitree-Go1", 1, group="critic+actor")
     assert both.spec.shape == (72 + 48,)
+    assert both.spec.layout is not None
     assert both.spec.layout.entries[0].path[0] == "critic"
     with pytest.raises(UsageError, match=r"no group of observations 'criti'; it has .*'critic'"):
         made(group="criti")
@@ -84,7 +88,7 @@ def test_commands_go_around_the_default_pose_within_the_limits() -> None:
     environment = made("mjlab:Mjlab-Velocity-Flat-Unitree-Go1", 1, reach=50.0)
     term = environment.env.action_manager.get_term("joint_pos")
     limits = term._entity.data.soft_joint_pos_limits[0, term.target_ids].numpy()
-    table = np.asarray(environment.spec.actions.commands)
+    table = environment.spec.actions.table
     assert table.shape == (12, 3)
     assert (table[:, 1] == 0).all()
     target = table * term.scale[0].numpy()[:, None] + term.offset[0].numpy()[:, None]
@@ -92,7 +96,7 @@ def test_commands_go_around_the_default_pose_within_the_limits() -> None:
     assert (target[:, 2] <= limits[:, 1] + 1e-4).all()
     assert len(environment.joints) == 12
     near = made("mjlab:Mjlab-Velocity-Flat-Unitree-Go1", 1)
-    assert np.abs(near.spec.actions.commands).max() <= 1.0
+    assert np.abs(near.spec.actions.table).max() <= 1.0
 
 
 def test_the_log_is_of_the_robots_whose_episode_ended() -> None:

@@ -191,7 +191,9 @@ class JaxBatch(Environment):
         if key is None:
             return None, None
         flags = (jnp.asarray(info[0][key]), playing.reached, real, ended & real)
-        return tuple(part[0] for part in success.judge(key, *(flag[None] for flag in flags), jnp))
+        flag, so_far, is_real, over = (one[None] for one in flags)
+        now, remembered = success.judge(key, flag, so_far, is_real, over, jnp)
+        return now[0], remembered[0]
 
     def _logged(self, info: Sequence[Any], name: str) -> Array:
         return jnp.asarray(find(info[0], name), jnp.float32)
