@@ -48,7 +48,7 @@ def test_the_table_says_what_is_made(env_id: str) -> None:
         ("navix:Navix-Empty-5x5-v0", {"max_steps": 5}),
     ],
 )
-def test_a_time_limit_cuts_and_the_last_observation_is_the_episodes_own(env_id: str, options: dict) -> None:
+def test_a_time_limit_cuts_and_shows_the_last_observation(env_id: str, options: dict) -> None:
     """What the library's raw environment gives for the same actions, and no first observation."""
     made = make(env_id, 2, options=options)
     alone = single(find(env_id), options)

@@ -35,7 +35,7 @@ def stepped(environment: RobotEnvironment, choice: int = 0) -> Timestep:
     return environment.receive()
 
 
-def test_a_time_out_has_its_own_last_observation() -> None:
+def test_a_time_out_shows_the_last_observation() -> None:
     """Against a second simulation, which is stepped in the same way and is not reset."""
     one, other = made(), made()
     for environment in (one, other):
@@ -99,7 +99,7 @@ def test_commands_go_around_the_default_pose_within_the_limits() -> None:
     assert np.abs(near.spec.actions.table).max() <= 1.0
 
 
-def test_the_log_is_of_the_robots_whose_episode_ended() -> None:
+def test_the_log_is_of_the_robots_that_ended() -> None:
     environment = made(log=("info.Episode_Termination/time_out",))
     environment.start()
     assert np.isnan(stepped(environment).info).all()
