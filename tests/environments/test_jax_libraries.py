@@ -17,8 +17,11 @@ from qhat.environments.jax.libraries.make import single
 from qhat.environments.make import make
 from qhat.system.errors import UsageError
 
-# Brax says it of itself, at every environment that it makes.
-pytestmark = pytest.mark.filterwarnings("ignore:Brax System:UserWarning")
+# Brax says of itself that it is not maintained, and libraries use what others have deprecated.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Brax System:UserWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 ONE_OF_EACH = (
     "playground:CartpoleBalance", "brax:inverted_pendulum", "jumanji:Snake-v1", "jumanji:Tetris-v0",
     "jumanji:Cleaner-v0", "navix:Navix-Empty-5x5-v0", "craftax:Craftax-Classic-Symbolic-v1",

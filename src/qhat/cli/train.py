@@ -97,7 +97,7 @@ def run(words: Sequence[str]) -> int:
 
 def _require_video() -> None:
     """Raise `UsageError` before training rather than after it if no film can be made."""
-    from qhat.environments.scene import prepare_drawing
+    from qhat.environments.off_screen import prepare_drawing
     from qhat.reports.encoder import require_encoder
 
     prepare_drawing()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import os
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,6 +18,7 @@ from qhat.environments.host import HostEnvironment
 from qhat.environments.jax.batch import JaxBatch
 from qhat.environments.jax.drawn import drawn
 from qhat.environments.make_args import MakeArgs
+from qhat.environments.off_screen import how_to_install, prepare_drawing
 from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.wrappers import Wrapper
 from qhat.system.errors import QhatError, UsageError, described
@@ -29,14 +27,10 @@ SIZE = (480, 360)
 """Width and height of EnvPool's pictures, in pixels."""
 FPS = 30.0
 """Pictures per second where an environment does not say how fast its steps are."""
-OFF_SCREEN = {"MUJOCO_GL": "egl", "SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
-"""Settings for MuJoCo and pygame without a screen or loudspeaker, unless the user chose others."""
 DRAWABLE = (
     "An environment that can be drawn has metadata={'render_modes': ['rgb_array']}, takes render_mode and"
     " returns an array from render()."
 )
-PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri"
-"""Debian's names of what draws MuJoCo's robots without a screen or a graphics card."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +51,7 @@ class Scene:
                 drawn = self.draw()
         except Exception as error:
             about = described(error)
-            advice = _install() if "gl" in about.lower() else ""
+            advice = how_to_install() if "gl" in about.lower() else ""
             raise QhatError(f"'{self.environment.spec.id}' cannot be drawn ({about}).{advice}") from error
         return as_picture(drawn, self.environment.spec.id)
 
@@ -140,23 +134,3 @@ def as_picture(drawn: Any, env_id: str) -> np.ndarray:
     picture = picture.astype(np.uint8).repeat(times, axis=0).repeat(times, axis=1)
     height, width = (side - side % 2 for side in picture.shape[:2])
     return np.ascontiguousarray(picture[:height, :width])
-
-
-def prepare_drawing() -> None:
-    """Let MuJoCo draw off screen. Its library looks for EGL in what the process has loaded.
-
-    Raises:
-        UsageError: EGL is not installed.
-    """
-    if sys.platform != "linux":
-        return
-    for name, value in OFF_SCREEN.items():
-        os.environ.setdefault(name, value)
-    try:
-        ctypes.CDLL("libEGL.so.1", mode=ctypes.RTLD_GLOBAL)
-    except OSError:
-        raise UsageError(f"Pictures need EGL, which is not installed.{_install()}") from None
-
-
-def _install() -> str:
-    return f" On Debian and Ubuntu: apt install {PACKAGES}" if sys.platform == "linux" else ""

@@ -12,6 +12,7 @@ from jaxtyping import Array
 from qhat.environments.extras import load
 from qhat.environments.jax.libraries.cameras import camera_of
 from qhat.environments.jax.single import JaxEnvironment
+from qhat.environments.off_screen import prefer_off_screen
 
 
 class Brax(JaxEnvironment):
@@ -27,6 +28,7 @@ class Brax(JaxEnvironment):
     may_diverge = True
 
     def __init__(self, name: str, episode_length: int = 1_000, **options: Any):
+        prefer_off_screen()
         envs: Any = load("brax.envs", f"brax:{name}")
         self.env, self.limit = envs.get_environment(name, **options), episode_length
         self.fps = 1 / float(self.env.dt)

@@ -15,6 +15,7 @@ from qhat.environments.extras import load
 from qhat.environments.jax.groups import grouped, space_of_groups
 from qhat.environments.jax.libraries.cameras import camera_of
 from qhat.environments.jax.single import JaxEnvironment
+from qhat.environments.off_screen import prefer_off_screen
 from qhat.environments.options import require_known
 from qhat.system.errors import UsageError
 
@@ -34,6 +35,7 @@ class Playground(JaxEnvironment):
 
     def __init__(self, name: str, group: str = "state", randomise: bool = False, **options: Any):
         env_id = f"playground:{name}"
+        prefer_off_screen()
         registry: Any = load("mujoco_playground", env_id).registry
         known = _names(registry.get_default_config(name).to_dict())
         require_known(options, {*known, "group", "randomise"}, env_id)
