@@ -186,8 +186,8 @@ def test_bare_ids_mean_the_fastest_backend_and_prefixes_choose():
         ("LunarLandr-v3", "Did you mean 'LunarLander-v"),
         (
             "envpol:CartPole-v1",
-            "names backend 'envpol'; expected one of qhat, gymnax, envpool, playground, brax, jumanji, navix, craftax,"
-            " pgx, mjlab, isaaclab, jax, gym. Did you mean",
+            "names backend 'envpol'; expected one of qhat, gymnax, envpool, playground, brax, jumanji,"
+            " navix, craftax, pgx, mjlab, isaaclab, jax, gym. Did you mean",
         ),
         ("gymnax:LunarLander-v3", "'gymnax:LunarLander-v3' is not known"),
     ],
