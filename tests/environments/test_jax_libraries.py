@@ -127,7 +127,7 @@ def test_actions_that_are_legal_only_as_a_whole_are_one_choice() -> None:
 
 
 def test_names_need_their_library_and_near_misses_are_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(UsageError, match="Did you mean 'CartpoleBalance'"):
         find("playground:CartpoleBalanc")
@@ -141,6 +141,10 @@ def test_names_need_their_library_and_near_misses_are_named(
 def test_an_option_that_no_one_knows_is_a_sentence() -> None:
     with pytest.raises(UsageError, match=r"has no option 'episode_lenght'; it has .*Did you mean"):
         make("playground:CartpoleBalance", 1, options={"episode_lenght": 5})
+    with pytest.raises(UsageError, match="has no groups of observations; leave group out"):
+        make("playground:CartpoleBalance", 1, options={"group": "privileged_state"})
+    with pytest.raises(UsageError, match=r"no version. Did you mean 'Craftax-Symbolic-v1'"):
+        find("craftax:Craftax-Symbolic")
     with pytest.raises(UsageError, match="cannot be made with"):
         make("navix:Navix-Empty-5x5-v0", 1, options={"colour": 1})
 

@@ -6,6 +6,7 @@ They need mjlab and PyTorch, in a venv of their own: `make test-simulators`.
 import types
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -14,9 +15,11 @@ import torch  # pyright: ignore[reportMissingImports]
 
 from qhat.environments.base import Timestep
 from qhat.environments.catalogue import Entry, find
+from qhat.environments.host import HostEnvironment
 from qhat.environments.isaaclab.mjlab import make
-from qhat.environments.isaaclab.robots import RobotEnvironment
+from qhat.environments.isaaclab.robots import RobotEnvironment, require_robots
 from qhat.environments.make_args import MakeArgs
+from qhat.environments.scene import scene_of
 from qhat.system.errors import QhatError, UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -29,7 +32,7 @@ def made(
     return make(find(name), MakeArgs(copies, range(seeds), options=options, log=log))
 
 
-def stepped(environment: RobotEnvironment, choice: int = 0) -> Timestep:
+def stepped(environment: HostEnvironment, choice: int = 0) -> Timestep:
     shape = (environment.seeds, environment.num_envs, environment.spec.actions.factors)
     environment.send(np.full(shape, choice, np.int32))
     return environment.receive()
@@ -190,6 +193,44 @@ def test_robots_that_nobody_resets_end_the_run() -> None:
     environment.env.fails = True
     with pytest.raises(QhatError, match="not finite for 2 of its robots"):
         stepped(environment)
+
+
+def test_a_log_that_says_a_share_is_counted() -> None:
+    """Of three robots that ended, two: the log does not say which."""
+    environment = RobotEnvironment(Counter(shows=True))
+    environment._goal = "Metrics/success_rate"
+    share, ended = np.array([2 / 3] * 4), np.array([True, False, True, True])
+    counted = environment._success({"Metrics/success_rate": share}, ended)
+    assert counted is not None
+    np.testing.assert_array_equal(counted, [1, np.nan, 1, 0])
+    unsaid = environment._success({}, ended)
+    assert unsaid is not None
+    assert np.isnan(unsaid).all()
+
+
+def test_actions_that_are_no_numbers_are_a_sentence() -> None:
+    class Chooser(Counter):
+        def __init__(self) -> None:
+            super().__init__(shows=True)
+            self.single_action_space = gymnasium.spaces.Discrete(3)
+
+    with pytest.raises(UsageError, match=r"action space Discrete\(3\); expected one of numbers"):
+        RobotEnvironment(Chooser())
+    with pytest.raises(UsageError, match="reach is -1.0"):
+        RobotEnvironment(Counter(shows=True), reach=-1.0)
+    with pytest.raises(UsageError, match="which has no num_envs"):
+        require_robots(gymnasium.make("CartPole-v1"), "isaaclab:CartPole")
+
+
+def test_a_robot_is_drawn() -> None:
+    environment = made(copies=1)
+    scene = scene_of(environment.spec, {}, (), (3,), seed=0)
+    scene.environment.start()
+    stepped(scene.environment)
+    picture = scene.picture()
+    assert picture.shape[2] == 3
+    assert picture.std() > 5
+    assert scene.fps == pytest.approx(20.0)
 
 
 def test_robots_are_shared_evenly() -> None:

@@ -10,7 +10,7 @@ import tyro
 
 from qhat.cli.parsing import read
 from qhat.cli.tables import console
-from qhat.environments.catalogue import Entry, entries, envs, find
+from qhat.environments.catalogue import BACKENDS, Entry, entries, envs, find
 from qhat.system.errors import UsageError, near_miss
 from qhat.system.machine import install_extra
 
@@ -66,6 +66,12 @@ def run(words: Sequence[str]) -> int:
 
 def _in_registry(name: str) -> Entry:
     """Return an environment of Gymnasium's registry. Raises `UsageError` if nothing has this name."""
+    backend = next((one for one in BACKENDS if one.name == name.rstrip(":")), None)
+    if backend is not None and not backend.entries():
+        raise UsageError(
+            f"Tasks of '{backend.name}' are not listed before it is started; expected an id of it, with"
+            f" {backend.name}: before the name."
+        )
     try:
         return find(name)
     except UsageError as error:

@@ -164,7 +164,7 @@ def find(env_id: str, options: Mapping[str, Any] | None = None) -> Entry:
 def _named(env_id: str, options: Mapping[str, Any]) -> Entry:
     first, colon, rest = env_id.partition(":")
     names = backend_names()
-    prefix, name = (first, rest) if first in names else ("", env_id)
+    prefix, name = (first, rest) if colon and first in names else ("", env_id)
     require_made_by_id(env_id, "it again, as qhat.train(env, ...) or qhat.evaluate(run, env=...)")
     if colon and not prefix and near_miss(first, names) and not _is_module(first):
         raise UsageError(
@@ -175,10 +175,10 @@ def _named(env_id: str, options: Mapping[str, Any]) -> Entry:
     if found := [entry for entry in asked if entry.name == name]:
         return found[0]
     trainable = [entry.name for entry in asked]
-    if any(entry.name.rpartition("-v")[0] == name for entry in entries()):
-        meant = _by_first_word(name, trainable or [entry.name for entry in entries()])
-        raise UsageError(f"Environment '{env_id}' has no version.{meant}")
-    if backend_of(prefix or "gym").simulates:
+    if versions := [other for other in entries() if other.name.rpartition("-v")[0] == name != ""]:
+        meant = next((other for other in versions if other in asked), versions[0])
+        raise UsageError(f"Environment '{env_id}' has no version. Did you mean '{meant.name}'?")
+    if prefix and backend_of(prefix).simulates:
         # Packages register their tasks when the simulator starts: it says which there are.
         return Entry(name, "", "", None, prefix)
     if prefix == "jax":
@@ -292,7 +292,7 @@ def _table(package: str, name: str) -> dict[str, Any]:
 
 
 def _library(name: str, module: str) -> Backend:
-    """A library whose environments are a `JaxEnvironment` each."""
+    """A library of environments that are a `JaxEnvironment` each."""
     make = "qhat.environments.jax.libraries.make"
     return Backend(name, functools.partial(_in_jax, name), make, needs=module, prefixed=True, in_jax=True)
 

@@ -79,6 +79,10 @@ def scene_of(
     if backend_of(entry.backend).in_jax:
         made = backend_of(entry.backend).make(entry, MakeArgs(1, (seed,), options=options, bins=bins))
         return jax_scene(made, wrap, seed)
+    if backend_of(entry.backend).simulates:
+        more = {**options, "render_mode": "rgb_array"}
+        robots = backend_of(entry.backend).make(entry, MakeArgs(1, (seed,), options=more, bins=bins))
+        return Scene(robots, robots.draw, robots.fps)
     if spec.backend == "envpool":
         pool = EnvPoolHost(entry, 1, (seed,), 0, options=options, bins=bins, picture=SIZE)
         return Scene(pool, pool.draw, FPS)

@@ -22,9 +22,9 @@ EXTRAS = {
     "yaml": "export", "optuna": "tune", "tensorboardX": "tensorboard", "ray": "ray",
     "mujoco_playground": "playground", "brax": "brax", "jumanji": "jumanji", "navix": "navix",
     "craftax": "craftax", "pgx": "pgx", "mjlab": "mjlab", "torch": "mjlab", "warp": "mjlab",
-    "isaaclab": "mjlab", "isaaclab_tasks": "mjlab",
+    "isaaclab": "isaaclab", "isaaclab_tasks": "isaaclab",
 }  # fmt: skip
-"""The extra of qhat that installs each optional module."""
+"""The extra of qhat that installs each optional module; Isaac Lab has an installation of its own."""
 
 
 def installed(module: str) -> bool:
@@ -39,7 +39,11 @@ def install_command(module: str) -> str:
 
 def install_extra(extra: str) -> str:
     """Return the command that installs an extra, from where qhat itself was installed."""
-    return f"pip install -e '.[{extra}]'" if from_checkout() else f"pip install 'qhat[{extra}]'"
+    if extra == "isaaclab":
+        return "./isaaclab.sh -p -m pip install qhat    # in the folder of Isaac Lab: docs/isaac-lab.md"
+    # Its MuJoCo is not that of dm_control.
+    pip = "python3 -m venv .venv-mjlab && .venv-mjlab/bin/pip" if extra == "mjlab" else "pip"
+    return f"{pip} install -e '.[{extra}]'" if from_checkout() else f"{pip} install 'qhat[{extra}]'"
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from qhat.environments.options import require_known
 from qhat.environments.wrappers import require_unwrapped
 from qhat.system.errors import UsageError, near_miss
 
-OPTIONS = ("group", "reach", "device")
+OPTIONS = ("group", "reach", "device", "render_mode")
 
 
 def make(entry: Entry, args: MakeArgs) -> RobotEnvironment:
@@ -26,7 +26,8 @@ def make(entry: Entry, args: MakeArgs) -> RobotEnvironment:
     require_unwrapped(entry.id, args.wrap)
     require_known(args.options, OPTIONS, entry.id)
     # The application starts first: Isaac Lab's other modules are found within it.
-    load("isaaclab.app", entry.id).AppLauncher(headless=True)
+    mode = args.options.get("render_mode")
+    load("isaaclab.app", entry.id).AppLauncher(headless=True, enable_cameras=mode is not None)
     load("isaaclab_tasks", entry.id)
     if entry.name not in gymnasium.registry:
         known = [name for name in gymnasium.registry if name.startswith("Isaac-")]
@@ -38,7 +39,7 @@ def make(entry: Entry, args: MakeArgs) -> RobotEnvironment:
     device = args.options.get("device", "cuda:0")
     cfg = parse(entry.name, device=device, num_envs=args.num_envs * len(args.seeds))
     cfg.seed = int(args.seeds[0] + args.since) % 2**31
-    made = gymnasium.make(entry.name, cfg=cfg)
+    made = gymnasium.make(entry.name, cfg=cfg, render_mode=mode)
     require_robots(made, entry.id)
     more = {"group": args.options.get("group"), "reach": args.options.get("reach", 1.0)}
     return RobotEnvironment(

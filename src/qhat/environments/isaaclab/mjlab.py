@@ -12,18 +12,16 @@ from qhat.environments.catalogue import Entry
 from qhat.environments.extras import load
 from qhat.environments.isaaclab.robots import RobotEnvironment
 from qhat.environments.make_args import MakeArgs
+from qhat.environments.off_screen import prefer_off_screen
 from qhat.environments.options import require_known
 from qhat.environments.wrappers import require_unwrapped
 from qhat.system.errors import UsageError, near_miss
 
-OPTIONS = ("group", "reach", "play", "device")
+OPTIONS = ("group", "reach", "play", "device", "render_mode")
 
 
-def make(entry: Entry, args: MakeArgs, render: bool = False) -> RobotEnvironment:
+def make(entry: Entry, args: MakeArgs) -> RobotEnvironment:
     """Make one simulation for all seeds.
-
-    Args:
-        render: whether it can be drawn.
 
     Raises:
         UsageError: there is no such task, group or option.
@@ -31,6 +29,7 @@ def make(entry: Entry, args: MakeArgs, render: bool = False) -> RobotEnvironment
     require_unwrapped(entry.id, args.wrap)
     require_known(args.options, OPTIONS, entry.id)
     options: Mapping[str, Any] = args.options
+    prefer_off_screen()
     with _quiet():
         env_type = load("mjlab.envs", entry.id).ManagerBasedRlEnv
         registry = load("mjlab.tasks.registry", entry.id)
@@ -42,7 +41,7 @@ def make(entry: Entry, args: MakeArgs, render: bool = False) -> RobotEnvironment
         # NumPy's and PyTorch's seeds are 32 bits.
         cfg.seed = int(args.seeds[0] + args.since) % 2**31
         device = options.get("device") or _device(load("torch", entry.id))
-        made = env_type(cfg, device=device, render_mode="rgb_array" if render else None)
+        made = env_type(cfg, device=device, render_mode=options.get("render_mode"))
         return RobotEnvironment(
             made,
             len(args.seeds),
@@ -74,5 +73,5 @@ def _quiet() -> Iterator[None]:
         warnings.simplefilter("ignore")
         warp: Any = load("warp", "mjlab")
         yield
-        # mjlab sets it itself while it is imported.
-        warp.config.quiet = True
+        # Not what Warp says of the kernels that it loads.
+        warp.config.log_level = warp.LOG_WARNING

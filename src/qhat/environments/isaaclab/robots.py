@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from qhat.axes.actions import BINS
-from qhat.environments import success
 from qhat.environments.base import Spec, Timestep
 from qhat.environments.extras import load
 from qhat.environments.host import HostEnvironment
 from qhat.environments.info import InfoReader, names_in, require_known
-from qhat.environments.isaaclab.terms import actions_of, groups_of, layout_of
+from qhat.environments.isaaclab.terms import actions_of, layout_of, shown_of
 from qhat.system.errors import QhatError, require, warn
 
 HIDDEN = (
@@ -72,14 +71,13 @@ class RobotEnvironment(HostEnvironment):
         if hasattr(self.env.cfg, "compute_final_obs"):
             self.env.cfg.compute_final_obs = True
         shown, self._first_log = self._reset()
-        self._groups = groups_of(shown, group, self._id)
+        self._groups = shown_of(shown, group, self._id)
         self._layout = layout_of(self.env, shown, self._groups)
         actions, self.joints = actions_of(self.env, bins, reach, self._id)
         self.logs = tuple(log)
         require_known(self.logs, names_in(self._first_log), self._id)
         self._info, self._warned = InfoReader(self.logs, copies, self._id), False
         self._goal = next((name for name in self._first_log if "success" in name.lower()), None)
-        self._reached = np.zeros(copies, bool)
         self._first: np.ndarray | None = self._read(shown)
         self._observation = self._first
         # A limit that the task sees as its end has no value beyond it.
@@ -149,6 +147,11 @@ class RobotEnvironment(HostEnvironment):
     def log_notes(self) -> list[str]:
         return self._info.notes()
 
+    @property
+    def fps(self) -> float:
+        """Steps per second of the robots' time."""
+        return 1 / float(self.env.step_dt)
+
     def draw(self) -> np.ndarray:
         """Return what the simulator shows; it was made with `render_mode="rgb_array"`."""
         return np.asarray(self.env.render())
@@ -206,10 +209,15 @@ class RobotEnvironment(HostEnvironment):
         return columns
 
     def _success(self, log: Mapping[str, Any], ended: np.ndarray) -> np.ndarray | None:
+        """Say of as many of the robots that ended together as the log does that they succeeded.
+
+        It gives their share, and not which they were.
+        """
         if self._goal is None:
             return None
-        flag = log.get(self._goal, np.zeros(len(ended)))
-        return success.judge("is_success", flag, self._reached, np.ones_like(ended), ended, np)[0]
+        shares, places = log.get(self._goal, np.full(len(ended), np.nan)), np.cumsum(ended)
+        counted = np.where(np.isnan(shares), np.nan, places <= np.rint(shares * ended.sum()))
+        return np.where(ended, counted, np.nan).astype(np.float32)
 
     def _read(self, shown: Mapping[str, Any]) -> np.ndarray:
         """Return the groups of an observation as one array `[N, …]`."""
@@ -245,12 +253,12 @@ def _numbers(value: Any) -> Any:
     return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
 
 
-def is_robots(env: Any) -> bool:
-    """Whether an object has Isaac Lab's API: a batch on a device, with its configuration."""
-    raw = getattr(env, "unwrapped", env)
-    return all(hasattr(raw, name) for name in ("num_envs", "device", "cfg", "max_episode_length", "step"))
-
-
 def require_robots(env: Any, env_id: str) -> None:
-    """Raise `UsageError` unless an id made such a batch."""
-    require(is_robots(env), f"Environment '{env_id}' is {type(env).__name__}; expected Isaac Lab's API.")
+    """Raise `UsageError` for what has not Isaac Lab's API: a batch on a device, with its configuration."""
+    raw = getattr(env, "unwrapped", env)
+    lacks = [name for name in ("num_envs", "device", "cfg", "max_episode_length") if not hasattr(raw, name)]
+    require(
+        not lacks,
+        f"Environment '{env_id}' is {type(raw).__name__}, which has no {', '.join(lacks)}; expected Isaac"
+        " Lab's API.",
+    )

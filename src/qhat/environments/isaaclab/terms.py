@@ -9,35 +9,24 @@ from typing import Any
 import numpy as np
 
 from qhat.axes.actions import Actions
-from qhat.environments.jax.groups import JOIN
+from qhat.environments.groups import groups_of
 from qhat.environments.observations import Observations
 from qhat.environments.observations.entry import Entry
-from qhat.system.errors import UsageError, near_miss, require, setting
+from qhat.system.errors import require, setting
 
 POLICIES = ("policy", "actor")
 """What the group that a robot's policy sees is called: in Isaac Lab, and in mjlab."""
 
 
-def groups_of(shown: Mapping[str, Any], group: str | None, env_id: str) -> tuple[str, ...]:
-    """Return the groups that are shown.
-
-    Args:
-        shown: observations by group.
-        group: names joined by `+`; the policy's unless given.
+def shown_of(shown: Mapping[str, Any], group: str | None, env_id: str) -> tuple[str, ...]:
+    """Return the groups that are shown: those that are named, or the policy's.
 
     Raises:
         UsageError: there is no such group.
     """
     if group is None:
         group = next((name for name in POLICIES if name in shown), next(iter(shown)))
-    names = tuple(group.split(JOIN))
-    for name in names:
-        if name not in shown:
-            raise UsageError(
-                f"Environment '{env_id}' has no group of observations '{name}'; it has"
-                f" {', '.join(shown)}.{near_miss(name, shown)}"
-            )
-    return names
+    return groups_of(shown, group, env_id)
 
 
 def layout_of(env: Any, shown: Mapping[str, Any], groups: Sequence[str]) -> Observations:
@@ -74,10 +63,10 @@ def actions_of(env: Any, bins: Sequence[int], reach: float, env_id: str) -> tupl
         UsageError: another number of bins than joints, or a reach that is none.
     """
     require(
-        isinstance(reach, int | float) and 0 < reach < math.inf,
+        isinstance(reach, int | float) and not isinstance(reach, bool) and 0 < reach < math.inf,
         f"Environment '{env_id}': reach is {reach!r}; expected a number above 0, in raw actions.",
     )
-    ranges, names = _ranges(env, float(reach))
+    ranges, names = _ranges(env, float(reach), env_id)
     joints = len(ranges)
     require(
         len(bins) in (1, joints),
@@ -88,11 +77,15 @@ def actions_of(env: Any, bins: Sequence[int], reach: float, env_id: str) -> tupl
     return Actions(tuple(counts), commands, "float32", shape=(joints,)), names
 
 
-def _ranges(env: Any, reach: float) -> tuple[list[tuple[float, float]], tuple[str, ...]]:
+def _ranges(env: Any, reach: float, env_id: str) -> tuple[list[tuple[float, float]], tuple[str, ...]]:
     """Return the lowest and highest raw action of every joint, and the joints' names."""
     manager = getattr(env, "action_manager", None)
     if manager is None:
         space = env.single_action_space
+        require(
+            hasattr(space, "low"),
+            f"Environment '{env_id}' has the action space {space}; expected one of numbers, a Box.",
+        )
         low, high = (np.broadcast_to(end, space.shape).ravel() for end in (space.low, space.high))
         ends = [(max(float(a), -reach), min(float(b), reach)) for a, b in zip(low, high, strict=True)]
         return ends, tuple(f"joint_{index}" for index in range(len(ends)))

@@ -32,7 +32,7 @@ class Playing(eqx.Module):
 
 
 class Starts(eqx.Module):
-    """State of E copies whose episodes begin from starts that are ready."""
+    """State of E copies, with starts that are ready for their next episodes."""
 
     playing: Playing
     ready: tuple[Playing, Array]

@@ -73,7 +73,7 @@ def _map_shape(env: Any) -> tuple[int, ...]:
 
 
 def _space(shape: Sequence[int], cells: tuple[int, ...] | None) -> gymnasium.Space:
-    """Return the space of pixels, or of a map, whose cells lie beside each other, and an inventory."""
+    """Return the space of pixels, or of a map (its cells lie beside each other) and an inventory."""
     if cells is None:
         return gymnasium.spaces.Box(0.0, 1.0, tuple(shape), np.float32)
     carried = (math.prod(shape) - math.prod(cells),)

@@ -100,7 +100,7 @@ def _shown_space(space: Any, name: str = "") -> Any:
 
 
 def _shown(observation: Any, space: gymnasium.Space) -> Any:
-    """Return what a space has of an observation, whose parts are attributes or entries."""
+    """Return what a space has of an observation: its parts are attributes or entries."""
     if not isinstance(space, gymnasium.spaces.Dict):
         return observation
     has = (

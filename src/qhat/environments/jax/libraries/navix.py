@@ -12,8 +12,8 @@ from jaxtyping import Array
 from qhat.environments.extras import defer_plotting, load
 from qhat.environments.jax.single import JaxEnvironment
 
-MOST = (10.0, 10.0, 10.0)
-"""Largest numbers of a cell's kind, colour and state."""
+MOST = 10
+"""Largest number of a cell's kind, colour or state."""
 
 
 class Navix(JaxEnvironment):
@@ -28,7 +28,7 @@ class Navix(JaxEnvironment):
         defer_plotting()
         self.env: Any = load("navix", f"navix:{name}").make(name, **options)
         shown = jax.eval_shape(self.env.reset, jax.random.key(0)).observation
-        high = MOST[0] if shown.ndim == 3 and shown.shape[-1] == 3 and shown.shape[0] < 32 else 255
+        high = MOST if shown.ndim == 3 and shown.shape[-1] == 3 and shown.shape[0] < 32 else 255
         self.observation_space = gymnasium.spaces.Box(
             0, high, tuple(shown.shape), np.dtype(shown.dtype).type
         )

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from qhat.environments.extras import load
-from qhat.environments.jax.groups import grouped, space_of_groups
+from qhat.environments.groups import box_of, grouped, space_of_groups
 from qhat.environments.jax.libraries.cameras import camera_of
 from qhat.environments.jax.single import JaxEnvironment
 from qhat.environments.off_screen import prefer_off_screen
@@ -33,7 +33,7 @@ class Playground(JaxEnvironment):
     starts = 64
     may_diverge = True
 
-    def __init__(self, name: str, group: str = "state", randomise: bool = False, **options: Any):
+    def __init__(self, name: str, group: str | None = None, randomise: bool = False, **options: Any):
         env_id = f"playground:{name}"
         prefer_off_screen()
         registry: Any = load("mujoco_playground", env_id).registry
@@ -44,8 +44,12 @@ class Playground(JaxEnvironment):
         self.env = _loaded(registry, name, overrides)
         self.limit, self.fps = int(self.env._config.episode_length), 1 / self.env.dt
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (self.env.action_size,), np.float32)
-        self._group, shown = group, jax.eval_shape(self.env.reset, jax.random.key(0)).obs
-        self.observation_space = space_of_groups(shown, group, env_id)
+        shown = jax.eval_shape(self.env.reset, jax.random.key(0)).obs
+        # Some tasks show one array, and no groups.
+        self._group = group or ("state" if isinstance(shown, Mapping) else None)
+        self.observation_space = (
+            box_of(shown) if self._group is None else space_of_groups(shown, self._group, env_id)
+        )
         self._randomiser = registry.get_domain_randomizer(name) if randomise else None
         if randomise and self._randomiser is None:
             raise UsageError(f"Environment '{env_id}' has no domain randomisation; leave randomise out.")
@@ -57,7 +61,7 @@ class Playground(JaxEnvironment):
         changes = self._changes(draw)
         with self._changed_by(changes):
             state = self.env.reset(begin)
-        return (state, changes), grouped(state.obs, self._group)
+        return (state, changes), self._shown(state)
 
     def step(self, state: Any, action: Array, key: Array) -> tuple[Any, ...]:
         now, changes = state
@@ -68,7 +72,7 @@ class Playground(JaxEnvironment):
         info = {**after.metrics, "truncated": late}
         return (
             (after, changes),
-            grouped(after.obs, self._group),
+            self._shown(after),
             after.reward,
             (after.done > 0) & ~late,
             info,
@@ -77,6 +81,9 @@ class Playground(JaxEnvironment):
     def draw(self, state: Any) -> np.ndarray:
         camera = camera_of(self.env.mj_model)
         return self.env.render([state[0]], height=360, width=480, camera=camera)[0]
+
+    def _shown(self, state: Any) -> Any:
+        return state.obs if self._group is None else grouped(state.obs, self._group)
 
     def _leaves_that_change(self) -> list[int]:
         """Return the places of the model's leaves that the task's randomiser draws."""

@@ -10,41 +10,51 @@ import numpy as np
 
 from qhat.system.errors import UsageError, near_miss
 
-JOIN = "+"
-"""Between the names of several groups."""
 
-
-def space_of_groups(shown: Any, group: str, env_id: str) -> gymnasium.Space:
-    """Return the space of the groups that are shown.
+def groups_of(shown: Mapping[str, Any], group: str, env_id: str) -> tuple[str, ...]:
+    """Return the names of the groups that are shown.
 
     Args:
-        shown: an observation's shapes: one array, or arrays by group.
+        shown: an observation, by group.
         group: names of groups, joined by `+`.
 
     Raises:
         UsageError: there is no such group.
     """
-    if not isinstance(shown, Mapping):
-        return _box(shown)
-    names = group.split(JOIN)
+    names = tuple(group.split("+"))
     for name in names:
         if name not in shown:
             raise UsageError(
                 f"Environment '{env_id}' has no group of observations '{name}'; it has"
                 f" {', '.join(shown)}.{near_miss(name, shown)}"
             )
+    return names
+
+
+def space_of_groups(shown: Any, group: str, env_id: str) -> gymnasium.Space:
+    """Return the space of the groups that are shown.
+
+    Args:
+        shown: an observation's shapes, by group.
+        group: names of groups, joined by `+`.
+
+    Raises:
+        UsageError: there is no such group.
+    """
+    if not isinstance(shown, Mapping):
+        raise UsageError(f"Environment '{env_id}' has no groups of observations; leave group out.")
+    names = groups_of(shown, group, env_id)
     if len(names) == 1:
-        return _box(shown[names[0]])
-    return gymnasium.spaces.Dict({name: _box(shown[name]) for name in names})
+        return box_of(shown[names[0]])
+    return gymnasium.spaces.Dict({name: box_of(shown[name]) for name in names})
 
 
 def grouped(observation: Any, group: str) -> Any:
     """Return the groups of an observation that are shown."""
-    if not isinstance(observation, Mapping):
-        return observation
-    names = group.split(JOIN)
+    names = group.split("+")
     return observation[names[0]] if len(names) == 1 else {name: observation[name] for name in names}
 
 
-def _box(shown: Any) -> gymnasium.Space:
+def box_of(shown: Any) -> gymnasium.spaces.Box:
+    """Return the space of an array of any numbers."""
     return gymnasium.spaces.Box(-np.inf, np.inf, tuple(shown.shape), np.dtype(shown.dtype).type)
