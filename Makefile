@@ -31,7 +31,7 @@ setup: $(READY)
 
 $(SIMULATORS): pyproject.toml constraints-mjlab.txt
 	$(PYTHON) -m venv .venv-mjlab
-	.venv-mjlab/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-mjlab.txt -e ".[dev,mjlab,video]"
+	.venv-mjlab/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-mjlab.txt -e ".[dev,export,mjlab,video]"
 	@touch $(SIMULATORS)
 
 demo: $(READY)

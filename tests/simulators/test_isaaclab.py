@@ -216,7 +216,7 @@ def test_actions_that_are_no_numbers_are_a_sentence() -> None:
 
     with pytest.raises(UsageError, match=r"action space Discrete\(3\); expected one of numbers"):
         RobotEnvironment(Chooser())
-    with pytest.raises(UsageError, match="reach is -1.0"):
+    with pytest.raises(UsageError, match=r"reach is -1\.0"):
         RobotEnvironment(Counter(shows=True), reach=-1.0)
     with pytest.raises(UsageError, match="which has no num_envs"):
         require_robots(gymnasium.make("CartPole-v1"), "isaaclab:CartPole")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from qhat.engine.described import Exported, Op
 from qhat.environments.base import Environment
 from qhat.environments.observations import Observations
 from qhat.environments.reference import reference_builder
+from qhat.environments.term import Term
 from qhat.environments.user_envs import EnvLike
 from qhat.recipes.labels import label_of_run
 from qhat.recipes.recipe import Recipe
@@ -67,6 +68,7 @@ def describe(
     meaning: Meaning,
     frame: tuple[int, ...],
     masked: bool,
+    terms: Sequence[Term] = (),
 ) -> dict[str, Any]:
     """Write policy.json, but for what the rollouts will have seen, and the files."""
     run, spec = request.run, request.run.spec
@@ -100,7 +102,7 @@ def describe(
             "dtype": spec.dtype,
             "names": meaning.names,
             "units": meaning.units,
-            **entries_of(spec.layout),
+            **({"terms": [term.to_json() for term in terms]} if terms else entries_of(spec.layout)),
         },
         "network": exported.ops,
         "actions": {
@@ -115,6 +117,7 @@ def describe(
             "dtype": actions.dtype,
             "masked": masked,
             **({} if exported.joint is None else {"joint": True}),
+            **({} if meaning.drives is None else {"drives": [list(each) for each in meaning.drives]}),
         },
         "control_period": period,
         "safe_action": None,

@@ -82,6 +82,20 @@ others, so a change is detected.
 
 
 def _observation(observation: dict[str, Any]) -> str:
+    if terms := observation.get("terms"):
+        lines = [
+            "The array, or a dictionary of what the sensors give at each decision, by name:",
+            "`policy.act({…})` clips and scales them, and keeps their histories",
+            "until `policy.reset()`, which begins an episode.",
+            "",
+            "| sensor | numbers | clipped to | then times | readings |",
+            "|---|---:|---|---|---:|",
+        ]
+        for term in terms:
+            clip = "" if term["clip"] is None else f"{term['clip'][0]:g} to {term['clip'][1]:g}"
+            scale = ", ".join(f"{one:g}" for one in sorted(set(term["scale"])))
+            lines.append(f"| `{term['name']}` | {term['size']} | {clip} | {scale} | {term['history']} |")
+        return "\n".join(lines)
     names, units = observation["names"], observation["units"] or []
     if (names is None or len(names) > 64) and observation.get("entries"):
         lines = ["The environment's observation, or the array that encodes it:", ""]
@@ -121,5 +135,10 @@ def _actions(actions: dict[str, Any]) -> str:
     return f"{array}:\n\n" + "\n".join(
         f"- {names[index] if names else f'joint {index}'}: one of {', '.join(f'{one:g}' for one in row)}"
         + (f" {units[index]}" if units else "")
+        + (_drive(*actions["drives"][index]) if actions.get("drives") else "")
         for index, row in enumerate(actions["commands"])
     )
+
+
+def _drive(scale: float, offset: float) -> str:
+    return f"; its position is to be {offset:.4g} + {scale:.4g} × the action"

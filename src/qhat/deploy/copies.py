@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
+from qhat.deploy.meaning import Meaning
 from qhat.environments.base import Environment, Spec
 from qhat.environments.finite import sound
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
@@ -16,6 +18,7 @@ from qhat.environments.make import make_any
 from qhat.environments.make_args import MakeArgs
 from qhat.environments.reference import lacks, reference_builder
 from qhat.environments.stepped import stepped
+from qhat.environments.term import Term
 from qhat.environments.user_envs import EnvLike, source_of
 from qhat.runs.run import Run
 from qhat.system.errors import QhatError, UnfitActionError
@@ -38,12 +41,26 @@ class Situation(NamedTuple):
 class Copies:
     """E copies. The reference plays where there is one, as in an evaluation."""
 
-    def __init__(self, environment: HostEnvironment):
-        self._environment, self.num_envs = environment, environment.num_envs
+    def __init__(self, environment: HostEnvironment, closes: bool = True):
+        self._environment, self.num_envs, self._closes = environment, environment.num_envs, closes
 
     @property
     def spec(self) -> Spec:
         return self._environment.spec
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What the robot's sensors give."""
+        return self._environment.terms
+
+    def named(self, meaning: Meaning) -> Meaning:
+        """Return a meaning with what the environment says of its joints and clock, if that is new."""
+        return dataclasses.replace(
+            meaning,
+            drives=meaning.drives or list(self._environment.drives) or None,
+            action_names=meaning.action_names or list(self._environment.joints) or None,
+            period=meaning.period or self._environment.period,
+        )
 
     def start(self) -> Situation:
         """Begin episodes everywhere."""
@@ -62,7 +79,8 @@ class Copies:
         return _first(now.observation, now.legal, now.scored, now.closed)
 
     def close(self) -> None:
-        self._environment.close()
+        if self._closes:
+            self._environment.close()
 
 
 def _first(observation: np.ndarray, *rest: np.ndarray | None) -> Situation:
@@ -92,11 +110,16 @@ def copies_of(run: Run, count: int, seed: int, env: EnvLike | None = None) -> Co
         else:
             made = source_of(env).make(MakeArgs(count, (seed,), wrap=run.wrap, bins=bins))
     made.spec.require_fits(spec)
-    return Copies(stepped(made, seed=seed))
+    return Copies(stepped(made, seed=seed), closes=made is not env)
 
 
 def judge_of(run: Run, env: EnvLike | None = None) -> Callable[[], gymnasium.Env] | Environment | None:
-    """What makes one of Gymnasium's environments, wrapped as in training; `None` where there is none."""
+    """What makes one of Gymnasium's environments, wrapped as in training; `None` where there is none.
+
+    A batch that Python steps plays itself.
+    """
+    if isinstance(env, HostEnvironment):
+        return None
     if env is not None:
         return source_of(env).judge(run.wrap)
     spec = run.spec

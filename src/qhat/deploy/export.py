@@ -186,8 +186,8 @@ def _write(
     frame = spec.shape if stack is None else _frame(spec.shape, spec.stack)
     exported = read_network(learner, weights, spec.dtype, stack)
     form = (exported, frame, spec.dtype, actions, first.legal is not None)
-    meaning = read_meaning(request, env, frame)
-    about = describe(request, exported, actions, meaning, frame, first.legal is not None)
+    meaning = copies.named(read_meaning(request, env, frame))
+    about = describe(request, exported, actions, meaning, frame, first.legal is not None, copies.terms)
     about["safe_action"] = read_safe_action(about, request.safe_action)
     about |= stream_of(run.program.recipe, weights, step_of(request))
     for other in targets:

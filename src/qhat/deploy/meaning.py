@@ -32,6 +32,8 @@ class Meaning:
     """Bounds of a whole observation, `[*shape]`."""
     action_names: list[str] | None = None
     action_units: list[str] | None = None
+    drives: list[tuple[float, float]] | None = None
+    """Scale and offset of every joint's position."""
     labels: list[str] | None = None
     period: float | None = None
 

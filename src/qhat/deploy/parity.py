@@ -266,12 +266,13 @@ def roll_out(
 def _compare_numpy(
     agreement: Agreement,
     policies: Sequence[Policy],
-    batch: np.ndarray,
+    batch: Any,
     q: np.ndarray,
     expected: np.ndarray,
     legal: np.ndarray | None,
     trained: Trained,
 ) -> None:
+    """Compare on observations `[n, ...]`, or on n readings of sensors."""
     for index, row in enumerate(batch):
         policy = policies[index % len(policies)]
         mask = None if legal is None else legal[index]
@@ -279,6 +280,17 @@ def _compare_numpy(
         same = np.array([np.array_equal(policy.act(row, mask), expected[index])])
         mask = trained.of_values(None if mask is None else mask[None])
         agreement.take(q[index : index + 1], values, same, mask)
+
+
+def readings(terms: Sequence[Op], observation: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what the sensors gave at last, by the observation `[D]` that was made of it."""
+    found, end = {}, 0
+    for term in terms:
+        end += term["size"] * term["history"]
+        scale = np.array(term["scale"], np.float32)
+        # What is multiplied by 0 may have been anything.
+        found[term["name"]] = observation[end - term["size"] : end] / np.where(scale == 0, 1, scale)
+    return found
 
 
 def play(
@@ -309,7 +321,10 @@ def play(
         same = equal_actions(action, expected)
         if playing[0] and not (slow and turn >= PICTURES):
             first = None if now.legal is None else now.legal[:1]
-            newest = graph.newest(now.observation)[:1]
+            newest: Any = graph.newest(now.observation)[:1]
+            if policy.about["observation"].get("terms"):
+                # From what a robot's sensors give; the histories are the runner's own.
+                newest = [readings(policy.about["observation"]["terms"], newest[0])]
             _compare_numpy(beside, [policy], newest, q[:1], expected[:1], first, trained)
         mask = trained.of_values(None if now.legal is None else now.legal[playing])
         tied = agreement.take(q[playing], values[playing], same[playing], mask)

@@ -12,6 +12,7 @@ import numpy as np
 
 from qhat.axes.actions import Actions
 from qhat.environments.observations import Observations
+from qhat.environments.term import Term
 from qhat.system.errors import require
 from qhat.system.lazy import Array, Bool, Int, jax
 
@@ -138,6 +139,15 @@ class AnyEnvironment(abc.ABC):
     """Whether it steps between `send` and `receive`, while the program continues."""
     logs: tuple[str, ...] = ()
     """Names of the values in `Timestep.info`, each `info.` and a name."""
+
+    terms: tuple[Term, ...] = ()
+    """What sensors give, in the order of the observation; empty where that is not known."""
+    joints: tuple[str, ...] = ()
+    """Names of the actions' factors; empty where they have none."""
+    drives: tuple[tuple[float, float], ...] = ()
+    """Scale and offset of every joint: its position is to be `offset + scale · action`."""
+    period: float | None = None
+    """Seconds between two actions, where that is known."""
 
     def log_notes(self) -> list[str]:
         """Return sentences about names of `logs` that had no number so far, each one time."""

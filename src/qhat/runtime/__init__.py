@@ -51,6 +51,7 @@ class Policy:
         self.choices, self._kind = tuple(actions["choices"]), actions["kind"]
         self._run, self._onnx, self._beyond = run, onnx, beyond
         self._entries, self._packed = observation.get("entries"), about["network"][0].get("op") == "parts"
+        self._terms = observation.get("terms")
         self._buffer = np.zeros(self.shape, self.dtype)
         self._inside, self._size = np.zeros(self.shape, bool), self._buffer.size
         ends = {"low": [None], "high": [None]} if beyond == "ignore" else observation
@@ -123,7 +124,7 @@ class Policy:
         op = self._keeps or {"shape": ()}
         units = "units" in op
         self._kept = np.zeros(op["units"] if units else op["shape"], np.float32 if units else self.dtype)
-        self._fresh = True
+        self._fresh, self._past, self._frames = True, None, None
 
     def act(self, observation: Any, mask: Any = None) -> Any:
         """Return the environment's own action for one observation, which its action space contains.
@@ -152,6 +153,7 @@ class Policy:
         _need(good, "The policy's values are not finite for this observation; expected numbers.")
         if self._keeps:
             self._kept, self._fresh = kept, False
+        self._past = self._frames
         if self._table is not None:
             return self._table[self._rows, choice].reshape(self._shape)
         if self._kind == "discrete":
@@ -172,8 +174,10 @@ class Policy:
         return (q if self._exists is None else np.where(self._exists, q, -np.inf)), kept
 
     def _read(self, observation: Any) -> np.ndarray:
-        array = self.coded(observation) if self._entries else observation
+        array = self.coded(observation) if self._entries or self._terms else observation
         array = array if type(array) is np.ndarray else _array(array)
+        if self._terms and array.ndim == 1 and array.size == sum(term["size"] for term in self._terms):
+            array = self._remembered(array)
         if array.shape != self.shape:
             raise PolicyError(f"The observation has shape {array.shape}; expected {self.shape}.")
         x = self._buffer
@@ -193,6 +197,8 @@ class Policy:
     def coded(self, observation: Any) -> Any:
         """Return the array that the environment's own observation is coded as; an array stays as it is."""
         entries = self._entries
+        if self._terms and isinstance(observation, dict):
+            return np.concatenate([_reading(term, observation, self._terms) for term in self._terms])
         if not entries or (type(observation) is np.ndarray and observation.shape == self.shape):
             return observation
         tops = {entry["path"][0] for entry in entries if entry["path"]}
@@ -205,6 +211,17 @@ class Policy:
         if self._packed:
             return np.concatenate([part.view(np.uint8) for part in parts])
         return np.concatenate(parts).astype(self.dtype).reshape(self.shape)
+
+    def _remembered(self, frame: np.ndarray) -> np.ndarray:
+        """Put readings beside those before them, term by term, the oldest first."""
+        most = max(term["history"] for term in self._terms)
+        past = np.repeat(frame[None], most, axis=0) if self._past is None else self._past
+        self._frames = np.concatenate([past[1:], frame[None]])
+        parts, at = [], 0
+        for term in self._terms:
+            parts.append(self._frames[most - term["history"] :, at : at + term["size"]].ravel())
+            at += term["size"]
+        return np.concatenate(parts)
 
     def _convert(self, array: np.ndarray) -> None:
         """Take another type of numbers, where it can hold the same ones."""
@@ -474,6 +491,7 @@ def _require_sound(about: dict) -> None:
         raise ValueError("network")
     for entry in observation.get("entries") or []:
         _require_sound_entry(entry)
+    _require_sound_terms(observation.get("terms"), shape)
     if network[0]["op"] == "parts":
         sizes = [math.prod(one["shape"]) * {"uint8": 1, "float32": 4}[one["dtype"]]
                  for one in network[0]["inputs"]]  # fmt: skip
@@ -485,6 +503,20 @@ def _require_sound(about: dict) -> None:
         _whole(shape, 1)
         if len(keeps) > 1 or math.prod(shape) > MOST or (one["op"] == "stack" and shape[0] > 4096):
             raise ValueError(f"network.{one['op']}")
+
+
+def _require_sound_terms(terms: Any, shape: list) -> None:
+    """Raise where terms are not as many numbers as the observation."""
+    if terms is None:
+        return
+    for term in terms:
+        _whole([term["size"], term["history"]], 1)
+        clip = term["clip"] is None or (len(term["clip"]) == 2 and term["clip"][0] <= term["clip"][1])
+        scales = len(term["scale"]) in (1, term["size"]) and all(_number(one) for one in term["scale"])
+        if not (isinstance(term["name"], str) and clip and scales):
+            raise ValueError("observation.terms")
+    if [sum(term["size"] * term["history"] for term in terms)] != shape:
+        raise ValueError("observation.terms")
 
 
 def _require_sound_entry(entry: dict) -> None:
@@ -901,6 +933,19 @@ def _bound(values: list, shape: tuple, dtype: np.dtype, end: str) -> np.ndarray:
     free = least if end == "low" else most
     bounds = np.array([free if one is None else min(max(one, least), most) for one in values], dtype)
     return bounds.reshape(shape) if bounds.size > 1 or shape == (1,) else np.full(shape, bounds[0], dtype)
+
+
+def _reading(term: dict, sensors: dict, terms: list) -> np.ndarray:
+    """Clip and scale what a sensor gives, as in training."""
+    _need(term["name"] in sensors and len(sensors) == len(terms),
+          f"The sensors are {', '.join(map(str, sensors))}; expected"
+          f" {', '.join(one['name'] for one in terms)}.")  # fmt: skip
+    value = _array(sensors[term["name"]]).reshape(-1)
+    _need(value.size == term["size"] and value.dtype.kind in "fiub",
+          f"The sensor '{term['name']}' gives {value.size} numbers ({value.dtype}); expected"
+          f" {term['size']}.")  # fmt: skip
+    low, high = term["clip"] or (-math.inf, math.inf)
+    return np.clip(value.astype(np.float32), low, high) * np.array(term["scale"], np.float32)
 
 
 def _entry(entry: dict, observation: Any) -> np.ndarray:

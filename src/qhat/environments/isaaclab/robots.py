@@ -12,7 +12,13 @@ from qhat.environments.base import Spec, Timestep
 from qhat.environments.extras import load
 from qhat.environments.host import HostEnvironment
 from qhat.environments.info import InfoReader, names_in, require_known
-from qhat.environments.isaaclab.terms import actions_of, layout_of, shown_of
+from qhat.environments.isaaclab.terms import (
+    actions_of,
+    joints_of,
+    layout_of,
+    shown_of,
+    terms_of,
+)
 from qhat.system.errors import QhatError, require, warn
 
 HIDDEN = (
@@ -73,7 +79,10 @@ class RobotEnvironment(HostEnvironment):
         shown, self._first_log = self._reset()
         self._groups = shown_of(shown, group, self._id)
         self._layout = layout_of(self.env, shown, self._groups)
-        actions, self.joints = actions_of(self.env, bins, reach, self._id)
+        self.terms = terms_of(self.env, self._groups)
+        actions = actions_of(self.env, bins, reach, self._id)
+        self.joints, self.drives = joints_of(self.env)
+        self.period = float(self.env.step_dt) if hasattr(self.env, "step_dt") else None
         self.logs = tuple(log)
         require_known(self.logs, names_in(self._first_log), self._id)
         self._info, self._warned = InfoReader(self.logs, copies, self._id), False
@@ -150,7 +159,7 @@ class RobotEnvironment(HostEnvironment):
     @property
     def fps(self) -> float:
         """Steps per second of the robots' time."""
-        return 1 / float(self.env.step_dt)
+        return 1 / (self.period or 1 / 30)
 
     def draw(self) -> np.ndarray:
         """Return what the simulator shows; it was made with `render_mode="rgb_array"`."""

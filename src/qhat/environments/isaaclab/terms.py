@@ -12,6 +12,7 @@ from qhat.axes.actions import Actions
 from qhat.environments.groups import groups_of
 from qhat.environments.observations import Observations
 from qhat.environments.observations.entry import Entry
+from qhat.environments.term import Term
 from qhat.system.errors import require, setting
 
 POLICIES = ("policy", "actor")
@@ -52,8 +53,39 @@ def layout_of(env: Any, shown: Mapping[str, Any], groups: Sequence[str]) -> Obse
     return Observations(tuple(entries))
 
 
-def actions_of(env: Any, bins: Sequence[int], reach: float, env_id: str) -> tuple[Actions, tuple[str, ...]]:
-    """Return the commands of every joint, and the joints' names.
+def terms_of(env: Any, groups: Sequence[str]) -> tuple[Term, ...]:
+    """Return what the robot's sensors give, and what becomes of it, by the simulator's configuration.
+
+    Returns:
+        the terms in the order of the observation; none where a robot could not do the same: a term is
+        filtered, groups are not joined, or a history has an axis of its own.
+    """
+    manager = getattr(env, "observation_manager", None)
+    terms: list[Term] = []
+    for group in groups:
+        joined = manager is not None and getattr(manager, "group_obs_concatenate", {}).get(group)
+        if manager is None or not joined:
+            return ()
+        rows = zip(
+            manager.active_terms[group],
+            manager._group_obs_term_cfgs[group],
+            manager.group_obs_term_dim[group],
+            strict=True,
+        )
+        for name, cfg, shape in rows:
+            history = max(1, int(getattr(cfg, "history_length", 0) or 0))
+            if len(shape) != 1 or shape[0] % history or getattr(cfg, "modifiers", None):
+                return ()
+            clip = None if cfg.clip is None else (float(cfg.clip[0]), float(cfg.clip[1]))
+            size = shape[0] // history
+            scale = tuple(_each(1.0 if cfg.scale is None else cfg.scale, size).tolist())
+            label = f"{group}.{name}" if len(groups) > 1 else name
+            terms.append(Term(label, size, history, clip, scale if len(set(scale)) > 1 else scale[:1]))
+    return tuple(terms)
+
+
+def actions_of(env: Any, bins: Sequence[int], reach: float, env_id: str) -> Actions:
+    """Return the commands of every joint.
 
     A command is a raw action: the simulator multiplies it by a joint's scale and adds its default position.
     With an odd number of bins, one of them is 0, the default pose. Commands reach as far as `reach`, and no
@@ -66,7 +98,7 @@ def actions_of(env: Any, bins: Sequence[int], reach: float, env_id: str) -> tupl
         isinstance(reach, int | float) and not isinstance(reach, bool) and 0 < reach < math.inf,
         f"Environment '{env_id}': reach is {reach!r}; expected a number above 0, in raw actions.",
     )
-    ranges, names = _ranges(env, float(reach), env_id)
+    ranges = _ranges(env, float(reach), env_id)
     joints = len(ranges)
     require(
         len(bins) in (1, joints),
@@ -74,11 +106,32 @@ def actions_of(env: Any, bins: Sequence[int], reach: float, env_id: str) -> tupl
     )
     counts = tuple(bins) * joints if len(bins) == 1 else tuple(bins)
     commands = tuple(_around(low, high, count) for (low, high), count in zip(ranges, counts, strict=True))
-    return Actions(tuple(counts), commands, "float32", shape=(joints,)), names
+    return Actions(tuple(counts), commands, "float32", shape=(joints,))
 
 
-def _ranges(env: Any, reach: float, env_id: str) -> tuple[list[tuple[float, float]], tuple[str, ...]]:
-    """Return the lowest and highest raw action of every joint, and the joints' names."""
+def joints_of(env: Any) -> tuple[tuple[str, ...], tuple[tuple[float, float], ...]]:
+    """Return the joints' names, and how each follows its action: scale and offset of its position.
+
+    Nothing of the second where a term of the actions does not command positions; nothing of both where the
+    simulator has no terms.
+    """
+    manager = getattr(env, "action_manager", None)
+    if manager is None:
+        return (), ()
+    names: list[str] = []
+    drives: list[tuple[float, float]] = []
+    for name in manager.active_terms:
+        term = manager.get_term(name)
+        joints = getattr(term, "target_names", None) or getattr(term, "_joint_names", None)
+        fits = joints is not None and len(joints) == term.action_dim
+        names += list(joints or ()) if fits else [f"{name}_{index}" for index in range(term.action_dim)]
+        if _positions(term):
+            drives += zip(*_scale_and_offset(term), strict=True)
+    return tuple(names), tuple(drives) if len(drives) == len(names) else ()
+
+
+def _ranges(env: Any, reach: float, env_id: str) -> list[tuple[float, float]]:
+    """Return the lowest and highest raw action of every joint."""
     manager = getattr(env, "action_manager", None)
     if manager is None:
         space = env.single_action_space
@@ -87,17 +140,9 @@ def _ranges(env: Any, reach: float, env_id: str) -> tuple[list[tuple[float, floa
             f"Environment '{env_id}' has the action space {space}; expected one of numbers, a Box.",
         )
         low, high = (np.broadcast_to(end, space.shape).ravel() for end in (space.low, space.high))
-        ends = [(max(float(a), -reach), min(float(b), reach)) for a, b in zip(low, high, strict=True)]
-        return ends, tuple(f"joint_{index}" for index in range(len(ends)))
-    ranges: list[tuple[float, float]] = []
-    names: list[str] = []
-    for name in manager.active_terms:
-        term = manager.get_term(name)
-        ranges += _of_term(term, reach)
-        joints = getattr(term, "target_names", None) or getattr(term, "_joint_names", None)
-        fits = joints is not None and len(joints) == term.action_dim
-        names += list(joints or ()) if fits else [f"{name}_{index}" for index in range(term.action_dim)]
-    return ranges, tuple(names)
+        return [(max(float(a), -reach), min(float(b), reach)) for a, b in zip(low, high, strict=True)]
+    terms = [manager.get_term(name) for name in manager.active_terms]
+    return [ends for term in terms for ends in _of_term(term, reach)]
 
 
 def _of_term(term: Any, reach: float) -> list[tuple[float, float]]:
@@ -106,14 +151,25 @@ def _of_term(term: Any, reach: float) -> list[tuple[float, float]]:
     ids = getattr(term, "target_ids", getattr(term, "_joint_ids", None))
     body = getattr(term, "_entity", getattr(term, "_asset", None))
     limits = getattr(getattr(body, "data", None), "soft_joint_pos_limits", None)
-    if "JointPosition" not in type(term).__name__ or limits is None or ids is None:
+    if not _positions(term) or limits is None or ids is None:
         return [(-reach, reach)] * count
-    scale = _each(getattr(term, "scale", getattr(term, "_scale", 1.0)), count)
-    offset = _each(getattr(term, "offset", getattr(term, "_offset", 0.0)), count)
+    scale, offset = _scale_and_offset(term)
     ends = limits[0][ids].cpu().numpy().reshape(count, 2)
     raw = np.sort((ends - offset[:, None]) / scale[:, None], axis=1)
     low, high = np.clip(raw, -reach, reach).T
     return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+
+
+def _positions(term: Any) -> bool:
+    """Whether a term commands positions of joints."""
+    return any(kind.__name__ == "JointPositionAction" for kind in type(term).__mro__)
+
+
+def _scale_and_offset(term: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return `[joints]` of each: a joint's position is to be offset + scale · action."""
+    scale = getattr(term, "scale", getattr(term, "_scale", 1.0))
+    offset = getattr(term, "offset", getattr(term, "_offset", 0.0))
+    return _each(scale, term.action_dim), _each(offset, term.action_dim)
 
 
 def _each(value: Any, count: int) -> np.ndarray:
