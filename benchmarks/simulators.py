@@ -94,8 +94,8 @@ def training_return(folder: Path, task: Task) -> list[float]:
     scores: dict[int, list[float]] = {}
     with (folder / "metrics.csv").open() as file:
         for row in csv.DictReader(file):
-            if row.get("return") and int(row["step"]) >= 0.9 * task.steps:
-                scores.setdefault(int(row["seed_index"]), []).append(float(row["return"]))
+            if row["kind"] == "episode" and int(row["step"]) >= 0.9 * task.steps:
+                scores.setdefault(int(row["seed_index"]), []).append(float(row["score"]))
     return [float(np.mean(scores[seed])) for seed in sorted(scores)]
 
 

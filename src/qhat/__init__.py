@@ -4,6 +4,7 @@
     qhat.learn(data, env)      the same from recorded steps alone: nothing acts
     qhat.evaluate(run)         score a run in fresh greedy episodes, with an interval over seeds
     qhat.compare(runs)         compare runs: scores, intervals, which one is probably better
+    qhat.distil(run, see)      teach a policy that sees other groups of observations what a run learned
     qhat.play(run)             film the policy
     qhat.export(run)           write the policy for a robot, with a proof that it acts the same
     qhat.plot(run)             plot a run's progress
@@ -35,6 +36,7 @@ from qhat._version import __version__
 if TYPE_CHECKING:
     from qhat import recipes
     from qhat.agent.agent import Agent
+    from qhat.agent.distil import distil
     from qhat.cli.calls import benchmark, doctor, learn, tune
     from qhat.deploy.export import export
     from qhat.environments.catalogue import envs
@@ -61,6 +63,7 @@ _HOMES = {
     "UsageError": "qhat.system.errors",
     "benchmark": "qhat.cli.calls",
     "compare": "qhat.reports.comparison.comparing",
+    "distil": "qhat.agent.distil",
     "doctor": "qhat.cli.calls",
     "envs": "qhat.environments.catalogue",
     "evaluate": "qhat.runs.run",
@@ -85,6 +88,7 @@ __all__ = [
     "__version__",
     "benchmark",
     "compare",
+    "distil",
     "doctor",
     "envs",
     "evaluate",

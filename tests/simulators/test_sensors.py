@@ -125,3 +125,17 @@ def test_what_a_robot_could_not_do_is_left_out() -> None:
     manager._group_obs_term_cfgs["actor"][0].modifiers = [object()]
     assert terms_of(environment.env, ("actor",)) == ()
     assert torch.is_tensor(environment.env.obs_buf["actor"])
+
+
+def test_a_student_sees_the_robots_group(tmp_path: Path) -> None:
+    teacher = qhat.train(
+        "mjlab:Mjlab-Cartpole-Balance", "decqn", steps=160, eval_every=160, eval_episodes=2, num_envs=8,
+        hidden=(16,), learning_starts=64, env_kwargs={"group": "critic"}, run_dir=tmp_path / "teacher",
+    )  # fmt: skip
+    student = qhat.distil(
+        teacher, "actor", steps=1_024, copies=16, episodes=2, memory="min_gru:units=8",
+        run_dir=tmp_path / "student",
+    )  # fmt: skip
+    assert student.env_kwargs == {"group": "actor"}
+    report = json.loads((tmp_path / "student" / "distilled.json").read_text())
+    assert report["steps"] == 1_024

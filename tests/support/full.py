@@ -19,6 +19,7 @@ LONG: Mapping[str, str] = MappingProxyType(
         "test_recurrent.py::test_errors_are_those_of_whole_episodes[gru-3]": "[gru-1]",
         "test_recurrent.py::test_other_parts_learn_with_a_memory[calibrated]": "[rainbow]",
         "test_streaming.py::test_a_resumed_run_has_the_bits_of_the_whole_one[]": "[gymnasium:]",
+        "test_sensors.py::test_a_student_sees_the_robots_group": "test_distil.py",
         "test_atari.py::test_ale_through_gymnasium_trains_on_single_stored_frames": "test_frames.py",
         "test_atari.py::test_both_loops_train_and_judge_atari": "the game there",
         "test_bins.py::test_dm_control_on_the_host": "the others there",

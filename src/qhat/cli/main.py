@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train an agent and leave a run folder",
     "learn": "learn from recorded steps alone, and leave a run folder",
     "evaluate": "score a run in fresh episodes of the reference environment",
+    "distil": "teach a policy that sees a robot's own sensors what a run with more of them learned",
     "play": "film a run's policy",
     "export": "export a run's policy for a robot: ONNX, a runner without JAX, a parity proof",
     "plot": "plot a run's learning curve",

@@ -176,8 +176,9 @@ def _named(env_id: str, options: Mapping[str, Any]) -> Entry:
         return found[0]
     trainable = [entry.name for entry in asked]
     if versions := [other for other in entries() if other.name.rpartition("-v")[0] == name != ""]:
-        meant = next((other for other in versions if other in asked), versions[0])
-        raise UsageError(f"Environment '{env_id}' has no version. Did you mean '{meant.name}'?")
+        named = next((f" Did you mean '{other.name}'?" for other in versions if other in asked), "")
+        meant = _by_first_word(name, trainable or [other.name for other in versions])
+        raise UsageError(f"Environment '{env_id}' has no version.{(prefix and named) or meant}")
     if prefix and backend_of(prefix).simulates:
         # Packages register their tasks when the simulator starts: it says which there are.
         return Entry(name, "", "", None, prefix)
