@@ -39,12 +39,34 @@ class Task:
     seeds: int = 5
     seed: int = 0
     episodes: int = 20
+    evaluations: int = 10
 
 
+LOGS = tuple(
+    f"info.{name}"
+    for name in (
+        "Episode_Reward/track_linear_velocity", "Episode_Reward/track_angular_velocity",
+        "Episode_Termination/fell_over", "Metrics/twist/error_vel_xy",
+    )
+)  # fmt: skip
 TASKS = {
     "walker": Task("playground:WalkerWalk", 250_000, {}, "900", seed=100),
     "balance": Task(
         "playground:CartpoleBalance", 60_000, {"recipe": "decqn", "bins": 3}, "900", seed=100
+    ),
+    "snake": Task(
+        "jumanji:Snake-v1", 1_000_000, {"recipe": "pqn_minatar"}, "learned (fruits eaten)", evaluations=5
+    ),
+    "cart-pole": Task(
+        "mjlab:Mjlab-Cartpole-Balance", 60_000, {"recipe": "decqn", "num_envs": 16}, "an attempt (of 20)",
+        evaluations=6,
+    ),
+    "go1": Task(
+        "mjlab:Mjlab-Velocity-Flat-Unitree-Go1", 300_000,
+        {"recipe": "decqn", "mirror": True, "num_envs": 64, "gamma": 0.97, "hidden": (128, 128),
+         "normalise": True, "sampler": "prioritised", "replay_ratio": 0.5, "learning_starts": 5_000,
+         "explore": "epsilon:end=0.05,steps=50000,per_factor=true", "log": LOGS},
+        "an attempt", evaluations=3,
     ),
     "empty": Task("navix:Navix-Empty-8x8-v0", 60_000, {}, "learned (1 is the goal)"),
 }  # fmt: skip
@@ -57,7 +79,8 @@ def trained(name: str, task: Task) -> dict[str, Any]:
     began = time.perf_counter()
     qhat.train(
         task.env, run_dir=folder, steps=task.steps, seeds=task.seeds, seed=task.seed,
-        eval_every=task.steps // 10, eval_episodes=task.episodes, env_kwargs=task.options, **task.settings,
+        eval_every=task.steps // task.evaluations, eval_episodes=task.episodes, env_kwargs=task.options,
+        **task.settings,
     )  # fmt: skip
     seconds = time.perf_counter() - began
     steps, scores = evaluated(folder)

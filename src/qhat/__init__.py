@@ -16,6 +16,7 @@
     qhat.recipes               the named algorithms: qhat.recipes.rainbow, qhat.recipes.get("dqn")
     qhat.Agent                 act, remember and replay, for a loop of one's own
     qhat.JaxEnvironment        base class of one's own environment in JAX
+    qhat.Mirror                a task's mirror image, from which it is learned too
     qhat.Evaluation            what the `callback` of qhat.train gets after each evaluation
     qhat.Recipe                an algorithm as a value
     qhat.Run                   a run folder and what was trained in it
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from qhat.deploy.export import export
     from qhat.environments.catalogue import envs
     from qhat.environments.jax.single import JaxEnvironment
+    from qhat.environments.mirror import Mirror
     from qhat.recipes.config import TrainConfig
     from qhat.recipes.recipe import Recipe
     from qhat.reports.comparison.comparing import compare
@@ -56,6 +58,7 @@ _HOMES = {
     "Agent": "qhat.agent.agent",
     "Evaluation": "qhat.runs.callback",
     "JaxEnvironment": "qhat.environments.jax.single",
+    "Mirror": "qhat.environments.mirror",
     "QhatError": "qhat.system.errors",
     "Recipe": "qhat.recipes.recipe",
     "Run": "qhat.runs.run",
@@ -80,6 +83,7 @@ __all__ = [
     "Agent",
     "Evaluation",
     "JaxEnvironment",
+    "Mirror",
     "QhatError",
     "Recipe",
     "Run",

@@ -139,6 +139,7 @@ class Recurrent(Memory):
             "training": (not recipe.training.replays, "learns from sequences in replay", "replay"),
             "relabel": (recipe.relabel.happens, "stores states that met the old goal", "none"),
             "n_step_cut": (recipe.n_step_cut is not None, "cannot say which actions were greedy", None),
+            "mirror": (recipe.mirror, "would see single steps of a sequence mirrored", False),
             "random_shift": (recipe.random_shift > 0, "would see pictures move within a sequence", 0),
         }
         for field, (is_wrong, why, good) in wrong.items():

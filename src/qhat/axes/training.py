@@ -267,6 +267,7 @@ class Stream(Training):
             "resolution": (recipe.resolution.grows, "has traces of commands in use from the start", "full"),
             "dense": (dense.noise_size(1, 1) > 0, "has traces of weights without noise", "dense"),
             "random_shift": (recipe.random_shift != 0, f"{one}, as it is", 0),
+            "mirror": (recipe.mirror, f"{one}, as it is", False),
             "max_gradient_norm": (
                 recipe.max_gradient_norm is not None,
                 "bounds steps by their trace",

@@ -31,7 +31,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "exploration": ("explore",),
     "replay": (
         "training", "sampler", "relabel", "batch_size", "replay_ratio", "replay_capacity",
-        "learning_starts", "random_shift", "demos", "demo_share",
+        "learning_starts", "random_shift", "mirror", "demos", "demo_share",
     ),
     "environment": (
         "env_kwargs", "wrap", "num_envs", "normalise", "bins", "resolution", "vector",

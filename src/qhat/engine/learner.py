@@ -27,6 +27,7 @@ from qhat.engine.data_parallel import DataParallel
 from qhat.engine.doubling import doubled_if
 from qhat.engine.looks import drawn
 from qhat.engine.metrics import Metrics, Update
+from qhat.engine.mirrored import Image, with_mirrors
 from qhat.engine.network import Network
 from qhat.engine.replay.moments import Moments
 from qhat.engine.replay.ring import Transition
@@ -52,6 +53,8 @@ class Learner:
     network: Network
     actions: Actions
     parallel: DataParallel = DataParallel()
+    mirror: Image | None = None
+    """What transitions' mirror images are; `None` for a recipe that learns from none."""
 
     @staticmethod
     def of(
@@ -134,9 +137,8 @@ class Learner:
             steps: environment steps so far, for the learning rate; by default `updates` / `replay_ratio`.
             applies: whether the weights may move.
         """
-        batch = with_shifts(
-            of_joint_actions(batch, self.network.joint), self.recipe.random_shift, key, self.network.layout
-        )
+        batch = of_joint_actions(with_mirrors(batch, self.mirror, key), self.network.joint)
+        batch = with_shifts(batch, self.recipe.random_shift, key, self.network.layout)
         trained, fixed = split_trainable(state.online)
         noise, fractions = drawn(self, key, weights.shape[0])
         batch, weights, fractions = self.parallel.share((batch, weights, fractions))
@@ -222,9 +224,7 @@ class Learner:
         z, basis, _, beside = now = see("online", online, transition.observation)
         z_next, basis_next, opened, _ = after = ahead("target", target)
         q_next = self._preferred(*(ahead("selection", target) if head.samples else after))
-        q_select = q_next
-        if recipe.policy.uses_online:
-            q_select = self._preferred(*ahead("selection", online))
+        q_select = self._preferred(*ahead("selection", online)) if recipe.policy.uses_online else q_next
         if recipe.behaviour.judges:
             z_next = recipe.behaviour.values(ahead("selection", online)[-1])
         pi, entropy = recipe.policy.probabilities(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qhat.axes.actions import Actions
+from qhat.environments.mirror import Mirror
 from qhat.environments.observations import Observations
 from qhat.environments.term import Term
 from qhat.system.errors import require
@@ -97,6 +98,8 @@ class Spec:
     """Options that the task was made with, where they are not its library's defaults."""
     layout: Observations | None = None
     """What an observation is made of; `None` is one array, shown as it is (runs of earlier versions)."""
+    mirror: Mirror | None = None
+    """The task's mirror image, where it is known; it is not written to a run's folder."""
 
     def require_fits(self, policy: "Spec") -> None:
         """Raise `UsageError` unless a policy that was learned in `policy` can play here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from qhat.environments.base import Environment
 from qhat.environments.catalogue import backend_of, find
 from qhat.environments.host import HostEnvironment
 from qhat.environments.make_args import MakeArgs
+from qhat.environments.robot_mirrors import known_mirror
 from qhat.environments.wrappers import Wrapper
 from qhat.system.errors import UsageError
 
@@ -60,4 +62,8 @@ def make_any(
 def make_with(env_id: str, args: MakeArgs) -> Environment | HostEnvironment:
     """Make what an id means, by its backend."""
     entry = find(env_id, args.options)
-    return backend_of(entry.backend).make(entry, args)
+    made = backend_of(entry.backend).make(entry, args)
+    image = made.spec.mirror or known_mirror(entry.name, made.spec.shape)
+    if image is not made.spec.mirror:
+        made.spec = dataclasses.replace(made.spec, mirror=image)
+    return made

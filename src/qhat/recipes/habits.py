@@ -79,6 +79,7 @@ HABITS = (
     ),
     _part("layer_norm", "", "layernorm use_layer_norm use_layernorm"),
     _name("random_shift", "4", "augmentation augment data_augmentation random_crop drq"),
+    _name("mirror", "true", "symmetry symmetry_augmentation use_symmetry mirror_augmentation"),
     _part("normalise", "", "normalize normalize_observations norm_obs"),
     _name("optimiser", "adam", "optimizer"),
     _name("env_kwargs", "gravity=-5.0", "env_args environment_kwargs make_kwargs"),

@@ -98,6 +98,8 @@ class Recipe:
     exploration does not bias it. 0: before the first that is not greedy (Watkins 1989). None: sum all."""
     random_shift: int = 0
     """Move the pictures of a batch at random, by at most this many pixels (DrQ: 4). 0: do not."""
+    mirror: bool = False
+    """Learn from the mirror image of every second transition, where the environment says what that is."""
     joints: Joints = Together()
     """How actions of several factors share one target."""
     bins: tuple[int, ...] = BINS
@@ -226,7 +228,7 @@ class Recipe:
             )
             check(part)
             part.validate()
-        for name, also in (("normalise", ", or none"), ("layer_norm", "")):
+        for name, also in (("normalise", ", or none"), ("layer_norm", ""), ("mirror", "")):
             value = getattr(self, name)
             good = isinstance(value, bool) or bool(also and value is None)
             require(good, f"{name} is {value!r}; expected true or false{also}.")

@@ -53,6 +53,7 @@ class RecipeSettings(TypedDict, total=False):
     n_step: int
     n_step_cut: float | None
     random_shift: int
+    mirror: bool
     joints: Joints | str
     bins: Sequence[int] | int
     resolution: Resolution | str

@@ -30,7 +30,7 @@ def upgraded(data: Mapping[str, Any], source: str = "A recipe") -> dict[str, Any
         "training": Replay(), "memory": NoMemory(), "behaviour": NoBehaviour(),
     }  # fmt: skip
     added = {axis: to_json(part) for axis, part in parts.items()}
-    values = {"n_step_cut": None, "random_shift": 0, "demo_share": 0.0, **added, **data}
+    values = {"n_step_cut": None, "random_shift": 0, "mirror": False, "demo_share": 0.0, **added, **data}
     if isinstance(values["n_step_cut"], bool):
         # Of runs that knew Watkins's alone.
         values["n_step_cut"] = 0.0 if values["n_step_cut"] else None

@@ -20,6 +20,7 @@ from qhat.engine.loop import Advance, Loop
 from qhat.engine.state import TrainState
 from qhat.environments.base import Environment, Spec
 from qhat.environments.host import HostEnvironment
+from qhat.environments.mirror import image_of
 from qhat.evaluation.play import EvaluationProgress, Play, cut_of, play_of
 from qhat.recipes.config import TrainConfig
 from qhat.runs.checkpoints import require_space
@@ -114,7 +115,9 @@ def prepare(
     longest = cut_of(worlds.limit, config.eval_every, config.steps)
     if not worlds.limit:
         warn(no_limit(worlds, longest), stacklevel=4)
+    image = image_of(config.recipe.mirror, spec)
     program = program_of(config.recipe, spec, config.wrap, config.on_nan == "stop", logged)
+    program = dataclasses.replace(program, learner=dataclasses.replace(program.learner, mirror=image))
     config = config.fitted(program.recipe, spec, horizon_of(config))
     loop = loop_of(program, worlds.environment, devices)
     keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))

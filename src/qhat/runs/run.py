@@ -272,9 +272,9 @@ def program_of(
 def spec_to_json(spec: Spec) -> dict[str, Any]:
     """Write an environment's spec."""
     layout = {} if spec.layout is None else {"layout": spec.layout.to_json()}
-    fields = {name: value for name, value in dataclasses.asdict(spec).items() if name != "layout"}
+    fields = dataclasses.asdict(spec)
     return {
-        **fields,
+        **{name: value for name, value in fields.items() if name not in ("layout", "mirror")},
         "shape": list(spec.shape),
         "actions": spec.actions.to_json(),
         "options": dict(spec.options),

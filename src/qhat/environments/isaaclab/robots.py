@@ -19,6 +19,7 @@ from qhat.environments.isaaclab.terms import (
     shown_of,
     terms_of,
 )
+from qhat.environments.robot_mirrors import mirror_of
 from qhat.system.errors import QhatError, require, warn
 
 HIDDEN = (
@@ -99,6 +100,7 @@ class RobotEnvironment(HostEnvironment):
             actions=actions,
             limit=int(self.env.max_episode_length),
             layout=self._layout,
+            mirror=mirror_of(self.terms, self.joints, self.drives),
         )
 
     def start(self) -> np.ndarray:

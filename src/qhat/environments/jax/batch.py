@@ -91,6 +91,7 @@ class JaxBatch(Environment):
             limit=single.limit,
             options=tuple(sorted((options or {}).items())),
             layout=layout,
+            mirror=single.mirror,
         )
 
     def reset(self, key: Array) -> tuple[Playing | Starts, Array]:

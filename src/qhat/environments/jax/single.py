@@ -8,6 +8,8 @@ from typing import Any
 
 from jaxtyping import Array
 
+from qhat.environments.mirror import Mirror
+
 BACKEND = "jax"
 
 
@@ -31,6 +33,8 @@ class JaxEnvironment(abc.ABC):
     start_every: int = 1
     fps: float = 30.0
     """Steps per second at which a film looks as fast as it is."""
+    mirror: Mirror | None = None
+    """The task's mirror image, for `--mirror`."""
     may_diverge: bool = False
     """Whether observations or rewards can stop being finite, as those of physics: such a step is no
     transition, and the copy starts anew."""
