@@ -13,11 +13,12 @@ from qhat.axes.actions import Actions
 from qhat.engine.mirrored import of_batch, with_mirrors
 from qhat.engine.replay.transitions import Transition
 from qhat.environments.mirror import Mirror
-from qhat.environments.robot_mirrors import GO1, mirror_of
+from qhat.environments.robot_mirrors import GO1, LEGS, known_mirror, mirror_of
 from qhat.environments.term import Term
 from qhat.system.errors import UsageError
 
 THREE = (-1.0, 0.0, 1.0)
+IMAGE = GO1[48]
 ROBOT = Actions((3,) * 12, (THREE,) * 12, "float32", shape=(12,))
 
 
@@ -34,11 +35,10 @@ def batch(actions: Actions, size: int, masked: bool = False) -> Transition:
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_an_image_of_an_image_is_what_was_there(masked: bool) -> None:
-    assert GO1 is not None
-    swapped, plain = GO1.swapped(ROBOT, (48,), "Go1"), batch(ROBOT, 48, masked)
-    image = of_batch(plain, GO1, swapped)
+    swapped, plain = IMAGE.swapped(ROBOT, (48,), "Go1"), batch(ROBOT, 48, masked)
+    image = of_batch(plain, IMAGE, swapped)
     assert np.abs(np.asarray(image.observation - plain.observation)).max() > 0.1
-    twice = of_batch(image, GO1, swapped)
+    twice = of_batch(image, IMAGE, swapped)
     for name in ("observation", "successor", "action", "legal", "legal_next", "reward"):
         now, before = getattr(twice, name), getattr(plain, name)
         assert (now is None) == (before is None)
@@ -46,24 +46,35 @@ def test_an_image_of_an_image_is_what_was_there(masked: bool) -> None:
             np.testing.assert_array_equal(now, before)
 
 
+@pytest.mark.parametrize("size", list(GO1))
+def test_go1_is_known_with_all_that_training_has(size: int) -> None:
+    image = known_mirror("Go1JoystickFlatTerrain", (size,))
+    assert image is not None
+    assert len(image.observation) == size
+    assert known_mirror("Go1Getup", (size,)) is None
+    # By terms with names it is the same.
+    terms = [Term(name, 3) for name in ("base_lin_vel", "base_ang_vel", "projected_gravity")]
+    terms += [Term(name, 12) for name in ("joint_pos", "joint_vel", "actions")]
+    names = [f"{leg}_{joint}" for leg in LEGS for joint in ("hip", "thigh", "calf")]
+    assert mirror_of([*terms, Term("command", 3)], names) == GO1[48]
+
+
 def test_a_mask_follows_its_action() -> None:
     """A legal action's image is legal in the image."""
-    assert GO1 is not None
     plain = batch(ROBOT, 48, True)
-    image = of_batch(plain, GO1, GO1.swapped(ROBOT, (48,), "Go1"))
+    image = of_batch(plain, IMAGE, IMAGE.swapped(ROBOT, (48,), "Go1"))
     assert plain.legal is not None
     assert image.legal is not None
     was = np.take_along_axis(np.asarray(plain.legal), np.asarray(plain.action)[..., None], axis=2)[..., 0]
     now = np.take_along_axis(np.asarray(image.legal), np.asarray(image.action)[..., None], axis=2)[..., 0]
-    assert GO1.joints[0] == 3
-    np.testing.assert_array_equal(now, was[:, list(GO1.joints)])
+    assert IMAGE.joints[0] == 3
+    np.testing.assert_array_equal(now, was[:, list(IMAGE.joints)])
 
 
 def test_half_of_a_batch_is_mirrored() -> None:
-    assert GO1 is not None
-    plain, swapped = batch(ROBOT, 48), GO1.swapped(ROBOT, (48,), "Go1")
-    mixed = with_mirrors(plain, (GO1, swapped), jax.random.key(1))
-    image = of_batch(plain, GO1, swapped)
+    plain, swapped = batch(ROBOT, 48), IMAGE.swapped(ROBOT, (48,), "Go1")
+    mixed = with_mirrors(plain, (IMAGE, swapped), jax.random.key(1))
+    image = of_batch(plain, IMAGE, swapped)
     kept = np.asarray((mixed.observation == plain.observation).all(axis=1))
     turned = np.asarray((mixed.observation == image.observation).all(axis=1))
     assert (kept ^ turned).all()
@@ -137,8 +148,7 @@ def test_what_is_no_mirror_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"has the actions .*; its mirror image names 3"):
         Mirror.of(1, actions=[2, 1, 0]).swapped(Actions((2,)), (1,), "Half")
     uneven = dataclasses.replace(ROBOT, commands=((-1.0, 0.0, 0.5), *(THREE,) * 11))
-    assert GO1 is not None
     with pytest.raises(UsageError, match=r"Joint 0 of 'Go1' has the commands \[-1.0, 0.0, 0.5\]"):
-        GO1.swapped(uneven, (48,), "Go1")
+        IMAGE.swapped(uneven, (48,), "Go1")
     with pytest.raises(UsageError, match="single steps of a sequence mirrored"):
         qhat.train("jax:half:Half", "drqn", mirror=True, steps=100, run_dir=tmp_path / "b")

@@ -99,16 +99,41 @@ def _other_side(name: str) -> str:
     return name
 
 
-GO1 = mirror_of(
-    [
-        Term("base_lin_vel", 3), Term("base_ang_vel", 3), Term("projected_gravity", 3),
-        Term("joint_pos", 12), Term("joint_vel", 12), Term("actions", 12), Term("command", 3),
-    ],
-    [f"{leg}_{joint}" for leg in ("FR", "FL", "RR", "RL") for joint in ("hip", "thigh", "calf")],
-)  # fmt: skip
-"""Of MuJoCo Playground's Go1 with a joystick, which shows its own sensors (`state`)."""
+LEGS = ("FR", "FL", "RR", "RL")
+_GO1_JOINTS = tuple(f"{leg}_{joint}" for leg in LEGS for joint in ("hip", "thigh", "calf"))
+
+
+def _go1(privileged: bool, state: bool) -> Mirror:
+    """Return the image of MuJoCo Playground's Go1 with a joystick, which names no terms."""
+    pairs = _pairs(_GO1_JOINTS)
+    assert pairs is not None
+    along, turn, feet = VECTORS["base_lin_vel"], VECTORS["base_ang_vel"], ((1, 0, 3, 2), (1.0,) * 4)
+    joints, fixed = pairs, (0, 1, 2)
+    # Velocity, rotation, gravity; angles, their rates, the last action; the command.
+    own = [(fixed, along), (fixed, turn), (fixed, along), *[joints] * 3, (fixed, VECTORS["command"])]
+    steps = tuple(3 * foot + axis for foot in feet[0] for axis in range(3))
+    # Rotation, acceleration, gravity, velocity, rotation in the world; angles, their rates, torques; of the
+    # feet contacts, velocities, times in the air; a push, and whether it is due.
+    more = [
+        (fixed, turn), (fixed, along), (fixed, along), (fixed, along), (fixed, turn), *[joints] * 3,
+        feet, (steps, along * 4), feet, (fixed, along), ((0,), (1.0,)),
+    ]  # fmt: skip
+    parts = [*([*own, *more] if privileged else []), *(own if state else [])]
+    places: list[int] = []
+    signs: list[float] = []
+    for order, flips in parts:
+        first = len(places)
+        places += [first + other for other in order]
+        signs += flips
+    return Mirror(tuple(places), tuple(map(float, signs)), *pairs)
+
+
+GO1: Mapping[int, Mirror] = MappingProxyType(
+    {48: _go1(False, True), 123: _go1(True, False), 171: _go1(True, True)}
+)
+"""By the size of its observation: the robot's own sensors (`state`), `privileged_state`, and both."""
 
 
 def known_mirror(name: str, shape: tuple[int, ...]) -> Mirror | None:
-    """Return the image of a task that has no names of its own for joints and terms."""
-    return GO1 if "Go1Joystick" in name and shape == (48,) else None
+    """Return the image of a task that has no names for joints and terms."""
+    return GO1.get(shape[0]) if "Go1Joystick" in name and len(shape) == 1 else None
