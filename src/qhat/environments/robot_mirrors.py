@@ -110,7 +110,7 @@ def _go1(privileged: bool, state: bool) -> Mirror:
     along, turn, feet = VECTORS["base_lin_vel"], VECTORS["base_ang_vel"], ((1, 0, 3, 2), (1.0,) * 4)
     joints, fixed = pairs, (0, 1, 2)
     # Velocity, rotation, gravity; angles, their rates, the last action; the command.
-    own = [(fixed, along), (fixed, turn), (fixed, along), *[joints] * 3, (fixed, VECTORS["command"])]
+    sensed = [(fixed, along), (fixed, turn), (fixed, along), *[joints] * 3, (fixed, VECTORS["command"])]
     steps = tuple(3 * foot + axis for foot in feet[0] for axis in range(3))
     # Rotation, acceleration, gravity, velocity, rotation in the world; angles, their rates, torques; of the
     # feet contacts, velocities, times in the air; a push, and whether it is due.
@@ -118,7 +118,7 @@ def _go1(privileged: bool, state: bool) -> Mirror:
         (fixed, turn), (fixed, along), (fixed, along), (fixed, along), (fixed, turn), *[joints] * 3,
         feet, (steps, along * 4), feet, (fixed, along), ((0,), (1.0,)),
     ]  # fmt: skip
-    parts = [*([*own, *more] if privileged else []), *(own if state else [])]
+    parts = [*([*sensed, *more] if privileged else []), *(sensed if state else [])]
     places: list[int] = []
     signs: list[float] = []
     for order, flips in parts:
