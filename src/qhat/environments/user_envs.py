@@ -1,8 +1,7 @@
-"""Where a run's environments come from: an id, or what a caller hands over in its place."""
+"""What a caller hands over in the place of an id, as a source of a run's environments."""
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -13,20 +12,21 @@ from gymnasium.vector import VectorEnv
 
 from qhat.axes.actions import BINS
 from qhat.environments.base import Environment, Spec
-from qhat.environments.catalogue import find, marked
+from qhat.environments.catalogue import marked
 from qhat.environments.contract import require_contract
-from qhat.environments.extras import load
 from qhat.environments.gymnasium import api as gymnasium_api
 from qhat.environments.gymnasium.environment import GymnasiumEnvironment
 from qhat.environments.gymnasium.make import of_vector
-from qhat.environments.gymnasium.on_node import BuildOnNode, by_function, by_id, require_no_arguments
+from qhat.environments.gymnasium.on_node import BuildOnNode, by_function, require_no_arguments
 from qhat.environments.host import HostEnvironment
+from qhat.environments.isaaclab.robots import RobotEnvironment, is_robots
+from qhat.environments.isaaclab.shared import Simulation
 from qhat.environments.jax.batch import JaxBatch
 from qhat.environments.jax.single import JaxEnvironment
-from qhat.environments.make import make_with
 from qhat.environments.make_args import MakeArgs
 from qhat.environments.pictured import pictured
 from qhat.environments.reference import wrapped_up
+from qhat.environments.source import ById, Given, Source
 from qhat.environments.wrapped import wrapped
 from qhat.environments.wrappers import Wrapper, around, require_unwrapped
 from qhat.system.errors import UsageError, require, setting
@@ -36,126 +36,6 @@ EnvLike = (
 )
 """One that compiles, single or a batch, one of the host loop's, or Gymnasium's: a vector, a single one, a
 function that makes one."""
-
-
-class Source(abc.ABC):
-    """Where a run's environments come from."""
-
-    closes: bool = True
-    """Whether the run closes what it made of it."""
-    by_id: bool = False
-    """Whether an id makes it again."""
-
-    @property
-    @abc.abstractmethod
-    def name(self) -> str:
-        """What the run calls it: an id, or `own:` and an id or the name of a class."""
-
-    @abc.abstractmethod
-    def make(self, args: MakeArgs) -> Environment | HostEnvironment:
-        """Make what the loops take.
-
-        Raises:
-            UsageError: it has another number of copies than the run, or cannot be wrapped.
-        """
-
-    def build_on_node(self) -> BuildOnNode:
-        """Return what makes it in other processes, without JAX. Raises `UsageError` if nothing does."""
-        raise UsageError(
-            f"'{self.name}' cannot be made on a node: {setting('actors')} expects a gym: id, or a function"
-            " that makes an environment of Gymnasium's."
-        )
-
-    def judge(self, wrap: Sequence[Wrapper]) -> Environment | Callable[[], gymnasium.Env] | None:
-        """Return what plays the scores: others of the same kind. `None` where `make` makes them, or an id.
-
-        Raises:
-            UsageError: no others can be made.
-        """
-        raise UsageError(
-            f"'{self.name}' plays the training alone; expected judge=, a function that makes a single"
-            " environment for the run's evaluations."
-        )
-
-    def in_python(self) -> bool:
-        """Return whether Python steps it, and may run anything in a step."""
-        return True
-
-    def has_pictures(self) -> bool:
-        """Whether observations have pictures of 36 pixels or more a side.
-
-        True where that is known only of one that is made.
-        """
-        return True
-
-    def look(self) -> int | None:
-        """Check the contract, before anything is made of it.
-
-        Returns:
-            the time limit in steps, 0 for none; `None` where only what plays the scores says it.
-        """
-        return None
-
-
-@dataclasses.dataclass(frozen=True)
-class ById(Source):
-    """An id that `qhat envs` lists, or one of Gymnasium's registry."""
-
-    env_id: str
-    options: Mapping[str, Any]
-    by_id = True
-
-    @property
-    def name(self) -> str:
-        return self.env_id
-
-    def in_python(self) -> bool:
-        return find(self.env_id, self.options).backend == "gym"
-
-    def has_pictures(self) -> bool:
-        entry = find(self.env_id, self.options)
-        if entry.backend == "envpool":
-            arrays = load("envpool", self.env_id).make_spec(entry.name).state_array_spec
-            return any(pictured(array) for name, array in arrays.items() if name.startswith("obs"))
-        # Of those in JAX all are small; one of the caller's may not be, and has `threads`.
-        return entry.backend == "gym"
-
-    def build_on_node(self) -> BuildOnNode:
-        entry = find(self.env_id, self.options)
-        if entry.backend == "gym":
-            return functools.partial(by_id, self.env_id)
-        advice = f" Its reference is: gym:{entry.reference}." if entry.reference else ""
-        raise UsageError(
-            f"'{self.env_id}' ({entry.backend}) is compiled into the learner, and needs no"
-            f" {setting('actors')}: leave them out, or name a gym: environment.{advice}"
-        )
-
-    def make(self, args: MakeArgs) -> Environment | HostEnvironment:
-        return make_with(self.env_id, args)
-
-    def judge(self, wrap: Sequence[Wrapper]) -> None:
-        return None
-
-    def look(self) -> int | None:
-        entry = find(self.env_id, self.options)
-        return entry.limit if entry.backend == "gym" and not entry.batch else None
-
-
-@dataclasses.dataclass(frozen=True)
-class Given(Source):
-    """An environment that is made already, and that its caller closes."""
-
-    env: Any
-    closes = False
-
-    @property
-    def name(self) -> str:
-        spec = getattr(self.env, "spec", None)
-        known = getattr(spec, "id", None)
-        return marked(known or type(getattr(self.env, "unwrapped", self.env)).__name__)
-
-    def has_pictures(self) -> bool:
-        return pictured(self.env.spec)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,6 +95,36 @@ class FromHosted(Given):
     def make(self, args: MakeArgs) -> HostEnvironment:
         require_unwrapped(self.name, args.wrap)
         return self.env
+
+
+@dataclasses.dataclass(frozen=True)
+class FromRobots(Given):
+    """A simulation with Isaac Lab's API; evaluations play in it too, between two steps of the training."""
+
+    env: Any
+
+    @functools.cached_property
+    def _simulation(self) -> Simulation:
+        return Simulation(self.env)
+
+    def has_pictures(self) -> bool:
+        return False
+
+    def require_copies(self, count: int) -> None:
+        robots = int(self._simulation.env.num_envs)
+        require(
+            count == robots,
+            f"'{self.name}' has {robots:,} robots, and the run {count:,} (num_envs for each seed); expected"
+            f" as many: {setting('num_envs', robots)} with one seed.",
+        )
+
+    def make(self, args: MakeArgs) -> HostEnvironment:
+        require_unwrapped(self.name, args.wrap)
+        part = self._simulation.part(args.num_envs * len(args.seeds), self.name)
+        return RobotEnvironment(part, len(args.seeds), id=self.name, bins=args.bins, log=args.log)
+
+    def judge(self, wrap: Sequence[Wrapper]) -> None:
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -320,6 +230,8 @@ def source_of(env: str | EnvLike, options: Mapping[str, Any] | None = None) -> S
         return ById(env, options or {})
     if isinstance(env, type) and issubclass(env, JaxEnvironment):
         raise UsageError(f"env is the class {env.__name__}; expected an environment: {env.__name__}().")
+    if is_robots(env):
+        return FromRobots(env)
     for kind, source in SOURCES:
         if isinstance(env, kind):
             return source(env)

@@ -99,6 +99,7 @@ def open_worlds(
         config.recipe.num_envs, numbers, devices, since, config.vector, config.env_timeout,
         config.env_restarts, config.env_kwargs, config.wrap, config.recipe.bins, config.log,
     )  # fmt: skip
+    source.require_copies(config.recipe.num_envs * config.seeds)
     with contextlib.ExitStack() as opened:
         made = _hired(source, config, args, opened) if config.actors else source.make(args)
         if source.closes:

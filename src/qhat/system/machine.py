@@ -22,7 +22,7 @@ EXTRAS = {
     "yaml": "export", "optuna": "tune", "tensorboardX": "tensorboard", "ray": "ray",
     "mujoco_playground": "playground", "brax": "brax", "jumanji": "jumanji", "navix": "navix",
     "craftax": "craftax", "pgx": "pgx", "mjlab": "mjlab", "torch": "mjlab", "warp": "mjlab",
-    "isaaclab": "isaaclab", "isaaclab_tasks": "isaaclab",
+    "isaaclab": "isaaclab", "isaaclab_tasks": "isaaclab", "omni": "isaaclab",
 }  # fmt: skip
 """The extra of qhat that installs each optional module; Isaac Lab has an installation of its own."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import gymnasium
@@ -9,6 +10,7 @@ import gymnasium
 from qhat.environments.catalogue import Entry
 from qhat.environments.extras import load
 from qhat.environments.isaaclab.robots import RobotEnvironment, require_robots
+from qhat.environments.isaaclab.shared import Simulation
 from qhat.environments.make_args import MakeArgs
 from qhat.environments.options import require_known
 from qhat.environments.wrappers import require_unwrapped
@@ -25,9 +27,9 @@ def make(entry: Entry, args: MakeArgs) -> RobotEnvironment:
     """
     require_unwrapped(entry.id, args.wrap)
     require_known(args.options, OPTIONS, entry.id)
-    # The application starts first: Isaac Lab's other modules are found within it.
     mode = args.options.get("render_mode")
-    load("isaaclab.app", entry.id).AppLauncher(headless=True, enable_cameras=mode is not None)
+    # The application starts first: Isaac Lab's other modules are found within it.
+    _application(mode is not None)
     load("isaaclab_tasks", entry.id)
     if entry.name not in gymnasium.registry:
         known = [name for name in gymnasium.registry if name.startswith("Isaac-")]
@@ -35,13 +37,38 @@ def make(entry: Entry, args: MakeArgs) -> RobotEnvironment:
             f"Environment '{entry.id}' is not known to the installed Isaac Lab."
             + near_miss(entry.name, known)
         )
+    copies = args.num_envs * len(args.seeds)
+    if not _live:
+        _live.append(_simulation(entry, args, copies, mode))
+    more = {"group": args.options.get("group"), "reach": args.options.get("reach", 1.0)}
+    part = _live[0].part(copies, entry.id)
+    return RobotEnvironment(
+        part, len(args.seeds), id=entry.id, backend=entry.backend, bins=args.bins, log=args.log, **more
+    )
+
+
+_live: list[Simulation] = []
+"""The process's simulation, where there is one: Isaac Sim has no second."""
+
+
+def _simulation(entry: Entry, args: MakeArgs, copies: int, mode: str | None) -> Simulation:
+    """Make the process's simulation; it is closed with its last part."""
     parse: Any = load("isaaclab_tasks.utils", entry.id).parse_env_cfg
-    device = args.options.get("device", "cuda:0")
-    cfg = parse(entry.name, device=device, num_envs=args.num_envs * len(args.seeds))
+    cfg = parse(entry.name, device=args.options.get("device", "cuda:0"), num_envs=copies)
     cfg.seed = int(args.seeds[0] + args.since) % 2**31
+    # What a simulation before this one has left.
+    load("omni.usd", entry.id).get_context().new_stage()
     made = gymnasium.make(entry.name, cfg=cfg, render_mode=mode)
     require_robots(made, entry.id)
-    more = {"group": args.options.get("group"), "reach": args.options.get("reach", 1.0)}
-    return RobotEnvironment(
-        made, len(args.seeds), id=entry.id, backend=entry.backend, bins=args.bins, log=args.log, **more
-    )
+
+    def close() -> None:
+        _live.clear()
+        made.close()
+
+    return Simulation(made, close)
+
+
+@functools.cache
+def _application(cameras: bool) -> Any:
+    """Start Isaac Sim, one time in a process."""
+    return load("isaaclab.app", "isaaclab").AppLauncher(headless=True, enable_cameras=cameras)

@@ -104,16 +104,23 @@ class RobotEnvironment(HostEnvironment):
         )
 
     def start(self) -> np.ndarray:
-        first = self._read(self._reset()[0]) if self._first is None else self._first
+        first = self._first
+        if first is None or getattr(self.env, "interrupted", False):
+            first = self._read(self._reset()[0])
         self._first, self._observation = None, first
         return self._share(first)
 
     def send(self, action: np.ndarray) -> None:
+        self._answer: Any = None
+        if getattr(self.env, "interrupted", False):
+            return
         commands = self.spec.actions.to_env(action.reshape(-1, action.shape[-1]))
         tensor = self._torch.from_numpy(np.ascontiguousarray(commands, np.float32))
         self._answer = self.env.step(tensor.to(self.env.device))
 
     def receive(self) -> Timestep:
+        if self._answer is None:
+            return self._again()
         shown, reward, terminated, truncated, extras = self._answer
         # The simulator changes these in its next step, while they are learned from.
         reward, terminated, truncated = (
@@ -152,6 +159,24 @@ class RobotEnvironment(HostEnvironment):
             broken=broken,
             success=self._success(log, ended),
             info=self._info.read(log) if self.logs else None,
+        )
+        return Timestep(*(None if part is None else self._share(part) for part in step))
+
+    def _again(self) -> Timestep:
+        """Begin new episodes everywhere, in a step that is none: an evaluation has played in between."""
+        first, no = self._read(self._reset()[0]), np.zeros(self.seeds * self.num_envs, bool)
+        self._observation = first
+        step = Timestep(
+            observation=first,
+            reward=no.astype(np.float32),
+            terminated=no,
+            truncated=no,
+            successor=first,
+            real=no,
+            over=no,
+            broken=~no,
+            success=self._success({}, no),
+            info=self._info.read(self._columns({}, {}, no)) if self.logs else None,
         )
         return Timestep(*(None if part is None else self._share(part) for part in step))
 
@@ -226,7 +251,7 @@ class RobotEnvironment(HostEnvironment):
         """
         if self._goal is None:
             return None
-        shares, places = log.get(self._goal, np.full(len(ended), np.nan)), np.cumsum(ended)
+        shares, places = np.asarray(log.get(self._goal, np.full(len(ended), np.nan))), np.cumsum(ended)
         counted = np.where(np.isnan(shares), np.nan, places <= np.rint(shares * ended.sum()))
         return np.where(ended, counted, np.nan).astype(np.float32)
 
@@ -264,12 +289,18 @@ def _numbers(value: Any) -> Any:
     return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
 
 
-def require_robots(env: Any, env_id: str) -> None:
-    """Raise `UsageError` for what has not Isaac Lab's API: a batch on a device, with its configuration."""
+API = ("num_envs", "device", "cfg", "max_episode_length", "step", "reset")
+
+
+def is_robots(env: Any) -> bool:
+    """Whether an object has Isaac Lab's API: a batch of robots on a device, with its configuration."""
     raw = getattr(env, "unwrapped", env)
-    lacks = [name for name in ("num_envs", "device", "cfg", "max_episode_length") if not hasattr(raw, name)]
-    require(
-        not lacks,
-        f"Environment '{env_id}' is {type(raw).__name__}, which has no {', '.join(lacks)}; expected Isaac"
-        " Lab's API.",
-    )
+    return not isinstance(env, type) and all(hasattr(raw, name) for name in API)
+
+
+def require_robots(env: Any, env_id: str) -> None:
+    """Raise `UsageError` for what has not Isaac Lab's API."""
+    raw = getattr(env, "unwrapped", env)
+    lacks = ", ".join(name for name in API if not hasattr(raw, name))
+    kind = type(raw).__name__
+    require(not lacks, f"Environment '{env_id}' is {kind}, which has no {lacks}; expected Isaac Lab's API.")
