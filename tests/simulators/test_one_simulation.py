@@ -91,13 +91,13 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def app(**settings: Any) -> None:
         started.append("app")
 
-    stage = types.SimpleNamespace(new_stage=lambda: started.append("stage"))
+    context = types.SimpleNamespace(new_stage=lambda: started.append("stage"))
     module("isaaclab")
     module("isaaclab.app", AppLauncher=app)
     module("isaaclab_tasks")
     module("isaaclab_tasks.utils", parse_env_cfg=parse_env_cfg)
     module("omni")
-    module("omni.usd", get_context=lambda: stage)
+    module("omni.usd", get_context=lambda: context)
     if "Isaac-Line-v0" not in gymnasium.registry:
         made: Any = Line
         gymnasium.register("Isaac-Line-v0", entry_point=made, disable_env_checker=True)
