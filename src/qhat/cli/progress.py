@@ -164,8 +164,8 @@ class TrainingScreen:
         if now.broken:
             self._warn(
                 f"{now.broken:,} episode(s) were discarded, because the environment's numbers were not"
-                " finite or its process died; those steps were not learned from (column broken of"
-                " metrics.csv)."
+                " finite, its process died, or an evaluation played in its simulation; those steps were not"
+                " learned from (column broken of metrics.csv)."
             )
 
 
