@@ -75,7 +75,6 @@ def trained(name: str, task: Task) -> dict[str, Any]:
         "step": steps,
         "score": scores,
         "training": training_return(folder, task),
-        "terms": terms(folder),
     }
 
 
@@ -87,15 +86,6 @@ def evaluated(folder: Path) -> tuple[list[int], list[list[float]]]:
     seeds = sorted({int(row["seed_index"]) for row in rows})
     table = {(int(row["seed_index"]), int(row["step"])): float(row["mean_return"]) for row in rows}
     return steps, [[table[seed, step] for step in steps] for seed in seeds]
-
-
-def terms(folder: Path) -> dict[str, float]:
-    """Return what the simulator's log said at the last evaluation: means over the seeds."""
-    with (folder / "eval.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    last = [row for row in rows if row["step"] == rows[-1]["step"]]
-    names = [name for name in last[0] if name.startswith("info.")]
-    return {name: float(np.mean([float(row[name]) for row in last])) for name in names}
 
 
 def training_return(folder: Path, task: Task) -> list[float]:
@@ -139,10 +129,6 @@ def page(done: dict[str, Any]) -> str:
             f" {iqm(last):.4g} [{low:.4g}, {high:.4g}] | {each} | {training} | {row['seconds'] / 60:.1f} |"
         )
     lines += ["", f"![Mean returns of every seed, by steps](../images/{CURVES.name})", ""]
-    for name, task in TASKS.items():
-        if done.get(name, {}).get("terms"):
-            means = ", ".join(f"{term} {value:.3g}" for term, value in done[name]["terms"].items())
-            lines += [f"`{task.env}`, from the simulator's log at the last evaluation: {means}.", ""]
     return "\n".join(lines)
 
 

@@ -10,6 +10,10 @@ import pytest
 
 import qhat
 from qhat import runtime
+from qhat.agent.distil import _places
+from qhat.axes.actions import Actions
+from qhat.environments.base import Spec
+from qhat.environments.observations import Entry, Observations
 from qhat.system.errors import UsageError
 
 
@@ -63,6 +67,24 @@ def test_values_are_the_teachers_where_both_see_the_same(teacher: Path, tmp_path
         pairs.append(np.asarray(one.program.learner.q_values(weights, observation)))
     assert pairs[1].max() == pytest.approx(pairs[0].max(), abs=0.15)
     assert pairs[1].argmax() == pairs[0].argmax() == 1
+
+
+def test_groups_are_found_in_whatever_order_they_stand() -> None:
+    """Simulators join groups in the order in which they are named."""
+
+    def spec(*groups: str) -> Spec:
+        sizes = {"actor": 2, "critic": 3}
+        paths = [((group, "speed") if len(groups) > 1 else ("speed",), sizes[group]) for group in groups]
+        entries = tuple(Entry.array(path, (size,), "float32", -np.inf, np.inf) for path, size in paths)
+        layout = Observations(entries)
+        return Spec("robot", "mjlab", layout.shape, "float32", Actions((2,)), layout=layout)
+
+    wide = spec("critic", "actor")
+    assert _places(wide, spec("critic"), "critic") == (0, 1, 2)
+    assert _places(wide, spec("actor"), "actor") == (3, 4)
+    assert _places(wide, spec("actor", "critic"), "actor+critic") == (3, 4, 0, 1, 2)
+    assert _places(wide, wide, "critic+actor") == (0, 1, 2, 3, 4)
+    assert _places(spec("actor"), spec("actor"), "actor") == (0, 1)
 
 
 def test_what_cannot_be_distilled_is_a_sentence(teacher: Path, tmp_path: Path) -> None:

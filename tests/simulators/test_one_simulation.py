@@ -101,7 +101,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     if "Isaac-Line-v0" not in gymnasium.registry:
         made: Any = Line
         gymnasium.register("Isaac-Line-v0", entry_point=made, disable_env_checker=True)
-    isaac._application.cache_clear()
+    monkeypatch.setattr(isaac, "_started", [])
+    monkeypatch.setattr(isaac, "_live", {})
     return started
 
 
@@ -121,6 +122,15 @@ def test_a_task_of_isaac_lab_is_trained_judged_and_exported(installed: list[str]
         qhat.train("isaaclab:Isaac-Line-v0", "decqn", env_kwargs={"group": "polic"}, run_dir=tmp_path / "n")
     with pytest.raises(UsageError, match=r"not known to the installed Isaac Lab.*Isaac-Line-v0"):
         qhat.train("isaaclab:Isaac-Lime-v0", "decqn", run_dir=tmp_path / "m")
+
+
+def test_what_a_process_has_no_second_of_is_a_sentence(installed: list[str], tmp_path: Path) -> None:
+    run = qhat.train("isaaclab:Isaac-Line-v0", "decqn", num_envs=4, run_dir=tmp_path / "run", **SETTINGS)
+    with pytest.raises(UsageError, match="started without cameras"):
+        qhat.play(run)
+    isaac._live["Isaac-Other-v0"] = Simulation(Line())
+    with pytest.raises(UsageError, match=r"second simulation beside Isaac-Other-v0"):
+        run.evaluate(4)
 
 
 def test_one_that_is_handed_over_judges_itself(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def _places(wide: Spec, narrow: Spec, groups: str) -> tuple[int, ...]:
     for spec in (wide, narrow):
         vector = len(spec.shape) == 1 and (spec.layout is None or not spec.layout.is_packed)
         require(vector, f"'{spec.id}' shows pictures in these groups; expected numbers alone.")
-    if wide.shape == narrow.shape:
+    if wide.layout == narrow.layout:
         return tuple(range(wide.shape[0]))
     assert wide.layout is not None
     ends = np.cumsum([entry.size for entry in wide.layout.entries])

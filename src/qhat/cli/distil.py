@@ -85,16 +85,15 @@ def run(words: Sequence[str]) -> int:
         teacher = opened.evaluate(args.episodes, args.checkpoint).per_seed[
             opened.seed_index(args.seed_index)
         ]
-        status.update("evaluating the student")
-        score = student.evaluate(args.episodes)
-    path = student.folder.path
+    # The student was judged when it was written, and no checkpoint was chosen by that.
+    (score,), path = student.summary()["best_score"], student.folder.path
     if args.json:
         print(json.dumps({**report, "path": str(path), "teacher_return": teacher,
-                          "student_return": score.mean_return}))  # fmt: skip
+                          "student_return": score}))  # fmt: skip
         return over.exit_code
     print(f"{path}")
     print(f"  teacher    {score_text(teacher)}   (sees {report['teacher_saw']})")
-    print(f"  student    {score_text(score.mean_return)}   (sees {args.see}, {report['steps']:,} steps)")
+    print(f"  student    {score_text(score)}   (sees {args.see}, {report['steps']:,} steps)")
     print(f"  alike      {report['same_actions']:.1%} of the last actions are the teacher's")
     print(f"\nnext:\n  qhat evaluate {path}   # more episodes\n  qhat export {path}     # for the robot")
     return over.exit_code

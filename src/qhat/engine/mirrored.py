@@ -38,7 +38,7 @@ def of_batch(batch: Transition, mirror: Mirror, swapped: Swapped) -> Transition:
     """Return the mirror images of all transitions."""
     places, signs = np.array(mirror.observation), np.array(mirror.signs, np.float32)
     factors, table = np.array(swapped.factors), np.array(swapped.choices)
-    # Entry c of a mirrored mask is that of the choice whose image c is.
+    # Entry c of a mirrored mask belongs to the choice that has the image c.
     back = np.argsort(table, axis=1, kind="stable")
 
     def turned(observation: Array | None) -> Array | None:

@@ -52,6 +52,8 @@ class Policy:
         self._run, self._onnx, self._beyond = run, onnx, beyond
         self._entries, self._packed = observation.get("entries"), about["network"][0].get("op") == "parts"
         self._terms = observation.get("terms")
+        frame = sum(term["size"] for term in self._terms or [])
+        self._frame = 0 if (frame,) == self.shape else frame
         self._buffer = np.zeros(self.shape, self.dtype)
         self._inside, self._size = np.zeros(self.shape, bool), self._buffer.size
         ends = {"low": [None], "high": [None]} if beyond == "ignore" else observation
@@ -176,7 +178,8 @@ class Policy:
     def _read(self, observation: Any) -> np.ndarray:
         array = self.coded(observation) if self._entries or self._terms else observation
         array = array if type(array) is np.ndarray else _array(array)
-        if self._terms and array.ndim == 1 and array.size == sum(term["size"] for term in self._terms):
+        self._frames = self._past
+        if self._frame and array.shape == (self._frame,):
             array = self._remembered(array)
         if array.shape != self.shape:
             raise PolicyError(f"The observation has shape {array.shape}; expected {self.shape}.")
@@ -511,7 +514,8 @@ def _require_sound_terms(terms: Any, shape: list) -> None:
         return
     for term in terms:
         _whole([term["size"], term["history"]], 1)
-        clip = term["clip"] is None or (len(term["clip"]) == 2 and term["clip"][0] <= term["clip"][1])
+        clip = [-1.0, 1.0] if term["clip"] is None else term["clip"]
+        clip = len(clip) == 2 and all(_number(one) for one in clip) and clip[0] <= clip[1]
         scales = len(term["scale"]) in (1, term["size"]) and all(_number(one) for one in term["scale"])
         if not (isinstance(term["name"], str) and clip and scales):
             raise ValueError("observation.terms")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import gymnasium
@@ -14,7 +13,7 @@ from qhat.environments.isaaclab.shared import Simulation
 from qhat.environments.make_args import MakeArgs
 from qhat.environments.options import require_known
 from qhat.environments.wrappers import require_unwrapped
-from qhat.system.errors import UsageError, near_miss
+from qhat.system.errors import UsageError, near_miss, require
 
 OPTIONS = ("group", "reach", "device", "render_mode")
 
@@ -29,7 +28,7 @@ def make(entry: Entry, args: MakeArgs) -> RobotEnvironment:
     require_known(args.options, OPTIONS, entry.id)
     mode = args.options.get("render_mode")
     # The application starts first: Isaac Lab's other modules are found within it.
-    _application(mode is not None)
+    _start(mode is not None)
     load("isaaclab_tasks", entry.id)
     if entry.name not in gymnasium.registry:
         known = [name for name in gymnasium.registry if name.startswith("Isaac-")]
@@ -38,17 +37,24 @@ def make(entry: Entry, args: MakeArgs) -> RobotEnvironment:
             + near_miss(entry.name, known)
         )
     copies = args.num_envs * len(args.seeds)
+    require(
+        not _live or entry.name in _live,
+        f"Environment '{entry.id}' needs a second simulation beside {', '.join(_live)}, and Isaac Sim has"
+        " one in a process; expected that one closed first, or another process.",
+    )
     if not _live:
-        _live.append(_simulation(entry, args, copies, mode))
+        _live[entry.name] = _simulation(entry, args, copies, mode)
     more = {"group": args.options.get("group"), "reach": args.options.get("reach", 1.0)}
-    part = _live[0].part(copies, entry.id)
+    part = _live[entry.name].part(copies, entry.id)
     return RobotEnvironment(
         part, len(args.seeds), id=entry.id, backend=entry.backend, bins=args.bins, log=args.log, **more
     )
 
 
-_live: list[Simulation] = []
-"""The process's simulation, where there is one: Isaac Sim has no second."""
+_live: dict[str, Simulation] = {}
+"""The process's simulation by its task, where there is one: Isaac Sim has no second."""
+_started: list[bool] = []
+"""Whether Isaac Sim, once it is started, has cameras."""
 
 
 def _simulation(entry: Entry, args: MakeArgs, copies: int, mode: str | None) -> Simulation:
@@ -68,7 +74,13 @@ def _simulation(entry: Entry, args: MakeArgs, copies: int, mode: str | None) -> 
     return Simulation(made, close)
 
 
-@functools.cache
-def _application(cameras: bool) -> Any:
+def _start(cameras: bool) -> None:
     """Start Isaac Sim, one time in a process."""
-    return load("isaaclab.app", "isaaclab").AppLauncher(headless=True, enable_cameras=cameras)
+    if not _started:
+        load("isaaclab.app", "isaaclab").AppLauncher(headless=True, enable_cameras=cameras)
+        _started.append(cameras)
+    require(
+        _started[0] or not cameras,
+        "Isaac Sim was started without cameras, and this process has no second one; expected films from"
+        " another process: qhat play RUN.",
+    )
