@@ -153,6 +153,20 @@ def test_bad_requests_are_refused(cartpole: qhat.Run, tmp_path: Path):
     assert not (run.folder.path / "videos").exists()
 
 
+def test_a_film_says_what_its_episodes_measured(tmp_path: Path):
+    run = a_run("gym:Reacher-v5", tmp_path, seeds=1, max_episode_steps=8)
+    assert qhat.play(run).logged == {}, "nothing was logged"
+    names = ("info.reward_dist", "info.reward_ctrl", "info.nothing")
+    video = qhat.play(run, episodes=2, log=names)
+    assert tuple(video.logged) == names
+    near, effort, nothing = video.logged.values()
+    assert nothing == [None, None]
+    sums = [8 * (a + b) for a, b in zip(near, effort, strict=True) if a is not None and b is not None]
+    assert sums == pytest.approx(video.returns, rel=1e-4), "its reward is the sum of the two"
+    with pytest.raises(UsageError, match=r"info\. and a name"):
+        qhat.play(run, log=("reward_dist",))
+
+
 def test_small_pictures_are_enlarged_and_odd_sides_cut():
     tiny = np.zeros((10, 10, 3))
     tiny[0, 0] = 1.0

@@ -43,6 +43,9 @@ class Play:
     """Environment steps per frame. Default: 1, or 2 if an episode may have more than 500 steps."""
     fps: float | None = None
     """Frames per second. Default: the environment's real-time rate."""
+    log: tuple[str, ...] = ()
+    """Print means over each episode of these values of the environment's info, as info.distance;
+    repeatable. Default: those that the training logged."""
     env_kwargs: Annotated[Mapping[str, Any] | None, OPTIONS] = None
     """Options of the environment's constructor. Default: the run's options."""
     parts: tuple[str, ...] = ()
@@ -93,6 +96,7 @@ def run(words: Sequence[str]) -> int:
             env_kwargs=args.env_kwargs,
             every=args.every,
             fps=args.fps,
+            log=args.log or None,
             progress=lambda count: status.update(f"{count:,} frames"),
         )
     if args.json:
@@ -104,4 +108,7 @@ def run(words: Sequence[str]) -> int:
     )
     print(f"{video.path}")
     print(f"  seed index {video.seed_index}, {args.checkpoint} weights, greedy; return {each}")
+    for name, means in video.logged.items():
+        each = ", ".join("none" if mean is None else f"{mean:.4g}" for mean in means)
+        print(f"  {name} {each} (mean of each episode)")
     return 0

@@ -57,9 +57,17 @@ class Scene:
 
 
 def scene_of(
-    spec: Spec, options: Mapping[str, Any], wrap: Sequence[Wrapper], bins: Sequence[int], seed: int
+    spec: Spec,
+    options: Mapping[str, Any],
+    wrap: Sequence[Wrapper],
+    bins: Sequence[int],
+    seed: int,
+    log: Sequence[str] = (),
 ) -> Scene:
     """Make a copy of an environment for a policy to play in: the reference, where there is one.
+
+    Args:
+        log: names of values of `info` that its timesteps have; NaN where the reference has none.
 
     Raises:
         UsageError: it has no pictures, or what draws them is not installed.
@@ -70,21 +78,22 @@ def scene_of(
         import qhat.robots  # noqa: F401
 
         drawn = dataclasses.replace(spec, reference=f"qhat/{entry.name}")
-        return gymnasium_scene(
-            reference_builder(drawn, {**options, "render_mode": "rgb_array"}, wrap), spec.id, bins, seed
-        )
+        build = reference_builder(drawn, {**options, "render_mode": "rgb_array"}, wrap)
+        return gymnasium_scene(build, spec.id, bins, seed, log)
     if spec.reference and not lacks(spec.reference):
         build = reference_builder(spec, {**options, "render_mode": "rgb_array"}, wrap)
-        return gymnasium_scene(build, spec.id, bins, seed)
+        return gymnasium_scene(build, spec.id, bins, seed, log)
     if backend_of(entry.backend).in_jax:
-        made = backend_of(entry.backend).make(entry, MakeArgs(1, (seed,), options=options, bins=bins))
+        args = MakeArgs(1, (seed,), options=options, bins=bins, log=tuple(log))
+        made = backend_of(entry.backend).make(entry, args)
         return jax_scene(made, wrap, seed)
     if backend_of(entry.backend).simulates:
         more = {**options, "render_mode": "rgb_array"}
-        robots = backend_of(entry.backend).make(entry, MakeArgs(1, (seed,), options=more, bins=bins))
+        args = MakeArgs(1, (seed,), options=more, bins=bins, log=tuple(log))
+        robots = backend_of(entry.backend).make(entry, args)
         return Scene(robots, robots.draw, robots.fps)
     if spec.backend == "envpool":
-        pool = EnvPoolHost(entry, 1, (seed,), 0, options=options, bins=bins, picture=SIZE)
+        pool = EnvPoolHost(entry, 1, (seed,), 0, options=options, bins=bins, picture=SIZE, log=log)
         return Scene(pool, pool.draw, FPS)
     raise UsageError(
         f"'{spec.id}' has no pictures: {spec.backend} draws none, and Gymnasium has no such task."
@@ -98,7 +107,11 @@ def jax_scene(batch: JaxBatch, wrap: Sequence[Wrapper], seed: int) -> Scene:
 
 
 def gymnasium_scene(
-    build: Callable[[], gymnasium.Env], env_id: str, bins: Sequence[int], seed: int
+    build: Callable[[], gymnasium.Env],
+    env_id: str,
+    bins: Sequence[int],
+    seed: int,
+    log: Sequence[str] = (),
 ) -> Scene:
     """Make a scene of what a function makes.
 
@@ -118,7 +131,7 @@ def gymnasium_scene(
             f"'{env_id}' has render_mode {made.render_mode!r} (it knows {modes}); expected 'rgb_array', to"
             f" draw pictures. {DRAWABLE}"
         )
-    environment = GymnasiumEnvironment.of(env_id, lambda: made, 1, (seed,), bins=bins)
+    environment = GymnasiumEnvironment.of(env_id, lambda: made, 1, (seed,), bins=bins, log=log)
     return Scene(environment, made.render, float(made.metadata.get("render_fps", FPS)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from qhat.environments.catalogue import find, is_from_python, marked
+from qhat.environments.info import require_names
 from qhat.environments.jax.batch import JaxBatch
 from qhat.environments.jax.single import JaxEnvironment
 from qhat.environments.scene import Scene, gymnasium_scene, jax_scene, scene_of
@@ -38,6 +39,8 @@ class Video:
     """Number of steps of every episode."""
     seed_index: int
     """Index of the seed that played."""
+    logged: dict[str, list[float | None]] = dataclasses.field(default_factory=dict)
+    """Mean of every logged value of `info` over the steps of each episode that have it; none: no step."""
 
 
 def play(
@@ -52,6 +55,7 @@ def play(
     env_kwargs: Mapping[str, Any] | None = None,
     every: int | None = None,
     fps: float | None = None,
+    log: Sequence[str] | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Video:
     """Play a run's greedy policy and film it.
@@ -67,6 +71,8 @@ def play(
         env_kwargs: options of the environment's constructor. Default: the run's.
         every: steps per picture; default: 1, or 2 if an episode may have more than 500 steps.
         fps: pictures per second; default: the environment's speed.
+        log: names of values of the environment's `info`, such as `info.distance`, whose means are returned;
+            default: those that the training logged.
         progress: called with the number of pictures drawn.
 
     Raises:
@@ -80,10 +86,12 @@ def play(
     require(path.suffix == ".mp4", f"The video is '{path}'; expected a file that ends in .mp4.")
     av, at = require_encoder(), run.seed_index(seed_index)
     weights = jax.tree.map(lambda leaf: leaf[at : at + 1], run.weights(checkpoint))
-    scene = _scene(run, env, run.env_kwargs if env_kwargs is None else env_kwargs, seed)
+    names = tuple(run.folder.read_config().get("log", ()) if log is None else log)
+    require_names(names)
+    scene = _scene(run, env, run.env_kwargs if env_kwargs is None else env_kwargs, seed, names)
     every = every or (1 if limit_of(run) <= LONG else 2)
     try:
-        film = _Film(av, path, scene, every, fps or scene.fps, progress)
+        film = _Film(av, path, scene, every, fps or scene.fps, len(names), progress)
         try:
             played = [film.episode(run, weights) for _ in range(episodes)]
             film.publish()
@@ -92,16 +100,25 @@ def play(
             raise
     finally:
         scene.environment.close()
-    returns, lengths = zip(*played, strict=True)
-    return Video(path, list(returns), list(lengths), at)
+    returns, lengths, means = zip(*played, strict=True)
+    logged = {name: [_number(mean[i]) for mean in means] for i, name in enumerate(names)}
+    return Video(path, list(returns), list(lengths), at, logged)
 
 
 class _Film:
     """Writes pictures to a file, which gets its name when it is complete."""
 
     def __init__(
-        self, av: Any, path: Path, scene: Scene, every: int, fps: float, progress: Callable[[int], None]
+        self,
+        av: Any,
+        path: Path,
+        scene: Scene,
+        every: int,
+        fps: float,
+        logged: int,
+        progress: Callable[[int], None],
     ):
+        self._sums, self._counts = np.zeros(logged), np.zeros(logged)
         self._av, self._scene, self._every, self._progress = av, scene, every, progress
         self._path, self._new = path, path.with_name(f".{path.stem}.new.mp4")
         self._rate, self._stream = Fraction(fps).limit_denominator(1000), None
@@ -112,14 +129,20 @@ class _Film:
         except OSError as error:
             raise UsageError(f"Video '{path}' cannot be written: {error.strerror}.") from None
 
-    def episode(self, run: Run, weights: Any) -> tuple[float, int]:
-        """Play and film an episode; return its return and its length."""
+    def episode(self, run: Run, weights: Any) -> tuple[float, int, np.ndarray]:
+        """Play and film an episode; return its return, its length and the means of what is logged."""
         self._steps = 0
+        self._sums[:], self._counts[:] = 0, 0
         play = play_of(run.program.learner, self._scene.environment, watch=self._watch)
         played = play(weights, jax.random.key(0))
-        return float(played.returns[0, 0]), int(played.lengths[0, 0])
+        means = np.where(self._counts > 0, self._sums / np.maximum(self._counts, 1), np.nan)
+        return float(played.returns[0, 0]), int(played.lengths[0, 0]), means
 
     def _watch(self, step: Any) -> None:
+        if step is not None and step.info is not None:
+            values = np.asarray(step.info, float)[0, 0]
+            self._sums += np.where(np.isfinite(values), values, 0.0)
+            self._counts += np.isfinite(values)
         # After an episode's end, the environment already shows the start of the next one.
         if step is not None and step.closed.all():
             return
@@ -154,19 +177,20 @@ def _scene(
     env: Callable[[], gymnasium.Env] | JaxEnvironment | None,
     options: Mapping[str, Any],
     seed: int,
+    log: Sequence[str],
 ) -> Scene:
     bins = run.spec.actions.choices
     if isinstance(env, JaxEnvironment):
-        batch = JaxBatch(env, 1, id=marked(type(env).__name__), bins=bins)
+        batch = JaxBatch(env, 1, id=marked(type(env).__name__), bins=bins, log=log)
         scene = jax_scene(batch, run.wrap, seed)
     elif env is not None:
-        scene = gymnasium_scene(env, source_of(env).name, bins, seed)
+        scene = gymnasium_scene(env, source_of(env).name, bins, seed, log)
     else:
         run.require_made_by_id(
             "it again, as qhat.play(run, env=make), with a function that makes a Gymnasium environment of"
             " render_mode='rgb_array'"
         )
-        scene = scene_of(run.spec, options, run.wrap, bins, seed)
+        scene = scene_of(run.spec, options, run.wrap, bins, seed, log)
     spec = scene.environment.spec
     try:
         spec.require_fits(run.spec)
@@ -174,6 +198,10 @@ def _scene(
         scene.environment.close()
         raise
     return scene
+
+
+def _number(mean: float) -> float | None:
+    return None if np.isnan(mean) else float(mean)
 
 
 def limit_of(run: Run) -> int:
